@@ -1,0 +1,1 @@
+//! Who may do what: both authentication modes on one page.

@@ -1,0 +1,98 @@
+//! What the credentials prove. No git, no HTTP beyond the text of one header.
+
+mod credentials;
+mod store;
+mod token;
+
+pub use credentials::{Credentials, Presented};
+pub use store::{NewToken, TokenRecord, TokenState, TokenStore};
+pub use token::{Secret, Token};
+
+/// What a token allows. Ordered: `Write` includes `Read`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Clone, fetch, pull.
+    Read,
+    /// Push, too.
+    Write,
+}
+
+impl Scope {
+    /// `read` or `write`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scope::Read => "read",
+            Scope::Write => "write",
+        }
+    }
+}
+
+/// What presented credentials came to, for one repository name.
+#[derive(Debug)]
+pub enum Claim {
+    /// No credentials at all.
+    Nothing,
+    /// Credentials that prove nothing, and how they were carried.
+    Unusable {
+        /// Why they prove nothing.
+        why: Why,
+        /// Whether they came as Basic: then the client is asked again (401), else refused (403).
+        basic: bool,
+    },
+    /// A live record for this very repository.
+    Live(TokenRecord),
+}
+
+/// Why credentials are unusable.
+#[derive(Debug)]
+pub enum Why {
+    /// Not of a token's form, or in the user name's place, or another scheme.
+    Malformed,
+    /// No such token for this repository: unknown, of another repository, or the repository does not exist.
+    Unknown,
+    /// Its time is past (unix seconds).
+    Expired(u64),
+    /// Revoked.
+    Revoked,
+    /// Two credentials in one request.
+    TwoCredentials,
+    /// A scheme other than Basic and Bearer.
+    OtherScheme,
+    /// The store could not be read.
+    Store(anyhow::Error),
+}
+
+/// Proof that this request may act on its repository. Made by [`Grant::new`] alone, which access.rs and pipe/ call.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    scope: Scope,
+    token: Option<String>,
+}
+
+/// Proof that it may push. Nothing moves a ref without one.
+#[derive(Debug)]
+pub struct WriteGrant {
+    _private: (),
+}
+
+impl Grant {
+    /// A grant for `scope`; `token` is the id of the record it rests on.
+    pub(crate) fn new(scope: Scope, token: Option<String>) -> Self {
+        Grant { scope, token }
+    }
+
+    /// What it allows.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// The id of the token's record, where a token was shown.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// The proof a push needs; `None` for a read grant.
+    pub fn writable(&self) -> Option<WriteGrant> {
+        (self.scope == Scope::Write).then_some(WriteGrant { _private: () })
+    }
+}

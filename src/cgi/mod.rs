@@ -1,0 +1,1 @@
+//! The CGI edge: environment and stdin to a request; nobody else knows these variable names.

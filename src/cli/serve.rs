@@ -1,0 +1,1 @@
+//! `serve`: an embedded web server on loopback that hosts this executable as a CGI program.

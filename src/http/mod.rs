@@ -1,0 +1,1 @@
+//! HTTP without sockets: requests, routes, bodies, responses.

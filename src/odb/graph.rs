@@ -1,0 +1,1 @@
+//! Commits by position: from the commit-graph, else parsed.

@@ -1,0 +1,1 @@
+//! The one door to zlib; buffers are lent by the caller.

@@ -1,0 +1,1 @@
+//! Walks over commits: reachable, is_ancestor, generation cut, paint-down.

@@ -1,0 +1,21 @@
+//! Packs: which objects go out and from which bytes; packs that come in.
+
+pub mod incoming;
+pub mod select;
+pub mod unpack;
+pub mod write;
+
+/// What was sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PackStats {
+    /// Objects in the pack.
+    pub objects: u32,
+    /// Of them deltas.
+    pub deltas: u32,
+    /// Objects copied as they were stored.
+    pub reused: u32,
+    /// Of them deltas.
+    pub reused_deltas: u32,
+    /// Bytes of the pack.
+    pub bytes: u64,
+}

@@ -1,0 +1,58 @@
+//! Selection: which objects a fetch needs.
+
+use crate::odb::{Objects, PackId};
+use crate::stream::Pulse;
+use gix_hash::ObjectId;
+
+/// What is to be selected.
+#[derive(Debug, Clone, Default)]
+pub struct Request<'a> {
+    /// Objects the client asked for, any kind.
+    pub wants: &'a [ObjectId],
+    /// Objects the client is known to have, with everything behind them.
+    pub common: &'a [ObjectId],
+    /// Annotated tags to add when what they peel to is selected (include-tag, PO-04): tag, what it peels to.
+    pub tags: &'a [(ObjectId, ObjectId)],
+    /// Whether deltas may rest on objects the client has but the pack lacks.
+    pub thin: bool,
+}
+
+/// A set of index positions of one pack.
+#[derive(Debug, Clone)]
+pub struct Positions {
+    /// The pack.
+    pub pack: PackId,
+    /// One bit for each index position.
+    pub bits: Vec<u64>,
+}
+
+/// An object that is not in a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stray {
+    /// Its name.
+    pub id: ObjectId,
+    /// In which object directory.
+    pub directory: u32,
+}
+
+/// The objects that go out.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Packed ones.
+    pub packed: Vec<Positions>,
+    /// Loose ones.
+    pub strays: Vec<Stray>,
+    /// Objects the client is known to have, as delta bases (only with `thin`).
+    pub bases: Vec<Positions>,
+    /// How many objects are selected.
+    pub count: u32,
+}
+
+/// Selects everything reachable from the wants and not from the common objects (PO-01).
+///
+/// # Errors
+/// When an object is missing or corrupt, or the client has gone.
+pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -> anyhow::Result<Selection> {
+    let _ = (objects, request, pulse);
+    unimplemented!()
+}

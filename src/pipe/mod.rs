@@ -1,0 +1,1 @@
+//! argv and pipes to the same services, stateful or stateless.

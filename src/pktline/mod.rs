@@ -1,0 +1,65 @@
+//! Framing: pkt-lines as gitprotocol-common has them, and the side bands of gitprotocol-pack.
+//!
+//! In: bytes. Out: [`Packet`]s, and back. Nothing of what the lines say is known here.
+
+mod reader;
+mod sideband;
+mod writer;
+
+pub use reader::PacketReader;
+pub use sideband::{Band, BandSize, SideBand};
+pub use writer::{delim, err, flush, line, response_end, text};
+
+/// The most bytes a packet carries: 65520 with its four length digits (gitprotocol-common, pkt-line format).
+pub const PAYLOAD_MAX: usize = 65516;
+
+/// One packet, borrowed from the reader's buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packet<'a> {
+    /// A line or a piece of binary data, as it came; [`Packet::text`] drops the newline.
+    Data(&'a [u8]),
+    /// `0000`
+    Flush,
+    /// `0001`, protocol v2
+    Delim,
+    /// `0002`, protocol v2
+    ResponseEnd,
+}
+
+impl<'a> Packet<'a> {
+    /// The line without its one trailing newline; `None` for what carries no data.
+    pub fn text(self) -> Option<&'a [u8]> {
+        match self {
+            Packet::Data(line) => Some(line.strip_suffix(b"\n").unwrap_or(line)),
+            Packet::Flush | Packet::Delim | Packet::ResponseEnd => None,
+        }
+    }
+}
+
+/// What is wrong with the framing, in git's words where git has some.
+#[derive(Debug)]
+pub enum FrameError {
+    /// Four bytes that are no length: `protocol error: bad line length character: …`.
+    BadLength([u8; 4]),
+    /// The stream ended inside a packet.
+    Truncated,
+    /// The client sent `ERR text`.
+    Remote(bstr::BString),
+    /// Reading failed.
+    Io(std::io::Error),
+}
+
+impl std::fmt::Display for FrameError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FrameError::BadLength(digits) => {
+                write!(f, "protocol error: bad line length character: {}", digits.escape_ascii())
+            }
+            FrameError::Truncated => f.write_str("the remote end hung up unexpectedly"),
+            FrameError::Remote(text) => write!(f, "remote error: {}", text.escape_ascii()),
+            FrameError::Io(error) => write!(f, "cannot read the request: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}

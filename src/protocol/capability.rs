@@ -1,0 +1,1 @@
+//! Names and grammar of capabilities, v0 to v2.

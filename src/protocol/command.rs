@@ -1,0 +1,1 @@
+//! The v2 envelope: command=, capabilities, delimiter (gitprotocol-v2, Command Request).

@@ -1,0 +1,43 @@
+//! Everything from outside has a limit with a name.
+
+/// What one request may ask of us.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of a request as it arrives, packs apart (`http.maxRequestBuffer`, 10 MiB as git).
+    pub request_bytes: u64,
+    /// Bytes of a request after inflation, packs apart.
+    pub inflated_bytes: u64,
+    /// Lines of one request before a pack.
+    pub lines: u64,
+    /// `want` lines.
+    pub wants: u64,
+    /// `ref-prefix` lines that are kept; with 65536 or more git lists everything (LS-06).
+    pub prefixes: u64,
+    /// `shallow` lines.
+    pub shallows: u64,
+    /// Ref updates of one push (`artifacts.maxRefUpdates`).
+    pub ref_updates: u64,
+    /// Push options (`artifacts.maxPushOptions`).
+    pub push_options: u64,
+    /// Bytes of a refused body that are read so that the answer is not lost.
+    pub drain_bytes: u64,
+    /// Seconds an open, silent stdin is waited for.
+    pub silence_s: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            request_bytes: 10 << 20,
+            inflated_bytes: 128 << 20,
+            lines: 2_000_000,
+            wants: 1_000_000,
+            prefixes: 65_536,
+            shallows: 1_000_000,
+            ref_updates: 100_000,
+            push_options: 1_000,
+            drain_bytes: 16 << 30,
+            silence_s: 600,
+        }
+    }
+}

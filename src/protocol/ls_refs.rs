@@ -1,0 +1,1 @@
+//! The arguments of ls-refs (gitprotocol-v2, ls-refs).

@@ -1,0 +1,75 @@
+//! What is said: `parse` and `encode` for each message. No repository, no side effects.
+
+pub mod capability;
+pub mod command;
+pub mod limits;
+pub mod ls_refs;
+pub mod push;
+pub mod report;
+pub mod upload;
+
+use crate::pktline::FrameError;
+
+pub use limits::Limits;
+
+/// The protocol version a client asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Version {
+    /// Nothing asked, or `version=0`.
+    #[default]
+    V0,
+    /// `version=1`
+    V1,
+    /// `version=2`
+    V2,
+}
+
+impl Version {
+    /// The greatest `version=N` of a list separated by `:` (EN-03); anything else is ignored.
+    pub fn parse(value: &[u8]) -> Self {
+        value
+            .split(|&byte| byte == b':')
+            .filter_map(|key| match key {
+                b"version=1" => Some(Version::V1),
+                b"version=2" => Some(Version::V2),
+                _ => None,
+            })
+            .max()
+            .unwrap_or_default()
+    }
+}
+
+/// What a client said that cannot be understood or is not offered. Its Display is what the client is told, in git's words
+/// where git has some.
+#[derive(Debug)]
+pub enum ProtocolError {
+    /// The framing.
+    Frame(FrameError),
+    /// A sentence in git's form, complete.
+    Said(String),
+    /// More than a limit allows: what, and the limit.
+    Limit {
+        /// The name of the field in [`Limits`].
+        what: &'static str,
+        /// The limit.
+        most: u64,
+    },
+}
+
+impl std::fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ProtocolError::Frame(error) => error.fmt(f),
+            ProtocolError::Said(text) => f.write_str(text),
+            ProtocolError::Limit { what, most } => write!(f, "the request is over the limit: {what} is {most}"),
+        }
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
+impl From<FrameError> for ProtocolError {
+    fn from(error: FrameError) -> Self {
+        ProtocolError::Frame(error)
+    }
+}

@@ -1,0 +1,1 @@
+//! Reflogs: which ref gets one (core.logAllRefUpdates), and the line.

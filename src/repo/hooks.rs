@@ -1,0 +1,1 @@
+//! Hooks: which there are, what they are told, what they say.

@@ -1,0 +1,1 @@
+//! A repository's name to its place: git directory, links, owner, marks.

@@ -1,0 +1,1 @@
+//! The fetch told in order, v0 to v2.

@@ -1,0 +1,1 @@
+//! Rounds of haves in, acknowledgments out.

@@ -1,0 +1,1 @@
+//! OFFERS: the one table of capabilities and commands.

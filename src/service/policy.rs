@@ -1,0 +1,1 @@
+//! Rules for each ref update of a push.

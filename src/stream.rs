@@ -1,0 +1,87 @@
+//! The three ends a request is connected to: the body it brings, the sink it answers into, the pulse of long work.
+//!
+//! In: nothing. Out: traits only. Neither HTTP nor pkt-lines are known here.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::ops::Range;
+
+/// The bytes a request brings.
+pub trait Body: Read {
+    /// Takes what is left, so that the web server does not lose the answer (facts of web servers: an unread body
+    /// damages the response), and from then on lets the reply speak.
+    ///
+    /// Returns how many bytes came behind what was read. Over pipes it returns 0 at once and reads nothing.
+    /// Calling it twice is harmless.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the body ended before its announced length.
+    fn finish(&mut self) -> io::Result<u64>;
+}
+
+/// A sign of life from long work: every long loop calls it.
+pub trait Pulse {
+    /// A stage of work begins; `total` is how many steps it has, where that is known.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    fn begin(&mut self, title: &'static str, total: Option<u64>) -> io::Result<()> {
+        let _ = (title, total);
+        Ok(())
+    }
+
+    /// `done` steps of the stage are done. Cheap enough to be called for each object.
+    ///
+    /// # Errors
+    /// When the client has gone, or the time for the request is over.
+    fn tick(&mut self, done: u64) -> io::Result<()>;
+
+    /// The stage is complete.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Where an answer goes.
+pub trait Sink: Write + Pulse {
+    /// Sends a part of a file. Edges with a descriptor let the kernel move the pages; this one copies.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the file is shorter than the range; else what reading and writing report.
+    fn send_file(&mut self, file: &File, range: Range<u64>) -> io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        let mut buffer = [0; 16 << 10];
+        let mut at = range.start;
+        while at < range.end {
+            let size = usize::try_from(range.end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let read = file.read_at(&mut buffer[..size], at)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.write_all(&buffer[..read])?;
+            at += read as u64;
+        }
+        Ok(())
+    }
+}
+
+/// A pulse nobody feels.
+pub struct Silent;
+
+impl Pulse for Silent {
+    fn tick(&mut self, _done: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Collects an answer in memory: for tests and for small sections.
+impl Pulse for Vec<u8> {
+    fn tick(&mut self, _done: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for Vec<u8> {}
