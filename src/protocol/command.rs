@@ -216,13 +216,21 @@ mod tests {
         check("command=foo", b"0000", "invalid command 'foo'");
         check("command=fetch=x", b"0000", "invalid command 'fetch=x'");
         check("command=agent", b"0000", "invalid command 'agent'");
-        check("command=ls-refs|command=fetch", b"0000", "command 'fetch' requested after already requesting command 'ls-refs'");
+        check(
+            "command=ls-refs|command=fetch",
+            b"0000",
+            "command 'fetch' requested after already requesting command 'ls-refs'",
+        );
         check("command=fetch|object-format", b"0000", "object-format capability requires an argument");
         check("command=fetch|object-format=sha3", b"0000", "unknown object format 'sha3'");
         check("command=fetch|object-format=sha256", b"0000", "mismatched object format: server sha1; client sha256");
         check("command=fetch", b"0002", "unexpected response end packet");
         check("command=fetch", b"", "the remote end hung up unexpectedly");
         check("agent|agent|agent|agent|agent|agent|agent|command=fetch", b"0000", "fetch");
-        check("agent|agent|agent|agent|agent|agent|agent|agent|command=fetch", b"0000", "the request is over the limit: lines is 8");
+        check(
+            "agent|agent|agent|agent|agent|agent|agent|agent|command=fetch",
+            b"0000",
+            "the request is over the limit: lines is 8",
+        );
     }
 }
