@@ -6,7 +6,7 @@
 use crate::pktline::{Band, BandSize, SideBand};
 use crate::stream::{Pulse, Sink};
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,29 @@ pub struct Heartbeat<'a> {
 
 enum Wire<'a> {
     Bands(SideBand<'a>),
-    Raw(BufWriter<&'a mut dyn Sink>),
+    Raw(Raw<'a>),
+}
+
+/// An answer without side bands; small writes are gathered here too.
+struct Raw<'a> {
+    out: &'a mut dyn Sink,
+    gathered: Vec<u8>,
+}
+
+impl Raw<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.gathered.extend_from_slice(bytes);
+        if self.gathered.len() >= RAW_GATHERED {
+            self.send_gathered()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn send_gathered(&mut self) -> io::Result<()> {
+        let sent = self.out.write_all(&self.gathered);
+        self.gathered.clear();
+        sent
+    }
 }
 
 struct Stage {
@@ -65,7 +87,7 @@ impl<'a> Heartbeat<'a> {
         let now = clock();
         let wire = match bands {
             Some(size) => Wire::Bands(SideBand::new(out, size)),
-            None => Wire::Raw(BufWriter::with_capacity(RAW_GATHERED, out)),
+            None => Wire::Raw(Raw { out, gathered: Vec::new() }),
         };
         Heartbeat { wire, pace, clock, heard: now, calls: 1, left: 1, looked: now, stage: None, awake: true }
     }
@@ -190,7 +212,7 @@ impl Write for Heartbeat<'_> {
                 self.heard_if(heard);
                 written
             }
-            Wire::Raw(out) => out.write(bytes)?,
+            Wire::Raw(raw) => raw.write(bytes)?,
         };
         self.beat()?;
         Ok(written)
@@ -203,7 +225,10 @@ impl Write for Heartbeat<'_> {
                 self.heard_if(true);
                 Ok(())
             }
-            Wire::Raw(out) => out.flush(),
+            Wire::Raw(raw) => {
+                raw.send_gathered()?;
+                raw.out.flush()
+            }
         }
     }
 }
@@ -221,7 +246,7 @@ impl Pulse for Heartbeat<'_> {
         }
         match &mut self.wire {
             Wire::Bands(bands) => bands.tick(done)?,
-            Wire::Raw(out) => out.get_mut().tick(done)?,
+            Wire::Raw(raw) => raw.out.tick(done)?,
         }
         self.beat()
     }
@@ -245,9 +270,9 @@ impl Sink for Heartbeat<'_> {
                 let heard = bands.packets() != before;
                 self.heard_if(heard);
             }
-            Wire::Raw(out) => {
-                out.flush()?;
-                out.get_mut().send_file(file, range)?;
+            Wire::Raw(raw) => {
+                raw.send_gathered()?;
+                raw.out.send_file(file, range)?;
             }
         }
         self.beat()
