@@ -65,6 +65,11 @@ impl<'a> SideBand<'a> {
         self.packets
     }
 
+    /// The sink beneath the bands, for the flush that ends them. What is gathered stays behind.
+    pub fn outside(&mut self) -> &mut dyn Sink {
+        self.out
+    }
+
     /// Sends text or data on a band, in as many packets as it needs, at once; gathered band 1 data goes out first.
     ///
     /// # Errors
