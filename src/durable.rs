@@ -36,8 +36,10 @@ pub enum Sharing {
 /// # Errors
 /// As `open(2)`.
 pub fn create(path: &Path, mode: u32, sharing: Sharing) -> io::Result<File> {
-    let _ = (path, mode, sharing);
-    unimplemented!()
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = File::options().write(true).create_new(true).mode(mode).open(path)?;
+    share(path, sharing)?;
+    Ok(file)
 }
 
 /// Writes all bytes.
@@ -45,8 +47,7 @@ pub fn create(path: &Path, mode: u32, sharing: Sharing) -> io::Result<File> {
 /// # Errors
 /// As `write(2)`.
 pub fn write_all(file: &mut File, bytes: &[u8]) -> io::Result<()> {
-    let _ = (file, bytes);
-    unimplemented!()
+    io::Write::write_all(file, bytes)
 }
 
 /// Forces a file's content to the disk.
@@ -54,8 +55,7 @@ pub fn write_all(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As `fsync(2)`.
 pub fn fsync(file: &File) -> io::Result<()> {
-    let _ = file;
-    unimplemented!()
+    file.sync_all()
 }
 
 /// Forces a directory's entries to the disk.
@@ -63,8 +63,7 @@ pub fn fsync(file: &File) -> io::Result<()> {
 /// # Errors
 /// As `open(2)` and `fsync(2)`.
 pub fn fsync_directory(path: &Path) -> io::Result<()> {
-    let _ = path;
-    unimplemented!()
+    File::open(path)?.sync_all()
 }
 
 /// As `rename(2)`.
@@ -72,8 +71,7 @@ pub fn fsync_directory(path: &Path) -> io::Result<()> {
 /// # Errors
 /// As `rename(2)`.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    let _ = (from, to);
-    unimplemented!()
+    std::fs::rename(from, to)
 }
 
 /// As `link(2)`.
@@ -81,8 +79,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// As `link(2)`.
 pub fn link(from: &Path, to: &Path) -> io::Result<()> {
-    let _ = (from, to);
-    unimplemented!()
+    std::fs::hard_link(from, to)
 }
 
 /// As `unlink(2)`.
@@ -90,8 +87,7 @@ pub fn link(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// As `unlink(2)`.
 pub fn unlink(path: &Path) -> io::Result<()> {
-    let _ = path;
-    unimplemented!()
+    std::fs::remove_file(path)
 }
 
 /// Creates one directory.
@@ -99,8 +95,8 @@ pub fn unlink(path: &Path) -> io::Result<()> {
 /// # Errors
 /// As `mkdir(2)`.
 pub fn mkdir(path: &Path, sharing: Sharing) -> io::Result<()> {
-    let _ = (path, sharing);
-    unimplemented!()
+    std::fs::create_dir(path)?;
+    share(path, sharing)
 }
 
 /// Creates a directory and its missing parents below `root`, which exists.
@@ -108,8 +104,16 @@ pub fn mkdir(path: &Path, sharing: Sharing) -> io::Result<()> {
 /// # Errors
 /// As `mkdir(2)`.
 pub fn mkdir_all(root: &Path, path: &Path, sharing: Sharing) -> io::Result<()> {
-    let _ = (root, path, sharing);
-    unimplemented!()
+    if path == root {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        mkdir_all(root, parent, sharing)?;
+    }
+    match mkdir(path, sharing) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
 }
 
 /// As `rmdir(2)`.
@@ -117,12 +121,26 @@ pub fn mkdir_all(root: &Path, path: &Path, sharing: Sharing) -> io::Result<()> {
 /// # Errors
 /// As `rmdir(2)`.
 pub fn rmdir(path: &Path) -> io::Result<()> {
-    let _ = path;
-    unimplemented!()
+    std::fs::remove_dir(path)
 }
 
 /// A name no other process uses: prefix, process and random part.
 pub fn unique(prefix: &str) -> String {
-    let _ = prefix;
-    unimplemented!()
+    let mut random = [0; 8];
+    let _ = rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::empty());
+    format!("{prefix}{}-{:016x}", std::process::id(), u64::from_ne_bytes(random))
+}
+
+/// Applies `sharing` to a new file or directory.
+fn share(path: &Path, sharing: Sharing) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let bits = match sharing {
+        Sharing::Umask => return Ok(()),
+        Sharing::Group => 0o660,
+        Sharing::Everybody => 0o664,
+        Sharing::Mode(bits) => bits,
+    };
+    let directory = std::fs::metadata(path)?.is_dir();
+    let mode = if directory { bits | (bits & 0o444) >> 2 } else { bits };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
