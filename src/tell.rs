@@ -7,8 +7,10 @@ use crate::http::body::{BodyError, HttpBody};
 use crate::http::{Reject, Response};
 use crate::pktline::{self, Band, BandSize, SideBand};
 use crate::protocol::ProtocolError;
+use crate::protocol::report::{Refusal, ReportStatus};
 use crate::service::{ErrorChannel, ServeError};
 use crate::stream::Body;
+use bstr::ByteSlice;
 use std::any::Any;
 use std::io::{self, Write};
 
@@ -109,7 +111,11 @@ fn say(text: &str, status: u16, response: &mut Response<'_>, channel: &ErrorChan
             bands.send(Band::Error, format!("{text}\n").as_bytes())
         }
         ErrorChannel::Push { sideband, report, refs } => {
-            let status = crate::protocol::report::unpack_failed(text, refs);
+            let mut status = ReportStatus::new(Err(text));
+            for name in refs {
+                status.add(name.as_bstr(), Err(&Refusal::Unpacker));
+            }
+            let status = status.into_bytes();
             match (report, sideband) {
                 (true, true) => {
                     let mut bands = SideBand::new(response, BandSize::Large);

@@ -88,7 +88,7 @@ impl Environ {
             Some(b'k') => (&value[..value.len() - 1], 1_i64 << 10),
             Some(b'm') => (&value[..value.len() - 1], 1 << 20),
             Some(b'g') => (&value[..value.len() - 1], 1 << 30),
-            _ => (value.as_bytes(), 1),
+            _ => (value, 1),
         };
         let number = digits.trim().to_str().ok().and_then(|digits| digits.parse::<i64>().ok());
         match number.and_then(|number| number.checked_mul(factor)) {

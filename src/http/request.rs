@@ -62,12 +62,10 @@ pub struct Request {
     pub content_type: Option<BString>,
     /// What Authorization said.
     pub credentials: Credentials,
-    /// Whether any Authorization arrived: where none did, the operator may have forgotten a directive.
+    /// Whom the web server says it has authenticated; looked at in `webserver` mode only.
     pub remote_user: Option<BString>,
     /// `SERVER_PROTOCOL` is exactly HTTP/1.1 (HB-14, HB-15).
     pub http_1_1: bool,
-    /// The peer's address.
-    pub address: Option<String>,
     /// What the services need of the surroundings.
     pub context: Context,
 }
