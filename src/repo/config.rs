@@ -5,7 +5,6 @@
 use anyhow::{Context as _, anyhow};
 use bstr::{BStr, BString, ByteSlice};
 use gix_config::file::{Metadata, includes, init};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// The most bytes one configuration file may have.
@@ -22,8 +21,6 @@ pub struct ConfigSources {
     pub home: Option<PathBuf>,
     /// Key and value pairs of GIT_CONFIG_PARAMETERS and GIT_CONFIG_COUNT, in the order in which they count.
     pub overrides: Vec<(BString, Option<BString>)>,
-    /// The environment's GIT_CONFIG_* variables as they came, for hooks.
-    pub raw: Vec<(OsString, OsString)>,
 }
 
 /// Who wrote an entry.

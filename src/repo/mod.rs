@@ -42,6 +42,8 @@ pub struct Context {
     pub now: u64,
     /// The request's id, in answers, stderr and the audit log.
     pub id: String,
+    /// The peer's address, where it has one.
+    pub address: Option<String>,
     /// The committer in reflogs, `Name <email>`.
     pub identity: BString,
     /// The environment hooks inherit, already without what they must not see (DESIGN B2), GIT_COMMITTER_* included.
@@ -70,6 +72,39 @@ pub struct Context {
     pub stateless: bool,
     /// Whether this is an HTTP exchange (UA-06: `no-done` is announced there only).
     pub http: bool,
+}
+
+impl Context {
+    /// Who reflogs and hooks are told pushed: `user`, at the peer's address, where no name and address are given (EN-04).
+    pub fn commit_as(&mut self, user: &str, name: Option<String>, email: Option<String>) {
+        let name = name.unwrap_or_else(|| user.to_owned());
+        let email = email.unwrap_or_else(|| match (&self.mode, &self.address) {
+            (_, Some(address)) => format!("{user}@http.{address}"),
+            (_, None) => format!("{user}@http.(none)"),
+        });
+        let plain = |text: &str| text.replace(['<', '>', '\n', '\0'], "");
+        self.identity = format!("{} <{}>", plain(&name), plain(&email)).into();
+        self.hook_environment.retain(|(key, _)| key != "GIT_COMMITTER_NAME" && key != "GIT_COMMITTER_EMAIL");
+        self.hook_environment.push(("GIT_COMMITTER_NAME".into(), name.into()));
+        self.hook_environment.push(("GIT_COMMITTER_EMAIL".into(), email.into()));
+    }
+
+    /// A token's holder is `token-<id>`; hooks are told the id and the scope (DESIGN B4).
+    pub fn act_as(&mut self, grant: &Grant) {
+        let Some(id) = grant.token().map(str::to_owned) else { return };
+        self.commit_as(&format!("token-{id}"), None, None);
+        self.hook_environment.push(("ARTIFACTS_TOKEN_ID".into(), id.into()));
+        self.hook_environment.push(("ARTIFACTS_SCOPE".into(), grant.scope().as_str().into()));
+    }
+
+    /// What the repository's owner says of the limits.
+    pub fn limit_as(&mut self, settings: &Settings) {
+        if let Some(bytes) = settings.http_max_request_buffer {
+            self.limits.request_bytes_from_owner(bytes);
+        }
+        self.limits.ref_updates = settings.max_ref_updates.unwrap_or(self.limits.ref_updates);
+        self.limits.push_options = settings.max_push_options.unwrap_or(self.limits.push_options);
+    }
 }
 
 /// One repository. Everything a service needs.
