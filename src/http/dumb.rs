@@ -4,7 +4,12 @@ use crate::audit::Summary;
 use crate::repo::Repository;
 use crate::service::{ServeError, StoredFile};
 /// placeholder
-pub fn answer(file: &StoredFile, repository: &Repository, response: &mut Response<'_>, summary: &mut Summary) -> Result<(), ServeError> {
+pub fn answer(
+    file: &StoredFile,
+    repository: &Repository,
+    response: &mut Response<'_>,
+    summary: &mut Summary,
+) -> Result<(), ServeError> {
     let _ = (file, repository, response, summary);
     unimplemented!()
 }
