@@ -2,6 +2,7 @@
 
 pub mod connectivity;
 pub mod create;
+pub mod fsck;
 pub mod hooks;
 pub mod locate;
 pub mod quarantine;
