@@ -169,8 +169,8 @@ fn curl_url_harms(url: &[u8]) -> bool {
         Some(at) if !host_and_port[at..].contains(&b']') => (&host_and_port[..at], &host_and_port[at + 1..]),
         _ => (host_and_port, &b""[..]),
     };
-    let port_is_sound = port.is_empty()
-        || port.to_str().ok().and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0);
+    let port_is_sound =
+        port.is_empty() || port.to_str().ok().and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0);
     let host_is_sound = !host.is_empty()
         && host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte));
     !sound || !host_is_sound || !port_is_sound || !escapes_are_sound(rest) || percent_decoded(rest).contains(&b'\n')
