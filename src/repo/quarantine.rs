@@ -267,3 +267,180 @@ fn quoted_in_list(path: &[u8]) -> Vec<u8> {
     quoted.push(b'"');
     quoted
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    impl Scratch {
+        /// An object directory.
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(durable::unique(name));
+            fs::create_dir(&path).unwrap();
+            fs::create_dir(path.join("pack")).unwrap();
+            Scratch(path)
+        }
+
+        fn quarantine(&self) -> Quarantine {
+            let objects = Objects::new(gix_hash::Kind::Sha1, vec![self.0.clone()]);
+            Quarantine::before(&objects, Vec::new(), Sharing::Umask, Sync::Now).unwrap()
+        }
+
+        fn write(&self, path: &str, content: &str) {
+            write(&self.0, path, content);
+        }
+
+        /// All files, with their contents.
+        fn files(&self) -> Vec<String> {
+            let mut found = Vec::new();
+            let mut folders = vec![self.0.clone()];
+            while let Some(folder) = folders.pop() {
+                for entry in fs::read_dir(folder).unwrap() {
+                    let path = entry.unwrap().path();
+                    if path.is_dir() {
+                        folders.push(path);
+                    } else {
+                        let name = path.strip_prefix(&self.0).unwrap().display().to_string();
+                        found.push(format!("{name}={}", fs::read_to_string(&path).unwrap()));
+                    }
+                }
+            }
+            found.sort();
+            found
+        }
+    }
+
+    fn write(root: &Path, path: &str, content: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_migrated_leaves_no_trace() {
+        let scratch = Scratch::new("quarantine-");
+        let quarantine = scratch.quarantine();
+        let path = quarantine.path().to_owned();
+        assert!(path.is_absolute() && path.join("pack").is_dir());
+        assert!(path.file_name().unwrap().as_bytes().starts_with(b"tmp_objdir-incoming-"));
+        write(&path, "ab/cdef", "loose");
+        write(&path, "pack/pack-1.pack", "pack");
+        drop(quarantine);
+        assert!(!path.exists());
+        assert!(scratch.files().is_empty());
+
+        let unwound = std::panic::catch_unwind(|| {
+            let quarantine = scratch.quarantine();
+            write(quarantine.path(), "ab/cdef", "loose");
+            panic!("unwinds");
+        });
+        assert!(unwound.is_err());
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1, "only the folder of packs");
+    }
+
+    #[test]
+    fn everything_is_migrated_and_what_is_there_stays() {
+        let scratch = Scratch::new("quarantine-");
+        scratch.write("ab/there", "deflated otherwise");
+        scratch.write("pack/pack-1.pack", "pack");
+        scratch.write("pack/pack-1.keep", "somebody else's");
+        let quarantine = scratch.quarantine();
+        for (path, content) in [
+            ("ab/there", "deflated thus"),
+            ("ab/new", "loose"),
+            ("cd/new", "loose"),
+            ("pack/pack-1.pack", "pack"),
+            ("pack/pack-1.keep", "ours"),
+            ("pack/pack-1.idx", "idx"),
+            ("info/commit-graphs/x", "a hook's"),
+        ] {
+            write(quarantine.path(), path, content);
+        }
+        quarantine.migrate().unwrap();
+        assert_eq!(
+            scratch.files(),
+            [
+                "ab/new=loose",
+                "ab/there=deflated otherwise",
+                "cd/new=loose",
+                "info/commit-graphs/x=a hook's",
+                "pack/pack-1.idx=idx",
+                "pack/pack-1.keep=somebody else's",
+                "pack/pack-1.pack=pack",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pack_of_the_same_name_with_other_content_is_refused() {
+        for other in ["PACK", "longer pack"] {
+            let scratch = Scratch::new("quarantine-");
+            scratch.write("pack/pack-1.pack", other);
+            let quarantine = scratch.quarantine();
+            write(quarantine.path(), "pack/pack-1.pack", "pack");
+            write(quarantine.path(), "pack/pack-1.idx", "idx");
+            assert_eq!(quarantine.migrate(), Err(Refusal::Migrate));
+            assert_eq!(scratch.files(), [format!("pack/pack-1.pack={other}")]);
+        }
+    }
+
+    #[test]
+    fn a_pack_becomes_visible_by_its_index_last() {
+        let mut names = ["pack-1.idx", "pack-1.mtimes", "ab", "pack-1.pack", "pack-1.rev", "pack-1.keep", "pack"];
+        names.sort_by_key(|name| Rank::of(OsStr::new(name)));
+        assert_eq!(names, ["ab", "pack-1.keep", "pack-1.pack", "pack-1.rev", "pack-1.idx", "pack-1.mtimes", "pack"]);
+    }
+
+    #[test]
+    fn hooks_are_told_where_the_objects_are() {
+        let scratch = Scratch::new("quarantine:\"");
+        let objects = Objects::new(gix_hash::Kind::Sha1, vec![scratch.0.clone()]);
+        let alternates = vec![PathBuf::from("/one"), PathBuf::from("/t:wo")];
+        let quarantine = Quarantine::before(&objects, alternates, Sharing::Umask, Sync::Never).unwrap();
+        let environment = quarantine.environment();
+        let value = |name: &str| environment.iter().find(|(key, _)| key == name).unwrap().1.clone();
+        assert_eq!(value("GIT_OBJECT_DIRECTORY"), quarantine.path());
+        assert_eq!(value("GIT_QUARANTINE_PATH"), quarantine.path());
+        let quoted = scratch.0.to_str().unwrap().replace('"', "\\\"");
+        let expected = format!("/one:\"/t:wo\":\"{quoted}\"");
+        assert_eq!(value("GIT_ALTERNATE_OBJECT_DIRECTORIES"), OsStr::new(&expected));
+    }
+
+    #[test]
+    fn lists_are_quoted_only_where_they_must_be() {
+        let check = |path: &[u8], expected: &str| {
+            assert_eq!(String::from_utf8(quoted_in_list(path)).unwrap(), expected);
+        };
+        check(b"/plain path", "/plain path");
+        check(b"/a\"b", "/a\"b");
+        check(b"\"a", "\"\\\"a\"");
+        check(b"/a:b\n\\\x01\xff", "\"/a:b\\n\\\\\\001\\377\"");
+    }
+
+    #[test]
+    fn a_quarantine_that_cannot_be_made_is_an_error() {
+        let scratch = Scratch::new("quarantine-");
+        let objects = Objects::new(gix_hash::Kind::Sha1, vec![scratch.0.join("missing")]);
+        assert!(Quarantine::before(&objects, Vec::new(), Sharing::Umask, Sync::Never).is_err());
+    }
+
+    #[test]
+    fn directories_are_shared_as_configured() {
+        let scratch = Scratch::new("quarantine-");
+        let objects = Objects::new(gix_hash::Kind::Sha1, vec![scratch.0.clone()]);
+        let quarantine = Quarantine::before(&objects, Vec::new(), Sharing::Group, Sync::Never).unwrap();
+        write(quarantine.path(), "ab/new", "loose");
+        quarantine.migrate().unwrap();
+        let mode = fs::metadata(scratch.0.join("ab")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o2770, 0o2770, "{mode:o}");
+    }
+}

@@ -187,8 +187,8 @@ fn percent_decoded(url: &[u8]) -> Vec<u8> {
 }
 
 /// A file in git's configuration format: each setting is handed over as its section (`submodule.name`), key and value.
-/// Returns `None` where git would stop, with everything before handed over. This follows git's own reader to the letter:
-/// a difference would be a way around the checks.
+/// Returns `None` where git would stop, with everything before handed over. This follows git's own reader of
+/// files to the letter: a difference would be a way around the checks.
 fn parse(content: &[u8], setting: &mut dyn FnMut(&[u8], &[u8], Option<&[u8]>)) -> Option<()> {
     let mut chars = Chars { rest: content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content), ended: false };
     let mut section = Vec::new();
@@ -206,6 +206,9 @@ fn parse(content: &[u8], setting: &mut dyn FnMut(&[u8], &[u8], Option<&[u8]>)) -
         } else if char == b'[' {
             section.clear();
             parse_section(&mut chars, &mut section)?;
+            if section.is_empty() {
+                return None;
+            }
         } else if char.is_ascii_alphabetic() {
             let mut key = vec![char.to_ascii_lowercase()];
             let value = parse_setting(&mut chars, &mut key)?;
