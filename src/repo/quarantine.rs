@@ -260,7 +260,7 @@ fn quoted_in_list(path: &[u8]) -> Vec<u8> {
         };
         match escape {
             Some(letter) => quoted.extend([b'\\', letter]),
-            None if byte < b' ' || byte >= 0x7f => quoted.extend(format!("\\{byte:03o}").bytes()),
+            None if !(b' '..0x7f).contains(&byte) => quoted.extend(format!("\\{byte:03o}").bytes()),
             None => quoted.push(byte),
         }
     }
