@@ -1,5 +1,6 @@
 //! One repository, opened for one request.
 
+pub mod config;
 pub mod connectivity;
 pub mod create;
 pub mod hooks;
@@ -48,7 +49,7 @@ pub struct Context {
     /// `GIT_NAMESPACE`
     pub namespace: Option<BString>,
     /// Where configuration comes from.
-    pub config: settings::ConfigSources,
+    pub config: config::ConfigSources,
     /// `GIT_OBJECT_DIRECTORY`
     pub object_directory: Option<PathBuf>,
     /// `GIT_ALTERNATE_OBJECT_DIRECTORIES`
@@ -81,7 +82,9 @@ pub struct Repository {
     pub objects: Objects,
     /// Its refs, all of them; what this request may see is [`visible`]'s.
     pub refs: RefStore,
-    /// Its configuration.
+    /// Its configuration, entry by entry.
+    pub entries: config::Entries,
+    /// What that comes to.
     pub settings: Settings,
     /// Proof that this request may be here.
     pub grant: Grant,
@@ -93,5 +96,25 @@ impl Repository {
     /// SHA-1 or SHA-256.
     pub fn hash(&self) -> gix_hash::Kind {
         self.objects.hash_kind()
+    }
+}
+
+impl Repository {
+    /// Opens what was found. Nothing is read yet: objects and refs open themselves when they are asked.
+    pub fn open(here: locate::Here, grant: Grant, context: Context) -> Self {
+        let objects = context.object_directory.clone().unwrap_or_else(|| here.common_dir.join("objects"));
+        let mut directories = vec![objects];
+        directories.extend(context.alternate_directories.iter().cloned());
+        let hash = here.settings.object_format;
+        Repository {
+            objects: Objects::new(hash, directories),
+            refs: RefStore::new(here.git_dir.clone(), here.common_dir.clone(), hash),
+            git_dir: here.git_dir,
+            common_dir: here.common_dir,
+            entries: here.entries,
+            settings: here.settings,
+            grant,
+            context,
+        }
     }
 }
