@@ -3,6 +3,7 @@
 //! In: object directories. Out: headers, contents, and where an object lies. A missing object is `None`, never an error;
 //! no directory is read again for each miss.
 
+pub mod closure;
 pub mod graph;
 pub mod inflate;
 pub mod packs;
