@@ -37,17 +37,29 @@ pub enum Rule {
 impl Rule {
     /// The rule of a repository for one version of the protocol.
     pub fn of(repository: &Repository) -> Self {
+        match Self::for_announcement(repository) {
+            Rule::Git { .. } if repository.context.version == Version::V2 => Rule::Any,
+            rule => rule,
+        }
+    }
+
+    /// The same for v0, which is what an advertisement announces.
+    pub fn for_announcement(repository: &Repository) -> Self {
         let (settings, context) = (&repository.settings, &repository.context);
-        match settings.artifacts_wants {
-            Wants::Commits => Rule::Commits,
-            Wants::Reachable => Rule::Reachable,
-            Wants::Advertised => Rule::Advertised,
-            Wants::Any if context.version == Version::V2 || context.mode == AccessMode::Tokens => Rule::Any,
-            Wants::Any if settings.allow_any_in_want => Rule::Any,
-            Wants::Any => Rule::Git {
-                hidden: settings.allow_tip_in_want || settings.allow_reachable_in_want,
-                walk: context.stateless || settings.allow_reachable_in_want,
-            },
+        let hides = !settings.upload_hide_refs.is_empty() || context.namespace.is_some();
+        let git = settings.git_wants;
+        match (settings.wants, context.mode) {
+            (Some(Wants::Any), _) => Rule::Any,
+            (Some(Wants::Commits), _) => Rule::Commits,
+            (Some(Wants::Reachable), _) => Rule::Reachable,
+            (Some(Wants::Advertised), _) => Rule::Advertised,
+            (None, _) if git.any => Rule::Any,
+            (None, AccessMode::Tokens) if git.said && !git.reachable => Rule::Advertised,
+            (None, AccessMode::Tokens) if hides => Rule::Reachable,
+            (None, AccessMode::Tokens) => Rule::Commits,
+            (None, AccessMode::WebServer | AccessMode::Pipe) => {
+                Rule::Git { hidden: git.tips || git.reachable, walk: context.stateless || git.reachable }
+            }
         }
     }
 }
