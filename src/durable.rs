@@ -1,11 +1,14 @@
 //! The only module that changes the disk: create, write, rename, link, unlink, mkdir, rmdir, fsync.
 //!
-//! Every operation passes a named fail point, which only builds with the feature `failpoints` have.
-//! Nothing here knows what the files mean.
+//! In: paths and bytes. Out: what the operating system says. Every operation passes a named fail point, which only builds
+//! with the feature `failpoints` have. Nothing here knows what the files mean.
 
-use std::fs::File;
-use std::io;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 /// How much is forced to the disk: `core.fsync` and `core.fsyncMethod`, already decided for one kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,13 +34,63 @@ pub enum Sharing {
     Mode(u32),
 }
 
+impl Sharing {
+    /// The mode something gets that the umask left with `mode` (permission bits and set-gid, set-uid, sticky).
+    ///
+    /// What its owner may not write nobody may; execute bits follow read bits where the owner has his, and in
+    /// directories. A directory that grants the group anything hands its group on.
+    fn adjusted(self, mode: u32, directory: bool) -> u32 {
+        let (bits, exact) = match self {
+            Sharing::Umask => return mode,
+            Sharing::Group => (0o660, false),
+            Sharing::Everybody => (0o664, false),
+            Sharing::Mode(bits) => (bits & 0o777, true),
+        };
+        let mut bits = if mode & 0o200 == 0 { bits & !0o222 } else { bits };
+        if mode & 0o100 != 0 {
+            bits |= (bits & 0o444) >> 2;
+        }
+        let mut adjusted = if exact { (mode & !0o777) | bits } else { mode | bits };
+        if directory {
+            adjusted |= (adjusted & 0o444) >> 2;
+            if adjusted & 0o060 != 0 {
+                adjusted |= 0o2000;
+            }
+        }
+        adjusted
+    }
+}
+
+/// How often a folder that another node has just made or removed is looked for again, and after which pause.
+const FOLDER_RETRIES: u32 = 5;
+const FOLDER_PAUSE: Duration = Duration::from_millis(2);
+
 /// Creates a file that must not exist yet (`O_EXCL`), `mode` before umask and sharing.
 ///
 /// # Errors
 /// As `open(2)`.
 pub fn create(path: &Path, mode: u32, sharing: Sharing) -> io::Result<File> {
-    let _ = (path, mode, sharing);
-    unimplemented!()
+    fail_point("create", path)?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)?;
+    if sharing != Sharing::Umask {
+        share(&file, sharing).inspect_err(|_| {
+            let _ = fs::remove_file(path);
+        })?;
+    }
+    Ok(file)
+}
+
+/// Opens a file for appending, made with mode 0666 before umask and sharing where it is missing.
+///
+/// # Errors
+/// As `open(2)`.
+pub fn append(path: &Path, sharing: Sharing) -> io::Result<File> {
+    fail_point("append", path)?;
+    let file = OpenOptions::new().append(true).create(true).mode(0o666).open(path)?;
+    if sharing != Sharing::Umask {
+        share(&file, sharing)?;
+    }
+    Ok(file)
 }
 
 /// Writes all bytes.
@@ -45,8 +98,12 @@ pub fn create(path: &Path, mode: u32, sharing: Sharing) -> io::Result<File> {
 /// # Errors
 /// As `write(2)`.
 pub fn write_all(file: &mut File, bytes: &[u8]) -> io::Result<()> {
-    let _ = (file, bytes);
-    unimplemented!()
+    if let Err(error) = fail_point_of_file("write", file) {
+        // What a full disk or a crash leaves is a part.
+        let _ = file.write_all(&bytes[..bytes.len() / 2]);
+        return Err(error);
+    }
+    file.write_all(bytes)
 }
 
 /// Forces a file's content to the disk.
@@ -54,17 +111,20 @@ pub fn write_all(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As `fsync(2)`.
 pub fn fsync(file: &File) -> io::Result<()> {
-    let _ = file;
-    unimplemented!()
+    fail_point_of_file("fsync", file)?;
+    file.sync_all()
 }
 
-/// Forces a directory's entries to the disk.
+/// Forces a directory's entries to the disk. File systems that cannot do that for directories are believed to need none.
 ///
 /// # Errors
 /// As `open(2)` and `fsync(2)`.
 pub fn fsync_directory(path: &Path) -> io::Result<()> {
-    let _ = path;
-    unimplemented!()
+    fail_point("fsync_directory", path)?;
+    match File::open(path)?.sync_all() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// As `rename(2)`.
@@ -72,8 +132,8 @@ pub fn fsync_directory(path: &Path) -> io::Result<()> {
 /// # Errors
 /// As `rename(2)`.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    let _ = (from, to);
-    unimplemented!()
+    fail_point("rename", to)?;
+    fs::rename(from, to)
 }
 
 /// As `link(2)`.
@@ -81,8 +141,8 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// As `link(2)`.
 pub fn link(from: &Path, to: &Path) -> io::Result<()> {
-    let _ = (from, to);
-    unimplemented!()
+    fail_point("link", to)?;
+    fs::hard_link(from, to)
 }
 
 /// As `unlink(2)`.
@@ -90,8 +150,19 @@ pub fn link(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// As `unlink(2)`.
 pub fn unlink(path: &Path) -> io::Result<()> {
-    let _ = path;
-    unimplemented!()
+    fail_point("unlink", path)?;
+    fs::remove_file(path)
+}
+
+/// Sets a file's times to now, as writing it anew would.
+///
+/// # Errors
+/// As `utimensat(2)`.
+pub fn touch(path: &Path) -> io::Result<()> {
+    fail_point("touch", path)?;
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty())?)
 }
 
 /// Creates one directory.
@@ -99,17 +170,45 @@ pub fn unlink(path: &Path) -> io::Result<()> {
 /// # Errors
 /// As `mkdir(2)`.
 pub fn mkdir(path: &Path, sharing: Sharing) -> io::Result<()> {
-    let _ = (path, sharing);
-    unimplemented!()
+    fail_point("mkdir", path)?;
+    DirBuilder::new().mode(0o777).create(path)?;
+    if sharing == Sharing::Umask { Ok(()) } else { share(&File::open(path)?, sharing) }
 }
 
-/// Creates a directory and its missing parents below `root`, which exists.
+/// Creates a directory and its missing parents below `root`, which exists. What is already there is left as it is.
 ///
 /// # Errors
-/// As `mkdir(2)`.
+/// As `mkdir(2)`; `NotADirectory` when something else stands in the way.
 pub fn mkdir_all(root: &Path, path: &Path, sharing: Sharing) -> io::Result<()> {
-    let _ = (root, path, sharing);
-    unimplemented!()
+    let mut attempt = 0;
+    loop {
+        // Another process may remove the folder we have just found because it is empty, or another node's cache may
+        // still show or miss it: both are over after a moment.
+        match mkdir_once(root, path, sharing) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < FOLDER_RETRIES => {
+                std::thread::sleep(FOLDER_PAUSE * (1 << attempt));
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn mkdir_once(root: &Path, path: &Path, sharing: Sharing) -> io::Result<()> {
+    if path.as_os_str().len() <= root.as_os_str().len() || path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        mkdir_once(root, parent, sharing)?;
+    }
+    match mkdir(path, sharing) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(_) => Err(io::ErrorKind::NotADirectory.into()),
+            Err(error) => Err(error),
+        },
+        outcome => outcome,
+    }
 }
 
 /// As `rmdir(2)`.
@@ -117,12 +216,253 @@ pub fn mkdir_all(root: &Path, path: &Path, sharing: Sharing) -> io::Result<()> {
 /// # Errors
 /// As `rmdir(2)`.
 pub fn rmdir(path: &Path) -> io::Result<()> {
-    let _ = path;
-    unimplemented!()
+    fail_point("rmdir", path)?;
+    fs::remove_dir(path)
 }
 
-/// A name no other process uses: prefix, process and random part.
+/// A name no other process uses, on this node or another: prefix, node, process and random part.
 pub fn unique(prefix: &str) -> String {
-    let _ = prefix;
-    unimplemented!()
+    // FNV-1a: the same node gives the same letters, which helps whoever finds the file.
+    let node = rustix::system::uname()
+        .nodename()
+        .to_bytes()
+        .iter()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    let random = RandomState::new().build_hasher().finish();
+    format!("{prefix}{node:08x}-{:x}-{random:016x}", std::process::id())
+}
+
+fn share(file: &File, sharing: Sharing) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    let before = metadata.mode() & 0o7777;
+    let after = sharing.adjusted(before, metadata.is_dir());
+    // Only its owner may change a mode, and somebody else's file may already be as it should.
+    if before == after { Ok(()) } else { file.set_permissions(Permissions::from_mode(after)) }
+}
+
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+#[allow(clippy::unnecessary_wraps, reason = "the builds with fail points return their errors")]
+fn fail_point(_name: &'static str, _path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+#[allow(clippy::unnecessary_wraps, reason = "the builds with fail points return their errors")]
+fn fail_point_of_file(_name: &'static str, _file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(feature = "failpoints")]
+fn fail_point(name: &'static str, path: &Path) -> io::Result<()> {
+    failpoints::pass(name, path)
+}
+
+#[cfg(feature = "failpoints")]
+fn fail_point_of_file(name: &'static str, file: &File) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    failpoints::pass(name, &path)
+}
+
+/// Crash tests: the N-th operation below a directory fails or ends the process, for every N.
+#[cfg(feature = "failpoints")]
+pub mod failpoints {
+    use std::io;
+    use std::path::{Path, PathBuf};
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// What happens when the N-th operation is reached.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Action {
+        /// It fails; the later ones work, so that cleaning up can be watched.
+        Fail(io::ErrorKind),
+        /// It fails and so does every later one: the disk stays as a killed process leaves it.
+        FailFromHere(io::ErrorKind),
+        /// The process ends at once.
+        Abort,
+    }
+
+    struct Plan {
+        serial: u64,
+        below: PathBuf,
+        left: Option<(u64, Action)>,
+        seen: Vec<String>,
+    }
+
+    struct Plans {
+        next: u64,
+        plans: Vec<Plan>,
+    }
+
+    static PLANS: Mutex<Plans> = Mutex::new(Plans { next: 0, plans: Vec::new() });
+
+    fn plans() -> MutexGuard<'static, Plans> {
+        PLANS.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A plan in force; dropping it ends it.
+    #[derive(Debug)]
+    pub struct Armed {
+        serial: u64,
+    }
+
+    impl Armed {
+        /// The operations seen so far, `name path` with the path below the plan's directory.
+        pub fn seen(&self) -> Vec<String> {
+            plans().plans.iter().find(|plan| plan.serial == self.serial).map_or_else(Vec::new, |plan| plan.seen.clone())
+        }
+    }
+
+    impl Drop for Armed {
+        fn drop(&mut self) {
+            plans().plans.retain(|plan| plan.serial != self.serial);
+        }
+    }
+
+    /// Lets operation number `n`, counted from 0, on paths below the directory `below` (`/`: all) do `action`.
+    pub fn arm(below: &Path, n: u64, action: Action) -> Armed {
+        begin(below, Some((n, action)))
+    }
+
+    /// Only records the operations below a directory.
+    pub fn record(below: &Path) -> Armed {
+        begin(below, None)
+    }
+
+    fn begin(below: &Path, left: Option<(u64, Action)>) -> Armed {
+        // Files are known by their real paths.
+        let below = below.canonicalize().unwrap_or_else(|_| below.to_owned());
+        let mut plans = plans();
+        let serial = plans.next;
+        plans.next += 1;
+        plans.plans.push(Plan { serial, below, left, seen: Vec::new() });
+        Armed { serial }
+    }
+
+    /// An operation is about to be done.
+    pub(super) fn pass(name: &'static str, path: &Path) -> io::Result<()> {
+        let mut plans = plans();
+        if plans.plans.is_empty() {
+            return Ok(());
+        }
+        let real = match (path.parent().map(Path::canonicalize), path.file_name()) {
+            (Some(Ok(parent)), Some(name)) => parent.join(name),
+            _ => path.to_owned(),
+        };
+        for plan in &mut plans.plans {
+            let Ok(inside) = real.strip_prefix(&plan.below) else { continue };
+            plan.seen.push(format!("{name} {}", inside.display()));
+            let Some((left, action)) = &mut plan.left else { continue };
+            if *left > 0 {
+                *left -= 1;
+                continue;
+            }
+            match *action {
+                Action::Fail(kind) => {
+                    plan.left = None;
+                    return Err(kind.into());
+                }
+                Action::FailFromHere(kind) => return Err(kind.into()),
+                Action::Abort => std::process::abort(),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Self {
+            let path = std::env::temp_dir().join(unique("durable-"));
+            fs::create_dir(&path).unwrap();
+            Scratch(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn sharing_gives_the_bits_git_gives() {
+        let check = |sharing: Sharing, mode: u32, directory: bool, expected: u32| {
+            let got = sharing.adjusted(mode, directory);
+            assert_eq!(got, expected, "{sharing:?} of {mode:o}: {got:o}, not {expected:o}");
+        };
+        check(Sharing::Umask, 0o600, false, 0o600);
+        check(Sharing::Group, 0o644, false, 0o664);
+        check(Sharing::Group, 0o444, false, 0o444);
+        check(Sharing::Group, 0o600, false, 0o660);
+        check(Sharing::Group, 0o755, true, 0o2775);
+        check(Sharing::Group, 0o700, true, 0o2770);
+        check(Sharing::Everybody, 0o600, false, 0o664);
+        check(Sharing::Everybody, 0o700, true, 0o2775);
+        check(Sharing::Mode(0o640), 0o666, false, 0o640);
+        check(Sharing::Mode(0o640), 0o444, false, 0o440);
+        check(Sharing::Mode(0o600), 0o755, true, 0o700);
+        check(Sharing::Mode(0o640), 0o755, true, 0o2750);
+    }
+
+    #[test]
+    fn a_file_is_created_once() {
+        let scratch = Scratch::new();
+        let path = scratch.0.join("file");
+        write_all(&mut create(&path, 0o666, Sharing::Mode(0o640)).unwrap(), b"first").unwrap();
+        assert_eq!(create(&path, 0o666, Sharing::Umask).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn directories_are_made_with_their_parents_and_something_else_in_the_way_is_an_error() {
+        let scratch = Scratch::new();
+        let deep = scratch.0.join("a/b/c");
+        mkdir_all(&scratch.0, &deep, Sharing::Group).unwrap();
+        mkdir_all(&scratch.0, &deep, Sharing::Group).unwrap();
+        assert_eq!(fs::metadata(scratch.0.join("a/b")).unwrap().mode() & 0o2770, 0o2770);
+        fs::write(scratch.0.join("a/file"), "").unwrap();
+        let blocked = mkdir_all(&scratch.0, &scratch.0.join("a/file/d"), Sharing::Umask);
+        assert_eq!(blocked.unwrap_err().kind(), io::ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn names_are_unique_and_keep_their_prefix() {
+        let names: std::collections::HashSet<String> = (0..100).map(|_| unique("x-")).collect();
+        assert_eq!(names.len(), 100);
+        assert!(names.iter().all(|name| name.starts_with("x-") && !name.contains('/')));
+    }
+
+    #[cfg(feature = "failpoints")]
+    #[test]
+    fn the_nth_operation_fails_and_the_later_ones_as_planned() {
+        use failpoints::Action;
+        let scratch = Scratch::new();
+        let run = || -> (bool, bool) {
+            let file = scratch.0.join(unique("f"));
+            let made = create(&file, 0o666, Sharing::Umask).is_ok();
+            (made, mkdir(&file.with_extension("d"), Sharing::Umask).is_ok())
+        };
+        let check = |n, action, expected| {
+            let armed = failpoints::arm(&scratch.0, n, action);
+            assert_eq!(run(), expected, "{n} {action:?}");
+            drop(armed);
+            assert_eq!(run(), (true, true));
+        };
+        check(0, Action::Fail(io::ErrorKind::StorageFull), (false, true));
+        check(1, Action::Fail(io::ErrorKind::StorageFull), (true, false));
+        check(0, Action::FailFromHere(io::ErrorKind::StorageFull), (false, false));
+        let recorded = failpoints::record(&scratch.0);
+        run();
+        assert_eq!(recorded.seen().len(), 2);
+    }
 }

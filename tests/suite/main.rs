@@ -1,0 +1,4 @@
+//! End to end: the executable as a CGI program, and real git clients through the embedded server.
+
+mod access;
+mod support;
