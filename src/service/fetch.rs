@@ -37,7 +37,7 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     }
     let mut negotiator = Negotiator::new(&request);
     if !round.haves.is_empty() {
-        let acks = negotiator.round(&round, &mut History::new(repository, rule, out.sink))?;
+        let acks = negotiator.round(&round, &mut History::new(repository, rule).round(out.sink))?;
         if round.end == RoundEnd::Flush {
             let mut section = Vec::new();
             pktline::line(&mut section, b"acknowledgments\n")?;
@@ -84,6 +84,7 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
     let rule = Rule::of(repository);
     wants::check(repository, rule, &request.wants, out.sink)?;
     let mut negotiator = Negotiator::new(&request);
+    let mut history = History::new(repository, rule);
     loop {
         let round = match (ahead.take(), context.stateless) {
             (Some(round), _) => round,
@@ -92,7 +93,7 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
             (None, false) => read(body)?.ok_or(FrameError::Truncated)?,
         };
         out.summary.haves += round.haves.len() as u64;
-        let acks = negotiator.round(&round, &mut History::new(repository, rule, out.sink))?;
+        let acks = negotiator.round(&round, &mut history.round(out.sink))?;
         let mut answer = Vec::new();
         append(&acks, &mut answer)?;
         out.sink.write_all(&answer)?;

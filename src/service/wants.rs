@@ -2,8 +2,9 @@
 //!
 //! In: wants. Out: nothing, or the refusal of the first that may not be had. Hidden and missing objects are refused alike.
 
-use super::ServeError;
-use super::history::{Found, Reach, Visible};
+use super::{ServeError, history};
+use crate::odb::graph::Commits;
+use crate::odb::walk::{self, Reached};
 use crate::pack::select::{self, Selection};
 use crate::protocol::Version;
 use crate::repo::settings::Wants;
@@ -81,38 +82,77 @@ pub fn check(repository: &Repository, rule: Rule, wants: &[ObjectId], pulse: &mu
         Rule::Advertised => (For::Upload, false),
     };
     let beyond = beyond_tips(repository, hidden_for, wants)?;
-    let mut reach = Visible::new(repository, hidden_for);
-    let mut others = Vec::new();
-    for want in beyond {
-        if !walk {
-            return Err(not_ours(&want));
-        }
-        let kind = repository.objects.header(&want)?.map(|header| header.kind);
-        let commit = match (kind, rule) {
-            (None, _) => return Err(not_ours(&want)),
-            (Some(Kind::Tree | Kind::Blob), Rule::Reachable) => {
-                others.push(want);
-                continue;
+    match (beyond.first(), walk) {
+        (None, _) => Ok(()),
+        (Some(first), false) => Err(not_ours(first)),
+        (Some(_), true) => check_reachable(repository, rule, hidden_for, &beyond, pulse),
+    }
+}
+
+/// Passes wants that no ref points to but that can be reached.
+fn check_reachable(
+    repository: &Repository,
+    rule: Rule,
+    hidden_for: For,
+    wants: &[ObjectId],
+    pulse: &mut dyn Pulse,
+) -> Result<(), ServeError> {
+    let objects = &repository.objects;
+    let tips = history::tips(repository, hidden_for, &[])?;
+    let (mut refused, mut commits, mut others) = (HashSet::new(), Vec::new(), Vec::new());
+    let mut tags: Option<HashSet<ObjectId>> = None;
+    for want in wants {
+        match (objects.header(want)?.map(|header| header.kind), rule) {
+            (None, _) => {
+                refused.insert(*want);
             }
-            (Some(Kind::Tree | Kind::Blob), _) => continue,
-            (Some(Kind::Tag), Rule::Git { .. }) => match repository.objects.peel(&want)? {
-                Some((commit, Kind::Commit)) => commit,
-                Some(_) => continue,
-                None => return Err(not_ours(&want)),
+            (Some(Kind::Commit), _) => commits.push((*want, *want)),
+            (Some(Kind::Tree | Kind::Blob), Rule::Reachable) => others.push(*want),
+            (Some(Kind::Tree | Kind::Blob), _) => {}
+            // As git has it, a tag is worth what it leads to.
+            (Some(Kind::Tag), Rule::Git { .. }) => match objects.peel(want)? {
+                Some((commit, Kind::Commit)) => commits.push((commit, *want)),
+                Some(_) => {}
+                None => {
+                    refused.insert(*want);
+                }
             },
-            (Some(Kind::Tag | Kind::Commit), _) => want,
-        };
-        match reach.reaches(&commit, Reach::Whole, pulse)? {
-            Found::Yes => {}
-            Found::No => return Err(not_ours(&want)),
-            Found::OutOfMemory => {
-                let text =
-                    format!("upload-pack: cannot find out within the memory allowed whether {want} is reachable");
-                return Err(ServeError::Refused(text));
+            (Some(Kind::Tag), _) => {
+                let tags = match &mut tags {
+                    Some(tags) => tags,
+                    none => none.insert(walk::split(objects, &tips)?.tags.into_iter().collect()),
+                };
+                if !tags.contains(want) {
+                    refused.insert(*want);
+                }
             }
         }
     }
-    all_selected(repository, hidden_for, &others, pulse)
+    if !commits.is_empty() {
+        let targets: Vec<ObjectId> = commits.iter().map(|(commit, _)| *commit).collect();
+        let budget = history::commits_max(repository);
+        match walk::are_reachable(&mut Commits::new(objects), &targets, &tips, budget, pulse)? {
+            Reached::All => {}
+            Reached::Not(missed) => {
+                let missed: HashSet<ObjectId> = missed.into_iter().collect();
+                refused.extend(commits.iter().filter(|(commit, _)| missed.contains(commit)).map(|(_, want)| *want));
+            }
+            Reached::OverBudget => {
+                let text =
+                    "upload-pack: cannot find out within the memory allowed whether all that is wanted is reachable";
+                return Err(ServeError::Refused(text.to_owned()));
+            }
+        }
+    }
+    if !others.is_empty() {
+        let request = select::Request { wants: &tips, ..select::Request::default() };
+        let selection = select::select(objects, &request, pulse)?;
+        refused.extend(others.into_iter().filter(|other| !is_selected(repository, &selection, other)));
+    }
+    match wants.iter().find(|want| refused.contains(*want)) {
+        None => Ok(()),
+        Some(want) => Err(not_ours(want)),
+    }
 }
 
 fn not_ours(want: &oid) -> ServeError {
@@ -137,33 +177,7 @@ fn beyond_tips(repository: &Repository, hidden_for: For, wants: &[ObjectId]) -> 
     Ok(wants.iter().copied().filter(|want| missing.contains(want)).collect())
 }
 
-/// Trees and blobs that must be reachable are looked for among all objects a clone would get.
-fn all_selected(
-    repository: &Repository,
-    hidden_for: For,
-    others: &[ObjectId],
-    pulse: &mut dyn Pulse,
-) -> Result<(), ServeError> {
-    if others.is_empty() {
-        return Ok(());
-    }
-    let mut tips = Vec::new();
-    tips.extend(visible::head(repository, hidden_for)?.and_then(|head| head.id));
-    visible::for_each(repository, hidden_for, &[], false, &mut |tip| {
-        tips.push(tip.id);
-        Ok(())
-    })?;
-    let request = select::Request { wants: &tips, ..select::Request::default() };
-    let selection = select::select(&repository.objects, &request, pulse)?;
-    for want in others {
-        if !is_selected(repository, &selection, want) {
-            return Err(not_ours(want));
-        }
-    }
-    Ok(())
-}
-
-/// Whether an object is part of a selection, whichever of its copies was chosen.
+/// Whether an object is part of a selection of all a clone would get, whichever of its copies was chosen.
 fn is_selected(repository: &Repository, selection: &Selection, id: &oid) -> bool {
     let packed = selection.packed.iter().any(|positions| {
         let position = repository.objects.pack(positions.pack).position(id);
