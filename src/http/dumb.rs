@@ -6,7 +6,6 @@ use super::request::Reject;
 use super::response::{Caching, Response, http_date};
 use crate::audit::Summary;
 use crate::repo::Repository;
-<<<<<<< HEAD
 use crate::service::ServeError;
 use crate::service::StoredFile;
 use crate::service::stored::{self, Content};
@@ -18,17 +17,12 @@ use std::time::UNIX_EPOCH;
 ///
 /// # Errors
 /// When it cannot be read, or the client has gone.
-=======
-use crate::service::{ServeError, StoredFile};
-/// placeholder
->>>>>>> b/receive
 pub fn answer(
     file: &StoredFile,
     repository: &Repository,
     response: &mut Response<'_>,
     summary: &mut Summary,
 ) -> Result<(), ServeError> {
-<<<<<<< HEAD
     summary.operation = Some("stored");
     let Some(found) = stored::open(file, repository)? else {
         response.reject(&Reject::new(404, "There is no such file."))?;
@@ -54,8 +48,4 @@ pub fn answer(
         }
     }
     Ok(())
-=======
-    let _ = (file, repository, response, summary);
-    unimplemented!()
->>>>>>> b/receive
 }
