@@ -4,11 +4,12 @@
 //! announced that is not served and nothing served that is not announced.
 
 use super::command::Arguments;
+use super::wants::Rule;
 use super::{Out, ServeError, Service, fetch, ls_refs};
 use crate::protocol::command::Offered;
-use crate::repo::settings::{Unborn, Wants};
+use crate::repo::Repository;
+use crate::repo::settings::Unborn;
 use crate::repo::visible::Head;
-use crate::repo::{AccessMode, Repository};
 use bstr::{BStr, ByteVec};
 
 /// Which announcement a row belongs to.
@@ -174,21 +175,12 @@ fn head_is_symref(view: &View<'_>) -> bool {
     view.head.is_some_and(|head| head.id.is_some() && head.target.is_some())
 }
 
-/// In `tokens` mode what is announced follows from `artifacts.wants`; else git's own settings are told as they are.
 fn tips_wanted(view: &View<'_>) -> bool {
-    let settings = &view.repository.settings;
-    match view.repository.context.mode {
-        AccessMode::Tokens => settings.artifacts_wants == Wants::Any,
-        AccessMode::WebServer | AccessMode::Pipe => settings.allow_tip_in_want || settings.allow_any_in_want,
-    }
+    Rule::of(view.repository).announces_tips(view.repository)
 }
 
 fn commits_wanted(view: &View<'_>) -> bool {
-    let settings = &view.repository.settings;
-    match view.repository.context.mode {
-        AccessMode::Tokens => settings.artifacts_wants != Wants::Advertised,
-        AccessMode::WebServer | AccessMode::Pipe => settings.allow_reachable_in_want || settings.allow_any_in_want,
-    }
+    Rule::of(view.repository).announces_reachable(view.repository)
 }
 
 fn atomic_pushes(view: &View<'_>) -> bool {
