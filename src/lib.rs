@@ -73,10 +73,9 @@ pub fn serve(
     let start = Instant::now();
     let mut response = Response::new(sink, finished);
     let mut channel = ErrorChannel::Status;
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        answer(request, &mut body, &mut response, &mut channel, site, &mut summary)
-    }))
-    .unwrap_or_else(|panic| Err(tell::Failure::panicked(&*panic)));
+    let outcome =
+        catch_unwind(AssertUnwindSafe(|| answer(request, &mut body, &mut response, &mut channel, site, &mut summary)))
+            .unwrap_or_else(|panic| Err(tell::Failure::panicked(&*panic)));
     let report = match outcome {
         Ok(()) => None,
         Err(failure) => tell::tell(failure, &mut body, &mut response, &channel, &mut summary),

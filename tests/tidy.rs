@@ -174,7 +174,10 @@ fn tests_that_documents_name_exist() {
     for row in compatibility.lines().filter(|line| line.starts_with("| ")) {
         let Some(tests) = row.trim_end_matches('|').rsplit('|').next() else { continue };
         for name in tests.split('`').skip(1).step_by(2).filter(|name| !name.contains(['.', '/', ' '])) {
-            assert!(code.contains(&format!("fn {name}(")), "docs/compatibility.md names the test {name}, which is not there");
+            assert!(
+                code.contains(&format!("fn {name}(")),
+                "docs/compatibility.md names the test {name}, which is not there"
+            );
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod create;
 pub mod hooks;
 pub mod locate;
 pub mod quarantine;
+pub mod server_info;
 pub mod settings;
 pub mod visible;
 

@@ -176,11 +176,19 @@ fn head_is_symref(view: &View<'_>) -> bool {
 }
 
 fn tips_wanted(view: &View<'_>) -> bool {
-    Rule::of(view.repository).announces_tips(view.repository)
+    match Rule::for_announcement(view.repository) {
+        Rule::Any => true,
+        Rule::Git { .. } => view.repository.settings.git_wants.tips,
+        Rule::Commits | Rule::Reachable | Rule::Advertised => false,
+    }
 }
 
 fn commits_wanted(view: &View<'_>) -> bool {
-    Rule::of(view.repository).announces_reachable(view.repository)
+    match Rule::for_announcement(view.repository) {
+        Rule::Any | Rule::Commits | Rule::Reachable => true,
+        Rule::Git { .. } => view.repository.settings.git_wants.reachable,
+        Rule::Advertised => false,
+    }
 }
 
 fn atomic_pushes(view: &View<'_>) -> bool {

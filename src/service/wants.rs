@@ -36,43 +36,31 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// The rule of a repository for one request (DESIGN B14). What `artifacts.wants` says counts; else git's own keys where they
-    /// allow something; else the default of the mode.
+    /// The rule of a repository for one version of the protocol.
     pub fn of(repository: &Repository) -> Self {
+        match Self::for_announcement(repository) {
+            Rule::Git { .. } if repository.context.version == Version::V2 => Rule::Any,
+            rule => rule,
+        }
+    }
+
+    /// The same for v0, which is what an advertisement announces.
+    pub fn for_announcement(repository: &Repository) -> Self {
         let (settings, context) = (&repository.settings, &repository.context);
-        let allowed = |key: Option<bool>| key == Some(true);
-        let tips = allowed(settings.allow_tip_in_want);
-        let reachable = allowed(settings.allow_reachable_in_want);
+        let hides = !settings.upload_hide_refs.is_empty() || context.namespace.is_some();
+        let git = settings.git_wants;
         match (settings.wants, context.mode) {
             (Some(Wants::Any), _) => Rule::Any,
             (Some(Wants::Commits), _) => Rule::Commits,
             (Some(Wants::Reachable), _) => Rule::Reachable,
             (Some(Wants::Advertised), _) => Rule::Advertised,
-            (None, _) if allowed(settings.allow_any_in_want) => Rule::Any,
-            (None, AccessMode::Tokens) if tips || reachable => Rule::Git { hidden: true, walk: true },
-            (None, AccessMode::Tokens) if settings.upload_hide_refs.is_empty() && context.namespace.is_none() => {
-                Rule::Commits
-            }
-            (None, AccessMode::Tokens) => Rule::Reachable,
-            (None, AccessMode::WebServer | AccessMode::Pipe) if context.version == Version::V2 => Rule::Any,
+            (None, _) if git.any => Rule::Any,
+            (None, AccessMode::Tokens) if git.said && !git.reachable => Rule::Advertised,
+            (None, AccessMode::Tokens) if hides => Rule::Reachable,
+            (None, AccessMode::Tokens) => Rule::Commits,
             (None, AccessMode::WebServer | AccessMode::Pipe) => {
-                Rule::Git { hidden: tips || reachable, walk: context.stateless || reachable }
+                Rule::Git { hidden: git.tips || git.reachable, walk: context.stateless || git.reachable }
             }
-        }
-    }
-
-    /// Whether v0 announces that tips of hidden refs may be asked for.
-    pub fn announces_tips(self, repository: &Repository) -> bool {
-        self == Rule::Any || repository.settings.allow_tip_in_want == Some(true)
-    }
-
-    /// Whether v0 announces that more than tips may be asked for. Git announces what is configured only, although it walks in
-    /// every stateless request.
-    pub fn announces_reachable(self, repository: &Repository) -> bool {
-        match self {
-            Rule::Any | Rule::Commits | Rule::Reachable => true,
-            Rule::Git { .. } => repository.settings.allow_reachable_in_want == Some(true),
-            Rule::Advertised => false,
         }
     }
 }

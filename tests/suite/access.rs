@@ -237,7 +237,11 @@ fn another_content_type_is_refused_in_gits_words() {
     let request = site.cgi("POST", "/acme/site.git/git-upload-pack").bearer(&token).body("0000");
     let answer = request.env("CONTENT_TYPE", "application/x-git-upload-pack-request; charset=utf-8").run();
     assert_eq!(answer.status, 415);
-    assert!(answer.text().starts_with("Expected POST with Content-Type 'application/x-git-upload-pack-request', but received '"));
+    assert!(
+        answer
+            .text()
+            .starts_with("Expected POST with Content-Type 'application/x-git-upload-pack-request', but received '")
+    );
 }
 
 #[test]
@@ -310,7 +314,11 @@ fn another_users_repository_is_refused_with_the_remedy() {
     std::os::unix::fs::chown(site.repo("acme/site").path, Some(54321), None).unwrap();
     let answer = site.cgi("GET", ADVERTISE).bearer(&token).run();
     assert_eq!(answer.status, 500);
-    assert!(answer.stderr.contains("dubious ownership") && answer.stderr.contains("safe.directory"), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("dubious ownership") && answer.stderr.contains("safe.directory"),
+        "{}",
+        answer.stderr
+    );
     assert!(!answer.text().contains("54321") && !answer.text().contains("site.git"), "{}", answer.text());
     let trusted = site.cgi("GET", ADVERTISE).bearer(&token);
     let trusted = trusted.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "safe.directory");

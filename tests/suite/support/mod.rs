@@ -144,7 +144,11 @@ impl Repo {
             for entry in std::fs::read_dir(&folder).unwrap().flatten() {
                 let path = entry.path();
                 let name = entry.file_name().to_string_lossy().into_owned();
-                if name.ends_with(".lock") || name.starts_with("tmp_") || name.starts_with(".tmp") || name.ends_with(".keep") {
+                if name.ends_with(".lock")
+                    || name.starts_with("tmp_")
+                    || name.starts_with(".tmp")
+                    || name.ends_with(".keep")
+                {
                     found.push(path.clone());
                 }
                 if entry.file_type().unwrap().is_dir() {
@@ -209,7 +213,11 @@ impl Site {
     /// The program as a command line tool.
     pub fn try_tool(&self, arguments: &[&str]) -> Ran {
         let mut command = Command::new(PROGRAM);
-        command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.scratch.path());
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", self.scratch.path());
         command.env("GIT_PROJECT_ROOT", self.root()).stdin(Stdio::null());
         command.output().unwrap().into()
     }
@@ -365,7 +373,11 @@ impl Cgi {
     }
 
     fn path(&self) -> String {
-        self.environment.iter().find(|(name, _)| name == "PATH_INFO").map(|(_, value)| value.clone()).unwrap_or_default()
+        self.environment
+            .iter()
+            .find(|(name, _)| name == "PATH_INFO")
+            .map(|(_, value)| value.clone())
+            .unwrap_or_default()
     }
 
     /// The process, its body not yet written.
