@@ -83,7 +83,8 @@ pub fn tell(
             Some(text) => (text.clone(), text),
             None => {
                 summary.outcome = "error";
-                (format!("internal server error (request {id})"), format!("{error:#}"))
+                let operator = format!("{error:#}");
+                (ServeError::Internal(error).told(&id).unwrap_or_default(), operator)
             }
         },
     };
@@ -111,6 +112,7 @@ fn say(text: &str, status: u16, response: &mut Response<'_>, channel: &ErrorChan
             let mut bands = SideBand::new(response, BandSize::Large);
             bands.send(Band::Error, format!("{text}\n").as_bytes())
         }
+        ErrorChannel::Silence => Ok(()),
         ErrorChannel::Push { sideband, report, refs } => {
             let mut status = ReportStatus::new(Err(text));
             for name in refs {
