@@ -114,7 +114,7 @@ fn ls_remote_lists_what_git_lists() {
         for more in [&["--symref"][..], &["--heads"], &["--tags"], &["refs/heads/si*"]] {
             let protocol = format!("protocol.version={version}");
             let list = |from: &str| {
-                let (options, patterns): (Vec<_>, Vec<_>) = more.iter().partition(|word| word.starts_with('-'));
+                let (options, patterns): (Vec<&str>, Vec<&str>) = more.iter().partition(|word| word.starts_with('-'));
                 let mut words = vec!["-c", &protocol, "ls-remote"];
                 words.extend(options.iter().copied());
                 words.push(from);

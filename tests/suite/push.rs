@@ -25,7 +25,7 @@ impl Pushing {
     fn push(&self, words: &[&str]) -> crate::support::Ran {
         let header = bearer(&self.token);
         let url = self.server.url("acme/site");
-        let (options, refs): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| word.starts_with("--"));
+        let (options, refs): (Vec<&str>, Vec<&str>) = words.iter().copied().partition(|word| word.starts_with("--"));
         let mut all = vec!["-c", header.as_str(), "push"];
         all.extend(options);
         all.push(&url);
