@@ -1,1 +1,189 @@
 //! Who may do what: both authentication modes on one page.
+//!
+//! In: what the route needs, what the credentials proved, where the name led. Out: a [`Grant`], or a refusal with the
+//! status of DESIGN B6. Nothing is looked up here: everything that is compared was handed in.
+
+use crate::auth::{Claim, Grant, Scope, TokenRecord, Why};
+use crate::http::request::{Reject, Request};
+use crate::http::route::{Late, Route};
+use crate::repo::AccessMode;
+use crate::repo::locate::{Here, Place};
+use crate::service::{Operation, Service};
+use bstr::ByteSlice;
+
+/// What of the site decides here.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// `GIT_HTTP_EXPORT_ALL` is set, even to nothing (HB-19).
+    pub export_all: bool,
+}
+
+/// Decides. On success the place is handed on, opened by nobody yet.
+///
+/// # Errors
+/// 401, 403, 404, 415, 500, 503 as DESIGN B6 and HB-16 to HB-25 say.
+pub fn decide(
+    route: &Route,
+    claim: Claim,
+    place: Place,
+    request: &Request,
+    rules: Rules,
+) -> Result<(Grant, Box<Here>), Reject> {
+    let decided = match request.context.mode {
+        AccessMode::Tokens => by_token(route, claim, place, request)?,
+        AccessMode::WebServer | AccessMode::Pipe => by_web_server(route, place, request, rules)?,
+    };
+    if let Some(Late::UnknownService(name)) = &route.late {
+        return Err(Reject::new(403, "This service is not offered: there are git-upload-pack and git-receive-pack.")
+            .detail(format!("Unsupported service: '{}'", name.escape_ascii())));
+    }
+    service_enabled(route, &decided.1, request)?;
+    content_type(route, request)?;
+    Ok(decided)
+}
+
+fn by_token(route: &Route, claim: Claim, place: Place, request: &Request) -> Result<(Grant, Box<Here>), Reject> {
+    let record = match claim {
+        Claim::Live(record) => record,
+        Claim::Nothing => {
+            return match place {
+                Place::Here(here) if here.settings.anonymous_read && route.scope == Scope::Read => {
+                    Ok((Grant::new(Scope::Read, None), here))
+                }
+                Place::Here(_) | Place::Absent | Place::Unusable(_) => Err(without_token()),
+            };
+        }
+        Claim::Unusable { why, basic } => return Err(unusable(why, basic)),
+    };
+    let here = match place {
+        Place::Here(here) if belongs(&record, &here) => here,
+        // Made anew under the same name: to its old tokens it is as foreign as any other.
+        Place::Here(_) => return Err(unusable(Why::Unknown, carried_as_basic(request))),
+        Place::Absent => {
+            return Err(Reject::new(404, "The token is good, but there is no such repository: check the URL's path.")
+                .detail("not a git repository, though a live token names it"));
+        }
+        Place::Unusable(error) => return Err(cannot_open(&error)),
+    };
+    if route.scope > record.scope {
+        return Err(Reject::new(403, "This token may read only: a push needs one with the scope \"write\".")
+            .detail(format!("token {} has the scope read", record.id)));
+    }
+    if route.scope == Scope::Write && here.settings.read_only {
+        return Err(Reject::new(403, "This repository is read-only: pushes are switched off.")
+            .detail("artifacts.readOnly is true"));
+    }
+    Ok((Grant::new(record.scope, Some(record.id)), here))
+}
+
+fn belongs(record: &TokenRecord, here: &Here) -> bool {
+    let id = here.settings.artifacts_id.as_ref().and_then(|id| id.to_str().ok());
+    record.matches(id)
+}
+
+fn carried_as_basic(request: &Request) -> bool {
+    matches!(request.credentials, crate::auth::Credentials::Token { presented: crate::auth::Presented::Basic, .. })
+}
+
+fn without_token() -> Reject {
+    Reject::new(
+        401,
+        "This repository needs a token. Send it as the password, with any user name, or as \"Authorization: Bearer <token>\".",
+    )
+    .detail(
+        "no Authorization arrived; where clients do send one, the web server keeps it back (Apache: CGIPassAuth On; nginx: \
+         fastcgi_param HTTP_AUTHORIZATION must not be emptied)",
+    )
+    .header("WWW-Authenticate", "Basic realm=\"artifacts\"")
+}
+
+/// 401 for Basic, so that git asks again and forgets a stored secret; 403 for Bearer, because git would ask for a user name.
+fn unusable(why: Why, basic: bool) -> Reject {
+    let text = match &why {
+        Why::Malformed => {
+            "This is no token: send one as \"Authorization: Bearer art_v1_...\", or as the password of Basic."
+        }
+        Why::Unknown => "This token is not valid for this repository: it is unknown, or was made for another one.",
+        Why::Expired(_) => "This token has expired: ask for a new one.",
+        Why::Revoked => "This token was revoked: ask for a new one.",
+        Why::TwoCredentials => "Two credentials were sent: send one Authorization only.",
+        Why::OtherScheme => "This way of authorization is not understood: use Bearer or Basic.",
+        Why::Store(error) => {
+            return Reject::new(503, "Tokens cannot be checked at the moment: try again later.")
+                .detail(format!("the token store cannot be read: {error:#}"));
+        }
+    };
+    let asks_again = basic && !matches!(why, Why::TwoCredentials | Why::OtherScheme);
+    if asks_again {
+        Reject::new(401, text).header("WWW-Authenticate", "Basic realm=\"artifacts\"")
+    } else {
+        Reject::new(403, text)
+    }
+}
+
+fn cannot_open(error: &anyhow::Error) -> Reject {
+    Reject::new(500, "The server cannot open this repository; its operator finds the reason in the web server's log.")
+        .detail(format!("{error:#}"))
+}
+
+fn by_web_server(route: &Route, place: Place, request: &Request, rules: Rules) -> Result<(Grant, Box<Here>), Reject> {
+    let path = request.path.bytes().escape_ascii();
+    let here = match place {
+        Place::Here(here) => here,
+        Place::Absent => {
+            return Err(
+                Reject::new(404, "There is no such repository.").detail(format!("Not a git repository: '{path}'"))
+            );
+        }
+        Place::Unusable(error) => return Err(cannot_open(&error)),
+    };
+    if !rules.export_all && !here.export_ok {
+        return Err(Reject::new(404, "There is no such repository.").detail(format!(
+            "Repository not exported: '{path}' (set GIT_HTTP_EXPORT_ALL, or create git-daemon-export-ok in it)"
+        )));
+    }
+    Ok((Grant::new(route.scope, None), here))
+}
+
+/// http.uploadpack, http.receivepack and http.getanyfile (EN-05, EN-06, DU-01).
+fn service_enabled(route: &Route, here: &Here, request: &Request) -> Result<(), Reject> {
+    let settings = &here.settings;
+    let tokens = request.context.mode == AccessMode::Tokens;
+    let (enabled, text, key) = match route.operation {
+        Operation::Advertise(Service::UploadPack) | Operation::Serve(Service::UploadPack) => (
+            settings.http_uploadpack.unwrap_or(true),
+            "Fetches are switched off for this repository.",
+            "http.uploadpack",
+        ),
+        Operation::Advertise(Service::ReceivePack) | Operation::Serve(Service::ReceivePack) => {
+            let authenticated = tokens || request.remote_user.as_ref().is_some_and(|user| !user.is_empty());
+            let text = if settings.http_receivepack.is_none() && !authenticated {
+                "Pushes need a user whom the web server has authenticated."
+            } else {
+                "Pushes are switched off for this repository."
+            };
+            (settings.http_receivepack.unwrap_or(authenticated), text, "http.receivepack")
+        }
+        Operation::Stored(_) => (
+            settings.http_getanyfile.unwrap_or(!tokens),
+            "Stored files are not served here: use a git that speaks the smart protocol (1.6.6 or newer).",
+            "http.getanyfile",
+        ),
+    };
+    if enabled {
+        return Ok(());
+    }
+    Err(Reject::new(403, text).detail(format!("Service not enabled: {key}")))
+}
+
+/// The whole string is compared (HD-05, HD-06).
+fn content_type(route: &Route, request: &Request) -> Result<(), Reject> {
+    let Operation::Serve(service) = route.operation else { return Ok(()) };
+    let wanted = format!("application/x-{}-request", service.name());
+    let received = request.content_type.as_ref().map(|media| media.as_bytes()).unwrap_or_default();
+    if received == wanted.as_bytes() {
+        return Ok(());
+    }
+    let shown: String = received.escape_ascii().to_string().chars().take(200).collect();
+    Err(Reject::new(415, format!("Expected POST with Content-Type '{wanted}', but received '{shown}' instead.")))
+}

@@ -1,28 +1,164 @@
 //! One JSON object per request, in the words of git's trace2 (docs/audit-log.md).
+//!
+//! In: a [`Summary`], filled as the request goes. Out: lines appended to the operator's file, each with one write. A secret
+//! never gets here; nothing that fails here fails the request.
 
-/// What is written about one request. Filled in as it goes.
-#[derive(Debug, Clone, Default)]
-#[allow(missing_docs, reason = "docs/audit-log.md describes each key; a test holds the two together")]
-pub struct Summary {
-    pub id: String,
-    pub remote: Option<String>,
-    pub repository: Option<String>,
-    pub operation: Option<&'static str>,
-    pub version: Option<u8>,
-    pub token: Option<String>,
-    pub scope: Option<&'static str>,
-    pub agent: Option<String>,
-    pub client_sid: Option<String>,
-    pub wants: u64,
-    pub haves: u64,
-    pub objects: u64,
-    pub reused: u64,
-    pub deltas: u64,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    pub status: u16,
-    pub outcome: &'static str,
-    pub error: Option<String>,
-    /// The verdicts of a push, written as a line of their own before the client hears them: ref, old, new, verdict.
-    pub updates: Vec<(String, String, String, String)>,
+use serde_json::{Map, Value, json};
+use std::io::Write;
+use std::path::PathBuf;
+
+/// The verdict of one ref update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditedUpdate {
+    /// The ref's name as sent.
+    pub name: String,
+    /// The old value in hex, null for none.
+    pub old: String,
+    /// The new value in hex, null for none.
+    pub new: String,
+    /// `ok`, or the refusal's text.
+    pub verdict: String,
+}
+
+macro_rules! summary {
+    ($( #[doc = $doc:literal] $field:ident : $type:ty, )+) => {
+        /// What is written about one request.
+        #[derive(Debug, Clone, Default)]
+        pub struct Summary {
+            $( #[doc = $doc] pub $field: $type, )+
+            /// Where lines go; nowhere without one.
+            pub log: Option<PathBuf>,
+            /// Unix time of the request in milliseconds.
+            pub time_ms: u64,
+            /// The verdicts of a push.
+            pub updates: Vec<AuditedUpdate>,
+        }
+
+        /// Every key of the request's line and what it holds; docs/audit-log.md lists the same.
+        pub static KEYS: &[(&str, &str)] = &[ $( (stringify!($field), $doc), )+ ];
+
+        impl Summary {
+            fn fields(&self) -> Map<String, Value> {
+                let mut map = Map::new();
+                $( map.insert(stringify!($field).to_owned(), json!(self.$field)); )+
+                map
+            }
+        }
+    };
+}
+
+summary! {
+    /// The request's id, also in answers and on stderr.
+    id: String,
+    /// The peer's address.
+    remote: Option<String>,
+    /// The path before the operation.
+    repository: Option<String>,
+    /// `advertise`, `ls-refs`, `fetch`, `push`, `probe`, `stored`; null where it did not get that far.
+    operation: Option<&'static str>,
+    /// The protocol version asked for.
+    version: Option<u8>,
+    /// The id of the token's record, never its secret.
+    token: Option<String>,
+    /// `read` or `write`: what the grant allowed.
+    scope: Option<&'static str>,
+    /// What the client calls itself.
+    agent: Option<String>,
+    /// The client's session id.
+    client_sid: Option<String>,
+    /// Objects asked for.
+    wants: u64,
+    /// Objects the client said it has.
+    haves: u64,
+    /// Objects in the pack sent or received.
+    objects: u64,
+    /// Of them copied as they were stored.
+    reused: u64,
+    /// Of them deltas.
+    deltas: u64,
+    /// Bytes of the request's body.
+    bytes_in: u64,
+    /// Bytes of the answer's body.
+    bytes_out: u64,
+    /// Milliseconds from the start of the process's work to the end of the answer.
+    ms: u64,
+    /// The HTTP status.
+    status: u16,
+    /// `ok`, `refused`, `error`, or `aborted` when the client went away.
+    outcome: &'static str,
+    /// The reason, for the operator.
+    error: Option<String>,
+}
+
+impl Summary {
+    /// Writes the verdicts of a push, before the client hears them.
+    pub fn push_decided(&self) {
+        let updates: Vec<Value> = self
+            .updates
+            .iter()
+            .map(|update| json!({"ref": update.name, "old": update.old, "new": update.new, "verdict": update.verdict}))
+            .collect();
+        self.append(&json!({
+            "time": self.time(), "event": "push", "id": self.id, "remote": self.remote,
+            "repository": self.repository, "token": self.token, "updates": updates,
+        }));
+    }
+
+    /// Writes the request's line.
+    pub fn request_done(&self) {
+        let mut line = Map::new();
+        line.insert("time".into(), json!(self.time()));
+        line.insert("event".into(), json!("request"));
+        line.append(&mut self.fields());
+        self.append(&Value::Object(line));
+    }
+
+    fn append(&self, line: &Value) {
+        let Some(path) = &self.log else { return };
+        let mut text = line.to_string();
+        text.push('\n');
+        // What cannot be written here is lost: an audit log that is full must not stop a fetch.
+        if let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path) {
+            let _ = file.write_all(text.as_bytes());
+        }
+    }
+
+    /// The time in RFC 3339's form with milliseconds.
+    fn time(&self) -> String {
+        let seconds = self.time_ms / 1000;
+        let (year, month, day) = crate::calendar::civil(seconds / 86_400);
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        let ms = self.time_ms % 1000;
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_json_with_every_key_and_nothing_secret() {
+        let path = std::env::temp_dir().join(format!("audit-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let update =
+            AuditedUpdate { name: "refs/heads/\"a".into(), old: "0".into(), new: "1".into(), verdict: "ok".into() };
+        let summary = Summary {
+            id: "7f3a90".into(),
+            log: Some(path.clone()),
+            time_ms: 1_763_638_272_727,
+            updates: vec![update],
+            ..Default::default()
+        };
+        summary.push_decided();
+        summary.request_done();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines[0]["updates"][0]["ref"], "refs/heads/\"a");
+        assert_eq!(lines[1]["time"], "2025-11-20T11:31:12.727Z");
+        for (key, _) in KEYS {
+            assert!(lines[1].get(key).is_some(), "{key}");
+        }
+    }
 }

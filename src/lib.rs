@@ -1,13 +1,14 @@
 //! Git over HTTP for repository tokens: the library behind the executable `artifacts-http-backend`.
 //!
-//! Modules stand here from the bottom up; each looks down only (tests/tidy.rs knows the order).
+//! [`serve`] is a whole request on one page. Modules stand here from the bottom up; each looks down only (tests/tidy.rs
+//! knows the order).
 
 // Leaves, used by all.
 pub mod audit;
+pub mod calendar;
 pub mod children;
 pub mod durable;
 pub mod stream;
-pub mod trace;
 // L0: framing.
 pub mod pktline;
 // L1: what is said.
@@ -23,10 +24,148 @@ pub mod repo;
 pub mod pack;
 // L6: one file per thing git asks.
 pub mod service;
-// L7: HTTP without sockets; who may do what.
+// L7: HTTP without sockets; who may do what; who hears of errors.
 pub mod access;
 pub mod http;
+mod tell;
 // L8: the edges.
 pub mod cgi;
 pub mod cli;
-pub mod pipe;
+
+use crate::access::Rules;
+use crate::audit::Summary;
+use crate::auth::{Claim, TokenStore};
+use crate::http::body::HttpBody;
+use crate::http::{Reject, Request, Response, Route};
+use crate::protocol::Limits;
+use crate::repo::{AccessMode, Repository, create::RepositoryName, locate};
+use crate::service::{ErrorChannel, Operation, Out, Service};
+use crate::stream::{Body, Sink};
+use bstr::ByteSlice;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// One installation: what the operator decided for all requests.
+#[derive(Debug)]
+pub struct Site {
+    /// Where repositories are; `None` in `webserver` mode with PATH_TRANSLATED alone.
+    pub root: Option<PathBuf>,
+    /// Where tokens are kept.
+    pub tokens: TokenStore,
+    /// What else decides on access.
+    pub rules: Rules,
+    /// Limits of every request.
+    pub limits: Limits,
+}
+
+/// Serves one HTTP request: stations 1 to 10, top to bottom.
+///
+/// The caller hands in what an edge read, the body and the sink; it writes the audit line of the summary it gets back.
+pub fn serve(
+    request: Result<Request, Reject>,
+    mut body: HttpBody<'_>,
+    sink: &mut dyn Sink,
+    finished: std::rc::Rc<std::cell::Cell<bool>>,
+    site: &Site,
+    mut summary: Summary,
+) -> (Summary, Option<String>) {
+    let start = Instant::now();
+    let mut response = Response::new(sink, finished);
+    let mut channel = ErrorChannel::Status;
+    let outcome =
+        catch_unwind(AssertUnwindSafe(|| answer(request, &mut body, &mut response, &mut channel, site, &mut summary)))
+            .unwrap_or_else(|panic| Err(tell::Failure::panicked(&*panic)));
+    let report = match outcome {
+        Ok(()) => None,
+        Err(failure) => tell::tell(failure, &mut body, &mut response, &channel, &mut summary),
+    };
+    if response.end().is_err() && summary.outcome.is_empty() {
+        summary.outcome = "aborted";
+    }
+    if summary.outcome.is_empty() {
+        summary.outcome = "ok";
+    }
+    summary.status = response.status_sent();
+    summary.bytes_in = body.arrived();
+    summary.bytes_out = response.bytes();
+    summary.ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    (summary, report)
+}
+
+fn answer(
+    request: Result<Request, Reject>,
+    body: &mut HttpBody<'_>,
+    response: &mut Response<'_>,
+    channel: &mut ErrorChannel,
+    site: &Site,
+    summary: &mut Summary,
+) -> Result<(), tell::Failure> {
+    let mut request = request?;
+    if request.method == http::Method::Head {
+        response.without_body();
+    }
+    if let Some(time) = request.context.timeout {
+        response.deadline(time);
+    }
+    let route = Route::resolve(&request)?;
+    summary.repository = Some(route.repository.trim_start_with(|char| char == '/').to_str_lossy().into_owned());
+    let (claim, place) = find(&route, &request, site)?;
+    let (grant, here) = access::decide(&route, claim, place, &request, site.rules)?;
+    request.context.act_as(&grant);
+    summary.token = grant.token().map(str::to_owned);
+    summary.scope = Some(grant.scope().as_str());
+    request.context.limit_as(&here.settings);
+    let repository = Repository::open(*here, grant, request.context);
+    match &route.operation {
+        Operation::Stored(file) => return http::dumb::answer(file, &repository, response, summary).map_err(Into::into),
+        Operation::Advertise(service) => {
+            let media = format!("application/x-{}-advertisement", service.name());
+            response.describe(&media, http::response::Caching::No, true);
+        }
+        Operation::Serve(service) => {
+            let media = format!("application/x-{}-result", service.name());
+            response.describe(&media, http::response::Caching::No, true);
+            if *service == Service::UploadPack {
+                // From here on git shows its user the text of an ERR line; of a POST with an error status only the number.
+                *channel = ErrorChannel::ErrLine;
+                body.limit(repository.context.limits.request_bytes, repository.context.limits.inflated_bytes);
+            }
+        }
+    }
+    service::run(&route.operation, &repository, body, &mut Out { sink: response, channel, summary })?;
+    body.finish().map_err(service::ServeError::from)?;
+    Ok(())
+}
+
+/// Stations 3 and 4: what the credentials prove for this name, and where it leads.
+fn find(route: &Route, request: &Request, site: &Site) -> Result<(Claim, locate::Place), Reject> {
+    let context = &request.context;
+    let search = locate::Search {
+        mode: context.mode,
+        config: &context.config,
+        object_directory: context.object_directory.as_deref(),
+        check_owner: true,
+        strict: false,
+    };
+    match (context.mode, &request.path, &site.root) {
+        (AccessMode::Tokens, http::request::RequestPath::Info(_), Some(root)) => {
+            let directory = route.repository.strip_prefix(b"/").and_then(|directory| directory.to_str().ok());
+            let name = directory.and_then(|directory| RepositoryName::from_directory(directory).ok());
+            let Some(name) = name else {
+                return Err(Reject::new(
+                    404,
+                    "This path names no repository: a URL's path is /<namespace>/<name>.git, of letters, digits, '.', '_' and '-'.",
+                ));
+            };
+            let claim = site.tokens.claim(name.as_str(), &request.credentials, context.now);
+            let place = locate::by_name(root, name.as_str(), &search);
+            Ok((claim, place))
+        }
+        (_, http::request::RequestPath::Info(_), Some(root)) => {
+            let below = route.repository.trim_start_with(|char| char == '/');
+            Ok((Claim::Nothing, locate::by_path(&root.join(locate::path_of(below.as_bstr())), &search)))
+        }
+        (_, _, _) => Ok((Claim::Nothing, locate::by_path(locate::path_of(route.repository.as_bstr()), &search))),
+    }
+}

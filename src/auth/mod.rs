@@ -1,15 +1,22 @@
-//! What the credentials prove. No git, no HTTP beyond the text of one header.
+//! What the credentials prove.
+//!
+//! In: the text of an Authorization header, a repository's name. Out: a [`Claim`]. Whether it suffices is access.rs's
+//! question. No git here, and of HTTP only that one header.
 
 mod credentials;
 mod store;
 mod token;
 
+use serde::{Deserialize, Serialize};
+
 pub use credentials::{Credentials, Presented};
-pub use store::{NewToken, TokenRecord, TokenState, TokenStore};
-pub use token::{Secret, Token};
+pub use store::{Listing, NewToken, TokenRecord, TokenState, TokenStore, Which};
+pub use store::{TTL_SECONDS_DEFAULT, TTL_SECONDS_MAX, TTL_SECONDS_MIN};
+pub use token::{Secret, Token, is_id, random_id};
 
 /// What a token allows. Ordered: `Write` includes `Read`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Clone, fetch, pull.
     Read,

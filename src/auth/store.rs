@@ -1,10 +1,43 @@
 //! The token store: a directory of small JSON files (docs/tokens.md states the format).
+//!
+//! In: a repository's name, and a secret or an id. Out: records, or what credentials prove. The file of a token is found
+//! by the SHA-256 of its secret below the directory of its repository; nothing here ever looks through the whole store,
+//! and no secret is ever written.
 
-use super::{Claim, Credentials, Scope, Secret};
-use std::path::PathBuf;
+use super::token::{is_id, mint, random_id};
+use super::{Claim, Credentials, Presented, Scope, Secret, Token, Why};
+use crate::durable::{self, Sharing};
+use anyhow::{Context, bail, ensure};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown};
+use std::path::{Path, PathBuf};
+
+/// The shortest life of a token, in seconds.
+pub const TTL_SECONDS_MIN: u64 = 60;
+/// The longest life of a token, in seconds: a year.
+pub const TTL_SECONDS_MAX: u64 = 31_536_000;
+/// The life of a token for which nothing else was asked, in seconds: a day.
+pub const TTL_SECONDS_DEFAULT: u64 = 86_400;
+
+/// The largest file that is read as a record.
+const RECORD_BYTES_MAX: u64 = 16 << 10;
+
+/// The version of the format.
+const VERSION: u32 = 1;
+
+/// What the name of a file begins with while it is written.
+const UNFINISHED: &str = ".new-";
+
+/// How long an unfinished file may be somebody's work, in seconds.
+const UNFINISHED_SECONDS_MAX: u64 = 3600;
 
 /// One token as the store keeps it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRecord {
     /// 16 base-36 characters.
     pub id: String,
@@ -22,6 +55,25 @@ pub struct TokenRecord {
     pub revoked_at: Option<u64>,
 }
 
+impl TokenRecord {
+    /// Its state at `now` (unix seconds).
+    pub fn state(&self, now: u64) -> TokenState {
+        if self.revoked_at.is_some() {
+            TokenState::Revoked
+        } else if self.expires_at <= now {
+            TokenState::Expired
+        } else {
+            TokenState::Active
+        }
+    }
+
+    /// Whether it was made for the repository that stands at its name today, whose `artifacts.id` is given: a record that
+    /// carries an id belongs to that repository alone, one without to any of the name.
+    pub fn matches(&self, repository_id: Option<&str>) -> bool {
+        self.repository_id.is_none() || self.repository_id.as_deref() == repository_id
+    }
+}
+
 /// A record's state at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenState {
@@ -31,6 +83,17 @@ pub enum TokenState {
     Expired,
     /// Taken back.
     Revoked,
+}
+
+impl TokenState {
+    /// `active`, `expired` or `revoked`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TokenState::Active => "active",
+            TokenState::Expired => "expired",
+            TokenState::Revoked => "revoked",
+        }
+    }
 }
 
 /// A token just made: the only moment its secret can be read.
@@ -43,21 +106,822 @@ pub struct NewToken {
     pub secret: Secret,
 }
 
+/// How one record of a repository is named.
+pub enum Which<'a> {
+    /// By its id.
+    Id(&'a str),
+    /// By its secret.
+    Secret(&'a Secret),
+}
+
+/// The records of one repository.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Those that can be read, oldest first.
+    pub records: Vec<TokenRecord>,
+    /// The files that cannot, and why.
+    pub unreadable: Vec<(PathBuf, anyhow::Error)>,
+}
+
 /// Where tokens are kept.
 #[derive(Debug, Clone)]
 pub struct TokenStore {
-    _directory: PathBuf,
+    directory: PathBuf,
 }
 
 impl TokenStore {
     /// The store in `directory`; nothing is read yet.
     pub fn new(directory: PathBuf) -> Self {
-        TokenStore { _directory: directory }
+        TokenStore { directory }
+    }
+
+    /// Where it lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// What the credentials prove for the repository `name` (`namespace/name`, without `.git`) at `now` (unix seconds).
+    ///
+    /// An unknown token, a token of another repository and a repository that does not exist cost the same: one hash and
+    /// one attempt to open a file.
     pub fn claim(&self, name: &str, credentials: &Credentials, now: u64) -> Claim {
-        let _ = (name, credentials, now);
-        unimplemented!()
+        let (why, basic) = match credentials {
+            Credentials::None => return Claim::Nothing,
+            Credentials::Malformed(presented) => (Why::Malformed, *presented == Presented::Basic),
+            Credentials::Two => (Why::TwoCredentials, false),
+            Credentials::OtherScheme => (Why::OtherScheme, false),
+            Credentials::Token { token, presented } => match self.prove(name, token, now) {
+                Ok(record) => return Claim::Live(record),
+                Err(why) => (why, *presented == Presented::Basic),
+            },
+        };
+        Claim::Unusable { why, basic }
+    }
+
+    fn prove(&self, name: &str, token: &Token, now: u64) -> Result<TokenRecord, Why> {
+        let path = self.file_of(name, &token.secret).map_err(|_| Why::Unknown)?;
+        let record = read_record(&path).map_err(Why::Store)?.ok_or(Why::Unknown)?;
+        if record.repository != name {
+            return Err(Why::Unknown);
+        }
+        match record.state(now) {
+            TokenState::Revoked => Err(Why::Revoked),
+            TokenState::Expired => Err(Why::Expired(record.expires_at)),
+            TokenState::Active => match token.claimed_expiry {
+                Some(claimed) if claimed <= now => Err(Why::Expired(claimed)),
+                Some(_) | None => Ok(record),
+            },
+        }
+    }
+
+    /// Makes a token for the repository `name` that lives for `ttl` seconds from `now`.
+    ///
+    /// # Errors
+    /// When the ttl is out of its limits, or the store cannot be written.
+    pub fn create(
+        &self,
+        name: &str,
+        repository_id: Option<&str>,
+        scope: Scope,
+        ttl: u64,
+        now: u64,
+    ) -> anyhow::Result<NewToken> {
+        ensure!(
+            (TTL_SECONDS_MIN..=TTL_SECONDS_MAX).contains(&ttl),
+            "a token lives from {TTL_SECONDS_MIN} to {TTL_SECONDS_MAX} seconds, not {ttl}"
+        );
+        let expires_at = now.checked_add(ttl).context("the clock is far in the future")?;
+        let (secret, plaintext) = mint(expires_at).context("asking the system for randomness")?;
+        let record = TokenRecord {
+            id: random_id().context("asking the system for randomness")?,
+            repository: name.into(),
+            repository_id: repository_id.map(Into::into),
+            scope,
+            created_at: now,
+            expires_at,
+            revoked_at: None,
+        };
+        let json = serde_json::to_vec(&Stored::from(&record)).context("writing a record as JSON")?;
+        let path = self.file_of(name, &secret)?;
+        self.put(&path, &json).with_context(|| format!("writing to the token store '{}'", self.directory.display()))?;
+        Ok(NewToken { record, plaintext, secret })
+    }
+
+    /// The records of a repository, oldest first.
+    ///
+    /// # Errors
+    /// When its directory in the store cannot be read. One that is not there has no records.
+    pub fn list(&self, name: &str) -> anyhow::Result<Listing> {
+        let mut listing = Listing::default();
+        for path in self.files(name)? {
+            match read_record(&path) {
+                Ok(Some(record)) if record.repository == name => listing.records.push(record),
+                Ok(Some(record)) => {
+                    let other = anyhow::anyhow!("it names another repository, {:?}", record.repository);
+                    listing.unreadable.push((path, other));
+                }
+                // Removed since the directory was read.
+                Ok(None) => {}
+                Err(error) => listing.unreadable.push((path, error)),
+            }
+        }
+        listing.records.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(listing)
+    }
+
+    /// One record of a repository, if there is such a one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn find(&self, name: &str, which: &Which<'_>) -> anyhow::Result<Option<TokenRecord>> {
+        Ok(self.seek(name, which)?.map(|(_, record)| record))
+    }
+
+    /// Takes a token back from `now` on; one that was taken back before stays as it is. `None` when there is no such one.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn revoke(&self, name: &str, which: &Which<'_>, now: u64) -> anyhow::Result<Option<TokenRecord>> {
+        let Some((path, mut record)) = self.seek(name, which)? else { return Ok(None) };
+        if record.revoked_at.is_none() {
+            let revoking = || format!("revoking the token {}", record.id);
+            // As a map, so that what another control plane noted in the record stays there.
+            let bytes = read_bounded(&path).with_context(revoking)?.context("it has just been removed")?;
+            let mut json: Map<String, Value> = serde_json::from_slice(&bytes).with_context(revoking)?;
+            json.insert("revoked_at".into(), now.into());
+            self.put(&path, &serde_json::to_vec(&json).with_context(revoking)?).with_context(revoking)?;
+            record.revoked_at = Some(now);
+        }
+        Ok(Some(record))
+    }
+
+    /// Removes the expired and revoked tokens of a repository, and files somebody began and never finished; returns how
+    /// many tokens went. Files that cannot be read as a record stay.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn prune(&self, name: &str, now: u64) -> anyhow::Result<usize> {
+        self.remove_unfinished(name, now)?;
+        self.remove_where(name, |record| record.state(now) != TokenState::Active)
+    }
+
+    /// Removes the tokens that would be good for any repository of this name: for one that is about to be made anew.
+    /// Returns how many there were.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn remove_unbound(&self, name: &str) -> anyhow::Result<usize> {
+        self.remove_where(name, |record| record.repository_id.is_none())
+    }
+
+    /// Removes everything about a repository; returns how many tokens went.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn remove_all(&self, name: &str) -> anyhow::Result<usize> {
+        let directory = self.directory_of(name)?;
+        let removing = || format!("removing '{}'", directory.display());
+        let mut removed = 0;
+        for path in entries(&directory).with_context(removing)? {
+            unlink_if_there(&path).with_context(removing)?;
+            removed += usize::from(is_record_name(&path));
+        }
+        match durable::rmdir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(removed),
+            outcome => outcome.map(|()| removed).with_context(removing),
+        }
+    }
+
+    fn remove_where(&self, name: &str, goes: impl Fn(&TokenRecord) -> bool) -> anyhow::Result<usize> {
+        let mut removed = 0;
+        for path in self.files(name)? {
+            if let Ok(Some(record)) = read_record(&path)
+                && goes(&record)
+            {
+                unlink_if_there(&path).with_context(|| format!("removing '{}'", path.display()))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn remove_unfinished(&self, name: &str, now: u64) -> anyhow::Result<()> {
+        let directory = self.directory_of(name)?;
+        for path in entries(&directory).with_context(|| format!("reading '{}'", directory.display()))? {
+            let begun = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()));
+            let old = |metadata: Metadata| {
+                u64::try_from(metadata.mtime()).is_ok_and(|then| now.saturating_sub(then) > UNFINISHED_SECONDS_MAX)
+            };
+            if begun && fs::symlink_metadata(&path).is_ok_and(old) {
+                unlink_if_there(&path).with_context(|| format!("removing '{}'", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn seek(&self, name: &str, which: &Which<'_>) -> anyhow::Result<Option<(PathBuf, TokenRecord)>> {
+        match which {
+            Which::Secret(secret) => {
+                let path = self.file_of(name, secret)?;
+                let record = read_record(&path)?.filter(|record| record.repository == name);
+                Ok(record.map(|record| (path, record)))
+            }
+            Which::Id(id) => {
+                for path in self.files(name)? {
+                    if let Ok(Some(record)) = read_record(&path)
+                        && record.repository == name
+                        && record.id == *id
+                    {
+                        return Ok(Some((path, record)));
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// The files of a repository's records.
+    fn files(&self, name: &str) -> anyhow::Result<Vec<PathBuf>> {
+        let directory = self.directory_of(name)?;
+        let mut files = entries(&directory).with_context(|| format!("reading '{}'", directory.display()))?;
+        files.retain(|path| is_record_name(path));
+        Ok(files)
+    }
+
+    /// The directory of a repository. Routing and the command line have looked at the name; whatever else calls cannot
+    /// leave the store by it.
+    fn directory_of(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let plain = |component: &str| !component.is_empty() && !component.starts_with('.') && !component.contains('\0');
+        ensure!(name.split('/').all(plain), "{name:?} is not a repository's name");
+        Ok(self.directory.join(format!("{name}.git")))
+    }
+
+    fn file_of(&self, name: &str, secret: &Secret) -> anyhow::Result<PathBuf> {
+        let digest = secret.digest();
+        Ok(self.directory_of(name)?.join(format!("{digest}.json")))
+    }
+
+    /// Writes a record so that whoever reads it sees all of it or, before, none: another file, forced to the disk, renamed.
+    fn put(&self, path: &Path, json: &[u8]) -> anyhow::Result<()> {
+        let directory = path.parent().context("a record lies in a directory")?;
+        let mut attempts = 3;
+        loop {
+            let access = self.prepare(directory)?;
+            let outcome = write_record(directory, path, json, &access);
+            match outcome {
+                // The repository's directory went between its making and its use: somebody deletes and makes anew.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempts > 1 => attempts -= 1,
+                outcome => return outcome.with_context(|| format!("writing '{}'", path.display())),
+            }
+        }
+    }
+
+    /// Makes the store and the directory of a repository where they are missing; returns who may read what.
+    fn prepare(&self, directory: &Path) -> anyhow::Result<Access> {
+        make_directories(&self.directory, &Access::PRIVATE)?;
+        let making = || format!("looking at '{}'", self.directory.display());
+        let access = Access::of(&fs::metadata(&self.directory).with_context(making)?);
+        make_directories(directory, &access)?;
+        Ok(access)
+    }
+}
+
+/// Who may read new files and directories of the store.
+struct Access {
+    directory: u32,
+    file: u32,
+    group: Option<u32>,
+}
+
+impl Access {
+    /// One user makes the tokens and checks them.
+    const PRIVATE: Self = Access { directory: 0o700, file: 0o600, group: None };
+
+    /// As the operator has set up the store's own directory: with a group that may enter, everything is the group's.
+    fn of(store: &Metadata) -> Self {
+        let mode = store.mode() & 0o2770;
+        if mode & 0o070 == 0 {
+            return Access::PRIVATE;
+        }
+        Access { directory: mode, file: 0o640, group: Some(store.gid()) }
+    }
+}
+
+/// Makes a directory and its missing parents.
+fn make_directories(path: &Path, access: &Access) -> anyhow::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let making = || format!("making '{}'", path.display());
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_directories(parent, access)?;
+    match durable::mkdir(path, Sharing::Mode(access.file)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        outcome => outcome.with_context(making)?,
+    }
+    let made = fs::metadata(path).with_context(making)?;
+    if let Some(group) = access.group
+        && made.gid() != group
+    {
+        chown(path, None, Some(group)).with_context(making)?;
+    }
+    if made.mode() & 0o7777 != access.directory {
+        fs::set_permissions(path, fs::Permissions::from_mode(access.directory)).with_context(making)?;
+    }
+    durable::fsync_directory(parent).with_context(making)
+}
+
+fn write_record(directory: &Path, path: &Path, json: &[u8], access: &Access) -> io::Result<()> {
+    let unfinished = directory.join(durable::unique(UNFINISHED));
+    let written = write_unfinished(&unfinished, json, access).and_then(|()| durable::rename(&unfinished, path));
+    if written.is_err() {
+        // The reason for the failure is what counts; prune comes by for what this leaves.
+        let _ = durable::unlink(&unfinished);
+    }
+    written.and_then(|()| durable::fsync_directory(directory))
+}
+
+fn write_unfinished(path: &Path, json: &[u8], access: &Access) -> io::Result<()> {
+    let mut file = durable::create(path, access.file, Sharing::Mode(access.file))?;
+    if let Some(group) = access.group
+        && file.metadata()?.gid() != group
+    {
+        fchown(&file, None, Some(group))?;
+    }
+    durable::write_all(&mut file, json)?;
+    durable::fsync(&file)
+}
+
+fn unlink_if_there(path: &Path) -> io::Result<()> {
+    match durable::unlink(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// What a directory holds; nothing where there is no such directory.
+fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+    }
+}
+
+/// Whether a file is named as a record is: 64 hexadecimal digits and `.json`.
+fn is_record_name(path: &Path) -> bool {
+    let digest = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
+    digest.is_some_and(|digest| digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// A record as its file has it. Fields not named here are other control planes' own.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    id: String,
+    repository: String,
+    #[serde(default)]
+    repository_id: Option<String>,
+    scope: Scope,
+    created_at: u64,
+    expires_at: u64,
+    #[serde(default)]
+    revoked_at: Option<u64>,
+}
+
+impl From<&TokenRecord> for Stored {
+    fn from(record: &TokenRecord) -> Self {
+        Stored {
+            version: VERSION,
+            id: record.id.clone(),
+            repository: record.repository.clone(),
+            repository_id: record.repository_id.clone(),
+            scope: record.scope,
+            created_at: record.created_at,
+            expires_at: record.expires_at,
+            revoked_at: record.revoked_at,
+        }
+    }
+}
+
+/// The record in a file; `None` where there is no file.
+fn read_record(path: &Path) -> anyhow::Result<Option<TokenRecord>> {
+    let reading = || format!("reading '{}'", path.display());
+    let Some(bytes) = read_bounded(path).with_context(reading)? else { return Ok(None) };
+    let stored: Stored = serde_json::from_slice(&bytes).context("it is no token's record").with_context(reading)?;
+    if stored.version != VERSION {
+        return Err(anyhow::anyhow!("its version is {}, known is {VERSION}", stored.version)).with_context(reading);
+    }
+    // The id stands in reflogs, in the environment of hooks and in the audit log.
+    if !is_id(&stored.id) {
+        return Err(anyhow::anyhow!("its id is not 16 base-36 characters")).with_context(reading);
+    }
+    Ok(Some(TokenRecord {
+        id: stored.id,
+        repository: stored.repository,
+        repository_id: stored.repository_id,
+        scope: stored.scope,
+        created_at: stored.created_at,
+        expires_at: stored.expires_at,
+        revoked_at: stored.revoked_at,
+    }))
+}
+
+/// The content of a small file; `None` where there is no file.
+fn read_bounded(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    let mut attempts = 3;
+    loop {
+        match try_read_bounded(path) {
+            // Replaced by another node of a shared file system while we held it.
+            Err(error) if error.raw_os_error() == Some(Errno::STALE.raw_os_error()) && attempts > 1 => attempts -= 1,
+            Err(error) => return Err(error.into()),
+            Ok(None) => return Ok(None),
+            Ok(Some(bytes)) if bytes.len() as u64 > RECORD_BYTES_MAX => bail!("it is too large for a token's record"),
+            Ok(Some(bytes)) => return Ok(Some(bytes)),
+        }
+    }
+}
+
+fn try_read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    // Without NONBLOCK a named pipe would hold the request for ever.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file: File = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(descriptor) => descriptor.into(),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(RECORD_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const NOW: u64 = 1_800_000_000;
+    const NAME: &str = "acme/team/site";
+
+    /// A store of its own, removed in the end.
+    struct Scratch {
+        root: PathBuf,
+        store: TokenStore,
+    }
+
+    impl Scratch {
+        fn new() -> Self {
+            let root = std::env::temp_dir().join(durable::unique("artifacts-store-"));
+            fs::create_dir(&root).unwrap();
+            let store = TokenStore::new(root.join(".artifacts/tokens"));
+            Scratch { root, store }
+        }
+
+        fn token(&self, scope: Scope) -> NewToken {
+            self.store.create(NAME, Some("r0"), scope, 3600, NOW).unwrap()
+        }
+
+        fn file(&self, token: &NewToken) -> PathBuf {
+            self.store.file_of(NAME, &token.secret).unwrap()
+        }
+
+        fn claim(&self, name: &str, token: &str, now: u64) -> String {
+            let header = format!("Bearer {token}");
+            match self.store.claim(name, &Credentials::parse(&[header.as_bytes()]), now) {
+                Claim::Nothing => "nothing".into(),
+                Claim::Live(record) => format!("live {} {}", record.id, record.scope.as_str()),
+                Claim::Unusable { why, basic } => {
+                    assert!(!basic);
+                    match why {
+                        Why::Store(error) => format!("store: {error:#}"),
+                        why => format!("{why:?}"),
+                    }
+                }
+            }
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.root);
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_token_made_here_is_live_for_its_repository() {
+        let scratch = Scratch::new();
+        for scope in [Scope::Read, Scope::Write] {
+            let token = scratch.token(scope);
+            let live = format!("live {} {}", token.record.id, scope.as_str());
+            assert_eq!(scratch.claim(NAME, &token.plaintext, NOW), live);
+            let secret = token.plaintext.split_once('?').unwrap().0;
+            assert_eq!(scratch.claim(NAME, secret, NOW + 3599), live);
+            assert_eq!(token.record.expires_at, NOW + 3600);
+        }
+        let mut made = scratch.store.list(NAME).unwrap().records;
+        made.sort_by_key(|record| record.scope);
+        assert_eq!(made.iter().map(|record| record.scope).collect::<Vec<_>>(), [Scope::Read, Scope::Write]);
+    }
+
+    #[test]
+    fn a_record_is_the_documented_json_under_the_hash_of_its_secret() {
+        let scratch = Scratch::new();
+        let token = scratch.token(Scope::Write);
+        let secret = token.plaintext.split_once('?').unwrap().0;
+        let digest = Secret::parse(secret.as_bytes()).unwrap().digest();
+        let path = scratch.root.join(format!(".artifacts/tokens/acme/team/site.git/{digest}.json"));
+        let json: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let expected = json!({
+            "version": 1, "id": token.record.id, "repository": NAME, "repository_id": "r0", "scope": "write",
+            "created_at": NOW, "expires_at": NOW + 3600, "revoked_at": null,
+        });
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn a_token_of_another_repository_and_an_unknown_one_are_alike() {
+        let scratch = Scratch::new();
+        let token = scratch.token(Scope::Write);
+        for name in ["acme/other", "acme/team", "other/team/site", "acme/team/site/x", "nobody/nothing"] {
+            assert_eq!(scratch.claim(name, &token.plaintext, NOW), "Unknown", "{name}");
+        }
+        assert_eq!(scratch.claim(NAME, "art_v1_0123", NOW), "Unknown");
+        assert_eq!(scratch.claim(NAME, "hunter2", NOW), "Malformed");
+        let deep = vec!["a"; 3000].join("/");
+        assert_eq!(scratch.claim(&deep, &token.plaintext, NOW), "Unknown");
+        for name in ["", "..", "../tokens/acme/team/site", "acme//team/site", "acme/./team/site", "/acme/team/site"] {
+            assert_eq!(scratch.claim(name, &token.plaintext, NOW), "Unknown", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_record_moved_to_another_repository_is_worth_nothing() {
+        let scratch = Scratch::new();
+        let token = scratch.token(Scope::Write);
+        let other = scratch.store.create("acme/other", None, Scope::Read, 60, NOW).unwrap();
+        let directory = scratch.store.directory_of("acme/other").unwrap();
+        fs::copy(scratch.file(&token), directory.join(scratch.file(&token).file_name().unwrap())).unwrap();
+        assert_eq!(scratch.claim("acme/other", &token.plaintext, NOW), "Unknown");
+        let listing = scratch.store.list("acme/other").unwrap();
+        assert_eq!((listing.records, listing.unreadable.len()), (vec![other.record], 1));
+    }
+
+    #[test]
+    fn the_record_decides_the_expiry_and_the_suffix_can_only_shorten_it() {
+        let scratch = Scratch::new();
+        let token = scratch.token(Scope::Read);
+        let secret = token.plaintext.split_once('?').unwrap().0;
+        let live = format!("live {} read", token.record.id);
+        let end = NOW + 3600;
+        assert_eq!(scratch.claim(NAME, secret, end - 1), live);
+        assert_eq!(scratch.claim(NAME, secret, end), format!("Expired({end})"));
+        assert_eq!(scratch.claim(NAME, &format!("{secret}?expires={}", end + 9999), end), format!("Expired({end})"));
+        assert_eq!(scratch.claim(NAME, &format!("{secret}?expires={}", NOW + 1), NOW), live);
+        assert_eq!(scratch.claim(NAME, &format!("{secret}?expires={NOW}"), NOW), format!("Expired({NOW})"));
+        assert_eq!(scratch.claim(NAME, "art_v1_0123?expires=1", NOW), "Unknown");
+    }
+
+    #[test]
+    fn a_revoked_token_stays_revoked() {
+        let scratch = Scratch::new();
+        let (token, other) = (scratch.token(Scope::Write), scratch.token(Scope::Write));
+        let by_id = Which::Id(&token.record.id);
+        assert_eq!(scratch.store.revoke(NAME, &by_id, NOW + 5).unwrap().unwrap().revoked_at, Some(NOW + 5));
+        assert_eq!(scratch.store.revoke(NAME, &by_id, NOW + 9).unwrap().unwrap().revoked_at, Some(NOW + 5));
+        assert_eq!(scratch.claim(NAME, &token.plaintext, NOW), "Revoked");
+        assert_eq!(scratch.claim(NAME, &token.plaintext, NOW + 9999), "Revoked");
+        assert!(scratch.claim(NAME, &other.plaintext, NOW).starts_with("live"));
+        let by_secret = Which::Secret(&other.secret);
+        assert_eq!(scratch.store.revoke(NAME, &by_secret, NOW + 6).unwrap().unwrap().id, other.record.id);
+        assert_eq!(scratch.claim(NAME, &other.plaintext, NOW), "Revoked");
+        assert_eq!(scratch.store.revoke(NAME, &Which::Id("0000000000000000"), NOW).unwrap(), None);
+        assert_eq!(scratch.store.revoke("acme/other", &by_secret, NOW).unwrap(), None);
+    }
+
+    #[test]
+    fn revoking_keeps_what_others_noted_in_the_record() {
+        let scratch = Scratch::new();
+        let token = scratch.token(Scope::Write);
+        let path = scratch.file(&token);
+        let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        json["issued_by"] = "billing".into();
+        fs::write(&path, json.to_string()).unwrap();
+        scratch.store.revoke(NAME, &Which::Secret(&token.secret), NOW).unwrap().unwrap();
+        json["revoked_at"] = NOW.into();
+        assert_eq!(serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap(), json);
+    }
+
+    #[test]
+    fn a_corrupt_record_is_the_stores_fault_and_says_which() {
+        let scratch = Scratch::new();
+        let token = scratch.token(Scope::Write);
+        let path = scratch.file(&token);
+        let good: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let with = |key: &str, value: Value| {
+            let mut json = good.clone();
+            json[key] = value;
+            json.to_string()
+        };
+        for (text, expected) in [
+            (String::new(), "no token's record"),
+            ("{".into(), "no token's record"),
+            ("[]".into(), "no token's record"),
+            (with("version", json!(2)), "version is 2"),
+            (with("scope", json!("admin")), "no token's record"),
+            (with("expires_at", json!(-1)), "no token's record"),
+            (with("expires_at", json!("2030-01-01")), "no token's record"),
+            (with("id", json!("x\ny")), "id is not"),
+            (with("note", json!("x".repeat(17_000))), "too large"),
+        ] {
+            fs::write(&path, &text).unwrap();
+            let claim = scratch.claim(NAME, &token.plaintext, NOW);
+            assert!(claim.starts_with("store: ") && claim.contains(expected), "{text:.60}: {claim}");
+            let listing = scratch.store.list(NAME).unwrap();
+            assert_eq!((listing.records.len(), listing.unreadable.len()), (0, 1), "{text:.60}");
+        }
+        fs::write(&path, with("note", json!("x".repeat(15_000)))).unwrap();
+        assert!(scratch.claim(NAME, &token.plaintext, NOW).starts_with("live"));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(scratch.claim(NAME, &token.plaintext, NOW).starts_with("store: "));
+    }
+
+    #[test]
+    fn a_minimal_record_of_another_control_plane_works() {
+        let scratch = Scratch::new();
+        let secret = Secret::parse(b"art_v2_x_0123456789").unwrap();
+        let directory = scratch.store.directory_of(NAME).unwrap();
+        fs::create_dir_all(&directory).unwrap();
+        let json = json!({
+            "version": 1, "id": "abcdefghij012345", "repository": NAME, "scope": "read",
+            "created_at": NOW, "expires_at": NOW + 60,
+        });
+        fs::write(directory.join(format!("{}.json", secret.digest())), json.to_string()).unwrap();
+        assert_eq!(scratch.claim(NAME, "art_v2_x_0123456789", NOW), "live abcdefghij012345 read");
+    }
+
+    #[test]
+    fn credentials_that_are_no_token_never_reach_the_store() {
+        let store = TokenStore::new("/dev/null/never".into());
+        let check = |header: &str, expected: &str| {
+            let claim = store.claim(NAME, &Credentials::parse(&[header.as_bytes()]), NOW);
+            let found = match claim {
+                Claim::Nothing => "nothing".into(),
+                Claim::Live(_) => "live".into(),
+                Claim::Unusable { why, basic } => format!("{why:?} {basic}"),
+            };
+            assert_eq!(found, expected, "{header}");
+        };
+        check("", "nothing");
+        check("Bearer x", "Malformed false");
+        check("Basic eDp5", "Malformed true");
+        check("Digest x", "OtherScheme false");
+        check("Bearer art_a, Bearer art_b", "TwoCredentials false");
+        check("Bearer art_a", "Unknown false");
+        check("Basic eDphcnRfYQ==", "Unknown true");
+    }
+
+    #[test]
+    fn a_token_lives_from_a_minute_to_a_year() {
+        let scratch = Scratch::new();
+        for (ttl, good) in [(0, false), (59, false), (60, true), (31_536_000, true), (31_536_001, false)] {
+            assert_eq!(scratch.store.create(NAME, None, Scope::Read, ttl, NOW).is_ok(), good, "{ttl}");
+        }
+        assert!(scratch.store.create(NAME, None, Scope::Read, 60, u64::MAX).is_err());
+    }
+
+    #[test]
+    fn by_default_the_store_is_its_makers_alone() {
+        let scratch = Scratch::new();
+        let token = scratch.token(Scope::Read);
+        let file = scratch.file(&token);
+        assert_eq!(mode(&file), 0o600);
+        let made = file.ancestors().skip(1).take_while(|path| *path != scratch.root);
+        assert_eq!(made.map(mode).collect::<Vec<_>>(), [0o700; 5]);
+    }
+
+    #[test]
+    fn a_group_the_operator_lets_in_may_read_everything() {
+        for (given, expected) in [(0o750, 0o750), (0o2750, 0o2750), (0o770, 0o770), (0o755, 0o750)] {
+            let scratch = Scratch::new();
+            fs::create_dir_all(scratch.store.directory()).unwrap();
+            fs::set_permissions(scratch.store.directory(), fs::Permissions::from_mode(given)).unwrap();
+            let token = scratch.token(Scope::Read);
+            scratch.store.revoke(NAME, &Which::Secret(&token.secret), NOW).unwrap().unwrap();
+            let file = scratch.file(&token);
+            assert_eq!(mode(&file), 0o640);
+            let made = file.ancestors().skip(1).take_while(|path| *path != scratch.store.directory());
+            assert_eq!(made.map(mode).collect::<Vec<_>>(), [expected; 3]);
+            let group = fs::metadata(scratch.store.directory()).unwrap().gid();
+            assert_eq!(fs::metadata(&file).unwrap().gid(), group);
+        }
+    }
+
+    #[test]
+    fn pruning_removes_the_dead_and_nothing_else() {
+        let scratch = Scratch::new();
+        let (live, revoked) = (scratch.token(Scope::Read), scratch.token(Scope::Read));
+        scratch.store.create(NAME, None, Scope::Read, 60, NOW).unwrap();
+        scratch.store.revoke(NAME, &Which::Secret(&revoked.secret), NOW).unwrap();
+        let directory = scratch.store.directory_of(NAME).unwrap();
+        let corrupt = directory.join(format!("{}.json", "0".repeat(64)));
+        fs::write(&corrupt, "?").unwrap();
+        let (fresh, stale) = (directory.join(".new-1"), directory.join(".new-2"));
+        for (file, age) in [(&fresh, 0), (&stale, UNFINISHED_SECONDS_MAX)] {
+            let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(NOW - age);
+            File::create(file).unwrap().set_modified(then).unwrap();
+        }
+        assert_eq!(scratch.store.prune(NAME, NOW + 60).unwrap(), 2);
+        assert_eq!(scratch.store.list(NAME).unwrap().records, [live.record]);
+        assert_eq!((corrupt.exists(), fresh.exists(), stale.exists()), (true, true, false));
+        assert_eq!(scratch.store.prune("acme/nothing", NOW).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_repository_made_anew_keeps_no_token_without_an_id() {
+        let scratch = Scratch::new();
+        let bound = scratch.token(Scope::Write);
+        let unbound = scratch.store.create(NAME, None, Scope::Write, 60, NOW).unwrap();
+        assert_eq!(scratch.store.remove_unbound(NAME).unwrap(), 1);
+        assert_eq!(scratch.claim(NAME, &unbound.plaintext, NOW), "Unknown");
+        assert!(bound.record.matches(Some("r0")));
+        assert!(!bound.record.matches(Some("r1")));
+        assert!(!bound.record.matches(None));
+        assert!(unbound.record.matches(Some("r1")) && unbound.record.matches(None));
+    }
+
+    #[test]
+    fn removing_everything_leaves_no_directory() {
+        let scratch = Scratch::new();
+        let token = scratch.token(Scope::Write);
+        scratch.token(Scope::Read);
+        assert_eq!(scratch.store.remove_all(NAME).unwrap(), 2);
+        assert_eq!(scratch.claim(NAME, &token.plaintext, NOW), "Unknown");
+        assert!(!scratch.store.directory_of(NAME).unwrap().exists());
+        assert_eq!(scratch.store.remove_all(NAME).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_record_is_found_by_its_id_and_by_its_secret() {
+        let scratch = Scratch::new();
+        let (token, other) = (scratch.token(Scope::Write), scratch.token(Scope::Read));
+        let find = |which: Which<'_>| scratch.store.find(NAME, &which).unwrap();
+        assert_eq!(find(Which::Id(&token.record.id)), Some(token.record.clone()));
+        assert_eq!(find(Which::Secret(&other.secret)), Some(other.record.clone()));
+        assert_eq!(find(Which::Id("zzzzzzzzzzzzzzzz")), None);
+    }
+
+    /// Fails the N-th and all later operations, for every N, until one run gets through.
+    #[cfg(feature = "failpoints")]
+    fn for_every_crash(run: impl Fn(&Scratch, &dyn Fn() -> durable::failpoints::Armed) -> bool) {
+        use durable::failpoints::{Action, arm};
+        for n in 0..100 {
+            let scratch = Scratch::new();
+            let done = run(&scratch, &|| arm(&scratch.root, n, Action::FailFromHere(io::ErrorKind::StorageFull)));
+            if done {
+                assert!(n > 3, "only {n} operations");
+                return;
+            }
+        }
+        panic!("it never gets through");
+    }
+
+    #[cfg(feature = "failpoints")]
+    #[test]
+    fn a_crash_while_a_token_is_made_leaves_it_whole_or_absent() {
+        for_every_crash(|scratch, crash| {
+            let armed = crash();
+            let made = scratch.store.create(NAME, None, Scope::Read, 60, NOW);
+            drop(armed);
+            let listing = scratch.store.list(NAME).unwrap();
+            assert!(listing.unreadable.is_empty() && listing.records.len() <= 1);
+            // What is left never stands in the way.
+            let next = scratch.token(Scope::Write);
+            assert!(scratch.claim(NAME, &next.plaintext, NOW).starts_with("live"));
+            made.is_ok()
+        });
+    }
+
+    #[cfg(feature = "failpoints")]
+    #[test]
+    fn a_crash_while_a_token_is_revoked_leaves_it_live_or_revoked() {
+        for_every_crash(|scratch, crash| {
+            let token = scratch.token(Scope::Write);
+            let armed = crash();
+            let revoked = scratch.store.revoke(NAME, &Which::Secret(&token.secret), NOW);
+            drop(armed);
+            let claim = scratch.claim(NAME, &token.plaintext, NOW);
+            assert!(claim == "Revoked" || claim.starts_with("live") && revoked.is_err(), "{claim}");
+            scratch.store.revoke(NAME, &Which::Secret(&token.secret), NOW).unwrap().unwrap();
+            assert_eq!(scratch.claim(NAME, &token.plaintext, NOW), "Revoked");
+            revoked.is_ok()
+        });
     }
 }

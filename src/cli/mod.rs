@@ -1,3 +1,324 @@
 //! The command line tool: serve, repo, token, check. Unreachable inside CGI.
+//!
+//! In: arguments, and the environment, which is read here once. Out: text or JSON on stdout, warnings and errors on stderr,
+//! an exit status. A secret stands on stdout alone, once, when it is made; whatever goes to stderr is searched for one first.
 
+mod check;
+mod repo;
 pub mod serve;
+mod token;
+
+use crate::auth::TokenStore;
+use crate::repo::create::RepositoryName;
+use anyhow::{Context, bail};
+use clap::Parser;
+use serde_json::Value;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Git over HTTP for repository tokens.
+///
+/// Run by a web server as a CGI program it answers git's requests; from a shell it looks after repositories and tokens.
+#[derive(Debug, Parser)]
+#[command(name = "artifacts-http-backend", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Serve repositories on this machine, for a quick start, development and tests
+    Serve(serve::Args),
+    /// Make, list and delete repositories
+    #[command(subcommand)]
+    Repo(repo::Command),
+    /// Make, list, validate, revoke and prune tokens
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Look for what is wrong with the installation, or with one repository, and say how to put it right
+    Check(check::Args),
+}
+
+/// Runs the tool; `args` begins with the program's name.
+pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let outcome = match Cli::try_parse_from(args) {
+        Ok(cli) => cli.command.run(),
+        Err(said) if said.use_stderr() => {
+            // Usage errors repeat what was typed, and that may be a token.
+            complain(format_args!("{}", said.render()));
+            return ExitCode::from(2);
+        }
+        Err(asked) => print(&asked.render().to_string()).map(|()| ExitCode::SUCCESS),
+    };
+    match outcome {
+        Ok(status) => status,
+        // Whoever reads our output has had enough of it.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(format_args!("error: {error:#}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Command::Serve(args) => serve::run(args),
+            Command::Repo(command) => command.run(),
+            Command::Token(command) => command.run(),
+            Command::Check(args) => args.run(),
+        }
+    }
+}
+
+/// Where things are: flags, and behind them the environment a web server sets.
+#[derive(Debug, clap::Args)]
+struct SiteArgs {
+    /// The directory of the repositories [default: $GIT_PROJECT_ROOT]
+    #[arg(long, value_name = "DIRECTORY")]
+    root: Option<PathBuf>,
+    /// The token store [default: $ARTIFACTS_TOKENS, else .artifacts/tokens below the root]
+    #[arg(long, value_name = "DIRECTORY")]
+    tokens: Option<PathBuf>,
+    /// Where the repositories are on the web [default: $ARTIFACTS_BASE_URL]
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl SiteArgs {
+    fn resolve(self) -> anyhow::Result<Site> {
+        let root = self.root.or_else(|| variable("GIT_PROJECT_ROOT").map(PathBuf::from));
+        let tokens = self.tokens.or_else(|| variable("ARTIFACTS_TOKENS").map(PathBuf::from));
+        let base_url = self.base_url.or_else(|| variable("ARTIFACTS_BASE_URL")?.into_string().ok());
+        Ok(Site {
+            root: root.map(std::path::absolute).transpose().context("finding the repositories' root")?,
+            tokens: tokens.map(std::path::absolute).transpose().context("finding the token store")?,
+            base_url: base_url.filter(|url| !url.is_empty()),
+            json: self.json,
+            now: SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_secs(),
+        })
+    }
+}
+
+/// The installation a command is about, and how it answers.
+struct Site {
+    root: Option<PathBuf>,
+    tokens: Option<PathBuf>,
+    base_url: Option<String>,
+    json: bool,
+    /// Unix seconds.
+    now: u64,
+}
+
+impl Site {
+    fn root(&self) -> anyhow::Result<&Path> {
+        self.root.as_deref().context("where are the repositories? Give --root, or set GIT_PROJECT_ROOT")
+    }
+
+    fn store(&self) -> anyhow::Result<TokenStore> {
+        let directory = match (&self.tokens, &self.root) {
+            (Some(tokens), _) => tokens.clone(),
+            (None, Some(root)) => root.join(".artifacts/tokens"),
+            (None, None) => bail!("where are the tokens? Give --root or --tokens, or set GIT_PROJECT_ROOT"),
+        };
+        Ok(TokenStore::new(directory))
+    }
+
+    /// The URL of a repository, where the site has told its own.
+    fn remote(&self, name: &RepositoryName) -> Option<String> {
+        self.base_url.as_ref().map(|base| format!("{}/{name}.git", base.trim_end_matches('/')))
+    }
+
+    /// What somebody types to mean the same places in another environment, such as sudo's.
+    fn flags(&self) -> String {
+        let flag = |flag: &str, path: &Option<PathBuf>| {
+            path.as_ref().map_or(String::new(), |path| format!(" {flag} {}", quoted(path)))
+        };
+        flag("--root", &self.root) + &flag("--tokens", &self.tokens)
+    }
+
+    /// Says one thing in the form asked for.
+    fn say(&self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        if self.json { print(&format!("{:#}\n", json())) } else { print(&text()) }
+    }
+}
+
+/// An environment variable; an empty one counts as not set.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("writing to stdout")
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind));
+    kinds.into_iter().any(|kind| kind == io::ErrorKind::BrokenPipe)
+}
+
+fn warn(warning: fmt::Arguments<'_>) {
+    complain(format_args!("warning: {warning}\n"));
+}
+
+/// Writes to stderr, without secrets. Where stderr is closed nobody listens.
+fn complain(text: fmt::Arguments<'_>) {
+    let _ = io::stderr().write_all(without_secrets(&text.to_string()).as_bytes());
+}
+
+/// The text with `…` in the place of what follows each `art_`.
+fn without_secrets(text: &str) -> String {
+    let mut pieces = text.split("art_");
+    let mut clean = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        clean += "art_…";
+        clean += piece.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric() || letter == '_');
+    }
+    clean
+}
+
+/// A secret as an argument gives it: itself, or with `-` the first line of stdin, which keeps it out of lists of processes.
+fn secret_argument(argument: String) -> anyhow::Result<String> {
+    if argument != "-" {
+        return Ok(argument);
+    }
+    let mut line = String::new();
+    let stdin = io::stdin().lock();
+    io::BufRead::read_line(&mut io::BufReader::new(stdin.take(4096)), &mut line).context("reading a token from stdin")?;
+    Ok(line.trim().to_owned())
+}
+
+/// Warns when what this command makes will not be the server's: files made by another user than the owner of `directory`.
+fn warn_of_other_user(directory: &Path, command: &str) {
+    let own = rustix::process::geteuid().as_raw();
+    let Some(owner) = fs::metadata(directory).ok().map(|metadata| metadata.uid()).filter(|owner| *owner != own) else {
+        return;
+    };
+    warn(format_args!(
+        "'{}' belongs to {owner}, and you are {me}, so the server may not be able to use what you make; better: \
+         sudo -u {owner} artifacts-http-backend {command}",
+        directory.display(),
+        owner = sudo_user(owner),
+        me = user_name(own),
+    ));
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+,:@".contains(letter);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// The user's name in /etc/passwd, else the number.
+fn user_name(uid: u32) -> String {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    name_in(&passwd, uid).unwrap_or_else(|| uid.to_string())
+}
+
+/// A user as sudo's `-u` takes it: a name, or a number behind `#`.
+fn sudo_user(uid: u32) -> String {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    name_in(&passwd, uid).unwrap_or_else(|| format!("'#{uid}'"))
+}
+
+fn name_in(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        (number.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+/// Unix seconds as RFC 3339 has them, in UTC.
+fn timestamp(unix_seconds: u64) -> String {
+    let (days, seconds) = (unix_seconds / 86_400, unix_seconds % 86_400);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    // Years are counted from March on, so that the leap day is a year's last, in eras of 400 years: 146,097 days each.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn stderr_never_shows_a_secret() {
+        let check = |text: &str, expected: &str| assert_eq!(without_secrets(text), expected);
+        check("error: unexpected argument 'art_v1_0af?expires=17' found", "error: unexpected argument 'art_…?expires=17' found");
+        check("art_a art_b", "art_… art_…");
+        check("art_art_x", "art_…art_…");
+        check("the party_x", "the party_x");
+        check("nothing here", "nothing here");
+        check("", "");
+    }
+
+    #[test]
+    fn times_are_rfc_3339_in_utc() {
+        let check = |seconds: u64, expected: &str| assert_eq!(timestamp(seconds), expected);
+        check(0, "1970-01-01T00:00:00Z");
+        check(951_782_399, "2000-02-28T23:59:59Z");
+        check(951_782_400, "2000-02-29T00:00:00Z");
+        check(951_868_800, "2000-03-01T00:00:00Z");
+        check(1_760_000_000, "2025-10-09T08:53:20Z");
+        check(4_107_542_399, "2100-02-28T23:59:59Z");
+        check(4_107_542_400, "2100-03-01T00:00:00Z");
+        check(u64::from(u32::MAX), "2106-02-07T06:28:15Z");
+    }
+
+    #[test]
+    fn users_have_the_names_of_etc_passwd() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/false\nbroken\n";
+        let check = |uid, expected: Option<&str>| assert_eq!(name_in(passwd, uid).as_deref(), expected);
+        check(0, Some("root"));
+        check(33, Some("www-data"));
+        check(34, None);
+    }
+
+    #[test]
+    fn paths_are_quoted_where_a_shell_needs_it() {
+        let check = |path: &str, expected: &str| assert_eq!(quoted(Path::new(path)), expected);
+        check("/srv/git/acme/site.git", "/srv/git/acme/site.git");
+        check("/srv/my git", "'/srv/my git'");
+        check("/srv/it's", "'/srv/it'\\''s'");
+        check("/srv/$(id)", "'/srv/$(id)'");
+    }
+
+    #[test]
+    fn a_remote_is_the_base_url_and_the_name() {
+        let name = RepositoryName::parse("acme/site").expect("a good name");
+        let check = |base: Option<&str>, expected: Option<&str>| {
+            let site = Site { root: None, tokens: None, base_url: base.map(Into::into), json: false, now: 0 };
+            assert_eq!(site.remote(&name).as_deref(), expected);
+        };
+        check(None, None);
+        check(Some("https://git.example.com"), Some("https://git.example.com/acme/site.git"));
+        check(Some("https://git.example.com/git/"), Some("https://git.example.com/git/acme/site.git"));
+    }
+}

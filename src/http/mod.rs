@@ -1,1 +1,19 @@
 //! HTTP without sockets: requests, routes, bodies, responses.
+//!
+//! In: what an edge read from its surroundings. Out: an operation to run, and a head in front of its bytes.
+
+pub mod body;
+pub mod dumb;
+pub mod request;
+pub mod response;
+pub mod route;
+
+pub use request::{Method, Reject, Request};
+pub use response::Response;
+pub use route::Route;
+
+/// A name or value of a query: `%`-escapes decoded, `+` a blank (HB-24).
+fn request_word(word: &[u8]) -> Vec<u8> {
+    let spaced: Vec<u8> = word.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
+    percent_encoding::percent_decode(&spaced).collect()
+}

@@ -6,6 +6,7 @@
 
 pub mod alternates;
 mod bases;
+pub mod closure;
 pub mod delta;
 mod directory;
 pub mod graph;

@@ -8,7 +8,7 @@ mod writer;
 
 pub use reader::PacketReader;
 pub use sideband::{Band, BandSize, SideBand};
-pub use writer::{delim, err, flush, line, response_end, text};
+pub use writer::{append, delim, err, flush, line, response_end, text};
 
 /// The most bytes a packet carries: 65520 with its four length digits (gitprotocol-common, pkt-line format).
 pub const PAYLOAD_MAX: usize = 65516;
@@ -39,7 +39,7 @@ impl<'a> Packet<'a> {
 /// What is wrong with the framing, in git's words where git has some.
 #[derive(Debug)]
 pub enum FrameError {
-    /// Four bytes that are no length: `protocol error: bad line length character: …`.
+    /// Four bytes that are no length, or none a packet may have: `protocol error: bad line length …`.
     BadLength([u8; 4]),
     /// The stream ended inside a packet.
     Truncated,
@@ -52,9 +52,10 @@ pub enum FrameError {
 impl std::fmt::Display for FrameError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            FrameError::BadLength(digits) => {
-                write!(f, "protocol error: bad line length character: {}", digits.escape_ascii())
-            }
+            FrameError::BadLength(digits) => match reader::length(*digits) {
+                Some(length) => write!(f, "protocol error: bad line length {length}"),
+                None => write!(f, "protocol error: bad line length character: {}", digits.escape_ascii()),
+            },
             FrameError::Truncated => f.write_str("the remote end hung up unexpectedly"),
             FrameError::Remote(text) => write!(f, "remote error: {}", text.escape_ascii()),
             FrameError::Io(error) => write!(f, "cannot read the request: {error}"),

@@ -1,5 +1,6 @@
 //! Side bands: 1 data, 2 progress, 3 error (gitprotocol-pack, Packfile Data).
 
+use super::writer::digits;
 use crate::stream::{Pulse, Sink};
 use std::fs::File;
 use std::io::{self, Write};
@@ -25,16 +26,48 @@ pub enum BandSize {
     Large,
 }
 
+impl BandSize {
+    /// The most bytes of data in one packet (PK-05).
+    pub fn data_max(self) -> usize {
+        match self {
+            BandSize::Small => 995,
+            BandSize::Large => 65515,
+        }
+    }
+}
+
+/// Length digits and the band's number.
+const HEAD: usize = 5;
+
+/// From this size on a part of a file is handed to the sink; a smaller one is cheaper to copy than to move.
+const HANDED_ON_MIN: usize = 16 << 10;
+
 /// Writes to the three bands of a sink. As a `Write` it is band 1: bytes are gathered until a packet is full.
+///
+/// What is gathered goes out with [`Write::flush`], or before a message; dropping a side band sends nothing, so that an
+/// answer that failed stays cut off.
 pub struct SideBand<'a> {
     out: &'a mut dyn Sink,
     size: BandSize,
+    /// A packet of band 1 in the making: room for its head, then data. Empty until the first byte comes.
+    packet: Vec<u8>,
+    packets: u64,
 }
 
 impl<'a> SideBand<'a> {
     /// Bands over `out`.
     pub fn new(out: &'a mut dyn Sink, size: BandSize) -> Self {
-        SideBand { out, size }
+        SideBand { out, size, packet: Vec::new(), packets: 0 }
+    }
+
+    /// How many packets have gone out: a change says that the client has heard something.
+    pub fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// The sink beneath the bands, for the flush that ends them. What is gathered stays behind.
+    pub fn outside(&mut self) -> &mut dyn Sink {
+        self.out
     }
 
     /// Sends text or data on a band, in as many packets as it needs, at once; gathered band 1 data goes out first.
@@ -42,8 +75,13 @@ impl<'a> SideBand<'a> {
     /// # Errors
     /// What the sink reports.
     pub fn send(&mut self, band: Band, bytes: &[u8]) -> io::Result<()> {
-        let _ = (&mut self.out, self.size, band, bytes);
-        unimplemented!()
+        self.send_gathered()?;
+        for part in bytes.chunks(self.size.data_max()) {
+            self.packet.extend_from_slice(&head(band, part.len()));
+            self.packet.extend_from_slice(part);
+            self.send_packet()?;
+        }
+        self.out.flush()
     }
 
     /// An empty band 1 packet, `0005\x01`: nothing to say, still alive. Gathered data goes out instead where there is some.
@@ -51,17 +89,69 @@ impl<'a> SideBand<'a> {
     /// # Errors
     /// What the sink reports.
     pub fn keep_alive(&mut self) -> io::Result<()> {
-        unimplemented!()
+        if self.gathered() == 0 {
+            self.packet.extend_from_slice(&head(Band::Data, 0));
+            self.send_packet()?;
+        } else {
+            self.send_gathered()?;
+        }
+        self.out.flush()
+    }
+
+    /// How many bytes of band 1 wait.
+    fn gathered(&self) -> usize {
+        self.packet.len().saturating_sub(HEAD)
+    }
+
+    /// Makes room for a head, for bytes to be gathered behind.
+    fn open(&mut self) {
+        if self.packet.is_empty() {
+            self.packet.reserve_exact(HEAD + self.size.data_max());
+            self.packet.extend_from_slice(&[0; HEAD]);
+        }
+    }
+
+    fn send_gathered(&mut self) -> io::Result<()> {
+        let gathered = self.gathered();
+        if gathered == 0 {
+            self.packet.clear();
+            return Ok(());
+        }
+        self.packet[..HEAD].copy_from_slice(&head(Band::Data, gathered));
+        self.send_packet()
+    }
+
+    fn send_packet(&mut self) -> io::Result<()> {
+        self.packets += 1;
+        let written = self.out.write_all(&self.packet);
+        self.packet.clear();
+        written
     }
 }
 
+/// What stands before `size` bytes of a band.
+fn head(band: Band, size: usize) -> [u8; HEAD] {
+    let [a, b, c, d] = digits(HEAD + size);
+    [a, b, c, d, band as u8]
+}
+
 impl Write for SideBand<'_> {
-    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-        unimplemented!()
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        self.open();
+        let taken = bytes.len().min(self.size.data_max() - self.gathered());
+        self.packet.extend_from_slice(&bytes[..taken]);
+        if self.gathered() == self.size.data_max() {
+            self.send_gathered()?;
+        }
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        unimplemented!()
+        self.send_gathered()?;
+        self.out.flush()
     }
 }
 
@@ -73,7 +163,125 @@ impl Pulse for SideBand<'_> {
 
 impl Sink for SideBand<'_> {
     fn send_file(&mut self, file: &File, range: Range<u64>) -> io::Result<()> {
-        let _ = (file, range);
-        unimplemented!()
+        use std::os::unix::fs::FileExt;
+        let mut at = range.start;
+        while at < range.end {
+            self.open();
+            let room = self.size.data_max() - self.gathered();
+            let part = usize::try_from(range.end - at).map_or(room, |left| left.min(room));
+            if part >= HANDED_ON_MIN {
+                // One packet of what is gathered and as much of the file as fits: its head cannot wait for the end.
+                let gathered = self.gathered();
+                self.packet[..HEAD].copy_from_slice(&head(Band::Data, gathered + part));
+                self.send_packet()?;
+                self.out.send_file(file, at..at + part as u64)?;
+            } else {
+                let filled = self.packet.len();
+                self.packet.resize(filled + part, 0);
+                if let Err(error) = file.read_exact_at(&mut self.packet[filled..], at) {
+                    self.packet.truncate(filled);
+                    return Err(error);
+                }
+                if self.gathered() == self.size.data_max() {
+                    self.send_gathered()?;
+                }
+            }
+            at += part as u64;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pktline::{Packet, PacketReader};
+
+    /// Takes an answer apart: what each band said, and the sizes of the packets.
+    fn bands(answer: &[u8]) -> ([Vec<u8>; 3], Vec<usize>) {
+        let mut input = answer;
+        let mut reader = PacketReader::new(&mut input);
+        let (mut bands, mut sizes) = ([vec![], vec![], vec![]], vec![]);
+        while let Some(Packet::Data(payload)) = reader.next().expect("well formed") {
+            bands[usize::from(payload[0]) - 1].extend_from_slice(&payload[1..]);
+            sizes.push(payload.len() - 1);
+        }
+        (bands, sizes)
+    }
+
+    #[test]
+    fn data_is_gathered_into_full_packets() {
+        for (size, most) in [(BandSize::Small, 995), (BandSize::Large, 65515)] {
+            let data: Vec<u8> = (0..most * 2 + 7).map(|byte| byte as u8).collect();
+            for step in [1, 10, 994, 995, 996, most, most * 3] {
+                let mut out = Vec::new();
+                let mut band = SideBand::new(&mut out, size);
+                for part in data.chunks(step) {
+                    band.write_all(part).expect("memory can be written");
+                }
+                band.flush().expect("memory can be written");
+                assert_eq!(
+                    bands(&out),
+                    ([data.clone(), vec![], vec![]], vec![most, most, 7]),
+                    "{size:?}, {step} at a time"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_goes_out_at_once_behind_the_data_before_it() {
+        let mut out = Vec::new();
+        let mut band = SideBand::new(&mut out, BandSize::Small);
+        band.write_all(b"PACK").expect("memory can be written");
+        band.send(Band::Progress, b"half way\r").expect("memory can be written");
+        band.send(Band::Error, &[b'x'; 996]).expect("memory can be written");
+        assert_eq!(band.packets(), 4);
+        assert!(out.starts_with(b"0009\x01PACK000e\x02half way\r03e8\x03x"));
+        assert!(out.ends_with(b"0006\x03x"));
+    }
+
+    #[test]
+    fn a_keep_alive_is_empty_only_when_nothing_waits() {
+        let mut out = Vec::new();
+        let mut band = SideBand::new(&mut out, BandSize::Large);
+        band.keep_alive().expect("memory can be written");
+        band.write_all(b"PACK").expect("memory can be written");
+        band.keep_alive().expect("memory can be written");
+        band.keep_alive().expect("memory can be written");
+        assert_eq!(out, b"0005\x010009\x01PACK0005\x01");
+    }
+
+    #[test]
+    fn what_was_not_flushed_is_not_sent() {
+        let mut out = Vec::new();
+        SideBand::new(&mut out, BandSize::Large).write_all(b"PACK").expect("memory can be written");
+        assert_eq!(out, b"");
+    }
+
+    #[test]
+    fn parts_of_files_come_between_what_is_written() {
+        let path = std::env::temp_dir().join(format!("sideband-{}", std::process::id()));
+        let content: Vec<u8> = (0..200_000u32).map(|byte| (byte / 7) as u8).collect();
+        std::fs::write(&path, &content).expect("the temporary directory can be written");
+        let file = File::open(&path).expect("it was just written");
+        std::fs::remove_file(&path).expect("it was just written");
+        for size in [BandSize::Small, BandSize::Large] {
+            for range in [0..0, 5..6, 0..16383, 0..16384, 1..65516, 0..65516, 3..200_000] {
+                let mut out = Vec::new();
+                let mut band = SideBand::new(&mut out, size);
+                band.write_all(b"before").expect("memory can be written");
+                band.send_file(&file, range.clone()).expect("the range is in the file");
+                band.write_all(b"behind").expect("memory can be written");
+                band.flush().expect("memory can be written");
+                let part = &content[range.start as usize..range.end as usize];
+                let (bands, sizes) = bands(&out);
+                assert!(bands[0] == [b"before", part, b"behind"].concat(), "{size:?} {range:?}");
+                assert!(sizes.iter().all(|&sent| (1..=size.data_max()).contains(&sent)), "{size:?} {range:?}");
+            }
+        }
+        let mut out = Vec::new();
+        let short = SideBand::new(&mut out, BandSize::Small).send_file(&file, 199_999..200_001);
+        assert_eq!(short.expect_err("the file is shorter").kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -1,5 +1,6 @@
 //! Writes packets; each is one `write_all`.
 
+use super::PAYLOAD_MAX;
 use std::io::{self, Write};
 
 /// One packet with exactly this payload, at most [`super::PAYLOAD_MAX`] bytes.
@@ -7,8 +8,11 @@ use std::io::{self, Write};
 /// # Errors
 /// What the sink reports; `InvalidInput` for a payload that is too long.
 pub fn line(out: &mut dyn Write, payload: &[u8]) -> io::Result<()> {
-    let _ = (out, payload);
-    unimplemented!()
+    let mut packet = Vec::with_capacity(4 + payload.len());
+    packet.extend_from_slice(&[0; 4]);
+    packet.extend_from_slice(payload);
+    close(&mut packet)?;
+    out.write_all(&packet)
 }
 
 /// One packet of formatted text; the caller writes the newline where one belongs.
@@ -16,8 +20,22 @@ pub fn line(out: &mut dyn Write, payload: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As [`line`].
 pub fn text(out: &mut dyn Write, text: std::fmt::Arguments<'_>) -> io::Result<()> {
-    let _ = (out, text);
-    unimplemented!()
+    let mut packet = Vec::with_capacity(128);
+    packet.extend_from_slice(&[0; 4]);
+    packet.write_fmt(text)?;
+    close(&mut packet)?;
+    out.write_all(&packet)
+}
+
+/// Adds one packet to a buffer; `fill` writes its payload in place. For long lists, which go out in large writes.
+///
+/// # Errors
+/// `InvalidInput` for a payload that is too long; the buffer is then as it was.
+pub fn append(buffer: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0; 4]);
+    fill(buffer);
+    close(&mut buffer[start..]).inspect_err(|_| buffer.truncate(start))
 }
 
 /// `0000`
@@ -49,6 +67,61 @@ pub fn response_end(out: &mut dyn Write) -> io::Result<()> {
 /// # Errors
 /// What the sink reports.
 pub fn err(out: &mut dyn Write, message: &str) -> io::Result<()> {
-    let _ = (out, message);
-    unimplemented!()
+    let most = message.len().min(PAYLOAD_MAX - "ERR ".len());
+    // The start of a text is a boundary of its characters, so there is one.
+    let fits = (0..=most).rev().find(|&end| message.is_char_boundary(end)).unwrap_or_default();
+    text(out, format_args!("ERR {}", &message[..fits]))
+}
+
+/// Puts the length of a packet into its first four bytes.
+fn close(packet: &mut [u8]) -> io::Result<()> {
+    if packet.len() > PAYLOAD_MAX + 4 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a packet is too long to be written"));
+    }
+    let length = packet.len();
+    packet[..4].copy_from_slice(&digits(length));
+    Ok(())
+}
+
+/// The length of a whole packet as it stands before it.
+pub(super) fn digits(length: usize) -> [u8; 4] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    [12, 8, 4, 0].map(|shift| HEX[length >> shift & 15])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_have_their_length_in_lower_case() {
+        let written = |payload: &[u8]| {
+            let mut out = Vec::new();
+            line(&mut out, payload).map(|()| out)
+        };
+        assert_eq!(written(b"").expect("short"), b"0004");
+        assert_eq!(written(b"hello\n").expect("short"), b"000ahello\n");
+        assert_eq!(&written(&[b'x'; PAYLOAD_MAX]).expect("it just fits")[..5], b"fff0x");
+        assert_eq!(written(&[b'x'; PAYLOAD_MAX + 1]).expect_err("too long").kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn packets_are_added_to_a_buffer_whole_or_not_at_all() {
+        let mut buffer = b"0000".to_vec();
+        append(&mut buffer, |packet| packet.extend_from_slice(b"hello\n")).expect("short");
+        let long = append(&mut buffer, |packet| packet.resize(packet.len() + PAYLOAD_MAX + 1, b'x'));
+        assert!(long.is_err());
+        assert_eq!(buffer, b"0000000ahello\n");
+    }
+
+    #[test]
+    fn an_error_line_is_cut_between_characters() {
+        let mut out = Vec::new();
+        err(&mut out, "upload-pack: not our ref 0").expect("memory can be written");
+        assert_eq!(out, b"0022ERR upload-pack: not our ref 0");
+        out.clear();
+        err(&mut out, &"é".repeat(40_000)).expect("memory can be written");
+        assert_eq!(out.len(), PAYLOAD_MAX + 4);
+        assert!(std::str::from_utf8(&out).is_ok());
+    }
 }

@@ -5,6 +5,8 @@
 pub struct Limits {
     /// Bytes of a request as it arrives, packs apart (`http.maxRequestBuffer`, 10 MiB as git).
     pub request_bytes: u64,
+    /// Whether the operator set `request_bytes` (GIT_HTTP_MAX_REQUEST_BUFFER), which the owner cannot change (BO-09).
+    pub request_bytes_fixed: bool,
     /// Bytes of a request after inflation, packs apart.
     pub inflated_bytes: u64,
     /// Lines of one request before a pack.
@@ -29,6 +31,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             request_bytes: 10 << 20,
+            request_bytes_fixed: false,
             inflated_bytes: 128 << 20,
             lines: 2_000_000,
             wants: 1_000_000,
@@ -38,6 +41,24 @@ impl Default for Limits {
             push_options: 1_000,
             drain_bytes: 16 << 30,
             silence_s: 600,
+        }
+    }
+}
+
+impl Limits {
+    /// The least a request may have, whatever is configured (BO-09).
+    const REQUEST_BYTES_MIN: u64 = 8192;
+
+    /// GIT_HTTP_MAX_REQUEST_BUFFER, in bytes.
+    pub fn request_bytes_from_operator(&mut self, bytes: u64) {
+        self.request_bytes = bytes.max(Self::REQUEST_BYTES_MIN);
+        self.request_bytes_fixed = true;
+    }
+
+    /// http.maxRequestBuffer, in bytes.
+    pub fn request_bytes_from_owner(&mut self, bytes: u64) {
+        if !self.request_bytes_fixed {
+            self.request_bytes = bytes.max(Self::REQUEST_BYTES_MIN);
         }
     }
 }

@@ -68,8 +68,46 @@ impl std::fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
+/// Foreign bytes inside a sentence: cut to what a line of a terminal holds, control characters replaced.
+pub fn shown(bytes: &[u8]) -> String {
+    const SHOWN_MAX: usize = 200;
+    let mut shown: String = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_MAX)])
+        .chars()
+        .map(|character| if character.is_control() { '?' } else { character })
+        .collect();
+    if bytes.len() > SHOWN_MAX {
+        shown.push_str("...");
+    }
+    shown
+}
+
 impl From<FrameError> for ProtocolError {
     fn from(error: FrameError) -> Self {
         ProtocolError::Frame(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greatest_version_asked_for_counts() {
+        let check = |value: &[u8], expected| assert_eq!(Version::parse(value), expected, "{}", value.escape_ascii());
+        check(b"", Version::V0);
+        check(b"version=0", Version::V0);
+        check(b"version=1", Version::V1);
+        check(b"version=2", Version::V2);
+        check(b"version=1:x=y:version=2:version=0", Version::V2);
+        check(b"version=3", Version::V0);
+        check(b"version=2 ", Version::V0);
+        check(b"VERSION=2", Version::V0);
+    }
+
+    #[test]
+    fn foreign_bytes_are_shown_harmless_and_short() {
+        assert_eq!(shown(b"refs/heads/\xc3\xa4\x1b[2J\n\xff"), "refs/heads/\u{e4}?[2J?\u{fffd}");
+        assert_eq!(shown(&[b'x'; 200]).len(), 200);
+        assert_eq!(shown(&[b'x'; 201]).len(), 203);
     }
 }

@@ -1,6 +1,11 @@
 //! The report of a push, and every reason a ref update is refused for, in git's words.
+//!
+//! In: what became of the pack and of each ref. Out: the lines of report-status (gitprotocol-pack, Report Status).
+//! Which bands they travel on is not known here.
 
-use bstr::BString;
+use crate::pktline;
+use bstr::{BStr, BString};
+use std::fmt::Write as _;
 
 /// Why a ref update was refused. Display is the text clients and scripts match (builtin/receive-pack.c).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +62,8 @@ pub enum Refusal {
     AtomicTransaction,
     /// `transaction failed to start`
     TransactionStart,
+    /// `failed to update refs`: no ref of the transaction was.
+    NoneUpdated,
     /// `Working directory cannot be updated …` and other texts of ours; a complete text.
     Said(BString),
 }
@@ -90,7 +97,112 @@ impl std::fmt::Display for Refusal {
             Refusal::AtomicFailure => "atomic push failure",
             Refusal::AtomicTransaction => "atomic transaction failed",
             Refusal::TransactionStart => "transaction failed to start",
+            Refusal::NoneUpdated => "failed to update refs",
             Refusal::Said(text) => return write!(f, "{text}"),
         })
+    }
+}
+
+/// What the client is told in the end: `unpack …`, then a line for each ref in the order of the request, then a flush (RS-01).
+///
+/// Both forms of the report are written alike: version 2 only adds option lines, and those come from a proc-receive hook.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReportStatus {
+    lines: Vec<u8>,
+}
+
+impl ReportStatus {
+    /// A report that begins with what became of the pack: nothing to say against it, or why it was refused.
+    pub fn new(unpack: Result<(), &str>) -> Self {
+        let mut report = ReportStatus::default();
+        report.line("unpack ", BStr::new(b""), unpack.err().unwrap_or("ok"));
+        report
+    }
+
+    /// Adds what became of a ref.
+    pub fn add(&mut self, name: &BStr, verdict: Result<(), &Refusal>) {
+        match verdict {
+            Ok(()) => self.line("ok ", name, ""),
+            Err(refusal) => {
+                let mut text = String::from(" ");
+                let _ = write!(text, "{refusal}");
+                self.line("ng ", name, &text);
+            }
+        }
+    }
+
+    /// The whole report with its flush: with a side band this is the payload of band 1 (RS-04).
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        pktline::flush(&mut self.lines).expect("memory can be written");
+        self.lines
+    }
+
+    /// One line. The name is the client's own and comes back as it was; the text is cut to what fits, and stays one line.
+    fn line(&mut self, word: &str, name: &BStr, text: &str) {
+        let mut line = Vec::with_capacity(word.len() + name.len() + text.len() + 1);
+        line.extend_from_slice(word.as_bytes());
+        line.extend_from_slice(name);
+        line.extend(text.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }));
+        line.truncate(pktline::PAYLOAD_MAX - 1);
+        line.push(b'\n');
+        pktline::line(&mut self.lines, &line).expect("the line was cut to fit a packet, and memory can be written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pktline::{Packet, PacketReader};
+
+    fn lines(report: ReportStatus) -> Vec<String> {
+        let bytes = report.into_bytes();
+        let mut input = bytes.as_slice();
+        let mut reader = PacketReader::new(&mut input);
+        let mut lines = Vec::new();
+        while let Some(packet) = reader.next().expect("well formed") {
+            lines.push(match packet {
+                Packet::Data(line) => String::from_utf8_lossy(line).into_owned(),
+                Packet::Flush => "0000".into(),
+                Packet::Delim | Packet::ResponseEnd => "?".into(),
+            });
+        }
+        lines
+    }
+
+    #[test]
+    fn a_report_has_a_line_for_the_pack_and_one_for_each_ref() {
+        let mut report = ReportStatus::new(Ok(()));
+        report.add("refs/heads/a".into(), Ok(()));
+        report.add("refs/heads/b".into(), Err(&Refusal::NonFastForward));
+        report.add("refs/heads/c".into(), Err(&Refusal::Said("two\nlines".into())));
+        assert_eq!(
+            report.clone().into_bytes(),
+            b"000eunpack ok\n0014ok refs/heads/a\n0025ng refs/heads/b non-fast-forward\n001eng refs/heads/c two lines\n0000"
+        );
+    }
+
+    #[test]
+    fn a_refused_pack_is_named_with_its_reason() {
+        let mut report = ReportStatus::new(Err("index-pack abnormal exit"));
+        report.add("r".into(), Err(&Refusal::Unpacker));
+        assert_eq!(lines(report), ["unpack index-pack abnormal exit\n", "ng r unpacker error\n", "0000"]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_at_its_end() {
+        let mut report = ReportStatus::new(Ok(()));
+        let name = BString::from("n".repeat(65400));
+        report.add(name.as_ref(), Err(&Refusal::Said("t".repeat(1000).into())));
+        let line = &lines(report)[1];
+        assert_eq!(line.len(), pktline::PAYLOAD_MAX);
+        assert!(line.ends_with("t\n"));
+    }
+
+    #[test]
+    fn a_name_comes_back_byte_for_byte() {
+        let mut report = ReportStatus::new(Ok(()));
+        report.add(BStr::new(b"a\xff\x01"), Err(&Refusal::FunnyName));
+        let bytes = report.into_bytes();
+        assert!(bytes.windows(16).any(|part| part == b"ng a\xff\x01 funny ref"));
     }
 }

@@ -1,1 +1,413 @@
 //! Requests to upload-pack: the lines of v0 up to the flush, or the arguments of v2's fetch; rounds of haves.
+//!
+//! In: packets. Out: an [`UploadRequest`], the same for all versions, and [`Round`]s. No object is looked up here.
+
+use super::capability::Capability;
+use super::command::{ArgumentLines, Ended};
+use super::{Limits, ProtocolError, shown};
+use crate::pktline::{BandSize, FrameError, PacketReader};
+use bstr::BString;
+use gix_hash::ObjectId;
+use std::collections::HashSet;
+
+/// How common objects are acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AckMode {
+    /// v0 without a capability: the first common object alone.
+    #[default]
+    Plain,
+    /// v0 with `multi_ack`.
+    Multi,
+    /// v0 with `multi_ack_detailed`.
+    Detailed,
+    /// v2's section of acknowledgments.
+    Section,
+}
+
+/// What a client wants, in any version of the protocol.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UploadRequest {
+    /// The objects asked for, each once, in the order of the request.
+    pub wants: Vec<ObjectId>,
+    /// How common objects are acknowledged.
+    pub acks: AckMode,
+    /// v0: the pack may follow `ready` at once.
+    pub no_done: bool,
+    /// v2: no pack, not even `ready`, before the client says `done`.
+    pub wait_for_done: bool,
+    /// Deltas may rest on objects the client has.
+    pub thin_pack: bool,
+    /// Deltas may name their bases by offset.
+    pub ofs_delta: bool,
+    /// Annotated tags of what is sent are sent too.
+    pub include_tag: bool,
+    /// No progress on band 2.
+    pub no_progress: bool,
+    /// The side bands the pack goes through; `None`: raw.
+    pub bands: Option<BandSize>,
+    /// `agent=…` of v0; v2 has it in the envelope.
+    pub agent: Option<BString>,
+    /// `session-id=…` of v0; v2 has it in the envelope.
+    pub session_id: Option<BString>,
+}
+
+/// What a round of haves ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoundEnd {
+    /// The client waits for acknowledgments.
+    Flush,
+    /// The client wants its pack.
+    Done,
+}
+
+/// The haves of one round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round {
+    /// As sent, repeated ones too.
+    pub haves: Vec<ObjectId>,
+    /// What they ended with.
+    pub end: RoundEnd,
+}
+
+impl UploadRequest {
+    /// Reads the wants of v0 and v1 up to the flush (UR-01). No wants: the client has nothing to ask.
+    ///
+    /// # Errors
+    /// Any other line, too many lines or wants, bad framing, an end of the stream.
+    pub fn parse_v0(
+        reader: &mut PacketReader<'_>,
+        hash: gix_hash::Kind,
+        lines: &mut ArgumentLines,
+        limits: &Limits,
+    ) -> Result<Self, ProtocolError> {
+        let mut request = UploadRequest::default();
+        let mut wants = Wants::new(limits);
+        // Whatever packet is no line ends the list, as in git.
+        lines.read(reader, &mut |line| {
+            let want = line.strip_prefix(b"want ").and_then(|rest| rest.split_at_checked(hash.len_in_hex()));
+            let Some((id, words)) = want.and_then(|(hex, words)| Some((ObjectId::from_hex(hex).ok()?, words))) else {
+                let line = shown(line);
+                return Err(ProtocolError::Said(format!(
+                    "git upload-pack: protocol error, expected to get object ID, not '{line}'"
+                )));
+            };
+            request.hear(words);
+            wants.add(id)
+        })?;
+        request.wants = wants.list;
+        Ok(request)
+    }
+
+    /// Takes in the capabilities of one want line; they add up (UR-02), unknown ones are ignored (UR-03).
+    fn hear(&mut self, words: &[u8]) {
+        let (mut multi, mut detailed, mut small, mut large) = (false, false, false, false);
+        for Capability { name, value } in Capability::words(words) {
+            match name {
+                b"multi_ack" => multi = true,
+                b"multi_ack_detailed" => detailed = true,
+                b"no-done" => self.no_done = true,
+                b"thin-pack" => self.thin_pack = true,
+                b"ofs-delta" => self.ofs_delta = true,
+                b"side-band" => small = true,
+                b"side-band-64k" => large = true,
+                b"no-progress" => self.no_progress = true,
+                b"include-tag" => self.include_tag = true,
+                b"agent" => self.agent = value.map(BString::from),
+                b"session-id" => self.session_id = value.map(BString::from),
+                _ => {}
+            }
+        }
+        match (detailed, multi) {
+            (true, _) => self.acks = AckMode::Detailed,
+            (false, true) => self.acks = AckMode::Multi,
+            (false, false) => {}
+        }
+        match (large, small) {
+            (true, _) => self.bands = Some(BandSize::Large),
+            (false, true) => self.bands = Some(BandSize::Small),
+            (false, false) => {}
+        }
+    }
+
+    /// Reads the arguments of v2's fetch: what is wanted, and the one round of haves that comes with it.
+    ///
+    /// # Errors
+    /// Any other argument, a missing flush, too many lines or wants, bad framing.
+    pub fn parse_v2(
+        reader: &mut PacketReader<'_>,
+        hash: gix_hash::Kind,
+        limits: &Limits,
+    ) -> Result<(Self, Round), ProtocolError> {
+        let mut request =
+            UploadRequest { acks: AckMode::Section, bands: Some(BandSize::Large), ..UploadRequest::default() };
+        let mut round = Round { haves: Vec::new(), end: RoundEnd::Flush };
+        let mut wants = Wants::new(limits);
+        let ended = ArgumentLines::new(limits).read(reader, &mut |line| {
+            match line {
+                b"thin-pack" => request.thin_pack = true,
+                b"ofs-delta" => request.ofs_delta = true,
+                b"no-progress" => request.no_progress = true,
+                b"include-tag" => request.include_tag = true,
+                b"wait-for-done" => request.wait_for_done = true,
+                b"done" => round.end = RoundEnd::Done,
+                _ => {
+                    if let Some(hex) = line.strip_prefix(b"want ") {
+                        let id = id(hash, hex).ok_or_else(|| {
+                            let line = shown(line);
+                            ProtocolError::Said(format!(
+                                "git upload-pack: protocol error, expected to get oid, not '{line}'"
+                            ))
+                        })?;
+                        wants.add(id)?;
+                    } else if let Some(hex) = line.strip_prefix(b"have ") {
+                        round.haves.push(have(hash, hex)?);
+                    } else {
+                        return Err(ProtocolError::Said(format!("unexpected line: '{}'", shown(line))));
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        if ended != Ended::Flush {
+            return Err(ProtocolError::Said("expected flush after fetch arguments".to_owned()));
+        }
+        request.wants = wants.list;
+        Ok((request, round))
+    }
+}
+
+impl Round {
+    /// Reads the haves of v0 and v1 up to a flush or `done`. `None`: the stream ended before the first.
+    ///
+    /// # Errors
+    /// Any other line, too many lines, bad framing, an end inside the round.
+    pub fn read(
+        reader: &mut PacketReader<'_>,
+        hash: gix_hash::Kind,
+        lines: &mut ArgumentLines,
+    ) -> Result<Option<Self>, ProtocolError> {
+        let mut haves = Vec::new();
+        let mut first = true;
+        loop {
+            let packet = match reader.next()? {
+                None if first => return Ok(None),
+                None => return Err(FrameError::Truncated.into()),
+                Some(packet) => packet,
+            };
+            first = false;
+            let Some(line) = packet.text() else {
+                return Ok(Some(Round { haves, end: RoundEnd::Flush }));
+            };
+            lines.count()?;
+            if line == b"done" {
+                return Ok(Some(Round { haves, end: RoundEnd::Done }));
+            }
+            let Some(hex) = line.strip_prefix(b"have ") else {
+                let line = shown(line);
+                return Err(ProtocolError::Said(format!("git upload-pack: expected SHA1 list, got '{line}'")));
+            };
+            haves.push(have(hash, hex)?);
+        }
+    }
+}
+
+/// Wants as they come, each once (UR-17).
+struct Wants {
+    list: Vec<ObjectId>,
+    seen: HashSet<ObjectId>,
+    most: u64,
+}
+
+impl Wants {
+    fn new(limits: &Limits) -> Self {
+        Wants { list: Vec::new(), seen: HashSet::new(), most: limits.wants }
+    }
+
+    fn add(&mut self, id: ObjectId) -> Result<(), ProtocolError> {
+        if self.seen.insert(id) {
+            if self.list.len() as u64 == self.most {
+                return Err(ProtocolError::Limit { what: "wants", most: self.most });
+            }
+            self.list.push(id);
+        }
+        Ok(())
+    }
+}
+
+/// An object name of the repository's own hash, and nothing behind it.
+fn id(hash: gix_hash::Kind, hex: &[u8]) -> Option<ObjectId> {
+    if hex.len() == hash.len_in_hex() { ObjectId::from_hex(hex).ok() } else { None }
+}
+
+fn have(hash: gix_hash::Kind, hex: &[u8]) -> Result<ObjectId, ProtocolError> {
+    id(hash, hex)
+        .ok_or_else(|| ProtocolError::Said(format!("git upload-pack: expected SHA1 object, got '{}'", shown(hex))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pktline;
+
+    const SHA1: gix_hash::Kind = gix_hash::Kind::Sha1;
+
+    /// `A` to `F` stand for object names; `0000` and `0001` are no lines.
+    fn packets(lines: &str) -> Vec<u8> {
+        let mut packets = Vec::new();
+        for line in lines.split('|').filter(|line| !line.is_empty()) {
+            match line {
+                "0000" | "0001" => packets.extend_from_slice(line.as_bytes()),
+                line => {
+                    let line: String = line
+                        .chars()
+                        .map(|letter| match letter {
+                            'A'..='F' => letter.to_lowercase().to_string().repeat(40),
+                            letter => letter.to_string(),
+                        })
+                        .collect();
+                    pktline::line(&mut packets, line.as_bytes()).expect("memory can be written");
+                }
+            }
+        }
+        packets
+    }
+
+    fn letters(ids: &[ObjectId]) -> String {
+        ids.iter().map(|id| id.to_hex_with_len(1).to_string().to_uppercase()).collect()
+    }
+
+    fn words(request: &UploadRequest) -> String {
+        let mut words = format!("{} {:?}", letters(&request.wants), request.acks);
+        for (set, word) in [
+            (request.no_done, "no-done"),
+            (request.wait_for_done, "wait-for-done"),
+            (request.thin_pack, "thin"),
+            (request.ofs_delta, "ofs"),
+            (request.include_tag, "tags"),
+            (request.no_progress, "quiet"),
+        ] {
+            if set {
+                words += &format!(" {word}");
+            }
+        }
+        if let Some(bands) = request.bands {
+            words += &format!(" {bands:?}");
+        }
+        words
+    }
+
+    fn v0(lines: &str, limits: &Limits) -> String {
+        let packets = packets(lines);
+        let mut input = &packets[..];
+        let mut lines = ArgumentLines::new(limits);
+        let mut reader = PacketReader::new(&mut input);
+        let mut told = match UploadRequest::parse_v0(&mut reader, SHA1, &mut lines, limits) {
+            Ok(request) => words(&request),
+            Err(error) => return error.to_string(),
+        };
+        loop {
+            match Round::read(&mut reader, SHA1, &mut lines) {
+                Ok(None) => return told,
+                Ok(Some(round)) => told += &format!(" [{} {:?}]", letters(&round.haves), round.end),
+                Err(error) => return format!("{told} ! {error}"),
+            }
+        }
+    }
+
+    fn v2(lines: &str, limits: &Limits) -> String {
+        let packets = packets(lines);
+        let mut input = &packets[..];
+        match UploadRequest::parse_v2(&mut PacketReader::new(&mut input), SHA1, limits) {
+            Ok((request, round)) => format!("{} [{} {:?}]", words(&request), letters(&round.haves), round.end),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn wants_of_v0_come_with_capabilities_on_any_line() {
+        let check = |lines: &str, expected: &str| assert_eq!(v0(lines, &Limits::default()), expected);
+        check("0000", " Plain");
+        check("want A\n|0000", "A Plain");
+        check("want A multi_ack side-band\n|want B|want A ofs-delta|0000", "AB Multi ofs Small");
+        check("want A multi_ack multi_ack_detailed side-band-64k side-band no-done|0000", "A Detailed no-done Large");
+        check("want A multi_ack_detailed|want B multi_ack|0000", "AB Multi");
+        check("want A thin-pack include-tag no-progress=1 agent=git/x nonsense|0000", "A Plain thin tags quiet");
+        check("want A thin-packs xthin-pack|0000", "A Plain");
+        check("want Athin-pack|0001", "A Plain thin");
+    }
+
+    #[test]
+    fn rounds_of_v0_end_with_a_flush_or_done() {
+        let check = |lines: &str, expected: &str| assert_eq!(v0(lines, &Limits::default()), expected);
+        check("want A|0000|have B\n|have C|have B|0000|have D|done\n", "A Plain [BCB Flush] [D Done]");
+        check("want A|0000|0000|done", "A Plain [ Flush] [ Done]");
+        check("want A|0000|have B", "A Plain ! the remote end hung up unexpectedly");
+        check(
+            "want A|0000|want B|0000",
+            &format!("A Plain ! git upload-pack: expected SHA1 list, got 'want {}'", "b".repeat(40)),
+        );
+        check("want A|0000|have x|0000", "A Plain ! git upload-pack: expected SHA1 object, got 'x'");
+        check(
+            "want A|0000|have B x|0000",
+            &format!("A Plain ! git upload-pack: expected SHA1 object, got '{} x'", "b".repeat(40)),
+        );
+    }
+
+    #[test]
+    fn other_lines_of_v0_are_refused() {
+        let check = |lines: &str, line: &str| {
+            let expected = format!("git upload-pack: protocol error, expected to get object ID, not '{line}'");
+            assert_eq!(v0(lines, &Limits::default()), expected);
+        };
+        check("want abc|0000", "want abc");
+        check("want |0000", "want ");
+        check("deepen 1|0000", "deepen 1");
+        check("filter blob:none|0000", "filter blob:none");
+        check("done|0000", "done");
+        assert_eq!(v0("want A", &Limits::default()), "the remote end hung up unexpectedly");
+    }
+
+    #[test]
+    fn arguments_of_v2_are_wants_haves_and_words() {
+        let check = |lines: &str, expected: &str| assert_eq!(v2(lines, &Limits::default()), expected);
+        check("0000", " Section Large [ Flush]");
+        check("want A\n|want B|want A|have C\n|have C|0000", "AB Section Large [CC Flush]");
+        check(
+            "thin-pack|no-progress|include-tag|ofs-delta|want A|wait-for-done|done|0000",
+            "A Section wait-for-done thin ofs tags quiet Large [ Done]",
+        );
+        check("want A|0001", "expected flush after fetch arguments");
+        check("want A", "the remote end hung up unexpectedly");
+        check("want x|0000", "git upload-pack: protocol error, expected to get oid, not 'want x'");
+        check("have x|0000", "git upload-pack: expected SHA1 object, got 'x'");
+        for line in
+            ["deepen 1", "filter blob:none", "want-ref refs/heads/main", "sideband-all", "packfile-uris https", "x"]
+        {
+            check(&format!("{line}|0000"), &format!("unexpected line: '{line}'"));
+        }
+    }
+
+    #[test]
+    fn lines_and_wants_are_limited() {
+        let limits = Limits { wants: 2, lines: 4, ..Limits::default() };
+        assert_eq!(v0("want A|want B|want A|0000", &limits), "AB Plain");
+        assert_eq!(v0("want A|want B|want C|0000", &limits), "the request is over the limit: wants is 2");
+        assert_eq!(v2("want A|want B|want A|0000", &limits), "AB Section Large [ Flush]");
+        assert_eq!(v2("want A|want B|want C|0000", &limits), "the request is over the limit: wants is 2");
+        assert_eq!(v0("want A|0000|have B|have C|done", &limits), "A Plain [BC Done]");
+        assert_eq!(
+            v0("want A|0000|have B|have C|0000|have D|done", &limits),
+            "A Plain [BC Flush] ! the request is over the limit: lines is 4"
+        );
+        assert_eq!(v2("have A|have B|have C|have D|done|0000", &limits), "the request is over the limit: lines is 4");
+    }
+
+    #[test]
+    fn names_are_of_the_repositorys_hash() {
+        let packets = packets("want A|0000");
+        let mut input = &packets[..];
+        let parsed =
+            UploadRequest::parse_v2(&mut PacketReader::new(&mut input), gix_hash::Kind::Sha256, &Limits::default());
+        assert!(parsed.is_err());
+    }
+}

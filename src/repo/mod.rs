@@ -1,11 +1,13 @@
 //! One repository, opened for one request.
 
+pub mod config;
 pub mod connectivity;
 pub mod create;
 pub mod fsck;
 pub mod hooks;
 pub mod locate;
 pub mod quarantine;
+pub mod server_info;
 pub mod settings;
 pub mod visible;
 
@@ -42,6 +44,8 @@ pub struct Context {
     pub now: u64,
     /// The request's id, in answers, stderr and the audit log.
     pub id: String,
+    /// The peer's address, where it has one.
+    pub address: Option<String>,
     /// The committer in reflogs, `Name <email>`.
     pub identity: BString,
     /// The environment hooks inherit, already without what they must not see (DESIGN B2), GIT_COMMITTER_* included.
@@ -49,7 +53,7 @@ pub struct Context {
     /// `GIT_NAMESPACE`
     pub namespace: Option<BString>,
     /// Where configuration comes from.
-    pub config: settings::ConfigSources,
+    pub config: config::ConfigSources,
     /// `GIT_OBJECT_DIRECTORY`
     pub object_directory: Option<PathBuf>,
     /// `GIT_ALTERNATE_OBJECT_DIRECTORIES`
@@ -72,6 +76,39 @@ pub struct Context {
     pub http: bool,
 }
 
+impl Context {
+    /// Who reflogs and hooks are told pushed: `user`, at the peer's address, where no name and address are given (EN-04).
+    pub fn commit_as(&mut self, user: &str, name: Option<String>, email: Option<String>) {
+        let name = name.unwrap_or_else(|| user.to_owned());
+        let email = email.unwrap_or_else(|| match (&self.mode, &self.address) {
+            (_, Some(address)) => format!("{user}@http.{address}"),
+            (_, None) => format!("{user}@http.(none)"),
+        });
+        let plain = |text: &str| text.replace(['<', '>', '\n', '\0'], "");
+        self.identity = format!("{} <{}>", plain(&name), plain(&email)).into();
+        self.hook_environment.retain(|(key, _)| key != "GIT_COMMITTER_NAME" && key != "GIT_COMMITTER_EMAIL");
+        self.hook_environment.push(("GIT_COMMITTER_NAME".into(), name.into()));
+        self.hook_environment.push(("GIT_COMMITTER_EMAIL".into(), email.into()));
+    }
+
+    /// A token's holder is `token-<id>`; hooks are told the id and the scope (DESIGN B4).
+    pub fn act_as(&mut self, grant: &Grant) {
+        let Some(id) = grant.token().map(str::to_owned) else { return };
+        self.commit_as(&format!("token-{id}"), None, None);
+        self.hook_environment.push(("ARTIFACTS_TOKEN_ID".into(), id.into()));
+        self.hook_environment.push(("ARTIFACTS_SCOPE".into(), grant.scope().as_str().into()));
+    }
+
+    /// What the repository's owner says of the limits.
+    pub fn limit_as(&mut self, settings: &Settings) {
+        if let Some(bytes) = settings.http_max_request_buffer {
+            self.limits.request_bytes_from_owner(bytes);
+        }
+        self.limits.ref_updates = settings.max_ref_updates.unwrap_or(self.limits.ref_updates);
+        self.limits.push_options = settings.max_push_options.unwrap_or(self.limits.push_options);
+    }
+}
+
 /// One repository. Everything a service needs.
 pub struct Repository {
     /// The git directory: HEAD, config, hooks.
@@ -82,7 +119,9 @@ pub struct Repository {
     pub objects: Objects,
     /// Its refs, all of them; what this request may see is [`visible`]'s.
     pub refs: RefStore,
-    /// Its configuration.
+    /// Its configuration, entry by entry.
+    pub entries: config::Entries,
+    /// What that comes to.
     pub settings: Settings,
     /// Proof that this request may be here.
     pub grant: Grant,
@@ -94,5 +133,25 @@ impl Repository {
     /// SHA-1 or SHA-256.
     pub fn hash(&self) -> gix_hash::Kind {
         self.objects.hash_kind()
+    }
+}
+
+impl Repository {
+    /// Opens what was found. Nothing is read yet: objects and refs open themselves when they are asked.
+    pub fn open(here: locate::Here, grant: Grant, context: Context) -> Self {
+        let objects = context.object_directory.clone().unwrap_or_else(|| here.common_dir.join("objects"));
+        let mut directories = vec![objects];
+        directories.extend(context.alternate_directories.iter().cloned());
+        let hash = here.settings.object_format;
+        Repository {
+            objects: Objects::new(hash, directories),
+            refs: RefStore::new(here.git_dir.clone(), here.common_dir.clone(), hash),
+            git_dir: here.git_dir,
+            common_dir: here.common_dir,
+            entries: here.entries,
+            settings: here.settings,
+            grant,
+            context,
+        }
     }
 }

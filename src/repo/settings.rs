@@ -1,26 +1,16 @@
 //! The one table of git-config keys: name, type, default.
+//!
+//! In: the entries of a configuration. Out: [`Settings`], read once for a request. A value that cannot be understood is
+//! an error that names key and file, never a silent default. docs/configuration.md lists every row; a test holds it to that.
 
+use super::AccessMode;
+use super::config::{ConfigEntry, Entries, boolean, integer};
 use crate::durable::Sharing;
-use bstr::BString;
-use std::ffi::OsString;
+use anyhow::anyhow;
+use bstr::{BString, ByteSlice};
 use std::path::PathBuf;
 
-/// Where configuration is read from, in this order.
-#[derive(Debug, Clone, Default)]
-pub struct ConfigSources {
-    /// `/etc/gitconfig` or `GIT_CONFIG_SYSTEM`; `None` with GIT_CONFIG_NOSYSTEM.
-    pub system: Option<PathBuf>,
-    /// `GIT_CONFIG_GLOBAL`, else XDG's and the home's.
-    pub global: Vec<PathBuf>,
-    /// `HOME`, for `~/`.
-    pub home: Option<PathBuf>,
-    /// Key and value pairs of GIT_CONFIG_PARAMETERS and GIT_CONFIG_COUNT, in the order in which they count.
-    pub overrides: Vec<(BString, BString)>,
-    /// The environment's raw GIT_CONFIG_* variables, for hooks.
-    pub raw: Vec<(OsString, OsString)>,
-}
-
-/// receive.denyCurrentBranch
+/// receive.denyCurrentBranch and receive.denyDeleteCurrent
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DenyCurrent {
     /// Not set: refuse, and explain at length (UP-06).
@@ -57,69 +47,7 @@ pub enum LogRefs {
     Always,
 }
 
-/// A repository's configuration, read once. Sizes in bytes, times as named.
-#[derive(Debug, Clone)]
-#[allow(missing_docs, reason = "each field is the key of its row in the table below")]
-pub struct Settings {
-    pub object_format: gix_hash::Kind,
-    pub ref_storage_reftable: bool,
-    pub bare: Option<bool>,
-    pub worktree: Option<BString>,
-    pub precious_objects: bool,
-    pub partial_clone: Option<BString>,
-
-    pub http_uploadpack: Option<bool>,
-    pub http_receivepack: Option<bool>,
-    pub http_getanyfile: Option<bool>,
-    pub http_max_request_buffer: Option<u64>,
-
-    pub upload_keep_alive_s: u64,
-    pub allow_tip_in_want: bool,
-    pub allow_reachable_in_want: bool,
-    pub allow_any_in_want: bool,
-    pub allow_filter: bool,
-    pub advertise_sid: bool,
-    pub unborn: Unborn,
-
-    pub unpack_limit: u64,
-    pub max_input_size: Option<u64>,
-    pub fsck_objects: Option<bool>,
-    pub receive_keep_alive_s: u64,
-    pub deny_current_branch: DenyCurrent,
-    pub deny_delete_current: DenyCurrent,
-    pub deny_deletes: bool,
-    pub deny_non_fast_forwards: bool,
-    pub advertise_atomic: bool,
-    pub prefer_ofs_delta: bool,
-    pub shallow_update: bool,
-    pub update_server_info: bool,
-
-    /// transfer.hideRefs with uploadpack.hideRefs, in the order of the configuration.
-    pub upload_hide_refs: Vec<BString>,
-    /// transfer.hideRefs with receive.hideRefs.
-    pub receive_hide_refs: Vec<BString>,
-
-    pub write_reverse_index: bool,
-    pub pack_compression: u32,
-    pub loose_compression: u32,
-    pub big_file_threshold: u64,
-    /// Whether refs, packs, loose objects are forced to disk; unset means all of it (DESIGN B17).
-    pub sync_refs: bool,
-    pub sync_packs: bool,
-    pub sync_loose: bool,
-    pub sharing: Sharing,
-    pub log_all_ref_updates: LogRefs,
-    pub hooks_path: Option<PathBuf>,
-    pub files_ref_lock_timeout_ms: i64,
-    pub packed_refs_timeout_ms: i64,
-
-    pub artifacts_id: Option<BString>,
-    pub artifacts_anonymous_read: bool,
-    pub artifacts_read_only: bool,
-    pub artifacts_wants: Wants,
-}
-
-/// artifacts.wants, with git's uploadpack.allow*SHA1InWant already applied where they are set explicitly.
+/// artifacts.wants
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wants {
     /// Anything that exists, as C git's v2.
@@ -130,4 +58,445 @@ pub enum Wants {
     Reachable,
     /// Only tips of visible refs.
     Advertised,
+}
+
+/// git's own three keys. «Any» is a word for both bits and its own, so that setting it false clears all of them (UR-12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GitWants {
+    /// Whether any of the keys is set.
+    pub said: bool,
+    /// Tips of hidden refs.
+    pub tips: bool,
+    /// What is reachable from any ref.
+    pub reachable: bool,
+    /// Anything that exists.
+    pub any: bool,
+}
+
+/// What core.fsync asks for (git-config, core.fsync); unset means everything here (DESIGN B17).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the words of core.fsync")]
+pub struct Fsync {
+    pub loose_object: bool,
+    pub pack: bool,
+    pub pack_metadata: bool,
+    pub reference: bool,
+}
+
+/// One row of the table, for docs and `check`.
+#[derive(Debug)]
+pub struct Row {
+    /// The keys, the first that is set counts.
+    pub keys: &'static [&'static str],
+    /// What holds where none is set.
+    pub default: &'static str,
+    /// One line.
+    pub doc: &'static str,
+}
+
+macro_rules! settings {
+    ($( #[doc = $doc:literal] $field:ident : $type:ty = $default:expr, $reader:ident [$($key:literal),+]; )+) => {
+        /// A repository's configuration, read once. Sizes in bytes, times as named.
+        #[derive(Debug, Clone)]
+        pub struct Settings { $( #[doc = $doc] pub $field: $type, )+ }
+
+        /// Every key we read.
+        pub static ROWS: &[Row] = &[ $( Row { keys: &[$($key),+], default: stringify!($default), doc: $doc.trim_ascii(), }, )+ ];
+
+        impl Settings {
+            /// Reads every row.
+            ///
+            /// # Errors
+            /// Names key and file of a value that cannot be understood.
+            pub fn read(entries: &Entries, mode: AccessMode) -> anyhow::Result<Self> {
+                let _ = mode;
+                Ok(Settings { $( $field: match $reader(entries, &[$($key),+])? { Some(value) => value.into(), None => ($default)(mode) }, )+ })
+            }
+        }
+    };
+}
+
+settings! {
+    /// The hash of object names.
+    object_format: gix_hash::Kind = |_| gix_hash::Kind::Sha1, object_format ["extensions.objectFormat"];
+    /// Whether refs are kept in a reftable.
+    reftable: bool = |_| false, ref_storage ["extensions.refStorage"];
+    /// A promisor remote: objects may be missing.
+    partial_clone: Option<BString> = |_| None, text ["extensions.partialClone"];
+    /// Whether there is no work tree; unset: decided by the place of the git directory.
+    bare: Option<bool> = |_| None, truth ["core.bare"];
+    /// The work tree.
+    worktree: Option<BString> = |_| None, text ["core.worktree"];
+
+    /// Whether fetches are served.
+    http_uploadpack: Option<bool> = |_| None, truth ["http.uploadpack"];
+    /// Whether pushes are served; unset in `webserver` mode: only to authenticated users.
+    http_receivepack: Option<bool> = |_| None, truth ["http.receivepack"];
+    /// Whether stored files are served; unset: yes in `webserver` mode, no in `tokens` mode.
+    http_getanyfile: Option<bool> = |_| None, truth ["http.getanyfile"];
+    /// The most bytes of a fetch request as they arrive.
+    http_max_request_buffer: Option<u64> = |_| None, size ["http.maxRequestBuffer"];
+
+    /// Seconds of silence after which a fetch sends a sign of life; 0 never.
+    upload_keep_alive_s: u64 = |_| 5, seconds ["uploadpack.keepAlive"];
+    /// What may be asked for beside tips that are shown; each key of git's own counts where it stands.
+    git_wants: GitWants = |_| GitWants::default(), git_wants ["uploadpack.allowTipSHA1InWant", "uploadpack.allowReachableSHA1InWant", "uploadpack.allowAnySHA1InWant"];
+    /// Whether our session id is announced.
+    advertise_sid: bool = |_| false, truth ["transfer.advertiseSID"];
+    /// What is said about a HEAD without commits.
+    unborn: Unborn = |_| Unborn::Advertise, unborn ["lsrefs.unborn"];
+
+    /// Pushes of fewer objects than this become loose objects.
+    unpack_limit: u64 = |_| 100, limit ["receive.unpackLimit", "transfer.unpackLimit"];
+    /// The most bytes of a pushed pack; 0 or unset: any.
+    max_input_size: Option<u64> = |_| None, size ["receive.maxInputSize"];
+    /// Whether every pushed object is checked; unset: a protecting subset in `tokens` mode, nothing else elsewhere.
+    fsck_objects: Option<bool> = |_| None, truth ["receive.fsckObjects", "transfer.fsckObjects"];
+    /// Seconds of silence after which a push sends a sign of life; 0 never.
+    receive_keep_alive_s: u64 = |_| 5, seconds ["receive.keepAlive"];
+    /// Pushes to a branch that is checked out.
+    deny_current_branch: DenyCurrent = |_| DenyCurrent::Unset, deny ["receive.denyCurrentBranch"];
+    /// Deletion of the branch that HEAD names.
+    deny_delete_current: DenyCurrent = |_| DenyCurrent::Unset, deny ["receive.denyDeleteCurrent"];
+    /// Whether branches cannot be deleted.
+    deny_deletes: bool = |_| false, truth ["receive.denyDeletes"];
+    /// Whether branches can only move forward.
+    deny_non_fast_forwards: bool = |_| false, truth ["receive.denyNonFastForwards"];
+    /// Whether atomic pushes are offered.
+    advertise_atomic: bool = |_| true, truth ["receive.advertiseAtomic"];
+    /// Whether push options are offered.
+    advertise_push_options: bool = |_| false, truth ["receive.advertisePushOptions"];
+    /// Whether clients may send deltas by offset.
+    prefer_ofs_delta: bool = |_| true, truth ["repack.useDeltaBaseOffset"];
+    /// Whether info/refs and objects/info/packs are rewritten after a push.
+    update_server_info: bool = |_| false, truth ["receive.updateServerInfo"];
+    /// Refs that fetches do not see.
+    upload_hide_refs: Vec<BString> = |_| Vec::new(), texts ["transfer.hideRefs", "uploadpack.hideRefs"];
+    /// Refs that pushes do not see and cannot change.
+    receive_hide_refs: Vec<BString> = |_| Vec::new(), texts ["transfer.hideRefs", "receive.hideRefs"];
+
+    /// Whether packs get a `.rev` file.
+    write_reverse_index: bool = |_| true, truth ["pack.writeReverseIndex"];
+    /// zlib level of what is deflated for a pack.
+    pack_compression: u32 = |_| 6, level ["pack.compression", "core.compression"];
+    /// zlib level of loose objects.
+    loose_compression: u32 = |_| 1, level ["core.looseCompression", "core.compression"];
+    /// Larger objects are not held in memory where that can be avoided.
+    big_file_threshold: u64 = |_| 512 << 20, bytes ["core.bigFileThreshold"];
+    /// What is forced to disk; unset: everything.
+    fsync: Fsync = |_| Fsync { loose_object: true, pack: true, pack_metadata: true, reference: true }, fsync ["core.fsync"];
+    /// Modes of new files.
+    sharing: Sharing = |_| Sharing::Umask, sharing ["core.sharedRepository"];
+    /// Which refs get a reflog; unset: existing ones in bare repositories, branches in others.
+    log_all_ref_updates: Option<LogRefs> = |_| None, log_refs ["core.logAllRefUpdates"];
+    /// Where hooks are.
+    hooks_path: Option<PathBuf> = |_| None, path ["core.hooksPath"];
+    /// Milliseconds a ref's lock is waited for; negative: for ever.
+    files_ref_lock_timeout_ms: i64 = |_| 100, number ["core.filesRefLockTimeout"];
+    /// Milliseconds the lock of packed-refs is waited for; negative: for ever.
+    packed_refs_timeout_ms: i64 = |_| 1000, number ["core.packedRefsTimeout"];
+
+    /// The repository's identity: tokens that carry another one are refused.
+    artifacts_id: Option<BString> = |_| None, text ["artifacts.id"];
+    /// `tokens` mode: whether it may be read without a token.
+    anonymous_read: bool = |_| false, truth ["artifacts.anonymousRead"];
+    /// `tokens` mode: whether pushes are refused.
+    read_only: bool = |_| false, truth ["artifacts.readOnly"];
+    /// Which objects may be asked for: any, commits, reachable, advertised.
+    wants: Option<Wants> = |_| None, wants ["artifacts.wants"];
+    /// The most ref updates of one push; 0 or unset: a built-in limit.
+    max_ref_updates: Option<u64> = |_| None, size ["artifacts.maxRefUpdates"];
+    /// The most push options of one push; 0 or unset: a built-in limit.
+    max_push_options: Option<u64> = |_| None, size ["artifacts.maxPushOptions"];
+}
+
+impl Settings {
+    /// Whether a work tree belongs to the git directory.
+    pub fn is_bare(&self, git_dir: &std::path::Path) -> bool {
+        self.bare.unwrap_or_else(|| self.worktree.is_none() && git_dir.file_name().is_none_or(|name| name != ".git"))
+    }
+}
+
+fn entry<'a>(entries: &'a Entries, keys: &[&str]) -> Option<&'a ConfigEntry> {
+    keys.iter().find_map(|key| entries.last(&key.to_ascii_lowercase()))
+}
+
+fn truth(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>> {
+    entry(entries, keys).map(boolean).transpose()
+}
+
+fn number(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<i64>> {
+    entry(entries, keys).map(integer).transpose()
+}
+
+/// A negative limit is none set (git tests `0 <= limit`); the next key counts then.
+fn limit(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u64>> {
+    for key in keys {
+        if let Some(value) = number(entries, &[key])?
+            && let Ok(value) = u64::try_from(value)
+        {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
+fn seconds(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u64>> {
+    Ok(number(entries, keys)?.map(|value| u64::try_from(value).unwrap_or(0)))
+}
+
+fn bytes(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u64>> {
+    match entry(entries, keys) {
+        Some(found) => Ok(Some(u64::try_from(integer(found)?).map_err(|_| bad(found, "a size"))?)),
+        None => Ok(None),
+    }
+}
+
+/// 0 and less: no limit of the owner's.
+fn size(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<u64>>> {
+    Ok(number(entries, keys)?.map(|value| u64::try_from(value).ok().filter(|&value| value > 0)))
+}
+
+fn level(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u32>> {
+    match entry(entries, keys) {
+        None => Ok(None),
+        Some(found) => match integer(found)? {
+            -1 => Ok(None),
+            level @ 0..=9 => Ok(u32::try_from(level).ok()),
+            _ => Err(bad(found, "a zlib level from -1 to 9")),
+        },
+    }
+}
+
+fn text(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<BString>> {
+    Ok(entry(entries, keys).and_then(|entry| entry.value.clone()))
+}
+
+fn path(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<PathBuf>>> {
+    Ok(text(entries, keys)?.map(|text| Some(gix_path_of(text))))
+}
+
+fn gix_path_of(text: BString) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    PathBuf::from(std::ffi::OsString::from_vec(text.into()))
+}
+
+/// All values of all keys, as the configuration has them.
+fn texts(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BString>>> {
+    let keys: Vec<String> = keys.iter().map(|key| key.to_ascii_lowercase()).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    Ok(Some(entries.all(&keys).filter_map(|entry| entry.value.clone()).collect()))
+}
+
+fn word(entries: &Entries, keys: &[&str]) -> Option<(Vec<u8>, ConfigEntry)> {
+    let found = entry(entries, keys)?;
+    Some((found.value.as_ref().map(|value| value.to_ascii_lowercase()).unwrap_or_default(), found.clone()))
+}
+
+fn bad(entry: &ConfigEntry, wanted: &str) -> anyhow::Error {
+    let file = entry.file.as_deref().map(|file| format!(" in file {}", file.display())).unwrap_or_default();
+    let value = entry.value.as_ref().map(|value| value.escape_ascii().to_string()).unwrap_or_default();
+    anyhow!("bad config value '{value}' for '{}'{file}: {wanted} is expected", entry.key)
+}
+
+fn object_format(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<gix_hash::Kind>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, found)) => match value.as_slice() {
+            b"sha1" => Ok(Some(gix_hash::Kind::Sha1)),
+            b"sha256" => Ok(Some(gix_hash::Kind::Sha256)),
+            _ => Err(bad(&found, "sha1 or sha256")),
+        },
+    }
+}
+
+fn ref_storage(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, found)) => match value.split_str("://").next().unwrap_or_default() {
+            b"files" => Ok(Some(false)),
+            b"reftable" => Ok(Some(true)),
+            _ => Err(bad(&found, "files or reftable")),
+        },
+    }
+}
+
+fn unborn(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Unborn>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, found)) => match value.as_slice() {
+            b"advertise" => Ok(Some(Unborn::Advertise)),
+            b"allow" => Ok(Some(Unborn::Allow)),
+            b"ignore" => Ok(Some(Unborn::Ignore)),
+            _ => Err(bad(&found, "advertise, allow or ignore")),
+        },
+    }
+}
+
+fn deny(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<DenyCurrent>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, found)) => Ok(Some(match value.as_slice() {
+            b"ignore" => DenyCurrent::Ignore,
+            b"warn" => DenyCurrent::Warn,
+            b"refuse" => DenyCurrent::Refuse,
+            b"updateinstead" => DenyCurrent::UpdateInstead,
+            _ if boolean(&found)? => DenyCurrent::Refuse,
+            _ => DenyCurrent::Ignore,
+        })),
+    }
+}
+
+fn log_refs(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<LogRefs>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, _)) if value == b"always" => Ok(Some(LogRefs::Always)),
+        Some((_, found)) => Ok(Some(if boolean(&found)? { LogRefs::Branches } else { LogRefs::Existing })),
+    }
+}
+
+fn sharing(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Sharing>> {
+    let Some((value, found)) = word(entries, keys) else { return Ok(None) };
+    Ok(Some(match value.as_slice() {
+        b"umask" | b"0" => Sharing::Umask,
+        b"group" | b"1" => Sharing::Group,
+        b"all" | b"world" | b"everybody" | b"2" => Sharing::Everybody,
+        octal if octal.first() == Some(&b'0') => {
+            match octal.to_str().ok().and_then(|text| u32::from_str_radix(text, 8).ok()) {
+                Some(mode) if mode & 0o600 == 0o600 && mode <= 0o777 => Sharing::Mode(mode & 0o666),
+                _ => return Err(bad(&found, "a mode that lets the owner read and write")),
+            }
+        }
+        _ if boolean(&found)? => Sharing::Group,
+        _ => Sharing::Umask,
+    }))
+}
+
+/// The components of core.fsync that concern us (git-config, core.fsync); `none` clears what came before it.
+fn fsync(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Fsync>> {
+    let Some((value, _)) = word(entries, keys) else { return Ok(None) };
+    let platform = Fsync { loose_object: false, pack: true, pack_metadata: true, reference: false };
+    let mut chosen = platform;
+    for component in value.split(|byte| matches!(byte, b',' | b' ')).filter(|word| !word.is_empty()) {
+        let (component, on) = match component.strip_prefix(b"-") {
+            Some(component) => (component, false),
+            None => (component, true),
+        };
+        match component {
+            b"none" => chosen = Fsync { loose_object: false, pack: false, pack_metadata: false, reference: false },
+            b"loose-object" => chosen.loose_object = on,
+            b"pack" => chosen.pack = on,
+            b"pack-metadata" => chosen.pack_metadata = on,
+            b"reference" => chosen.reference = on,
+            b"objects" => (chosen.loose_object, chosen.pack) = (on, on),
+            b"derived-metadata" => chosen.pack_metadata = on,
+            b"default" => {
+                (chosen.pack, chosen.pack_metadata, chosen.loose_object) =
+                    (on, on, if on { chosen.loose_object } else { false })
+            }
+            b"committed" => (chosen.loose_object, chosen.pack, chosen.pack_metadata) = (on, on, on),
+            b"added" | b"all" => {
+                chosen = Fsync { loose_object: on, pack: on, pack_metadata: on, reference: on };
+            }
+            // index and commit-graph are not ours to write; git warns about unknown words and goes on.
+            _ => {}
+        }
+    }
+    Ok(Some(chosen))
+}
+
+fn git_wants(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<GitWants>> {
+    let mut wants = GitWants::default();
+    for entry in entries.iter() {
+        match entry.key.as_slice() {
+            b"uploadpack.allowtipsha1inwant" => (wants.said, wants.tips) = (true, boolean(entry)?),
+            b"uploadpack.allowreachablesha1inwant" => (wants.said, wants.reachable) = (true, boolean(entry)?),
+            b"uploadpack.allowanysha1inwant" => {
+                let on = boolean(entry)?;
+                wants = GitWants { said: true, tips: on, reachable: on, any: on };
+            }
+            _ => {}
+        }
+    }
+    Ok(Some(wants))
+}
+
+fn wants(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Wants>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, found)) => match value.as_slice() {
+            b"any" => Ok(Some(Wants::Any)),
+            b"commits" => Ok(Some(Wants::Commits)),
+            b"reachable" => Ok(Some(Wants::Reachable)),
+            b"advertised" => Ok(Some(Wants::Advertised)),
+            _ => Err(bad(&found, "any, commits, reachable or advertised")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::config::ConfigSources;
+
+    fn settings(pairs: &[(&str, &str)]) -> anyhow::Result<Settings> {
+        let overrides = pairs.iter().map(|(key, value)| ((*key).into(), Some((*value).into()))).collect();
+        let sources = ConfigSources { overrides, ..Default::default() };
+        Settings::read(&Entries::default().with_overrides(&sources), AccessMode::Tokens)
+    }
+
+    #[test]
+    fn defaults_are_gits() {
+        let settings = settings(&[]).unwrap();
+        assert_eq!(settings.unpack_limit, 100);
+        assert_eq!(settings.deny_current_branch, DenyCurrent::Unset);
+        assert!(settings.advertise_atomic && settings.write_reverse_index);
+        assert!(settings.fsync.reference, "nothing set means everything is forced to disk");
+    }
+
+    #[test]
+    fn the_more_special_key_wins_and_a_negative_limit_is_none() {
+        let check = |pairs: &[(&str, &str)], expected: u64| assert_eq!(settings(pairs).unwrap().unpack_limit, expected);
+        check(&[("transfer.unpackLimit", "1"), ("receive.unpackLimit", "2")], 2);
+        check(&[("transfer.unpackLimit", "1")], 1);
+        check(&[("receive.unpackLimit", "-1"), ("transfer.unpackLimit", "3")], 3);
+    }
+
+    #[test]
+    fn hidden_refs_keep_their_order_across_keys() {
+        let settings = settings(&[
+            ("receive.hideRefs", "refs/a"),
+            ("transfer.hideRefs", "!refs/a"),
+            ("uploadpack.hideRefs", "refs/b"),
+        ])
+        .unwrap();
+        assert_eq!(settings.receive_hide_refs, ["refs/a", "!refs/a"]);
+        assert_eq!(settings.upload_hide_refs, ["!refs/a", "refs/b"]);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_names_its_key() {
+        for (key, value) in [
+            ("lsrefs.unborn", "maybe"),
+            ("receive.unpacklimit", "many"),
+            ("artifacts.wants", "all"),
+            ("core.sharedrepository", "0077"),
+        ] {
+            let error = settings(&[(key, value)]).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_set_core_fsync_is_obeyed() {
+        let check = |value: &str, expected: [bool; 4]| {
+            let fsync = settings(&[("core.fsync", value)]).unwrap().fsync;
+            assert_eq!([fsync.loose_object, fsync.pack, fsync.pack_metadata, fsync.reference], expected, "{value}");
+        };
+        check("none", [false; 4]);
+        check("all", [true; 4]);
+        check("reference", [false, true, true, true]);
+        check("none,loose-object", [true, false, false, false]);
+        check("committed,-pack", [true, false, true, false]);
+    }
 }

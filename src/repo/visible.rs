@@ -1,7 +1,9 @@
 //! What this request may see of the refs: hideRefs and namespaces.
+//!
+//! In: a repository. Out: its refs under the names the client knows, each leading to an object that exists (UA-11).
 
 use super::Repository;
-use bstr::{BStr, BString};
+use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 
 /// Which of the two hideRefs lists counts.
@@ -15,7 +17,7 @@ pub enum For {
     Nobody,
 }
 
-/// One visible ref, its name without the namespace, known to lead to an object that exists (UA-11).
+/// One visible ref, its name without the namespace, known to lead to an object that exists.
 #[derive(Debug, Clone, Copy)]
 pub struct VisibleRef<'a> {
     /// The name as the client sees it.
@@ -42,8 +44,21 @@ pub struct Head {
 /// # Errors
 /// When it cannot be read.
 pub fn head(repository: &Repository, hidden_for: For) -> anyhow::Result<Option<Head>> {
-    let _ = (repository, hidden_for);
-    unimplemented!()
+    if is_hidden(repository, hidden_for, b"HEAD".as_bstr()) {
+        return Ok(None);
+    }
+    let prefix = namespace_prefix(repository);
+    let name = full_name(repository, b"HEAD".as_bstr());
+    let Some(target) = repository.refs.read(name.as_bstr())? else { return Ok(None) };
+    let id = match repository.refs.resolve(name.as_bstr())? {
+        Some(id) if repository.objects.contains(&id)? => Some(id),
+        _ => None,
+    };
+    let target = match target {
+        crate::refs::Target::Direct(_) => None,
+        crate::refs::Target::Symbolic(target) => Some(stripped(target.as_bstr(), &prefix).to_owned()),
+    };
+    Ok((id.is_some() || target.is_some()).then_some(Head { id, target }))
 }
 
 /// All visible refs below `refs/`, in byte order, HEAD not among them. `prefixes` are names as the client sees them; empty: all.
@@ -57,18 +72,120 @@ pub fn for_each(
     peel: bool,
     each: &mut dyn FnMut(&VisibleRef<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let _ = (repository, hidden_for, prefixes, peel, each);
-    unimplemented!()
+    let namespace = namespace_prefix(repository);
+    let rules = rules(repository, hidden_for);
+    let prefixes: Vec<BString> = match (prefixes.is_empty(), namespace.is_empty()) {
+        (_, true) => prefixes.to_vec(),
+        (true, false) => vec![concatenated(&namespace, b"refs/")],
+        (false, false) => prefixes.iter().map(|prefix| concatenated(&namespace, prefix)).collect(),
+    };
+    repository.refs.for_each(&prefixes, &mut |row| {
+        let name = stripped(row.name, &namespace);
+        if hidden(rules, Some(name), row.name) {
+            return Ok(());
+        }
+        let peeled = match (peel, row.peeled) {
+            (true, Some(known)) if repository.objects.contains(&row.id)? => known,
+            (true, None) => match repository.objects.header(&row.id) {
+                Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
+                    repository.objects.peel(&row.id)?.map(|(id, _)| id)
+                }
+                Ok(Some(_)) => None,
+                // Missing or corrupt: left out, as git leaves it out (with a warning that nobody reads).
+                Ok(None) | Err(_) => return Ok(()),
+            },
+            (false, _) if repository.objects.contains(&row.id)? => None,
+            (true, Some(_)) | (false, _) => return Ok(()),
+        };
+        let symref_target = row.symref_target.map(|target| stripped(target, &namespace));
+        each(&VisibleRef { name, id: row.id, peeled, symref_target })
+    })
 }
 
 /// Whether a ref (name as the client sees it) is hidden.
 pub fn is_hidden(repository: &Repository, hidden_for: For, name: &BStr) -> bool {
-    let _ = (repository, hidden_for, name);
-    unimplemented!()
+    let full = full_name(repository, name);
+    hidden(rules(repository, hidden_for), Some(name), full.as_bstr())
 }
 
 /// The full name of a ref the client names: the namespace's prefix in front.
 pub fn full_name(repository: &Repository, name: &BStr) -> BString {
-    let _ = (repository, name);
-    unimplemented!()
+    concatenated(&namespace_prefix(repository), name)
+}
+
+fn rules(repository: &Repository, hidden_for: For) -> &[BString] {
+    match hidden_for {
+        For::Upload => &repository.settings.upload_hide_refs,
+        For::Receive => &repository.settings.receive_hide_refs,
+        For::Nobody => &[],
+    }
+}
+
+/// `a/b` is `refs/namespaces/a/refs/namespaces/b/`; empty components count for nothing (HN-04).
+fn namespace_prefix(repository: &Repository) -> BString {
+    let mut prefix = BString::default();
+    if let Some(namespace) = &repository.context.namespace {
+        for component in namespace.split(|&byte| byte == b'/').filter(|component| !component.is_empty()) {
+            prefix.extend_from_slice(b"refs/namespaces/");
+            prefix.extend_from_slice(component);
+            prefix.push(b'/');
+        }
+    }
+    prefix
+}
+
+fn concatenated(prefix: &[u8], name: &[u8]) -> BString {
+    let mut full = BString::from(prefix);
+    full.extend_from_slice(name);
+    full
+}
+
+fn stripped<'a>(name: &'a BStr, namespace: &[u8]) -> &'a BStr {
+    name.strip_prefix(namespace).unwrap_or(name).as_bstr()
+}
+
+/// The last matching rule decides: `!` shows again, `^` looks at the full name, a prefix matches whole components (HN-01, HN-02).
+fn hidden(rules: &[BString], name: Option<&BStr>, full: &BStr) -> bool {
+    for rule in rules.iter().rev() {
+        let (rule, shows) = match rule.strip_prefix(b"!") {
+            Some(rule) => (rule, true),
+            None => (rule.as_bytes(), false),
+        };
+        let (rule, subject) = match rule.strip_prefix(b"^") {
+            Some(rule) => (rule, Some(full)),
+            None => (rule, name),
+        };
+        let rule = rule.trim_end_with(|char| char == '/');
+        let matches = subject
+            .and_then(|subject| subject.strip_prefix(rule))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
+        if matches {
+            return !shows;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_matching_rule_decides() {
+        let check = |rules: &[&str], name: &str, full: &str, expected: bool| {
+            let rules: Vec<BString> = rules.iter().map(|&rule| rule.into()).collect();
+            assert_eq!(hidden(&rules, Some(name.into()), full.into()), expected, "{rules:?} {name}");
+        };
+        check(&[], "refs/heads/a", "refs/heads/a", false);
+        check(&["refs/heads"], "refs/heads/a", "refs/heads/a", true);
+        check(&["refs/heads/"], "refs/heads/a", "refs/heads/a", true);
+        check(&["refs/head"], "refs/heads/a", "refs/heads/a", false);
+        check(&["refs/heads/a"], "refs/heads/a", "refs/heads/a", true);
+        check(&["refs/heads", "!refs/heads/a"], "refs/heads/a", "refs/heads/a", false);
+        check(&["!refs/heads/a", "refs/heads"], "refs/heads/a", "refs/heads/a", true);
+        let full = "refs/namespaces/n/refs/heads/a";
+        check(&["^refs/namespaces"], "refs/heads/a", full, true);
+        check(&["refs/namespaces"], "refs/heads/a", full, false);
+        check(&["refs", "!^refs/namespaces/n"], "refs/heads/a", full, false);
+    }
 }

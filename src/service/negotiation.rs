@@ -1,1 +1,373 @@
-//! Rounds of haves in, acknowledgments out.
+//! Rounds of haves in, acknowledgments out (gitprotocol-pack, Packfile Negotiation; gitprotocol-v2, fetch).
+//!
+//! In: the haves of a round, and somebody who knows history. Out: the lines to send and what comes after them.
+//! Nothing is read or written here, and no repository is known but through [`Ancestry`].
+
+use crate::protocol::upload::{AckMode, Round, RoundEnd, UploadRequest};
+use gix_hash::{ObjectId, oid};
+use std::collections::HashSet;
+use std::fmt;
+
+/// Who knows history.
+pub trait Ancestry {
+    /// What a have stands for: `None` where we lack it, else its parents, which a commit brings with it (NE-10); other objects
+    /// have none.
+    ///
+    /// # Errors
+    /// When the object cannot be read.
+    fn known(&mut self, id: &oid) -> anyhow::Result<Option<Vec<ObjectId>>>;
+
+    /// Whether each wanted commit reaches one of the common objects. Wants that are no commits do not count (NE-11).
+    ///
+    /// # Errors
+    /// When history cannot be read.
+    fn reaches_all(&mut self, wants: &[ObjectId], common: &HashSet<ObjectId>) -> anyhow::Result<bool>;
+}
+
+/// One line of acknowledgment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ack {
+    /// `NAK`
+    Nak,
+    /// `ACK id`
+    Id(ObjectId),
+    /// `ACK id continue`
+    Continue(ObjectId),
+    /// `ACK id common`
+    Common(ObjectId),
+    /// `ACK id ready`
+    IdReady(ObjectId),
+    /// `ready`, v2
+    Ready,
+}
+
+impl fmt::Display for Ack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ack::Nak => f.write_str("NAK"),
+            Ack::Id(id) => write!(f, "ACK {id}"),
+            Ack::Continue(id) => write!(f, "ACK {id} continue"),
+            Ack::Common(id) => write!(f, "ACK {id} common"),
+            Ack::IdReady(id) => write!(f, "ACK {id} ready"),
+            Ack::Ready => f.write_str("ready"),
+        }
+    }
+}
+
+/// What follows a round's acknowledgments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Another round, by whoever can wait for one; else the answer ends.
+    Wait,
+    /// The pack.
+    Pack,
+}
+
+/// The answer to one round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acks {
+    /// In the order in which they go out.
+    pub lines: Vec<Ack>,
+    /// What follows them.
+    pub then: Then,
+}
+
+/// What both sides own, as far as it is known by now.
+#[derive(Debug)]
+pub struct Negotiator {
+    mode: AckMode,
+    no_done: bool,
+    wait_for_done: bool,
+    wants: Vec<ObjectId>,
+    /// Common objects in the order of their haves, without those an earlier one implied.
+    common: Vec<ObjectId>,
+    /// The same with the parents of the commits among them.
+    implied: HashSet<ObjectId>,
+    /// The last have that was common.
+    last: Option<ObjectId>,
+    /// `ready` has gone out.
+    ready: bool,
+    /// For how many common objects history was last asked, and what it said.
+    asked: (usize, bool),
+}
+
+impl Negotiator {
+    /// Nothing is common yet.
+    pub fn new(request: &UploadRequest) -> Self {
+        Negotiator {
+            mode: request.acks,
+            no_done: request.no_done,
+            wait_for_done: request.wait_for_done,
+            wants: request.wants.clone(),
+            common: Vec::new(),
+            implied: HashSet::new(),
+            last: None,
+            ready: false,
+            asked: (0, false),
+        }
+    }
+
+    /// Takes in one round.
+    ///
+    /// # Errors
+    /// When history cannot be read.
+    pub fn round(&mut self, round: &Round, history: &mut dyn Ancestry) -> anyhow::Result<Acks> {
+        match self.mode {
+            AckMode::Section => self.section(round, history),
+            AckMode::Plain | AckMode::Multi | AckMode::Detailed => self.lines(round, history),
+        }
+    }
+
+    /// The objects both sides own.
+    pub fn into_common(self) -> Vec<ObjectId> {
+        self.common
+    }
+
+    /// v2: one section for all haves, none with `done` (FE-07, FE-08).
+    fn section(&mut self, round: &Round, history: &mut dyn Ancestry) -> anyhow::Result<Acks> {
+        for have in &round.haves {
+            self.take(have, history)?;
+        }
+        if round.end == RoundEnd::Done {
+            return Ok(Acks { lines: Vec::new(), then: Then::Pack });
+        }
+        let mut lines: Vec<_> = self.common.iter().copied().map(Ack::Id).collect();
+        if lines.is_empty() {
+            lines.push(Ack::Nak);
+        }
+        let mut then = Then::Wait;
+        if !self.wait_for_done && self.enough(history)? {
+            lines.push(Ack::Ready);
+            then = Then::Pack;
+        }
+        Ok(Acks { lines, then })
+    }
+
+    /// v0: a line for each have as the mode has it, then the answer to the flush or to `done` (NE-01 to NE-06).
+    fn lines(&mut self, round: &Round, history: &mut dyn Ancestry) -> anyhow::Result<Acks> {
+        let mut lines = Vec::new();
+        let (mut some_common, mut some_unknown) = (false, false);
+        for have in &round.haves {
+            let first = self.common.is_empty();
+            if self.take(have, history)? {
+                some_common = true;
+                match self.mode {
+                    AckMode::Plain if first => lines.push(Ack::Id(*have)),
+                    AckMode::Plain | AckMode::Section => {}
+                    AckMode::Multi => lines.push(Ack::Continue(*have)),
+                    AckMode::Detailed => lines.push(Ack::Common(*have)),
+                }
+                continue;
+            }
+            some_unknown = true;
+            match self.mode {
+                AckMode::Plain | AckMode::Section => {}
+                AckMode::Multi => {
+                    if self.enough(history)? {
+                        lines.push(Ack::Continue(*have));
+                    }
+                }
+                AckMode::Detailed => {
+                    if self.enough(history)? {
+                        self.ready = true;
+                        lines.push(Ack::IdReady(*have));
+                    }
+                }
+            }
+        }
+        let plain = self.mode == AckMode::Plain;
+        match (round.end, self.last) {
+            (RoundEnd::Done, Some(last)) => {
+                if !plain {
+                    lines.push(Ack::Id(last));
+                }
+                Ok(Acks { lines, then: Then::Pack })
+            }
+            (RoundEnd::Done, None) => {
+                lines.push(Ack::Nak);
+                Ok(Acks { lines, then: Then::Pack })
+            }
+            (RoundEnd::Flush, None) => {
+                lines.push(Ack::Nak);
+                Ok(Acks { lines, then: Then::Wait })
+            }
+            (RoundEnd::Flush, Some(last)) => {
+                let all_common = some_common && !some_unknown;
+                if self.mode == AckMode::Detailed && all_common && self.enough(history)? {
+                    self.ready = true;
+                    lines.push(Ack::IdReady(last));
+                }
+                if !plain {
+                    lines.push(Ack::Nak);
+                }
+                if self.no_done && self.ready {
+                    lines.push(Ack::Id(last));
+                    return Ok(Acks { lines, then: Then::Pack });
+                }
+                Ok(Acks { lines, then: Then::Wait })
+            }
+        }
+    }
+
+    /// Whether a have is common; its parents are from then on.
+    fn take(&mut self, have: &ObjectId, history: &mut dyn Ancestry) -> anyhow::Result<bool> {
+        let Some(parents) = history.known(have)? else {
+            return Ok(false);
+        };
+        self.implied.extend(parents);
+        if self.implied.insert(*have) {
+            self.common.push(*have);
+        }
+        self.last = Some(*have);
+        Ok(true)
+    }
+
+    /// Whether what is common suffices: every wanted commit reaches some of it. History is asked again only when there is more.
+    fn enough(&mut self, history: &mut dyn Ancestry) -> anyhow::Result<bool> {
+        if !self.asked.1 && self.asked.0 != self.common.len() {
+            self.asked = (self.common.len(), history.reaches_all(&self.wants, &self.implied)?);
+        }
+        Ok(self.asked.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    // a <- b <- c <- d        e <- f: another history        t: a tag, no commit
+    // The server has all but x, y, z.
+    struct Drawn(HashMap<char, &'static str>);
+
+    fn id(letter: char) -> ObjectId {
+        let mut bytes = [0; 20];
+        bytes[0] = letter as u8;
+        ObjectId::from(bytes)
+    }
+
+    fn letter(id: &oid) -> char {
+        char::from(id.as_bytes()[0])
+    }
+
+    impl Ancestry for Drawn {
+        fn known(&mut self, have: &oid) -> anyhow::Result<Option<Vec<ObjectId>>> {
+            Ok(self.0.get(&letter(have)).map(|parents| parents.chars().map(id).collect()))
+        }
+
+        fn reaches_all(&mut self, wants: &[ObjectId], common: &HashSet<ObjectId>) -> anyhow::Result<bool> {
+            Ok(wants.iter().all(|want| {
+                let mut walk = vec![letter(want)];
+                while let Some(commit) = walk.pop() {
+                    if common.contains(&id(commit)) {
+                        return true;
+                    }
+                    walk.extend(self.0[&commit].chars());
+                }
+                false
+            }))
+        }
+    }
+
+    /// Rounds are letters, `.` for a flush and `!` for done.
+    fn told(request: UploadRequest, wants: &str, rounds: &str) -> String {
+        let mut history =
+            Drawn([('a', ""), ('b', "a"), ('c', "b"), ('d', "c"), ('e', ""), ('f', "e"), ('t', "")].into());
+        let mut negotiator = Negotiator::new(&UploadRequest { wants: wants.chars().map(id).collect(), ..request });
+        let mut told = Vec::new();
+        for round in rounds.split_inclusive(['.', '!']) {
+            let end = if round.ends_with('!') { RoundEnd::Done } else { RoundEnd::Flush };
+            let haves = round[..round.len() - 1].chars().map(id).collect();
+            let acks = negotiator.round(&Round { haves, end }, &mut history).expect("drawn history can be read");
+            told.extend(acks.lines.iter().map(|ack| match ack {
+                Ack::Nak => "NAK".to_owned(),
+                Ack::Id(id) => format!("{}", letter(id)),
+                Ack::Continue(id) => format!("{} continue", letter(id)),
+                Ack::Common(id) => format!("{} common", letter(id)),
+                Ack::IdReady(id) => format!("{} ready", letter(id)),
+                Ack::Ready => "ready".to_owned(),
+            }));
+            told.push(match acks.then {
+                Then::Wait => "/".to_owned(),
+                Then::Pack => "PACK".to_owned(),
+            });
+            if acks.then == Then::Pack {
+                break;
+            }
+        }
+        let common: String = negotiator.into_common().iter().map(|id| letter(id)).collect();
+        format!("{} [{common}]", told.join(", "))
+    }
+
+    fn mode(acks: AckMode) -> UploadRequest {
+        UploadRequest { acks, ..UploadRequest::default() }
+    }
+
+    #[test]
+    fn plain_acknowledges_the_first_common_object_alone() {
+        let check = |rounds, expected: &str| assert_eq!(told(mode(AckMode::Plain), "d", rounds), expected);
+        check("!", "NAK, PACK []");
+        check("xy.z!", "NAK, /, NAK, PACK []");
+        check("xcf!", "c, PACK [cf]");
+        check("x.c.f!", "NAK, /, c, /, PACK [cf]");
+        check("cb.!", "c, /, PACK [c]");
+    }
+
+    #[test]
+    fn multi_ack_goes_on_until_done() {
+        let check = |rounds, expected: &str| assert_eq!(told(mode(AckMode::Multi), "d", rounds), expected);
+        check("!", "NAK, PACK []");
+        check("x.!", "NAK, /, NAK, PACK []");
+        check("xf.!", "f continue, NAK, /, f, PACK [f]");
+        check("xfcy.!", "f continue, c continue, y continue, NAK, /, c, PACK [fc]");
+        check("c.x.b!", "c continue, NAK, /, x continue, NAK, /, b continue, b, PACK [c]");
+    }
+
+    #[test]
+    fn multi_ack_detailed_says_when_it_is_ready() {
+        let check = |rounds, expected: &str| assert_eq!(told(mode(AckMode::Detailed), "d", rounds), expected);
+        check("!", "NAK, PACK []");
+        check("x.", "NAK, / []");
+        check("fx.", "f common, NAK, / [f]");
+        check("xc.", "c common, NAK, / [c]");
+        check("c.", "c common, c ready, NAK, / [c]");
+        check("cx.", "c common, x ready, NAK, / [c]");
+        check("cxy.!", "c common, x ready, y ready, NAK, /, c, PACK [c]");
+        check("xc!", "c common, c, PACK [c]");
+        check("tt!", "t common, t common, t, PACK [t]");
+    }
+
+    #[test]
+    fn no_done_sends_the_pack_with_the_flush_that_is_ready() {
+        let request = UploadRequest { no_done: true, ..mode(AckMode::Detailed) };
+        let check = |rounds, expected: &str| assert_eq!(told(request.clone(), "d", rounds), expected);
+        check("f.c.", "f common, NAK, /, c common, c ready, NAK, c, PACK [fc]");
+        check("xc.y.", "c common, NAK, /, y ready, NAK, c, PACK [c]");
+        check("x.y.!", "NAK, /, NAK, /, NAK, PACK []");
+    }
+
+    #[test]
+    fn the_section_of_v2_names_each_common_object_once() {
+        let check = |rounds, expected: &str| assert_eq!(told(mode(AckMode::Section), "d", rounds), expected);
+        check("x.", "NAK, / []");
+        check("xff.", "f, / [f]");
+        check("fxc.", "f, c, ready, PACK [fc]");
+        check("cb.", "c, ready, PACK [c]");
+        check("xfc!", "PACK [fc]");
+        check("tt.", "t, / [t]");
+    }
+
+    #[test]
+    fn who_waits_for_done_is_never_told_ready() {
+        let request = UploadRequest { wait_for_done: true, ..mode(AckMode::Section) };
+        assert_eq!(told(request.clone(), "d", "c."), "c, / [c]");
+        assert_eq!(told(request.clone(), "", "cx."), "c, / [c]");
+        assert_eq!(told(request, "d", "c!"), "PACK [c]");
+    }
+
+    #[test]
+    fn every_want_must_reach_something_common() {
+        assert_eq!(told(mode(AckMode::Section), "df", "c."), "c, / [c]");
+        assert_eq!(told(mode(AckMode::Section), "df", "ce."), "c, e, ready, PACK [ce]");
+    }
+}

@@ -1,1 +1,577 @@
 //! Fetches in git's words of progress, keep-alives and the heartbeat that drives both (PO-10, PO-12, UN-16).
+//!
+//! In: what long work does, through [`Pulse`] and [`Sink`]. Out: side-band packets. Nothing is sent on band 1 but what was
+//! written, and empty packets.
+
+use crate::pack::PackStats;
+use crate::pktline::{Band, BandSize, SideBand};
+use crate::stream::{Pulse, Sink};
+use std::fs::File;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// How often a line of progress is renewed.
+const RENEWED: Duration = Duration::from_secs(1);
+
+/// After so many calls at most the clock is looked at: a step may be long, and looking is not free.
+const CALLS_MAX: u32 = 64;
+
+/// So much of a raw answer is gathered before it is written.
+const RAW_GATHERED: usize = 64 << 10;
+
+/// Looked at sooner than this, the clock is asked half as often.
+const TOO_SOON: Duration = Duration::from_millis(5);
+
+/// When the client hears of what.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Seconds of silence before an empty packet; 0: never.
+    pub keep_alive_s: u64,
+    /// Whether stages are told on band 2.
+    pub progress: bool,
+}
+
+/// Keeps the client informed while long work runs: everything written goes to band 1, every sign of life may become a line of
+/// progress or an empty packet. Without side bands what is written goes out raw, and nothing else can be said.
+pub struct Heartbeat<'a> {
+    wire: Wire<'a>,
+    pace: Pace,
+    clock: &'a dyn Fn() -> Instant,
+    /// When the client last heard something.
+    heard: Instant,
+    /// The calls after which the clock is looked at, and how many of them are left.
+    calls: u32,
+    left: u32,
+    looked: Instant,
+    stage: Option<Stage>,
+    awake: bool,
+}
+
+enum Wire<'a> {
+    Bands(SideBand<'a>),
+    Raw(Raw<'a>),
+}
+
+/// An answer without side bands; small writes are gathered here too.
+struct Raw<'a> {
+    out: &'a mut dyn Sink,
+    gathered: Vec<u8>,
+}
+
+impl Raw<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.gathered.extend_from_slice(bytes);
+        if self.gathered.len() >= RAW_GATHERED {
+            self.send_gathered()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn send_gathered(&mut self) -> io::Result<()> {
+        let sent = self.out.write_all(&self.gathered);
+        self.gathered.clear();
+        sent
+    }
+}
+
+struct Stage {
+    title: &'static str,
+    total: Option<u64>,
+    done: u64,
+    told: Instant,
+}
+
+impl<'a> Heartbeat<'a> {
+    /// A heartbeat over `out`, through side bands where there are some.
+    pub fn new(out: &'a mut dyn Sink, bands: Option<BandSize>, pace: Pace, clock: &'a dyn Fn() -> Instant) -> Self {
+        let now = clock();
+        let wire = match bands {
+            Some(size) => Wire::Bands(SideBand::new(out, size)),
+            None => Wire::Raw(Raw { out, gathered: Vec::new() }),
+        };
+        Heartbeat { wire, pace, clock, heard: now, calls: 1, left: 1, looked: now, stage: None, awake: true }
+    }
+
+    /// Whether signs of life and progress go out. A push is silent while its body is read (RQ-12): what `begin` and `tick` bring
+    /// is remembered, not told.
+    pub fn set_awake(&mut self, awake: bool) {
+        self.awake = awake;
+        self.heard = (self.clock)();
+    }
+
+    /// Looks at the clock with the next call, however quick the calls before it were.
+    pub fn look_again(&mut self) {
+        (self.calls, self.left) = (1, 1);
+    }
+
+    /// A message on band 2, as it is; nothing without side bands.
+    ///
+    /// # Errors
+    /// What the sink reports.
+    pub fn message(&mut self, text: &[u8]) -> io::Result<()> {
+        self.say(Band::Progress, text)
+    }
+
+    /// The last words, on band 3; nothing without side bands.
+    ///
+    /// # Errors
+    /// What the sink reports.
+    pub fn last_words(&mut self, text: &[u8]) -> io::Result<()> {
+        self.say(Band::Error, text)
+    }
+
+    /// Band 2 as a stream, for what hooks say.
+    pub fn messages(&mut self) -> Messages<'_, 'a> {
+        Messages { heartbeat: self }
+    }
+
+    /// Sends what is gathered, and the flush that ends side bands.
+    ///
+    /// # Errors
+    /// What the sink reports.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.flush()?;
+        match &mut self.wire {
+            Wire::Bands(bands) => {
+                crate::pktline::flush(bands.outside())?;
+                bands.outside().flush()
+            }
+            Wire::Raw(_) => Ok(()),
+        }
+    }
+
+    fn say(&mut self, band: Band, text: &[u8]) -> io::Result<()> {
+        if let Wire::Bands(bands) = &mut self.wire {
+            bands.send(band, text)?;
+            self.heard = (self.clock)();
+        }
+        Ok(())
+    }
+
+    fn heard_if(&mut self, heard: bool) {
+        if heard {
+            self.heard = (self.clock)();
+        }
+    }
+
+    /// One call of many: looks at the clock now and then, and speaks where it is time to.
+    fn beat(&mut self) -> io::Result<()> {
+        self.left = self.left.saturating_sub(1);
+        if self.left > 0 {
+            return Ok(());
+        }
+        let now = (self.clock)();
+        self.calls =
+            if now.saturating_duration_since(self.looked) < TOO_SOON { (self.calls * 2).min(CALLS_MAX) } else { 1 };
+        (self.left, self.looked) = (self.calls, now);
+        if !self.awake {
+            return Ok(());
+        }
+        self.renew(now)?;
+        let silence = Duration::from_secs(self.pace.keep_alive_s);
+        if let Wire::Bands(bands) = &mut self.wire
+            && !silence.is_zero()
+            && now.saturating_duration_since(self.heard) >= silence
+        {
+            bands.keep_alive()?;
+            self.heard = now;
+        }
+        Ok(())
+    }
+
+    /// Tells the stage again when its line has grown old.
+    fn renew(&mut self, now: Instant) -> io::Result<()> {
+        let Some(stage) = &mut self.stage else {
+            return Ok(());
+        };
+        if !self.pace.progress || now.saturating_duration_since(stage.told) < RENEWED {
+            return Ok(());
+        }
+        stage.told = now;
+        let line = stage.line("\r");
+        self.say(Band::Progress, line.as_bytes())
+    }
+}
+
+impl Stage {
+    /// A line as git's progress.c writes it, up to the end of the line.
+    fn line(&self, end: &str) -> String {
+        let Stage { title, done, .. } = self;
+        match self.total.filter(|&total| total > 0) {
+            Some(total) => {
+                let percent = u128::from(*done) * 100 / u128::from(total);
+                format!("{title}: {percent:3}% ({done}/{total}){end}")
+            }
+            None => format!("{title}: {done}{end}"),
+        }
+    }
+}
+
+impl Write for Heartbeat<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = match &mut self.wire {
+            Wire::Bands(bands) => {
+                let before = bands.packets();
+                let written = bands.write(bytes)?;
+                let heard = bands.packets() != before;
+                self.heard_if(heard);
+                written
+            }
+            Wire::Raw(raw) => raw.write(bytes)?,
+        };
+        self.beat()?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.wire {
+            Wire::Bands(bands) => {
+                bands.flush()?;
+                self.heard_if(true);
+                Ok(())
+            }
+            Wire::Raw(raw) => {
+                raw.send_gathered()?;
+                raw.out.flush()
+            }
+        }
+    }
+}
+
+impl Pulse for Heartbeat<'_> {
+    fn begin(&mut self, title: &'static str, total: Option<u64>) -> io::Result<()> {
+        self.end()?;
+        self.look_again();
+        self.stage = Some(Stage { title, total, done: 0, told: (self.clock)() });
+        Ok(())
+    }
+
+    fn tick(&mut self, done: u64) -> io::Result<()> {
+        if let Some(stage) = &mut self.stage {
+            stage.done = done;
+        }
+        match &mut self.wire {
+            Wire::Bands(bands) => bands.tick(done)?,
+            Wire::Raw(raw) => raw.out.tick(done)?,
+        }
+        self.beat()
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        match self.stage.take() {
+            Some(stage) if self.pace.progress && self.awake => {
+                self.say(Band::Progress, stage.line(", done.\n").as_bytes())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Sink for Heartbeat<'_> {
+    fn send_file(&mut self, file: &File, range: Range<u64>) -> io::Result<()> {
+        match &mut self.wire {
+            Wire::Bands(bands) => {
+                let before = bands.packets();
+                bands.send_file(file, range)?;
+                let heard = bands.packets() != before;
+                self.heard_if(heard);
+            }
+            Wire::Raw(raw) => {
+                raw.send_gathered()?;
+                raw.out.send_file(file, range)?;
+            }
+        }
+        self.beat()
+    }
+}
+
+/// Band 2 as a stream.
+pub struct Messages<'h, 'a> {
+    heartbeat: &'h mut Heartbeat<'a>,
+}
+
+impl Write for Messages<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.heartbeat.message(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Holds back the last byte written until the pack is known to be good: a pack without it is worth nothing to the client, so
+/// what goes wrong at the very end is still noticed (PO-14).
+pub struct HeldBack<'h, 'a> {
+    heartbeat: &'h mut Heartbeat<'a>,
+    held: Option<u8>,
+}
+
+impl<'h, 'a> HeldBack<'h, 'a> {
+    /// Holds nothing yet.
+    pub fn new(heartbeat: &'h mut Heartbeat<'a>) -> Self {
+        HeldBack { heartbeat, held: None }
+    }
+
+    /// The sum of a fetch, in git's words (PO-10).
+    ///
+    /// # Errors
+    /// What the sink reports.
+    pub fn total(&mut self, stats: &PackStats) -> io::Result<()> {
+        if !self.heartbeat.pace.progress {
+            return Ok(());
+        }
+        let PackStats { objects, deltas, reused, reused_deltas, .. } = stats;
+        let total = format!(
+            "Total {objects} (delta {deltas}), reused {reused} (delta {reused_deltas}), pack-reused 0 (from 0)\n"
+        );
+        self.heartbeat.message(total.as_bytes())
+    }
+
+    /// All is well: sends what is held.
+    ///
+    /// # Errors
+    /// What the sink reports.
+    pub fn release(self) -> io::Result<()> {
+        match self.held {
+            Some(byte) => {
+                self.heartbeat.flush()?;
+                self.heartbeat.write_all(&[byte])
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn give_way(&mut self) -> io::Result<()> {
+        match self.held.take() {
+            Some(byte) => self.heartbeat.write_all(&[byte]),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Write for HeldBack<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some((&last, before)) = bytes.split_last() {
+            self.give_way()?;
+            self.heartbeat.write_all(before)?;
+            self.held = Some(last);
+        }
+        Ok(bytes.len())
+    }
+
+    /// Does nothing: who writes a pack has no reason to hurry it, and the last byte stays.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Pulse for HeldBack<'_, '_> {
+    fn begin(&mut self, title: &'static str, total: Option<u64>) -> io::Result<()> {
+        self.heartbeat.begin(title, total)
+    }
+
+    fn tick(&mut self, done: u64) -> io::Result<()> {
+        self.heartbeat.tick(done)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.heartbeat.end()
+    }
+}
+
+impl Sink for HeldBack<'_, '_> {
+    fn send_file(&mut self, file: &File, range: Range<u64>) -> io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let mut last = [0];
+        file.read_exact_at(&mut last, range.end - 1)?;
+        self.give_way()?;
+        self.heartbeat.send_file(file, range.start..range.end - 1)?;
+        self.held = Some(last[0]);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// Seconds pass when a test says so.
+    fn with_clock<T>(work: impl FnOnce(&dyn Fn() -> Instant, &dyn Fn(u64)) -> T) -> T {
+        let start = Instant::now();
+        let passed = Cell::new(Duration::ZERO);
+        work(&|| start + passed.get(), &|millis| passed.set(passed.get() + Duration::from_millis(millis)))
+    }
+
+    const LOUD: Pace = Pace { keep_alive_s: 5, progress: true };
+    const QUIET: Pace = Pace { keep_alive_s: 5, progress: false };
+
+    fn text(out: &[u8]) -> String {
+        out.escape_ascii().to_string()
+    }
+
+    #[test]
+    fn a_short_stage_is_told_once_in_gits_words() {
+        with_clock(|clock, _| {
+            let mut out = Vec::new();
+            let mut heartbeat = Heartbeat::new(&mut out, Some(BandSize::Large), LOUD, clock);
+            heartbeat.begin("Enumerating objects", None).expect("memory");
+            heartbeat.tick(3).expect("memory");
+            heartbeat.begin("Counting objects", Some(3)).expect("memory");
+            heartbeat.tick(3).expect("memory");
+            heartbeat.end().expect("memory");
+            heartbeat.end().expect("memory");
+            assert_eq!(
+                text(&out),
+                "0023\\x02Enumerating objects: 3, done.\\n0029\\x02Counting objects: 100% (3/3), done.\\n"
+            );
+        });
+    }
+
+    #[test]
+    fn a_long_stage_is_told_again_every_second() {
+        with_clock(|clock, wait| {
+            let mut out = Vec::new();
+            let mut heartbeat = Heartbeat::new(&mut out, Some(BandSize::Small), LOUD, clock);
+            heartbeat.begin("Counting objects", Some(200)).expect("memory");
+            for done in 1..=15 {
+                wait(200);
+                heartbeat.tick(done).expect("memory");
+            }
+            let told = text(&out);
+            assert_eq!(told.matches("\\r").count(), 3, "{told}");
+            assert!(told.starts_with("0024\\x02Counting objects:   2% (5/200)\\r"), "{told}");
+        });
+    }
+
+    #[test]
+    fn silence_ends_with_an_empty_packet() {
+        with_clock(|clock, wait| {
+            let mut out = Vec::new();
+            let mut heartbeat = Heartbeat::new(&mut out, Some(BandSize::Large), QUIET, clock);
+            heartbeat.begin("Counting objects", Some(9)).expect("memory");
+            for done in 0..12 {
+                wait(1000);
+                heartbeat.tick(done).expect("memory");
+            }
+            assert_eq!(text(&out), "0005\\x010005\\x01");
+        });
+    }
+
+    #[test]
+    fn nothing_is_said_while_asleep_without_bands_or_where_keep_alives_are_off() {
+        with_clock(|clock, wait| {
+            let cases = [
+                (Some(BandSize::Large), LOUD, false),
+                (None, LOUD, true),
+                (Some(BandSize::Large), Pace { keep_alive_s: 0, progress: false }, true),
+            ];
+            for (bands, pace, awake) in cases {
+                let mut out = Vec::new();
+                let mut heartbeat = Heartbeat::new(&mut out, bands, pace, clock);
+                heartbeat.set_awake(awake);
+                heartbeat.begin("Counting objects", Some(9)).expect("memory");
+                for done in 0..12 {
+                    wait(1000);
+                    heartbeat.tick(done).expect("memory");
+                }
+                heartbeat.end().expect("memory");
+                assert_eq!(text(&out), "", "{pace:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn gathered_data_goes_out_instead_of_an_empty_packet() {
+        with_clock(|clock, wait| {
+            let mut out = Vec::new();
+            let mut heartbeat = Heartbeat::new(&mut out, Some(BandSize::Large), QUIET, clock);
+            heartbeat.write_all(b"PACK").expect("memory");
+            for _ in 0..4 {
+                wait(2500);
+                heartbeat.tick(1).expect("memory");
+            }
+            assert_eq!(text(&out), "0009\\x01PACK0005\\x01");
+        });
+    }
+
+    #[test]
+    fn quick_calls_look_at_the_clock_less_often_and_slow_ones_each_time() {
+        with_clock(|clock, wait| {
+            let looks = Cell::new(0u32);
+            let counting = || {
+                looks.set(looks.get() + 1);
+                clock()
+            };
+            let mut out = Vec::new();
+            let mut heartbeat = Heartbeat::new(&mut out, Some(BandSize::Large), QUIET, &counting);
+            for done in 0..100_000 {
+                heartbeat.tick(done).expect("memory");
+            }
+            assert!(looks.get() < 2000, "{}", looks.get());
+            looks.set(0);
+            for done in 0..200 {
+                wait(100);
+                heartbeat.tick(done).expect("memory");
+            }
+            assert!(looks.get() > 100, "{}", looks.get());
+        });
+    }
+
+    #[test]
+    fn the_last_byte_waits_until_the_pack_is_good() {
+        with_clock(|clock, _| {
+            let pack = |good: bool| {
+                let mut out = Vec::new();
+                let mut heartbeat = Heartbeat::new(&mut out, Some(BandSize::Large), QUIET, clock);
+                let mut held = HeldBack::new(&mut heartbeat);
+                held.write_all(b"PA").expect("memory");
+                held.write_all(b"").expect("memory");
+                held.write_all(b"CK").expect("memory");
+                held.flush().expect("memory");
+                if good {
+                    held.release().expect("memory");
+                    heartbeat.finish().expect("memory");
+                } else {
+                    heartbeat.last_words(b"no").expect("memory");
+                }
+                text(&out)
+            };
+            assert_eq!(pack(true), "0008\\x01PAC0006\\x01K0000");
+            assert_eq!(pack(false), "0008\\x01PAC0007\\x03no");
+        });
+    }
+
+    #[test]
+    fn a_file_loses_its_last_byte_too() {
+        with_clock(|clock, _| {
+            let path = std::env::temp_dir().join(format!("heldback-{}", std::process::id()));
+            std::fs::write(&path, b"xPACKx").expect("the temporary directory can be written");
+            let file = File::open(&path).expect("it was just written");
+            std::fs::remove_file(&path).expect("it was just written");
+            let mut out = Vec::new();
+            let mut heartbeat = Heartbeat::new(&mut out, None, QUIET, clock);
+            let mut held = HeldBack::new(&mut heartbeat);
+            held.send_file(&file, 1..5).expect("the range is in the file");
+            held.send_file(&file, 5..5).expect("the range is empty");
+            heartbeat.finish().expect("memory");
+            assert_eq!(text(&out), "PAC");
+        });
+    }
+
+    #[test]
+    fn what_hooks_say_goes_to_band_2() {
+        with_clock(|clock, _| {
+            let mut out = Vec::new();
+            let mut heartbeat = Heartbeat::new(&mut out, Some(BandSize::Large), QUIET, clock);
+            heartbeat.messages().write_all(b"no thanks\n").expect("memory");
+            assert_eq!(text(&out), "000f\\x02no thanks\\n");
+        });
+    }
+}

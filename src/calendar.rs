@@ -1,0 +1,14 @@
+//! Days to dates. In: numbers. Out: numbers; no clock is read.
+
+/// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar.
+pub fn civil(days: u64) -> (u64, u64, u64) {
+    // Years begin in March, so that the leap day is a year's last one; eras have 400 years of 146,097 days.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}

@@ -1,0 +1,488 @@
+//! The body of a request: exactly so many bytes, or to the end; plain or gzip; within limits; always taken to its end.
+//!
+//! In: the edge's standard input and what the request said of the body. Out: a [`Body`]. Never reads past CONTENT_LENGTH
+//! (a server may keep the pipe open behind it) and never lets the reply speak before the end was seen.
+
+use crate::stream::Body;
+use flate2::{Decompress, FlushDecompress, Status};
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How far the body reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// No body: standard input is never touched.
+    None,
+    /// Exactly so many bytes, as they arrive.
+    Exact(u64),
+    /// To the end of the stream.
+    ToEnd,
+}
+
+/// Why reading a body failed, in the client's words; found again in the error's source.
+#[derive(Debug)]
+pub enum BodyError {
+    /// More bytes than allowed arrived: the limit.
+    TooLarge(u64),
+    /// Inflated it is larger than allowed: the limit.
+    InflatesTooLarge(u64),
+    /// It ended before CONTENT_LENGTH: how many bytes are missing.
+    Short(u64),
+    /// The gzip stream ended early.
+    GzipTruncated,
+    /// It is no gzip stream, or a broken one.
+    GzipBroken,
+}
+
+impl std::fmt::Display for BodyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BodyError::TooLarge(limit) => {
+                write!(f, "request was larger than our maximum size ({limit}); try setting GIT_HTTP_MAX_REQUEST_BUFFER")
+            }
+            BodyError::InflatesTooLarge(limit) => {
+                write!(f, "request inflates to more than our maximum size ({limit})")
+            }
+            BodyError::Short(missing) => write!(f, "the request ended {missing} bytes before its Content-Length"),
+            BodyError::GzipTruncated => f.write_str("request ended in the middle of the gzip stream"),
+            BodyError::GzipBroken => f.write_str("zlib error inflating request"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+impl From<BodyError> for io::Error {
+    fn from(error: BodyError) -> Self {
+        let kind = match error {
+            BodyError::Short(_) | BodyError::GzipTruncated => io::ErrorKind::UnexpectedEof,
+            BodyError::TooLarge(_) | BodyError::InflatesTooLarge(_) | BodyError::GzipBroken => {
+                io::ErrorKind::InvalidData
+            }
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// How much of a refused body is read, so that the web server does not lose the answer.
+#[derive(Debug, Clone, Copy)]
+pub struct DrainBudget {
+    /// Bytes.
+    pub bytes: u64,
+    /// Time.
+    pub time: Duration,
+}
+
+/// The body of one HTTP request.
+pub struct HttpBody<'a> {
+    raw: Raw<'a>,
+    /// `None` until the first bytes were seen.
+    inflating: Option<Inflating>,
+    announced_gzip: bool,
+    started: bool,
+    inflated: u64,
+    inflated_max: u64,
+    drain: DrainBudget,
+    finished: Rc<Cell<bool>>,
+}
+
+/// The bytes as they arrive.
+struct Raw<'a> {
+    input: &'a mut dyn Read,
+    left: Extent,
+    arrived: u64,
+    arrived_max: u64,
+    buffer: Vec<u8>,
+    at: usize,
+    ended: bool,
+}
+
+struct Inflating {
+    header: Option<Vec<u8>>,
+    zlib: Decompress,
+    done: bool,
+}
+
+const BUFFER: usize = 64 << 10;
+
+impl<'a> HttpBody<'a> {
+    /// A body over `input`; `finished` is set when its end was reached, and lets the reply speak.
+    pub fn new(
+        input: &'a mut dyn Read,
+        extent: Extent,
+        announced_gzip: bool,
+        drain: DrainBudget,
+        finished: Rc<Cell<bool>>,
+    ) -> Self {
+        if extent == Extent::None {
+            finished.set(true);
+        }
+        let raw =
+            Raw { input, left: extent, arrived: 0, arrived_max: u64::MAX, buffer: Vec::new(), at: 0, ended: false };
+        HttpBody {
+            raw,
+            inflating: None,
+            announced_gzip,
+            started: false,
+            inflated: 0,
+            inflated_max: u64::MAX,
+            drain,
+            finished,
+        }
+    }
+
+    /// Sets the most bytes that may arrive, and the most they may inflate to.
+    pub fn limit(&mut self, arrived_max: u64, inflated_max: u64) {
+        self.raw.arrived_max = arrived_max;
+        self.inflated_max = inflated_max;
+    }
+
+    /// How many bytes have arrived.
+    pub fn arrived(&self) -> u64 {
+        self.raw.arrived
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        self.started = true;
+        // A pkt-line never begins like a gzip stream, and some servers drop Content-Encoding.
+        while self.raw.available().len() < 2 && self.raw.more()? {}
+        if self.announced_gzip || self.raw.available().starts_with(&[0x1f, 0x8b]) {
+            let zlib = Decompress::new(false);
+            self.inflating = Some(Inflating { header: Some(Vec::new()), zlib, done: false });
+        }
+        Ok(())
+    }
+
+    fn inflate(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(inflating) = &mut self.inflating else { return Ok(0) };
+        while let Some(header) = &mut inflating.header {
+            if self.raw.available().is_empty() && !self.raw.more()? {
+                return Err(BodyError::GzipTruncated.into());
+            }
+            header.push(self.raw.available()[0]);
+            self.raw.at += 1;
+            if gzip_header(header)? {
+                inflating.header = None;
+            }
+        }
+        loop {
+            if inflating.done || into.is_empty() {
+                return Ok(0);
+            }
+            let ended = self.raw.available().is_empty() && !self.raw.more()?;
+            let (before_in, before_out) = (inflating.zlib.total_in(), inflating.zlib.total_out());
+            let status = inflating
+                .zlib
+                .decompress(self.raw.available(), into, FlushDecompress::None)
+                .map_err(|_| BodyError::GzipBroken)?;
+            let taken = inflating.zlib.total_in() - before_in;
+            let made = inflating.zlib.total_out() - before_out;
+            self.raw.at += usize::try_from(taken).expect("no more is taken than a buffer holds");
+            if status == Status::StreamEnd {
+                inflating.done = true;
+                self.gzip_trailer()?;
+                return Ok(usize::try_from(made).expect("no more is made than the buffer holds"));
+            }
+            if made > 0 {
+                self.inflated += made;
+                if self.inflated > self.inflated_max {
+                    return Err(BodyError::InflatesTooLarge(self.inflated_max).into());
+                }
+                return Ok(usize::try_from(made).expect("no more is made than the buffer holds"));
+            }
+            if ended {
+                return Err(BodyError::GzipTruncated.into());
+            }
+        }
+    }
+
+    /// The eight bytes behind the stream must be there: without them it was cut.
+    fn gzip_trailer(&mut self) -> io::Result<()> {
+        let mut missing = 8;
+        while missing > 0 {
+            if self.raw.available().is_empty() && !self.raw.more()? {
+                return Err(BodyError::GzipTruncated.into());
+            }
+            let take = self.raw.available().len().min(missing);
+            self.raw.at += take;
+            missing -= take;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the gzip header (RFC 1952, 2.3) is complete. Called with one byte more each time; its length is limited.
+fn gzip_header(bytes: &[u8]) -> io::Result<bool> {
+    const HEADER_MAX: usize = 4096;
+    let broken = || io::Error::from(BodyError::GzipBroken);
+    if bytes.len() > HEADER_MAX || !b"\x1f\x8b\x08"[..].starts_with(&bytes[..bytes.len().min(3)]) {
+        return Err(broken());
+    }
+    let Some(&flags) = bytes.get(3) else { return Ok(false) };
+    let mut at = 10;
+    if flags & 0b100 != 0 {
+        let Some(size) = bytes.get(at..at + 2) else { return Ok(false) };
+        at += 2 + usize::from(u16::from_le_bytes([size[0], size[1]]));
+    }
+    for text in [0b1000, 0b1_0000] {
+        if flags & text != 0 {
+            let Some(end) = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0)) else {
+                return Ok(false);
+            };
+            at += end + 1;
+        }
+    }
+    if flags & 0b10 != 0 {
+        at += 2;
+    }
+    Ok(bytes.len() >= at)
+}
+
+impl Raw<'_> {
+    fn available(&self) -> &[u8] {
+        &self.buffer[self.at..]
+    }
+
+    /// Reads more into the buffer, behind what is left there; `false` at the end of the body.
+    fn more(&mut self) -> io::Result<bool> {
+        if self.buffer.capacity() == 0 {
+            let most = match self.left {
+                Extent::None => 0,
+                Extent::Exact(left) => usize::try_from(left).map_or(BUFFER, |left| left.min(BUFFER)),
+                Extent::ToEnd => BUFFER,
+            };
+            self.buffer.reserve_exact(most);
+        }
+        self.buffer.drain(..self.at);
+        self.at = 0;
+        let kept = self.buffer.len();
+        self.buffer.resize(BUFFER.max(kept + 1), 0);
+        let mut space = std::mem::take(&mut self.buffer);
+        let read = self.read_raw(&mut space[kept..]);
+        space.truncate(kept + *read.as_ref().unwrap_or(&0));
+        self.buffer = space;
+        read.map(|read| read > 0)
+    }
+
+    /// One read from the input, never past the extent.
+    fn read_raw(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let room = match self.left {
+            Extent::None | Extent::Exact(0) => 0,
+            Extent::Exact(left) => usize::try_from(left).map_or(into.len(), |left| left.min(into.len())),
+            Extent::ToEnd => into.len(),
+        };
+        if room == 0 || self.ended {
+            self.ended = true;
+            return Ok(0);
+        }
+        let read = self.input.read(&mut into[..room])?;
+        self.arrived += read as u64;
+        if let Extent::Exact(left) = &mut self.left {
+            if read == 0 {
+                self.ended = true;
+                return Err(BodyError::Short(*left).into());
+            }
+            *left -= read as u64;
+        }
+        self.ended = read == 0;
+        if self.arrived > self.arrived_max {
+            return Err(BodyError::TooLarge(self.arrived_max).into());
+        }
+        Ok(read)
+    }
+}
+
+impl Read for HttpBody<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if !self.started {
+            self.start()?;
+        }
+        if self.inflating.is_some() {
+            return self.inflate(into);
+        }
+        if self.raw.available().is_empty() {
+            if into.len() >= BUFFER {
+                return self.raw.read_raw(into);
+            }
+            self.raw.more()?;
+        }
+        let size = self.raw.available().len().min(into.len());
+        into[..size].copy_from_slice(&self.raw.available()[..size]);
+        self.raw.at += size;
+        Ok(size)
+    }
+}
+
+impl Body for HttpBody<'_> {
+    fn finish(&mut self) -> io::Result<u64> {
+        if self.finished.get() {
+            return Ok(0);
+        }
+        let mut behind = 0;
+        if self.inflating.as_ref().is_some_and(|inflating| !inflating.done) {
+            // What follows inside the gzip stream counts; one more byte is enough to know.
+            behind += self.inflate(&mut [0]).unwrap_or(0) as u64;
+        } else if self.inflating.is_none() {
+            behind += self.raw.available().len() as u64;
+        }
+        self.raw.buffer = vec![0; BUFFER];
+        let start = Instant::now();
+        self.raw.arrived_max = u64::MAX;
+        let mut drained = 0_u64;
+        let mut space = std::mem::take(&mut self.raw.buffer);
+        let outcome = loop {
+            match self.raw.read_raw(&mut space) {
+                Ok(0) => break Ok(()),
+                Ok(read) => drained += read as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+            if drained > self.drain.bytes || start.elapsed() > self.drain.time {
+                break Ok(());
+            }
+        };
+        self.raw.ended = true;
+        self.finished.set(true);
+        if self.inflating.is_none() {
+            behind += drained;
+        }
+        outcome.map(|()| behind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// Gives one byte at a time, and fails when it is asked past `end`.
+    struct Stingy<'a> {
+        bytes: &'a [u8],
+        open: bool,
+    }
+
+    impl Read for Stingy<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            match (self.bytes.split_first(), into.first_mut()) {
+                (Some((&first, rest)), Some(place)) => {
+                    *place = first;
+                    self.bytes = rest;
+                    Ok(1)
+                }
+                (None, Some(_)) if self.open => panic!("read past the end of the body: a server may never close it"),
+                _ => Ok(0),
+            }
+        }
+    }
+
+    fn read(bytes: &[u8], open: bool, extent: Extent, gzip: bool, limits: (u64, u64)) -> (String, Rc<Cell<bool>>) {
+        let mut input = Stingy { bytes, open };
+        let finished = Rc::new(Cell::new(false));
+        let drain = DrainBudget { bytes: 1 << 20, time: Duration::from_secs(10) };
+        let mut body = HttpBody::new(&mut input, extent, gzip, drain, Rc::clone(&finished));
+        body.limit(limits.0, limits.1);
+        let mut text = String::new();
+        let got = match body.read_to_string(&mut text) {
+            Ok(_) => text,
+            Err(error) => format!("{text}!{error}"),
+        };
+        let behind = body.finish().map_or_else(|error| error.to_string(), |behind| behind.to_string());
+        (format!("{got}/{behind}"), finished)
+    }
+
+    fn check(bytes: &[u8], extent: Extent, gzip: bool, expected: &str) {
+        let open = matches!(extent, Extent::Exact(_)) && !expected.contains("Content-Length");
+        let (got, finished) = read(bytes, open, extent, gzip, (u64::MAX, u64::MAX));
+        assert_eq!(got, expected, "{}", bytes.escape_ascii());
+        assert!(finished.get(), "after finish the reply may speak");
+    }
+
+    fn gzipped(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn it_never_reads_past_its_length() {
+        check(b"hello", Extent::Exact(5), false, "hello/0");
+        check(b"hello and more", Extent::Exact(5), false, "hello/0");
+        check(b"", Extent::Exact(0), false, "/0");
+        check(b"anything", Extent::None, false, "/0");
+    }
+
+    #[test]
+    fn without_a_length_it_goes_to_the_end() {
+        check(b"hello", Extent::ToEnd, false, "hello/0");
+        check(b"", Extent::ToEnd, false, "/0");
+    }
+
+    #[test]
+    fn a_short_body_is_an_error_not_an_end() {
+        check(b"hel", Extent::Exact(5), false, "hel!the request ended 2 bytes before its Content-Length/0");
+    }
+
+    #[test]
+    fn gzip_is_known_by_its_header_or_its_first_bytes() {
+        let bytes = gzipped(b"hello");
+        check(&bytes, Extent::Exact(bytes.len() as u64), true, "hello/0");
+        check(&bytes, Extent::Exact(bytes.len() as u64), false, "hello/0");
+        check(&bytes, Extent::ToEnd, true, "hello/0");
+    }
+
+    #[test]
+    fn what_follows_the_first_gzip_member_is_ignored() {
+        let bytes = [gzipped(b"hello"), b"rubbish".to_vec()].concat();
+        check(&bytes, Extent::ToEnd, true, "hello/0");
+    }
+
+    #[test]
+    fn a_cut_or_broken_gzip_stream_is_an_error() {
+        let bytes = gzipped(b"hello");
+        for cut in 0..bytes.len() {
+            let (got, _) = read(&bytes[..cut], false, Extent::ToEnd, true, (u64::MAX, u64::MAX));
+            assert!(got.contains("!request ended in the middle of the gzip stream"), "{cut}: {got}");
+        }
+        let (got, _) = read(b"0000", false, Extent::ToEnd, true, (u64::MAX, u64::MAX));
+        assert!(got.contains("zlib error inflating request"), "{got}");
+        // A zlib stream and a raw one are no gzip streams (BO-06).
+        let (got, _) = read(b"\x78\x9c\x03\x00", false, Extent::ToEnd, true, (u64::MAX, u64::MAX));
+        assert!(got.contains("zlib error inflating request"), "{got}");
+    }
+
+    #[test]
+    fn limits_count_what_arrives_and_what_it_inflates_to() {
+        let check = |bytes: &[u8], limits, expected: &str| {
+            let (got, _) = read(bytes, false, Extent::ToEnd, false, limits);
+            assert!(got.contains(expected), "{got}");
+        };
+        check(b"12345", (5, 5), "12345/0");
+        check(b"123456", (5, 5), "maximum size (5)");
+        let bomb = gzipped(&vec![b'a'; 1 << 20]);
+        check(&bomb, (u64::MAX, 1 << 16), "inflates to more than our maximum size (65536)");
+    }
+
+    #[test]
+    fn finish_says_how_much_came_behind() {
+        let mut input: &[u8] = b"0000rest";
+        let finished = Rc::new(Cell::new(false));
+        let drain = DrainBudget { bytes: 1 << 20, time: Duration::from_secs(10) };
+        let mut body = HttpBody::new(&mut input, Extent::Exact(8), false, drain, finished);
+        body.read_exact(&mut [0; 4]).unwrap();
+        assert_eq!(body.finish().unwrap(), 4);
+        assert_eq!(body.finish().unwrap(), 0, "twice is harmless");
+    }
+
+    #[test]
+    fn a_gzip_header_with_every_field_is_understood() {
+        let plain = gzipped(b"hello");
+        let mut bytes = b"\x1f\x8b\x08\x1e\0\0\0\0\0\x03".to_vec();
+        bytes.extend_from_slice(b"\x03\0abc");
+        bytes.extend_from_slice(b"name\0comment\0");
+        bytes.extend_from_slice(b"\x12\x34");
+        bytes.extend_from_slice(&plain[10..]);
+        check(&bytes, Extent::ToEnd, true, "hello/0");
+    }
+}

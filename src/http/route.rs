@@ -1,0 +1,246 @@
+//! ROUTES: every URL on one screen.
+//!
+//! In: method, path and query. Out: repository, operation and scope. The repository and the operation come from the path and
+//! the method alone; nothing is looked up here.
+
+use super::request::{Method, Reject, Request};
+use crate::auth::Scope;
+use crate::repo::AccessMode;
+use crate::service::{Operation, Service, StoredFile};
+use bstr::{BString, ByteSlice};
+
+/// Where a request leads.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The path before the part that names the operation, as it came.
+    pub repository: BString,
+    /// What to run.
+    pub operation: Operation,
+    /// What it needs.
+    pub scope: Scope,
+    /// `webserver` mode: an unknown or malformed service is refused only after the repository was found (HB-16).
+    pub late: Option<Late>,
+}
+
+/// A refusal that waits until the repository was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Late {
+    /// `service` is not one of ours.
+    UnknownService(BString),
+}
+
+/// What a row matches at the end of a path.
+#[derive(Clone, Copy)]
+enum Tail {
+    /// Exactly this.
+    Is(&'static str),
+    /// `objects/xx/` and the rest of a name in lower-case hex.
+    Loose,
+    /// `objects/pack/pack-<name>` and this.
+    Pack(&'static str),
+}
+
+struct Row {
+    post: bool,
+    tail: Tail,
+    operation: fn(BString) -> Operation,
+    scope: Scope,
+}
+
+const fn get(tail: Tail, operation: fn(BString) -> Operation) -> Row {
+    Row { post: false, tail, operation, scope: Scope::Read }
+}
+
+const fn post(tail: Tail, operation: fn(BString) -> Operation, scope: Scope) -> Row {
+    Row { post: true, tail, operation, scope }
+}
+
+/// First match wins (HB-10 to HB-12); the method is checked after the path, so that a 405 can name what is allowed.
+/// `info/refs` stands for the stored file here: with a `service` it becomes an advertisement.
+#[rustfmt::skip]
+static ROUTES: &[Row] = &[
+    get (Tail::Is("/HEAD"),                         |_|    Operation::Stored(StoredFile::Head)),
+    get (Tail::Is("/info/refs"),                    |_|    Operation::Stored(StoredFile::InfoRefs)),
+    get (Tail::Is("/objects/info/alternates"),      |path| Operation::Stored(StoredFile::Info(path))),
+    get (Tail::Is("/objects/info/http-alternates"), |path| Operation::Stored(StoredFile::Info(path))),
+    get (Tail::Is("/objects/info/packs"),           |_|    Operation::Stored(StoredFile::InfoPacks)),
+    get (Tail::Loose,                               |path| Operation::Stored(StoredFile::LooseObject(path))),
+    get (Tail::Pack(".pack"),                       |path| Operation::Stored(StoredFile::Pack(path))),
+    get (Tail::Pack(".idx"),                        |path| Operation::Stored(StoredFile::Index(path))),
+    post(Tail::Is("/git-upload-pack"),              |_|    Operation::Serve(Service::UploadPack),  Scope::Read),
+    post(Tail::Is("/git-receive-pack"),             |_|    Operation::Serve(Service::ReceivePack), Scope::Write),
+];
+
+impl Tail {
+    /// Where the operation's part begins, with its slash.
+    fn find(self, path: &[u8]) -> Option<usize> {
+        match self {
+            Tail::Is(tail) => path.strip_suffix(tail.as_bytes()).map(<[u8]>::len),
+            Tail::Loose => {
+                let at = path.rfind("/objects/")?;
+                let (fan, rest) = path[at + "/objects/".len()..].split_once_str("/")?;
+                let hex = fan.len() == 2 && matches!(rest.len(), 38 | 62) && is_hex(fan) && is_hex(rest);
+                hex.then_some(at)
+            }
+            Tail::Pack(ending) => {
+                let at = path.rfind("/objects/pack/pack-")?;
+                let name = path[at + "/objects/pack/pack-".len()..].strip_suffix(ending.as_bytes())?;
+                (matches!(name.len(), 40 | 64) && is_hex(name)).then_some(at)
+            }
+        }
+    }
+}
+
+fn is_hex(text: &[u8]) -> bool {
+    text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+impl Route {
+    /// Finds the way.
+    ///
+    /// # Errors
+    /// 404 where no row matches, 405 (or 400, HB-15) for a wrong method, 400 for a malformed `service` in `tokens` mode.
+    pub fn resolve(request: &Request) -> Result<Self, Reject> {
+        let path = request.path.bytes();
+        let found = ROUTES.iter().find_map(|row| Some((row, row.tail.find(path)?)));
+        let Some((row, at)) = found else {
+            return Err(Reject::new(
+                404,
+                "This path names nothing that is served here: a repository's URL ends in \".git\".",
+            )
+            .detail(format!("Request not supported: '{}'", path.escape_ascii())));
+        };
+        match (&request.method, row.post) {
+            (Method::Get | Method::Head, false) | (Method::Post, true) => {}
+            _ => return Err(wrong_method(request, row.post)),
+        }
+        let operation = (row.operation)(path[at + 1..].into());
+        let repository = BString::from(&path[..at]);
+        let mut route = Route { repository, operation, scope: row.scope, late: None };
+        if route.operation == Operation::Stored(StoredFile::InfoRefs) {
+            let services = match request.context.mode {
+                AccessMode::Tokens => literal_service(&request.query)?,
+                AccessMode::WebServer | AccessMode::Pipe => last_service(&request.query),
+            };
+            match services.as_ref().map(|name| name.as_bytes()) {
+                None => {}
+                Some(b"git-upload-pack") => route.operation = Operation::Advertise(Service::UploadPack),
+                Some(b"git-receive-pack") => {
+                    route.operation = Operation::Advertise(Service::ReceivePack);
+                    route.scope = Scope::Write;
+                }
+                Some(other) => route.late = Some(Late::UnknownService(other.into())),
+            }
+        }
+        Ok(route)
+    }
+}
+
+fn wrong_method(request: &Request, post: bool) -> Reject {
+    let allow = if post { "POST" } else { "GET, HEAD" };
+    if request.http_1_1 || request.context.mode == AccessMode::Tokens {
+        Reject::new(405, format!("This URL takes {allow} only.")).header("Allow", allow)
+    } else {
+        Reject::new(400, format!("This URL takes {allow} only."))
+    }
+}
+
+/// `tokens` mode: `service` exactly once and as it is; nothing is decoded, so that nobody reads it differently (DESIGN B7).
+fn literal_service(query: &[u8]) -> Result<Option<BString>, Reject> {
+    let bad = |what: &str| Err(Reject::new(400, format!("The query's \"service\" {what}.")));
+    let mut found: Option<&[u8]> = None;
+    for pair in query.split(|&byte| byte == b'&') {
+        let (name, value) = pair.split_once_str("=").unwrap_or((pair, b""));
+        if name == b"service" {
+            if found.replace(value).is_some() {
+                return bad("is given more than once");
+            }
+        } else if super::request_word(name) == b"service" {
+            return bad("must be written as it is, without escapes");
+        }
+    }
+    match found {
+        Some(value) if !value.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-') => {
+            bad("must be written as it is, without escapes")
+        }
+        found => Ok(found.map(Into::into)),
+    }
+}
+
+/// git's reading: names and values decoded, the last one counts (HB-24).
+fn last_service(query: &[u8]) -> Option<BString> {
+    query
+        .split(|&byte| byte == b'&')
+        .filter_map(|pair| {
+            let (name, value) = pair.split_once_str("=").unwrap_or((pair, b""));
+            (super::request_word(name) == b"service").then(|| super::request_word(value).into())
+        })
+        .next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(path: &str) -> Option<(String, Operation)> {
+        let row = ROUTES.iter().find_map(|row| Some((row, row.tail.find(path.as_bytes())?)));
+        row.map(|(row, at)| (path[..at].to_owned(), (row.operation)(path[at + 1..].into())))
+    }
+
+    #[test]
+    fn each_url_of_git_has_its_row() {
+        let sha1 = "0123456789abcdef0123456789abcdef01234567";
+        let sha256 = sha1.to_owned() + "0123456789abcdef01234567";
+        let check = |path: &str, expected: Option<Operation>| {
+            let full = format!("/ns/r.git/{path}");
+            assert_eq!(find(&full), expected.map(|operation| ("/ns/r.git".to_owned(), operation)), "{path}");
+        };
+        let stored = |file| Some(Operation::Stored(file));
+        check("HEAD", stored(StoredFile::Head));
+        check("info/refs", stored(StoredFile::InfoRefs));
+        check("objects/info/packs", stored(StoredFile::InfoPacks));
+        check("objects/info/alternates", stored(StoredFile::Info("objects/info/alternates".into())));
+        for name in [sha1, &sha256] {
+            let loose = format!("objects/{}/{}", &name[..2], &name[2..]);
+            check(&loose, stored(StoredFile::LooseObject(loose.as_str().into())));
+            let pack = format!("objects/pack/pack-{name}.pack");
+            check(&pack, stored(StoredFile::Pack(pack.as_str().into())));
+            let index = format!("objects/pack/pack-{name}.idx");
+            check(&index, stored(StoredFile::Index(index.as_str().into())));
+            check(&format!("objects/pack/pack-{name}.keep"), None);
+            check(&format!("objects/pack/pack-{}.pack", name.to_uppercase()), None);
+        }
+        check("git-upload-pack", Some(Operation::Serve(Service::UploadPack)));
+        check("git-receive-pack", Some(Operation::Serve(Service::ReceivePack)));
+        for nothing in ["", "config", "packed-refs", "refs/heads/main", "git-upload-archive", "xHEAD", "objects/0/1"] {
+            check(nothing, None);
+        }
+    }
+
+    #[test]
+    fn a_literal_service_is_named_once_and_without_escapes() {
+        let check = |query: &str, expected: Result<Option<&str>, u16>| {
+            let got = literal_service(query.as_bytes()).map_err(|reject| reject.status);
+            assert_eq!(got, expected.map(|service| service.map(BString::from)), "{query}");
+        };
+        check("", Ok(None));
+        check("service=git-upload-pack", Ok(Some("git-upload-pack")));
+        check("a=b&service=git-receive-pack&c", Ok(Some("git-receive-pack")));
+        check("service=git-upload-pack&service=git-receive-pack", Err(400));
+        check("service=git-upload-pack&service=git-upload-pack", Err(400));
+        check("%73ervice=git-receive-pack", Err(400));
+        check("service=git-receive%2Dpack", Err(400));
+        check("service=", Ok(Some("")));
+    }
+
+    #[test]
+    fn gits_own_reading_takes_the_last_one_decoded() {
+        let check = |query: &str, expected: Option<&str>| {
+            assert_eq!(last_service(query.as_bytes()), expected.map(BString::from), "{query}");
+        };
+        check("service=a&service=git-upload-pack", Some("git-upload-pack"));
+        check("s%65rvice=git%2Dupload-pack", Some("git-upload-pack"));
+        check("service=a+b", Some("a b"));
+        check("other=1", None);
+    }
+}

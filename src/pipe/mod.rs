@@ -1,1 +1,0 @@
-//! argv and pipes to the same services, stateful or stateless.

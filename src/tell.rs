@@ -1,0 +1,160 @@
+//! The one mouth for errors: four audiences, one writer (DESIGN C5).
+//!
+//! In: a failure and the form in which the client can hear it now. Out: bytes for the client, one line for the operator.
+
+use crate::audit::Summary;
+use crate::http::body::{BodyError, HttpBody};
+use crate::http::{Reject, Response};
+use crate::pktline::{self, Band, BandSize, SideBand};
+use crate::protocol::ProtocolError;
+use crate::protocol::report::{Refusal, ReportStatus};
+use crate::service::{ErrorChannel, ServeError};
+use crate::stream::Body;
+use bstr::ByteSlice;
+use std::any::Any;
+use std::io::{self, Write};
+
+/// Why a request was not served.
+#[derive(Debug)]
+pub enum Failure {
+    /// With an HTTP status.
+    Rejected(Reject),
+    /// By a service.
+    Serve(ServeError),
+}
+
+impl From<Reject> for Failure {
+    fn from(reject: Reject) -> Self {
+        Failure::Rejected(reject)
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        Failure::Serve(error)
+    }
+}
+
+impl Failure {
+    /// A panic, caught: our fault, told as any other internal error.
+    pub fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "unknown".to_owned());
+        Failure::Serve(ServeError::Internal(anyhow::anyhow!("panic: {text}")))
+    }
+}
+
+/// Tells the client and returns the operator's line, without a newline; `None` where nobody is to be told.
+///
+/// The rest of the body is read first: a web server that is still writing would lose the answer.
+pub fn tell(
+    failure: Failure,
+    body: &mut HttpBody<'_>,
+    response: &mut Response<'_>,
+    channel: &ErrorChannel,
+    summary: &mut Summary,
+) -> Option<String> {
+    let drained = body.finish();
+    let id = summary.id.clone();
+    let (said, operator) = match failure {
+        Failure::Rejected(reject) => {
+            summary.outcome = if reject.status < 500 { "refused" } else { "error" };
+            let operator = reject.detail.clone().unwrap_or_else(|| reject.text.clone());
+            let reject = Reject { text: format!("{} (request {id})", reject.text), ..reject };
+            if response.reject(&reject).is_err() {
+                summary.outcome = "aborted";
+            }
+            summary.error = Some(operator.clone());
+            return Some(line(&operator, &id));
+        }
+        Failure::Serve(ServeError::ClientGone) => {
+            summary.outcome = "aborted";
+            return None;
+        }
+        Failure::Serve(ServeError::Protocol(error)) => match body_error(&error) {
+            Some(text) => (text.clone(), text),
+            None => (error.to_string(), error.to_string()),
+        },
+        Failure::Serve(ServeError::Refused(text)) => (text.clone(), text),
+        Failure::Serve(ServeError::Internal(error)) => match error.chain().find_map(|cause| from_body(cause)) {
+            Some(text) => (text.clone(), text),
+            None => {
+                summary.outcome = "error";
+                let operator = format!("{error:#}");
+                (ServeError::Internal(error).told(&id).unwrap_or_default(), operator)
+            }
+        },
+    };
+    if summary.outcome.is_empty() {
+        summary.outcome = "refused";
+    }
+    if drained.is_err() && matches!(channel, ErrorChannel::Status) {
+        summary.outcome = "aborted";
+    }
+    summary.error = Some(operator.clone());
+    let status = if summary.outcome == "error" { 500 } else { 400 };
+    if say(&said, status, response, channel).is_err() {
+        summary.outcome = "aborted";
+    }
+    Some(line(&operator, &id))
+}
+
+/// What the client hears, in the form it can hear now.
+fn say(text: &str, status: u16, response: &mut Response<'_>, channel: &ErrorChannel) -> io::Result<()> {
+    match channel {
+        ErrorChannel::Status => response.reject(&Reject::new(status, text)),
+        ErrorChannel::ErrLine => pktline::err(response, text),
+        ErrorChannel::Silence => Ok(()),
+        ErrorChannel::Band3 => {
+            let mut bands = SideBand::new(response, BandSize::Large);
+            bands.send(Band::Error, format!("{text}\n").as_bytes())
+        }
+        ErrorChannel::Push { sideband, report, refs } => {
+            let mut status = ReportStatus::new(Err(text));
+            for name in refs {
+                status.add(name.as_bstr(), Err(&Refusal::Unpacker));
+            }
+            let status = status.into_bytes();
+            match (report, sideband) {
+                (true, true) => {
+                    let mut bands = SideBand::new(response, BandSize::Large);
+                    bands.send(Band::Data, &status)?;
+                    pktline::flush(response)
+                }
+                (true, false) => response.write_all(&status),
+                (false, true) => {
+                    let mut bands = SideBand::new(response, BandSize::Large);
+                    bands.send(Band::Error, format!("{text}\n").as_bytes())
+                }
+                (false, false) => Ok(()),
+            }
+        }
+    }
+}
+
+/// A sentence of the body's own, which names what is wrong with what arrived.
+fn body_error(error: &ProtocolError) -> Option<String> {
+    match error {
+        ProtocolError::Frame(pktline::FrameError::Io(error)) => from_body(error),
+        _ => None,
+    }
+}
+
+fn from_body(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let error = error.downcast_ref::<io::Error>()?;
+    error.get_ref()?.downcast_ref::<BodyError>().map(ToString::to_string)
+}
+
+/// One short line for the operator, control bytes escaped (facts of web servers, R15).
+fn line(text: &str, id: &str) -> String {
+    const CHARS_MAX: usize = 1500;
+    let escaped: String = text
+        .chars()
+        .flat_map(|char| if char.is_control() { char.escape_default().collect::<Vec<_>>() } else { vec![char] })
+        .take(CHARS_MAX)
+        .collect();
+    format!("fatal: {escaped} (request {id})")
+}

@@ -1,1 +1,0 @@
-//! Traces under git's names: GIT_TRACE, GIT_TRACE_PACKET, GIT_TRACE_PERFORMANCE.
