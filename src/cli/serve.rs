@@ -8,6 +8,7 @@ mod head;
 mod host;
 mod welcome;
 
+use super::variable;
 use anyhow::Context as _;
 use host::{Ends, Host, Limits, complain};
 use hyper::service::service_fn;
@@ -20,7 +21,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -62,7 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
-    let root = args.root.or_else(|| std::env::var_os("GIT_PROJECT_ROOT").map(PathBuf::from));
+    let root = args.root.or_else(|| variable("GIT_PROJECT_ROOT").map(PathBuf::from));
     let root = root.unwrap_or_else(|| "git-root".into());
     std::fs::create_dir_all(&root).with_context(|| format!("creating {}", root.display()))?;
     let root = root.canonicalize().with_context(|| format!("finding {}", root.display()))?;
@@ -77,8 +78,16 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
 
+    let tokens = variable("ARTIFACTS_TOKENS").map_or_else(|| root.join(welcome::TOKENS), PathBuf::from);
+    let tokens = std::path::absolute(tokens).context("finding the token store")?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_secs();
+    let site = welcome::Site { root: &root, tokens: &tokens, base_url: &base_url, now };
     let mut words = Vec::new();
-    welcome::write(&mut words, &root, &base_url, args.auth == "tokens")?;
+    if args.auth == "tokens" {
+        welcome::write(&mut words, &site)?
+    } else {
+        welcome::serving(&mut words, &site)?
+    }
     if !args.address.is_loopback() {
         complain(format_args!(
             "{} is not a loopback address: tokens travel readably, put a web server with TLS in front",
@@ -89,9 +98,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let _ = io::stdout().write_all(&words).and_then(|()| io::stdout().flush());
 
     let mut environment = inherited(std::env::vars_os());
+    environment.push(("ARTIFACTS_TOKENS".into(), tokens.into()));
     environment.push(("GIT_PROJECT_ROOT".into(), root.into()));
     environment.push(("ARTIFACTS_AUTH".into(), args.auth.into()));
-    if std::env::var_os("ARTIFACTS_BASE_URL").is_none() {
+    if variable("ARTIFACTS_BASE_URL").is_none() {
         environment.push(("ARTIFACTS_BASE_URL".into(), base_url.into()));
     }
     let end = async move {

@@ -3,6 +3,7 @@
 //! In: what long work does, through [`Pulse`] and [`Sink`]. Out: side-band packets. Nothing is sent on band 1 but what was
 //! written, and empty packets.
 
+use crate::pack::PackStats;
 use crate::pktline::{Band, BandSize, SideBand};
 use crate::stream::{Pulse, Sink};
 use std::fs::File;
@@ -314,6 +315,21 @@ impl<'h, 'a> HeldBack<'h, 'a> {
         HeldBack { heartbeat, held: None }
     }
 
+    /// The sum of a fetch, in git's words (PO-10).
+    ///
+    /// # Errors
+    /// What the sink reports.
+    pub fn total(&mut self, stats: &PackStats) -> io::Result<()> {
+        if !self.heartbeat.pace.progress {
+            return Ok(());
+        }
+        let PackStats { objects, deltas, reused, reused_deltas, .. } = stats;
+        let total = format!(
+            "Total {objects} (delta {deltas}), reused {reused} (delta {reused_deltas}), pack-reused 0 (from 0)\n"
+        );
+        self.heartbeat.message(total.as_bytes())
+    }
+
     /// All is well: sends what is held.
     ///
     /// # Errors
@@ -544,7 +560,6 @@ mod tests {
             let mut held = HeldBack::new(&mut heartbeat);
             held.send_file(&file, 1..5).expect("the range is in the file");
             held.send_file(&file, 5..5).expect("the range is empty");
-            drop(held);
             heartbeat.finish().expect("memory");
             assert_eq!(text(&out), "PAC");
         });

@@ -68,7 +68,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
 
     // Whatever fails from here on is no reason to take back what is told now.
     client.endure();
-    *channel = ErrorChannel::Push { sideband: capabilities.side_band, report: false, refs: Vec::new() };
+    **channel = ErrorChannel::Push { sideband: capabilities.side_band, report: false, refs: Vec::new() };
     summary.updates = verdicts.audited(repository.hash());
     summary.push_decided();
     if capabilities.report != ReportForm::Silent {
@@ -94,7 +94,7 @@ fn parse(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Res
         Heard::Ref(name) => named.push(name.to_owned()),
     });
     if let Some((sideband, report)) = heard {
-        out.channel = ErrorChannel::Push { sideband, report, refs: named };
+        *out.channel = ErrorChannel::Push { sideband, report, refs: named };
     }
     let request = parsed?;
     let capabilities = &request.capabilities;

@@ -2,6 +2,9 @@
 //!
 //! In: the root. Out: text. An empty root is given a demo repository and a token that may push.
 
+use crate::auth::{Scope, TokenStore};
+use crate::cli::quoted;
+use crate::repo::create::{self, RepositoryName};
 use anyhow::Context as _;
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,57 +15,90 @@ const DEMO: &str = "demo/hello";
 /// How long the demo's token lives: long enough to come back to it.
 const DEMO_TTL_S: u64 = 30 * 24 * 60 * 60;
 
+/// Where tokens are kept below the root, unless $ARTIFACTS_TOKENS says otherwise.
+pub(super) const TOKENS: &str = ".artifacts/tokens";
+
 /// How many repositories are listed.
 const LISTED_MAX: usize = 20;
 
-/// How deep below the root repositories are looked for.
-const DEPTH_MAX: usize = 6;
-
-/// A token, as it is handed to a client.
-struct Shown {
-    /// For `Authorization: Bearer`.
-    plaintext: String,
-    /// For the password's place in a URL.
-    secret: String,
+/// What the server serves, and where.
+pub(super) struct Site<'a> {
+    pub(super) root: &'a Path,
+    pub(super) tokens: &'a Path,
+    pub(super) base_url: &'a str,
+    /// Unix seconds.
+    pub(super) now: u64,
 }
 
-/// Writes where the repositories are and how to use them.
+/// Writes where the repositories are and how to use them with tokens.
 ///
 /// # Errors
 /// When the root cannot be read, or the demo cannot be made.
-pub(super) fn write(out: &mut dyn Write, root: &Path, base_url: &str, with_tokens: bool) -> anyhow::Result<()> {
-    writeln!(out, "Serving {} at {base_url}/ (Ctrl-C ends it)", root.display())?;
-    let found = repositories(root).with_context(|| format!("looking for repositories in {}", root.display()))?;
-    if !found.is_empty() {
-        list(out, &found, base_url, with_tokens)?;
-    } else if with_tokens {
-        let token = demo(root).with_context(|| format!("making {DEMO}.git in {}", root.display()))?;
-        show_demo(out, base_url, &token)?;
-    } else {
-        writeln!(out, "\nThere is no repository yet.")?;
-    }
+pub(super) fn write(out: &mut dyn Write, site: &Site<'_>) -> anyhow::Result<()> {
+    serving(out, site)?;
+    let found =
+        create::list(site.root).with_context(|| format!("looking for repositories in {}", site.root.display()))?;
+    let example = match found.first() {
+        Some(first) => {
+            list(out, site, &found)?;
+            first.clone()
+        }
+        None => {
+            let name = RepositoryName::parse(DEMO).context("naming the demo repository")?;
+            let plaintext =
+                demo(site, &name).with_context(|| format!("making {DEMO}.git in {}", site.root.display()))?;
+            show_demo(out, site.base_url, &plaintext)?;
+            name
+        }
+    };
+    writeln!(out, "\nTo make a token:\n\n  {}", command(site, &format!("token create {example} --scope write")))?;
     Ok(())
 }
 
-fn list(out: &mut dyn Write, found: &[String], base_url: &str, with_tokens: bool) -> io::Result<()> {
-    writeln!(out, "\nRepositories:")?;
+/// Writes where the repositories are, which is all there is to say where git's own rules decide.
+///
+/// # Errors
+/// What writing reports.
+pub(super) fn serving(out: &mut dyn Write, site: &Site<'_>) -> io::Result<()> {
+    writeln!(out, "Serving {} at {}/ (Ctrl-C ends it)", site.root.display(), site.base_url)
+}
+
+fn list(out: &mut dyn Write, site: &Site<'_>, found: &[RepositoryName]) -> io::Result<()> {
+    writeln!(out, "\nRepositories:\n")?;
     for name in found.iter().take(LISTED_MAX) {
-        writeln!(out, "  {base_url}/{name}.git")?;
+        writeln!(out, "  {}/{name}.git", site.base_url)?;
     }
     if found.len() > LISTED_MAX {
         writeln!(out, "  … and {} more", found.len() - LISTED_MAX)?;
     }
-    if with_tokens {
-        writeln!(out, "\nA token for one of them:")?;
-        writeln!(out, "  {} token create {} --scope write", this_executable(), found[0])?;
-    }
     Ok(())
 }
 
-fn show_demo(out: &mut dyn Write, base_url: &str, token: &Shown) -> io::Result<()> {
-    let header = format!("-c http.extraHeader=\"Authorization: Bearer {}\"", token.plaintext);
+/// Makes the demo repository and a write token for it.
+fn demo(site: &Site<'_>, name: &RepositoryName) -> anyhow::Result<String> {
+    let store = TokenStore::new(site.tokens.to_owned());
+    // Tokens without an id would be good for this repository, too, though they were meant for an earlier one.
+    store.remove_unbound(name.as_str())?;
+    let made = create::create(site.root, name, gix_hash::Kind::Sha1)?;
+    let token = store.create(name.as_str(), Some(&made.id), Scope::Write, DEMO_TTL_S, site.now)?;
+    Ok(token.plaintext)
+}
+
+/// A command of this program, as it works in another terminal.
+fn command(site: &Site<'_>, arguments: &str) -> String {
+    let program = std::env::args_os().next().map_or_else(|| env!("CARGO_PKG_NAME").into(), std::path::PathBuf::from);
+    let mut flags = format!("--root {}", quoted(site.root));
+    if site.tokens != site.root.join(TOKENS) {
+        flags += &format!(" --tokens {}", quoted(site.tokens));
+    }
+    format!("{} {arguments} {flags}", quoted(&program))
+}
+
+fn show_demo(out: &mut dyn Write, base_url: &str, plaintext: &str) -> io::Result<()> {
+    let header = format!("-c http.extraHeader=\"Authorization: Bearer {plaintext}\"");
+    let secret = plaintext.split('?').next().unwrap_or_default();
     let remote = format!("{base_url}/{DEMO}.git");
-    let with_secret = remote.replacen("://", &format!("://x:{}@", token.secret), 1);
+    let with_secret = remote.replacen("://", &format!("://x:{secret}@"), 1);
     let days = DEMO_TTL_S / (24 * 60 * 60);
     writeln!(out, "\nIt was empty; now it has {DEMO}.git, and a token that may push to it for {days} days.")?;
     writeln!(out, "Paste this in another terminal, in an empty directory:\n")?;
@@ -78,43 +114,6 @@ fn show_demo(out: &mut dyn Write, base_url: &str, token: &Shown) -> io::Result<(
         "  git -C hello-again -c user.name=demo -c user.email=demo@localhost commit --allow-empty -m 'Say it again'"
     )?;
     writeln!(out, "  git -C hello-again push origin HEAD")?;
-    writeln!(out, "\nMore tokens:\n  {} token create {DEMO} --scope read", this_executable())
-}
-
-/// As somebody would type it here.
-fn this_executable() -> String {
-    std::env::args_os().next().map_or_else(|| env!("CARGO_PKG_NAME").into(), |name| name.to_string_lossy().into_owned())
-}
-
-/// Makes the demo repository and a write token for it.
-fn demo(root: &Path) -> anyhow::Result<Shown> {
-    let _ = (root, DEMO_TTL_S);
-    unimplemented!()
-}
-
-/// The names of the repositories below `root`, without `.git`, sorted.
-fn repositories(root: &Path) -> io::Result<Vec<String>> {
-    let mut found = Vec::new();
-    look(root, "", DEPTH_MAX, &mut found)?;
-    found.sort();
-    Ok(found)
-}
-
-fn look(directory: &Path, above: &str, depth: usize, found: &mut Vec<String>) -> io::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
-        if !entry.file_type()?.is_dir() {
-            continue;
-        }
-        if let Some(repository) = name.strip_suffix(".git") {
-            found.push(format!("{above}{repository}"));
-        } else if depth > 1 {
-            // A directory of somebody else's is none of ours: it is passed over, not an error.
-            let _ = look(&entry.path(), &format!("{above}{name}/"), depth - 1, found);
-        }
-    }
     Ok(())
 }
 
@@ -122,26 +121,39 @@ fn look(directory: &Path, above: &str, depth: usize, found: &mut Vec<String>) ->
 mod tests {
     use super::*;
 
+    fn written(root: &Path) -> String {
+        let mut out = Vec::new();
+        let site = Site { root, tokens: &root.join(TOKENS), base_url: "http://127.0.0.1:8080/git", now: 1_800_000_000 };
+        write(&mut out, &site).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
-    fn repositories_are_found_below_namespaces() {
-        let root = std::env::temp_dir().join(format!("welcome-{}", std::process::id()));
-        for path in ["b/two.git/objects/x.git", "a/deep/one.git", ".artifacts/tokens/a/deep/one.git", "empty"] {
-            std::fs::create_dir_all(root.join(path)).unwrap();
-        }
-        std::fs::write(root.join("file.git"), "").unwrap();
-        let found = repositories(&root).unwrap();
+    fn an_empty_root_is_given_a_demo_once() {
+        let root = std::env::temp_dir().join(crate::durable::unique("welcome"));
+        std::fs::create_dir(&root).unwrap();
+        let (first, second) = (written(&root), written(&root));
+        let has_head = root.join("demo/hello.git/HEAD").is_file();
+        let records = std::fs::read_dir(root.join(TOKENS).join("demo/hello.git")).unwrap().count();
         std::fs::remove_dir_all(&root).unwrap();
-        assert_eq!(found, ["a/deep/one", "b/two"]);
+        assert!(has_head);
+        assert_eq!(records, 1);
+        assert!(first.contains("It was empty") && first.contains("Bearer art_v1_"), "{first}");
+        assert!(
+            second.contains("\n  http://127.0.0.1:8080/git/demo/hello.git\n") && !second.contains("art_v1_"),
+            "{second}"
+        );
+        let command = format!("token create demo/hello --scope write --root {}\n", root.display());
+        assert!(first.ends_with(&command) && second.ends_with(&command), "{second}");
     }
 
     #[test]
     fn the_token_stands_in_the_url_as_a_password() {
         let mut out = Vec::new();
-        let token = Shown { plaintext: "art_v1_aa?expires=1".into(), secret: "art_v1_aa".into() };
-        show_demo(&mut out, "http://127.0.0.1:8080/git", &token).unwrap();
+        show_demo(&mut out, "http://127.0.0.1:8080/git", "art_v1_aa?expires=1").unwrap();
         let out = String::from_utf8(out).unwrap();
         assert!(out.contains("git clone http://x:art_v1_aa@127.0.0.1:8080/git/demo/hello.git hello-again\n"), "{out}");
-        let clone = "git -c http.extraHeader=\"Authorization: Bearer art_v1_aa?expires=1\" clone http://127.0.0.1:8080/git/demo/hello.git hello\n";
-        assert!(out.contains(clone), "{out}");
+        let header = "git -c http.extraHeader=\"Authorization: Bearer art_v1_aa?expires=1\"";
+        assert!(out.contains(&format!("{header} clone http://127.0.0.1:8080/git/demo/hello.git hello\n")), "{out}");
     }
 }

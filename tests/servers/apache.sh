@@ -1,0 +1,24 @@
+#!/bin/bash
+# Apache (event) with mod_cgid, or with mod_proxy_fcgi and fcgiwrap, configured by docs/deployment/apache, and real git clients.
+#   apache.sh [cgid|fcgi]
+. "$(dirname "$0")/lib.sh"
+. "$here/matrix.sh"
+
+require apache2
+port=$(free_port)
+case ${1:-cgid} in
+cgid) snippet=artifacts-git.conf define=CGID ;;
+fcgi) snippet=artifacts-git-fcgi.conf define=FCGI ;;
+*) fail "unknown variant: $1" ;;
+esac
+if [ $define = FCGI ]; then
+	require fcgiwrap
+	start fcgiwrap -f -c 8 -p "$program" -s "unix:$scratch/socket"
+fi
+install_configuration "$top/docs/deployment/apache/$snippet" $snippet
+install_configuration "$here/apache.conf.in" apache.conf -e "s#@MODULES@#/usr/lib/apache2/modules#g" -e "s#@SNIPPET@#$snippet#g"
+start apache2 -DFOREGROUND "-D$define" -f "$scratch/apache.conf"
+url=http://127.0.0.1:$port/git
+wait_for "$url/"
+matrix
+finish
