@@ -55,7 +55,7 @@ impl Quarantine {
     /// `unable to start object transaction` (QU-02).
     pub fn open(repository: &Repository) -> Result<Self, Refusal> {
         let settings = &repository.settings;
-        let sync = if settings.sync_packs || settings.sync_loose { Sync::Now } else { Sync::Never };
+        let sync = if settings.fsync.pack || settings.fsync.loose_object { Sync::Now } else { Sync::Never };
         let alternates = repository.context.alternate_directories.clone();
         Quarantine::before(&repository.objects, alternates, settings.sharing, sync)
             .map_err(|_| Refusal::Said("unable to start object transaction".into()))
