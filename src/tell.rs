@@ -112,7 +112,6 @@ fn say(text: &str, status: u16, response: &mut Response<'_>, channel: &ErrorChan
             let mut bands = SideBand::new(response, BandSize::Large);
             bands.send(Band::Error, format!("{text}\n").as_bytes())
         }
-        ErrorChannel::Silence => Ok(()),
         ErrorChannel::Push { sideband, report, refs } => {
             let mut status = ReportStatus::new(Err(text));
             for name in refs {
