@@ -317,8 +317,8 @@ fn followed(repository: &Repository, name: &BStr) -> anyhow::Result<Option<BStri
 pub enum Alias {
     /// Nothing.
     None,
-    /// Its target is updated the same way: nothing remains to be done.
-    Covered,
+    /// Its target, at this place of the list, is updated the same way: nothing remains to be done.
+    CoveredBy(usize),
     /// It is refused.
     Refused(Refusal),
 }
@@ -352,7 +352,7 @@ pub fn aliases(
             continue;
         };
         let Some(&other) = by_name.get(&target) else { continue };
-        results[index] = Alias::Covered;
+        results[index] = Alias::CoveredBy(other);
         if updates[other].change != update.change {
             say(Message::Error(inconsistent(repository.hash(), update, updates[other])));
             results[index] = Alias::Refused(Refusal::InconsistentAlias);

@@ -45,8 +45,7 @@ impl Completion<'_> {
             let entry = if loose { OUTSIDE } else { self.append(&id, kind, &content)? };
             let root = Root { entry, kind, by_name: self.family.take(&id) };
             let (names, hash) = (&mut *self.names, self.options.hash);
-            let pack =
-                Pack { store: self.store, layout: self.layout, family: self.family, budget: self.budget, hash };
+            let pack = Pack { store: self.store, layout: self.layout, family: self.family, budget: self.budget, hash };
             resolver.tree(pack, &root, Some(content), &mut |entry, id, content| {
                 examiner.object(id, kind, content)?;
                 names.set(entry, id, kind);
@@ -68,7 +67,7 @@ impl Completion<'_> {
         }
         let mut content = Vec::new();
         let Some(kind) = objects.find(id, &mut content).map_err(unreadable)? else { return Ok(None) };
-        if name_of(self.options.hash, kind, &content)? != *id {
+        if *name_of(self.options.hash, kind, &content)? != *id {
             return Err(corrupt());
         }
         Ok(Some((kind, content)))
@@ -132,7 +131,7 @@ pub(super) fn new_trailer(
         after.update(&buffer[..read]);
         at += read as u64;
     }
-    if before.finish() != *received {
+    if *before.finish() != *received {
         return Err(Fault::new("Unexpected tail checksum for the pack (disk corruption?)"));
     }
     store.overwrite(8, &count.to_be_bytes())?;
