@@ -5,7 +5,12 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-program=${ARTIFACTS_HTTP_BACKEND:-$(scripts/release.sh | tail -n 1)}
+if [ -n "${ARTIFACTS_HTTP_BACKEND:-}" ]; then
+	program=$ARTIFACTS_HTTP_BACKEND
+else
+	built=$(scripts/release.sh)
+	program=$(echo "$built" | tail -n 1)
+fi
 [ $# -gt 0 ] || set -- dulwich pygit2 isomorphic
 
 install_python() {
