@@ -82,10 +82,7 @@ fn belongs(record: &TokenRecord, here: &Here) -> bool {
 }
 
 fn carried_as_basic(request: &Request) -> bool {
-    matches!(
-        request.credentials,
-        crate::auth::Credentials::Token { presented: crate::auth::Presented::Basic, .. }
-    )
+    matches!(request.credentials, crate::auth::Credentials::Token { presented: crate::auth::Presented::Basic, .. })
 }
 
 fn without_token() -> Reject {
@@ -103,7 +100,9 @@ fn without_token() -> Reject {
 /// 401 for Basic, so that git asks again and forgets a stored secret; 403 for Bearer, because git would ask for a user name.
 fn unusable(why: Why, basic: bool) -> Reject {
     let text = match &why {
-        Why::Malformed => "This is no token: send one as \"Authorization: Bearer art_v1_...\", or as the password of Basic.",
+        Why::Malformed => {
+            "This is no token: send one as \"Authorization: Bearer art_v1_...\", or as the password of Basic."
+        }
         Why::Unknown => "This token is not valid for this repository: it is unknown, or was made for another one.",
         Why::Expired(_) => "This token has expired: ask for a new one.",
         Why::Revoked => "This token was revoked: ask for a new one.",
@@ -151,9 +150,11 @@ fn service_enabled(route: &Route, here: &Here, request: &Request) -> Result<(), 
     let settings = &here.settings;
     let tokens = request.context.mode == AccessMode::Tokens;
     let (enabled, text, key) = match route.operation {
-        Operation::Advertise(Service::UploadPack) | Operation::Serve(Service::UploadPack) => {
-            (settings.http_uploadpack.unwrap_or(true), "Fetches are switched off for this repository.", "http.uploadpack")
-        }
+        Operation::Advertise(Service::UploadPack) | Operation::Serve(Service::UploadPack) => (
+            settings.http_uploadpack.unwrap_or(true),
+            "Fetches are switched off for this repository.",
+            "http.uploadpack",
+        ),
         Operation::Advertise(Service::ReceivePack) | Operation::Serve(Service::ReceivePack) => {
             let authenticated = tokens || request.remote_user.as_ref().is_some_and(|user| !user.is_empty());
             let text = if settings.http_receivepack.is_none() && !authenticated {

@@ -96,9 +96,7 @@ impl Summary {
         let updates: Vec<Value> = self
             .updates
             .iter()
-            .map(|update| {
-                json!({"ref": update.name, "old": update.old, "new": update.new, "verdict": update.verdict})
-            })
+            .map(|update| json!({"ref": update.name, "old": update.old, "new": update.new, "verdict": update.verdict}))
             .collect();
         self.append(&json!({
             "time": self.time(), "event": "push", "id": self.id, "remote": self.remote,
@@ -143,7 +141,8 @@ mod tests {
     fn lines_are_json_with_every_key_and_nothing_secret() {
         let path = std::env::temp_dir().join(format!("audit-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
-        let update = AuditedUpdate { name: "refs/heads/\"a".into(), old: "0".into(), new: "1".into(), verdict: "ok".into() };
+        let update =
+            AuditedUpdate { name: "refs/heads/\"a".into(), old: "0".into(), new: "1".into(), verdict: "ok".into() };
         let summary = Summary {
             id: "7f3a90".into(),
             log: Some(path.clone()),

@@ -1,4 +1,417 @@
 //! The only module that starts processes.
 //!
-//! In: a program, its arguments, environment, directory and standard input. Out: its exit status, its output handed on
-//! while it is produced. A child never inherits descriptors from 3 up, nor an environment it was not given.
+//! In: a program, its arguments, environment, directory and standard input. Out: how it ended; what it says is handed on while
+//! it says it. A child never inherits descriptors from 3 up, nor an environment it was not given.
+
+use crate::stream::Sink;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A program to run.
+pub struct Child<'a> {
+    /// Where it is; relative to `directory`.
+    pub program: &'a Path,
+    /// Its arguments, its own name not among them.
+    pub arguments: &'a [OsString],
+    /// All of its environment; of two entries of one name the last counts.
+    pub environment: &'a [(OsString, OsString)],
+    /// Where it runs.
+    pub directory: &'a Path,
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With this status.
+    Status(i32),
+    /// Killed by a signal of somebody else's.
+    Signal(i32),
+    /// Stopped by us when its time was over.
+    Late,
+}
+
+impl Ended {
+    /// Whether it says yes.
+    pub fn well(self) -> bool {
+        self == Ended::Status(0)
+    }
+}
+
+/// Where a child's two outputs go.
+pub enum Output<'a> {
+    /// Both to the sink, as they come. The sink also gets a tick at least every second.
+    Sink(&'a mut dyn Sink),
+    /// Both to our own standard error.
+    Stderr,
+}
+
+/// The longest time between two ticks.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How much of the input is made and of the output read at once.
+const BLOCK: usize = 16 << 10;
+
+/// Runs a child to its end and to the end of its output.
+///
+/// `input` is made piece by piece, as fast as the child reads it; a child that reads none or not all of it is no error (HO-11).
+/// After `time` it is killed.
+///
+/// # Errors
+/// When it cannot be started. When the sink fails: then the child is killed first.
+pub fn run<'a>(
+    child: &Child<'_>,
+    input: &'a mut dyn Iterator<Item = Vec<u8>>,
+    output: Output<'a>,
+    time: Option<Duration>,
+) -> io::Result<Ended> {
+    close_on_exec()?;
+    let until = time.and_then(|time| Instant::now().checked_add(time));
+    let (mut running, said, sink) = match output {
+        Output::Sink(sink) => {
+            let (reader, writer) = io::pipe()?;
+            let running = start(child, &|| writer.try_clone().map(Stdio::from))?;
+            (running, Some(reader), Some(sink))
+        }
+        Output::Stderr => {
+            let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
+            (start(child, &stderr)?, None, None)
+        }
+    };
+    let stdin = running.stdin.take();
+    let mut talk = Talk { stdin, input, rest: Vec::new(), said, sink, until };
+    let ended = talk.pump().and_then(|in_time| match in_time {
+        true => talk.wait(&mut running),
+        false => Ok(Ended::Late),
+    });
+    if !matches!(ended, Ok(Ended::Status(_) | Ended::Signal(_))) {
+        // Either it has ended by itself in the meantime, or it ends now; its status is collected and not looked at.
+        let _ = running.kill();
+        let _ = running.wait();
+    }
+    ended
+}
+
+/// Starts a child. A file that no interpreter line makes a program is a script for the shell, as for git.
+fn start(child: &Child<'_>, output: &dyn Fn() -> io::Result<Stdio>) -> io::Result<std::process::Child> {
+    let spawn = |program: &Path, script: Option<&Path>| {
+        let mut command = Command::new(program);
+        command.args(script).args(child.arguments);
+        command.env_clear().envs(child.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(child.directory).stdin(Stdio::piped()).stdout(output()?).stderr(output()?);
+        command.spawn()
+    };
+    match spawn(child.program, None) {
+        Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
+            spawn(Path::new("/bin/sh"), Some(child.program))
+        }
+        started => started,
+    }
+}
+
+/// What goes on with a running child.
+struct Talk<'a> {
+    stdin: Option<ChildStdin>,
+    input: &'a mut dyn Iterator<Item = Vec<u8>>,
+    /// Made, not yet taken by the child.
+    rest: Vec<u8>,
+    said: Option<io::PipeReader>,
+    sink: Option<&'a mut dyn Sink>,
+    until: Option<Instant>,
+}
+
+impl Talk<'_> {
+    /// Feeds the child and listens to it until neither goes on; `false` when its time is over first.
+    fn pump(&mut self) -> io::Result<bool> {
+        if let Some(stdin) = &self.stdin {
+            rustix::io::ioctl_fionbio(stdin, true)?;
+        }
+        loop {
+            self.make_input();
+            if self.stdin.is_none() && self.said.is_none() {
+                return Ok(true);
+            }
+            let Some(pause) = self.pause(TICK) else { return Ok(false) };
+            let (taking, telling) = wait_for(self.stdin.as_ref(), self.said.as_ref(), pause)?;
+            if taking {
+                self.feed()?;
+            }
+            if telling {
+                self.listen()?;
+            }
+            if let Some(sink) = &mut self.sink {
+                sink.tick(0)?;
+            }
+        }
+    }
+
+    /// How long may be waited now, at most `longest`; `None` when the time is over.
+    fn pause(&self, longest: Duration) -> Option<Duration> {
+        match self.until {
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                (!left.is_zero()).then(|| left.min(longest))
+            }
+            None => Some(longest),
+        }
+    }
+
+    /// Makes more input when all of it was taken; at its end the child's standard input is closed.
+    fn make_input(&mut self) {
+        if self.stdin.is_none() || !self.rest.is_empty() {
+            return;
+        }
+        while self.rest.len() < BLOCK {
+            match self.input.next() {
+                Some(piece) => self.rest.extend_from_slice(&piece),
+                None => break,
+            }
+        }
+        if self.rest.is_empty() {
+            self.stdin = None;
+        }
+    }
+
+    fn feed(&mut self) -> io::Result<()> {
+        let Some(stdin) = &mut self.stdin else { return Ok(()) };
+        match stdin.write(&self.rest) {
+            Ok(taken) => {
+                self.rest.drain(..taken);
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
+                // It does not want to know.
+                io::ErrorKind::BrokenPipe => self.stdin = None,
+                _ => return Err(error),
+            },
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self) -> io::Result<()> {
+        let (Some(said), Some(sink)) = (&mut self.said, &mut self.sink) else { return Ok(()) };
+        let mut buffer = [0; BLOCK];
+        match said.read(&mut buffer) {
+            Ok(0) => self.said = None,
+            Ok(read) => {
+                sink.write_all(&buffer[..read])?;
+                sink.flush()?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a child that says nothing any more: it may have closed its outputs and work on.
+    fn wait(&mut self, running: &mut std::process::Child) -> io::Result<Ended> {
+        let mut pause = Duration::from_micros(200);
+        loop {
+            if let Some(status) = running.try_wait()? {
+                return Ok(ended(status));
+            }
+            let Some(now) = self.pause(pause) else { return Ok(Ended::Late) };
+            std::thread::sleep(now);
+            pause = (pause * 2).min(TICK / 10);
+            if let Some(sink) = &mut self.sink {
+                sink.tick(0)?;
+            }
+        }
+    }
+}
+
+fn ended(status: ExitStatus) -> Ended {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Ended::Status(code),
+        (None, signal) => Ended::Signal(signal.unwrap_or_default()),
+    }
+}
+
+/// Waits until the child takes input, or says something, or the pause is over.
+fn wait_for(stdin: Option<&ChildStdin>, said: Option<&io::PipeReader>, pause: Duration) -> io::Result<(bool, bool)> {
+    let pause = rustix::event::Timespec {
+        tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: pause.subsec_nanos().into(),
+    };
+    let mut ends = Vec::with_capacity(2);
+    ends.extend(stdin.map(|stdin| PollFd::new(stdin, PollFlags::OUT)));
+    ends.extend(said.map(|said| PollFd::new(said, PollFlags::IN)));
+    match poll(&mut ends, Some(&pause)) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut ready = ends.iter().map(|end| !end.revents().is_empty());
+    let taking = stdin.is_some() && ready.next().unwrap_or_default();
+    let telling = said.is_some() && ready.next().unwrap_or_default();
+    Ok((taking, telling))
+}
+
+/// The highest descriptor that is looked at where /proc cannot tell which are open.
+const DESCRIPTORS_MAX: i32 = 1024;
+
+/// Marks every descriptor from 3 up to be closed in children: a web server may have left its own ones open (fcgiwrap leaves
+/// the connection), and a child that holds one holds up the answer.
+fn close_on_exec() -> io::Result<()> {
+    let open: Vec<i32> = match std::fs::read_dir("/proc/self/fd") {
+        Ok(entries) => entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect(),
+        Err(_) => (0..DESCRIPTORS_MAX).collect(),
+    };
+    for descriptor in open.into_iter().filter(|&descriptor| descriptor > 2) {
+        // SAFETY: the borrow ends with this statement and only a flag of the descriptor is set. One that has been closed
+        // meanwhile (the directory's own has) is answered with EBADF.
+        #[allow(unsafe_code, reason = "a descriptor that somebody else left open has no owner here")]
+        let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+        match rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC) {
+            Ok(()) | Err(Errno::BADF) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::Pulse;
+
+    fn shell(script: &str, input: &str, time: Option<Duration>) -> (io::Result<Ended>, String) {
+        let mut said = Vec::new();
+        let arguments = [OsString::from("-c"), script.into(), "name".into(), "argument".into()];
+        let child = Child {
+            program: Path::new("/bin/sh"),
+            arguments: &arguments,
+            environment: &[("ONLY".into(), "this".into()), ("PATH".into(), "/usr/bin:/bin".into())],
+            directory: Path::new("/"),
+        };
+        let mut lines = input.split_inclusive('\n').map(|line| line.as_bytes().to_vec());
+        let ended = run(&child, &mut lines, Output::Sink(&mut said), time);
+        (ended, String::from_utf8_lossy(&said).into_owned())
+    }
+
+    fn check(script: &str, input: &str, expected: (i32, &str)) {
+        let (ended, said) = shell(script, input, Some(Duration::from_secs(20)));
+        assert_eq!((ended.ok(), said.as_str()), (Some(Ended::Status(expected.0)), expected.1), "{script}");
+    }
+
+    #[test]
+    fn both_outputs_are_handed_on_in_order() {
+        check("echo one; echo two >&2; echo three; exit 3", "", (3, "one\ntwo\nthree\n"));
+        check("cat", "a\nb\n", (0, "a\nb\n"));
+        check(
+            "echo $1; pwd; env | grep -v -e PWD= -e SHLVL= -e _= | sort",
+            "",
+            (0, "argument\n/\nONLY=this\nPATH=/usr/bin:/bin\n"),
+        );
+    }
+
+    #[test]
+    fn a_child_need_not_read_its_input() {
+        let much = "0123456789abcdef\n".repeat(100_000);
+        check("exit 7", &much, (7, ""));
+        check("exec <&-; echo closed", &much, (0, "closed\n"));
+        check("head -c 4; sleep 0.1", &much, (0, "0123"));
+    }
+
+    #[test]
+    fn much_input_and_much_output_do_not_wait_for_each_other() {
+        let much = "0123456789abcdef\n".repeat(100_000);
+        let (ended, said) = shell("cat", &much, Some(Duration::from_secs(60)));
+        assert_eq!(ended.ok(), Some(Ended::Status(0)));
+        assert!(said == much, "all of it comes back");
+    }
+
+    #[test]
+    fn a_child_that_closes_its_outputs_is_waited_for() {
+        check("exec >&- 2>&-; sleep 0.2; exit 5", "", (5, ""));
+    }
+
+    #[test]
+    fn a_child_is_stopped_when_its_time_is_over() {
+        for script in ["echo x; exec sleep 60", "echo x; exec >&- 2>&- sleep 60"] {
+            let begun = Instant::now();
+            let (ended, said) = shell(script, "", Some(Duration::from_millis(200)));
+            assert_eq!((ended.ok(), said.as_str()), (Some(Ended::Late), "x\n"));
+            assert!(begun.elapsed() < Duration::from_secs(20));
+        }
+    }
+
+    #[test]
+    fn a_signal_is_told() {
+        let (ended, _) = shell("kill -KILL $$", "", None);
+        assert_eq!(ended.ok(), Some(Ended::Signal(9)));
+        // SIGPIPE is as it was when programs were young: a pipeline of the child ends quietly.
+        check("(while :; do echo y || exit; done) | head -n 1; trap '' PIPE; echo ok", "", (0, "y\nok\n"));
+    }
+
+    #[test]
+    fn no_descriptor_but_the_first_three_is_inherited() {
+        let file = std::fs::File::open("/").expect("the root can be read");
+        let inherited = rustix::io::fcntl_dupfd_cloexec(&file, 40).expect("there is room");
+        rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).expect("it is open");
+        check("ls /proc/self/fd | wc -w", "", (0, "4\n"));
+    }
+
+    #[test]
+    fn a_script_without_an_interpreter_line_is_run_by_the_shell() {
+        let path = std::env::temp_dir().join(crate::durable::unique("script"));
+        // Written by another process: a file that is open for writing in a thread's half-started child cannot be run.
+        check(&format!("echo 'echo \"$0 $1\"' > {0} && chmod +x {0}", path.display()), "", (0, ""));
+        let mut said = Vec::new();
+        let child = Child { program: &path, arguments: &["x".into()], environment: &[], directory: Path::new("/") };
+        let ended = run(&child, &mut std::iter::empty(), Output::Sink(&mut said), None);
+        std::fs::remove_file(&path).expect("it was just written");
+        assert_eq!(ended.ok(), Some(Ended::Status(0)));
+        assert_eq!(String::from_utf8_lossy(&said), format!("{} x\n", path.display()));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_an_error() {
+        let mut said = Vec::new();
+        let child =
+            Child { program: Path::new("no/such"), arguments: &[], environment: &[], directory: Path::new("/") };
+        let error = run(&child, &mut std::iter::empty(), Output::Sink(&mut said), None).expect_err("it is not there");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    /// Fails after some ticks.
+    struct Weary(u32);
+
+    impl Write for Weary {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Pulse for Weary {
+        fn tick(&mut self, _done: u64) -> io::Result<()> {
+            self.0 = self.0.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
+            Ok(())
+        }
+    }
+
+    impl Sink for Weary {}
+
+    #[test]
+    fn ticks_come_while_a_child_is_silent_and_its_end_comes_with_the_sinks() {
+        let child = Child {
+            program: Path::new("/bin/sleep"),
+            arguments: &["60".into()],
+            environment: &[],
+            directory: Path::new("/"),
+        };
+        let begun = Instant::now();
+        let ended = run(&child, &mut std::iter::empty(), Output::Sink(&mut Weary(1)), None);
+        assert_eq!(ended.map_err(|error| error.kind()), Err(io::ErrorKind::BrokenPipe));
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+}

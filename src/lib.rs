@@ -73,10 +73,9 @@ pub fn serve(
     let start = Instant::now();
     let mut response = Response::new(sink, finished);
     let mut channel = ErrorChannel::Status;
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        answer(request, &mut body, &mut response, &mut channel, site, &mut summary)
-    }))
-    .unwrap_or_else(|panic| Err(tell::Failure::panicked(&*panic)));
+    let outcome =
+        catch_unwind(AssertUnwindSafe(|| answer(request, &mut body, &mut response, &mut channel, site, &mut summary)))
+            .unwrap_or_else(|panic| Err(tell::Failure::panicked(&*panic)));
     let report = match outcome {
         Ok(()) => None,
         Err(failure) => tell::tell(failure, &mut body, &mut response, &channel, &mut summary),
@@ -134,10 +133,7 @@ fn answer(
             }
         }
     }
-    let mut out = Out { sink: response, channel: channel.clone(), summary };
-    let served = service::run(&route.operation, &repository, body, &mut out);
-    *channel = out.channel;
-    served?;
+    service::run(&route.operation, &repository, body, &mut Out { sink: response, channel, summary })?;
     body.finish().map_err(service::ServeError::from)?;
     Ok(())
 }

@@ -83,7 +83,8 @@ pub fn tell(
             Some(text) => (text.clone(), text),
             None => {
                 summary.outcome = "error";
-                (format!("internal server error (request {id})"), format!("{error:#}"))
+                let operator = format!("{error:#}");
+                (ServeError::Internal(error).told(&id).unwrap_or_default(), operator)
             }
         },
     };
@@ -106,6 +107,7 @@ fn say(text: &str, status: u16, response: &mut Response<'_>, channel: &ErrorChan
     match channel {
         ErrorChannel::Status => response.reject(&Reject::new(status, text)),
         ErrorChannel::ErrLine => pktline::err(response, text),
+        ErrorChannel::Silence => Ok(()),
         ErrorChannel::Band3 => {
             let mut bands = SideBand::new(response, BandSize::Large);
             bands.send(Band::Error, format!("{text}\n").as_bytes())

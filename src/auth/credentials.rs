@@ -265,4 +265,20 @@ mod tests {
             check(text, None);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(header: Vec<u8>, other: Vec<u8>) {
+            Credentials::parse(&[&header, &other]);
+            Credentials::parse(&[&[b"Basic ", &header[..]].concat()]);
+            Credentials::parse(&[&[b"Bearer art_", &header[..]].concat()]);
+        }
+
+        #[test]
+        fn every_text_comes_back_from_base64(text: String) {
+            let encoded = basic(&text);
+            let digits = encoded.strip_prefix("Basic ").unwrap();
+            proptest::prop_assert_eq!(base64(digits.as_bytes()), Some(text.into_bytes()));
+        }
+    }
 }

@@ -877,4 +877,51 @@ mod tests {
         assert_eq!(find(Which::Secret(&other.secret)), Some(other.record.clone()));
         assert_eq!(find(Which::Id("zzzzzzzzzzzzzzzz")), None);
     }
+
+    /// Fails the N-th and all later operations, for every N, until one run gets through.
+    #[cfg(feature = "failpoints")]
+    fn for_every_crash(run: impl Fn(&Scratch, &dyn Fn() -> durable::failpoints::Armed) -> bool) {
+        use durable::failpoints::{Action, arm};
+        for n in 0..100 {
+            let scratch = Scratch::new();
+            let done = run(&scratch, &|| arm(&scratch.root, n, Action::FailFromHere(io::ErrorKind::StorageFull)));
+            if done {
+                assert!(n > 3, "only {n} operations");
+                return;
+            }
+        }
+        panic!("it never gets through");
+    }
+
+    #[cfg(feature = "failpoints")]
+    #[test]
+    fn a_crash_while_a_token_is_made_leaves_it_whole_or_absent() {
+        for_every_crash(|scratch, crash| {
+            let armed = crash();
+            let made = scratch.store.create(NAME, None, Scope::Read, 60, NOW);
+            drop(armed);
+            let listing = scratch.store.list(NAME).unwrap();
+            assert!(listing.unreadable.is_empty() && listing.records.len() <= 1);
+            // What is left never stands in the way.
+            let next = scratch.token(Scope::Write);
+            assert!(scratch.claim(NAME, &next.plaintext, NOW).starts_with("live"));
+            made.is_ok()
+        });
+    }
+
+    #[cfg(feature = "failpoints")]
+    #[test]
+    fn a_crash_while_a_token_is_revoked_leaves_it_live_or_revoked() {
+        for_every_crash(|scratch, crash| {
+            let token = scratch.token(Scope::Write);
+            let armed = crash();
+            let revoked = scratch.store.revoke(NAME, &Which::Secret(&token.secret), NOW);
+            drop(armed);
+            let claim = scratch.claim(NAME, &token.plaintext, NOW);
+            assert!(claim == "Revoked" || claim.starts_with("live") && revoked.is_err(), "{claim}");
+            scratch.store.revoke(NAME, &Which::Secret(&token.secret), NOW).unwrap().unwrap();
+            assert_eq!(scratch.claim(NAME, &token.plaintext, NOW), "Revoked");
+            revoked.is_ok()
+        });
+    }
 }

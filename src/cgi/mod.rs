@@ -180,8 +180,11 @@ fn extent(environ: &Environ) -> Result<Extent, String> {
 /// The request, or why there is none (HB-01 to HB-07).
 fn request(environ: &Environ, since_epoch: Duration) -> Result<Request, Reject> {
     let broken = |text: &str| {
-        Reject::new(500, "The web server's configuration for git is incomplete; its operator finds the reason in the log.")
-            .detail(text)
+        Reject::new(
+            500,
+            "The web server's configuration for git is incomplete; its operator finds the reason in the log.",
+        )
+        .detail(text)
     };
     let mode = match environ.said("ARTIFACTS_AUTH").map(|value| value.as_bytes()) {
         None | Some(b"tokens") => AccessMode::Tokens,
@@ -346,9 +349,9 @@ fn hook_environment(environ: &Environ, mode: AccessMode) -> Vec<(OsString, OsStr
 /// Where git's configuration is read from (EN-09).
 fn config_sources(environ: &Environ) -> Result<ConfigSources, String> {
     let home = environ.path("HOME");
-    let no_system = environ.said("GIT_CONFIG_NOSYSTEM").is_some_and(|value| {
-        !matches!(value.to_ascii_lowercase().as_slice(), b"0" | b"false" | b"no" | b"off")
-    });
+    let no_system = environ
+        .said("GIT_CONFIG_NOSYSTEM")
+        .is_some_and(|value| !matches!(value.to_ascii_lowercase().as_slice(), b"0" | b"false" | b"no" | b"off"));
     let system = match environ.get("GIT_CONFIG_SYSTEM") {
         _ if no_system => None,
         Some(path) => Some(PathBuf::from(OsStr::from_bytes(path))),

@@ -1,6 +1,426 @@
-//! `check`
+//! `check`: what is wrong with the installation, or with one repository, and how to put it right.
+//!
+//! In: the places a web server would be told, seen with the rights of whoever runs it. Out: findings, each with its remedy,
+//! and what requests would be told. Nothing is changed.
+
+use super::{Site, SiteArgs, print, quoted, timestamp, user_name, variable};
+use crate::auth::{TokenRecord, TokenState};
+use crate::repo::AccessMode;
+use crate::repo::config::{ConfigSources, Entries};
+use crate::repo::create::{self, RepositoryName};
+use crate::repo::locate::{self, Here, Place, Search};
+use rustix::fs::Access;
+use serde::Serialize;
+use serde_json::json;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// <namespace>/<name> [default: the installation alone]
+    #[arg(value_parser = RepositoryName::parse)]
+    repository: Option<RepositoryName>,
+    #[command(flatten)]
+    site: SiteArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    /// As it should be.
+    Ok,
+    /// It works; somebody may have meant something else.
+    Warning,
+    /// Requests fail.
+    Problem,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Warning => "warning",
+            Level::Problem => "problem",
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    level: Level,
+    subject: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+/// What a request would be told, by what it shows.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Request {
+    credentials: &'static str,
+    fetch: &'static str,
+    push: &'static str,
+}
+
+#[derive(Default)]
+struct Report {
+    findings: Vec<Finding>,
+    requests: Vec<Request>,
+}
+
+impl Report {
+    fn ok(&mut self, subject: &'static str, message: String) {
+        self.findings.push(Finding { level: Level::Ok, subject, message, remedy: None });
+    }
+
+    fn warning(&mut self, subject: &'static str, message: String, remedy: String) {
+        self.findings.push(Finding { level: Level::Warning, subject, message, remedy: Some(remedy) });
+    }
+
+    fn problem(&mut self, subject: &'static str, message: String, remedy: String) {
+        self.findings.push(Finding { level: Level::Problem, subject, message, remedy: Some(remedy) });
+    }
+
+    fn is_ok(&self) -> bool {
+        self.findings.iter().all(|finding| finding.level != Level::Problem)
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for finding in &self.findings {
+            text += &format!("{:<8} {}: {}\n", finding.level.as_str(), finding.subject, finding.message);
+            if let Some(remedy) = &finding.remedy {
+                text += &format!("         -> {remedy}\n");
+            }
+        }
+        for Request { credentials, fetch, push } in &self.requests {
+            text += &format!("request  {credentials}: fetch {fetch}; push {push}\n");
+        }
+        text
+    }
+}
+
 impl Args {
-    pub(super) fn run(self) -> anyhow::Result<std::process::ExitCode> { Ok(std::process::ExitCode::SUCCESS) }
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let site = self.site.resolve()?;
+        let mut report = Report::default();
+        check_settings(&mut report);
+        check_root(&site, &mut report);
+        check_store(&site, &mut report)?;
+        if let Some(name) = &self.repository
+            && let Some(root) = &site.root
+        {
+            check_repository(&site, root, name, &mut report)?;
+        }
+        if site.json {
+            let ok = report.is_ok();
+            let json = json!({ "ok": ok, "findings": report.findings, "requests": report.requests });
+            print(&format!("{json:#}\n"))?;
+            return Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        print(&report.text())?;
+        Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn check_settings(report: &mut Report) {
+    let subject = "settings";
+    match variable("ARTIFACTS_AUTH") {
+        None => {}
+        Some(mode) if mode == "tokens" || mode == "webserver" => {}
+        Some(mode) => report.problem(
+            subject,
+            format!("ARTIFACTS_AUTH is {mode:?}"),
+            "set it to tokens (the default) or webserver".into(),
+        ),
+    }
+    match Entries::of_operator(&config_sources()) {
+        Ok(_) => report.ok(subject, format!("git's configuration can be read by {}", me())),
+        Err(error) => report.problem(
+            subject,
+            format!("git's configuration cannot be read: {error:#}"),
+            "repair that file, or let the web server's user read it".into(),
+        ),
+    }
+}
+
+fn check_root(site: &Site, report: &mut Report) {
+    let subject = "root";
+    let Some(root) = &site.root else {
+        let remedy = "give --root, and set GIT_PROJECT_ROOT where the web server starts this program";
+        return report.problem(subject, "no repositories' root is known".into(), remedy.into());
+    };
+    let metadata = match fs::metadata(root) {
+        Ok(metadata) if metadata.is_dir() => metadata,
+        Ok(_) => {
+            let remedy = "name the directory that holds the namespaces".into();
+            return report.problem(subject, format!("'{}' is not a directory", root.display()), remedy);
+        }
+        Err(error) => {
+            let remedy = format!("mkdir -p {}", quoted(root));
+            return report.problem(subject, format!("'{}': {error}", root.display()), remedy);
+        }
+    };
+    let owner = user_name(metadata.uid());
+    if metadata.uid() != own_uid() {
+        report.warning(
+            subject,
+            format!("'{}' belongs to {owner}, and this check sees it as {}", root.display(), me()),
+            format!("if the web server runs this program as {owner}: sudo -u {owner} artifacts-http-backend check …"),
+        );
+    }
+    match create::list(root) {
+        Ok(names) => report.ok(
+            subject,
+            format!(
+                "'{}' belongs to {owner} and has {}",
+                root.display(),
+                count(names.len(), "repository", "repositories")
+            ),
+        ),
+        Err(error) => report.problem(
+            subject,
+            format!("{error:#}"),
+            format!("let {} read and enter it, for example: chmod u+rx {}", me(), quoted(root)),
+        ),
+    }
+    if metadata.mode() & 0o002 != 0 {
+        let message = format!("everybody on this machine may write to '{}'", root.display());
+        report.warning(subject, message, format!("chmod o-w {}", quoted(root)));
+    }
+    for path in create::leftovers(root).unwrap_or_default() {
+        let message = format!("'{}' was left by a creation or removal that did not finish", path.display());
+        report.warning(subject, message, format!("rm -r {}", quoted(&path)));
+    }
+}
+
+fn check_store(site: &Site, report: &mut Report) -> anyhow::Result<()> {
+    let subject = "tokens";
+    if site.root.is_none() && site.tokens.is_none() {
+        return Ok(());
+    }
+    let store = site.store()?;
+    let directory = store.directory();
+    let metadata = match fs::metadata(directory) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let message = format!("there is no token store '{}' yet, so every token is refused", directory.display());
+            report.warning(subject, message, "artifacts-http-backend token create <namespace>/<name>".into());
+            return Ok(());
+        }
+        Err(error) => {
+            let remedy = format!("let {} enter the directories above it", me());
+            report.problem(subject, format!("'{}': {error}", directory.display()), remedy);
+            return Ok(());
+        }
+    };
+    let (owner, mode) = (user_name(metadata.uid()), metadata.mode() & 0o7777);
+    if mode & 0o007 != 0 {
+        report.warning(
+            subject,
+            format!("everybody on this machine may enter the store '{}' (mode {mode:04o})", directory.display()),
+            format!("chmod o= {}", quoted(directory)),
+        );
+    }
+    match fs::read_dir(directory) {
+        Ok(_) => {
+            report.ok(subject, format!("the store '{}' belongs to {owner}, mode {mode:04o}", directory.display()));
+        }
+        Err(error) => report.problem(
+            subject,
+            format!(
+                "the store '{}' (of {owner}, mode {mode:04o}) cannot be read by {}: {error}",
+                directory.display(),
+                me()
+            ),
+            "make the tokens as the web server's user, or give the store to that user's group before the first token: \
+             chgrp <group> and chmod 0750"
+                .into(),
+        ),
+    }
+    Ok(())
+}
+
+fn check_repository(site: &Site, root: &Path, name: &RepositoryName, report: &mut Report) -> anyhow::Result<()> {
+    let subject = "repository";
+    let sources = config_sources();
+    let search =
+        Search { mode: AccessMode::Tokens, config: &sources, object_directory: None, check_owner: true, strict: true };
+    let git_dir = name.git_dir(root);
+    let place = locate::by_name(root, name.as_str(), &search);
+    match &place {
+        Place::Here(here) => {
+            let message =
+                format!("'{}' can be opened; object format {}", git_dir.display(), here.settings.object_format);
+            report.ok(subject, message);
+            check_writable(&here.common_dir, report);
+        }
+        Place::Absent => report_absent(&git_dir, name, report),
+        Place::Unusable(error) => {
+            // Where it can be opened without the look at its owner, its owner is all there is to it.
+            let without_owner = locate::by_name(root, name.as_str(), &Search { check_owner: false, ..search });
+            let of_a_stranger = matches!(without_owner, Place::Here(_));
+            if of_a_stranger {
+                let owner =
+                    fs::metadata(&git_dir).map_or(String::from("somebody else"), |found| user_name(found.uid()));
+                let shown = fs::canonicalize(&git_dir).unwrap_or_else(|_| git_dir.clone());
+                report.problem(
+                    subject,
+                    format!(
+                        "detected dubious ownership: '{}' belongs to {owner}, and {} asks",
+                        git_dir.display(),
+                        me()
+                    ),
+                    format!("git config --global --add safe.directory {}", quoted(&shown)),
+                );
+            } else {
+                let remedy = "put right what it names; whoever holds a token is refused until then";
+                report.problem(subject, format!("{error:#}"), remedy.into());
+            }
+        }
+    }
+    check_tokens(site, name, &place, report)?;
+    report.requests = match variable("ARTIFACTS_AUTH") {
+        Some(mode) if mode == "webserver" => Vec::new(),
+        _ => requests(&place),
+    };
+    Ok(())
+}
+
+fn report_absent(git_dir: &Path, name: &RepositoryName, report: &mut Report) {
+    let subject = "repository";
+    if !git_dir.exists() {
+        let remedy = format!("artifacts-http-backend repo create {name}");
+        return report.problem(subject, format!("'{}' is not there", git_dir.display()), remedy);
+    }
+    let missing: Vec<_> = ["HEAD", "objects", "refs"].into_iter().filter(|part| !git_dir.join(part).exists()).collect();
+    let message = if missing.is_empty() {
+        format!("'{}' is not a repository: its HEAD is damaged", git_dir.display())
+    } else {
+        format!("'{}' is not a repository: it has no {}", git_dir.display(), missing.join(", no "))
+    };
+    let remedy = format!("git -C {} init --bare, or restore it from a backup", quoted(git_dir));
+    report.problem(subject, message, remedy);
+}
+
+/// Pushes write below these.
+fn check_writable(common_dir: &Path, report: &mut Report) {
+    for path in ["", "objects", "refs", "refs/heads"].map(|part| common_dir.join(part)) {
+        if path.exists() && rustix::fs::access(&path, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+            let owner = fs::metadata(common_dir).map_or(String::from("<user>"), |found| user_name(found.uid()));
+            return report.warning(
+                "repository",
+                format!("{} cannot write to '{}', so pushes fail", me(), path.display()),
+                format!("chown -R {owner} {}", quoted(common_dir)),
+            );
+        }
+    }
+}
+
+fn check_tokens(site: &Site, name: &RepositoryName, place: &Place, report: &mut Report) -> anyhow::Result<()> {
+    let subject = "tokens";
+    let listing = match site.store()?.list(name.as_str()) {
+        Ok(listing) => listing,
+        Err(error) => {
+            let remedy = format!("let {} read it", me());
+            report.problem(subject, format!("{error:#}"), remedy);
+            return Ok(());
+        }
+    };
+    for (path, error) in &listing.unreadable {
+        let message = format!("'{}' is no token: {error:#}", path.display());
+        report.warning(subject, message, format!("repair it, or rm {}", quoted(path)));
+    }
+    let id = match place {
+        Place::Here(here) => here.settings.artifacts_id.as_ref().map(ToString::to_string),
+        Place::Absent | Place::Unusable(_) => {
+            create::artifacts_id(&name.git_dir(root_of(site))).ok().flatten().map(|id| id.to_string())
+        }
+    };
+    let (own, foreign): (Vec<_>, Vec<_>) = listing.records.iter().partition(|record| record.matches(id.as_deref()));
+    let active = in_state(&own, TokenState::Active, site.now);
+    let message = format!(
+        "{name} has {} active, {} expired and {} revoked",
+        count(active.len(), "token", "tokens"),
+        in_state(&own, TokenState::Expired, site.now).len(),
+        in_state(&own, TokenState::Revoked, site.now).len(),
+    );
+    match active.iter().map(|record| record.expires_at).max() {
+        Some(last) => report.ok(subject, format!("{message}; the last one ends {}", timestamp(last))),
+        None => report.warning(subject, message, format!("artifacts-http-backend token create {name}")),
+    }
+    if !foreign.is_empty() {
+        report.warning(
+            subject,
+            format!("{} for an earlier repository of this name", count(foreign.len(), "token is", "tokens are")),
+            "they are refused; they go with `token prune` when they have expired".into(),
+        );
+    }
+    Ok(())
+}
+
+fn in_state<'a>(records: &[&'a TokenRecord], state: TokenState, now: u64) -> Vec<&'a TokenRecord> {
+    records.iter().copied().filter(|record| record.state(now) == state).collect()
+}
+
+/// What a git client is answered in `tokens` mode.
+fn requests(place: &Place) -> Vec<Request> {
+    let (without, reading, writing) = match place {
+        Place::Here(here) => decisions(here),
+        Place::Absent => (["401"; 2], ["404"; 2], ["404"; 2]),
+        Place::Unusable(_) => (["401"; 2], ["refused: see the problems"; 2], ["refused: see the problems"; 2]),
+    };
+    [("none", without), ("a read token", reading), ("a write token", writing)]
+        .map(|(credentials, [fetch, push])| Request { credentials, fetch, push })
+        .into()
+}
+
+fn decisions(here: &Here) -> ([&'static str; 2], [&'static str; 2], [&'static str; 2]) {
+    const SERVED: &str = "served";
+    let settings = &here.settings;
+    let fetch = if settings.http_uploadpack == Some(false) { "403 (http.uploadpack)" } else { SERVED };
+    let push = if settings.http_receivepack == Some(false) {
+        "403 (http.receivepack)"
+    } else if settings.read_only {
+        "403 (artifacts.readOnly)"
+    } else {
+        SERVED
+    };
+    let anonymous = if settings.anonymous_read { fetch } else { "401" };
+    ([anonymous, "401"], [fetch, "403"], [fetch, push])
+}
+
+fn root_of(site: &Site) -> &Path {
+    site.root.as_deref().unwrap_or(Path::new("/"))
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn me() -> String {
+    user_name(own_uid())
+}
+
+/// Where git would look for the configuration of whoever runs the check.
+fn config_sources() -> ConfigSources {
+    let home = variable("HOME").map(PathBuf::from);
+    let xdg = variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home.as_ref()?.join(".config")));
+    let global = match std::env::var_os("GIT_CONFIG_GLOBAL") {
+        Some(path) => vec![path.into()],
+        None => {
+            let files = [xdg.map(|xdg| xdg.join("git/config")), home.as_ref().map(|home| home.join(".gitconfig"))];
+            files.into_iter().flatten().collect()
+        }
+    };
+    let no_system =
+        variable("GIT_CONFIG_NOSYSTEM").is_some_and(|value| !["0", "false", "no", "off"].iter().any(|no| value == *no));
+    let system = variable("GIT_CONFIG_SYSTEM").map_or_else(|| "/etc/gitconfig".into(), PathBuf::from);
+    ConfigSources { system: (!no_system).then_some(system), global, home, ..ConfigSources::default() }
 }

@@ -27,7 +27,7 @@ pub(super) struct Create {
     /// What its objects are named by
     #[arg(long, value_name = "HASH", value_parser = ["sha1", "sha256"], default_value = "sha1")]
     object_format: String,
-    /// How long the first token lives, in seconds
+    /// How long the first token lives, in seconds: a minute to a year
     #[arg(long, value_name = "SECONDS", default_value_t = TTL_SECONDS_DEFAULT,
           value_parser = clap::value_parser!(u64).range(TTL_SECONDS_MIN..=TTL_SECONDS_MAX))]
     ttl: u64,

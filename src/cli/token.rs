@@ -34,7 +34,7 @@ pub(super) struct Create {
     /// What it allows: read for clone and fetch, write for push, too
     #[arg(long, value_parser = ["read", "write"], default_value = "write")]
     scope: String,
-    /// How long it lives, in seconds
+    /// How long it lives, in seconds: a minute to a year
     #[arg(long, value_name = "SECONDS", default_value_t = TTL_SECONDS_DEFAULT,
           value_parser = clap::value_parser!(u64).range(TTL_SECONDS_MIN..=TTL_SECONDS_MAX))]
     ttl: u64,

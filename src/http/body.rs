@@ -39,10 +39,9 @@ pub enum BodyError {
 impl std::fmt::Display for BodyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            BodyError::TooLarge(limit) => write!(
-                f,
-                "request was larger than our maximum size ({limit}); try setting GIT_HTTP_MAX_REQUEST_BUFFER"
-            ),
+            BodyError::TooLarge(limit) => {
+                write!(f, "request was larger than our maximum size ({limit}); try setting GIT_HTTP_MAX_REQUEST_BUFFER")
+            }
             BodyError::InflatesTooLarge(limit) => {
                 write!(f, "request inflates to more than our maximum size ({limit})")
             }
@@ -59,7 +58,9 @@ impl From<BodyError> for io::Error {
     fn from(error: BodyError) -> Self {
         let kind = match error {
             BodyError::Short(_) | BodyError::GzipTruncated => io::ErrorKind::UnexpectedEof,
-            BodyError::TooLarge(_) | BodyError::InflatesTooLarge(_) | BodyError::GzipBroken => io::ErrorKind::InvalidData,
+            BodyError::TooLarge(_) | BodyError::InflatesTooLarge(_) | BodyError::GzipBroken => {
+                io::ErrorKind::InvalidData
+            }
         };
         io::Error::new(kind, error)
     }

@@ -373,7 +373,9 @@ mod tests {
                 response.end().unwrap();
             })
         };
-        let head = format!("Status: 403 Forbidden\r\n{NO_CACHE}Content-Type: text/plain\r\nAllow: POST\r\nContent-Length: 4\r\n\r\n");
+        let head = format!(
+            "Status: 403 Forbidden\r\n{NO_CACHE}Content-Type: text/plain\r\nAllow: POST\r\nContent-Length: 4\r\n\r\n"
+        );
         assert_eq!(refused(false), [format!("{head}No.\n")]);
         assert_eq!(refused(true), [head]);
     }

@@ -104,8 +104,11 @@ impl Route {
         let path = request.path.bytes();
         let found = ROUTES.iter().find_map(|row| Some((row, row.tail.find(path)?)));
         let Some((row, at)) = found else {
-            return Err(Reject::new(404, "This path names nothing that is served here: a repository's URL ends in \".git\".")
-                .detail(format!("Request not supported: '{}'", path.escape_ascii())));
+            return Err(Reject::new(
+                404,
+                "This path names nothing that is served here: a repository's URL ends in \".git\".",
+            )
+            .detail(format!("Request not supported: '{}'", path.escape_ascii())));
         };
         match (&request.method, row.post) {
             (Method::Get | Method::Head, false) | (Method::Post, true) => {}

@@ -1,1 +1,358 @@
-//! Commits by position: from the commit-graph, else parsed.
+//! Commits by number: from the commit-graph, else parsed.
+//!
+//! In: an object database. Out: parents, tree, time and generation of a commit, by a small number. What a walk marks it
+//! keeps in vectors by that number. A commit is read once, and only when it is asked for.
+
+use super::Objects;
+use anyhow::{Context, bail};
+use gix_commitgraph::{File, Graph, Position};
+use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// The most files a commit-graph chain may have; each has one byte for how many are below it.
+const CHAIN_MAX: usize = 256;
+
+/// The first valid commit-graph of some object directories.
+pub(super) fn load(directories: &[PathBuf], hash: gix_hash::Kind, warn: &mut dyn FnMut(String)) -> Option<Graph> {
+    for directory in directories {
+        let single = directory.join("info/commit-graph");
+        match Graph::from_file(&single, hash) {
+            Ok(graph) => return Some(graph),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => warn(format!("{}: {error}", single.display())),
+        }
+        let chain = directory.join("info/commit-graphs/commit-graph-chain");
+        match load_chain(&chain, directories, hash) {
+            Ok(Some(graph)) => return Some(graph),
+            Ok(None) => {}
+            Err(error) => warn(format!("{}: {error:#}", chain.display())),
+        }
+    }
+    None
+}
+
+/// A chain's files may lie in the alternates: a fork's graph stands on that of its origin.
+fn load_chain(chain: &Path, directories: &[PathBuf], hash: gix_hash::Kind) -> anyhow::Result<Option<Graph>> {
+    let file = match fs::File::open(chain) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut text = Vec::new();
+    file.take(((hash.len_in_hex() + 1) * CHAIN_MAX + 1) as u64).read_to_end(&mut text)?;
+    let mut names = Vec::new();
+    let mut files = Vec::new();
+    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let name = ObjectId::from_hex(line).ok().filter(|name| name.kind() == hash).context("a line is no hash")?;
+        let below =
+            directories.iter().map(|directory| directory.join(format!("info/commit-graphs/graph-{name}.graph")));
+        let Some(path) = below.into_iter().find(|path| path.exists()) else { break };
+        let file = File::at(&path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        let stands_on = usize::from(file.base_graph_count()) == names.len()
+            && file.iter_base_graph_ids().eq(names.iter().map(AsRef::<oid>::as_ref));
+        if file.object_hash() != hash || !stands_on {
+            bail!("{} does not belong where it stands", path.display());
+        }
+        names.push(name);
+        files.push(file);
+    }
+    if files.is_empty() {
+        return Ok(None);
+    }
+    Graph::new(files).map(Some).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// A commit that a walk came to is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing(pub ObjectId);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "missing commit {}", self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
+
+/// The generation of commits that the commit-graph does not know: above all it knows.
+pub const GENERATION_UNKNOWN: u32 = u32::MAX;
+
+/// What is known of a commit outside the commit-graph.
+struct Parsed {
+    id: ObjectId,
+    tree: ObjectId,
+    time: i64,
+    /// Where its parents begin in the common list; `u32::MAX` as long as it was not read.
+    parents: u32,
+    parents_len: u32,
+}
+
+const UNREAD: u32 = u32::MAX;
+
+/// Commits of one database, numbered as they are met: those of the commit-graph have its positions, others follow.
+pub struct Commits<'a> {
+    objects: &'a Objects,
+    graph: Option<&'a Graph>,
+    /// Commits in the graph.
+    base: u32,
+    numbers: HashMap<ObjectId, u32>,
+    parsed: Vec<Parsed>,
+    parents: Vec<u32>,
+    content: Vec<u8>,
+}
+
+impl<'a> Commits<'a> {
+    /// No commit has been read yet.
+    pub fn new(objects: &'a Objects) -> Self {
+        let graph = objects.graph();
+        Commits {
+            objects,
+            graph,
+            base: graph.map_or(0, Graph::num_commits),
+            numbers: HashMap::new(),
+            parsed: Vec::new(),
+            parents: Vec::new(),
+            content: Vec::new(),
+        }
+    }
+
+    /// The database they are of.
+    pub fn objects(&self) -> &'a Objects {
+        self.objects
+    }
+
+    /// One more than the highest number given out so far.
+    pub fn len(&self) -> usize {
+        self.base as usize + self.parsed.len()
+    }
+
+    /// Whether no commit is known, not even from a commit-graph.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of a commit. It is not looked whether there is such a commit.
+    pub fn number(&mut self, id: &oid) -> u32 {
+        if let Some(position) = self.graph.and_then(|graph| graph.lookup(id)) {
+            return position.0;
+        }
+        if let Some(number) = self.numbers.get(id) {
+            return *number;
+        }
+        let number = u32::try_from(self.len()).expect("commits in memory are fewer than four thousand million");
+        let null = self.objects.hash_kind().null();
+        self.parsed.push(Parsed { id: id.to_owned(), tree: null, time: 0, parents: UNREAD, parents_len: 0 });
+        self.numbers.insert(id.to_owned(), number);
+        number
+    }
+
+    /// The number of a commit that was met already (or stands in the commit-graph).
+    pub fn known(&self, id: &oid) -> Option<u32> {
+        let in_graph = self.graph.and_then(|graph| graph.lookup(id));
+        in_graph.map(|position| position.0).or_else(|| self.numbers.get(id).copied())
+    }
+
+    /// The name of a commit.
+    pub fn id(&self, number: u32) -> &oid {
+        match self.graph {
+            Some(graph) if number < self.base => graph.id_at(Position(number)),
+            _ => &self.parsed[(number - self.base) as usize].id,
+        }
+    }
+
+    /// Its tree.
+    ///
+    /// # Errors
+    /// When the commit is missing (then it is a [`Missing`]) or corrupt.
+    pub fn tree(&mut self, number: u32) -> anyhow::Result<ObjectId> {
+        match self.graph {
+            Some(graph) if number < self.base => Ok(graph.commit_at(Position(number)).root_tree_id().to_owned()),
+            _ => Ok(self.read(number)?.tree),
+        }
+    }
+
+    /// Its committer's time, in seconds; 0 where the commit has none that can be read.
+    ///
+    /// # Errors
+    /// As [`Commits::tree`].
+    pub fn time(&mut self, number: u32) -> anyhow::Result<i64> {
+        match self.graph {
+            Some(graph) if number < self.base => {
+                Ok(i64::try_from(graph.commit_at(Position(number)).committer_timestamp()).unwrap_or(i64::MAX))
+            }
+            _ => Ok(self.read(number)?.time),
+        }
+    }
+
+    /// Its generation: above that of all its ancestors; [`GENERATION_UNKNOWN`] where the commit-graph does not know it.
+    pub fn generation(&self, number: u32) -> u32 {
+        match self.graph {
+            Some(graph) if number < self.base => match graph.commit_at(Position(number)).generation() {
+                0 => GENERATION_UNKNOWN,
+                // Where numbers end they stand still, and tell no longer who is above whom.
+                most if most >= gix_commitgraph::GENERATION_NUMBER_MAX => GENERATION_UNKNOWN,
+                generation => generation,
+            },
+            _ => GENERATION_UNKNOWN,
+        }
+    }
+
+    /// The numbers of its parents, in `parents` (cleared first). They need not be there.
+    ///
+    /// # Errors
+    /// As [`Commits::tree`].
+    pub fn parents(&mut self, number: u32, parents: &mut Vec<u32>) -> anyhow::Result<()> {
+        parents.clear();
+        match self.graph {
+            Some(graph) if number < self.base => {
+                for parent in graph.commit_at(Position(number)).iter_parents() {
+                    parents.push(parent.map_err(|error| anyhow::anyhow!("commit-graph: {error}"))?.0);
+                }
+            }
+            _ => {
+                self.read(number)?;
+                let parsed = &self.parsed[(number - self.base) as usize];
+                let from = parsed.parents as usize;
+                parents.extend_from_slice(&self.parents[from..from + parsed.parents_len as usize]);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, number: u32) -> anyhow::Result<&Parsed> {
+        let at = (number - self.base) as usize;
+        if self.parsed[at].parents == UNREAD {
+            let id = self.parsed[at].id;
+            let mut content = std::mem::take(&mut self.content);
+            let result = self.parse(at, &id, &mut content);
+            self.content = content;
+            result?;
+        }
+        Ok(&self.parsed[at])
+    }
+
+    fn parse(&mut self, at: usize, id: &oid, content: &mut Vec<u8>) -> anyhow::Result<()> {
+        match self.objects.find(id, content)? {
+            None => bail!(Missing(id.to_owned())),
+            Some(Kind::Commit) => {}
+            Some(kind) => bail!("object {id} is a {kind}, not a commit"),
+        }
+        let hash = self.objects.hash_kind();
+        let head = CommitHead::parse(content, hash).with_context(|| format!("commit {id}"))?;
+        let from = u32::try_from(self.parents.len()).context("history is too large")?;
+        if !self.objects.shallow.contains(id) {
+            for parent in head.parents() {
+                let parent = self.number(&parent);
+                self.parents.push(parent);
+            }
+        }
+        let parsed = &mut self.parsed[at];
+        (parsed.tree, parsed.time, parsed.parents) = (head.tree, head.time, from);
+        parsed.parents_len = u32::try_from(self.parents.len() - from as usize).context("history is too large")?;
+        Ok(())
+    }
+}
+
+/// The lines of a commit that walks need.
+pub struct CommitHead<'a> {
+    /// Its tree.
+    pub tree: ObjectId,
+    /// The committer's time; 0 where it cannot be read.
+    pub time: i64,
+    parents: &'a [u8],
+    hash: gix_hash::Kind,
+}
+
+impl<'a> CommitHead<'a> {
+    /// Reads the head of a commit.
+    ///
+    /// # Errors
+    /// When tree or parents are malformed. Times are not as important: git reads a wrong one as 0.
+    pub fn parse(content: &'a [u8], hash: gix_hash::Kind) -> anyhow::Result<Self> {
+        let hex = hash.len_in_hex();
+        let (tree, mut rest) = id_line(content, b"tree ", hex).context("bogus tree line")?;
+        let begin = rest;
+        while rest.starts_with(b"parent ") {
+            (_, rest) = id_line(rest, b"parent ", hex).context("bad parents")?;
+        }
+        let parents = &begin[..begin.len() - rest.len()];
+        Ok(CommitHead { tree, time: committer_time(rest), parents, hash })
+    }
+
+    /// Its parents.
+    pub fn parents(&self) -> impl Iterator<Item = ObjectId> + use<'a> {
+        let hex = self.hash.len_in_hex();
+        let line = "parent ".len() + hex + 1;
+        self.parents.chunks_exact(line).map(move |line| {
+            ObjectId::from_hex(&line[line.len() - 1 - hex..line.len() - 1]).expect("was parsed before")
+        })
+    }
+}
+
+fn id_line<'a>(content: &'a [u8], key: &[u8], hex: usize) -> Option<(ObjectId, &'a [u8])> {
+    let rest = content.strip_prefix(key)?;
+    let (name, rest) = rest.split_at_checked(hex)?;
+    let rest = rest.strip_prefix(b"\n")?;
+    Some((ObjectId::from_hex(name).ok()?, rest))
+}
+
+/// The time in the committer line, which follows the author's.
+fn committer_time(lines: &[u8]) -> i64 {
+    let time = || {
+        let mut lines = lines.split(|byte| *byte == b'\n');
+        lines.next()?.strip_prefix(b"author ")?;
+        let line = lines.next()?.strip_prefix(b"committer ")?;
+        let after_name = &line[line.iter().rposition(|byte| *byte == b'>')? + 1..];
+        let digits = after_name.trim_ascii_start();
+        let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+        std::str::from_utf8(&digits[..end]).ok()?.parse::<i64>().ok()
+    };
+    time().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+
+    fn check(committer: &str, parents: usize, expected: Result<i64, &str>) {
+        let parents_text = format!("parent {TREE}\n").repeat(parents);
+        let text = format!("tree {TREE}\n{parents_text}author A <a> 1 +0000\n{committer}\n\nparent is a word\n");
+        match (CommitHead::parse(text.as_bytes(), gix_hash::Kind::Sha1), expected) {
+            (Ok(head), Ok(time)) => {
+                assert_eq!(head.time, time);
+                assert_eq!(head.parents().count(), parents);
+                assert!(head.parents().all(|parent| parent == head.tree));
+            }
+            (Err(error), Err(text)) => assert!(error.to_string().contains(text), "{error}"),
+            (got, expected) => panic!("got {:?}, expected {expected:?}", got.map(|head| head.time)),
+        }
+    }
+
+    #[test]
+    fn the_head_of_a_commit_has_tree_parents_and_time() {
+        check("committer C <c> 1234567890 +0200", 0, Ok(1_234_567_890));
+        check("committer C > <c> 5 +0200", 3, Ok(5));
+        check("committer C <c> -5 +0200", 1, Ok(0));
+        check("committer C <c> 99999999999999999999 +0200", 1, Ok(0));
+        check("encoding x", 1, Ok(0));
+    }
+
+    #[test]
+    fn a_malformed_head_is_an_error() {
+        let parse = |text: &str| CommitHead::parse(text.as_bytes(), gix_hash::Kind::Sha1).map(|_| ());
+        assert!(parse("").is_err());
+        assert!(parse(&format!("tree {TREE}")).is_err());
+        assert!(parse(&format!("tree {}\n", &TREE[1..])).is_err());
+        assert!(parse(&format!("tree {TREE}\nparent {}\n", &TREE[1..])).is_err());
+        assert!(parse(&format!("tree {TREE}\n")).is_ok());
+    }
+}

@@ -1,1 +1,238 @@
 //! The one door to zlib; buffers are lent by the caller.
+//!
+//! In: a zlib stream, whole in memory or in pieces of a file. Out: its content, never more than what was announced (and
+//! a buffer that grows with what arrives, never with what was announced).
+
+use anyhow::{Context, bail};
+use flate2::{Decompress, FlushDecompress, Status};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// The first allocation for content whose size is only announced; from there on buffers double.
+const FIRST_BYTES: usize = 1 << 20;
+/// How much of a file is read at once where it is not mapped.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Where compressed bytes come from.
+pub trait Stored {
+    /// The bytes from `at` on: at least one, or none at the end.
+    ///
+    /// # Errors
+    /// As reading a file.
+    fn piece(&mut self, at: u64) -> io::Result<&[u8]>;
+}
+
+impl Stored for &[u8] {
+    fn piece(&mut self, at: u64) -> io::Result<&[u8]> {
+        Ok(usize::try_from(at).ok().and_then(|at| self.get(at..)).unwrap_or_default())
+    }
+}
+
+/// A file read in pieces, up to `end`.
+pub struct Pieces<'a> {
+    /// The file.
+    pub file: &'a File,
+    /// Where the bytes end at the latest.
+    pub end: u64,
+    /// Lent: holds one piece.
+    pub buffer: &'a mut Vec<u8>,
+}
+
+impl Stored for Pieces<'_> {
+    fn piece(&mut self, at: u64) -> io::Result<&[u8]> {
+        let left = usize::try_from(self.end.saturating_sub(at)).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+        self.buffer.resize(left, 0);
+        loop {
+            match self.file.read_at(self.buffer, at) {
+                Ok(read) => return Ok(&self.buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// A zlib decoder, used again for each stream.
+pub struct Inflater {
+    state: Decompress,
+    at: u64,
+}
+
+impl Default for Inflater {
+    fn default() -> Self {
+        Inflater::new()
+    }
+}
+
+impl Inflater {
+    /// A decoder for any number of streams, one after the other.
+    pub fn new() -> Self {
+        Inflater { state: Decompress::new(true), at: 0 }
+    }
+
+    /// Inflates the stream at `at` of `stored` into `out` (cleared first) and says where it ended. It must hold exactly
+    /// `size` bytes.
+    ///
+    /// # Errors
+    /// When the stream is damaged, ends early, or has another size.
+    pub fn whole(&mut self, stored: &mut dyn Stored, at: u64, size: u64, out: &mut Vec<u8>) -> anyhow::Result<u64> {
+        self.start(at);
+        out.clear();
+        self.rest(stored, size, out)?;
+        Ok(self.at)
+    }
+
+    /// Begins with the stream at `at`.
+    pub(super) fn start(&mut self, at: u64) {
+        self.state.reset(true);
+        self.at = at;
+    }
+
+    /// Where the stream that was read last ended, or how far it was read.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Inflates what is left of the stream behind what `out` holds, until it holds exactly `size` bytes.
+    pub(super) fn rest(&mut self, stored: &mut dyn Stored, size: u64, out: &mut Vec<u8>) -> anyhow::Result<()> {
+        let size = usize::try_from(size).context("object is too large for this machine")?;
+        // One byte more than announced is asked for, so that a stream that goes on is noticed.
+        let ended = self.some(stored, size.checked_add(1).context("object is too large for this machine")?, out)?;
+        if out.len() > size {
+            bail!("zlib stream is longer than announced ({size} bytes)");
+        }
+        if !ended || out.len() < size {
+            bail!("zlib stream is shorter than announced ({} of {size} bytes)", out.len());
+        }
+        Ok(())
+    }
+
+    /// Inflates until `out` holds at least `want` bytes; true when the stream ended before.
+    pub(super) fn some(&mut self, stored: &mut dyn Stored, want: usize, out: &mut Vec<u8>) -> anyhow::Result<bool> {
+        while out.len() < want {
+            let input = stored.piece(self.at)?;
+            if input.is_empty() {
+                bail!("zlib stream is cut off");
+            }
+            let input_len = input.len();
+            let (in_before, out_before) = (self.state.total_in(), out.len());
+            if out.capacity() < want && out.capacity() - out.len() < 64 {
+                let more = (want - out.len()).min(FIRST_BYTES.max(out.len()));
+                out.reserve_exact(more);
+            }
+            let status = self.state.decompress_vec(input, out, FlushDecompress::Finish).context("zlib stream")?;
+            let read = self.state.total_in() - in_before;
+            self.at += read;
+            match status {
+                Status::StreamEnd => return Ok(true),
+                Status::Ok | Status::BufError => {
+                    let stuck = read == 0 && out.len() == out_before && out.capacity() > out.len();
+                    if stuck && input_len > 0 {
+                        bail!("zlib stream does not go on");
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The first bytes of the stream at `at`, as many as fit into `out`; how many there were, and whether the stream ended
+    /// with them.
+    ///
+    /// # Errors
+    /// When the stream is damaged.
+    pub fn head(&mut self, stored: &mut dyn Stored, at: u64, out: &mut [u8]) -> anyhow::Result<(usize, bool)> {
+        self.start(at);
+        let mut filled = 0;
+        while filled < out.len() {
+            let input = stored.piece(self.at)?;
+            if input.is_empty() {
+                bail!("zlib stream is cut off");
+            }
+            let (in_before, out_before) = (self.state.total_in(), self.state.total_out());
+            let status =
+                self.state.decompress(input, &mut out[filled..], FlushDecompress::None).context("zlib stream")?;
+            let read = self.state.total_in() - in_before;
+            let wrote = self.state.total_out() - out_before;
+            self.at += read;
+            filled += usize::try_from(wrote).expect("no more than the slice holds");
+            match status {
+                Status::StreamEnd => return Ok((filled, true)),
+                Status::Ok | Status::BufError if read == 0 && wrote == 0 => bail!("zlib stream does not go on"),
+                Status::Ok | Status::BufError => {}
+            }
+        }
+        Ok((filled, false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn deflated(content: &[u8]) -> Vec<u8> {
+        let mut writer = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        writer.write_all(content).expect("memory takes all");
+        writer.finish().expect("memory takes all")
+    }
+
+    fn check(content: &[u8], announced: u64, expected: Result<(), &str>) {
+        let stream = deflated(content);
+        let mut out = b"old".to_vec();
+        let got = Inflater::new().whole(&mut &stream[..], 0, announced, &mut out);
+        match expected {
+            Ok(()) => {
+                assert_eq!(got.expect("is sound"), stream.len() as u64);
+                assert_eq!(out, content);
+            }
+            Err(text) => assert!(got.expect_err("is unsound").to_string().contains(text)),
+        }
+    }
+
+    #[test]
+    fn a_stream_must_have_the_announced_size() {
+        check(b"", 0, Ok(()));
+        check(b"hello", 5, Ok(()));
+        check(b"hello", 4, Err("longer than announced"));
+        check(b"hello", 6, Err("shorter than announced"));
+        check(b"hello", 0, Err("longer than announced"));
+        check(&[7; 3 << 20], 3 << 20, Ok(()));
+        check(&[7; 3 << 20], 2 << 20, Err("longer than announced"));
+        check(&[7; 3 << 20], 4 << 30, Err("shorter than announced"));
+    }
+
+    #[test]
+    fn an_announced_size_alone_allocates_little() {
+        let mut out = Vec::new();
+        Inflater::new().whole(&mut &deflated(b"x")[..], 0, 3 << 30, &mut out).expect_err("is too short");
+        assert!(out.capacity() <= 2 * FIRST_BYTES);
+    }
+
+    #[test]
+    fn a_damaged_or_cut_stream_is_an_error() {
+        let content: Vec<u8> = (0..5000_u32).flat_map(u32::to_le_bytes).collect();
+        let sound = deflated(&content);
+        let mut out = Vec::new();
+        let mut inflater = Inflater::new();
+        for cut in [0, 1, 2, sound.len() / 2, sound.len() - 1] {
+            inflater.whole(&mut &sound[..cut], 0, content.len() as u64, &mut out).expect_err("is cut");
+        }
+        let mut damaged = sound.clone();
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        inflater.whole(&mut &damaged[..], 0, content.len() as u64, &mut out).expect_err("has a wrong checksum");
+        inflater.whole(&mut &sound[..], 0, content.len() as u64, &mut out).expect("a decoder outlives bad streams");
+    }
+
+    #[test]
+    fn the_head_is_inflated_alone() {
+        let stream = deflated(&[b'a'; 100_000]);
+        let mut head = [0; 16];
+        assert_eq!(Inflater::new().head(&mut &stream[..], 0, &mut head).expect("is sound"), (16, false));
+        assert_eq!(head, [b'a'; 16]);
+        let stream = deflated(b"abc");
+        assert_eq!(Inflater::new().head(&mut &stream[..], 0, &mut head).expect("is sound"), (3, true));
+    }
+}

@@ -1,18 +1,43 @@
 //! Objects on disk, nothing of refs.
 //!
 //! In: object directories. Out: headers, contents, and where an object lies. A missing object is `None`, never an error;
-//! no directory is read again for each miss.
+//! no directory is read again for each miss. Nothing is opened before it is needed, and what is damaged in one place is
+//! looked for in the others; what an operator should know of that collects in [`Objects::take_warnings`].
 
+pub mod alternates;
+mod bases;
+pub mod closure;
+pub mod delta;
+mod directory;
 pub mod graph;
+mod index;
 pub mod inflate;
+mod loose;
+mod map;
 pub mod packs;
+mod resolve;
 pub mod walk;
 
 use crate::stream::Pulse;
+use anyhow::{Context, bail};
+use directory::{Directory, Register, Slot};
 use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
+use resolve::{Damaged, Reader};
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-pub use packs::{Entry, EntryKind, Pack, PackId};
+pub use packs::{Entry, EntryHead, EntryKind, Pack, PackId};
+
+/// The largest object that is inflated into memory where nobody says otherwise.
+pub const OBJECT_BYTES_MAX: u64 = 4 << 30;
+/// What the delta-base cache holds where nobody says otherwise; git's `core.deltaBaseCacheLimit`.
+pub const CACHE_BYTES: u64 = 96 << 20;
+/// A chain of tags longer than this is taken for a cycle.
+const TAGS_MAX: usize = 1 << 16;
 
 /// What an object is and how large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,32 +58,129 @@ pub enum Location {
         /// The position in the index, which is the order of names.
         position: u32,
     },
-    /// Loose, in the n-th object directory.
+    /// Loose, in the n-th of [`Objects::directories`].
     Loose(u32),
 }
 
+/// An object is larger than what may be inflated into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge {
+    /// What it announces.
+    pub size: u64,
+    /// What is allowed: see [`Objects::set_object_limit`].
+    pub limit: u64,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "object of {} bytes is larger than the limit of {} bytes", self.size, self.limit)
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
 /// The object database of one repository: its directory, a quarantine's before it, alternates behind it.
 pub struct Objects {
-    hash: gix_hash::Kind,
+    given: Vec<Rc<Directory>>,
+    /// Given ones, then their alternates.
+    searched: OnceCell<Rc<[Rc<Directory>]>>,
+    /// The pack that had the last object.
+    last: RefCell<Option<Rc<Slot>>>,
+    shared: Rc<Shared>,
+    object_limit: u64,
+    graph_allowed: bool,
+    shallow: Rc<HashSet<ObjectId>>,
+}
+
+/// What a database and the same one with a directory in front have in common.
+struct Shared {
+    register: Register,
+    directories: RefCell<Vec<Rc<Directory>>>,
+    reader: RefCell<Reader>,
+    damaged: RefCell<Damaged>,
+    graph: OnceCell<Option<gix_commitgraph::Graph>>,
+}
+
+impl Shared {
+    fn directory(&self, path: &Path) -> Rc<Directory> {
+        let mut directories = self.directories.borrow_mut();
+        match directories.iter().find(|directory| directory.path == path) {
+            Some(directory) => Rc::clone(directory),
+            None => {
+                let directory = Rc::new(Directory::new(path.to_owned()));
+                directories.push(Rc::clone(&directory));
+                directory
+            }
+        }
+    }
 }
 
 impl Objects {
     /// Opens nothing yet. `directories`: the object directories in the order in which they are searched, each with its own
     /// `info/alternates` (RE-14), which are read when first needed.
     pub fn new(hash: gix_hash::Kind, directories: Vec<PathBuf>) -> Self {
-        let _ = directories;
-        Objects { hash }
+        let shared = Rc::new(Shared {
+            register: Register::new(hash),
+            directories: RefCell::default(),
+            reader: RefCell::new(Reader::new(CACHE_BYTES)),
+            damaged: RefCell::default(),
+            graph: OnceCell::new(),
+        });
+        Objects {
+            given: directories.iter().map(|path| shared.directory(path)).collect(),
+            searched: OnceCell::new(),
+            last: RefCell::default(),
+            shared,
+            object_limit: OBJECT_BYTES_MAX,
+            graph_allowed: true,
+            shallow: Rc::default(),
+        }
     }
 
-    /// The same database with one more directory in front (a quarantine's).
+    /// The same database with one more directory in front (a quarantine's). Packs keep their numbers, and what is open or
+    /// cached serves both.
     pub fn with_front(&self, directory: &Path) -> Self {
-        let _ = directory;
-        unimplemented!()
+        let front = self.shared.directory(directory);
+        Objects {
+            given: std::iter::once(front).chain(self.given.iter().cloned()).collect(),
+            searched: OnceCell::new(),
+            last: RefCell::new(self.last.borrow().clone()),
+            shared: Rc::clone(&self.shared),
+            object_limit: self.object_limit,
+            graph_allowed: self.graph_allowed,
+            shallow: Rc::clone(&self.shallow),
+        }
     }
 
     /// SHA-1 or SHA-256.
     pub fn hash_kind(&self) -> gix_hash::Kind {
-        self.hash
+        self.shared.register.hash
+    }
+
+    /// The largest object that is inflated into memory, in bytes; [`OBJECT_BYTES_MAX`] at first.
+    pub fn set_object_limit(&mut self, bytes: u64) {
+        self.object_limit = bytes;
+    }
+
+    /// How much the delta-base cache may hold, in bytes; [`CACHE_BYTES`] at first.
+    pub fn set_cache_bytes(&self, bytes: u64) {
+        self.shared.reader.borrow_mut().bases.set_limit(bytes);
+    }
+
+    /// Forbids the commit-graph, which is wrong where grafts or replacements change history.
+    pub fn set_graph_allowed(&mut self, allowed: bool) {
+        self.graph_allowed = allowed;
+    }
+
+    /// Names the commits where this repository's history is cut (its `shallow` file): to walks they have no parents. The
+    /// commit-graph, which knows nothing of that, is no longer used if there are any.
+    pub fn set_shallow(&mut self, commits: HashSet<ObjectId>) {
+        self.shallow = Rc::new(commits);
+    }
+
+    /// What was found to be damaged or missing on the way, in words for the operator; each time only what is new.
+    pub fn take_warnings(&self) -> Vec<String> {
+        self.shared.register.take_warnings()
     }
 
     /// All object directories, alternates included.
@@ -66,7 +188,7 @@ impl Objects {
     /// # Errors
     /// When an alternates file cannot be read.
     pub fn directories(&self) -> anyhow::Result<Vec<PathBuf>> {
-        unimplemented!()
+        Ok(self.searched()?.iter().map(|directory| directory.path.clone()).collect())
     }
 
     /// The directories of the alternates alone, in their order.
@@ -74,24 +196,40 @@ impl Objects {
     /// # Errors
     /// When an alternates file cannot be read.
     pub fn alternates(&self) -> anyhow::Result<Vec<PathBuf>> {
-        unimplemented!()
+        Ok(self.searched()?.iter().skip(self.given.len()).map(|directory| directory.path.clone()).collect())
     }
 
     /// Whether the object is there. Costs an index probe, no read of the object.
     ///
     /// # Errors
-    /// When an index cannot be read.
+    /// When a directory cannot be read.
     pub fn contains(&self, id: &oid) -> anyhow::Result<bool> {
         Ok(self.locate(id)?.is_some())
     }
 
-    /// Where the object lies. Packs first (multi-pack-index, then by age), then loose.
+    /// Where the object lies. Packs first (multi-pack-index, then by age), then loose. An index that cannot be read is
+    /// passed over, with a warning.
     ///
     /// # Errors
-    /// When an index cannot be read.
+    /// When a directory cannot be read.
     pub fn locate(&self, id: &oid) -> anyhow::Result<Option<Location>> {
-        let _ = id;
-        unimplemented!()
+        let found = self.locate_now(id)?;
+        if found.is_none() && self.look_again()? {
+            return self.locate_now(id);
+        }
+        Ok(found)
+    }
+
+    fn locate_now(&self, id: &oid) -> anyhow::Result<Option<Location>> {
+        if let Some((pack, position)) = self.packed(id, &|_, _| true)? {
+            return Ok(Some(Location::Packed { pack, position }));
+        }
+        for (n, directory) in (0..).zip(self.searched()?.iter()) {
+            if loose::exists(&directory.path, id).with_context(|| format!("object {id}"))? {
+                return Ok(Some(Location::Loose(n)));
+            }
+        }
+        Ok(None)
     }
 
     /// Kind and size, without inflating more than the delta headers need.
@@ -99,8 +237,41 @@ impl Objects {
     /// # Errors
     /// When the object is corrupt.
     pub fn header(&self, id: &oid) -> anyhow::Result<Option<Header>> {
-        let _ = id;
-        unimplemented!()
+        let found = self.header_now(id)?;
+        if found.is_none() && self.look_again()? {
+            return self.header_now(id);
+        }
+        if found.is_none() && id == self.hash_kind().empty_tree() {
+            return Ok(Some(Header { kind: Kind::Tree, size: 0 }));
+        }
+        Ok(found)
+    }
+
+    fn header_now(&self, id: &oid) -> anyhow::Result<Option<Header>> {
+        if let Some((pack, position)) = self.packed(id, &|_, _| true)? {
+            let pack = self.pack(pack);
+            let offset = pack.offset_at(position);
+            if !self.is_damaged(pack.id(), offset)
+                && let Ok(header) = self.header_packed(&pack, offset)
+            {
+                return Ok(Some(header));
+            }
+            // Reading it whole finds the other copies.
+            let mut content = Vec::new();
+            let kind = self.read_packed(&pack, offset, &mut content).with_context(|| format!("object {id}"))?;
+            return Ok(Some(Header { kind, size: content.len() as u64 }));
+        }
+        let mut first_error = None;
+        for directory in self.searched()?.iter() {
+            let mut reader = self.shared.reader.borrow_mut();
+            let Reader { inflater, buffer, .. } = &mut *reader;
+            match loose::header(&directory.path, id, inflater, buffer) {
+                Ok(Some(header)) => return Ok(Some(header)),
+                Ok(None) => {}
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        first_error.map_or(Ok(None), Err)
     }
 
     /// The content, in `buffer` (cleared first). Keeps a cache of delta bases, bounded in bytes.
@@ -108,8 +279,40 @@ impl Objects {
     /// # Errors
     /// When the object is corrupt, or larger than the limit set with [`Objects::set_object_limit`].
     pub fn find(&self, id: &oid, buffer: &mut Vec<u8>) -> anyhow::Result<Option<gix_object::Kind>> {
-        let _ = (id, buffer);
-        unimplemented!()
+        let found = self.find_now(id, buffer)?;
+        if found.is_none() && self.look_again()? {
+            return self.find_now(id, buffer);
+        }
+        if found.is_none() && id == self.hash_kind().empty_tree() {
+            // git knows it without having it.
+            buffer.clear();
+            return Ok(Some(Kind::Tree));
+        }
+        Ok(found)
+    }
+
+    fn find_now(&self, id: &oid, buffer: &mut Vec<u8>) -> anyhow::Result<Option<gix_object::Kind>> {
+        if let Some((pack, position)) = self.packed(id, &|_, _| true)? {
+            let pack = self.pack(pack);
+            let kind = self.read_packed(&pack, pack.offset_at(position), buffer);
+            return kind.map(Some).with_context(|| format!("object {id}"));
+        }
+        let mut first_error = None;
+        for n in 0..self.searched()?.len() {
+            match self.find_loose(n, id, buffer) {
+                Ok(None) => {}
+                Ok(Some(kind)) => return Ok(Some(kind)),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        first_error.map_or(Ok(None), Err)
+    }
+
+    fn find_loose(&self, n: usize, id: &oid, out: &mut Vec<u8>) -> anyhow::Result<Option<gix_object::Kind>> {
+        let Some(directory) = self.searched()?.get(n).cloned() else { return Ok(None) };
+        let mut reader = self.shared.reader.borrow_mut();
+        let Reader { inflater, buffer, .. } = &mut *reader;
+        loose::read(&directory.path, id, self.object_limit, inflater, buffer, out)
     }
 
     /// The content of an object whose place is known.
@@ -117,28 +320,48 @@ impl Objects {
     /// # Errors
     /// As [`Objects::find`]; also when it has vanished.
     pub fn find_at(&self, location: Location, id: &oid, buffer: &mut Vec<u8>) -> anyhow::Result<gix_object::Kind> {
-        let _ = (location, id, buffer);
-        unimplemented!()
+        match location {
+            Location::Packed { pack, position } => {
+                let pack = self.pack(pack);
+                self.read_packed(&pack, pack.offset_at(position), buffer).with_context(|| format!("object {id}"))
+            }
+            Location::Loose(n) => match self.find_loose(n as usize, id, buffer) {
+                Ok(Some(kind)) => Ok(kind),
+                // Packed meanwhile, or damaged here and sound elsewhere.
+                Ok(None) => self.find(id, buffer)?.with_context(|| format!("object {id} has vanished")),
+                Err(error) => self.find(id, buffer)?.ok_or(error),
+            },
+        }
     }
 
-    /// The largest object that is inflated into memory, in bytes.
-    pub fn set_object_limit(&mut self, bytes: u64) {
-        let _ = bytes;
+    /// The content of the entry at an offset of a pack, for walks that know places and no names.
+    ///
+    /// # Errors
+    /// As [`Objects::find`].
+    pub fn find_in(&self, pack: &Rc<Pack>, offset: u64, buffer: &mut Vec<u8>) -> anyhow::Result<gix_object::Kind> {
+        self.read_packed(pack, offset, buffer)
     }
 
-    /// A pack that [`Objects::locate`] named.
-    pub fn pack(&self, id: PackId) -> std::rc::Rc<Pack> {
-        let _ = id;
-        unimplemented!()
+    /// A pack that [`Objects::locate`] or [`Objects::packs`] named: those are open.
+    pub fn pack(&self, id: PackId) -> Rc<Pack> {
+        let slot = self.shared.register.slot(id).expect("only this database gives out numbers");
+        slot.open(&self.shared.register).expect("a pack is named when it is open, and stays so")
     }
 
-    /// All packs there are now, opened or not; `local` leaves out those of alternates.
+    /// All packs there are now, opened, newest first; `local` leaves out those of alternates. What cannot be opened is
+    /// passed over, with a warning.
     ///
     /// # Errors
     /// When a directory cannot be read.
     pub fn packs(&self, local: bool) -> anyhow::Result<Vec<PackId>> {
-        let _ = local;
-        unimplemented!()
+        let searched = self.searched()?;
+        let directories = if local { &self.given[..] } else { &searched[..] };
+        let mut packs = Vec::new();
+        for directory in directories {
+            let slots = directory.all(&self.shared.register).with_context(|| read_error(directory))?;
+            packs.extend(slots.iter().filter_map(|slot| slot.open(&self.shared.register)).map(|pack| pack.id()));
+        }
+        Ok(packs)
     }
 
     /// Every loose object of the local directories (for a full repack-like selection and for `check`).
@@ -146,12 +369,23 @@ impl Objects {
     /// # Errors
     /// When a directory cannot be read.
     pub fn loose_ids(&self) -> anyhow::Result<Vec<ObjectId>> {
-        unimplemented!()
+        let mut ids = Vec::new();
+        for directory in &self.given {
+            loose::ids(&directory.path, self.hash_kind(), &mut ids).with_context(|| read_error(directory))?;
+        }
+        Ok(ids)
     }
 
-    /// The commit-graph, where there is a valid one.
+    /// The commit-graph, where there is a valid one and it may be used.
     pub fn graph(&self) -> Option<&gix_commitgraph::Graph> {
-        unimplemented!()
+        if !self.graph_allowed || !self.shallow.is_empty() {
+            return None;
+        }
+        let load = || {
+            let directories = self.directories().ok()?;
+            graph::load(&directories, self.hash_kind(), &mut |warning| self.shared.register.warn(warning))
+        };
+        self.shared.graph.get_or_init(load).as_ref()
     }
 
     /// Peels tags: the id and kind of what the chain ends at; `None` when something on the way is missing.
@@ -159,8 +393,21 @@ impl Objects {
     /// # Errors
     /// When a tag is corrupt, or the chain has a cycle.
     pub fn peel(&self, id: &oid) -> anyhow::Result<Option<(ObjectId, gix_object::Kind)>> {
-        let _ = id;
-        unimplemented!()
+        let mut id = id.to_owned();
+        let mut content = Vec::new();
+        for _ in 0..TAGS_MAX {
+            match self.header(&id)? {
+                None => return Ok(None),
+                Some(Header { kind: Kind::Tag, .. }) => {}
+                Some(Header { kind, .. }) => return Ok(Some((id, kind))),
+            }
+            if self.find(&id, &mut content)?.is_none() {
+                return Ok(None);
+            }
+            let tag = gix_object::TagRefIter::from_bytes(&content, self.hash_kind());
+            id = tag.target_id().map_err(|error| anyhow::anyhow!("tag {id} is corrupt: {error}"))?;
+        }
+        bail!("tag {id} does not end")
     }
 
     /// Whether `ancestor` is reachable from `descendant` (both commits, or tags of commits).
@@ -168,7 +415,67 @@ impl Objects {
     /// # Errors
     /// When a commit on the way is missing or corrupt.
     pub fn is_ancestor(&self, ancestor: &oid, descendant: &oid, pulse: &mut dyn Pulse) -> anyhow::Result<bool> {
-        let _ = (ancestor, descendant, pulse);
-        unimplemented!()
+        walk::is_ancestor(self, ancestor, descendant, pulse)
+    }
+
+    /// Given directories, then alternates.
+    fn searched(&self) -> anyhow::Result<Rc<[Rc<Directory>]>> {
+        if let Some(searched) = self.searched.get() {
+            return Ok(Rc::clone(searched));
+        }
+        let given: Vec<PathBuf> = self.given.iter().map(|directory| directory.path.clone()).collect();
+        let mut warnings = Vec::new();
+        let behind = alternates::behind(&given, &mut warnings).context("cannot read info/alternates")?;
+        warnings.into_iter().for_each(|warning| self.shared.register.warn(warning));
+        let behind = behind.iter().map(|path| self.shared.directory(path));
+        let searched = self.given.iter().cloned().chain(behind).collect();
+        Ok(Rc::clone(self.searched.get_or_init(|| searched)))
+    }
+
+    /// The pack that has an object and is accepted.
+    fn packed(&self, id: &oid, accept: &dyn Fn(&Slot, u32) -> bool) -> anyhow::Result<Option<(PackId, u32)>> {
+        let register = &self.shared.register;
+        if let Some(slot) = &*self.last.borrow()
+            && let Some(position) = slot.position(id, register).filter(|position| accept(slot, *position))
+        {
+            return Ok(Some((slot.id, position)));
+        }
+        let ask =
+            |directory: &Rc<Directory>| directory.packed(id, register, accept).with_context(|| read_error(directory));
+        let mut found = None;
+        for directory in &self.given {
+            found = ask(directory)?;
+            if found.is_some() {
+                break;
+            }
+        }
+        if found.is_none() {
+            for directory in &self.searched()?[self.given.len()..] {
+                found = ask(directory)?;
+                if found.is_some() {
+                    break;
+                }
+            }
+        }
+        if let Some((pack, _)) = found {
+            *self.last.borrow_mut() = register.slot(pack);
+        }
+        Ok(found)
+    }
+
+    /// After a miss: whether a directory has something new.
+    fn look_again(&self) -> anyhow::Result<bool> {
+        let mut new = false;
+        for directory in self.searched()?.iter() {
+            new |= directory.refresh(&self.shared.register).with_context(|| read_error(directory))?;
+        }
+        Ok(new)
     }
 }
+
+fn read_error(directory: &Directory) -> String {
+    format!("cannot read object directory {}", directory.path.display())
+}
+
+#[cfg(test)]
+mod tests;

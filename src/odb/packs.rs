@@ -1,8 +1,25 @@
-//! Which packs there are, and one pack: index, entries, reverse index.
+//! One pack: index, entries, reverse index, and the bytes between.
+//!
+//! In: the paths of a pack. Out: where each object lies and how it is stored. Packs are read through one door, which maps
+//! the file or, where that is not possible, reads pieces of it. Nothing here resolves deltas.
 
-use gix_hash::oid;
+use super::index::{Index, Reverse};
+use super::inflate::{Pieces, Stored};
+use super::map::map;
+use anyhow::{Context, bail};
+use gix_hash::{ObjectId, oid};
+use memmap2::Mmap;
 use std::fs::File;
-use std::path::Path;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// Signature, version, number of objects.
+const HEAD_BYTES: u64 = 12;
+/// More than any entry's header has: ten bytes of size and the name or distance of a base.
+const ENTRY_HEAD_BYTES: usize = 48;
 
 /// A pack of this process's list. Numbers stay valid while the database is open, even when the file vanishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,7 +33,7 @@ pub enum EntryKind {
     /// A delta on the entry at this offset of the same pack.
     OfsDelta(u64),
     /// A delta on the object of this name.
-    RefDelta(gix_hash::ObjectId),
+    RefDelta(ObjectId),
 }
 
 /// One entry's header and extent.
@@ -34,25 +51,59 @@ pub struct Entry {
     pub end: u64,
 }
 
-/// One pack with its index, opened.
+/// One entry's header alone, which costs no reverse index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryHead {
+    /// How it is stored.
+    pub kind: EntryKind,
+    /// Inflated bytes of what is stored (of a delta: the delta's).
+    pub size: u64,
+    /// Where its zlib stream begins.
+    pub data: u64,
+}
+
+/// One pack with its index, opened. It may be shared between threads.
 pub struct Pack {
-    _private: (),
+    id: PackId,
+    path: PathBuf,
+    file: File,
+    size: u64,
+    hash: gix_hash::Kind,
+    index: Index,
+    /// `None` inside: it cannot be mapped, and pieces are read.
+    map: OnceLock<Option<Mmap>>,
+    /// `None` inside: there is no usable `.rev`, and `order` is sorted.
+    reverse: OnceLock<Option<Reverse>>,
+    order: OnceLock<Vec<u32>>,
 }
 
 impl Pack {
+    /// Opens the pack file that belongs to an index: both must agree on their number of objects and on the trailer.
+    pub(super) fn open(id: PackId, path: PathBuf, hash: gix_hash::Kind, index: Index) -> anyhow::Result<Self> {
+        let file = open_file(&path)?;
+        let size = check_frame(&file, hash, &index)?;
+        let (map, reverse, order) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Ok(Pack { id, path, file, size, hash, index, map, reverse, order })
+    }
+
+    /// The number of this pack in its database.
+    pub fn id(&self) -> PackId {
+        self.id
+    }
+
     /// The `.pack` file's path.
     pub fn path(&self) -> &Path {
-        unimplemented!()
+        &self.path
     }
 
     /// The pack file, for sending parts of it.
     pub fn file(&self) -> &File {
-        unimplemented!()
+        &self.file
     }
 
     /// How many objects it holds.
     pub fn len(&self) -> u32 {
-        unimplemented!()
+        self.index.len()
     }
 
     /// Whether it holds none.
@@ -62,42 +113,82 @@ impl Pack {
 
     /// Bytes of the pack file, trailer included.
     pub fn size(&self) -> u64 {
-        unimplemented!()
+        self.size
+    }
+
+    /// Where the entries end and the trailer begins.
+    pub fn body_end(&self) -> u64 {
+        self.size - self.hash.len_in_bytes() as u64
+    }
+
+    /// The pack's trailer, which is the hash over all before it, as its index repeats it.
+    pub fn checksum(&self) -> &oid {
+        oid::try_from_bytes(self.index.pack_checksum()).expect("the width is that of the hash")
     }
 
     /// The position of an object in the index.
     pub fn position(&self, id: &oid) -> Option<u32> {
-        let _ = id;
-        unimplemented!()
+        self.index.position(id)
     }
 
     /// The name at an index position.
     pub fn id_at(&self, position: u32) -> &oid {
-        let _ = position;
-        unimplemented!()
+        self.index.id_at(position)
     }
 
-    /// The pack offset of an index position.
+    /// The pack offset of an index position; foreign, but checked by whoever reads there.
     pub fn offset_at(&self, position: u32) -> u64 {
-        let _ = position;
-        unimplemented!()
+        self.index.offset_at(position)
     }
 
     /// The stored CRC32 of an entry, by index position; `None` for indexes of version 1.
     pub fn crc32_at(&self, position: u32) -> Option<u32> {
-        let _ = position;
-        unimplemented!()
+        self.index.crc32_at(position)
     }
 
     /// Index positions in pack order: the n-th is the n-th entry of the pack. From `.rev`, else sorted once.
     pub fn by_offset(&self) -> &[u32] {
-        unimplemented!()
+        self.order.get_or_init(|| {
+            if let Some(Ok(order)) = self.reverse().map(Reverse::all) {
+                return order;
+            }
+            let mut entries: Vec<(u64, u32)> =
+                (0..self.len()).map(|position| (self.offset_at(position), position)).collect();
+            entries.sort_unstable();
+            entries.into_iter().map(|(_, position)| position).collect()
+        })
+    }
+
+    /// The index position of the n-th entry of the pack. Where there is a `.rev`, this reads no more than it asks for.
+    pub fn position_at_rank(&self, rank: u32) -> Option<u32> {
+        match (self.order.get(), self.reverse()) {
+            (None, Some(reverse)) => reverse.position(rank),
+            _ => self.by_offset().get(rank as usize).copied(),
+        }
+    }
+
+    /// Which entry of the pack, counted from its begin, lies at a pack offset.
+    pub fn rank_at_offset(&self, offset: u64) -> Option<u32> {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.offset_at(self.position_at_rank(middle)?).cmp(&offset) {
+                std::cmp::Ordering::Equal => return Some(middle),
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
     }
 
     /// The index position of the entry at a pack offset.
     pub fn position_at_offset(&self, offset: u64) -> Option<u32> {
-        let _ = offset;
-        unimplemented!()
+        self.position_at_rank(self.rank_at_offset(offset)?)
+    }
+
+    fn reverse(&self) -> Option<&Reverse> {
+        let open = || Reverse::open(&self.path.with_extension("rev"), self.hash, &self.index).ok();
+        self.reverse.get_or_init(open).as_ref()
     }
 
     /// Header and extent of the entry at an index position.
@@ -105,16 +196,200 @@ impl Pack {
     /// # Errors
     /// When the header is corrupt.
     pub fn entry(&self, position: u32) -> anyhow::Result<Entry> {
-        let _ = position;
-        unimplemented!()
+        let offset = self.offset_at(position);
+        let head = self.head_at(offset)?;
+        let rank = self.rank_at_offset(offset).context("reverse index does not know an entry")?;
+        let end = match self.position_at_rank(rank + 1) {
+            Some(next) => self.offset_at(next),
+            None => self.body_end(),
+        };
+        if end <= head.data || end > self.body_end() {
+            bail!("entry at offset {offset} of {} has no room", self.path.display());
+        }
+        Ok(Entry { kind: head.kind, size: head.size, offset, data: head.data, end })
+    }
+
+    /// The header of the entry at a pack offset.
+    ///
+    /// # Errors
+    /// When the header is corrupt.
+    pub fn head_at(&self, offset: u64) -> anyhow::Result<EntryHead> {
+        if offset < HEAD_BYTES || offset >= self.body_end() {
+            bail!("offset {offset} is not in {}", self.path.display());
+        }
+        let mut read = [0; ENTRY_HEAD_BYTES];
+        let room = usize::try_from(self.body_end() - offset).unwrap_or(ENTRY_HEAD_BYTES).min(ENTRY_HEAD_BYTES);
+        let bytes = match self.mapped() {
+            // In range: the file's size was checked against the map's, and `body_end` is within.
+            Some(map) => &map[offset as usize..offset as usize + room],
+            None => {
+                self.file.read_exact_at(&mut read[..room], offset)?;
+                &read[..room]
+            }
+        };
+        parse_head(bytes, offset, self.hash)
+            .with_context(|| format!("entry at offset {offset} of {}", self.path.display()))
+    }
+
+    fn mapped(&self) -> Option<&Mmap> {
+        self.map
+            .get_or_init(|| {
+                // A file that shrank since it was opened is not mapped: reading it gives an error, touching it a signal.
+                map(&self.file).ok().filter(|map| map.len() as u64 >= self.size)
+            })
+            .as_ref()
     }
 
     /// The stored bytes of an entry, header included, mapped or read into `buffer`.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn bytes<'a>(&'a self, range: std::ops::Range<u64>, buffer: &'a mut Vec<u8>) -> anyhow::Result<&'a [u8]> {
-        let _ = (range, buffer);
-        unimplemented!()
+    pub fn bytes<'a>(&'a self, range: Range<u64>, buffer: &'a mut Vec<u8>) -> anyhow::Result<&'a [u8]> {
+        if range.start > range.end || range.end > self.size {
+            bail!("{range:?} is not in {}", self.path.display());
+        }
+        if let Some(map) = self.mapped() {
+            return Ok(&map[range.start as usize..range.end as usize]);
+        }
+        let length = usize::try_from(range.end - range.start).context("entry is too large for this machine")?;
+        buffer.clear();
+        // Not foreign: the range lies within the file.
+        buffer.resize(length, 0);
+        self.file.read_exact_at(buffer, range.start)?;
+        Ok(buffer)
+    }
+
+    /// Runs `read` on the pack's bytes, addressed by pack offset. `buffer` is lent for packs that cannot be mapped.
+    pub(super) fn stored<T>(&self, buffer: &mut Vec<u8>, read: impl FnOnce(&mut dyn Stored) -> T) -> T {
+        match self.mapped() {
+            Some(map) => read(&mut &map[..self.body_end() as usize]),
+            None => read(&mut Pieces { file: &self.file, end: self.body_end(), buffer }),
+        }
+    }
+}
+
+/// Opens a file; when there are too many open ones, the soft limit is raised to what the system allows.
+fn open_file(path: &Path) -> io::Result<File> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    match File::open(path) {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+            let mut limit = getrlimit(Resource::Nofile);
+            limit.current = limit.maximum;
+            setrlimit(Resource::Nofile, limit)?;
+            File::open(path)
+        }
+        other => other,
+    }
+}
+
+/// Compares a pack's head and trailer with its index; gives the file's size.
+fn check_frame(file: &File, hash: gix_hash::Kind, index: &Index) -> anyhow::Result<u64> {
+    let size = file.metadata()?.len();
+    let width = hash.len_in_bytes();
+    if size < HEAD_BYTES + width as u64 || usize::try_from(size).is_err() {
+        bail!("pack has an impossible size");
+    }
+    let mut head = [0; HEAD_BYTES as usize];
+    file.read_exact_at(&mut head, 0)?;
+    let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    if head[..4] != *b"PACK" || !matches!(number(4), 2 | 3) {
+        bail!("pack has an unknown form");
+    }
+    if number(8) != index.len() {
+        bail!("pack has {} objects, its index {}", number(8), index.len());
+    }
+    let mut trailer = [0; 64];
+    let trailer = &mut trailer[..width];
+    file.read_exact_at(trailer, size - width as u64)?;
+    if trailer != index.pack_checksum() {
+        bail!("pack and index do not belong together");
+    }
+    Ok(size)
+}
+
+/// Parses an entry's header. `bytes` begins with it and may end in the middle of the stream behind it.
+pub fn parse_head(bytes: &[u8], offset: u64, hash: gix_hash::Kind) -> anyhow::Result<EntryHead> {
+    const CUT: &str = "header is cut off";
+    let first = *bytes.first().context(CUT)?;
+    let mut size = u64::from(first & 0x0f);
+    let (mut at, mut shift, mut more) = (1, 4_u32, first & 0x80 != 0);
+    while more {
+        let byte = *bytes.get(at).context(CUT)?;
+        at += 1;
+        let part = u64::from(byte & 0x7f);
+        if shift >= 64 || (part << shift) >> shift != part {
+            bail!("header announces a size beyond 64 bits");
+        }
+        size |= part << shift;
+        shift += 7;
+        more = byte & 0x80 != 0;
+    }
+    let kind = match (first >> 4) & 7 {
+        1 => EntryKind::Whole(gix_object::Kind::Commit),
+        2 => EntryKind::Whole(gix_object::Kind::Tree),
+        3 => EntryKind::Whole(gix_object::Kind::Blob),
+        4 => EntryKind::Whole(gix_object::Kind::Tag),
+        6 => {
+            let mut byte = *bytes.get(at).context(CUT)?;
+            at += 1;
+            let mut distance = u64::from(byte & 0x7f);
+            while byte & 0x80 != 0 {
+                byte = *bytes.get(at).context(CUT)?;
+                at += 1;
+                if distance >= (1 << 56) {
+                    bail!("base is out of reach");
+                }
+                distance = ((distance + 1) << 7) | u64::from(byte & 0x7f);
+            }
+            let base = offset.checked_sub(distance).filter(|base| *base >= HEAD_BYTES && *base < offset);
+            EntryKind::OfsDelta(base.context("base is not before the delta")?)
+        }
+        7 => {
+            let name = bytes.get(at..at + hash.len_in_bytes()).context(CUT)?;
+            at += hash.len_in_bytes();
+            EntryKind::RefDelta(ObjectId::try_from(name).expect("the width is that of the hash"))
+        }
+        other => bail!("entry has type {other}, which is unknown"),
+    };
+    Ok(EntryHead { kind, size, data: offset + at as u64 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(bytes: &[u8], expected: Result<(EntryKind, u64, u64), &str>) {
+        match (parse_head(bytes, 100, gix_hash::Kind::Sha1), expected) {
+            (Ok(head), Ok(expected)) => assert_eq!((head.kind, head.size, head.data), expected),
+            (Err(error), Err(text)) => assert!(error.to_string().contains(text), "{error}"),
+            (got, expected) => panic!("got {got:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn an_entry_header_names_kind_size_and_base() {
+        use gix_object::Kind::{Blob, Commit, Tag, Tree};
+        check(&[0x15], Ok((EntryKind::Whole(Commit), 5, 101)));
+        check(&[0xaf, 0x01], Ok((EntryKind::Whole(Tree), 31, 102)));
+        check(&[0xb3, 0x00], Ok((EntryKind::Whole(Blob), 3, 102)));
+        check(&[0x40], Ok((EntryKind::Whole(Tag), 0, 101)));
+        check(&[0x60, 88], Ok((EntryKind::OfsDelta(12), 0, 102)));
+        let mut reference = vec![0x70];
+        reference.extend([7; 20]);
+        check(&reference, Ok((EntryKind::RefDelta(ObjectId::from([7; 20])), 0, 121)));
+    }
+
+    #[test]
+    fn a_bad_entry_header_is_an_error() {
+        check(&[], Err("cut off"));
+        check(&[0x95], Err("cut off"));
+        check(&[0x00], Err("type 0"));
+        check(&[0x50], Err("type 5"));
+        check(&[0x60], Err("cut off"));
+        check(&[0x60, 0], Err("not before"));
+        check(&[0x60, 89], Err("not before"));
+        check(&[0x60, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], Err("out of reach"));
+        check(&[0x9f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], Err("64 bits"));
+        check(&[0x70, 1, 2], Err("cut off"));
     }
 }

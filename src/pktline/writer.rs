@@ -27,6 +27,17 @@ pub fn text(out: &mut dyn Write, text: std::fmt::Arguments<'_>) -> io::Result<()
     out.write_all(&packet)
 }
 
+/// Adds one packet to a buffer; `fill` writes its payload in place. For long lists, which go out in large writes.
+///
+/// # Errors
+/// `InvalidInput` for a payload that is too long; the buffer is then as it was.
+pub fn append(buffer: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0; 4]);
+    fill(buffer);
+    close(&mut buffer[start..]).inspect_err(|_| buffer.truncate(start))
+}
+
 /// `0000`
 ///
 /// # Errors
@@ -56,7 +67,9 @@ pub fn response_end(out: &mut dyn Write) -> io::Result<()> {
 /// # Errors
 /// What the sink reports.
 pub fn err(out: &mut dyn Write, message: &str) -> io::Result<()> {
-    let fits = message.floor_char_boundary(PAYLOAD_MAX - "ERR ".len());
+    let most = message.len().min(PAYLOAD_MAX - "ERR ".len());
+    // The start of a text is a boundary of its characters, so there is one.
+    let fits = (0..=most).rev().find(|&end| message.is_char_boundary(end)).unwrap_or_default();
     text(out, format_args!("ERR {}", &message[..fits]))
 }
 
@@ -90,6 +103,15 @@ mod tests {
         assert_eq!(written(b"hello\n").expect("short"), b"000ahello\n");
         assert_eq!(&written(&[b'x'; PAYLOAD_MAX]).expect("it just fits")[..5], b"fff0x");
         assert_eq!(written(&[b'x'; PAYLOAD_MAX + 1]).expect_err("too long").kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn packets_are_added_to_a_buffer_whole_or_not_at_all() {
+        let mut buffer = b"0000".to_vec();
+        append(&mut buffer, |packet| packet.extend_from_slice(b"hello\n")).expect("short");
+        let long = append(&mut buffer, |packet| packet.resize(packet.len() + PAYLOAD_MAX + 1, b'x'));
+        assert!(long.is_err());
+        assert_eq!(buffer, b"0000000ahello\n");
     }
 
     #[test]

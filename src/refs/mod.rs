@@ -1,14 +1,30 @@
 //! Names: one ref, HEAD, all refs in order, and transactions. Nothing of objects is known here.
 
+#[cfg(test)]
+mod fixture;
+mod lock;
+mod loose;
+mod name;
+mod packed;
 pub mod reflog;
+mod rewrite;
 pub mod stream;
 pub mod transaction;
 
-use bstr::{BStr, BString};
+use anyhow::{Context, bail};
+use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
+use loose::Loose;
+use packed::Packed;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+pub use name::is_per_worktree;
 pub use transaction::{LockPolicy, RefTransaction, TransactionHook, TransactionState};
+
+/// How many refs are read, at most, on the way from a symbolic one to an object (git's own number).
+const SYMBOLIC_READS_MAX: usize = 5;
 
 /// What a ref's file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +44,7 @@ pub struct Row<'a> {
     pub id: ObjectId,
     /// What packed-refs says the tag peels to: `Some(None)` is «known to be no tag», `None` is not known.
     pub peeled: Option<Option<ObjectId>>,
-    /// For a symbolic ref: the first target.
+    /// For a symbolic ref: the name the object was found under, the last of the chain, as C git announces it.
     pub symref_target: Option<&'a BStr>,
 }
 
@@ -65,8 +81,27 @@ impl RefStore {
     /// # Errors
     /// When it cannot be read or is broken.
     pub fn read(&self, name: &BStr) -> anyhow::Result<Option<Target>> {
-        let _ = name;
-        unimplemented!()
+        // A name that is none never becomes a path.
+        if !name::is_valid(name) || !name::is_safe(name) {
+            return Ok(None);
+        }
+        match self.read_loose(name)? {
+            Loose::Found(target) => return Ok(Some(target)),
+            Loose::Broken => bail!("unable to resolve reference '{name}': reference broken"),
+            Loose::Missing | Loose::Directory => {}
+        }
+        if !name.starts_with(b"refs/") {
+            return Ok(None);
+        }
+        if let Some(id) = Packed::open(&self.packed_path(), self.hash)?.find(name)? {
+            return Ok(Some(Target::Direct(id)));
+        }
+        // Created between the two looks, or packed and then unpacked by an update.
+        match self.read_loose(name)? {
+            Loose::Found(target) => Ok(Some(target)),
+            Loose::Broken => bail!("unable to resolve reference '{name}': reference broken"),
+            Loose::Missing | Loose::Directory => Ok(None),
+        }
     }
 
     /// The object a ref leads to in the end (at most 5 symbolic steps, as git). `None`: missing or dangling.
@@ -74,8 +109,15 @@ impl RefStore {
     /// # Errors
     /// When a ref on the way cannot be read or is broken.
     pub fn resolve(&self, name: &BStr) -> anyhow::Result<Option<ObjectId>> {
-        let _ = name;
-        unimplemented!()
+        let mut at = name.to_owned();
+        for _ in 0..SYMBOLIC_READS_MAX {
+            match self.read(at.as_bstr())? {
+                None => return Ok(None),
+                Some(Target::Direct(id)) => return Ok(Some(id)),
+                Some(Target::Symbolic(target)) => at = target,
+            }
+        }
+        bail!("unable to resolve reference '{name}': too many levels of symbolic refs")
     }
 
     /// All refs whose full names begin with one of `prefixes` (all below `refs/` where it is empty), in byte order, each once.
@@ -88,7 +130,78 @@ impl RefStore {
         prefixes: &[BString],
         each: &mut dyn FnMut(&Row<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let _ = (prefixes, each);
-        unimplemented!()
+        stream::for_each(self, prefixes, each)
+    }
+
+    /// The directory a name's file and log lie below.
+    fn base(&self, name: &[u8]) -> &Path {
+        if is_per_worktree(name.as_bstr()) { &self.git_dir } else { &self.common_dir }
+    }
+
+    /// The loose file of a name, which is safe.
+    fn loose_path(&self, name: &[u8]) -> PathBuf {
+        self.base(name).join(OsStr::from_bytes(name))
+    }
+
+    fn read_loose(&self, name: &BStr) -> anyhow::Result<Loose> {
+        loose::read(&self.loose_path(name), self.hash).with_context(|| format!("unable to resolve reference '{name}'"))
+    }
+
+    fn packed_path(&self) -> PathBuf {
+        self.common_dir.join("packed-refs")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::Repo;
+    use super::*;
+
+    #[test]
+    fn a_ref_is_read_loose_first_then_packed_and_symbolic_ones_as_such() {
+        let repo = Repo::new();
+        let (one, two) = (repo.commit("one"), repo.commit("two"));
+        repo.git(&["update-ref", "refs/heads/main", &one.to_string()]);
+        repo.git(&["update-ref", "refs/heads/packed", &one.to_string()]);
+        repo.git(&["pack-refs", "--all"]);
+        repo.git(&["update-ref", "refs/heads/main", &two.to_string()]);
+        repo.git(&["symbolic-ref", "refs/heads/other", "refs/heads/packed"]);
+        repo.write("refs/heads/broken", "nonsense");
+        fs_link(&repo, "refs/heads/packed", "refs/heads/link");
+        let store = repo.store();
+        let check =
+            |name: &str, expected: Option<Target>| assert_eq!(store.read(name.into()).unwrap(), expected, "{name}");
+        check("refs/heads/main", Some(Target::Direct(two)));
+        check("refs/heads/packed", Some(Target::Direct(one)));
+        check("refs/heads/other", Some(Target::Symbolic("refs/heads/packed".into())));
+        check("refs/heads/link", Some(Target::Symbolic("refs/heads/packed".into())));
+        check("HEAD", Some(Target::Symbolic("refs/heads/main".into())));
+        check("refs/heads/missing", None);
+        check("refs/heads", None);
+        check("refs/heads/main/below", None);
+        check("refs/../HEAD", None);
+        check("config", None);
+        assert!(store.read("refs/heads/broken".into()).is_err());
+        assert_eq!(store.resolve("HEAD".into()).unwrap(), Some(two));
+        assert_eq!(store.resolve("refs/heads/other".into()).unwrap(), Some(one));
+        assert_eq!(store.resolve("refs/heads/missing".into()).unwrap(), None);
+    }
+
+    #[test]
+    fn five_refs_are_read_on_the_way_to_an_object_and_no_more() {
+        let repo = Repo::new();
+        let one = repo.commit("one");
+        repo.git(&["update-ref", "refs/heads/r0", &one.to_string()]);
+        for step in 1..6 {
+            repo.write(&format!("refs/heads/r{step}"), &format!("ref: refs/heads/r{}\n", step - 1));
+        }
+        let store = repo.store();
+        assert_eq!(store.resolve("refs/heads/r4".into()).unwrap(), Some(one));
+        assert!(store.resolve("refs/heads/r5".into()).is_err());
+        assert_eq!(repo.our_refs(&[]), repo.refs());
+    }
+
+    fn fs_link(repo: &Repo, target: &str, name: &str) {
+        std::os::unix::fs::symlink(target, repo.dir().join(name)).unwrap();
     }
 }

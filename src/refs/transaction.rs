@@ -4,7 +4,7 @@ use super::RefStore;
 use crate::auth::WriteGrant;
 use crate::durable::{Sharing, Sync};
 use crate::protocol::report::Refusal;
-use bstr::{BStr, BString};
+use bstr::BString;
 use gix_hash::ObjectId;
 use std::time::Duration;
 
@@ -102,10 +102,4 @@ impl<'a> RefTransaction<'a> {
     pub fn commit_each(self) -> Vec<Result<(), Refusal>> {
         unimplemented!()
     }
-}
-
-/// Whether a name is one of a worktree's own (HEAD, refs/worktree/, refs/bisect/, refs/rewritten/).
-pub fn is_per_worktree(name: &BStr) -> bool {
-    let _ = name;
-    unimplemented!()
 }

@@ -1,6 +1,10 @@
 //! Connectivity: every new tip reaches only objects we have; one walk for all (CO-01).
+//!
+//! In: new tips and tips that are complete by assumption. Out: nothing, or the first object that is missing or unreadable.
+//! Nothing is taken for complete because it exists; only because a known tip reaches it.
 
 use crate::odb::Objects;
+use crate::odb::closure::{Broken, Closure, Effort};
 use crate::stream::Pulse;
 use gix_hash::ObjectId;
 
@@ -15,6 +19,13 @@ pub fn check(
     known: &[ObjectId],
     pulse: &mut dyn Pulse,
 ) -> anyhow::Result<Result<(), ObjectId>> {
-    let _ = (objects, tips, known, pulse);
-    unimplemented!()
+    pulse.begin("Checking connectivity", None)?;
+    match Closure::find(objects, tips, known, Effort::Enough, pulse) {
+        Ok(_) => pulse.end()?,
+        Err(error) => match error.downcast_ref::<Broken>() {
+            Some(broken) => return Ok(Err(broken.id)),
+            None => return Err(error),
+        },
+    }
+    Ok(Ok(()))
 }

@@ -502,11 +502,38 @@ mod tests {
         let aside = set_aside(&scratch.0, &name("acme/site")).unwrap().unwrap();
         assert!(!made.git_dir.exists());
         assert_eq!(list(&scratch.0).unwrap(), []);
-        assert_eq!(leftovers(&scratch.0).unwrap(), [aside.clone()]);
+        assert_eq!(leftovers(&scratch.0).unwrap(), std::slice::from_ref(&aside));
         remove_tree(&aside).unwrap();
         assert!(!aside.exists() && scratch.0.join("kept").exists());
         assert_eq!(set_aside(&scratch.0, &name("acme/site")).unwrap(), None);
         let again = create(&scratch.0, &name("acme/site"), gix_hash::Kind::Sha1).unwrap();
         assert_ne!(again.id, made.id);
+    }
+
+    #[cfg(feature = "failpoints")]
+    #[test]
+    fn a_crash_leaves_a_whole_repository_or_none() {
+        use durable::failpoints::{Action, arm};
+        for n in 0..100 {
+            let scratch = Scratch::new();
+            let armed = arm(&scratch.0, n, Action::FailFromHere(io::ErrorKind::StorageFull));
+            let made = create(&scratch.0, &name("acme/site"), gix_hash::Kind::Sha256);
+            drop(armed);
+            let listed = list(&scratch.0).unwrap();
+            if listed.is_empty() {
+                assert!(made.is_err());
+                create(&scratch.0, &name("acme/site"), gix_hash::Kind::Sha256).unwrap();
+            }
+            let git_dir = name("acme/site").git_dir(&scratch.0);
+            scratch.git(&["-C", git_dir.to_str().unwrap(), "fsck", "--strict"]);
+            for path in leftovers(&scratch.0).unwrap() {
+                remove_tree(&path).unwrap();
+            }
+            if made.is_ok() {
+                assert!(n > 20, "only {n} operations");
+                return;
+            }
+        }
+        panic!("it never gets through");
     }
 }

@@ -3,9 +3,11 @@
 pub mod config;
 pub mod connectivity;
 pub mod create;
+pub mod fsck;
 pub mod hooks;
 pub mod locate;
 pub mod quarantine;
+pub mod server_info;
 pub mod settings;
 pub mod visible;
 

@@ -60,6 +60,19 @@ pub enum Wants {
     Advertised,
 }
 
+/// git's own three keys. «Any» is a word for both bits and its own, so that setting it false clears all of them (UR-12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GitWants {
+    /// Whether any of the keys is set.
+    pub said: bool,
+    /// Tips of hidden refs.
+    pub tips: bool,
+    /// What is reachable from any ref.
+    pub reachable: bool,
+    /// Anything that exists.
+    pub any: bool,
+}
+
 /// What core.fsync asks for (git-config, core.fsync); unset means everything here (DESIGN B17).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the words of core.fsync")]
@@ -126,12 +139,8 @@ settings! {
 
     /// Seconds of silence after which a fetch sends a sign of life; 0 never.
     upload_keep_alive_s: u64 = |_| 5, seconds ["uploadpack.keepAlive"];
-    /// v0: tips of hidden refs may be asked for.
-    allow_tip_in_want: Option<bool> = |_| None, truth ["uploadpack.allowTipSHA1InWant"];
-    /// v0: what is reachable from any ref may be asked for.
-    allow_reachable_in_want: Option<bool> = |_| None, truth ["uploadpack.allowReachableSHA1InWant"];
-    /// Anything that exists may be asked for.
-    allow_any_in_want: Option<bool> = |_| None, truth ["uploadpack.allowAnySHA1InWant"];
+    /// What may be asked for beside tips that are shown; each key of git's own counts where it stands.
+    git_wants: GitWants = |_| GitWants::default(), git_wants ["uploadpack.allowTipSHA1InWant", "uploadpack.allowReachableSHA1InWant", "uploadpack.allowAnySHA1InWant"];
     /// Whether our session id is announced.
     advertise_sid: bool = |_| false, truth ["transfer.advertiseSID"];
     /// What is said about a HEAD without commits.
@@ -394,6 +403,22 @@ fn fsync(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Fsync>> {
         }
     }
     Ok(Some(chosen))
+}
+
+fn git_wants(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<GitWants>> {
+    let mut wants = GitWants::default();
+    for entry in entries.iter() {
+        match entry.key.as_slice() {
+            b"uploadpack.allowtipsha1inwant" => (wants.said, wants.tips) = (true, boolean(entry)?),
+            b"uploadpack.allowreachablesha1inwant" => (wants.said, wants.reachable) = (true, boolean(entry)?),
+            b"uploadpack.allowanysha1inwant" => {
+                let on = boolean(entry)?;
+                wants = GitWants { said: true, tips: on, reachable: on, any: on };
+            }
+            _ => {}
+        }
+    }
+    Ok(Some(wants))
 }
 
 fn wants(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Wants>> {

@@ -1,1 +1,183 @@
 //! info/refs of v0, v1 and v2, both services.
+//!
+//! In: a repository. Out: refs and capabilities in the order git has them. Nothing of a request but its version is known.
+
+use super::offer::{self, Block, View};
+use super::{Out, ServeError, Service};
+use crate::pktline;
+use crate::protocol::Version;
+use crate::refs::RefStore;
+use crate::repo::visible::{self, For};
+use crate::repo::{AccessMode, Repository};
+use crate::stream::Sink;
+use gix_hash::{ObjectId, oid};
+use std::collections::HashSet;
+
+/// A list is written in pieces of about this many bytes.
+pub(super) const LIST_GATHERED: usize = 32 << 10;
+
+/// Answers `info/refs?service=…`. Over HTTP the service is named first, unless the client asked for v2: even where it gets v0
+/// because there is no v2 of a push (PV-05).
+///
+/// # Errors
+/// When refs cannot be read, or the client has gone.
+pub fn serve(repository: &Repository, service: Service, out: &mut Out<'_>) -> Result<(), ServeError> {
+    let context = &repository.context;
+    let mut list = Vec::new();
+    if context.mode != AccessMode::Pipe && context.version != Version::V2 {
+        pktline::text(&mut list, format_args!("# service={}\n", service.name()))?;
+        pktline::flush(&mut list)?;
+    }
+    announce(repository, service, list, out)
+}
+
+/// What a service says first where it speaks first.
+///
+/// # Errors
+/// As [`serve`].
+pub fn greet(repository: &Repository, service: Service, out: &mut Out<'_>) -> Result<(), ServeError> {
+    announce(repository, service, Vec::new(), out)
+}
+
+fn announce(repository: &Repository, service: Service, mut list: Vec<u8>, out: &mut Out<'_>) -> Result<(), ServeError> {
+    match (service, repository.context.version) {
+        (Service::UploadPack, Version::V2) => capabilities(repository, &mut list)?,
+        (Service::UploadPack | Service::ReceivePack, Version::V1) => {
+            pktline::line(&mut list, b"version 1\n")?;
+            refs(repository, service, &mut list, out.sink)?;
+        }
+        (Service::UploadPack | Service::ReceivePack, Version::V0) | (Service::ReceivePack, Version::V2) => {
+            refs(repository, service, &mut list, out.sink)?;
+        }
+    }
+    pktline::flush(&mut list)?;
+    out.sink.write_all(&list)?;
+    out.sink.flush()?;
+    Ok(())
+}
+
+/// v2: the version, then a line for each row of the table.
+fn capabilities(repository: &Repository, list: &mut Vec<u8>) -> Result<(), ServeError> {
+    pktline::line(list, b"version 2\n")?;
+    let view = View { repository, head: None };
+    for offer in offer::offered(Block::V2, &view) {
+        let mut line = offer.line(&view);
+        line.push(b'\n');
+        pktline::line(list, &line)?;
+    }
+    Ok(())
+}
+
+/// v0 and v1: refs, the first with the capabilities.
+fn refs(repository: &Repository, service: Service, list: &mut Vec<u8>, sink: &mut dyn Sink) -> Result<(), ServeError> {
+    let head = match service {
+        Service::UploadPack => visible::head(repository, For::Upload)?,
+        Service::ReceivePack => None,
+    };
+    let view = View { repository, head: head.as_ref() };
+    let capabilities: Vec<Vec<u8>> = offer::offered(Block::of(service), &view).map(|offer| offer.line(&view)).collect();
+    let mut lines = Lines { list, sink, capabilities: Some(capabilities.join(&b' ')) };
+    match service {
+        Service::UploadPack => upload_refs(repository, head.and_then(|head| head.id), &mut lines)?,
+        Service::ReceivePack => receive_refs(repository, &mut lines)?,
+    }
+    if lines.capabilities.is_some() {
+        lines.add(&ObjectId::null(repository.hash()), b"capabilities^{}", b"")?;
+    }
+    Ok(())
+}
+
+/// HEAD, then all refs, each tag with what it peels to (UA-01 to UA-03).
+fn upload_refs(repository: &Repository, head: Option<ObjectId>, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
+    if let Some(id) = head {
+        lines.add(&id, b"HEAD", b"")?;
+        if let Some(peeled) = peeled(repository, &id)? {
+            lines.add(&peeled, b"HEAD", b"^{}")?;
+        }
+    }
+    visible::for_each(repository, For::Upload, &[], true, &mut |tip| {
+        lines.add(&tip.id, tip.name, b"")?;
+        match &tip.peeled {
+            Some(peeled) => lines.add(peeled, tip.name, b"^{}"),
+            None => Ok(()),
+        }
+    })
+}
+
+/// All refs, then what the refs of alternates point to, each object once (RA-01, RA-06).
+fn receive_refs(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
+    let alternates: Vec<RefStore> = repository
+        .objects
+        .alternates()?
+        .into_iter()
+        .filter(|objects| objects.file_name().is_some_and(|name| name == "objects"))
+        .filter_map(|objects| Some(objects.parent()?.to_owned()))
+        .filter(|git_dir| git_dir.join("refs").is_dir())
+        .map(|git_dir| RefStore::new(git_dir.clone(), git_dir, repository.hash()))
+        .collect();
+    let mut shown = HashSet::new();
+    visible::for_each(repository, For::Receive, &[], false, &mut |tip| {
+        if !alternates.is_empty() {
+            shown.insert(tip.id);
+        }
+        lines.add(&tip.id, tip.name, b"")
+    })?;
+    for alternate in alternates {
+        let mut tips = Vec::new();
+        // It belongs to somebody else: what cannot be read there is no reason to refuse a push here.
+        let _ = alternate.for_each(&[], &mut |tip| {
+            if shown.insert(tip.id) {
+                tips.push(tip.id);
+            }
+            Ok(())
+        });
+        for tip in tips {
+            lines.add(&tip, b".have", b"")?;
+        }
+    }
+    Ok(())
+}
+
+/// What an annotated tag leads to; `None` for other objects.
+pub(super) fn peeled(repository: &Repository, id: &oid) -> anyhow::Result<Option<ObjectId>> {
+    match repository.objects.header(id)?.map(|header| header.kind) {
+        Some(gix_object::Kind::Tag) => Ok(repository.objects.peel(id)?.map(|(peeled, _)| peeled)),
+        _ => Ok(None),
+    }
+}
+
+/// Ref lines on their way out.
+struct Lines<'l, 's> {
+    list: &'l mut Vec<u8>,
+    sink: &'s mut dyn Sink,
+    /// What the first line carries.
+    capabilities: Option<Vec<u8>>,
+}
+
+impl Lines<'_, '_> {
+    fn add(&mut self, id: &oid, name: &[u8], suffix: &[u8]) -> anyhow::Result<()> {
+        let capabilities = self.capabilities.take();
+        pktline::append(self.list, |line| {
+            push_hex(line, id);
+            line.push(b' ');
+            line.extend_from_slice(name);
+            line.extend_from_slice(suffix);
+            if let Some(capabilities) = capabilities {
+                line.push(0);
+                line.extend_from_slice(&capabilities);
+            }
+            line.push(b'\n');
+        })?;
+        if self.list.len() >= LIST_GATHERED {
+            self.sink.write_all(self.list)?;
+            self.list.clear();
+        }
+        Ok(())
+    }
+}
+
+/// An object name in hexadecimal, without formatting machinery: lists have many.
+pub(super) fn push_hex(line: &mut Vec<u8>, id: &oid) {
+    let mut hex = [0; gix_hash::Kind::longest().len_in_hex()];
+    line.extend_from_slice(id.hex_to_buf(&mut hex).as_bytes());
+}

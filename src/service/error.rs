@@ -1,5 +1,6 @@
 //! What a service can fail with: four audiences (DESIGN C5).
 
+use crate::pktline::FrameError;
 use crate::protocol::ProtocolError;
 
 /// Why a service stopped.
@@ -21,8 +22,48 @@ impl From<ProtocolError> for ServeError {
     }
 }
 
-impl From<crate::pktline::FrameError> for ServeError {
-    fn from(error: crate::pktline::FrameError) -> Self {
+impl ServeError {
+    /// What the client is told: `None` where nobody listens. `request` is the request's id, by which the operator finds the rest.
+    pub fn told(&self, request: &str) -> Option<String> {
+        match self {
+            ServeError::Protocol(error) => Some(error.to_string()),
+            ServeError::Refused(text) => Some(text.clone()),
+            ServeError::Internal(error) if error.is::<Aborted>() => Some(Aborted.to_string()),
+            ServeError::Internal(_) => Some(format!("internal server error (request {request})")),
+            ServeError::ClientGone => None,
+        }
+    }
+
+    /// A pack that cannot be completed: the reason is the operator's, the client hears [`Aborted`].
+    pub fn aborted(error: anyhow::Error) -> Self {
+        match ServeError::from(error) {
+            ServeError::Internal(error) => ServeError::Internal(error.context(Aborted)),
+            other => other,
+        }
+    }
+
+    /// A body that could not be read to its end.
+    pub fn unread(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            FrameError::Truncated.into()
+        } else {
+            FrameError::Io(error).into()
+        }
+    }
+}
+
+/// Why a pack breaks off, in git's words (PO-15).
+#[derive(Debug, Clone, Copy)]
+pub struct Aborted;
+
+impl std::fmt::Display for Aborted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("aborting due to possible repository corruption on the remote side.")
+    }
+}
+
+impl From<FrameError> for ServeError {
+    fn from(error: FrameError) -> Self {
         ServeError::Protocol(ProtocolError::Frame(error))
     }
 }
@@ -30,11 +71,7 @@ impl From<crate::pktline::FrameError> for ServeError {
 /// A failed write means that the client has gone.
 impl From<std::io::Error> for ServeError {
     fn from(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
-            ServeError::ClientGone
-        } else {
-            ServeError::Internal(error.into())
-        }
+        ServeError::from(anyhow::Error::from(error))
     }
 }
 
@@ -46,5 +83,34 @@ impl From<anyhow::Error> for ServeError {
             .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
             .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe);
         if gone { ServeError::ClientGone } else { ServeError::Internal(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn each_audience_hears_its_own() {
+        let check = |error: ServeError, expected| assert_eq!(error.told("7f3a").as_deref(), expected);
+        check(ServeError::Refused("upload-pack: not our ref 0".into()), Some("upload-pack: not our ref 0"));
+        check(FrameError::Truncated.into(), Some("the remote end hung up unexpectedly"));
+        check(anyhow::anyhow!("/secret/path is gone").into(), Some("internal server error (request 7f3a)"));
+        check(Error::from(ErrorKind::BrokenPipe).into(), None);
+        check(anyhow::Error::from(Error::from(ErrorKind::BrokenPipe)).context("writing a pack").into(), None);
+        check(Error::from(ErrorKind::TimedOut).into(), Some("internal server error (request 7f3a)"));
+    }
+
+    #[test]
+    fn a_pack_breaks_off_in_gits_words_and_the_operator_hears_why() {
+        let error = ServeError::aborted(anyhow::anyhow!("entry 5 is corrupt"));
+        assert_eq!(
+            error.told("7f3a").as_deref(),
+            Some("aborting due to possible repository corruption on the remote side.")
+        );
+        assert!(matches!(error, ServeError::Internal(error) if format!("{error:#}").ends_with("entry 5 is corrupt")));
+        let gone = anyhow::Error::from(Error::from(ErrorKind::BrokenPipe));
+        assert!(matches!(ServeError::aborted(gone), ServeError::ClientGone));
     }
 }

@@ -1,1 +1,164 @@
 //! The fetch told in order, v0 to v2.
+//!
+//! In: a request. Out: acknowledgments and a pack. The versions meet in [`UploadRequest`]; behind it they differ in how
+//! acknowledgments are written, and in the headers of sections.
+
+use super::command::Arguments;
+use super::history::History;
+use super::negotiation::{Acks, Negotiator, Then};
+use super::progress::{Heartbeat, HeldBack, Pace};
+use super::wants::{self, Rule};
+use super::{ErrorChannel, Out, ServeError, finish};
+use crate::pack::PackStats;
+use crate::pack::select::{self, Request};
+use crate::pack::write::{self, PackOptions};
+use crate::pktline::{self, FrameError, PacketReader};
+use crate::protocol::command::ArgumentLines;
+use crate::protocol::upload::{Round, RoundEnd, UploadRequest};
+use crate::repo::Repository;
+use crate::repo::visible::{self, For};
+use crate::stream::{Body, Pulse};
+use gix_hash::ObjectId;
+use std::time::Instant;
+
+/// Answers `command=fetch`.
+///
+/// # Errors
+/// Arguments that cannot be served, wants that may not be had; when objects cannot be read or the client has gone.
+pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_>) -> Result<(), ServeError> {
+    out.summary.operation = Some("fetch");
+    let limits = &repository.context.limits;
+    let (request, round) = arguments.parse(|reader| UploadRequest::parse_v2(reader, repository.hash(), limits))?;
+    note(&request, &round, out);
+    let rule = Rule::of(repository);
+    wants::check(repository, rule, &request.wants, out.sink)?;
+    if request.wants.is_empty() && !request.wait_for_done {
+        return Ok(());
+    }
+    let mut negotiator = Negotiator::new(&request);
+    if !round.haves.is_empty() {
+        let acks = negotiator.round(&round, &mut History::new(repository, rule).round(out.sink))?;
+        if round.end == RoundEnd::Flush {
+            let mut section = Vec::new();
+            pktline::line(&mut section, b"acknowledgments\n")?;
+            append(&acks, &mut section)?;
+            match acks.then {
+                Then::Wait => pktline::flush(&mut section)?,
+                Then::Pack => pktline::delim(&mut section)?,
+            }
+            out.sink.write_all(&section)?;
+        }
+        if acks.then == Then::Wait {
+            out.sink.flush()?;
+            return Ok(());
+        }
+    }
+    pktline::line(out.sink, b"packfile\n")?;
+    out.sink.flush()?;
+    send_pack(repository, &request, &negotiator.into_common(), out)
+}
+
+/// Answers a request of v0 or v1, behind its advertisement.
+///
+/// In a stateless conversation the body brings everything the client has found out before, then one round; the answer to its
+/// flush ends it (NE-07). The body is read before anything is said. Else rounds are read and answered in turn.
+///
+/// # Errors
+/// Lines that cannot be served, wants that may not be had; when objects cannot be read or the client has gone.
+pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Result<(), ServeError> {
+    let (context, hash) = (&repository.context, repository.hash());
+    let mut lines = ArgumentLines::new(&context.limits);
+    let request = UploadRequest::parse_v0(&mut PacketReader::new(body), hash, &mut lines, &context.limits)?;
+    out.summary.operation = Some("fetch");
+    out.summary.agent = request.agent.as_ref().map(ToString::to_string);
+    out.summary.client_sid = request.session_id.as_ref().map(ToString::to_string);
+    out.summary.wants = request.wants.len() as u64;
+    if request.wants.is_empty() {
+        return finish(body);
+    }
+    let mut read = |body: &mut dyn Body| Round::read(&mut PacketReader::new(body), hash, &mut lines);
+    let mut ahead = if context.stateless { read(body)? } else { None };
+    if context.stateless {
+        finish(body)?;
+    }
+    let rule = Rule::of(repository);
+    wants::check(repository, rule, &request.wants, out.sink)?;
+    let mut negotiator = Negotiator::new(&request);
+    let mut history = History::new(repository, rule);
+    loop {
+        let round = match (ahead.take(), context.stateless) {
+            (Some(round), _) => round,
+            // The client has what it came for, or will come again with its haves (UR-16).
+            (None, true) => return Ok(()),
+            (None, false) => read(body)?.ok_or(FrameError::Truncated)?,
+        };
+        out.summary.haves += round.haves.len() as u64;
+        let acks = negotiator.round(&round, &mut history.round(out.sink))?;
+        let mut answer = Vec::new();
+        append(&acks, &mut answer)?;
+        out.sink.write_all(&answer)?;
+        out.sink.flush()?;
+        if acks.then == Then::Pack {
+            return send_pack(repository, &request, &negotiator.into_common(), out);
+        }
+    }
+}
+
+fn note(request: &UploadRequest, round: &Round, out: &mut Out<'_>) {
+    out.summary.wants = request.wants.len() as u64;
+    out.summary.haves = round.haves.len() as u64;
+}
+
+fn append(acks: &Acks, answer: &mut Vec<u8>) -> std::io::Result<()> {
+    acks.lines.iter().try_for_each(|ack| pktline::text(answer, format_args!("{ack}\n")))
+}
+
+/// Selects and sends. From here on an error is told on band 3, or by a pack that ends too early (PO-16).
+fn send_pack(
+    repository: &Repository,
+    request: &UploadRequest,
+    common: &[ObjectId],
+    out: &mut Out<'_>,
+) -> Result<(), ServeError> {
+    *out.channel = match request.bands {
+        Some(_) => ErrorChannel::Band3,
+        None => ErrorChannel::Silence,
+    };
+    let pace = Pace { keep_alive_s: repository.settings.upload_keep_alive_s, progress: !request.no_progress };
+    let mut heartbeat = Heartbeat::new(out.sink, request.bands, pace, &Instant::now);
+    let stats = pack(repository, request, common, &mut heartbeat).map_err(ServeError::aborted)?;
+    out.summary.objects = u64::from(stats.objects);
+    out.summary.reused = u64::from(stats.reused);
+    out.summary.deltas = u64::from(stats.deltas);
+    heartbeat.finish()?;
+    Ok(())
+}
+
+fn pack(
+    repository: &Repository,
+    request: &UploadRequest,
+    common: &[ObjectId],
+    heartbeat: &mut Heartbeat<'_>,
+) -> anyhow::Result<PackStats> {
+    let mut tags = Vec::new();
+    if request.include_tag {
+        visible::for_each(repository, For::Upload, &["refs/tags/".into()], true, &mut |tip| {
+            tags.extend(tip.peeled.map(|peeled| (tip.id, peeled)));
+            Ok(())
+        })?;
+    }
+    let wanted = Request { wants: &request.wants, common, tags: &tags, thin: request.thin_pack };
+    let selection = select::select(&repository.objects, &wanted, heartbeat)?;
+    let options = PackOptions {
+        thin: request.thin_pack,
+        ofs_delta: request.ofs_delta,
+        compression: repository.settings.pack_compression,
+        memory: repository.context.memory,
+    };
+    let mut held = HeldBack::new(heartbeat);
+    let stats = write::write(&selection, &repository.objects, &options, &mut held)?;
+    held.end()?;
+    held.total(&stats)?;
+    held.release()?;
+    Ok(stats)
+}

@@ -1,1 +1,95 @@
-//! ls-refs.
+//! ls-refs (gitprotocol-v2, ls-refs).
+//!
+//! In: its arguments. Out: HEAD and refs in byte order. Shallow lines are no part of it (LS-13).
+
+use super::advertise::{LIST_GATHERED, peeled, push_hex};
+use super::command::Arguments;
+use super::{Out, ServeError};
+use crate::pktline;
+use crate::protocol::ls_refs::LsRefsRequest;
+use crate::repo::Repository;
+use crate::repo::settings::Unborn;
+use crate::repo::visible::{self, For};
+use crate::stream::Sink;
+use bstr::{BStr, ByteSlice};
+use gix_hash::ObjectId;
+
+/// Lists refs.
+///
+/// # Errors
+/// Arguments that cannot be served; when refs cannot be read or the client has gone.
+pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_>) -> Result<(), ServeError> {
+    out.summary.operation = Some("ls-refs");
+    let unborn = repository.settings.unborn != Unborn::Ignore;
+    let request = arguments.parse(|reader| LsRefsRequest::parse(reader, unborn, &repository.context.limits))?;
+    let mut lines = Lines { request: &request, list: Vec::new(), sink: out.sink };
+    if request.prefixes.is_empty() || request.prefixes.iter().any(|prefix| b"HEAD".starts_with(prefix)) {
+        head(repository, &mut lines)?;
+    }
+    visible::for_each(repository, For::Upload, &request.prefixes, request.peel, &mut |tip| {
+        lines.add(Some(tip.id), tip.name, tip.symref_target, tip.peeled)
+    })?;
+    let mut list = lines.list;
+    pktline::flush(&mut list)?;
+    out.sink.write_all(&list)?;
+    out.sink.flush()?;
+    Ok(())
+}
+
+/// HEAD, where it leads to an object; else only for who asked for unborn branches and for symbolic refs (LS-09, LS-11).
+fn head(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
+    let Some(head) = visible::head(repository, For::Upload)? else {
+        return Ok(());
+    };
+    let target = head.target.as_ref().map(|target| target.as_bstr());
+    match head.id {
+        Some(id) => {
+            let peeled = if lines.request.peel { peeled(repository, &id)? } else { None };
+            lines.add(Some(id), "HEAD".into(), target, peeled)
+        }
+        None if lines.request.unborn && lines.request.symrefs && target.is_some() => {
+            lines.add(None, "HEAD".into(), target, None)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Lines on their way out.
+struct Lines<'r, 's> {
+    request: &'r LsRefsRequest,
+    list: Vec<u8>,
+    sink: &'s mut dyn Sink,
+}
+
+impl Lines<'_, '_> {
+    fn add(
+        &mut self,
+        id: Option<ObjectId>,
+        name: &BStr,
+        symref_target: Option<&BStr>,
+        peeled: Option<ObjectId>,
+    ) -> anyhow::Result<()> {
+        pktline::append(&mut self.list, |line| {
+            match id {
+                Some(id) => push_hex(line, &id),
+                None => line.extend_from_slice(b"unborn"),
+            }
+            line.push(b' ');
+            line.extend_from_slice(name);
+            if let Some(target) = symref_target.filter(|_| self.request.symrefs) {
+                line.extend_from_slice(b" symref-target:");
+                line.extend_from_slice(target);
+            }
+            if let Some(peeled) = peeled.filter(|_| self.request.peel) {
+                line.extend_from_slice(b" peeled:");
+                push_hex(line, &peeled);
+            }
+            line.push(b'\n');
+        })?;
+        if self.list.len() >= LIST_GATHERED {
+            self.sink.write_all(&self.list)?;
+            self.list.clear();
+        }
+        Ok(())
+    }
+}

@@ -4,6 +4,7 @@ pub mod advertise;
 pub mod command;
 pub mod error;
 pub mod fetch;
+pub mod history;
 pub mod ls_refs;
 pub mod negotiation;
 pub mod offer;
@@ -11,9 +12,11 @@ pub mod policy;
 pub mod progress;
 pub mod receive;
 pub mod stored;
+pub mod wants;
 
 use crate::audit::Summary;
 use crate::pktline::BandSize;
+use crate::protocol::Version;
 use crate::repo::Repository;
 use crate::stream::{Body, Sink};
 use bstr::BString;
@@ -79,6 +82,8 @@ pub enum ErrorChannel {
     ErrLine,
     /// Band 3.
     Band3,
+    /// Not at all: a pack goes out raw, and only its early end says something (PO-16).
+    Silence,
     /// A push: a report, band 3 before it where there is one.
     Push {
         /// Whether side-band-64k was negotiated.
@@ -95,7 +100,7 @@ pub struct Out<'a> {
     /// The bytes.
     pub sink: &'a mut dyn Sink,
     /// How an error is told from now on.
-    pub channel: ErrorChannel,
+    pub channel: &'a mut ErrorChannel,
     /// What the audit line will say.
     pub summary: &'a mut Summary,
 }
@@ -105,6 +110,10 @@ pub const PUSH_BANDS: BandSize = BandSize::Large;
 
 /// Serves one operation on an open repository.
 ///
+/// An advertisement is the answer to `info/refs`, or to a program that asks for it. `Serve` answers a request where the
+/// conversation is stateless; else it is the whole conversation, the greeting first, then rounds and commands until the client
+/// has no more to ask.
+///
 /// # Errors
 /// What could not be told in the protocol by the service itself; `tell` does, through `out.channel`.
 pub fn run(
@@ -113,6 +122,40 @@ pub fn run(
     body: &mut dyn Body,
     out: &mut Out<'_>,
 ) -> Result<(), ServeError> {
-    let _ = (operation, repository, body, out);
-    unimplemented!()
+    let context = &repository.context;
+    match operation {
+        Operation::Advertise(service) => {
+            out.summary.operation = Some("advertise");
+            finish(body)?;
+            advertise::serve(repository, *service, out)
+        }
+        Operation::Serve(service) => {
+            if !context.stateless {
+                advertise::greet(repository, *service, out)?;
+            }
+            match (service, context.version) {
+                (Service::ReceivePack, _) => receive::serve(repository, body, out),
+                (Service::UploadPack, Version::V0 | Version::V1) => {
+                    *out.channel = ErrorChannel::ErrLine;
+                    fetch::serve_v0(repository, body, out)
+                }
+                (Service::UploadPack, Version::V2) => {
+                    *out.channel = ErrorChannel::ErrLine;
+                    while command::serve_one(repository, body, out)? && !context.stateless {
+                        *out.channel = ErrorChannel::ErrLine;
+                    }
+                    Ok(())
+                }
+            }
+        }
+        Operation::Stored(file) => {
+            finish(body)?;
+            stored::serve(file, repository, out)
+        }
+    }
+}
+
+/// Reads a body to its end, so that an answer may begin.
+fn finish(body: &mut dyn Body) -> Result<(), ServeError> {
+    body.finish().map(|_| ()).map_err(ServeError::unread)
 }

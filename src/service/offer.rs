@@ -1,1 +1,235 @@
 //! OFFERS: the one table of capabilities and commands.
+//!
+//! In: a repository. Out: what is announced, and what a client may ask for: both from the same row, so that nothing is
+//! announced that is not served and nothing served that is not announced.
+
+use super::command::Arguments;
+use super::wants::Rule;
+use super::{Out, ServeError, Service, fetch, ls_refs};
+use crate::protocol::command::Offered;
+use crate::repo::Repository;
+use crate::repo::settings::Unborn;
+use crate::repo::visible::Head;
+use bstr::{BStr, ByteVec};
+
+/// Which announcement a row belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Block {
+    /// The capability lines of protocol v2.
+    V2,
+    /// The capabilities of upload-pack's first ref line, v0 and v1.
+    UploadPack,
+    /// The same of receive-pack's.
+    ReceivePack,
+}
+
+/// What stands behind a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Nothing.
+    Flag,
+    /// `=` and this.
+    Text(Vec<u8>),
+}
+
+/// What an announcement depends on.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The repository and its request.
+    pub repository: &'a Repository,
+    /// HEAD as far as it is announced.
+    pub head: Option<&'a Head>,
+}
+
+/// Runs a command of v2.
+pub type Command = fn(&Repository, Arguments<'_>, &mut Out<'_>) -> Result<(), ServeError>;
+
+/// One row.
+pub struct Offer {
+    /// The name, in announcements and requests.
+    pub name: &'static str,
+    /// Where it is announced.
+    pub block: Block,
+    /// Whether it is.
+    pub when: fn(&View<'_>) -> bool,
+    /// With which value.
+    pub value: fn(&View<'_>) -> Value,
+    /// What a command of v2 runs.
+    pub command: Option<Command>,
+}
+
+/// One feature of fetch in v2, or one capability of v0: announced in the order of the rows.
+const fn offer(
+    name: &'static str,
+    block: Block,
+    when: fn(&View<'_>) -> bool,
+    value: fn(&View<'_>) -> Value,
+    command: Option<Command>,
+) -> Offer {
+    Offer { name, block, when, value, command }
+}
+
+use Block::{ReceivePack, UploadPack, V2};
+
+/// Three blocks, each in its announced order (V2-02, UA-04, RA-02).
+#[rustfmt::skip]
+pub static OFFERS: &[Offer] = &[
+    //    name                            of           offered when     value           runs
+    offer("agent",                        V2,          always,          agent,          None),
+    offer("ls-refs",                      V2,          always,          unborn,         Some(ls_refs::serve)),
+    offer("fetch",                        V2,          always,          fetch_features, Some(fetch::serve_v2)),
+    offer("server-option",                V2,          always,          flag,           None),
+    offer("object-format",                V2,          always,          object_format,  None),
+    offer("session-id",                   V2,          session_ids,     session_id,     None),
+
+    offer("multi_ack",                    UploadPack,  always,          flag,           None),
+    offer("thin-pack",                    UploadPack,  always,          flag,           None),
+    offer("side-band",                    UploadPack,  always,          flag,           None),
+    offer("side-band-64k",                UploadPack,  always,          flag,           None),
+    offer("ofs-delta",                    UploadPack,  always,          flag,           None),
+    offer("no-progress",                  UploadPack,  always,          flag,           None),
+    offer("include-tag",                  UploadPack,  always,          flag,           None),
+    offer("multi_ack_detailed",           UploadPack,  always,          flag,           None),
+    offer("allow-tip-sha1-in-want",       UploadPack,  tips_wanted,     flag,           None),
+    offer("allow-reachable-sha1-in-want", UploadPack,  commits_wanted,  flag,           None),
+    offer("no-done",                      UploadPack,  over_http,       flag,           None),
+    offer("symref",                       UploadPack,  head_is_symref,  head_symref,    None),
+    offer("session-id",                   UploadPack,  session_ids,     session_id,     None),
+    offer("object-format",                UploadPack,  always,          object_format,  None),
+    offer("agent",                        UploadPack,  always,          agent,          None),
+
+    offer("report-status",                ReceivePack, always,          flag,           None),
+    offer("report-status-v2",             ReceivePack, always,          flag,           None),
+    offer("delete-refs",                  ReceivePack, always,          flag,           None),
+    offer("side-band-64k",                ReceivePack, always,          flag,           None),
+    offer("quiet",                        ReceivePack, always,          flag,           None),
+    offer("atomic",                       ReceivePack, atomic_pushes,   flag,           None),
+    offer("ofs-delta",                    ReceivePack, ofs_deltas,      flag,           None),
+    offer("session-id",                   ReceivePack, session_ids,     session_id,     None),
+    offer("object-format",                ReceivePack, always,          object_format,  None),
+    offer("agent",                        ReceivePack, always,          agent,          None),
+];
+
+/// The features of fetch in v2, in their announced order (V2-04).
+const FETCH_FEATURES: &[&str] = &["wait-for-done"];
+
+impl Block {
+    /// The block of v0 and v1.
+    pub fn of(service: Service) -> Self {
+        match service {
+            Service::UploadPack => Block::UploadPack,
+            Service::ReceivePack => Block::ReceivePack,
+        }
+    }
+}
+
+impl Offer {
+    /// `name` or `name=value`.
+    pub fn line(&self, view: &View<'_>) -> Vec<u8> {
+        let mut line = Vec::from(self.name);
+        match (self.value)(view) {
+            Value::Flag => {}
+            Value::Text(text) => {
+                line.push_byte(b'=');
+                line.push_str(text);
+            }
+        }
+        line
+    }
+}
+
+/// The rows of a block that are offered now.
+pub fn offered<'v>(block: Block, view: &'v View<'v>) -> impl Iterator<Item = &'static Offer> + 'v {
+    OFFERS.iter().filter(move |offer| offer.block == block && (offer.when)(view))
+}
+
+/// The row of a name of v2, if it is offered.
+pub fn find(name: &[u8], view: &View<'_>) -> Option<&'static Offer> {
+    offered(Block::V2, view).find(|offer| offer.name.as_bytes() == name)
+}
+
+/// What a name of v2 stands for.
+pub fn kind(name: &[u8], view: &View<'_>) -> Offered {
+    match find(name, view) {
+        None => Offered::No,
+        Some(Offer { command: None, .. }) => Offered::Capability,
+        Some(Offer { command: Some(_), .. }) => Offered::Command,
+    }
+}
+
+// When.
+
+fn always(_: &View<'_>) -> bool {
+    true
+}
+
+fn session_ids(view: &View<'_>) -> bool {
+    view.repository.settings.advertise_sid
+}
+
+fn over_http(view: &View<'_>) -> bool {
+    view.repository.context.http
+}
+
+fn head_is_symref(view: &View<'_>) -> bool {
+    view.head.is_some_and(|head| head.id.is_some() && head.target.is_some())
+}
+
+fn tips_wanted(view: &View<'_>) -> bool {
+    match Rule::for_announcement(view.repository) {
+        Rule::Any => true,
+        Rule::Git { .. } => view.repository.settings.git_wants.tips,
+        Rule::Commits | Rule::Reachable | Rule::Advertised => false,
+    }
+}
+
+fn commits_wanted(view: &View<'_>) -> bool {
+    match Rule::for_announcement(view.repository) {
+        Rule::Any | Rule::Commits | Rule::Reachable => true,
+        Rule::Git { .. } => view.repository.settings.git_wants.reachable,
+        Rule::Advertised => false,
+    }
+}
+
+fn atomic_pushes(view: &View<'_>) -> bool {
+    view.repository.settings.advertise_atomic
+}
+
+fn ofs_deltas(view: &View<'_>) -> bool {
+    view.repository.settings.prefer_ofs_delta
+}
+
+// Values.
+
+fn flag(_: &View<'_>) -> Value {
+    Value::Flag
+}
+
+fn agent(view: &View<'_>) -> Value {
+    Value::Text(view.repository.context.agent.as_bytes().to_vec())
+}
+
+fn session_id(view: &View<'_>) -> Value {
+    Value::Text(view.repository.context.session_id.as_bytes().to_vec())
+}
+
+fn object_format(view: &View<'_>) -> Value {
+    Value::Text(view.repository.hash().to_string().into_bytes())
+}
+
+fn unborn(view: &View<'_>) -> Value {
+    match view.repository.settings.unborn {
+        Unborn::Advertise => Value::Text(b"unborn".to_vec()),
+        Unborn::Allow | Unborn::Ignore => Value::Flag,
+    }
+}
+
+fn fetch_features(_: &View<'_>) -> Value {
+    Value::Text(FETCH_FEATURES.join(" ").into_bytes())
+}
+
+fn head_symref(view: &View<'_>) -> Value {
+    let target: &BStr =
+        view.head.and_then(|head| head.target.as_ref()).map_or(BStr::new(b""), |target| target.as_ref());
+    Value::Text([b"HEAD:", &**target].concat())
+}

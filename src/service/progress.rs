@@ -3,6 +3,7 @@
 //! In: what long work does, through [`Pulse`] and [`Sink`]. Out: side-band packets. Nothing is sent on band 1 but what was
 //! written, and empty packets.
 
+use crate::pack::PackStats;
 use crate::pktline::{Band, BandSize, SideBand};
 use crate::stream::{Pulse, Sink};
 use std::fs::File;
@@ -97,6 +98,11 @@ impl<'a> Heartbeat<'a> {
     pub fn set_awake(&mut self, awake: bool) {
         self.awake = awake;
         self.heard = (self.clock)();
+    }
+
+    /// Looks at the clock with the next call, however quick the calls before it were.
+    pub fn look_again(&mut self) {
+        (self.calls, self.left) = (1, 1);
     }
 
     /// A message on band 2, as it is; nothing without side bands.
@@ -236,6 +242,7 @@ impl Write for Heartbeat<'_> {
 impl Pulse for Heartbeat<'_> {
     fn begin(&mut self, title: &'static str, total: Option<u64>) -> io::Result<()> {
         self.end()?;
+        self.look_again();
         self.stage = Some(Stage { title, total, done: 0, told: (self.clock)() });
         Ok(())
     }
@@ -306,6 +313,21 @@ impl<'h, 'a> HeldBack<'h, 'a> {
     /// Holds nothing yet.
     pub fn new(heartbeat: &'h mut Heartbeat<'a>) -> Self {
         HeldBack { heartbeat, held: None }
+    }
+
+    /// The sum of a fetch, in git's words (PO-10).
+    ///
+    /// # Errors
+    /// What the sink reports.
+    pub fn total(&mut self, stats: &PackStats) -> io::Result<()> {
+        if !self.heartbeat.pace.progress {
+            return Ok(());
+        }
+        let PackStats { objects, deltas, reused, reused_deltas, .. } = stats;
+        let total = format!(
+            "Total {objects} (delta {deltas}), reused {reused} (delta {reused_deltas}), pack-reused 0 (from 0)\n"
+        );
+        self.heartbeat.message(total.as_bytes())
     }
 
     /// All is well: sends what is held.
@@ -538,7 +560,6 @@ mod tests {
             let mut held = HeldBack::new(&mut heartbeat);
             held.send_file(&file, 1..5).expect("the range is in the file");
             held.send_file(&file, 5..5).expect("the range is empty");
-            drop(held);
             heartbeat.finish().expect("memory");
             assert_eq!(text(&out), "PAC");
         });

@@ -1,1 +1,162 @@
-//! Files of the dumb protocol.
+//! Files of the dumb protocol (gitprotocol-http, Dumb Server Response).
+//!
+//! In: which file. Out: its content, computed or opened, and what HTTP should say of it. Hidden refs are shown here, as in git
+//! (DU-04): who hides refs should not offer this.
+
+use super::{Out, ServeError, StoredFile};
+use crate::repo::Repository;
+use crate::repo::visible::{self, For};
+use bstr::{BStr, BString};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// One stored file.
+#[derive(Debug)]
+pub struct Stored {
+    /// What is in it.
+    pub content: Content,
+    /// Its Content-Type (HD-10).
+    pub media: &'static str,
+    /// How long it may be kept.
+    pub caching: Caching,
+}
+
+/// Where the bytes come from.
+#[derive(Debug)]
+pub enum Content {
+    /// Made for this request.
+    Computed(Vec<u8>),
+    /// A file, opened: its length in bytes and when it was last changed.
+    File(File, u64, SystemTime),
+}
+
+/// What is said about caches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caching {
+    /// Nothing (HD-11).
+    Unsaid,
+    /// Not to be kept (HD-01).
+    Never,
+    /// Named by its content: to be kept for a year (HD-07).
+    Forever,
+}
+
+/// Finds a file. `None`: there is none (DU-06, DU-07).
+///
+/// # Errors
+/// When refs, packs or the file cannot be read.
+pub fn open(file: &StoredFile, repository: &Repository) -> Result<Option<Stored>, ServeError> {
+    let computed = |content, media, caching| Ok(Some(Stored { content: Content::Computed(content), media, caching }));
+    match file {
+        StoredFile::Head => computed(head(repository)?, "text/plain", Caching::Unsaid),
+        StoredFile::InfoRefs => computed(info_refs(repository)?, "text/plain", Caching::Never),
+        StoredFile::InfoPacks => computed(info_packs(repository)?, "text/plain; charset=utf-8", Caching::Never),
+        StoredFile::Info(path) => on_disk(repository, path, "text/plain", Caching::Never),
+        StoredFile::LooseObject(path) => on_disk(repository, path, "application/x-git-loose-object", Caching::Forever),
+        StoredFile::Pack(path) => on_disk(repository, path, "application/x-git-packed-objects", Caching::Forever),
+        StoredFile::Index(path) => on_disk(repository, path, "application/x-git-packed-objects-toc", Caching::Forever),
+    }
+}
+
+/// Sends a file's content, and nothing about it.
+///
+/// # Errors
+/// As [`open`]; a refusal where there is none; when the client has gone.
+pub fn serve(file: &StoredFile, repository: &Repository, out: &mut Out<'_>) -> Result<(), ServeError> {
+    match open(file, repository)? {
+        None => return Err(ServeError::Refused("there is no such file".to_owned())),
+        Some(Stored { content: Content::Computed(content), .. }) => out.sink.write_all(&content)?,
+        Some(Stored { content: Content::File(file, size, _), .. }) => out.sink.send_file(&file, 0..size)?,
+    }
+    out.sink.flush()?;
+    Ok(())
+}
+
+/// The branch HEAD is on, or the commit; nothing while it is unborn (DU-02).
+fn head(repository: &Repository) -> anyhow::Result<Vec<u8>> {
+    let head = visible::head(repository, For::Nobody)?;
+    let Some((head, id)) = head.and_then(|head| head.id.map(|id| (head.target, id))) else {
+        return Ok(Vec::new());
+    };
+    Ok(match head {
+        Some(target) => [b"ref: ", &**target, b"\n"].concat(),
+        None => format!("{id}\n").into_bytes(),
+    })
+}
+
+/// All refs with what tags peel to, HEAD not among them (DU-03).
+fn info_refs(repository: &Repository) -> anyhow::Result<Vec<u8>> {
+    let mut list = Vec::new();
+    visible::for_each(repository, For::Nobody, &[], true, &mut |tip| {
+        let mut line = |id: &gix_hash::oid, suffix: &[u8]| {
+            super::advertise::push_hex(&mut list, id);
+            list.push(b'\t');
+            list.extend_from_slice(tip.name);
+            list.extend_from_slice(suffix);
+            list.push(b'\n');
+        };
+        line(&tip.id, b"");
+        if let Some(peeled) = &tip.peeled {
+            line(peeled, b"^{}");
+        }
+        Ok(())
+    })?;
+    Ok(list)
+}
+
+/// The packs of this repository, not of its alternates, and an empty line (DU-05).
+fn info_packs(repository: &Repository) -> anyhow::Result<Vec<u8>> {
+    let mut list = Vec::new();
+    for pack in repository.objects.packs(true)? {
+        let pack = repository.objects.pack(pack);
+        if let Some(name) = pack.path().file_name() {
+            list.extend_from_slice(b"P ");
+            list.extend_from_slice(name.as_bytes());
+            list.push(b'\n');
+        }
+    }
+    list.push(b'\n');
+    Ok(list)
+}
+
+fn on_disk(
+    repository: &Repository,
+    path: &BString,
+    media: &'static str,
+    caching: Caching,
+) -> Result<Option<Stored>, ServeError> {
+    let Some(path) = place(repository, path.as_ref())? else {
+        return Ok(None);
+    };
+    let absent = |error: &io::Error| {
+        matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory)
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if absent(&error) => return Ok(None),
+        Err(error) => return Err(anyhow::Error::from(error).context("opening a stored file").into()),
+    };
+    let metadata = file.metadata().map_err(|error| anyhow::Error::from(error).context("looking at a stored file"))?;
+    if !metadata.is_file() {
+        return Ok(None);
+    }
+    let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    Ok(Some(Stored { content: Content::File(file, metadata.len(), modified), media, caching }))
+}
+
+/// The file of a path that begins with `objects/`, in the repository's own object directory. Paths that could lead out of it
+/// have no place.
+fn place(repository: &Repository, path: &BStr) -> anyhow::Result<Option<PathBuf>> {
+    let Some(below) = path.strip_prefix(b"objects/") else {
+        return Ok(None);
+    };
+    let plain = |part: &[u8]| !matches!(part, b"" | b"." | b"..") && !part.contains(&0);
+    if !below.split(|&byte| byte == b'/').all(plain) {
+        return Ok(None);
+    }
+    let own = repository.objects.directories()?.into_iter().next();
+    Ok(own.map(|objects| objects.join(std::ffi::OsStr::from_bytes(below))))
+}

@@ -1,9 +1,27 @@
 //! A pack that comes in: read once as a stream, checked, resolved, stored with its index.
+//!
+//! In: a body, a quarantine. Out: a kept pack with `.idx`, `.rev` and `.keep`, or loose objects. Nothing of it is visible to
+//! other requests, and nothing is written outside the quarantine. No thread is started for a small pack.
+
+mod entries;
+mod examine;
+mod resolve;
+mod scan;
+pub(super) mod store;
+mod thin;
+mod write;
 
 use crate::durable::{Sharing, Sync};
 use crate::odb::Objects;
+use crate::pack::unpack::Unpacker;
+use crate::repo::fsck::Rules;
 use crate::stream::{Body, Pulse};
+use examine::Examiner;
 use gix_hash::ObjectId;
+use resolve::{Family, Pack};
+use scan::{Input, Scanned};
+use sha1::Digest;
+use std::io;
 use std::path::Path;
 
 /// How a pack is received.
@@ -18,8 +36,8 @@ pub struct ReceiveOptions<'a> {
     pub unpack_limit: u64,
     /// The most bytes the pack may have as it arrives (receive.maxInputSize).
     pub max_input_size: Option<u64>,
-    /// Whether every object is parsed and checked (fsck): refused with `fsck error in packed object`.
-    pub fsck: bool,
+    /// By which rules every object is parsed and checked, if any: refused with `fsck error in packed object`.
+    pub fsck: Option<Rules>,
     /// Bytes that may be held in memory, all threads together.
     pub memory: u64,
     /// Whether a `.rev` is written.
@@ -43,6 +61,8 @@ pub struct IncomingPack {
     pub kept: Option<ObjectId>,
     /// Bytes of the stream.
     pub bytes: u64,
+    /// Complete lines for the user on band 2: `warning: object …`.
+    pub notes: Vec<String>,
 }
 
 /// Why a pack was refused.
@@ -51,9 +71,21 @@ pub struct UnpackError {
     /// What `unpack …` in the report says, in git's words: `eof before pack header was fully read`,
     /// `protocol error (pack signature mismatch detected)`, `index-pack abnormal exit`, `unpack-objects abnormal exit` (UN-03, UN-04).
     pub status: String,
-    /// What the user is told on band 2 (UN-05), without prefix: `pack exceeds maximum allowed size (512 bytes)`.
+    /// What the user is told on band 2 (UN-05), without the prefix `fatal: `: `pack exceeds maximum allowed size (512 bytes)`.
+    /// Empty where git says nothing there.
     pub detail: String,
+    /// Complete lines for the user on band 2, before the detail: `error: object …: treeNotSorted: not properly sorted`.
+    pub notes: Vec<String>,
 }
+
+impl UnpackError {
+    fn of_header(status: &str) -> Self {
+        UnpackError { status: status.to_owned(), detail: String::new(), notes: Vec::new() }
+    }
+}
+
+/// Packs that become loose objects are held in memory up to this size.
+const LOOSE_PACK_MEMORY: u64 = 1 << 20;
 
 impl IncomingPack {
     /// Reads one pack from `body` to the end of the body: what follows the trailer is an error (R1). Nothing stays behind on error
@@ -66,7 +98,172 @@ impl IncomingPack {
         options: &ReceiveOptions<'_>,
         pulse: &mut dyn Pulse,
     ) -> Result<Self, UnpackError> {
-        let _ = (body, options, pulse);
-        unimplemented!()
+        let mut input = Input::new(body, options);
+        let count = input.header()?;
+        let loose = u64::from(count) < options.unpack_limit;
+        if loose {
+            input.hold_in_memory(LOOSE_PACK_MEMORY.min(options.memory / 4));
+        }
+        let mut examiner = Examiner::new(options.hash, options.objects, options.fsck.as_ref(), options.memory);
+        if loose {
+            examiner.unpack_with(Unpacker::new(options));
+        }
+        match receive_objects(input, count, loose, options, &mut examiner, pulse) {
+            Ok(pack) => Ok(IncomingPack { notes: examiner.into_notes(), ..pack }),
+            Err(fault) => Err(UnpackError {
+                status: format!("{} abnormal exit", if loose { "unpack-objects" } else { "index-pack" }),
+                detail: fault.text(loose),
+                notes: examiner.into_notes(),
+            }),
+        }
+    }
+}
+
+fn receive_objects(
+    input: Input<'_>,
+    count: u32,
+    loose: bool,
+    options: &ReceiveOptions<'_>,
+    examiner: &mut Examiner<'_>,
+    pulse: &mut dyn Pulse,
+) -> Result<IncomingPack, Fault> {
+    let Scanned { mut store, mut layout, mut names, deltas, mut trailer, bytes } =
+        scan::scan(input, count, options, examiner, pulse)?;
+    if deltas.count > 0 {
+        let total = deltas.count;
+        let threads = resolve::Threads::for_pack(&layout, &deltas, options, loose);
+        let family = Family::new(layout.len(), deltas);
+        pulse.begin("Resolving deltas", Some(u64::from(total)))?;
+        let pack =
+            Pack { store: &store, layout: &layout, family: &family, budget: &threads.budget, hash: options.hash };
+        let mut resolved = resolve::resolve(pack, &mut names, threads.count, options, examiner, pulse)?;
+        if resolved < total {
+            let completion = thin::Completion {
+                store: &mut store,
+                layout: &mut layout,
+                names: &mut names,
+                family: &family,
+                budget: &threads.budget,
+                options,
+            };
+            resolved = completion.run(loose, resolved, examiner, pulse)?;
+        }
+        pulse.end()?;
+        if resolved < total {
+            return Err(Fault::Unresolved(total - resolved));
+        }
+    }
+    if loose {
+        drop(store);
+        examiner.finish(options)?;
+        return Ok(IncomingPack { objects: count, kept: None, bytes, notes: Vec::new() });
+    }
+    if layout.len() > count {
+        let received_end = layout.end(count.saturating_sub(1));
+        trailer = thin::new_trailer(&mut store, layout.len(), &trailer, received_end, options.hash)?;
+    }
+    store.write(trailer.as_slice())?;
+    write::keep(store, &layout, &names, &trailer, options)?;
+    examiner.finish(options)?;
+    Ok(IncomingPack { objects: count, kept: Some(trailer), bytes, notes: Vec::new() })
+}
+
+/// What ends the reception of a pack. git words some of them differently in unpack-objects and in index-pack.
+#[derive(Debug)]
+enum Fault {
+    /// The text after `fatal: `.
+    Said(String),
+    /// More bytes than receive.maxInputSize allows.
+    TooLarge(u64),
+    /// The trailer is not the hash of what came before it.
+    WrongTrailer,
+    /// So many deltas have no base.
+    Unresolved(u32),
+}
+
+impl Fault {
+    fn new(text: impl Into<String>) -> Self {
+        Fault::Said(text.into())
+    }
+
+    fn text(self, loose: bool) -> String {
+        match self {
+            Fault::Said(text) => text,
+            Fault::TooLarge(_) if loose => "pack exceeds maximum allowed size".to_owned(),
+            Fault::TooLarge(limit) => format!("pack exceeds maximum allowed size ({})", humanised(limit)),
+            Fault::WrongTrailer if loose => "final sha1 did not match".to_owned(),
+            Fault::WrongTrailer => "pack is corrupted (SHA1 mismatch)".to_owned(),
+            Fault::Unresolved(_) if loose => "unresolved deltas left after unpacking".to_owned(),
+            Fault::Unresolved(1) => "pack has 1 unresolved delta".to_owned(),
+            Fault::Unresolved(count) => format!("pack has {count} unresolved deltas"),
+        }
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Fault::Said(error.to_string())
+    }
+}
+
+fn bad_object(offset: u64, what: impl std::fmt::Display) -> Fault {
+    Fault::Said(format!("pack has bad object at offset {offset}: {what}"))
+}
+
+/// A size for people, as git writes it.
+fn humanised(bytes: u64) -> String {
+    let hundredths = |unit: u64| u128::from(bytes) * 100 / u128::from(unit);
+    let (value, unit) = if bytes > 1 << 30 {
+        (hundredths(1 << 30), "GiB")
+    } else if bytes > 1 << 20 {
+        // git rounds by adding half of a hundredth.
+        (u128::from(bytes + 5243) * 100 >> 20, "MiB")
+    } else if bytes > 1 << 10 {
+        (u128::from(bytes + 5) * 100 >> 10, "KiB")
+    } else {
+        return format!("{bytes} {}", if bytes == 1 { "byte" } else { "bytes" });
+    };
+    format!("{}.{:02} {unit}", value / 100, value % 100)
+}
+
+/// An object's name. SHA-1 that is part of a known kind of collision attack is refused.
+fn name_of(hash: gix_hash::Kind, kind: gix_object::Kind, content: &[u8]) -> Result<ObjectId, Fault> {
+    let mut hasher = gix_hash::hasher(hash);
+    hasher.update(&gix_object::encode::loose_header(kind, content.len() as u64));
+    hasher.update(content);
+    hasher.try_finalize().map_err(|error| collision_attack(&error))
+}
+
+fn collision_attack(error: &dyn std::fmt::Display) -> Fault {
+    Fault::Said(format!("SHA-1 appears to be part of a collision attack: {error}"))
+}
+
+/// The hash over a file, which is its trailer. No collision detection: it guards against accidents, not attacks.
+#[derive(Clone)]
+enum Trailer {
+    Sha1(sha1::Sha1),
+    Other(gix_hash::Hasher),
+}
+
+impl Trailer {
+    fn new(hash: gix_hash::Kind) -> Self {
+        match hash {
+            gix_hash::Kind::Sha1 => Trailer::Sha1(sha1::Sha1::new()),
+            other => Trailer::Other(gix_hash::hasher(other)),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Trailer::Sha1(hasher) => hasher.update(bytes),
+            Trailer::Other(hasher) => hasher.update(bytes),
+        }
+    }
+
+    fn finish(self) -> ObjectId {
+        match self {
+            Trailer::Sha1(hasher) => ObjectId::Sha1(hasher.finalize().into()),
+            Trailer::Other(hasher) => hasher.try_finalize().expect("only SHA-1 detects collisions"),
+        }
     }
 }

@@ -1,7 +1,12 @@
 //! Selection: which objects a fetch needs.
+//!
+//! In: names of what is wanted and of what the client has. Out: bits, one for each object of a pack that goes out. Contents of
+//! blobs are never looked at.
 
+use crate::odb::closure::{Closure, Effort};
 use crate::odb::{Objects, PackId};
 use crate::stream::Pulse;
+use anyhow::Context;
 use gix_hash::ObjectId;
 
 /// What is to be selected.
@@ -53,6 +58,18 @@ pub struct Selection {
 /// # Errors
 /// When an object is missing or corrupt, or the client has gone.
 pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -> anyhow::Result<Selection> {
-    let _ = (objects, request, pulse);
-    unimplemented!()
+    pulse.begin("Enumerating objects", None)?;
+    let mut closure = Closure::find(objects, request.wants, request.common, Effort::Exact, pulse)?;
+    closure.add_tags(request.tags)?;
+    let count = u32::try_from(closure.found.len()).context("more objects than a pack can hold")?;
+    pulse.tick(count.into())?;
+    pulse.end()?;
+    let positions =
+        |marks| closure.numbers.by_pack(marks).map(|(pack, bits)| Positions { pack, bits }).collect::<Vec<_>>();
+    Ok(Selection {
+        packed: positions(&closure.found),
+        strays: closure.numbers.strays(&closure.found).map(|(id, directory)| Stray { id, directory }).collect(),
+        bases: if request.thin { positions(&closure.held) } else { Vec::new() },
+        count,
+    })
 }

@@ -1,0 +1,139 @@
+//! Object directories that a repository borrows from: `info/alternates`.
+//!
+//! In: the file's bytes. Out: paths, as written or joined to the object directory. Nothing is searched here.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// How deep alternates of alternates are followed, as git has it.
+const DEPTH_MAX: usize = 5;
+
+/// The paths of a list: separated by `separator`, `#` begins a comment, a path in double quotes has C's escapes. Empty
+/// ones are left out.
+pub fn parse(list: &[u8], separator: u8) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    let mut rest = list;
+    while !rest.is_empty() {
+        // Broken quoting makes it a plain path, as in git.
+        let (path, used) = match unquote(rest) {
+            Some((path, used)) if rest.get(used).is_none_or(|byte| *byte == separator) => (path, used),
+            _ => {
+                let end = rest.iter().position(|byte| *byte == separator).unwrap_or(rest.len());
+                (rest[..end].to_vec(), end)
+            }
+        };
+        if !path.is_empty() && rest[0] != b'#' {
+            paths.push(PathBuf::from(OsStr::from_bytes(&path)));
+        }
+        rest = rest.get(used + 1..).unwrap_or_default();
+    }
+    paths
+}
+
+/// A string in double quotes at the begin of `bytes`, and how many bytes it took.
+fn unquote(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    if bytes.first() != Some(&b'"') {
+        return None;
+    }
+    let mut out = Vec::new();
+    let mut at = 1;
+    loop {
+        let byte = *bytes.get(at)?;
+        at += 1;
+        match byte {
+            b'"' => return Some((out, at)),
+            b'\\' => {
+                let escaped = *bytes.get(at)?;
+                at += 1;
+                out.push(match escaped {
+                    b'a' => 7,
+                    b'b' => 8,
+                    b't' => b'\t',
+                    b'n' => b'\n',
+                    b'v' => 11,
+                    b'f' => 12,
+                    b'r' => b'\r',
+                    b'\\' | b'"' => escaped,
+                    b'0'..=b'3' => {
+                        let digits = bytes.get(at..at + 2)?;
+                        at += 2;
+                        if !digits.iter().all(|digit| matches!(digit, b'0'..=b'7')) {
+                            return None;
+                        }
+                        ((escaped - b'0') << 6) | ((digits[0] - b'0') << 3) | (digits[1] - b'0')
+                    }
+                    _ => return None,
+                });
+            }
+            other => out.push(other),
+        }
+    }
+}
+
+/// All directories behind `owners`, in the order of a walk in depth, each once and none of `owners`. What is left out
+/// for a reason the operator should know is told in `warnings`.
+pub(super) fn behind(owners: &[PathBuf], warnings: &mut Vec<String>) -> io::Result<Vec<PathBuf>> {
+    let mut known: Vec<PathBuf> = owners.iter().map(|owner| real(owner)).collect();
+    let first = known.len();
+    for owner in owners {
+        follow(owner, 0, &mut known, warnings)?;
+    }
+    Ok(known.split_off(first))
+}
+
+/// Recursion ends at [`DEPTH_MAX`].
+fn follow(directory: &Path, depth: usize, known: &mut Vec<PathBuf>, warnings: &mut Vec<String>) -> io::Result<()> {
+    let list = match fs::read(directory.join("info/alternates")) {
+        Ok(list) => list,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let paths = parse(&list, b'\n');
+    if depth > DEPTH_MAX && !paths.is_empty() {
+        warnings.push(format!("{}: ignoring alternate object stores, nesting too deep", directory.display()));
+        return Ok(());
+    }
+    for path in paths {
+        let path = real(&directory.join(path));
+        if !path.is_dir() {
+            warnings.push(format!(
+                "object directory {} does not exist; check {}",
+                path.display(),
+                directory.join("info/alternates").display()
+            ));
+        } else if !known.contains(&path) {
+            known.push(path.clone());
+            follow(&path, depth + 1, known, warnings)?;
+        }
+    }
+    Ok(())
+}
+
+/// The one name of a directory, so that duplicates are seen; of one that is not there, the name as given.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(list: &str, expected: &[&str]) {
+        let paths: Vec<_> = parse(list.as_bytes(), b'\n').iter().map(|path| path.display().to_string()).collect();
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn a_list_has_comments_quotes_and_plain_paths() {
+        check("", &[]);
+        check("/a\n/b", &["/a", "/b"]);
+        check("# no\n\n../c\n", &["../c"]);
+        check("\"/with\\nline\\\\\\\"\\101\"\n/b\n", &["/with\nline\\\"A", "/b"]);
+        check("\"unfinished\n/b\n", &["\"unfinished", "/b"]);
+        check("\"/a\"x\n/b\n", &["\"/a\"x", "/b"]);
+        assert_eq!(parse(b"/a:\"/b:c\":d", b':'), ["/a", "/b:c", "d"].map(PathBuf::from));
+    }
+}

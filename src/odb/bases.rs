@@ -1,0 +1,213 @@
+//! The delta-base cache: objects that others are deltas on, bounded in bytes, the least recently used go first.
+//!
+//! In: where an object lies. Out: its content, shared. Nothing is read here.
+
+use super::packs::PackId;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+
+/// What an entry costs besides its bytes.
+const OVERHEAD_BYTES: u64 = 128;
+const NONE: usize = usize::MAX;
+
+/// The place of an entry, as a key.
+type Place = (PackId, u64);
+
+/// Offsets are spread already; one multiplication is enough to use all of their bits. They are not chosen freely by
+/// whoever pushes: an attacker could at most slow down the walks over packs he made himself.
+#[derive(Default)]
+struct PlaceHasher(u64);
+
+impl Hasher for PlaceHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        let mixed = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 29);
+    }
+}
+
+struct Slot {
+    place: Place,
+    kind: gix_object::Kind,
+    content: Rc<Vec<u8>>,
+    newer: usize,
+    older: usize,
+}
+
+/// The cache.
+pub(super) struct Bases {
+    places: HashMap<Place, usize, BuildHasherDefault<PlaceHasher>>,
+    slots: Vec<Slot>,
+    newest: usize,
+    oldest: usize,
+    bytes: u64,
+    limit: u64,
+    spare: Vec<Vec<u8>>,
+}
+
+impl Bases {
+    /// An empty cache that holds at most `limit` bytes.
+    pub fn new(limit: u64) -> Self {
+        Bases {
+            places: HashMap::default(),
+            slots: Vec::new(),
+            newest: NONE,
+            oldest: NONE,
+            bytes: 0,
+            limit,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Changes the limit; what no longer fits goes at once.
+    pub fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+        self.shrink(0);
+    }
+
+    /// Whether something of this size would be kept. One object must not push out all others.
+    pub fn takes(&self, size: usize) -> bool {
+        size as u64 + OVERHEAD_BYTES <= self.limit / 4
+    }
+
+    /// The object at a place.
+    pub fn find(&mut self, place: Place) -> Option<(gix_object::Kind, Rc<Vec<u8>>)> {
+        let slot = *self.places.get(&place)?;
+        if slot != self.newest {
+            self.unlink(slot);
+            self.link(slot);
+        }
+        Some((self.slots[slot].kind, Rc::clone(&self.slots[slot].content)))
+    }
+
+    /// The kind of the object at a place, without counting as use.
+    pub fn kind(&self, place: Place) -> Option<gix_object::Kind> {
+        Some(self.slots[*self.places.get(&place)?].kind)
+    }
+
+    /// Keeps an object, if it is not too large.
+    pub fn keep(&mut self, place: Place, kind: gix_object::Kind, content: Rc<Vec<u8>>) {
+        if !self.takes(content.capacity()) || self.places.contains_key(&place) {
+            self.give_back(content);
+            return;
+        }
+        let cost = content.capacity() as u64 + OVERHEAD_BYTES;
+        self.shrink(cost);
+        self.bytes += cost;
+        let slot = self.slots.len();
+        self.slots.push(Slot { place, kind, content, newer: NONE, older: NONE });
+        self.places.insert(place, slot);
+        self.link(slot);
+    }
+
+    /// An empty buffer, from what was thrown out where possible.
+    pub fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back that is no longer used.
+    pub fn give_back(&mut self, content: Rc<Vec<u8>>) {
+        if self.spare.len() < 4
+            && let Ok(mut buffer) = Rc::try_unwrap(content)
+            && buffer.capacity() <= 1 << 20
+        {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Makes room for `more` bytes.
+    fn shrink(&mut self, more: u64) {
+        while self.oldest != NONE && self.bytes + more > self.limit {
+            let slot = self.oldest;
+            self.unlink(slot);
+            let gone = self.slots.swap_remove(slot);
+            self.places.remove(&gone.place);
+            self.bytes -= gone.content.capacity() as u64 + OVERHEAD_BYTES;
+            // What was last stands in the gap now.
+            if let Some(moved) = self.slots.get(slot) {
+                let (place, newer, older) = (moved.place, moved.newer, moved.older);
+                self.places.insert(place, slot);
+                self.join(newer, slot);
+                self.join(slot, older);
+            }
+            self.give_back(gone.content);
+        }
+    }
+
+    /// Makes two slots neighbours; `NONE` stands for the end of the list.
+    fn join(&mut self, newer: usize, older: usize) {
+        match newer {
+            NONE => self.newest = older,
+            slot => self.slots[slot].older = older,
+        }
+        match older {
+            NONE => self.oldest = newer,
+            slot => self.slots[slot].newer = newer,
+        }
+    }
+
+    fn unlink(&mut self, slot: usize) {
+        let (newer, older) = (self.slots[slot].newer, self.slots[slot].older);
+        self.join(newer, older);
+    }
+
+    fn link(&mut self, slot: usize) {
+        let next = self.newest;
+        self.join(slot, next);
+        self.join(NONE, slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(n: u64) -> Place {
+        (PackId(1), n)
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_and_bytes_stay_bounded() {
+        let cost = 100 + OVERHEAD_BYTES;
+        let mut bases = Bases::new(5 * cost);
+        for n in 0..5 {
+            bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![n as u8; 100]));
+        }
+        assert!(bases.find(place(0)).is_some());
+        bases.keep(place(5), gix_object::Kind::Tree, Rc::new(vec![5; 100]));
+        assert!(bases.find(place(1)).is_none());
+        for n in [0, 2, 3, 4, 5] {
+            assert_eq!(*bases.find(place(n)).expect("is kept").1, vec![n as u8; 100]);
+        }
+        for n in 10..1000 {
+            bases.keep(place(n), gix_object::Kind::Blob, Rc::new(vec![1; (n % 150) as usize]));
+            if n % 3 == 0 {
+                bases.find(place(n - 2));
+            }
+            assert!(bases.bytes <= bases.limit);
+            assert_eq!(bases.places.len(), bases.slots.len());
+        }
+        bases.set_limit(0);
+        assert_eq!((bases.bytes, bases.slots.len(), bases.newest, bases.oldest), (0, 0, NONE, NONE));
+    }
+
+    #[test]
+    fn what_would_push_out_all_others_is_not_kept() {
+        let mut bases = Bases::new(1000);
+        bases.keep(place(1), gix_object::Kind::Blob, Rc::new(vec![0; 500]));
+        assert!(bases.find(place(1)).is_none());
+    }
+}

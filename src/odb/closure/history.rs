@@ -1,0 +1,155 @@
+//! Commits between wanted and known ones.
+//!
+//! In: names of commits. Out: the new commits and the known ones they rest on, as numbers, and the root trees of both.
+
+use super::{Broken, Marks, Numbers};
+use crate::odb::graph::{Commits, Missing};
+use crate::odb::walk::reachable_commits;
+use crate::stream::Pulse;
+use anyhow::Result;
+use gix_hash::{ObjectId, oid};
+use std::io;
+
+/// What a walk found.
+#[derive(Default)]
+pub(super) struct History {
+    /// Commits reachable from the wanted and not from the known ones.
+    pub(super) new: Marks,
+    /// Known parents of new commits.
+    pub(super) boundary: Marks,
+    /// The trees of the new commits, each once.
+    pub(super) new_roots: Vec<u32>,
+    /// The trees of the boundary, each once.
+    pub(super) boundary_roots: Vec<u32>,
+}
+
+/// Commits between `wants` and `known`, both names of commits.
+///
+/// # Errors
+/// [`Broken`] for what new commits name and is missing or corrupt.
+pub(super) fn between(
+    numbers: &mut Numbers<'_>,
+    wants: &[ObjectId],
+    known: &[ObjectId],
+    pulse: &mut dyn Pulse,
+) -> Result<History> {
+    if !known.is_empty() {
+        match reachable_commits(numbers.objects(), wants, known, pulse) {
+            Ok(mut walk) => return History::new(numbers, &mut walk.commits, &walk.reachable, &walk.boundary),
+            Err(error) => match error.downcast_ref::<Missing>() {
+                Some(Missing(id)) => return Err(Broken::missing("commit", id)),
+                None if error.chain().any(|cause| cause.is::<io::Error>()) => return Err(error),
+                // A damaged commit. If it is a new one it is met again; if it is a known one it does not matter.
+                None => {}
+            },
+        }
+    }
+    Ok(near(numbers, wants, &[], pulse)?.expect("without known commits there is no other end"))
+}
+
+/// Walks from `wants` until it meets commits that are themselves named in `known`: all that a push or a fetch of what was
+/// added since needs, without reading the known ones. `None` when that did not end soon.
+///
+/// # Errors
+/// [`Broken`] for what new commits name and is missing or corrupt.
+pub(super) fn near(
+    numbers: &mut Numbers<'_>,
+    wants: &[ObjectId],
+    known: &[ObjectId],
+    pulse: &mut dyn Pulse,
+) -> Result<Option<History>> {
+    let known = Names::new(known);
+    let patience = known.ids.len().saturating_mul(2).saturating_add(256);
+    let mut commits = Commits::new(numbers.objects());
+    let mut met = Marks::default();
+    let (mut new, mut boundary) = (Vec::new(), Vec::new());
+    let mut pending: Vec<u32> = wants.iter().map(|id| commits.number(id)).collect();
+    let mut parents = Vec::new();
+    while let Some(number) = pending.pop() {
+        if !met.insert(number) {
+            continue;
+        }
+        if known.contains(commits.id(number)) {
+            boundary.push(number);
+            continue;
+        }
+        if new.len() == patience && !known.ids.is_empty() {
+            return Ok(None);
+        }
+        new.push(number);
+        pulse.tick(new.len() as u64)?;
+        commits.parents(number, &mut parents).map_err(|error| broken(&commits, number, error))?;
+        pending.append(&mut parents);
+    }
+    History::new(numbers, &mut commits, &new, &boundary).map(Some)
+}
+
+fn broken(commits: &Commits<'_>, number: u32, error: anyhow::Error) -> anyhow::Error {
+    let id = commits.id(number);
+    if error.is::<Missing>() { Broken::missing("commit", id) } else { Broken::bad("commit", id, error) }
+}
+
+impl History {
+    fn new(numbers: &mut Numbers<'_>, commits: &mut Commits<'_>, new: &[u32], boundary: &[u32]) -> Result<Self> {
+        let mut history = History::default();
+        let (mut new_roots, mut boundary_roots) = (Marks::default(), Marks::default());
+        for &number in new {
+            let id = commits.id(number);
+            history.new.insert(numbers.of(id)?.ok_or_else(|| Broken::missing("commit", id))?);
+            let tree = commits.tree(number).map_err(|error| broken(commits, number, error))?;
+            let tree = numbers.of(&tree)?.ok_or_else(|| Broken::missing("tree", &tree))?;
+            if new_roots.insert(tree) {
+                history.new_roots.push(tree);
+            }
+        }
+        for &number in boundary {
+            // What a damaged known commit would keep away is taken for new.
+            let (Some(commit), Ok(tree)) = (numbers.of(commits.id(number))?, commits.tree(number)) else { continue };
+            history.boundary.insert(commit);
+            if let Some(tree) = numbers.of(&tree)?.filter(|tree| boundary_roots.insert(*tree)) {
+                history.boundary_roots.push(tree);
+            }
+        }
+        Ok(history)
+    }
+}
+
+/// An empty slot.
+const NOTHING: u32 = u32::MAX;
+
+/// Names to be met: a hash table of positions, because there may be as many as refs.
+struct Names<'a> {
+    ids: &'a [ObjectId],
+    slots: Vec<u32>,
+}
+
+impl<'a> Names<'a> {
+    fn new(ids: &'a [ObjectId]) -> Self {
+        let ids = &ids[..ids.len().min(NOTHING as usize)];
+        let mut slots = vec![NOTHING; (ids.len() * 2).next_power_of_two()];
+        for (index, id) in ids.iter().enumerate() {
+            let mut at = Self::hash(id) & (slots.len() - 1);
+            while ids.get(slots[at] as usize).is_some_and(|other| other != id) {
+                at = (at + 1) & (slots.len() - 1);
+            }
+            slots[at] = index as u32;
+        }
+        Names { ids, slots }
+    }
+
+    /// Names are hashes already.
+    fn hash(id: &oid) -> usize {
+        id.as_bytes().iter().skip(1).take(4).fold(0, |hash, byte| hash << 8 | usize::from(*byte))
+    }
+
+    fn contains(&self, id: &oid) -> bool {
+        let mut at = Self::hash(id) & (self.slots.len() - 1);
+        while let Some(known) = self.ids.get(self.slots[at] as usize) {
+            if **known == *id {
+                return true;
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+        false
+    }
+}

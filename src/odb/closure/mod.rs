@@ -1,0 +1,249 @@
+//! Closure: what is reachable from some objects and not from others.
+//!
+//! In: names of wanted and of known objects. Out: sets of numbers. Trees are read path by path and each at most once as a
+//! wanted one; blobs are looked up, never read; gitlinks are passed over.
+
+mod history;
+mod numbers;
+mod trees;
+
+pub use numbers::{Marks, Numbers};
+
+use crate::odb::Objects;
+use crate::stream::Pulse;
+use anyhow::Result;
+use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
+use std::fmt;
+
+/// How far known objects are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// As far as it costs nothing: what is found is complete, but may contain known objects too.
+    Enough,
+    /// Through all trees of the known commits at the boundary, as git does, as long as the cost stays near that of the rest.
+    Exact,
+}
+
+/// A wanted object that is missing or cannot be read.
+#[derive(Debug)]
+pub struct Broken {
+    /// Its name.
+    pub id: ObjectId,
+    /// What was expected of it: `commit`, `tree`, `blob`, `tag` or `object`.
+    pub kind: &'static str,
+    /// What reading it said; `None` when it is missing.
+    pub cause: Option<anyhow::Error>,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.cause.is_none() { "missing" } else { "bad" };
+        write!(f, "{how} {} {}", self.kind, self.id)
+    }
+}
+
+impl std::error::Error for Broken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_ref().map(|cause| &**cause as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl Broken {
+    fn missing(kind: &'static str, id: &oid) -> anyhow::Error {
+        Broken { id: id.to_owned(), kind, cause: None }.into()
+    }
+
+    fn bad(kind: &'static str, id: &oid, cause: anyhow::Error) -> anyhow::Error {
+        Broken { id: id.to_owned(), kind, cause: Some(cause) }.into()
+    }
+}
+
+/// What was found.
+pub struct Closure<'a> {
+    /// The numbers in use.
+    pub numbers: Numbers<'a>,
+    /// Everything reachable from the wanted objects and not from the known ones.
+    pub found: Marks,
+    /// Objects reachable from known ones, as far as they were met.
+    pub held: Marks,
+}
+
+/// Ends of what was asked for, by kind.
+#[derive(Default)]
+struct Tips {
+    commits: Vec<ObjectId>,
+    trees: Vec<u32>,
+}
+
+impl<'a> Closure<'a> {
+    /// Finds everything reachable from `wants` and not from `known`. Known objects that are missing are passed over.
+    ///
+    /// # Errors
+    /// [`Broken`] when a wanted object is missing or corrupt; else when the client has gone or an index cannot be read.
+    pub fn find(
+        objects: &'a Objects,
+        wants: &[ObjectId],
+        known: &[ObjectId],
+        effort: Effort,
+        pulse: &mut dyn Pulse,
+    ) -> Result<Self> {
+        let mut numbers = Numbers::new(objects);
+        let (mut found, mut held) = (Marks::default(), Marks::default());
+        let mut buffer = Vec::new();
+        let mut history = None;
+        if effort == Effort::Enough {
+            let mut wanted = Tips::default();
+            wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
+            history = history::near(&mut numbers, &wanted.commits, known, pulse)?.map(|walk| (wanted, walk));
+        }
+        let mut known_tips = Tips::default();
+        let (wanted, walked) = match history {
+            Some(near) => near,
+            None => {
+                known_tips.add_known(known, &mut numbers, &mut held, &mut buffer)?;
+                let mut wanted = Tips::default();
+                found = Marks::default();
+                wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
+                let walked = history::between(&mut numbers, &wanted.commits, &known_tips.commits, pulse)?;
+                (wanted, walked)
+            }
+        };
+        found.extend(&walked.new);
+        held.extend(&walked.boundary);
+        let mut trees = trees::Trees::new(&mut numbers, held, found.len(), pulse);
+        let roots = [walked.new_roots, wanted.trees].concat();
+        trees.find(&roots, &walked.boundary_roots, &known_tips.trees, effort)?;
+        let (contents, held) = trees.into_marks();
+        found.extend(&contents);
+        // Wanted tags and blobs may turn out to be known only now.
+        found.subtract(&held);
+        Ok(Closure { numbers, found, held })
+    }
+
+    /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too.
+    ///
+    /// # Errors
+    /// When a tag cannot be read.
+    pub fn add_tags(&mut self, tags: &[(ObjectId, ObjectId)]) -> Result<()> {
+        let mut buffer = Vec::new();
+        for (tag, peeled) in tags {
+            match self.numbers.of(peeled)? {
+                Some(number) if self.found.contains(number) => {}
+                _ => continue,
+            }
+            let mut next = tag.to_owned();
+            while next != *peeled {
+                let number = self.numbers.of(&next)?.ok_or_else(|| Broken::missing("tag", &next))?;
+                if !self.found.insert(number) {
+                    break;
+                }
+                next = tag_target(&self.numbers, number, &mut buffer)?.0;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tips {
+    /// Adds wanted objects; tags are marked and followed.
+    fn add_all(
+        &mut self,
+        ids: &[ObjectId],
+        numbers: &mut Numbers<'_>,
+        found: &mut Marks,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        ids.iter().try_for_each(|id| self.add(id, numbers, found, buffer))
+    }
+
+    /// Adds known objects; one that is missing, or a tag that leads nowhere, is passed over.
+    fn add_known(
+        &mut self,
+        ids: &[ObjectId],
+        numbers: &mut Numbers<'_>,
+        held: &mut Marks,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        for id in ids {
+            match self.add(id, numbers, held, buffer) {
+                Err(error) if !error.is::<Broken>() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits and trees are collected, since much lies behind them; tags and blobs are marked.
+    fn add(&mut self, id: &oid, numbers: &mut Numbers<'_>, marks: &mut Marks, buffer: &mut Vec<u8>) -> Result<()> {
+        let mut next = id.to_owned();
+        let mut expected = None;
+        loop {
+            let name = expected.map_or("object", name);
+            let number = numbers.of(&next)?.ok_or_else(|| Broken::missing(name, &next))?;
+            let kind = kind(numbers, number).map_err(|cause| Broken::bad(name, &next, cause))?;
+            if expected.is_some_and(|expected| expected != kind) {
+                let cause = anyhow::anyhow!("a tag says that it is a {name}, but it is a {kind}");
+                return Err(Broken::bad(name, &next, cause));
+            }
+            match kind {
+                Kind::Commit => self.commits.push(next),
+                Kind::Tree => self.trees.push(number),
+                Kind::Blob => {
+                    marks.insert(number);
+                }
+                Kind::Tag => {
+                    if marks.insert(number) {
+                        let (target, kind) = tag_target(numbers, number, buffer)?;
+                        (next, expected) = (target, Some(kind));
+                        continue;
+                    }
+                }
+            }
+            return Ok(());
+        }
+    }
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Commit => "commit",
+        Kind::Tree => "tree",
+        Kind::Blob => "blob",
+        Kind::Tag => "tag",
+    }
+}
+
+/// The kind of an object; a commit in the commit-graph is not looked at.
+fn kind(numbers: &Numbers<'_>, number: u32) -> Result<Kind> {
+    let objects = numbers.objects();
+    let id = numbers.id(number);
+    if objects.graph().is_some_and(|graph| graph.lookup(id).is_some()) {
+        return Ok(Kind::Commit);
+    }
+    match objects.header(id)? {
+        Some(header) => Ok(header.kind),
+        None if id.is_empty_tree() => Ok(Kind::Tree),
+        None => anyhow::bail!("it has vanished"),
+    }
+}
+
+/// What a tag points to, and as what.
+fn tag_target(numbers: &Numbers<'_>, number: u32, buffer: &mut Vec<u8>) -> Result<(ObjectId, Kind)> {
+    let id = numbers.id(number);
+    let bad = |cause| Broken::bad("tag", id, cause);
+    match numbers.read(number, buffer).map_err(bad)? {
+        Kind::Tag => {}
+        kind @ (Kind::Commit | Kind::Tree | Kind::Blob) => {
+            return Err(bad(anyhow::anyhow!("it is a {kind}")));
+        }
+    }
+    let mut lines = buffer.split(|byte| *byte == b'\n');
+    let target =
+        lines.next().and_then(|line| line.strip_prefix(b"object ")).and_then(|hex| ObjectId::from_hex(hex).ok());
+    let kind = lines.next().and_then(|line| line.strip_prefix(b"type ")).and_then(|kind| Kind::from_bytes(kind).ok());
+    match (target, kind) {
+        (Some(target), Some(kind)) if target.kind() == numbers.objects().hash_kind() => Ok((target, kind)),
+        _ => Err(bad(anyhow::anyhow!("it names no object"))),
+    }
+}

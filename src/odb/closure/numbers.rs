@@ -1,0 +1,306 @@
+//! Objects as numbers, sets of them as bits.
+//!
+//! In: object names. Out: 32-bit numbers, a range of them for each pack in the order of its index. A name is looked at
+//! where it comes in and where it goes out; in between there are only numbers.
+
+use crate::odb::{Location, Objects, Pack, PackId};
+use anyhow::{Result, bail};
+use gix_hash::{ObjectId, oid};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Numbers from here on are objects that lie in no pack.
+const STRAYS: u32 = 1 << 31;
+/// Names seen lately, by their first bytes. Trees repeat their neighbours' entries, so most look-ups end here.
+const RECENT: usize = 1 << 15;
+/// An empty place among them.
+const NOTHING: u32 = u32::MAX;
+
+/// The numbers of one pack's objects: `first` and the index position.
+struct Range {
+    id: PackId,
+    pack: Rc<Pack>,
+    first: u32,
+    len: u32,
+}
+
+/// Gives numbers to objects as they are met. An object has one number, however often it is stored.
+pub struct Numbers<'a> {
+    objects: &'a Objects,
+    ranges: Vec<Range>,
+    by_pack: HashMap<PackId, usize>,
+    end: u32,
+    strays: Vec<(ObjectId, u32)>,
+    /// Numbers of objects found outside of the first pack, by name: whoever is asked next might find another copy.
+    others: Vec<u32>,
+    others_len: usize,
+    recent: Vec<u32>,
+}
+
+impl<'a> Numbers<'a> {
+    /// None are given yet.
+    pub fn new(objects: &'a Objects) -> Self {
+        Numbers {
+            objects,
+            ranges: Vec::new(),
+            by_pack: HashMap::new(),
+            end: 0,
+            strays: Vec::new(),
+            others: Vec::new(),
+            others_len: 0,
+            recent: vec![NOTHING; RECENT],
+        }
+    }
+
+    /// The database the numbers are about.
+    pub fn objects(&self) -> &'a Objects {
+        self.objects
+    }
+
+    /// The number of the object of this name, where there is one. As in git the empty tree always exists.
+    ///
+    /// # Errors
+    /// When an index cannot be read, or there are more objects than numbers.
+    pub fn of(&mut self, id: &oid) -> Result<Option<u32>> {
+        let slot = spread(id) % RECENT;
+        let recent = self.recent[slot];
+        if recent != NOTHING && self.id(recent) == id {
+            return Ok(Some(recent));
+        }
+        let number = match self.other(id) {
+            Some(number) => number,
+            None => match self.locate(id)? {
+                Some(number) => number,
+                None => return Ok(None),
+            },
+        };
+        self.recent[slot] = number;
+        Ok(Some(number))
+    }
+
+    fn locate(&mut self, id: &oid) -> Result<Option<u32>> {
+        let number = match self.objects.locate(id)? {
+            Some(Location::Packed { pack, position }) => {
+                let at = match self.by_pack.get(&pack) {
+                    Some(at) => *at,
+                    None => self.range(pack)?,
+                };
+                let first = &self.ranges[0];
+                match if at == 0 { Some(position) } else { first.pack.position(id) } {
+                    Some(position) => return Ok(Some(first.first + position)),
+                    None => self.ranges[at].first + position,
+                }
+            }
+            Some(Location::Loose(directory)) => self.stray(id, directory)?,
+            None if id.is_empty_tree() => self.stray(id, 0)?,
+            None => return Ok(None),
+        };
+        self.keep_other(number);
+        Ok(Some(number))
+    }
+
+    fn other(&self, id: &oid) -> Option<u32> {
+        if self.others.is_empty() {
+            return None;
+        }
+        let mut at = spread(id) % self.others.len();
+        while self.others[at] != NOTHING {
+            if self.id(self.others[at]) == id {
+                return Some(self.others[at]);
+            }
+            at = (at + 1) % self.others.len();
+        }
+        None
+    }
+
+    fn keep_other(&mut self, number: u32) {
+        if self.others_len * 2 >= self.others.len() {
+            let larger = vec![NOTHING; (self.others.len() * 2).max(1 << 10)];
+            for number in std::mem::replace(&mut self.others, larger) {
+                if number != NOTHING {
+                    self.put_other(number);
+                }
+            }
+        }
+        self.put_other(number);
+        self.others_len += 1;
+    }
+
+    fn put_other(&mut self, number: u32) {
+        let mut at = spread(self.id(number)) % self.others.len();
+        while self.others[at] != NOTHING {
+            at = (at + 1) % self.others.len();
+        }
+        self.others[at] = number;
+    }
+
+    /// A new range for a pack met for the first time; it begins at a full word, so that sets can be cut by packs.
+    fn range(&mut self, id: PackId) -> Result<usize> {
+        let pack = self.objects.pack(id);
+        let (first, len) = (self.end, pack.len());
+        let end = first.checked_add(len).and_then(|end| end.checked_next_multiple_of(64));
+        match end {
+            Some(end) if end <= STRAYS => self.end = end,
+            _ => bail!("more than {STRAYS} objects in packs"),
+        }
+        self.ranges.push(Range { id, pack, first, len });
+        self.by_pack.insert(id, self.ranges.len() - 1);
+        Ok(self.ranges.len() - 1)
+    }
+
+    fn stray(&mut self, id: &oid, directory: u32) -> Result<u32> {
+        let number = match u32::try_from(self.strays.len()) {
+            Ok(index) if index < STRAYS - 1 => STRAYS + index,
+            _ => bail!("more than {STRAYS} loose objects"),
+        };
+        self.strays.push((id.to_owned(), directory));
+        Ok(number)
+    }
+
+    fn range_of(&self, number: u32) -> &Range {
+        &self.ranges[self.ranges.partition_point(|range| range.first <= number) - 1]
+    }
+
+    /// The name of a number given before.
+    pub fn id(&self, number: u32) -> &oid {
+        if number >= STRAYS {
+            return &self.strays[(number - STRAYS) as usize].0;
+        }
+        let range = self.range_of(number);
+        range.pack.id_at(number - range.first)
+    }
+
+    /// Where the object of a number lies.
+    pub fn location(&self, number: u32) -> Location {
+        if number >= STRAYS {
+            return Location::Loose(self.strays[(number - STRAYS) as usize].1);
+        }
+        let range = self.range_of(number);
+        Location::Packed { pack: range.id, position: number - range.first }
+    }
+
+    /// Sorts so that reading in this order goes through each pack from its beginning: bases come before their deltas.
+    pub fn sort_as_stored(&self, numbers: &mut [u32]) {
+        if numbers.len() < 2 {
+            return;
+        }
+        numbers.sort_by_cached_key(|&number| {
+            if number >= STRAYS {
+                return (number, 0);
+            }
+            let range = self.range_of(number);
+            (range.first, range.pack.offset_at(number - range.first))
+        });
+    }
+
+    /// The content of the object, in `buffer`. The empty tree needs not be stored.
+    ///
+    /// # Errors
+    /// When the object is corrupt, too large, or has vanished.
+    pub fn read(&self, number: u32, buffer: &mut Vec<u8>) -> Result<gix_object::Kind> {
+        let id = self.id(number);
+        if number >= STRAYS && id.is_empty_tree() {
+            buffer.clear();
+            return Ok(gix_object::Kind::Tree);
+        }
+        self.objects.find_at(self.location(number), id, buffer)
+    }
+
+    /// The members of a set that lie in packs: for each pack that has some, one bit for each position of its index.
+    pub fn by_pack<'s>(&'s self, marks: &'s Marks) -> impl Iterator<Item = (PackId, Vec<u64>)> + 's {
+        self.ranges.iter().filter_map(|range| {
+            let words = (range.first / 64) as usize..(range.first / 64) as usize + range.len.div_ceil(64) as usize;
+            let known = marks.packed.get(words.start..words.end.min(marks.packed.len())).unwrap_or_default();
+            known.iter().any(|word| *word != 0).then(|| {
+                let mut bits = known.to_vec();
+                bits.resize(words.len(), 0);
+                (range.id, bits)
+            })
+        })
+    }
+
+    /// The members of a set that lie in no pack: name and object directory.
+    pub fn strays<'s>(&'s self, marks: &'s Marks) -> impl Iterator<Item = (ObjectId, u32)> + 's {
+        marks.strays.iter().enumerate().flat_map(move |(index, word)| {
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| self.strays[index * 64 + bit])
+        })
+    }
+}
+
+/// Names are hashes: any bytes of them spread well. The first one is the same for all names of one part of an index.
+fn spread(id: &oid) -> usize {
+    id.as_bytes().iter().skip(1).take(4).fold(0, |hash, byte| hash << 8 | usize::from(*byte))
+}
+
+/// A set of numbers.
+#[derive(Debug, Default, Clone)]
+pub struct Marks {
+    packed: Vec<u64>,
+    strays: Vec<u64>,
+}
+
+impl Marks {
+    fn word(&self, number: u32) -> u64 {
+        let (words, index) = if number >= STRAYS { (&self.strays, number - STRAYS) } else { (&self.packed, number) };
+        words.get(index as usize / 64).copied().unwrap_or(0)
+    }
+
+    fn word_mut(&mut self, number: u32) -> &mut u64 {
+        let (words, index) =
+            if number >= STRAYS { (&mut self.strays, number - STRAYS) } else { (&mut self.packed, number) };
+        let at = index as usize / 64;
+        if at >= words.len() {
+            words.resize(at + 1, 0);
+        }
+        &mut words[at]
+    }
+
+    /// Whether the number is a member.
+    pub fn contains(&self, number: u32) -> bool {
+        self.word(number) >> (number % 64) & 1 == 1
+    }
+
+    /// Adds a number; whether it is new.
+    pub fn insert(&mut self, number: u32) -> bool {
+        let word = self.word_mut(number);
+        let new = *word >> (number % 64) & 1 == 0;
+        *word |= 1 << (number % 64);
+        new
+    }
+
+    /// Takes a number out; whether it was a member.
+    pub fn remove(&mut self, number: u32) -> bool {
+        let had = self.contains(number);
+        if had {
+            *self.word_mut(number) &= !(1 << (number % 64));
+        }
+        had
+    }
+
+    /// Adds all members of another set.
+    pub fn extend(&mut self, other: &Marks) {
+        for (ours, theirs) in [(&mut self.packed, &other.packed), (&mut self.strays, &other.strays)] {
+            if ours.len() < theirs.len() {
+                ours.resize(theirs.len(), 0);
+            }
+            ours.iter_mut().zip(theirs).for_each(|(ours, theirs)| *ours |= theirs);
+        }
+    }
+
+    /// Takes all members of another set out.
+    pub fn subtract(&mut self, other: &Marks) {
+        for (ours, theirs) in [(&mut self.packed, &other.packed), (&mut self.strays, &other.strays)] {
+            ours.iter_mut().zip(theirs).for_each(|(ours, theirs)| *ours &= !theirs);
+        }
+    }
+
+    /// How many members there are.
+    pub fn len(&self) -> u64 {
+        self.packed.iter().chain(&self.strays).map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.packed.iter().chain(&self.strays).all(|word| *word == 0)
+    }
+}

@@ -1,0 +1,380 @@
+//! Trees, path by path.
+//!
+//! In: root trees, new and known. Out: what is below the new ones and not below the known ones. All trees of one path are
+//! read together, in the order in which they are stored: their bases are at hand, and each is compared with the one before
+//! it, so that only the entries that differ are looked at.
+
+use super::{Broken, Effort, Marks, Numbers};
+use crate::stream::Pulse;
+use anyhow::{Result, anyhow};
+use bstr::ByteSlice;
+use gix_hash::oid;
+use gix_object::Kind;
+use std::ops::Range;
+
+/// Known trees that may be read beyond the compared ones, for [`Effort::Exact`]: these many, and four for each that was read anyway.
+const HELD_BEYOND: u64 = 2048;
+
+/// The trees that stand at one path.
+#[derive(Default)]
+struct Level {
+    new: Vec<u32>,
+    held: Vec<u32>,
+}
+
+/// A tree as it was read, and where its entries begin; the last of these is its end.
+#[derive(Default)]
+struct Tree {
+    bytes: Vec<u8>,
+    starts: Vec<usize>,
+}
+
+/// What an entry points to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EntryKind {
+    Tree,
+    Blob,
+    Gitlink,
+}
+
+/// A sub-tree met at the current level.
+struct Child {
+    name: Range<usize>,
+    number: u32,
+    held: bool,
+}
+
+pub(super) struct Trees<'w, 'a> {
+    numbers: &'w mut Numbers<'a>,
+    pulse: &'w mut dyn Pulse,
+    found: Marks,
+    held: Marks,
+    /// How many objects were found, the caller's included.
+    count: u64,
+    /// How many trees were read.
+    read: u64,
+    /// Known trees that were not looked into.
+    unread: Vec<u32>,
+    /// Known trees that were.
+    opened: Marks,
+    /// A tree that was taken for new is a known one.
+    mistaken: bool,
+    current: Tree,
+    last: Tree,
+    names: Vec<u8>,
+    children: Vec<Child>,
+}
+
+impl<'w, 'a> Trees<'w, 'a> {
+    /// `held` and `count` go on from what the caller found.
+    pub(super) fn new(numbers: &'w mut Numbers<'a>, held: Marks, count: u64, pulse: &'w mut dyn Pulse) -> Self {
+        Trees {
+            numbers,
+            pulse,
+            found: Marks::default(),
+            held,
+            count,
+            read: 0,
+            unread: Vec::new(),
+            opened: Marks::default(),
+            mistaken: false,
+            current: Tree::default(),
+            last: Tree::default(),
+            names: Vec::new(),
+            children: Vec::new(),
+        }
+    }
+
+    /// The objects found, and those known.
+    pub(super) fn into_marks(self) -> (Marks, Marks) {
+        (self.found, self.held)
+    }
+
+    /// Finds what is below `roots` and not below the roots at the boundary; `known` are trees the other side named itself.
+    ///
+    /// # Errors
+    /// [`Broken`] when something is missing or corrupt.
+    pub(super) fn find(&mut self, roots: &[u32], boundary: &[u32], known: &[u32], effort: Effort) -> Result<()> {
+        for tree in boundary.iter().chain(known) {
+            self.held.insert(*tree);
+        }
+        self.unread.extend(known);
+        if effort == Effort::Exact {
+            self.open_held(u64::MAX)?;
+        }
+        self.descend(roots, boundary)?;
+        if effort == Effort::Exact {
+            self.open_held(self.read.saturating_mul(4).saturating_add(HELD_BEYOND))?;
+        }
+        if self.mistaken {
+            // Rare: a known tree was met at a path where only new ones stood. What hangs on it alone is known as well.
+            self.count -= self.found.len();
+            self.found = Marks::default();
+            self.descend(roots, &[])?;
+        }
+        Ok(())
+    }
+
+    /// Walks down from the roots; what is known stays away.
+    fn descend(&mut self, roots: &[u32], boundary: &[u32]) -> Result<()> {
+        let mut top = Level { new: Vec::new(), held: boundary.to_vec() };
+        for root in roots {
+            self.meet_new(*root, &mut top.new);
+        }
+        let mut levels = vec![top];
+        while let Some(mut level) = levels.pop() {
+            if level.new.is_empty() {
+                self.unread.append(&mut level.held);
+            } else {
+                self.level(level)?;
+                self.group(&mut levels);
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks a new object; a tree met for the first time is put on `trees`.
+    fn meet_new(&mut self, number: u32, trees: &mut Vec<u32>) {
+        if !self.held.contains(number) && self.found.insert(number) {
+            self.count += 1;
+            trees.push(number);
+        }
+    }
+
+    /// Marks a known object.
+    fn meet_held(&mut self, number: u32, kind: EntryKind) {
+        if self.held.insert(number) && self.found.contains(number) {
+            if kind == EntryKind::Tree {
+                self.mistaken = true;
+            } else {
+                self.found.remove(number);
+                self.count -= 1;
+            }
+        }
+    }
+
+    /// Reads all trees of one path, known ones first. Their sub-trees are left in `children`.
+    fn level(&mut self, mut level: Level) -> Result<()> {
+        self.numbers.sort_as_stored(&mut level.held);
+        self.numbers.sort_as_stored(&mut level.new);
+        self.last.clear();
+        self.names.clear();
+        self.children.clear();
+        for number in level.held {
+            self.opened.insert(number);
+            // A damaged known tree hides nothing: what is below is taken for new.
+            match self.read(number) {
+                Err(error) if error.is::<Broken>() => continue,
+                fresh => self.visit_held(fresh?, true)?,
+            }
+            std::mem::swap(&mut self.current, &mut self.last);
+        }
+        for number in level.new {
+            let fresh = self.read(number)?;
+            self.visit_new(number, fresh)?;
+            std::mem::swap(&mut self.current, &mut self.last);
+        }
+        Ok(())
+    }
+
+    /// Reads a tree; which of its entries the last one did not have.
+    fn read(&mut self, number: u32) -> Result<Range<usize>> {
+        self.read += 1;
+        self.pulse.tick(self.count)?;
+        let bad = |cause| Broken::bad("tree", self.numbers.id(number), cause);
+        match self.numbers.read(number, &mut self.current.bytes).map_err(bad)? {
+            Kind::Tree => {}
+            kind @ (Kind::Commit | Kind::Blob | Kind::Tag) => return Err(bad(anyhow!("it is a {kind}"))),
+        }
+        let hash_len = self.numbers.objects().hash_kind().len_in_bytes();
+        self.current.compare(&self.last, hash_len).ok_or_else(|| bad(anyhow!("a malformed entry")))
+    }
+
+    fn visit_new(&mut self, tree: u32, fresh: Range<usize>) -> Result<()> {
+        let current = std::mem::take(&mut self.current);
+        for at in fresh {
+            let (kind, name, id) = self.entry(&current, at);
+            if kind == EntryKind::Gitlink {
+                continue;
+            }
+            let expected = if kind == EntryKind::Tree { "tree" } else { "blob" };
+            let number = match self.numbers.of(id)? {
+                Some(number) => number,
+                None => {
+                    let from = self.numbers.id(tree);
+                    return Err(Broken::missing(expected, id).context(format!("tree {from} cannot be followed")));
+                }
+            };
+            if !self.held.contains(number) && self.found.insert(number) {
+                self.count += 1;
+                if kind == EntryKind::Tree {
+                    self.child(&current.bytes[name], number, false);
+                }
+            }
+        }
+        self.current = current;
+        Ok(())
+    }
+
+    /// Marks a known tree's entries; what is missing there does not matter. With `compared` its sub-trees become children, else they wait.
+    fn visit_held(&mut self, fresh: Range<usize>, compared: bool) -> Result<()> {
+        let current = std::mem::take(&mut self.current);
+        for at in fresh {
+            let (kind, name, id) = self.entry(&current, at);
+            if kind == EntryKind::Gitlink {
+                continue;
+            }
+            let Some(number) = self.numbers.of(id)? else { continue };
+            self.meet_held(number, kind);
+            if kind == EntryKind::Tree {
+                if compared {
+                    self.child(&current.bytes[name], number, true);
+                } else if !self.opened.contains(number) {
+                    self.unread.push(number);
+                }
+            }
+        }
+        self.current = current;
+        Ok(())
+    }
+
+    fn entry<'t>(&self, tree: &'t Tree, at: usize) -> (EntryKind, Range<usize>, &'t oid) {
+        let entry = Entry::parse(&tree.bytes, tree.starts[at], self.numbers.objects().hash_kind().len_in_bytes())
+            .expect("it was parsed when it was compared");
+        (entry.kind, entry.name, oid::from_bytes_unchecked(&tree.bytes[entry.id]))
+    }
+
+    fn child(&mut self, name: &[u8], number: u32, held: bool) {
+        let start = self.names.len();
+        self.names.extend_from_slice(name);
+        self.children.push(Child { name: start..self.names.len(), number, held });
+    }
+
+    /// Sub-trees of one name make one level.
+    fn group(&mut self, levels: &mut Vec<Level>) {
+        let names = &self.names;
+        self.children.sort_by(|a, b| names[a.name.clone()].cmp(&names[b.name.clone()]));
+        for same in self.children.chunk_by(|a, b| names[a.name.clone()] == names[b.name.clone()]) {
+            let mut level = Level::default();
+            for child in same {
+                if child.held { &mut level.held } else { &mut level.new }.push(child.number);
+            }
+            if level.held.len() > 1 {
+                level.held.sort_unstable();
+                level.held.dedup();
+            }
+            levels.push(level);
+        }
+    }
+
+    /// Looks into known trees that were not compared, at most `limit` of them.
+    fn open_held(&mut self, limit: u64) -> Result<()> {
+        let mut left = limit;
+        self.last.clear();
+        while let Some(number) = self.unread.pop() {
+            if !self.opened.insert(number) {
+                continue;
+            }
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            match self.read(number) {
+                Err(error) if error.is::<Broken>() => {}
+                fresh => self.visit_held(fresh?, false)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tree {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.starts.clear();
+    }
+
+    /// Finds where the entries begin; those from `last` that stand at the same place or at the same distance from the end
+    /// are taken over. The others are returned. `None` when one is malformed.
+    fn compare(&mut self, last: &Tree, hash_len: usize) -> Option<Range<usize>> {
+        self.starts.clear();
+        let (ours, theirs) = (&self.bytes, &last.bytes);
+        let same = common(ours, theirs);
+        let first = last.starts.partition_point(|start| *start <= same).saturating_sub(1);
+        let mut at = last.starts.get(first).copied().unwrap_or(0);
+        self.starts.extend_from_slice(&last.starts[..first]);
+
+        let room = (ours.len() - at).min(theirs.len() - at);
+        let same_end = common_end(&ours[ours.len() - room..], &theirs[theirs.len() - room..]);
+        let rest = last.starts.partition_point(|start| *start < theirs.len() - same_end);
+        let end = last.starts.get(rest).map_or(ours.len(), |start| ours.len() - (theirs.len() - start));
+
+        while at < end {
+            self.starts.push(at);
+            at = Entry::parse(ours, at, hash_len)?.id.end;
+        }
+        let fresh = first..self.starts.len();
+        if at == end && end < ours.len() {
+            self.starts.extend(last.starts[rest..].iter().map(|start| ours.len() - (theirs.len() - start)));
+            return Some(fresh);
+        }
+        // What looked like the same end begins in the middle of an entry.
+        while at < ours.len() {
+            self.starts.push(at);
+            at = Entry::parse(ours, at, hash_len)?.id.end;
+        }
+        let fresh = first..self.starts.len();
+        self.starts.push(at);
+        Some(fresh)
+    }
+}
+
+/// One entry of a tree, as places in its bytes.
+struct Entry {
+    kind: EntryKind,
+    name: Range<usize>,
+    id: Range<usize>,
+}
+
+impl Entry {
+    /// `<mode> <name>\0<id>`; `None` when it is malformed or cut off.
+    fn parse(bytes: &[u8], at: usize, hash_len: usize) -> Option<Self> {
+        let mut mode = 0u32;
+        let mut place = at;
+        loop {
+            let byte = *bytes.get(place)?;
+            place += 1;
+            match byte {
+                b'0'..=b'7' if place - at <= 7 => mode = mode << 3 | u32::from(byte - b'0'),
+                b' ' if place - at > 1 => break,
+                _ => return None,
+            }
+        }
+        let name = place..place + bytes[place..].find_byte(0)?;
+        let id = name.end + 1..name.end + 1 + hash_len;
+        if name.is_empty() || id.end > bytes.len() {
+            return None;
+        }
+        let kind = match mode & 0o170_000 {
+            0o040_000 => EntryKind::Tree,
+            0o160_000 => EntryKind::Gitlink,
+            _ => EntryKind::Blob,
+        };
+        Some(Entry { kind, name, id })
+    }
+}
+
+/// How many bytes are the same from the beginning.
+fn common(a: &[u8], b: &[u8]) -> usize {
+    const STEP: usize = 64;
+    let blocks = a.chunks_exact(STEP).zip(b.chunks_exact(STEP)).take_while(|(a, b)| a == b).count() * STEP;
+    blocks + a[blocks..].iter().zip(&b[blocks..]).take_while(|(a, b)| a == b).count()
+}
+
+/// How many bytes are the same from the end.
+fn common_end(a: &[u8], b: &[u8]) -> usize {
+    const STEP: usize = 64;
+    let blocks = a.rchunks_exact(STEP).zip(b.rchunks_exact(STEP)).take_while(|(a, b)| a == b).count() * STEP;
+    let (a, b) = (&a[..a.len() - blocks], &b[..b.len() - blocks]);
+    blocks + a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
+}

@@ -1,0 +1,125 @@
+//! Deltas, read: copies out of a base, and bytes of their own between them.
+//!
+//! In: a base and a delta. Out: the object. Foreign sizes never size an allocation.
+
+use anyhow::{Context, bail};
+
+/// The first allocation for a result whose size is only announced; a result that grows beyond it doubles.
+const FIRST_BYTES: usize = 1 << 20;
+
+/// The sizes a delta announces, of its base and of its result, and where its instructions begin.
+///
+/// # Errors
+/// When they are cut off or too large for 64 bits.
+pub fn sizes(delta: &[u8]) -> anyhow::Result<(u64, u64, usize)> {
+    let (base, after_base) = number(delta, 0)?;
+    let (result, after) = number(delta, after_base)?;
+    Ok((base, result, after))
+}
+
+fn number(bytes: &[u8], mut at: usize) -> anyhow::Result<(u64, usize)> {
+    let mut value = 0_u64;
+    let mut shift = 0_u32;
+    loop {
+        let byte = *bytes.get(at).context("delta header is cut off")?;
+        at += 1;
+        let part = u64::from(byte & 0x7f);
+        if shift >= 64 || part.checked_shl(shift).is_none_or(|shifted| shifted >> shift != part) {
+            bail!("delta header announces more than 64 bits");
+        }
+        value |= part << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return Ok((value, at));
+        }
+    }
+}
+
+/// Writes the object that `delta` makes of `base` into `out` (cleared first).
+///
+/// # Errors
+/// When the delta is malformed, belongs to another base, or makes more than `limit` bytes.
+pub fn apply(base: &[u8], delta: &[u8], limit: u64, out: &mut Vec<u8>) -> anyhow::Result<()> {
+    out.clear();
+    let (base_size, result_size, at) = sizes(delta)?;
+    if base_size != base.len() as u64 {
+        bail!("delta is for a base of {base_size} bytes, not {}", base.len());
+    }
+    if result_size > limit {
+        bail!(super::TooLarge { size: result_size, limit });
+    }
+    let result_size = usize::try_from(result_size).context("object is too large for this machine")?;
+    out.reserve(result_size.min(FIRST_BYTES));
+    let mut rest = &delta[at..];
+    while let Some((&op, after)) = rest.split_first() {
+        rest = after;
+        let piece = if op & 0x80 != 0 {
+            let (mut offset, mut size) = (0_usize, 0_usize);
+            for bit in 0..7 {
+                if op & (1 << bit) != 0 {
+                    let (&byte, after) = rest.split_first().context("delta is cut off in a copy")?;
+                    rest = after;
+                    if bit < 4 {
+                        offset |= usize::from(byte) << (8 * bit);
+                    } else {
+                        size |= usize::from(byte) << (8 * (bit - 4));
+                    }
+                }
+            }
+            if size == 0 {
+                size = 0x10000;
+            }
+            offset.checked_add(size).and_then(|end| base.get(offset..end)).context("delta copies beyond its base")?
+        } else if op != 0 {
+            let (own, after) = rest.split_at_checked(usize::from(op)).context("delta is cut off in an insertion")?;
+            rest = after;
+            own
+        } else {
+            bail!("delta has an unknown instruction");
+        };
+        if piece.len() > result_size - out.len() {
+            bail!("delta makes more than the {result_size} bytes it announces");
+        }
+        out.extend_from_slice(piece);
+    }
+    if out.len() != result_size {
+        bail!("delta makes {} of the {result_size} bytes it announces", out.len());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(base: &[u8], delta: &[u8], expected: Result<&[u8], &str>) {
+        let mut out = b"old".to_vec();
+        match (apply(base, delta, 100, &mut out), expected) {
+            (Ok(()), Ok(content)) => assert_eq!(out, content),
+            (Err(error), Err(text)) => assert!(error.to_string().contains(text), "{error}"),
+            (got, expected) => panic!("got {got:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn copies_and_insertions_make_the_object() {
+        check(b"hello world", &[11, 7, 0x91, 6, 5, 2, b'!', b'?'], Ok(b"world!?"));
+        check(b"", &[0, 0], Ok(b""));
+        check(b"ab", &[2, 4, 0x90, 2, 0x90, 2], Ok(b"abab"));
+    }
+
+    #[test]
+    fn whatever_is_malformed_is_an_error() {
+        check(b"hello", &[], Err("header is cut off"));
+        check(b"hello", &[5], Err("header is cut off"));
+        check(b"hello", &[4, 1, 1, b'x'], Err("for a base of 4 bytes"));
+        check(b"hello", &[5, 1, 0], Err("unknown instruction"));
+        check(b"hello", &[5, 5, 0x91, 1, 5], Err("beyond its base"));
+        check(b"hello", &[5, 5, 0x91, 1], Err("cut off in a copy"));
+        check(b"hello", &[5, 5, 5, b'a'], Err("cut off in an insertion"));
+        check(b"hello", &[5, 4, 0x90, 5], Err("more than the 4 bytes"));
+        check(b"hello", &[5, 6, 0x90, 5], Err("5 of the 6 bytes"));
+        check(b"hello", &[5, 101, 0x90, 5], Err("limit"));
+        check(b"hello", &[5, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], Err("64 bits"));
+    }
+}

@@ -1,0 +1,219 @@
+//! A pack's index (`.idx`, versions 1 and 2): names in their order, offsets, checksums.
+//!
+//! In: a mapped file. Out: positions, names, offsets. Opening looks at the head alone, whatever the size: one request
+//! asks for few of many names. What stands in the tables is checked when it is used.
+
+use super::map::map;
+use anyhow::{Context, bail};
+use gix_hash::oid;
+use memmap2::Mmap;
+use std::cmp::Ordering;
+use std::fs::File;
+use std::path::Path;
+
+const FAN_BYTES: usize = 256 * 4;
+const HEAD_BYTES: usize = 8;
+const LARGE: u32 = 1 << 31;
+
+/// An opened index.
+pub(super) struct Index {
+    map: Mmap,
+    version_2: bool,
+    count: u32,
+    /// Bytes of a name.
+    width: usize,
+}
+
+/// Reads a big-endian number; the caller has checked that it is there.
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("a slice of four"))
+}
+
+impl Index {
+    /// Opens and checks the frame: signature, fan-out order, size.
+    pub fn open(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Self> {
+        let file = File::open(path)?;
+        let map = map(&file)?;
+        let width = hash.len_in_bytes();
+        let length = map.len();
+        if length < HEAD_BYTES + FAN_BYTES + 2 * width {
+            bail!("index is too small");
+        }
+        let version_2 = map[..4] == *b"\xfftOc";
+        if version_2 && u32_at(&map, 4) != 2 {
+            bail!("index has version {}, which is unknown", u32_at(&map, 4));
+        }
+        let fan_at = if version_2 { HEAD_BYTES } else { 0 };
+        let mut count = 0;
+        for slot in 0..256 {
+            let next = u32_at(&map, fan_at + slot * 4);
+            if next < count {
+                bail!("index has a fan-out that is out of order");
+            }
+            count = next;
+        }
+        // In 64 bits none of this can overflow: a count is at most 2^32, a width 32.
+        let frame = (fan_at + FAN_BYTES + 2 * width) as u64;
+        let (objects, length) = (u64::from(count), length as u64);
+        let fits = if version_2 {
+            let least = frame + objects * (width as u64 + 8);
+            let most = least + objects.saturating_sub(1) * 8;
+            length >= least && length <= most && (length - least).is_multiple_of(8)
+        } else {
+            length == frame + objects * (width as u64 + 4)
+        };
+        if !fits {
+            bail!("index has the wrong size for {count} objects");
+        }
+        Ok(Index { map, version_2, count, width })
+    }
+
+    /// How many names it holds.
+    pub fn len(&self) -> u32 {
+        self.count
+    }
+
+    fn fan_at(&self) -> usize {
+        if self.version_2 { HEAD_BYTES } else { 0 }
+    }
+
+    fn tables(&self) -> usize {
+        self.fan_at() + FAN_BYTES
+    }
+
+    fn name(&self, position: u32) -> &[u8] {
+        let position = position as usize;
+        let at = if self.version_2 {
+            self.tables() + position * self.width
+        } else {
+            self.tables() + position * (self.width + 4) + 4
+        };
+        &self.map[at..at + self.width]
+    }
+
+    /// The name at a position. The position must be one of this index.
+    pub fn id_at(&self, position: u32) -> &oid {
+        assert!(position < self.count, "a position of another index");
+        oid::try_from_bytes(self.name(position)).expect("the width is that of the hash")
+    }
+
+    /// The position of a name.
+    pub fn position(&self, id: &oid) -> Option<u32> {
+        let wanted = id.as_bytes();
+        if wanted.len() != self.width {
+            return None;
+        }
+        let first = usize::from(wanted[0]);
+        let mut low = if first == 0 { 0 } else { u32_at(&self.map, self.fan_at() + (first - 1) * 4) };
+        let mut high = u32_at(&self.map, self.fan_at() + first * 4);
+        // Names are spread evenly: the next bytes tell where to look first, which saves most of the halving.
+        let key = u64::from(u32_at(wanted, 1));
+        let mut guess = low + ((u64::from(high - low) * key) >> 32) as u32;
+        let mut reach = 16;
+        while low < high {
+            let middle = if reach > 0 && guess >= low && guess < high { guess } else { low.midpoint(high) };
+            match wanted.cmp(self.name(middle)) {
+                Ordering::Equal => return Some(middle),
+                Ordering::Less => {
+                    high = middle;
+                    guess = middle.saturating_sub(reach);
+                }
+                Ordering::Greater => {
+                    low = middle + 1;
+                    guess = middle.saturating_add(reach);
+                }
+            }
+            reach = if reach > 0 && reach < 256 { reach * 4 } else { 0 };
+        }
+        None
+    }
+
+    /// The pack offset at a position; what the index does not hold is `u64::MAX`, which no pack has.
+    pub fn offset_at(&self, position: u32) -> u64 {
+        assert!(position < self.count, "a position of another index");
+        let (position, count) = (position as usize, self.count as usize);
+        if !self.version_2 {
+            return u64::from(u32_at(&self.map, self.tables() + position * (self.width + 4)));
+        }
+        let small = self.tables() + count * (self.width + 4);
+        let offset = u32_at(&self.map, small + position * 4);
+        if offset & LARGE == 0 {
+            return u64::from(offset);
+        }
+        let large = small + count * 4;
+        let at = large + (offset & !LARGE) as usize * 8;
+        match self.map[..self.map.len() - 2 * self.width].get(at..at + 8) {
+            Some(bytes) => u64::from_be_bytes(bytes.try_into().expect("a slice of eight")),
+            None => u64::MAX,
+        }
+    }
+
+    /// The CRC32 of the entry at a position, where the version has it.
+    pub fn crc32_at(&self, position: u32) -> Option<u32> {
+        assert!(position < self.count, "a position of another index");
+        let crcs = self.tables() + self.count as usize * self.width;
+        self.version_2.then(|| u32_at(&self.map, crcs + position as usize * 4))
+    }
+
+    /// The trailer of the pack that this index was made for.
+    pub fn pack_checksum(&self) -> &[u8] {
+        let end = self.map.len() - self.width;
+        &self.map[end - self.width..end]
+    }
+}
+
+/// The reverse index (`.rev`), mapped: index positions in the order of the pack.
+pub(super) struct Reverse {
+    map: Mmap,
+    count: u32,
+}
+
+const REVERSE_HEAD_BYTES: usize = 12;
+
+impl Reverse {
+    /// Opens the `.rev` of an index. It must say that it belongs to the same pack.
+    pub fn open(path: &Path, hash: gix_hash::Kind, index: &Index) -> anyhow::Result<Self> {
+        let map = map(&File::open(path)?)?;
+        let width = hash.len_in_bytes();
+        let tables = index.len() as usize * 4;
+        if map.len() != REVERSE_HEAD_BYTES + tables + 2 * width {
+            bail!("reverse index has the wrong size");
+        }
+        let hash_number = match hash {
+            gix_hash::Kind::Sha1 => 1,
+            _ => 2,
+        };
+        if map[..4] != *b"RIDX" || u32_at(&map, 4) != 1 || u32_at(&map, 8) != hash_number {
+            bail!("reverse index has an unknown form");
+        }
+        let trailer = REVERSE_HEAD_BYTES + tables;
+        if map[trailer..trailer + width] != *index.pack_checksum() {
+            bail!("reverse index belongs to another pack");
+        }
+        Ok(Reverse { map, count: index.len() })
+    }
+
+    /// The index position of the n-th entry, where that is one.
+    pub fn position(&self, rank: u32) -> Option<u32> {
+        if rank >= self.count {
+            return None;
+        }
+        Some(u32_at(&self.map, REVERSE_HEAD_BYTES + rank as usize * 4)).filter(|position| *position < self.count)
+    }
+
+    /// All positions, if each stands there once.
+    pub fn all(&self) -> anyhow::Result<Vec<u32>> {
+        let mut seen = vec![0_u64; (self.count as usize).div_ceil(64)];
+        let mut positions = Vec::with_capacity(self.count as usize);
+        for rank in 0..self.count {
+            let position = self.position(rank).context("reverse index names a position that is not there")?;
+            let (word, bit) = (position as usize / 64, 1 << (position % 64));
+            if seen[word] & bit != 0 {
+                bail!("reverse index names a position twice");
+            }
+            seen[word] |= bit;
+            positions.push(position);
+        }
+        Ok(positions)
+    }
+}

@@ -1,0 +1,23 @@
+//! Mapping files: the one place of this layer that needs `unsafe`.
+//!
+//! In: an open file. Out: its bytes. Nothing here knows what they mean.
+
+#![allow(unsafe_code)]
+
+use memmap2::{Mmap, MmapOptions};
+use std::fs::File;
+use std::io;
+
+/// Maps a whole file for reading.
+///
+/// # Errors
+/// As `mmap(2)`; `InvalidData` for an empty file.
+pub(super) fn map(file: &File) -> io::Result<Mmap> {
+    if file.metadata()?.len() == 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty"));
+    }
+    // SAFETY: packs, indexes and commit-graphs are written under temporary names and never changed once they have their
+    // own; whoever truncates one in place ends this process with SIGBUS, as it ends git. The map is private and
+    // read-only, and the slice made from it is only ever read as bytes, of which every pattern is valid.
+    unsafe { MmapOptions::new().map_copy_read_only(file) }
+}

@@ -1,0 +1,282 @@
+//! Packed objects, made whole: chains of deltas followed to their base and applied on the way back.
+//!
+//! In: a pack and an offset. Out: the content. No recursion: a chain is as long as whoever made the pack wanted. Where an
+//! entry is damaged another copy of its object is looked for, as git does, in other packs and among the loose ones.
+
+use super::bases::Bases;
+use super::directory::Slot;
+use super::inflate::Inflater;
+use super::packs::{EntryKind, Pack, PackId};
+use super::{Header, Objects, TooLarge, delta, loose};
+use anyhow::{Context, bail};
+use gix_hash::ObjectId;
+use gix_object::Kind;
+use std::collections::HashSet;
+use std::rc::Rc;
+
+/// The longest chain that is followed. git makes chains of 50, and of 4095 at most; a longer one than this has a cycle.
+const CHAIN_MAX: usize = 1 << 17;
+/// How many damaged entries one object may have on its way before it is given up.
+const DAMAGED_MAX: usize = 64;
+
+/// What reading needs again and again.
+pub(super) struct Reader {
+    pub inflater: Inflater,
+    pub bases: Bases,
+    pub buffer: Vec<u8>,
+    chain: Vec<Link>,
+    delta: Vec<u8>,
+}
+
+/// A delta on the way to the base.
+struct Link {
+    pack: Rc<Pack>,
+    offset: u64,
+    data: u64,
+    size: u64,
+}
+
+/// What went wrong.
+enum Fault {
+    /// This entry is damaged; its object may be elsewhere.
+    Damaged { pack: Rc<Pack>, offset: u64, error: anyhow::Error },
+    /// No other copy would help.
+    Fatal(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Fault {
+    fn from(error: anyhow::Error) -> Self {
+        Fault::Fatal(error)
+    }
+}
+
+/// Entries found to be damaged.
+pub(super) type Damaged = HashSet<(PackId, u64)>;
+
+/// Where a chain of deltas begins.
+enum Base {
+    /// In the cache, or to be put there under this place.
+    Content(Kind, Rc<Vec<u8>>, Option<(PackId, u64)>),
+    /// Written where the caller wants it: there was no delta.
+    Written(Kind),
+}
+
+impl Reader {
+    pub fn new(cache_bytes: u64) -> Self {
+        Reader {
+            inflater: Inflater::new(),
+            bases: Bases::new(cache_bytes),
+            buffer: Vec::new(),
+            chain: Vec::new(),
+            delta: Vec::new(),
+        }
+    }
+}
+
+impl Objects {
+    /// The content of the entry at an offset, or of another copy of the same object.
+    pub(super) fn read_packed(&self, pack: &Rc<Pack>, offset: u64, out: &mut Vec<u8>) -> anyhow::Result<Kind> {
+        let mut reader = self.shared.reader.borrow_mut();
+        for _ in 0..DAMAGED_MAX {
+            match self.resolve(&mut reader, pack, offset, out) {
+                Ok(kind) => return Ok(kind),
+                Err(Fault::Fatal(error)) => return Err(error),
+                Err(Fault::Damaged { pack, offset, error }) => self.set_aside(&pack, offset, &error),
+            }
+        }
+        bail!("object at offset {offset} of {} has too many damaged bases", pack.path().display())
+    }
+
+    /// Remembers a damaged entry; from now on other copies of its object are taken.
+    fn set_aside(&self, pack: &Pack, offset: u64, error: &anyhow::Error) {
+        self.shared.damaged.borrow_mut().insert((pack.id(), offset));
+        self.shared.register.warn(format!("{}: entry at offset {offset}: {error:#}", pack.path().display()));
+    }
+
+    pub(super) fn is_damaged(&self, pack: PackId, offset: u64) -> bool {
+        let damaged = self.shared.damaged.borrow();
+        !damaged.is_empty() && damaged.contains(&(pack, offset))
+    }
+
+    fn resolve(&self, reader: &mut Reader, pack: &Rc<Pack>, offset: u64, out: &mut Vec<u8>) -> Result<Kind, Fault> {
+        reader.chain.clear();
+        let limit = self.object_limit;
+        let (kind, mut base, mut place) = match self.descend(reader, pack, offset, out)? {
+            Base::Written(kind) => return Ok(kind),
+            Base::Content(kind, content, place) => (kind, content, place),
+        };
+        while let Some(link) = reader.chain.pop() {
+            let last = reader.chain.is_empty();
+            let Reader { inflater, delta: bytes, buffer, bases, .. } = &mut *reader;
+            let damaged = |error| Fault::Damaged { pack: Rc::clone(&link.pack), offset: link.offset, error };
+            check_size(link.size, limit)?;
+            link.pack.stored(buffer, |stored| inflater.whole(stored, link.data, link.size, bytes)).map_err(damaged)?;
+            let mut spare = if last { Vec::new() } else { bases.buffer() };
+            let made = if last { &mut *out } else { &mut spare };
+            delta::apply(&base, bytes, limit, made)
+                .map_err(|error| if error.is::<TooLarge>() { Fault::Fatal(error) } else { damaged(error) })?;
+            let here = (link.pack.id(), link.offset);
+            let done = std::mem::replace(&mut base, Rc::new(spare));
+            match place.replace(here) {
+                Some(place) => bases.keep(place, kind, done),
+                None => bases.give_back(done),
+            }
+            if last && bases.takes(out.len()) {
+                bases.keep(here, kind, Rc::new(out.clone()));
+            }
+        }
+        Ok(kind)
+    }
+
+    /// Goes down a chain to something that is no delta, or known; the deltas on the way are in `reader.chain`.
+    fn descend(&self, reader: &mut Reader, pack: &Rc<Pack>, offset: u64, out: &mut Vec<u8>) -> Result<Base, Fault> {
+        let (mut pack, mut offset) = (Rc::clone(pack), offset);
+        loop {
+            let first = reader.chain.is_empty();
+            if let Some((kind, content)) = reader.bases.find((pack.id(), offset)) {
+                if first {
+                    out.clear();
+                    out.extend_from_slice(&content);
+                    return Ok(Base::Written(kind));
+                }
+                return Ok(Base::Content(kind, content, None));
+            }
+            let damaged = |error| Fault::Damaged { pack: Rc::clone(&pack), offset, error };
+            if self.is_damaged(pack.id(), offset) {
+                let id = pack
+                    .position_at_offset(offset)
+                    .map(|position| pack.id_at(position).to_owned())
+                    .with_context(|| corrupt(&pack, offset))?;
+                match self.other_copy(&id, reader, out).with_context(|| corrupt(&pack, offset))? {
+                    Copy::Packed(other, at) => (pack, offset) = (other, at),
+                    Copy::Loose(kind) if first => return Ok(Base::Written(kind)),
+                    Copy::Loose(kind) => return Ok(Base::Content(kind, Rc::new(std::mem::take(out)), None)),
+                }
+                continue;
+            }
+            let head = pack.head_at(offset).map_err(damaged)?;
+            let base = match head.kind {
+                EntryKind::Whole(kind) => {
+                    check_size(head.size, self.object_limit)?;
+                    let mut content = if first { Vec::new() } else { reader.bases.buffer() };
+                    let target = if first { &mut *out } else { &mut content };
+                    let Reader { inflater, buffer, .. } = &mut *reader;
+                    pack.stored(buffer, |stored| inflater.whole(stored, head.data, head.size, target))
+                        .map_err(damaged)?;
+                    if first {
+                        return Ok(Base::Written(kind));
+                    }
+                    return Ok(Base::Content(kind, Rc::new(content), Some((pack.id(), offset))));
+                }
+                EntryKind::OfsDelta(base) => Some((Rc::clone(&pack), base)),
+                EntryKind::RefDelta(id) => match self.base_of(&pack, &id).map_err(Fault::Fatal)? {
+                    Some(base) => Some(base),
+                    None => {
+                        // Not packed anywhere: loose, or gone.
+                        match self.other_copy(&id, reader, out) {
+                            Ok(Copy::Packed(other, at)) => Some((other, at)),
+                            Ok(Copy::Loose(kind)) => {
+                                let link = Link { pack: Rc::clone(&pack), offset, data: head.data, size: head.size };
+                                reader.chain.push(link);
+                                return Ok(Base::Content(kind, Rc::new(std::mem::take(out)), None));
+                            }
+                            Err(error) => return Err(damaged(error)),
+                        }
+                    }
+                },
+            };
+            if reader.chain.len() == CHAIN_MAX {
+                return Err(damaged(anyhow::anyhow!("chain of deltas is longer than {CHAIN_MAX}")));
+            }
+            reader.chain.push(Link { pack: Rc::clone(&pack), offset, data: head.data, size: head.size });
+            if let Some(base) = base {
+                (pack, offset) = base;
+            }
+        }
+    }
+
+    /// The base of a delta that names it: in the same pack, else in any.
+    fn base_of(&self, pack: &Rc<Pack>, id: &ObjectId) -> anyhow::Result<Option<(Rc<Pack>, u64)>> {
+        if let Some(position) = pack.position(id) {
+            return Ok(Some((Rc::clone(pack), pack.offset_at(position))));
+        }
+        let found = self.packed(id, &|_, _| true)?;
+        Ok(found.map(|(pack, position)| {
+            let pack = self.pack(pack);
+            let offset = pack.offset_at(position);
+            (pack, offset)
+        }))
+    }
+
+    /// A copy of an object that is not known to be damaged; a loose one is read into `out`.
+    fn other_copy(&self, id: &ObjectId, reader: &mut Reader, out: &mut Vec<u8>) -> anyhow::Result<Copy> {
+        let sound = |slot: &Slot, position: u32| {
+            slot.open(&self.shared.register).is_some_and(|pack| !self.is_damaged(pack.id(), pack.offset_at(position)))
+        };
+        if let Some((pack, position)) = self.packed(id, &sound)? {
+            let pack = self.pack(pack);
+            let offset = pack.offset_at(position);
+            return Ok(Copy::Packed(pack, offset));
+        }
+        let Reader { inflater, buffer, .. } = reader;
+        let mut first_error = None;
+        for directory in self.searched()?.iter() {
+            match loose::read(&directory.path, id, self.object_limit, inflater, buffer, out) {
+                Ok(Some(kind)) => return Ok(Copy::Loose(kind)),
+                Ok(None) => {}
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Err(first_error.unwrap_or_else(|| anyhow::anyhow!("no sound copy of object {id}")))
+    }
+
+    /// Kind and size of the entry at an offset. An error says nothing about other copies.
+    pub(super) fn header_packed(&self, pack: &Rc<Pack>, offset: u64) -> anyhow::Result<Header> {
+        let mut reader = self.shared.reader.borrow_mut();
+        let head = pack.head_at(offset)?;
+        if let EntryKind::Whole(kind) = head.kind {
+            return Ok(Header { kind, size: head.size });
+        }
+        let mut start = [0; 20];
+        let Reader { inflater, buffer, bases, .. } = &mut *reader;
+        let (filled, _) = pack.stored(buffer, |stored| inflater.head(stored, head.data, &mut start))?;
+        let (_, size, _) = delta::sizes(&start[..filled])?;
+        let (mut pack, mut offset, mut kind) = (Rc::clone(pack), offset, head.kind);
+        for _ in 0..CHAIN_MAX {
+            if let Some(kind) = bases.kind((pack.id(), offset)) {
+                return Ok(Header { kind, size });
+            }
+            match kind {
+                EntryKind::Whole(kind) => return Ok(Header { kind, size }),
+                EntryKind::OfsDelta(base) => offset = base,
+                EntryKind::RefDelta(id) => match self.base_of(&pack, &id)? {
+                    Some(base) => (pack, offset) = base,
+                    None => {
+                        for directory in self.searched()?.iter() {
+                            if let Some(header) = loose::header(&directory.path, &id, inflater, buffer)? {
+                                return Ok(Header { kind: header.kind, size });
+                            }
+                        }
+                        bail!("base {id} is missing");
+                    }
+                },
+            }
+            kind = pack.head_at(offset)?.kind;
+        }
+        bail!("chain of deltas is longer than {CHAIN_MAX}")
+    }
+}
+
+/// Where another copy of an object was found.
+enum Copy {
+    Packed(Rc<Pack>, u64),
+    Loose(Kind),
+}
+
+fn check_size(size: u64, limit: u64) -> Result<(), Fault> {
+    if size > limit { Err(Fault::Fatal(TooLarge { size, limit }.into())) } else { Ok(()) }
+}
+
+fn corrupt(pack: &Pack, offset: u64) -> String {
+    format!("packed object at offset {offset} (stored in {}) is corrupt", pack.path().display())
+}

@@ -1,0 +1,664 @@
+//! The database against repositories that git made.
+
+use super::graph::{Commits, Missing};
+use super::walk::{self, Reached};
+use super::*;
+use crate::stream::Silent;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A repository in a directory of its own, gone with it.
+struct Repo {
+    root: PathBuf,
+    hash: gix_hash::Kind,
+}
+
+impl Drop for Repo {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+impl Repo {
+    fn new(hash: gix_hash::Kind) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("odb-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let root = std::env::temp_dir().join(name);
+        fs::create_dir_all(&root).unwrap();
+        let repo = Repo { root, hash };
+        let format = if hash == gix_hash::Kind::Sha1 { "sha1" } else { "sha256" };
+        repo.git(&["init", "-q", "--bare", "--object-format", format, "."], b"");
+        repo
+    }
+
+    /// A repository with a history in which files grow, so that git finds deltas; all loose.
+    fn with_history(hash: gix_hash::Kind, commits: u32) -> Self {
+        let repo = Repo::new(hash);
+        repo.import("refs/heads/main", 1, commits);
+        repo.git(&["tag", "-a", "-m", "one", "v1", "main"], b"");
+        repo.git(&["tag", "-a", "-m", "two", "v2", "v1"], b"");
+        repo
+    }
+
+    /// Adds commits `from..from + count` to a branch, as loose objects.
+    fn import(&self, branch: &str, from: u32, count: u32) {
+        let mut stream = String::new();
+        for n in from..from + count {
+            let time = 1_600_000_000 + n * 60;
+            stream += &format!("commit {branch}\ncommitter C <c@example.com> {time} +0000\ndata 2\n{}\n", n % 10);
+            if n == from && self.has(branch) {
+                stream += &format!("from {branch}^0\n");
+            }
+            let lines: String =
+                (0..200).map(|line| format!("line {line} of {}\n", if line < n { n } else { 0 })).collect();
+            stream += &format!("M 100644 inline grows\ndata {}\n{lines}\n", lines.len());
+            let small = format!("file {n}\n");
+            stream += &format!("M 100644 inline dir/{}/f{n}\ndata {}\n{small}\n", n % 7, small.len());
+        }
+        self.git(&["-c", "fastimport.unpackLimit=1000000", "fast-import", "--quiet"], stream.as_bytes());
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.command(&["rev-parse", "-q", "--verify", name]).stdout(Stdio::null()).status().unwrap().success()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        command.args(args).current_dir(&self.root).env_clear().env("HOME", &self.root);
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("GIT_CONFIG_NOSYSTEM", "1");
+        for who in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{who}_NAME"), "T").env(format!("GIT_{who}_EMAIL"), "t@example.com");
+            command.env(format!("GIT_{who}_DATE"), "1700000000 +0000");
+        }
+        command
+    }
+
+    fn git(&self, args: &[&str], stdin: &[u8]) -> Vec<u8> {
+        let mut command = self.command(args);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let stdin = stdin.to_vec();
+        let writer = std::thread::spawn(move || drop(input.write_all(&stdin)));
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    /// Adds packs with one blob each.
+    fn packs_of_one(&self, count: u32) {
+        let packs: String =
+            (0..count).map(|n| format!("blob\ndata {}\npack {n}\ncheckpoint\n", format!("pack {n}").len())).collect();
+        self.git(&["-c", "fastimport.unpackLimit=0", "fast-import", "--quiet"], packs.as_bytes());
+    }
+
+    fn text(&self, args: &[&str]) -> String {
+        String::from_utf8(self.git(args, b"")).unwrap().trim().to_owned()
+    }
+
+    fn id(&self, name: &str) -> ObjectId {
+        ObjectId::from_hex(self.text(&["rev-parse", name]).as_bytes()).unwrap()
+    }
+
+    fn ids(&self, args: &[&str]) -> Vec<ObjectId> {
+        self.text(args)
+            .lines()
+            .map(|line| ObjectId::from_hex(&line.as_bytes()[..self.hash.len_in_hex()]).unwrap())
+            .collect()
+    }
+
+    fn objects(&self) -> Objects {
+        Objects::new(self.hash, vec![self.root.join("objects")])
+    }
+
+    /// All objects as git has them.
+    fn contents(&self) -> BTreeMap<ObjectId, (String, Vec<u8>)> {
+        let batch = self.git(&["cat-file", "--batch-all-objects", "--batch"], b"");
+        let mut contents = BTreeMap::new();
+        let mut rest = &batch[..];
+        while !rest.is_empty() {
+            let end = rest.iter().position(|byte| *byte == b'\n').unwrap();
+            let words: Vec<&str> = std::str::from_utf8(&rest[..end]).unwrap().split(' ').collect();
+            let size: usize = words[2].parse().unwrap();
+            let content = rest[end + 1..end + 1 + size].to_vec();
+            contents.insert(ObjectId::from_hex(words[0].as_bytes()).unwrap(), (words[1].to_owned(), content));
+            rest = &rest[end + 1 + size + 1..];
+        }
+        contents
+    }
+
+    fn pack_files(&self, extension: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.root.join("objects/pack")).unwrap();
+        let mut files: Vec<_> = entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|have| have == extension))
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+/// Every object is what git says, asked in each way.
+fn check(repo: &Repo, objects: &Objects) {
+    let contents = repo.contents();
+    assert!(contents.len() > 10);
+    let mut buffer = b"old".to_vec();
+    for (id, (kind, content)) in &contents {
+        let header = objects.header(id).unwrap().expect("is there");
+        assert_eq!((header.kind.to_string(), header.size), (kind.clone(), content.len() as u64), "{id}");
+        let found = objects.find(id, &mut buffer).unwrap().expect("is there");
+        assert_eq!((found.to_string(), &buffer), (kind.clone(), content), "{id}");
+        let location = objects.locate(id).unwrap().expect("is there");
+        buffer.clear();
+        assert_eq!(objects.find_at(location, id, &mut buffer).unwrap().to_string(), *kind);
+        assert_eq!(&buffer, content, "{id}");
+        if let Location::Packed { pack, position } = location {
+            let pack = objects.pack(pack);
+            assert_eq!(pack.id_at(position).to_owned(), *id);
+            let entry = pack.entry(position).unwrap();
+            let mut bytes = Vec::new();
+            let bytes = pack.bytes(entry.offset..entry.end, &mut bytes).unwrap();
+            assert_eq!(pack.crc32_at(position).unwrap_or_else(|| crc32fast::hash(bytes)), crc32fast::hash(bytes));
+            assert_eq!(pack.position_at_offset(entry.offset), Some(position));
+        }
+    }
+    let unknown = ObjectId::try_from(&[0x5a; 32][..repo.hash.len_in_bytes()]).unwrap();
+    assert_eq!(objects.locate(&unknown).unwrap(), None);
+    assert_eq!(objects.header(&unknown).unwrap(), None);
+    assert_eq!(objects.find(&unknown, &mut buffer).unwrap(), None);
+}
+
+const SHA1: gix_hash::Kind = gix_hash::Kind::Sha1;
+
+#[test]
+fn loose_objects_are_found() {
+    let repo = Repo::with_history(SHA1, 20);
+    check(&repo, &repo.objects());
+    let ids: BTreeSet<_> = repo.objects().loose_ids().unwrap().into_iter().collect();
+    assert_eq!(ids, repo.contents().into_keys().collect());
+}
+
+#[test]
+fn one_pack_is_read_with_and_without_its_reverse_index() {
+    let repo = Repo::with_history(SHA1, 120);
+    repo.git(&["-c", "pack.writeReverseIndex=true", "repack", "-adq"], b"");
+    check(&repo, &repo.objects());
+    let order = |objects: Objects| objects.pack(objects.packs(true).unwrap()[0]).by_offset().to_vec();
+    let with = order(repo.objects());
+    for file in repo.pack_files("rev") {
+        fs::remove_file(file).unwrap();
+    }
+    check(&repo, &repo.objects());
+    assert_eq!(with, order(repo.objects()));
+}
+
+#[test]
+fn deltas_by_name_and_long_chains_are_read() {
+    let repo = Repo::with_history(SHA1, 150);
+    repo.git(&["-c", "repack.useDeltaBaseOffset=false", "repack", "-adfq", "--depth=4000", "--window=200"], b"");
+    let pack = repo.pack_files("pack").pop().unwrap();
+    assert!(repo.text(&["verify-pack", "-v", pack.to_str().unwrap()]).contains("chain length = 60"));
+    check(&repo, &repo.objects());
+    let objects = repo.objects();
+    objects.set_cache_bytes(0);
+    check(&repo, &objects);
+}
+
+#[test]
+fn an_index_of_version_1_is_read() {
+    let repo = Repo::with_history(SHA1, 20);
+    repo.git(&["-c", "pack.indexVersion=1", "repack", "-adq"], b"");
+    check(&repo, &repo.objects());
+}
+
+#[test]
+fn sha256_repositories_are_read_in_every_form() {
+    let repo = Repo::with_history(gix_hash::Kind::Sha256, 40);
+    check(&repo, &repo.objects());
+    repo.git(&["repack", "-adq"], b"");
+    repo.import("refs/heads/main", 41, 10);
+    repo.git(&["repack", "-dq"], b"");
+    check(&repo, &repo.objects());
+    repo.git(&["multi-pack-index", "write"], b"");
+    check(&repo, &repo.objects());
+}
+
+#[test]
+fn several_packs_are_read_with_and_without_a_multi_pack_index() {
+    let repo = Repo::with_history(SHA1, 10);
+    for n in 1..8 {
+        repo.git(&["repack", "-dq"], b"");
+        repo.import("refs/heads/main", n * 10 + 1, 10);
+    }
+    check(&repo, &repo.objects());
+    repo.git(&["multi-pack-index", "write"], b"");
+    check(&repo, &repo.objects());
+    // New packs beside it, and one of its own gone.
+    repo.git(&["repack", "-dq"], b"");
+    check(&repo, &repo.objects());
+    let objects = repo.objects();
+    assert_eq!(objects.packs(true).unwrap().len(), 8);
+    let pack = &repo.pack_files("pack")[3];
+    let bytes = fs::read(pack).unwrap();
+    for extension in ["pack", "idx", "rev"] {
+        fs::remove_file(pack.with_extension(extension)).unwrap();
+    }
+    repo.git(&["unpack-objects", "-q"], &bytes);
+    check(&repo, &repo.objects());
+}
+
+#[test]
+fn three_hundred_packs_are_searched_lazily() {
+    let repo = Repo::with_history(SHA1, 12);
+    repo.git(&["repack", "-adq"], b"");
+    repo.packs_of_one(300);
+    let objects = repo.objects();
+    check(&repo, &objects);
+    assert_eq!(objects.packs(true).unwrap().len(), 301);
+    repo.git(&["multi-pack-index", "write"], b"");
+    check(&repo, &repo.objects());
+}
+
+#[test]
+fn a_repack_while_open_is_noticed_and_open_packs_stay_readable() {
+    let repo = Repo::with_history(SHA1, 30);
+    repo.git(&["repack", "-adq"], b"");
+    let first = repo.id("main");
+    let objects = repo.objects();
+    let mut buffer = Vec::new();
+    objects.find(&first, &mut buffer).unwrap().unwrap();
+    let unknown = ObjectId::from([0x5a; 20]);
+    for _ in 0..3 {
+        assert_eq!(objects.find(&unknown, &mut buffer).unwrap(), None);
+    }
+    repo.import("refs/heads/main", 31, 5);
+    let loose = repo.id("main");
+    assert!(matches!(objects.locate(&loose).unwrap(), Some(Location::Loose(0))));
+    let location = objects.locate(&loose).unwrap().unwrap();
+    repo.git(&["repack", "-adq"], b"");
+    assert!(matches!(objects.locate(&loose).unwrap(), Some(Location::Packed { .. })));
+    assert_eq!(objects.find_at(location, &loose, &mut buffer).unwrap(), Kind::Commit);
+    objects.find(&first, &mut buffer).unwrap().expect("is still open");
+    check(&repo, &objects);
+}
+
+#[test]
+fn a_pack_that_vanished_before_it_was_opened_is_looked_for_again() {
+    let repo = Repo::with_history(SHA1, 10);
+    repo.git(&["repack", "-dq"], b"");
+    repo.import("refs/heads/main", 11, 10);
+    repo.git(&["repack", "-dq"], b"");
+    repo.git(&["multi-pack-index", "write"], b"");
+    let objects = repo.objects();
+    // Read the multi-pack-index and the listing, but open no pack.
+    assert_eq!(objects.locate(&ObjectId::from([0x5a; 20])).unwrap(), None);
+    repo.git(&["repack", "-adq"], b"");
+    check(&repo, &objects);
+    assert!(objects.take_warnings().is_empty());
+}
+
+#[test]
+fn alternates_are_followed_relative_nested_and_once() {
+    let origin = Repo::with_history(SHA1, 10);
+    let (middle, fork, extra) = (Repo::new(SHA1), Repo::new(SHA1), Repo::with_history(SHA1, 3));
+    let name = |repo: &Repo| repo.root.file_name().unwrap().to_str().unwrap().to_owned();
+    let write = |repo: &Repo, text: &str| fs::write(repo.root.join("objects/info/alternates"), text).unwrap();
+    write(&middle, &format!("# origin\n../../{}/objects\n", name(&origin)));
+    let quoted = format!("\"{}/obj\\145cts\"", middle.root.display());
+    write(&fork, &format!("{quoted}\n/nowhere/at/all\n{}/objects/\n", origin.root.display()));
+    write(&origin, &format!("../../{}/objects\n", name(&fork)));
+    let objects = fork.objects();
+    check(&origin, &objects);
+    let real = |repo: &Repo| repo.root.canonicalize().unwrap().join("objects");
+    assert_eq!(objects.alternates().unwrap(), [real(&middle), real(&origin)]);
+    assert!(objects.take_warnings()[0].contains("/nowhere/at/all does not exist"));
+    assert!(objects.loose_ids().unwrap().is_empty());
+    origin.git(&["repack", "-adq"], b"");
+    assert!(fork.objects().packs(true).unwrap().is_empty());
+    assert_eq!(fork.objects().packs(false).unwrap().len(), 1);
+    // A quarantine in front sees all of it, and numbers of packs mean the same.
+    let packs = objects.packs(false).unwrap();
+    let front = objects.with_front(&extra.root.join("objects"));
+    check(&origin, &front);
+    check(&extra, &front);
+    assert_eq!(front.pack(packs[0]).path(), objects.pack(packs[0]).path());
+    assert_eq!(front.directories().unwrap().len(), 4);
+    assert_eq!(objects.directories().unwrap().len(), 3);
+}
+
+#[test]
+fn alternates_are_followed_six_links_deep_as_git_does() {
+    let repos: Vec<Repo> = (0..8).map(|_| Repo::new(SHA1)).collect();
+    for pair in repos.windows(2) {
+        let text = format!("{}/objects\n", pair[1].root.display());
+        fs::write(pair[0].root.join("objects/info/alternates"), text).unwrap();
+    }
+    assert_eq!(repos[1].objects().alternates().unwrap().len(), 6);
+    let objects = repos[0].objects();
+    assert_eq!(objects.alternates().unwrap().len(), 6);
+    assert!(objects.take_warnings()[0].contains("nesting too deep"));
+}
+
+/// A sequence that looks random and is the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+#[test]
+fn a_damaged_entry_is_replaced_by_another_copy() {
+    let repo = Repo::with_history(SHA1, 60);
+    repo.git(&["repack", "-adq"], b"");
+    let sound = repo.pack_files("pack").pop().unwrap();
+    // The same objects in a second pack, and those of a third loose: the first is newer, and damaged.
+    repo.git(&["-c", "repack.useDeltaBaseOffset=false", "repack", "-adfq", "--depth=5"], b"");
+    let other = repo.pack_files("pack").pop().unwrap();
+    assert_ne!(sound, other);
+    let bytes = fs::read(&other).unwrap();
+    let mut damaged = bytes.clone();
+    let mut dice = Dice(1);
+    for _ in 0..5 {
+        let at = 12 + dice.below(damaged.len() as u64 - 32) as usize;
+        damaged[at] ^= 0x55;
+    }
+    fs::remove_file(&other).unwrap();
+    fs::write(&other, &damaged).unwrap();
+    let contents = {
+        let copy = Repo::new(SHA1);
+        copy.git(&["unpack-objects", "-q"], &bytes);
+        let objects = copy.objects();
+        check(&copy, &objects);
+        // A second database in the alternates has sound copies, packed and loose.
+        fs::write(repo.root.join("objects/info/alternates"), format!("{}/objects\n", copy.root.display())).unwrap();
+        check_sound(&repo.objects(), &copy.contents());
+        copy.git(&["repack", "-adq"], b"");
+        check_sound(&repo.objects(), &copy.contents());
+        copy.contents()
+    };
+    fs::remove_file(repo.root.join("objects/info/alternates")).unwrap();
+    // Without them the damage shows, but only there.
+    let objects = repo.objects();
+    let mut buffer = Vec::new();
+    let mut bad = 0;
+    for (id, (_, content)) in &contents {
+        match objects.find(id, &mut buffer) {
+            Ok(found) => assert!(found.is_some() && buffer == *content),
+            Err(error) => {
+                assert!(format!("{error:#}").contains(&id.to_string()));
+                bad += 1;
+            }
+        }
+    }
+    assert!(bad > 0 && bad < contents.len());
+    assert!(!objects.take_warnings().is_empty());
+}
+
+fn check_sound(objects: &Objects, contents: &BTreeMap<ObjectId, (String, Vec<u8>)>) {
+    let mut buffer = Vec::new();
+    for (id, (kind, content)) in contents {
+        assert_eq!(objects.find(id, &mut buffer).unwrap().unwrap().to_string(), *kind);
+        assert_eq!(buffer, *content);
+        let header = objects.header(id).unwrap().unwrap();
+        assert_eq!((header.kind.to_string(), header.size), (kind.clone(), content.len() as u64));
+    }
+    assert!(objects.take_warnings().iter().any(|warning| warning.contains("entry at offset")));
+}
+
+#[test]
+fn a_damaged_loose_object_is_replaced_by_another_copy() {
+    let (repo, copy) = (Repo::with_history(SHA1, 3), Repo::with_history(SHA1, 3));
+    let id = repo.id("main");
+    let path = loose::path(&repo.root.join("objects"), &id);
+    let sound = fs::read(&path).unwrap();
+    let mut buffer = Vec::new();
+    for damaged in [&b""[..], b"no zlib", &sound[..sound.len() - 1], &[&sound[..], b"x"].concat()] {
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, damaged).unwrap();
+        let error = repo.objects().find(&id, &mut buffer).unwrap_err();
+        assert!(format!("{error:#}").contains("is corrupt"), "{error:#}");
+        let both = Objects::new(SHA1, vec![repo.root.join("objects"), copy.root.join("objects")]);
+        assert_eq!(both.find(&id, &mut buffer).unwrap(), Some(Kind::Commit));
+        assert_eq!(both.find_at(Location::Loose(0), &id, &mut buffer).unwrap(), Kind::Commit);
+    }
+}
+
+#[test]
+fn no_damage_to_any_file_of_a_pack_makes_a_panic() {
+    let repo = Repo::with_history(SHA1, 30);
+    repo.git(&["repack", "-adq"], b"");
+    repo.git(&["multi-pack-index", "write"], b"");
+    repo.git(&["commit-graph", "write", "--reachable"], b"");
+    let contents = repo.contents();
+    let mut dice = Dice(2);
+    let mut buffer = Vec::new();
+    let folder = repo.root.join("objects/pack");
+    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.push(repo.root.join("objects/info/commit-graph"));
+    files.sort();
+    for path in files {
+        let sound = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        for round in 0..60 {
+            let mut bytes = sound.clone();
+            match round {
+                0 => bytes.truncate(0),
+                1 => bytes.truncate(sound.len() / 2),
+                2 => bytes.extend([0; 100]),
+                _ => {
+                    for _ in 0..=dice.below(3) {
+                        // The heads are where it hurts most.
+                        let room = if round % 2 == 0 { sound.len() as u64 } else { 1200.min(sound.len() as u64) };
+                        bytes[dice.below(room) as usize] =
+                            [0, 0xff, 0x80, dice.below(256) as u8][dice.below(4) as usize];
+                    }
+                }
+            }
+            fs::write(&path, &bytes).unwrap();
+            let mut objects = repo.objects();
+            objects.set_object_limit(10 << 20);
+            for id in contents.keys() {
+                let _ = objects.header(id);
+                let _ = objects.find(id, &mut buffer);
+            }
+            for pack in objects.packs(true).unwrap() {
+                let pack = objects.pack(pack);
+                for position in 0..pack.len() {
+                    let _ = pack.entry(position);
+                }
+            }
+            let _ = walk::reachable_commits(&objects, &[repo_tip(&contents)], &[], &mut Silent);
+        }
+        fs::write(&path, &sound).unwrap();
+    }
+    check(&repo, &repo.objects());
+}
+
+fn repo_tip(contents: &BTreeMap<ObjectId, (String, Vec<u8>)>) -> ObjectId {
+    *contents.iter().find(|(_, (kind, _))| kind == "tag").unwrap().0
+}
+
+#[test]
+fn an_object_beyond_the_limit_is_refused_by_name_of_the_limit() {
+    let repo = Repo::new(SHA1);
+    let id = repo.git(&["hash-object", "-w", "--stdin"], &[b'x'; 5000]);
+    let id = ObjectId::from_hex(&id[..40]).unwrap();
+    let mut buffer = Vec::new();
+    for packed in [false, true] {
+        let mut objects = repo.objects();
+        objects.set_object_limit(5000);
+        assert_eq!(objects.find(&id, &mut buffer).unwrap(), Some(Kind::Blob));
+        objects.set_object_limit(4999);
+        let error = objects.find(&id, &mut buffer).unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&TooLarge { size: 5000, limit: 4999 }), "{error:#}");
+        assert_eq!(objects.header(&id).unwrap().unwrap().size, 5000);
+        if !packed {
+            repo.git(&["pack-objects", "-q", "objects/pack/pack"], format!("{id}\n").as_bytes());
+            repo.git(&["prune-packed", "-q"], b"");
+        }
+    }
+}
+
+#[test]
+fn tags_are_peeled_and_names_are_split_by_kind() {
+    let repo = Repo::with_history(SHA1, 3);
+    let objects = repo.objects();
+    let (main, v1, v2) = (repo.id("main"), repo.id("refs/tags/v1"), repo.id("refs/tags/v2"));
+    let (tree, blob) = (repo.id("main^{tree}"), repo.id("main:grows"));
+    let unknown = ObjectId::from([0x5a; 20]);
+    assert_eq!(objects.peel(&v2).unwrap(), Some((main, Kind::Commit)));
+    assert_eq!(objects.peel(&tree).unwrap(), Some((tree, Kind::Tree)));
+    assert_eq!(objects.peel(&unknown).unwrap(), None);
+    let split = walk::split(&objects, &[v2, main, tree, blob, unknown, v1]).unwrap();
+    assert_eq!(split.commits, [main]);
+    assert_eq!(split.others, [(tree, Kind::Tree), (blob, Kind::Blob)]);
+    assert_eq!(split.tags, [v2, v1]);
+    assert_eq!(split.missing, [unknown]);
+    let empty = SHA1.empty_tree();
+    let mut buffer = vec![1];
+    assert_eq!(objects.find(&empty, &mut buffer).unwrap(), Some(Kind::Tree));
+    assert!(buffer.is_empty());
+}
+
+/// A history with merges and with clocks that run backwards, all of it on `refs/heads/b<n>`.
+fn tangled(seed: u64, commits: u64, skewed: bool) -> Repo {
+    let repo = Repo::new(SHA1);
+    let mut dice = Dice(seed);
+    let mut stream = String::new();
+    for n in 1..=commits {
+        let time = 1_600_000_000 + if skewed && dice.below(4) == 0 { dice.below(100_000) } else { n * 100 };
+        stream += &format!("commit refs/heads/b{n}\nmark :{n}\ncommitter C <c> {time} +0000\ndata 0\n");
+        if n > 1 && dice.below(30) > 0 {
+            stream += &format!("from :{}\n", n - 1 - dice.below(4.min(n - 1)));
+            for _ in 0..[0, 0, 0, 1, 1, 2][dice.below(6) as usize] {
+                stream += &format!("merge :{}\n", 1 + dice.below(n - 1));
+            }
+        }
+        stream += &format!("M 100644 inline f\ndata 4\n{n:04}\n");
+    }
+    repo.git(&["fast-import", "--quiet"], stream.as_bytes());
+    repo
+}
+
+/// Walks over tangled histories agree with git's, with and without a commit-graph, in one file or a chain.
+#[test]
+fn walks_agree_with_git() {
+    for (seed, skewed) in [(1, false), (2, true), (3, true)] {
+        let repo = tangled(seed, 60, skewed);
+        for graph in ["none", "half", "chain", "all"] {
+            let tips: Vec<_> = (1..=30).map(|n| format!("refs/heads/b{n}")).collect();
+            match graph {
+                "half" => {
+                    drop(repo.git(
+                        &["commit-graph", "write", "--stdin-commits"],
+                        &repo.git(&["rev-parse", "b20", "b29"], b""),
+                    ))
+                }
+                "chain" => {
+                    fs::remove_file(repo.root.join("objects/info/commit-graph")).unwrap();
+                    let ids = repo
+                        .git(&[&["rev-parse"], &*tips.iter().map(String::as_str).collect::<Vec<_>>()].concat(), b"");
+                    repo.git(&["commit-graph", "write", "--split=no-merge", "--stdin-commits"], &ids);
+                    let more = repo.git(&["rev-parse", "b45", "b50"], b"");
+                    repo.git(&["commit-graph", "write", "--split=no-merge", "--stdin-commits"], &more);
+                }
+                "all" => drop(repo.git(&["commit-graph", "write", "--reachable"], b"")),
+                _ => {}
+            }
+            let objects = repo.objects();
+            assert_eq!(objects.graph().is_some(), graph != "none");
+            compare_walks(&repo, &objects, &mut Dice(seed));
+        }
+    }
+}
+
+fn compare_walks(repo: &Repo, objects: &Objects, dice: &mut Dice) {
+    let names: Vec<String> = (1..=60).map(|n| format!("b{n}")).collect();
+    let ids = repo.ids(&[&["rev-parse"], &*names.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+    let reach: Vec<BTreeSet<ObjectId>> = {
+        // Parents by git, the closure by hand.
+        let text = repo.text(&["rev-list", "--all", "--parents"]);
+        let parents: BTreeMap<&str, Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_once(' ').map_or((line, vec![]), |(id, rest)| (id, rest.split(' ').collect())))
+            .collect();
+        let closure = |id: &ObjectId| {
+            let mut all = BTreeSet::new();
+            let mut stack = vec![id.to_string()];
+            while let Some(id) = stack.pop() {
+                if all.insert(ObjectId::from_hex(id.as_bytes()).unwrap()) {
+                    stack.extend(parents[&*id].iter().map(|parent| (*parent).to_owned()));
+                }
+            }
+            all
+        };
+        ids.iter().map(closure).collect()
+    };
+    let mut pick = |count: u64| -> Vec<usize> { (0..count).map(|_| dice.below(60) as usize).collect() };
+    for round in 0..150 {
+        let (wants, hidden) = (pick(1 + round % 3), pick(round % 4));
+        let named = |picked: &[usize]| picked.iter().map(|n| ids[*n]).collect::<Vec<_>>();
+        let union = |picked: &[usize]| picked.iter().flat_map(|n| reach[*n].iter().copied()).collect::<BTreeSet<_>>();
+        let expected: BTreeSet<_> = union(&wants).difference(&union(&hidden)).copied().collect();
+        let walk = walk::reachable_commits(objects, &named(&wants), &named(&hidden), &mut Silent).unwrap();
+        let found: BTreeSet<_> = walk.reachable.iter().map(|number| walk.commits.id(*number).to_owned()).collect();
+        assert_eq!(found, expected, "{wants:?} without {hidden:?}");
+        assert_eq!(found.len(), walk.reachable.len());
+        let mut commits = Commits::new(objects);
+        let mut parents = Vec::new();
+        let mut boundary = BTreeSet::new();
+        for id in &found {
+            let number = commits.number(id);
+            commits.parents(number, &mut parents).unwrap();
+            boundary
+                .extend(parents.iter().map(|parent| commits.id(*parent).to_owned()).filter(|id| !found.contains(id)));
+        }
+        assert_eq!(walk.boundary.iter().map(|n| walk.commits.id(*n).to_owned()).collect::<BTreeSet<_>>(), boundary);
+        let (one, two) = (wants[0], wants[wants.len() - 1]);
+        let is_ancestor = objects.is_ancestor(&ids[one], &ids[two], &mut Silent).unwrap();
+        assert_eq!(is_ancestor, reach[two].contains(&ids[one]), "{one} of {two}");
+        let ready = walk::reaches_all(&mut commits, &named(&wants), &named(&hidden), 0, &mut Silent).unwrap();
+        assert_eq!(ready, wants.iter().all(|want| hidden.iter().any(|have| reach[*want].contains(&ids[*have]))));
+        let reached = walk::are_reachable(&mut commits, &named(&wants), &named(&hidden), 1000, &mut Silent).unwrap();
+        let not: Vec<_> = named(&wants).into_iter().filter(|id| !union(&hidden).contains(id)).collect();
+        assert_eq!(reached, if not.is_empty() { Reached::All } else { Reached::Not(not) });
+    }
+}
+
+#[test]
+fn a_walk_stops_at_shallow_commits_and_at_its_budget() {
+    let repo = Repo::with_history(SHA1, 20);
+    repo.git(&["commit-graph", "write", "--reachable"], b"");
+    let mut objects = repo.objects();
+    let (main, cut, root) = (repo.id("main"), repo.id("main~5"), repo.id("main~19"));
+    let mut commits = Commits::new(&objects);
+    let over = walk::are_reachable(&mut commits, &[root], &[main], 18, &mut Silent).unwrap();
+    assert_eq!(over, Reached::OverBudget);
+    let all = walk::are_reachable(&mut commits, &[root], &[main], 19, &mut Silent).unwrap();
+    assert_eq!(all, Reached::All);
+    objects.set_shallow([cut].into());
+    assert!(objects.graph().is_none());
+    let walk = walk::reachable_commits(&objects, &[main], &[], &mut Silent).unwrap();
+    assert_eq!(walk.reachable.len(), 6);
+    assert!(!objects.is_ancestor(&root, &main, &mut Silent).unwrap());
+}
+
+#[test]
+fn a_missing_commit_is_an_error_behind_wants_and_none_behind_what_is_hidden() {
+    let repo = Repo::with_history(SHA1, 10);
+    let (main, old) = (repo.id("main"), repo.id("main~7"));
+    let (missing, below) = (repo.id("main~8"), repo.id("main~9"));
+    fs::remove_file(loose::path(&repo.root.join("objects"), &missing)).unwrap();
+    let objects = repo.objects();
+    let error = walk::reachable_commits(&objects, &[main], &[], &mut Silent).err().unwrap();
+    assert_eq!(error.downcast_ref(), Some(&Missing(missing)), "{error:#}");
+    let walk = walk::reachable_commits(&objects, &[main], &[old, missing], &mut Silent).unwrap();
+    assert_eq!(walk.reachable.len(), 7);
+    assert!(objects.is_ancestor(&below, &main, &mut Silent).unwrap_err().is::<Missing>());
+}

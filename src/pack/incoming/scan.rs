@@ -1,0 +1,444 @@
+//! The first pass: the stream read once, every entry inflated, every whole object named.
+//!
+//! In: a body nobody trusts. Out: the bytes, stored; where each entry lies; who is a delta on whom. The header's count and
+//! every size in the stream are claims: they end the reading, they never size an allocation.
+
+use super::entries::{Layout, Names, Stored};
+use super::examine::Examiner;
+use super::store::Store;
+use super::{Fault, ReceiveOptions, Trailer, UnpackError, bad_object, humanised, name_of};
+use crate::odb::delta;
+use crate::stream::{Body, Pulse};
+use flate2::{Decompress, FlushDecompress, Status};
+use gix_hash::ObjectId;
+use std::io;
+
+/// Bytes read from the body at a time.
+const BUFFER_LEN: usize = 128 << 10;
+/// Bytes inflated at a time of what is not held in memory, and at first of what is.
+const CHUNK_LEN: usize = 64 << 10;
+/// A delta begins with two sizes of at most ten bytes each.
+const DELTA_SIZES_LEN_MAX: usize = 20;
+
+/// The stream: what was consumed goes to the store, into the trailer's hash and into the entry's CRC32.
+pub(super) struct Input<'a> {
+    body: &'a mut dyn Body,
+    store: Store,
+    trailer: Trailer,
+    crc: crc32fast::Hasher,
+    buffer: Box<[u8]>,
+    /// The buffer holds `..stored` (done with), `stored..start` (consumed) and `start..end` (not looked at).
+    stored: usize,
+    start: usize,
+    end: usize,
+    /// Where the part of the current entry begins that is not in `crc` yet.
+    entry: usize,
+    consumed: u64,
+    size_max: Option<u64>,
+}
+
+impl<'a> Input<'a> {
+    pub fn new(body: &'a mut dyn Body, options: &ReceiveOptions<'_>) -> Self {
+        Input {
+            body,
+            store: Store::new(&options.directory.join("pack"), options.sharing),
+            trailer: Trailer::new(options.hash),
+            crc: crc32fast::Hasher::new(),
+            buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
+            stored: 0,
+            start: 0,
+            end: 0,
+            entry: 0,
+            consumed: 0,
+            size_max: options.max_input_size,
+        }
+    }
+
+    /// Keeps packs of up to this size off the disk. Reading the header stores nothing yet.
+    pub fn hold_in_memory(&mut self, size_max: u64) {
+        self.store.hold_in_memory(usize::try_from(size_max).unwrap_or(usize::MAX));
+    }
+
+    /// Bytes of the stream before the next one.
+    fn offset(&self) -> u64 {
+        self.consumed
+    }
+
+    /// Hands on what was consumed.
+    fn store(&mut self) -> io::Result<()> {
+        let consumed = &self.buffer[self.stored..self.start];
+        self.trailer.update(consumed);
+        self.crc.update(&self.buffer[self.entry..self.start]);
+        self.entry = self.start;
+        if !consumed.is_empty() {
+            self.store.write(consumed)?;
+        }
+        self.stored = self.start;
+        Ok(())
+    }
+
+    /// Reads more behind what is there.
+    fn fill(&mut self) -> Result<(), Fault> {
+        self.store()?;
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        (self.stored, self.start, self.entry) = (0, 0, 0);
+        loop {
+            match self.body.read(&mut self.buffer[self.end..]) {
+                Ok(0) => return Err(Fault::new("early EOF")),
+                Ok(read) => {
+                    self.end += read;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(read_fault(error)),
+            }
+        }
+    }
+
+    /// What can be read without waiting; at least one byte.
+    fn available(&mut self) -> Result<&[u8], Fault> {
+        if self.start == self.end {
+            self.fill()?;
+        }
+        Ok(&self.buffer[self.start..self.end])
+    }
+
+    /// Consumes bytes that were available.
+    fn consume(&mut self, size: usize) -> Result<(), Fault> {
+        self.start += size;
+        self.consumed += size as u64;
+        match self.size_max {
+            Some(limit) if self.consumed > limit => Err(Fault::TooLarge(limit)),
+            _ => Ok(()),
+        }
+    }
+
+    fn byte(&mut self) -> Result<u8, Fault> {
+        let byte = self.available()?[0];
+        self.consume(1)?;
+        Ok(byte)
+    }
+
+    fn exactly(&mut self, out: &mut [u8]) -> Result<(), Fault> {
+        while self.end - self.start < out.len() {
+            self.fill()?;
+        }
+        out.copy_from_slice(&self.buffer[self.start..self.start + out.len()]);
+        self.consume(out.len())
+    }
+
+    fn begin_entry(&mut self) {
+        self.crc = crc32fast::Hasher::new();
+        self.entry = self.start;
+    }
+
+    fn end_entry(&mut self) -> u32 {
+        self.crc.update(&self.buffer[self.entry..self.start]);
+        self.entry = self.start;
+        std::mem::take(&mut self.crc).finalize()
+    }
+
+    /// Reads the pack's header: how many objects it claims to have.
+    pub fn header(&mut self) -> Result<u32, UnpackError> {
+        let mut header = [0; 12];
+        if self.exactly(&mut header).is_err() {
+            return Err(UnpackError::of_header("eof before pack header was fully read"));
+        }
+        let (signature, rest) = header.split_at(4);
+        let (version, count) = rest.split_at(4);
+        if signature != b"PACK" {
+            return Err(UnpackError::of_header("protocol error (pack signature mismatch detected)"));
+        }
+        if !matches!(version, [0, 0, 0, 2 | 3]) {
+            return Err(UnpackError::of_header("protocol error (pack version unsupported)"));
+        }
+        Ok(u32::from_be_bytes(count.try_into().expect("twelve less eight bytes are four")))
+    }
+}
+
+fn read_fault(error: io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Fault::new("early EOF"),
+        _ => Fault::new(format!("read error on input: {error}")),
+    }
+}
+
+/// The deltas of a pack, by what they are a delta on.
+#[derive(Debug, Default)]
+pub(super) struct Deltas {
+    /// Base and delta, positions of entries.
+    pub by_position: Vec<(u32, u32)>,
+    /// The base's name, and the delta's position.
+    pub by_name: Vec<(ObjectId, u32)>,
+    /// All of them; more than the two lists have where an offset leads to no entry.
+    pub count: u32,
+    /// The largest base or result any of them declares.
+    pub object_max: u64,
+    /// The largest delta.
+    pub delta_max: u64,
+}
+
+impl Deltas {
+    /// Bytes of memory needed to resolve the worst of them: a base, a base of a thin pack, a delta, and a result in a buffer
+    /// that doubles.
+    pub fn memory_needed(&self) -> u64 {
+        self.object_max.saturating_mul(4).saturating_add(self.delta_max)
+    }
+}
+
+/// A pack that was read to its end, and whose trailer is right.
+pub(super) struct Scanned {
+    pub store: Store,
+    pub layout: Layout,
+    pub names: Names,
+    pub deltas: Deltas,
+    pub trailer: ObjectId,
+    /// Bytes of the stream, trailer included.
+    pub bytes: u64,
+}
+
+/// Reads `count` entries, the trailer and the end of the body.
+pub(super) fn scan(
+    input: Input<'_>,
+    count: u32,
+    options: &ReceiveOptions<'_>,
+    examiner: &mut Examiner<'_>,
+    pulse: &mut dyn Pulse,
+) -> Result<Scanned, Fault> {
+    let mut scan = Scan {
+        input,
+        options,
+        inflate: Decompress::new(true),
+        content: Vec::new(),
+        layout: Layout::default(),
+        names: Names::new(options.hash),
+        deltas: Deltas::default(),
+    };
+    for done in 1..=count {
+        scan.entry(examiner)?;
+        pulse.tick(u64::from(done))?;
+    }
+    scan.end()
+}
+
+struct Scan<'a, 'o> {
+    input: Input<'a>,
+    options: &'o ReceiveOptions<'o>,
+    inflate: Decompress,
+    content: Vec<u8>,
+    layout: Layout,
+    names: Names,
+    deltas: Deltas,
+}
+
+impl Scan<'_, '_> {
+    fn entry(&mut self, examiner: &mut Examiner<'_>) -> Result<(), Fault> {
+        let at = self.input.offset();
+        self.input.begin_entry();
+        let (code, size) = self.entry_header()?;
+        let Some(stored) = Stored::from_code(code) else {
+            return Err(bad_object(at, format!("unknown object type {code}")));
+        };
+        let header_end = match stored {
+            Stored::Whole(kind) => {
+                let header_end = self.input.offset();
+                let id = if size <= examiner.content_max() {
+                    self.inflate_all(at, size)?;
+                    let id = name_of(self.options.hash, kind, &self.content)?;
+                    examiner.object(&id, kind, &self.content)?;
+                    id
+                } else {
+                    let mut large = examiner.begin_large(kind, size)?;
+                    self.inflate_in_chunks(at, size, &mut |chunk| large.chunk(chunk, examiner))?;
+                    large.end(examiner)?
+                };
+                self.names.push(&id, kind);
+                header_end
+            }
+            Stored::OfsDelta => {
+                let base = self.base_offset(at)?;
+                let header_end = self.input.offset();
+                self.delta(at, size)?;
+                // A distance that leads between two entries leaves the delta unresolved.
+                if let Some(base) = self.layout.at_offset(base) {
+                    self.deltas.by_position.push((base, self.layout.len()));
+                }
+                header_end
+            }
+            Stored::RefDelta => {
+                let mut base = self.options.hash.null();
+                self.input.exactly(base.as_mut_slice())?;
+                let header_end = self.input.offset();
+                self.delta(at, size)?;
+                self.deltas.by_name.push((base, self.layout.len()));
+                header_end
+            }
+        };
+        let header_len =
+            u8::try_from(header_end - at).expect("a size, and a distance or a name, have less than 64 bytes");
+        let crc = self.input.end_entry();
+        self.layout.push(at, header_len, crc, self.input.offset());
+        self.check_memory()
+    }
+
+    /// Type and size; more bytes than needed may spell the size.
+    fn entry_header(&mut self) -> Result<(u8, u64), Fault> {
+        let mut byte = self.input.byte()?;
+        let code = (byte >> 4) & 7;
+        let mut size = u64::from(byte & 0x0f);
+        let mut shift = 4;
+        while byte & 0x80 != 0 {
+            if shift > u64::BITS - 7 {
+                return Err(Fault::new("object size too large for this platform"));
+            }
+            byte = self.input.byte()?;
+            size |= u64::from(byte & 0x7f) << shift;
+            shift += 7;
+        }
+        Ok((code, size))
+    }
+
+    fn base_offset(&mut self, at: u64) -> Result<u64, Fault> {
+        let mut byte = self.input.byte()?;
+        let mut distance = u64::from(byte & 0x7f);
+        while byte & 0x80 != 0 {
+            distance += 1;
+            if distance >> (u64::BITS - 7) != 0 {
+                return Err(bad_object(at, "offset value overflow for delta base object"));
+            }
+            byte = self.input.byte()?;
+            distance = (distance << 7) | u64::from(byte & 0x7f);
+        }
+        match at.checked_sub(distance) {
+            Some(base) if base > 0 && base < at => Ok(base),
+            _ => Err(bad_object(at, "delta base offset is out of bound")),
+        }
+    }
+
+    /// Inflates a delta to see that it can be, and learns what resolving it will need.
+    fn delta(&mut self, at: u64, size: u64) -> Result<(), Fault> {
+        self.names.push_unknown();
+        self.deltas.count += 1;
+        self.deltas.delta_max = self.deltas.delta_max.max(size);
+        self.check_need(at)?;
+        let mut head = [0; DELTA_SIZES_LEN_MAX];
+        let mut head_len = 0;
+        self.inflate_in_chunks(at, size, &mut |chunk| {
+            let more = chunk.len().min(head.len() - head_len);
+            head[head_len..head_len + more].copy_from_slice(&chunk[..more]);
+            head_len += more;
+            Ok(())
+        })?;
+        let Ok((base, result, _)) = delta::sizes(&head[..head_len]) else {
+            return Err(bad_object(at, "failed to apply delta"));
+        };
+        self.deltas.object_max = self.deltas.object_max.max(base).max(result);
+        self.check_need(at)
+    }
+
+    fn check_need(&self, at: u64) -> Result<(), Fault> {
+        let (needed, limit) = (self.deltas.memory_needed(), self.options.memory);
+        if needed > limit {
+            let (needed, limit) = (humanised(needed), humanised(limit));
+            return Err(bad_object(at, format!("resolving the delta takes {needed} of memory, the limit is {limit}")));
+        }
+        Ok(())
+    }
+
+    /// The columns may take half of the memory; then there is still room to resolve deltas.
+    fn check_memory(&self) -> Result<(), Fault> {
+        let entries = u64::from(self.layout.len()) * Layout::bytes_per_entry(self.options.hash);
+        let lists = self.deltas.by_position.len() * size_of::<(u32, u32)>()
+            + self.deltas.by_name.len() * size_of::<(ObjectId, u32)>();
+        if entries + lists as u64 > self.options.memory / 2 {
+            let limit = humanised(self.options.memory);
+            return Err(Fault::new(format!("pack has too many objects for the memory limit of {limit}")));
+        }
+        Ok(())
+    }
+
+    /// Inflates an object of exactly `size` bytes into `self.content`, which grows as bytes really come.
+    fn inflate_all(&mut self, at: u64, size: u64) -> Result<(), Fault> {
+        let size = usize::try_from(size).map_err(|_| Fault::new("object size too large for this platform"))?;
+        self.content.clear();
+        self.inflate.reset(true);
+        loop {
+            // One byte more than declared shows what is longer than it says.
+            let left = (size - self.content.len()).saturating_add(1);
+            self.content.reserve(left.min(self.content.len().max(CHUNK_LEN)));
+            let available = self.input.available()?;
+            let before = self.inflate.total_in();
+            let filled = self.content.len();
+            let status = self.inflate.decompress_vec(available, &mut self.content, FlushDecompress::Finish);
+            let taken = self.inflate.total_in() - before;
+            self.input.consume(usize::try_from(taken).expect("no more is taken than was available"))?;
+            match status {
+                Ok(Status::StreamEnd) if self.content.len() == size => return Ok(()),
+                Ok(Status::StreamEnd) => return Err(bad_object(at, "inflate returned 1")),
+                Ok(Status::Ok | Status::BufError) if self.content.len() > size => {
+                    return Err(bad_object(at, "inflate returned -5"));
+                }
+                Ok(Status::Ok | Status::BufError) if taken == 0 && self.content.len() == filled => {
+                    return Err(bad_object(at, "inflate returned -5"));
+                }
+                Ok(Status::Ok | Status::BufError) => {}
+                Err(_) => return Err(bad_object(at, "inflate returned -3")),
+            }
+        }
+    }
+
+    /// Inflates exactly `size` bytes and holds only a chunk of them at a time.
+    fn inflate_in_chunks(
+        &mut self,
+        at: u64,
+        size: u64,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        self.content.clear();
+        self.content.reserve(CHUNK_LEN);
+        self.inflate.reset(true);
+        // What fits at once needs no window kept for a next call.
+        let at_once = size < self.content.capacity() as u64;
+        let flush = if at_once { FlushDecompress::Finish } else { FlushDecompress::None };
+        loop {
+            let available = self.input.available()?;
+            let before = self.inflate.total_in();
+            let status = self.inflate.decompress_vec(available, &mut self.content, flush);
+            let taken = self.inflate.total_in() - before;
+            self.input.consume(usize::try_from(taken).expect("no more is taken than was available"))?;
+            let idle = taken == 0 && self.content.is_empty();
+            if self.inflate.total_out() <= size {
+                each(&self.content)?;
+            }
+            self.content.clear();
+            match status {
+                Ok(Status::StreamEnd) if self.inflate.total_out() == size => return Ok(()),
+                Ok(Status::StreamEnd) => return Err(bad_object(at, "inflate returned 1")),
+                Ok(Status::Ok | Status::BufError) if idle || self.inflate.total_out() > size => {
+                    return Err(bad_object(at, "inflate returned -5"));
+                }
+                Ok(Status::Ok | Status::BufError) => {}
+                Err(_) => return Err(bad_object(at, "inflate returned -3")),
+            }
+        }
+    }
+
+    /// The trailer, and nothing behind it.
+    fn end(mut self) -> Result<Scanned, Fault> {
+        self.input.store()?;
+        let mut trailer = self.options.hash.null();
+        self.input.exactly(trailer.as_mut_slice())?;
+        let bytes = self.input.offset();
+        let Input { body, store, trailer: hasher, start, end, .. } = self.input;
+        if hasher.finish() != trailer {
+            return Err(Fault::WrongTrailer);
+        }
+        // What came with the last read, and what is still to come.
+        let behind = body.finish().map_err(read_fault)?;
+        if behind > 0 || start < end {
+            return Err(Fault::new("pack has junk at the end"));
+        }
+        Ok(Scanned { store, layout: self.layout, names: self.names, deltas: self.deltas, trailer, bytes })
+    }
+}

@@ -1,0 +1,139 @@
+//! Thin packs: deltas on objects that only the repository has.
+//!
+//! In: a pack some of whose deltas have no base. Out: the same pack with those bases behind its entries, each once and none
+//! that is in the pack already. Packs that become loose objects are resolved against the bases and stay as they are.
+
+use super::entries::{Layout, Names, code_of};
+use super::examine::Examiner;
+use super::resolve::{Budget, Family, OUTSIDE, Pack, Resolver, Root};
+use super::store::Store;
+use super::{Fault, ReceiveOptions, Trailer, name_of};
+use crate::stream::Pulse;
+use flate2::{Compression, write::ZlibEncoder};
+use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
+use std::io::Write;
+
+/// What is completed.
+pub(super) struct Completion<'a> {
+    pub store: &'a mut Store,
+    pub layout: &'a mut Layout,
+    pub names: &'a mut Names,
+    pub family: &'a Family,
+    pub budget: &'a Budget,
+    pub options: &'a ReceiveOptions<'a>,
+}
+
+impl Completion<'_> {
+    /// Adds bases and resolves what is a delta on them. Begins with `resolved` deltas and returns how many are resolved then.
+    ///
+    /// A base that is missing may be a delta on another one: in the order of the deltas in the pack, as git goes, few are
+    /// added in vain, because bases mostly come before their deltas.
+    pub fn run(
+        mut self,
+        loose: bool,
+        mut resolved: u32,
+        examiner: &mut Examiner<'_>,
+        pulse: &mut dyn Pulse,
+    ) -> Result<u32, Fault> {
+        let mut resolver = Resolver::new();
+        for id in self.family.missing_bases() {
+            if !self.family.is_missing(&id) {
+                continue;
+            }
+            let Some((kind, content)) = self.base(&id)? else { continue };
+            let entry = if loose { OUTSIDE } else { self.append(&id, kind, &content)? };
+            let root = Root { entry, kind, by_name: self.family.take(&id) };
+            let (names, hash) = (&mut *self.names, self.options.hash);
+            let pack = Pack { store: self.store, layout: self.layout, family: self.family, budget: self.budget, hash };
+            resolver.tree(pack, &root, Some(content), &mut |entry, id, content| {
+                examiner.object(id, kind, content)?;
+                names.set(entry, id, kind);
+                resolved += 1;
+                Ok(pulse.tick(u64::from(resolved))?)
+            })?;
+        }
+        Ok(resolved)
+    }
+
+    /// The base from the repository, if it has it.
+    fn base(&self, id: &oid) -> Result<Option<(Kind, Vec<u8>)>, Fault> {
+        let objects = self.options.objects;
+        let corrupt = || Fault::new(format!("local object {id} is corrupt"));
+        let unreadable = |error: anyhow::Error| Fault::new(format!("cannot read local object {id}: {error:#}"));
+        let Some(header) = objects.header(id).map_err(unreadable)? else { return Ok(None) };
+        if header.size > self.budget.object_max {
+            return Err(Fault::new(format!("failed to apply delta on {id}")));
+        }
+        let mut content = Vec::new();
+        let Some(kind) = objects.find(id, &mut content).map_err(unreadable)? else { return Ok(None) };
+        if *name_of(self.options.hash, kind, &content)? != *id {
+            return Err(corrupt());
+        }
+        Ok(Some((kind, content)))
+    }
+
+    /// Adds an object behind the last entry.
+    fn append(&mut self, id: &oid, kind: Kind, content: &[u8]) -> Result<u32, Fault> {
+        let entry = self.layout.len();
+        if entry == OUTSIDE {
+            return Err(Fault::new("pack has too many objects"));
+        }
+        let header = entry_header(kind, content.len() as u64);
+        let header_len = u8::try_from(header.len()).expect("a size takes at most ten bytes");
+        let mut encoder = ZlibEncoder::new(header, Compression::new(self.options.compression.min(9)));
+        encoder.write_all(content)?;
+        let bytes = encoder.finish()?;
+        let offset = self.store.len();
+        self.store.write(&bytes)?;
+        self.layout.push(offset, header_len, crc32fast::hash(&bytes), self.store.len());
+        self.names.push(id, kind);
+        Ok(entry)
+    }
+}
+
+fn entry_header(kind: Kind, size: u64) -> Vec<u8> {
+    let low = u8::try_from(size & 0x0f).expect("four bits");
+    let mut header = vec![(code_of(kind) << 4) | low];
+    let mut rest = size >> 4;
+    while rest > 0 {
+        *header.last_mut().expect("it begins with one byte") |= 0x80;
+        header.push(u8::try_from(rest & 0x7f).expect("seven bits"));
+        rest >>= 7;
+    }
+    header
+}
+
+/// Counts the entries in the header of a pack to which some were added, and makes the trailer anew.
+///
+/// While the file is read again, the part that came from outside is held against the trailer it came with.
+pub(super) fn new_trailer(
+    store: &mut Store,
+    count: u32,
+    received: &oid,
+    received_end: u64,
+    hash: gix_hash::Kind,
+) -> Result<ObjectId, Fault> {
+    let mut before = Trailer::new(hash);
+    let mut after = Trailer::new(hash);
+    let mut buffer = vec![0; 128 << 10];
+    let mut at = 0;
+    while at < store.len() {
+        let read = store.read_at(at, &mut buffer)?;
+        if read == 0 {
+            return Err(Fault::new("premature end of pack file"));
+        }
+        let known = usize::try_from(received_end.saturating_sub(at)).map_or(read, |left| left.min(read));
+        before.update(&buffer[..known]);
+        if at == 0 {
+            buffer[8..12].copy_from_slice(&count.to_be_bytes());
+        }
+        after.update(&buffer[..read]);
+        at += read as u64;
+    }
+    if *before.finish() != *received {
+        return Err(Fault::new("Unexpected tail checksum for the pack (disk corruption?)"));
+    }
+    store.overwrite(8, &count.to_be_bytes())?;
+    Ok(after.finish())
+}

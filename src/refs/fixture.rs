@@ -1,0 +1,128 @@
+//! A bare repository made and questioned by an installed git, for the tests of this directory.
+
+use super::{RefStore, Row};
+use crate::durable;
+use bstr::ByteSlice;
+use gix_hash::ObjectId;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+pub(super) struct Repo {
+    root: PathBuf,
+    hash: gix_hash::Kind,
+}
+
+impl Repo {
+    pub(super) fn new() -> Self {
+        Repo::with_hash(gix_hash::Kind::Sha1)
+    }
+
+    pub(super) fn with_hash(hash: gix_hash::Kind) -> Self {
+        let root = std::env::temp_dir().join(durable::unique("refs-"));
+        fs::create_dir(&root).unwrap();
+        let repo = Repo { root, hash };
+        let format = format!("--object-format={hash}");
+        repo.git(&["init", "--quiet", "--bare", &format, "--initial-branch=main", "."]);
+        repo
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn store(&self) -> RefStore {
+        RefStore::new(self.root.clone(), self.root.clone(), self.hash)
+    }
+
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        command.args(arguments).current_dir(&self.root).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &self.root);
+        command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_DIR", &self.root);
+        for role in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{role}_NAME"), "A U Thor").env(format!("GIT_{role}_EMAIL"), "author@example.com");
+            command.env(format!("GIT_{role}_DATE"), "1700000000 +0000");
+        }
+        command
+    }
+
+    pub(super) fn git(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", output.stderr.as_bstr());
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    pub(super) fn git_with_input(&self, arguments: &[&str], input: &str) -> String {
+        use std::io::Write;
+        let mut child = self.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "git {arguments:?}");
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// A commit of the empty tree; another one for each message.
+    pub(super) fn commit(&self, message: &str) -> ObjectId {
+        let tree = self.git_with_input(&["mktree"], "");
+        id(&self.git(&["commit-tree", "-m", message, &tree]))
+    }
+
+    pub(super) fn tag(&self, name: &str, target: ObjectId) -> ObjectId {
+        let text =
+            format!("object {target}\ntype commit\ntag {name}\ntagger A <a@example.com> 1700000000 +0000\n\nx\n");
+        id(&self.git_with_input(&["mktag"], &text))
+    }
+
+    pub(super) fn write(&self, path: &str, content: &str) {
+        let path = self.root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    pub(super) fn exists(&self, path: &str) -> bool {
+        self.root.join(path).exists()
+    }
+
+    /// `name id symref-target` of each ref, as git has it.
+    pub(super) fn refs(&self) -> String {
+        self.git(&["for-each-ref", "--format=%(refname) %(objectname) %(symref)"])
+            .lines()
+            .map(|line| format!("{}\n", line.trim_end()))
+            .collect()
+    }
+
+    /// The same as we have it.
+    pub(super) fn our_refs(&self, prefixes: &[&str]) -> String {
+        list(&self.store(), prefixes)
+    }
+
+    /// Nothing is damaged, and we see what git sees.
+    pub(super) fn check(&self) {
+        let problems = self.git(&["fsck", "--no-progress", "--no-dangling", "--connectivity-only"]);
+        assert_eq!(problems, "");
+        assert_eq!(self.our_refs(&[]), self.refs());
+    }
+}
+
+impl Drop for Repo {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+pub(super) fn id(hex: &str) -> ObjectId {
+    ObjectId::from_hex(hex.as_bytes()).unwrap()
+}
+
+pub(super) fn list(store: &RefStore, prefixes: &[&str]) -> String {
+    let prefixes: Vec<_> = prefixes.iter().map(|prefix| (*prefix).into()).collect();
+    let mut lines = String::new();
+    let mut each = |row: &Row<'_>| {
+        let target = row.symref_target.map(|target| format!(" {target}")).unwrap_or_default();
+        lines.push_str(&format!("{} {}{target}\n", row.name, row.id));
+        Ok(())
+    };
+    store.for_each(&prefixes, &mut each).unwrap();
+    lines
+}

@@ -1,0 +1,151 @@
+//! Names of refs as bytes: which are well-formed, which are safe as paths, which belong to one worktree.
+//!
+//! In: names. Out: yes or no. Nothing on disk is looked at.
+
+use bstr::{BStr, ByteSlice};
+
+/// What a byte may be in a name: 0 an ordinary one, 1 one to look at closer, 2 a forbidden one.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut control = 0;
+    while control <= b' ' as usize {
+        classes[control] = 2;
+        control += 1;
+    }
+    let forbidden = b"\x7f~^:?*[\\";
+    let mut at = 0;
+    while at < forbidden.len() {
+        classes[forbidden[at] as usize] = 2;
+        at += 1;
+    }
+    let special = b"./{";
+    at = 0;
+    while at < special.len() {
+        classes[special[at] as usize] = 1;
+        at += 1;
+    }
+    classes
+};
+
+/// Whether a name is well-formed (git-check-ref-format, one level allowed).
+///
+/// Every row of every listing passes here, hence one pass over a table instead of a general parser.
+pub(super) fn is_valid(name: &[u8]) -> bool {
+    let mut before = b'/';
+    for (at, &byte) in name.iter().enumerate() {
+        match CLASSES[usize::from(byte)] {
+            0 => {}
+            1 => match byte {
+                b'.' if before == b'.' || before == b'/' => return false,
+                b'/' if before == b'/' || ends_component_badly(&name[..at]) => return false,
+                b'{' if before == b'@' => return false,
+                _ => {}
+            },
+            _ => return false,
+        }
+        before = byte;
+    }
+    !matches!(before, b'/' | b'.') && !name.ends_with(b".lock") && name != b"@"
+}
+
+fn ends_component_badly(until_slash: &[u8]) -> bool {
+    until_slash.ends_with(b"k") && until_slash.ends_with(b".lock")
+}
+
+/// Whether a name, well-formed or not, can be a path without leaving `refs/`: such a ref may at least be deleted.
+pub(super) fn is_safe(name: &[u8]) -> bool {
+    match name.strip_prefix(b"refs/") {
+        Some(rest) => {
+            !name.contains(&0)
+                && !rest.ends_with(b".lock")
+                && rest.split(|byte| *byte == b'/').all(|component| !matches!(component, b"" | b"." | b".."))
+        }
+        None => is_root(name),
+    }
+}
+
+/// Whether a name is of the form of HEAD and its like, which stand in the git directory itself.
+pub(super) fn is_root(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'))
+}
+
+/// Whether a name is one of a worktree's own (HEAD, refs/worktree/, refs/bisect/, refs/rewritten/).
+pub fn is_per_worktree(name: &BStr) -> bool {
+    match name.strip_prefix(b"refs/") {
+        Some(rest) => PER_WORKTREE.iter().any(|directory| rest.starts_with(directory)),
+        None => true,
+    }
+}
+
+/// The directories below `refs/` that each worktree has for itself.
+pub(super) const PER_WORKTREE: [&[u8]; 3] = [b"bisect/", b"rewritten/", b"worktree/"];
+
+/// The names above a name that could be refs themselves: of `refs/heads/a/b/c` these are `refs/heads/a` and `refs/heads/a/b`.
+///
+/// `refs/heads` and its like are no refs for anybody, `refs` neither; `refs/x` is one, as refs/stash shows.
+pub(super) fn parents(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    name.find_iter(b"/").map(|slash| &name[..slash]).filter(|parent| {
+        !matches!(
+            *parent,
+            b"refs" | b"refs/heads" | b"refs/tags" | b"refs/remotes" | b"refs/notes" | b"refs/namespaces"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_judged_as_git_judges_them() {
+        let check = |name: &str, expected: bool| {
+            assert_eq!(is_valid(name.as_bytes()), expected, "{name:?}");
+            let git = gix_validate::reference::name_partial(name.into()).is_ok();
+            assert_eq!(git, expected, "{name:?} as the validator sees it");
+        };
+        for good in
+            ["refs/heads/main", "HEAD", "refs/tags/v1.0", "refs/heads/a@b", "refs/heads/@", "a/b{", "x.locked/y"]
+        {
+            check(good, true);
+        }
+        for bad in [
+            "", "@", "/a", "a/", "a//b", "a..b", ".a", "a/.b", "a.", "a.lock", "a.lock/b", "a b", "a~", "a^", "a:b",
+            "a?", "a*", "a[", "a\\b", "a@{b", "a\u{7f}", "a\tb", "a\0b",
+        ] {
+            check(bad, false);
+        }
+        check("refs/heads/\u{fc}ber", true);
+    }
+
+    #[test]
+    fn unsafe_names_never_become_paths() {
+        let check = |name: &str, expected: bool| assert_eq!(is_safe(name.as_bytes()), expected, "{name:?}");
+        check("refs/heads/a..b", true);
+        check("refs/heads/main", true);
+        check("HEAD", true);
+        check("refs/../config", false);
+        check("refs/heads/..", false);
+        check("refs//heads", false);
+        check("refs/heads/x.lock", false);
+        check("config", false);
+        check("refs/heads/a\0b", false);
+    }
+
+    #[test]
+    fn worktrees_have_their_own_head_and_bisect_refs() {
+        let check = |name: &str, expected: bool| assert_eq!(is_per_worktree(name.into()), expected, "{name}");
+        check("HEAD", true);
+        check("refs/bisect/bad", true);
+        check("refs/worktree/x", true);
+        check("refs/rewritten/x", true);
+        check("refs/bisection/x", false);
+        check("refs/heads/main", false);
+    }
+
+    #[test]
+    fn the_parents_of_a_name_are_those_that_could_be_refs() {
+        let parents: Vec<&[u8]> = parents(b"refs/heads/a/b/c").collect();
+        assert_eq!(parents, [b"refs/heads/a".as_slice(), b"refs/heads/a/b"]);
+        assert_eq!(super::parents(b"refs/stash/x").collect::<Vec<_>>(), [b"refs/stash".as_slice()]);
+    }
+}

@@ -1,0 +1,452 @@
+//! packed-refs: a sorted file of lines, read in blocks and found by halves.
+//!
+//! In: the file. Out: its records, one at a time or the first not before a name. The file is never mapped: a block copied
+//! costs a hundredth of what a row does, and nothing happens to us when a server loses the file. A file that is not sorted is
+//! sorted in memory. Nothing is ever written here.
+
+use anyhow::{Context, anyhow};
+use bstr::{BStr, ByteSlice};
+use gix_hash::ObjectId;
+use std::cmp::Ordering;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+/// Files up to this size are read at once, larger ones in blocks of it.
+const BLOCK: usize = 64 << 10;
+
+/// What is read at each step of a search. Many times a line, and one page.
+const STEP: usize = 4 << 10;
+
+/// No line is longer: git's own names end at PATH_MAX.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// How often a file is opened again when a network file system says that its handle is stale.
+const STALE_RETRIES: u32 = 2;
+
+/// Which file a name led to: when two are equal, nobody has replaced it in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity([i64; 4], [u64; 3]);
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Identity(
+            [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()],
+            [metadata.dev(), metadata.ino(), metadata.size()],
+        )
+    }
+
+    /// The file of that name now; `None` where there is none.
+    pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(Identity::of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What the header promises about refs without a `^` line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Peeled {
+    /// Nothing.
+    Unknown,
+    /// Those below refs/tags/ are no tags.
+    Tags,
+    /// None is a tag.
+    All,
+}
+
+/// An open packed-refs file, or none, which is the same as an empty one.
+#[derive(Debug)]
+pub(super) struct Packed {
+    source: Source,
+    identity: Option<Identity>,
+    start: u64,
+    end: u64,
+    peeled: Peeled,
+    hex: usize,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(File),
+    Memory(Vec<u8>),
+}
+
+/// One ref of the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record<'a> {
+    /// The full name, not yet validated.
+    pub(super) name: &'a BStr,
+    /// Its lines as they stand in the file, with the `^` line.
+    pub(super) raw: &'a [u8],
+    id: &'a [u8],
+    tag_target: Option<&'a [u8]>,
+    peeled: Peeled,
+}
+
+impl Record<'_> {
+    /// The object, as far as the line holds one.
+    pub(super) fn id(&self) -> anyhow::Result<ObjectId> {
+        ObjectId::from_hex(self.id).map_err(|_| unexpected(self.raw))
+    }
+
+    /// What the object peels to, as in [`super::Row`].
+    pub(super) fn peeled(&self) -> anyhow::Result<Option<Option<ObjectId>>> {
+        match self.tag_target {
+            Some(hex) => Ok(Some(Some(ObjectId::from_hex(hex).map_err(|_| unexpected(self.raw))?))),
+            None => Ok(match self.peeled {
+                Peeled::All => Some(None),
+                Peeled::Tags if self.name.starts_with(b"refs/tags/") => Some(None),
+                Peeled::Tags | Peeled::Unknown => None,
+            }),
+        }
+    }
+}
+
+fn unexpected(line: &[u8]) -> anyhow::Error {
+    let line = line.lines().next().unwrap_or_default();
+    anyhow!("unexpected line in packed-refs: {}", line[..line.len().min(80)].as_bstr())
+}
+
+impl Packed {
+    /// Opens the file as it is now.
+    pub(super) fn open(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Self> {
+        let mut retries = 0;
+        let (source, metadata) = loop {
+            match Packed::load(path) {
+                Ok(loaded) => break loaded,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Packed::none(hash)),
+                Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle && retries < STALE_RETRIES => {
+                    retries += 1;
+                }
+                Err(error) => return Err(error).context("reading packed-refs"),
+            }
+        };
+        let end = match &source {
+            Source::File(_) => metadata.size(),
+            Source::Memory(bytes) => bytes.len() as u64,
+        };
+        let identity = Some(Identity::of(&metadata));
+        let mut packed = Packed { source, identity, start: 0, end, peeled: Peeled::Unknown, hex: hash.len_in_hex() };
+        if !packed.read_header()? {
+            packed.sort()?;
+        }
+        Ok(packed)
+    }
+
+    fn load(path: &Path) -> io::Result<(Source, Metadata)> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.size() > BLOCK as u64 {
+            return Ok((Source::File(file), metadata));
+        }
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut &file, &mut bytes)?;
+        Ok((Source::Memory(bytes), metadata))
+    }
+
+    fn none(hash: gix_hash::Kind) -> Self {
+        let (source, peeled) = (Source::Memory(Vec::new()), Peeled::All);
+        Packed { source, identity: None, start: 0, end: 0, peeled, hex: hash.len_in_hex() }
+    }
+
+    /// Which file this is; `None`: there was none.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    /// What the header promises.
+    pub(super) fn promise(&self) -> Peeled {
+        self.peeled
+    }
+
+    /// Takes the first line in; returns whether it promises that the others are sorted.
+    fn read_header(&mut self) -> anyhow::Result<bool> {
+        let mut block = vec![0; STEP];
+        let filled = self.read_at(&mut block, 0)?;
+        let block = &block[..filled];
+        if !block.starts_with(b"#") {
+            return Ok(false);
+        }
+        let end = block.find_byte(b'\n').ok_or_else(|| unexpected(block))?;
+        let traits = block[..end].strip_prefix(b"# pack-refs with:").ok_or_else(|| unexpected(block))?;
+        let mut sorted = false;
+        for word in traits.fields() {
+            match word {
+                b"sorted" => sorted = true,
+                b"peeled" => self.peeled = self.peeled.max(Peeled::Tags),
+                b"fully-peeled" => self.peeled = Peeled::All,
+                _ => {}
+            }
+        }
+        self.start = end as u64 + 1;
+        Ok(sorted)
+    }
+
+    /// Puts the lines of a file that does not promise order in order, in memory, unless they are.
+    fn sort(&mut self) -> anyhow::Result<()> {
+        let mut before: Vec<u8> = Vec::new();
+        let mut cursor = self.cursor(self.start);
+        let sorted = loop {
+            match cursor.advance()?.then(|| cursor.record()) {
+                None => break true,
+                Some(record) if record.name.as_bytes() <= before.as_slice() && !before.is_empty() => break false,
+                Some(record) => {
+                    before.clear();
+                    before.extend_from_slice(record.name);
+                }
+            }
+        };
+        if sorted {
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        let mut records: Vec<(Range<usize>, usize)> = Vec::new();
+        let mut cursor = self.cursor(self.start);
+        while cursor.advance()? {
+            let record = cursor.record();
+            let start = bytes.len();
+            bytes.extend_from_slice(record.raw);
+            records.push((start..bytes.len(), record.name.len()));
+        }
+        let name = |(range, name): &(Range<usize>, usize)| &bytes[range.start + self.hex + 1..][..*name];
+        records.sort_by(|a, b| name(a).cmp(name(b)));
+        records.dedup_by(|later, earlier| name(later) == name(earlier));
+        let mut in_order = Vec::with_capacity(bytes.len());
+        for (range, _) in &records {
+            in_order.extend_from_slice(&bytes[range.clone()]);
+        }
+        self.start = 0;
+        self.end = in_order.len() as u64;
+        self.source = Source::Memory(in_order);
+        Ok(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> anyhow::Result<usize> {
+        let left = usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        match &self.source {
+            Source::Memory(bytes) => {
+                let at = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+                buffer[..wanted].copy_from_slice(&bytes[at..at + wanted]);
+                Ok(wanted)
+            }
+            Source::File(file) => {
+                let mut filled = 0;
+                while filled < wanted {
+                    match file.read_at(&mut buffer[filled..wanted], at + filled as u64) {
+                        Ok(0) => break,
+                        Ok(read) => filled += read,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(error).context("reading packed-refs"),
+                    }
+                }
+                Ok(filled)
+            }
+        }
+    }
+
+    /// All records.
+    pub(super) fn records(&self) -> Cursor<'_> {
+        self.cursor(self.start)
+    }
+
+    fn cursor(&self, at: u64) -> Cursor<'_> {
+        Cursor { packed: self, buffer: Vec::new(), filled: 0, next_read: at, block: BLOCK, record: Marks::default() }
+    }
+
+    /// Where to begin to find the first record not before `key`: at most a few records earlier, never before `from`.
+    fn near(&self, key: &[u8], from: u64) -> anyhow::Result<u64> {
+        let (mut low, mut high) = (from.max(self.start), self.end);
+        let mut block = [0; STEP];
+        // `low` begins a record that is before `key` or the first; no record that begins from `high` on is before it.
+        while high.saturating_sub(low) > STEP as u64 {
+            let middle = low + (high - low) / 2;
+            let filled = self.read_at(&mut block, middle)?;
+            let Some((start, name)) = self.first_record(&block[..filled]) else { break };
+            let at = middle + start as u64;
+            if at >= high {
+                high = middle;
+            } else if name < key {
+                low = at;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    /// The first record that begins inside a block, and its name; the block may begin and end anywhere.
+    fn first_record<'a>(&self, block: &'a [u8]) -> Option<(usize, &'a [u8])> {
+        for newline in block.find_iter(b"\n") {
+            let start = newline + 1;
+            let line = &block[start..];
+            if line.first() == Some(&b'^') {
+                continue;
+            }
+            let end = line.find_byte(b'\n')?;
+            return Some((start, line[..end].get(self.hex + 1..)?));
+        }
+        None
+    }
+
+    /// For each key, in ascending order, the first record not before it.
+    pub(super) fn probe<'k>(
+        &self,
+        keys: impl ExactSizeIterator<Item = &'k [u8]>,
+        mut found: impl FnMut(usize, Option<Record<'_>>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        // A search reads some 13 pages: with many keys one pass over the file is cheaper.
+        let search = (keys.len() as u64).saturating_mul(13 * STEP as u64) < self.end;
+        let mut cursor = self.records();
+        let mut more = if search || self.end == 0 { false } else { cursor.advance()? };
+        for (number, key) in keys.enumerate() {
+            if search {
+                more = cursor.seek(key)?;
+            } else {
+                while more && cursor.record().name.as_bytes() < key {
+                    more = cursor.advance()?;
+                }
+            }
+            found(number, more.then(|| cursor.record()))?;
+        }
+        Ok(())
+    }
+
+    /// The object of one ref.
+    pub(super) fn find(&self, name: &[u8]) -> anyhow::Result<Option<ObjectId>> {
+        let mut cursor = self.records();
+        if cursor.seek(name)? && cursor.record().name == name { cursor.record().id().map(Some) } else { Ok(None) }
+    }
+}
+
+/// Walks over the records. It begins before the first.
+pub(super) struct Cursor<'p> {
+    packed: &'p Packed,
+    buffer: Vec<u8>,
+    filled: usize,
+    next_read: u64,
+    /// How much is read next: little where a search ends, more and more where a walk goes on.
+    block: usize,
+    record: Marks,
+}
+
+/// Where the parts of the current record lie in the buffer.
+#[derive(Default, Clone, Copy)]
+struct Marks {
+    start: usize,
+    line_end: usize,
+    end: usize,
+}
+
+impl Cursor<'_> {
+    /// Goes to the next record; `false` at the end.
+    pub(super) fn advance(&mut self) -> anyhow::Result<bool> {
+        let id = self.packed.hex;
+        loop {
+            let start = self.record.end;
+            let rest = &self.buffer[start..self.filled];
+            let at_end = self.next_read >= self.packed.end;
+            if rest.is_empty() && at_end {
+                self.record = Marks { start, line_end: start, end: start };
+                return Ok(false);
+            }
+            // The object's name holds no newline: the search begins behind it.
+            if let Some(newline) = rest.get(id + 1..).and_then(|rest| rest.find_byte(b'\n')) {
+                let line_end = start + id + 1 + newline;
+                let after = line_end + 1;
+                let end = match self.buffer[after..self.filled].first() {
+                    Some(b'^') => self.buffer[after..self.filled].find_byte(b'\n').map(|newline| after + newline + 1),
+                    Some(_) => Some(after),
+                    None if at_end => Some(after),
+                    None => None,
+                };
+                if let Some(end) = end {
+                    self.record = Marks { start, line_end, end };
+                    let line = &self.buffer[start..line_end];
+                    let peeled = &self.buffer[after..end];
+                    let bad = line[id] != b' ' || line.len() == id + 1 || line.len() > LINE_BYTES_MAX;
+                    if bad || !(peeled.is_empty() || peeled.len() == id + 2) {
+                        return Err(unexpected(line));
+                    }
+                    return Ok(true);
+                }
+            }
+            if at_end {
+                return Err(unexpected(rest).context("unterminated line"));
+            }
+            if rest.len() > LINE_BYTES_MAX {
+                return Err(unexpected(rest));
+            }
+            self.fill()?;
+        }
+    }
+
+    fn fill(&mut self) -> anyhow::Result<()> {
+        let start = self.record.end;
+        self.buffer.copy_within(start..self.filled, 0);
+        self.filled -= start;
+        self.record = Marks::default();
+        let wanted = self.filled + self.block;
+        if self.buffer.len() < wanted {
+            self.buffer.resize(wanted, 0);
+        }
+        let read = self.packed.read_at(&mut self.buffer[self.filled..wanted], self.next_read)?;
+        self.block = (self.block * 2).min(BLOCK);
+        if read == 0 {
+            return Err(anyhow!("packed-refs is shorter than it was"));
+        }
+        self.filled += read;
+        self.next_read += read as u64;
+        Ok(())
+    }
+
+    /// Goes to the first record not before `key`; `false` where there is none. Keys must ascend.
+    pub(super) fn seek(&mut self, key: &[u8]) -> anyhow::Result<bool> {
+        if self.at_record() && self.record().name.as_bytes() >= key {
+            return Ok(true);
+        }
+        let here = self.next_read - (self.filled - self.record.start) as u64;
+        let near = self.packed.near(key, here)?;
+        if near >= self.next_read {
+            self.filled = 0;
+            self.record = Marks::default();
+            self.next_read = near;
+            self.block = 2 * STEP;
+        }
+        loop {
+            if !self.advance()? {
+                return Ok(false);
+            }
+            if self.record().name.as_bytes() >= key {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn at_record(&self) -> bool {
+        self.record.end > self.record.start
+    }
+
+    /// The current record. After `advance` or `seek` has said that there is one.
+    pub(super) fn record(&self) -> Record<'_> {
+        let Marks { start, line_end, end } = self.record;
+        let id = self.packed.hex;
+        Record {
+            name: self.buffer[start + id + 1..line_end].as_bstr(),
+            raw: &self.buffer[start..end],
+            id: &self.buffer[start..start + id],
+            tag_target: (end > line_end + 1).then(|| &self.buffer[line_end + 2..line_end + 2 + id]),
+            peeled: self.packed.peeled,
+        }
+    }
+
+    /// How the current record's name stands to another name.
+    pub(super) fn compare(&self, name: &[u8]) -> Ordering {
+        self.record().name.as_bytes().cmp(name)
+    }
+}

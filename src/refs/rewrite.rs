@@ -1,0 +1,1 @@
+//! packed-refs written anew.

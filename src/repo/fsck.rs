@@ -1,0 +1,242 @@
+//! Checks of objects: their format, and what could harm the clients that get them.
+//!
+//! In: objects that come in, one after the other. Out: findings in git's words, with git's message ids. How serious each is
+//! stands in one table. What an object refers to is not looked at here; connectivity is.
+
+mod files;
+mod format;
+mod names;
+mod tree;
+
+pub use files::Files;
+
+use crate::odb::Objects;
+use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
+
+/// How serious a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Not even looked at.
+    Ignore,
+    /// Told, and accepted.
+    Warn,
+    /// Refused.
+    Error,
+    /// Refused, whatever the configuration says.
+    Fatal,
+}
+
+macro_rules! messages {
+    ($($message:ident $name:literal $strict:ident $protecting:ident,)*) => {
+        /// What can be found; Display is git's message id.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "git's message ids, explained in git-fsck(1)")]
+        pub enum Message {
+            $($message,)*
+        }
+
+        /// Name, and severity under the two sets of rules.
+        static MESSAGES: &[(&str, Severity, Severity)] = &[
+            $(($name, Severity::$strict, Severity::$protecting),)*
+        ];
+    };
+}
+
+messages! {
+    // message                 id in git                   strict  protecting
+    NulInHeader                "nulInHeader"               Fatal   Fatal,
+    UnterminatedHeader         "unterminatedHeader"        Fatal   Fatal,
+    BadDate                    "badDate"                   Error   Warn,
+    BadDateOverflow            "badDateOverflow"           Error   Warn,
+    BadEmail                   "badEmail"                  Error   Warn,
+    BadGpgsig                  "badGpgsig"                 Error   Warn,
+    BadHeaderContinuation      "badHeaderContinuation"     Error   Warn,
+    BadName                    "badName"                   Error   Warn,
+    BadObjectSha1              "badObjectSha1"             Error   Error,
+    BadParentSha1              "badParentSha1"             Error   Error,
+    BadTimezone                "badTimezone"               Error   Warn,
+    BadTree                    "badTree"                   Error   Error,
+    BadTreeSha1                "badTreeSha1"               Error   Error,
+    BadType                    "badType"                   Error   Error,
+    DuplicateEntries           "duplicateEntries"          Error   Error,
+    GitattributesBlob          "gitattributesBlob"         Error   Error,
+    GitattributesLarge         "gitattributesLarge"        Error   Error,
+    GitattributesLineLength    "gitattributesLineLength"   Error   Error,
+    GitattributesMissing       "gitattributesMissing"      Error   Warn,
+    GitmodulesBlob             "gitmodulesBlob"            Error   Error,
+    GitmodulesLarge            "gitmodulesLarge"           Error   Error,
+    GitmodulesMissing          "gitmodulesMissing"         Error   Warn,
+    GitmodulesName             "gitmodulesName"            Error   Error,
+    GitmodulesPath             "gitmodulesPath"            Error   Error,
+    GitmodulesSymlink          "gitmodulesSymlink"         Error   Error,
+    GitmodulesUpdate           "gitmodulesUpdate"          Error   Error,
+    GitmodulesUrl              "gitmodulesUrl"             Error   Error,
+    MissingAuthor              "missingAuthor"             Error   Error,
+    MissingCommitter           "missingCommitter"          Error   Error,
+    MissingEmail               "missingEmail"              Error   Warn,
+    MissingNameBeforeEmail     "missingNameBeforeEmail"    Error   Warn,
+    MissingObject              "missingObject"             Error   Error,
+    MissingSpaceBeforeDate     "missingSpaceBeforeDate"    Error   Warn,
+    MissingSpaceBeforeEmail    "missingSpaceBeforeEmail"   Error   Warn,
+    MissingTag                 "missingTag"                Error   Error,
+    MissingTagEntry            "missingTagEntry"           Error   Error,
+    MissingTree                "missingTree"               Error   Error,
+    MissingType                "missingType"               Error   Error,
+    MissingTypeEntry           "missingTypeEntry"          Error   Error,
+    MultipleAuthors            "multipleAuthors"           Error   Warn,
+    TreeNotSorted              "treeNotSorted"             Error   Error,
+    ZeroPaddedDate             "zeroPaddedDate"            Error   Warn,
+    // git warns of these, and takes its warnings for errors where incoming objects are checked.
+    FullPathname               "fullPathname"              Error   Error,
+    HasDot                     "hasDot"                    Error   Error,
+    HasDotdot                  "hasDotdot"                 Error   Error,
+    HasDotgit                  "hasDotgit"                 Error   Error,
+    LargePathname              "largePathname"             Error   Error,
+    NullSha1                   "nullSha1"                  Error   Error,
+    NulInCommit                "nulInCommit"               Error   Warn,
+    ZeroPaddedFilemode         "zeroPaddedFilemode"        Error   Warn,
+    // Only told.
+    BadFilemode                "badFilemode"               Warn    Warn,
+    BadTagName                 "badTagName"                Warn    Warn,
+    GitattributesSymlink       "gitattributesSymlink"      Warn    Warn,
+    GitignoreSymlink           "gitignoreSymlink"          Warn    Warn,
+    GitmodulesParse            "gitmodulesParse"           Warn    Warn,
+    MailmapSymlink             "mailmapSymlink"            Warn    Warn,
+    MissingTaggerEntry         "missingTaggerEntry"        Warn    Warn,
+    ExtraHeaderEntry           "extraHeaderEntry"          Ignore  Ignore,
+}
+
+impl std::fmt::Display for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(MESSAGES[*self as usize].0)
+    }
+}
+
+/// How serious each message is.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    severities: Vec<Severity>,
+}
+
+impl Rules {
+    /// git's own for incoming objects (receive.fsckObjects).
+    pub fn strict() -> Self {
+        Rules { severities: MESSAGES.iter().map(|(_, strict, _)| *strict).collect() }
+    }
+
+    /// What clients must be protected from; oddities that old histories are full of are only told.
+    pub fn protecting() -> Self {
+        Rules { severities: MESSAGES.iter().map(|(_, _, protecting)| *protecting).collect() }
+    }
+
+    /// How serious a message is.
+    pub fn severity(&self, message: Message) -> Severity {
+        self.severities[message as usize]
+    }
+}
+
+/// One thing that is wrong with one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    severity: Severity,
+    message: Message,
+    id: ObjectId,
+    text: String,
+}
+
+impl Finding {
+    /// Whether the object is refused for it.
+    pub fn is_error(&self) -> bool {
+        self.severity >= Severity::Error
+    }
+
+    /// What it is about.
+    pub fn message(&self) -> Message {
+        self.message
+    }
+
+    /// The line git prints: `error: object …: treeNotSorted: not properly sorted`.
+    pub fn to_line(&self) -> String {
+        let prefix = if self.is_error() { "error" } else { "warning" };
+        format!("{prefix}: object {}: {}: {}", self.id, self.message, self.text)
+    }
+}
+
+/// What collects the findings of one object.
+struct Report<'a> {
+    rules: &'a Rules,
+    id: &'a oid,
+    findings: &'a mut Vec<Finding>,
+}
+
+impl Report<'_> {
+    /// Reports; `true` when the object is refused for it.
+    fn say(&mut self, message: Message, text: impl Into<String>) -> bool {
+        let severity = self.rules.severity(message);
+        if severity == Severity::Ignore {
+            return false;
+        }
+        self.findings.push(Finding { severity, message, id: self.id.to_owned(), text: text.into() });
+        severity >= Severity::Error
+    }
+}
+
+/// Checks objects and remembers which blobs are `.gitmodules` and `.gitattributes`: those are checked when all objects are there.
+pub struct Checker<'a> {
+    hash: gix_hash::Kind,
+    rules: &'a Rules,
+    findings: Vec<Finding>,
+    files: Files,
+}
+
+impl<'a> Checker<'a> {
+    /// Checks nothing yet.
+    pub fn new(hash: gix_hash::Kind, rules: &'a Rules) -> Self {
+        Checker { hash, rules, findings: Vec::new(), files: Files::default() }
+    }
+
+    /// Whether the object passes; see [`Checker::take_findings`] for what was found.
+    pub fn check(&mut self, id: &oid, kind: Kind, content: &[u8]) -> bool {
+        let before = self.findings.len();
+        let mut report = Report { rules: self.rules, id, findings: &mut self.findings };
+        match kind {
+            Kind::Blob => {}
+            Kind::Tree => tree::check(content, self.hash, &mut report, &mut self.files),
+            Kind::Commit => format::commit(content, self.hash, &mut report),
+            Kind::Tag => format::tag(content, self.hash, &mut report),
+        }
+        !self.findings[before..].iter().any(Finding::is_error)
+    }
+
+    /// What was found since the last call.
+    pub fn take_findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
+    }
+
+    /// Whether there are blobs to be checked at the end.
+    pub fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// The blobs to be checked at the end, for the checker that goes on.
+    pub fn into_files(self) -> Files {
+        self.files
+    }
+
+    /// Adds blobs to be checked at the end.
+    pub fn add_files(&mut self, files: Files) {
+        self.files.add(files);
+    }
+
+    /// Checks the blobs that trees call `.gitmodules` and `.gitattributes`; those above `size_max` bytes are refused unread.
+    ///
+    /// # Errors
+    /// When an object cannot be read.
+    pub fn check_files(&mut self, objects: &Objects, size_max: u64) -> anyhow::Result<bool> {
+        let before = self.findings.len();
+        let files = std::mem::take(&mut self.files);
+        files.check(objects, size_max, self.rules, &mut self.findings)?;
+        Ok(!self.findings[before..].iter().any(Finding::is_error))
+    }
+}

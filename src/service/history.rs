@@ -1,0 +1,238 @@
+//! Commits behind refs and wants: what negotiation and the policy of wants ask of the repository.
+//!
+//! In: object names. Out: whether they are reachable. Nothing is written; of trees and blobs nothing is known here.
+
+use super::negotiation::Ancestry;
+use super::wants::Rule;
+use crate::odb::graph::Commits;
+use crate::odb::walk;
+use crate::repo::Repository;
+use crate::repo::visible::{self, For};
+use crate::stream::Pulse;
+use bstr::BString;
+use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
+use std::collections::{BinaryHeap, HashSet};
+
+/// How many commits a walk may look at in the memory allowed: each has a record, a name in a table, and a place in a queue.
+pub fn commits_max(repository: &Repository) -> u64 {
+    const BYTES_EACH: u64 = 256;
+    repository.context.memory / BYTES_EACH
+}
+
+/// What visible refs point to, HEAD's object first, and with each tag what it peels to.
+///
+/// # Errors
+/// When refs cannot be read.
+pub fn tips(repository: &Repository, hidden_for: For, prefixes: &[BString]) -> anyhow::Result<Vec<ObjectId>> {
+    let mut tips = Vec::new();
+    tips.extend(visible::head(repository, hidden_for)?.and_then(|head| head.id));
+    visible::for_each(repository, hidden_for, prefixes, true, &mut |tip| {
+        tips.push(tip.id);
+        tips.extend(tip.peeled);
+        Ok(())
+    })?;
+    Ok(tips)
+}
+
+/// Clocks of committers differ by less than this, it is hoped; where they do not, a have is not acknowledged.
+const SKEW_S: i64 = 86_400;
+
+/// What is reachable from visible refs, found out as far as it is asked for: a have is mostly near the tips.
+struct Visible<'r> {
+    repository: &'r Repository,
+    /// The newest commit first. They are marked already.
+    queue: BinaryHeap<(i64, u32)>,
+    /// Commits that were met, one bit each, by number.
+    met: Vec<u64>,
+    /// How many.
+    count: u64,
+    /// Tags that were met.
+    tags: HashSet<ObjectId>,
+    roots: Roots,
+}
+
+/// Which refs the walk has begun from: branches lead to nearly everything, and a repository may have many other refs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Roots {
+    None,
+    Branches,
+    All,
+}
+
+impl<'r> Visible<'r> {
+    fn new(repository: &'r Repository) -> Self {
+        Visible {
+            repository,
+            queue: BinaryHeap::new(),
+            met: Vec::new(),
+            count: 0,
+            tags: HashSet::new(),
+            roots: Roots::None,
+        }
+    }
+
+    fn has_met(&self, number: u32) -> bool {
+        self.met.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+
+    fn meet(&mut self, number: u32, commits: &mut Commits<'_>) -> anyhow::Result<()> {
+        if self.has_met(number) {
+            return Ok(());
+        }
+        let word = number as usize / 64;
+        if word >= self.met.len() {
+            self.met.resize((word + 1).next_power_of_two(), 0);
+        }
+        self.met[word] |= 1 << (number % 64);
+        self.count += 1;
+        self.queue.push((commits.time(number)?, number));
+        Ok(())
+    }
+
+    /// Whether a tag can be reached: tags are pointed to by refs and other tags alone.
+    fn reaches_tag(&mut self, id: &oid, commits: &mut Commits<'_>) -> anyhow::Result<bool> {
+        self.begin(Roots::All, commits)?;
+        Ok(self.tags.contains(id))
+    }
+
+    /// Whether a commit can be reached. The walk ends with commits a day older than it, or with the memory allowed; what it has
+    /// not found then is not known to the client, which costs a larger pack at worst.
+    fn reaches(&mut self, number: u32, commits: &mut Commits<'_>, pulse: &mut dyn Pulse) -> anyhow::Result<bool> {
+        let oldest = commits.time(number)?.saturating_sub(SKEW_S);
+        for roots in [Roots::None, Roots::Branches, Roots::All] {
+            self.begin(roots, commits)?;
+            if self.walk(number, oldest, commits, pulse)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn walk(
+        &mut self,
+        number: u32,
+        oldest: i64,
+        commits: &mut Commits<'_>,
+        pulse: &mut dyn Pulse,
+    ) -> anyhow::Result<bool> {
+        let mut parents = Vec::new();
+        while !self.has_met(number) && self.count < commits_max(self.repository) {
+            match self.queue.peek() {
+                Some(&(time, _)) if time >= oldest => {}
+                Some(_) | None => break,
+            }
+            let Some((_, next)) = self.queue.pop() else {
+                break;
+            };
+            commits.parents(next, &mut parents)?;
+            for &parent in &parents {
+                self.meet(parent, commits)?;
+            }
+            pulse.tick(self.count)?;
+        }
+        Ok(self.has_met(number))
+    }
+
+    /// Begins at more refs, if that was not done yet.
+    fn begin(&mut self, roots: Roots, commits: &mut Commits<'_>) -> anyhow::Result<()> {
+        let prefixes = match (self.roots, roots) {
+            (_, Roots::None) | (Roots::Branches, Roots::Branches) | (Roots::All, _) => return Ok(()),
+            (Roots::None, Roots::Branches) => vec!["refs/heads/".into()],
+            (Roots::None | Roots::Branches, Roots::All) => Vec::new(),
+        };
+        self.roots = roots;
+        let split = walk::split(&self.repository.objects, &tips(self.repository, For::Upload, &prefixes)?)?;
+        self.tags.extend(split.tags);
+        for id in split.commits {
+            let number = commits.number(&id);
+            self.meet(number, commits)?;
+        }
+        Ok(())
+    }
+}
+
+/// The history negotiation asks about: haves as far as the policy lets this client know of them.
+pub struct History<'r> {
+    repository: &'r Repository,
+    commits: Commits<'r>,
+    rule: Rule,
+    visible: Visible<'r>,
+    /// The time of the oldest common commit: what is older cannot reach one (NE-11).
+    oldest: i64,
+}
+
+impl<'r> History<'r> {
+    /// Nothing is read yet.
+    pub fn new(repository: &'r Repository, rule: Rule) -> Self {
+        History {
+            repository,
+            commits: Commits::new(&repository.objects),
+            rule,
+            visible: Visible::new(repository),
+            oldest: i64::MAX,
+        }
+    }
+
+    /// For one round: what was found out stays for the next.
+    pub fn round<'h>(&'h mut self, pulse: &'h mut dyn Pulse) -> RoundHistory<'h, 'r> {
+        RoundHistory { history: self, pulse }
+    }
+
+    /// Whether this client may know that we have an object.
+    fn may_be_told(&mut self, id: &oid, kind: Kind, pulse: &mut dyn Pulse) -> anyhow::Result<bool> {
+        let others = match self.rule {
+            Rule::Any | Rule::Git { .. } => return Ok(true),
+            Rule::Commits => true,
+            Rule::Reachable | Rule::Advertised => false,
+        };
+        match kind {
+            Kind::Tree | Kind::Blob => Ok(others),
+            Kind::Tag => self.visible.reaches_tag(id, &mut self.commits),
+            Kind::Commit => {
+                let number = self.commits.number(id);
+                self.visible.reaches(number, &mut self.commits, pulse)
+            }
+        }
+    }
+}
+
+/// A history that is asked, and a pulse that is felt meanwhile.
+pub struct RoundHistory<'h, 'r> {
+    history: &'h mut History<'r>,
+    pulse: &'h mut dyn Pulse,
+}
+
+impl Ancestry for RoundHistory<'_, '_> {
+    fn known(&mut self, id: &oid) -> anyhow::Result<Option<Vec<ObjectId>>> {
+        let History { repository, .. } = self.history;
+        let Some(header) = repository.objects.header(id)? else {
+            return Ok(None);
+        };
+        if !self.history.may_be_told(id, header.kind, self.pulse)? {
+            return Ok(None);
+        }
+        if header.kind != Kind::Commit {
+            return Ok(Some(Vec::new()));
+        }
+        let History { commits, oldest, .. } = self.history;
+        let number = commits.number(id);
+        *oldest = (*oldest).min(commits.time(number)?);
+        let mut parents = Vec::new();
+        commits.parents(number, &mut parents)?;
+        Ok(Some(parents.into_iter().map(|parent| commits.id(parent).to_owned()).collect()))
+    }
+
+    fn reaches_all(&mut self, wants: &[ObjectId], common: &HashSet<ObjectId>) -> anyhow::Result<bool> {
+        if common.is_empty() {
+            return Ok(false);
+        }
+        let History { repository, commits, oldest, .. } = self.history;
+        let wants = walk::split(&repository.objects, wants)?;
+        if !wants.missing.is_empty() {
+            return Ok(false);
+        }
+        let common: Vec<ObjectId> = common.iter().copied().collect();
+        walk::reaches_all(commits, &wants.commits, &common, *oldest, self.pulse)
+    }
+}

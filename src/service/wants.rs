@@ -1,0 +1,187 @@
+//! Which objects may be asked for (`artifacts.wants`, UR-05 to UR-12).
+//!
+//! In: wants. Out: nothing, or the refusal of the first that may not be had. Hidden and missing objects are refused alike.
+
+use super::{ServeError, history};
+use crate::odb::graph::Commits;
+use crate::odb::walk::{self, Reached};
+use crate::pack::select::{self, Selection};
+use crate::protocol::Version;
+use crate::repo::settings::Wants;
+use crate::repo::visible::{self, For};
+use crate::repo::{AccessMode, Repository};
+use crate::stream::Pulse;
+use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
+use std::collections::HashSet;
+
+/// The rule of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Whatever exists.
+    Any,
+    /// Git's own rule of v0: tips, and with `walk` commits reachable from them; trees and blobs need only exist then (UR-09).
+    Git {
+        /// Tips of hidden refs count too (UR-07, UR-10).
+        hidden: bool,
+        /// Not only tips (UR-08).
+        walk: bool,
+    },
+    /// Commits and tags must be reachable, trees and blobs need only exist.
+    Commits,
+    /// Everything must be reachable.
+    Reachable,
+    /// Only what is advertised.
+    Advertised,
+}
+
+impl Rule {
+    /// The rule of a repository for one version of the protocol.
+    pub fn of(repository: &Repository) -> Self {
+        match Self::for_announcement(repository) {
+            Rule::Git { .. } if repository.context.version == Version::V2 => Rule::Any,
+            rule => rule,
+        }
+    }
+
+    /// The same for v0, which is what an advertisement announces.
+    pub fn for_announcement(repository: &Repository) -> Self {
+        let (settings, context) = (&repository.settings, &repository.context);
+        let hides = !settings.upload_hide_refs.is_empty() || context.namespace.is_some();
+        let git = settings.git_wants;
+        match (settings.wants, context.mode) {
+            (Some(Wants::Any), _) => Rule::Any,
+            (Some(Wants::Commits), _) => Rule::Commits,
+            (Some(Wants::Reachable), _) => Rule::Reachable,
+            (Some(Wants::Advertised), _) => Rule::Advertised,
+            (None, _) if git.any => Rule::Any,
+            (None, AccessMode::Tokens) if git.said && !git.reachable => Rule::Advertised,
+            (None, AccessMode::Tokens) if hides => Rule::Reachable,
+            (None, AccessMode::Tokens) => Rule::Commits,
+            (None, AccessMode::WebServer | AccessMode::Pipe) => {
+                Rule::Git { hidden: git.tips || git.reachable, walk: context.stateless || git.reachable }
+            }
+        }
+    }
+}
+
+/// Passes wants that may be had.
+///
+/// # Errors
+/// `upload-pack: not our ref …` for the first that may not; what reading refs and objects reports.
+pub fn check(repository: &Repository, rule: Rule, wants: &[ObjectId], pulse: &mut dyn Pulse) -> Result<(), ServeError> {
+    for want in wants {
+        if !repository.objects.contains(want)? {
+            return Err(not_ours(want));
+        }
+    }
+    let (hidden_for, walk) = match rule {
+        Rule::Any => return Ok(()),
+        Rule::Git { hidden, walk } => (if hidden { For::Nobody } else { For::Upload }, walk),
+        Rule::Commits | Rule::Reachable => (For::Upload, true),
+        Rule::Advertised => (For::Upload, false),
+    };
+    let beyond = beyond_tips(repository, hidden_for, wants)?;
+    match (beyond.first(), walk) {
+        (None, _) => Ok(()),
+        (Some(first), false) => Err(not_ours(first)),
+        (Some(_), true) => check_reachable(repository, rule, hidden_for, &beyond, pulse),
+    }
+}
+
+/// Passes wants that no ref points to but that can be reached.
+fn check_reachable(
+    repository: &Repository,
+    rule: Rule,
+    hidden_for: For,
+    wants: &[ObjectId],
+    pulse: &mut dyn Pulse,
+) -> Result<(), ServeError> {
+    let objects = &repository.objects;
+    let tips = history::tips(repository, hidden_for, &[])?;
+    let (mut refused, mut commits, mut others) = (HashSet::new(), Vec::new(), Vec::new());
+    let mut tags: Option<HashSet<ObjectId>> = None;
+    for want in wants {
+        match (objects.header(want)?.map(|header| header.kind), rule) {
+            (None, _) => {
+                refused.insert(*want);
+            }
+            (Some(Kind::Commit), _) => commits.push((*want, *want)),
+            (Some(Kind::Tree | Kind::Blob), Rule::Reachable) => others.push(*want),
+            (Some(Kind::Tree | Kind::Blob), _) => {}
+            // As git has it, a tag is worth what it leads to.
+            (Some(Kind::Tag), Rule::Git { .. }) => match objects.peel(want)? {
+                Some((commit, Kind::Commit)) => commits.push((commit, *want)),
+                Some(_) => {}
+                None => {
+                    refused.insert(*want);
+                }
+            },
+            (Some(Kind::Tag), _) => {
+                let tags = match &mut tags {
+                    Some(tags) => tags,
+                    none => none.insert(walk::split(objects, &tips)?.tags.into_iter().collect()),
+                };
+                if !tags.contains(want) {
+                    refused.insert(*want);
+                }
+            }
+        }
+    }
+    if !commits.is_empty() {
+        let targets: Vec<ObjectId> = commits.iter().map(|(commit, _)| *commit).collect();
+        let budget = history::commits_max(repository);
+        match walk::are_reachable(&mut Commits::new(objects), &targets, &tips, budget, pulse)? {
+            Reached::All => {}
+            Reached::Not(missed) => {
+                let missed: HashSet<ObjectId> = missed.into_iter().collect();
+                refused.extend(commits.iter().filter(|(commit, _)| missed.contains(commit)).map(|(_, want)| *want));
+            }
+            Reached::OverBudget => {
+                let text =
+                    "upload-pack: cannot find out within the memory allowed whether all that is wanted is reachable";
+                return Err(ServeError::Refused(text.to_owned()));
+            }
+        }
+    }
+    if !others.is_empty() {
+        let request = select::Request { wants: &tips, ..select::Request::default() };
+        let selection = select::select(objects, &request, pulse)?;
+        refused.extend(others.into_iter().filter(|other| !is_selected(repository, &selection, other)));
+    }
+    match wants.iter().find(|want| refused.contains(*want)) {
+        None => Ok(()),
+        Some(want) => Err(not_ours(want)),
+    }
+}
+
+fn not_ours(want: &oid) -> ServeError {
+    ServeError::Refused(format!("upload-pack: not our ref {want}"))
+}
+
+/// The wants that no ref points to, in their order. What a tag peels to is advertised with it.
+fn beyond_tips(repository: &Repository, hidden_for: For, wants: &[ObjectId]) -> anyhow::Result<Vec<ObjectId>> {
+    let mut missing: HashSet<ObjectId> = wants.iter().copied().collect();
+    if let Some(id) = visible::head(repository, hidden_for)?.and_then(|head| head.id) {
+        missing.remove(&id);
+    }
+    if !missing.is_empty() {
+        visible::for_each(repository, hidden_for, &[], true, &mut |tip| {
+            missing.remove(&tip.id);
+            if let Some(peeled) = &tip.peeled {
+                missing.remove(peeled);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(wants.iter().copied().filter(|want| missing.contains(want)).collect())
+}
+
+/// Whether an object is part of a selection of all a clone would get, whichever of its copies was chosen.
+fn is_selected(repository: &Repository, selection: &Selection, id: &oid) -> bool {
+    let packed = selection.packed.iter().any(|positions| {
+        let position = repository.objects.pack(positions.pack).position(id);
+        position.is_some_and(|at| positions.bits.get(at as usize / 64).is_some_and(|word| word >> (at % 64) & 1 == 1))
+    });
+    packed || selection.strays.iter().any(|stray| stray.id == id)
+}

@@ -1,0 +1,7 @@
+//! End to end: the executable as a CGI program, and real git clients through the embedded server.
+
+mod access;
+mod clone;
+mod cli;
+mod push;
+mod support;

@@ -1,0 +1,190 @@
+//! Rules a machine can check: layers, forbidden words, documents that name every row of every table.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The layers from the bottom up: a module may use those of its own line and of the lines above it here.
+const LAYERS: &[&[&str]] = &[
+    &["stream", "calendar", "durable", "children", "audit"],
+    &["pktline"],
+    &["protocol"],
+    &["auth"],
+    &["odb"],
+    &["refs"],
+    &["repo"],
+    &["pack"],
+    &["service"],
+    &["http", "access", "tell"],
+    &["cgi"],
+    &["cli"],
+];
+
+/// Names that would be below by their line, and still must not be used: who, what, why.
+const NEVER: &[(&str, &str, &str)] = &[
+    ("refs", "odb", "names know nothing of objects"),
+    ("protocol", "odb", "what is said needs no repository"),
+    ("auth", "protocol", "credentials know nothing of git"),
+    ("children", "durable", "leaves stand alone"),
+];
+
+fn sources() -> Vec<PathBuf> {
+    fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                into.push(path);
+            }
+        }
+    }
+    let mut files = Vec::new();
+    collect(&root().join("src"), &mut files);
+    files.sort();
+    files
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The code of a file without its tests, which stand last, and without comments.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// `src/odb/packs.rs` is of the module `odb`; lib.rs and main.rs of none.
+fn module(path: &Path) -> Option<String> {
+    let inside = path.strip_prefix(root().join("src")).unwrap();
+    let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+    let name = first.strip_suffix(".rs").unwrap_or(first);
+    (!matches!(name, "lib" | "main")).then(|| name.to_owned())
+}
+
+fn all_modules() -> BTreeMap<&'static str, usize> {
+    LAYERS.iter().enumerate().flat_map(|(level, names)| names.iter().map(move |name| (*name, level))).collect()
+}
+
+#[test]
+fn modules_only_look_down() {
+    let levels = all_modules();
+    let mut wrong = Vec::new();
+    for path in sources() {
+        let Some(own) = module(&path) else { continue };
+        let own_level = *levels.get(own.as_str()).unwrap_or_else(|| panic!("{own} stands in no layer"));
+        let code = code(&path);
+        for (name, level) in &levels {
+            let used = [format!("crate::{name}::"), format!("crate::{name};"), format!("crate::{name}}}")];
+            if !used.iter().any(|word| code.contains(word.as_str())) {
+                continue;
+            }
+            if *level > own_level {
+                wrong.push(format!("{} looks up at {name}", path.display()));
+            }
+            if let Some((_, _, why)) = NEVER.iter().find(|(who, what, _)| *who == own && what == name) {
+                wrong.push(format!("{} uses {name}: {why}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Each word, and the files in which it may stand.
+const ONLY_IN: &[(&str, &[&str])] = &[
+    ("Grant::new(", &["access.rs"]),
+    ("Command::new(", &["children.rs", "cli/serve"]),
+    ("fs::rename", &["durable.rs"]),
+    ("fs::remove_file", &["durable.rs"]),
+    ("fs::remove_dir", &["durable.rs"]),
+    ("fs::create_dir", &["durable.rs"]),
+    ("fs::hard_link", &["durable.rs"]),
+    ("File::create", &["durable.rs"]),
+    (".sync_all()", &["durable.rs"]),
+    ("OpenOptions", &["durable.rs", "audit.rs"]),
+    ("env::var", &["cgi/mod.rs", "cli/"]),
+    ("SystemTime::now", &["cgi/mod.rs", "cli/"]),
+    ("eprintln!", &["cli/"]),
+    ("println!", &["cli/"]),
+    ("static mut", &[]),
+    ("todo!", &[]),
+    ("unimplemented!", &[]),
+    ("dbg!", &[]),
+    (".unwrap()", &[]),
+    ("allow(unsafe_code)", &["odb/map.rs", "refs/map.rs"]),
+];
+
+#[test]
+fn words_stand_only_where_they_belong() {
+    let mut wrong = Vec::new();
+    for path in sources() {
+        let inside = path.strip_prefix(root().join("src")).unwrap().to_str().unwrap().to_owned();
+        let code = code(&path);
+        for (word, places) in ONLY_IN {
+            if code.contains(word) && !places.iter().any(|place| inside.starts_with(place)) {
+                wrong.push(format!("{inside}: {word}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    for path in sources() {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("//! "), "{} has no header", path.display());
+    }
+}
+
+#[test]
+fn documents_name_every_row() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let configuration = read("docs/configuration.md");
+    for row in artifacts_http_backend::repo::settings::ROWS {
+        for key in row.keys {
+            assert!(configuration.contains(&format!("`{key}`")), "docs/configuration.md does not name {key}");
+        }
+    }
+    let audit = read("docs/audit-log.md");
+    for (key, _) in artifacts_http_backend::audit::KEYS {
+        assert!(audit.contains(&format!("`{key}`")), "docs/audit-log.md does not name {key}");
+    }
+}
+
+#[test]
+fn tests_that_documents_name_exist() {
+    let compatibility = fs::read_to_string(root().join("docs/compatibility.md")).unwrap();
+    let mut code = String::new();
+    for folder in ["src", "tests"] {
+        let mut stack = vec![root().join(folder)];
+        while let Some(folder) = stack.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    stack.push(path);
+                } else if let Ok(text) = fs::read_to_string(&path) {
+                    code.push_str(&text);
+                }
+            }
+        }
+    }
+    for row in compatibility.lines().filter(|line| line.starts_with("| ")) {
+        let Some(tests) = row.trim_end_matches('|').rsplit('|').next() else { continue };
+        for name in tests.split('`').skip(1).step_by(2).filter(|name| !name.contains(['.', '/', ' '])) {
+            assert!(
+                code.contains(&format!("fn {name}(")),
+                "docs/compatibility.md names the test {name}, which is not there"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_changelog_begins_with_what_is_unreleased() {
+    let text = fs::read_to_string(root().join("docs/CHANGELOG.md")).unwrap();
+    let first = text.lines().find(|line| line.starts_with("## ")).unwrap();
+    assert_eq!(first, "## Unreleased");
+}
