@@ -3,6 +3,7 @@
 pub mod config;
 pub mod connectivity;
 pub mod create;
+pub mod fsck;
 pub mod hooks;
 pub mod locate;
 pub mod quarantine;

@@ -3,7 +3,6 @@
 //! In: a body, a quarantine. Out: a kept pack with `.idx`, `.rev` and `.keep`, or loose objects. Nothing of it is visible to
 //! other requests, and nothing is written outside the quarantine. No thread is started for a small pack.
 
-mod delta;
 mod entries;
 mod examine;
 mod resolve;
@@ -24,7 +23,6 @@ use scan::{Input, Scanned};
 use sha1::Digest;
 use std::io;
 use std::path::Path;
-use store::Store;
 
 /// How a pack is received.
 pub struct ReceiveOptions<'a> {

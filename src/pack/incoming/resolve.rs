@@ -4,17 +4,17 @@
 //! subtrees first, so that few contents are alive at once; those beyond one budget for all threads are dropped and made
 //! again from the pack when needed.
 
-use super::delta;
 use super::entries::{Layout, Names};
-use super::examine::{Examiner, Findings};
+use super::examine::Examiner;
 use super::scan::Deltas;
 use super::store::Store;
 use super::{Fault, ReceiveOptions, bad_object, name_of};
-use crate::odb::Objects;
+use crate::odb::inflate::{Inflater, Stored};
+use crate::odb::{Objects, delta};
 use crate::stream::Pulse;
-use flate2::{Decompress, FlushDecompress, Status};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
@@ -365,8 +365,8 @@ impl Frame {
 
 /// What resolves deltas: buffers that are used again.
 pub(super) struct Resolver {
-    inflate: Decompress,
-    compressed: Vec<u8>,
+    inflater: Inflater,
+    window: Window,
     delta: Vec<u8>,
     spares: Vec<Vec<u8>>,
     stack: Vec<Frame>,
@@ -377,8 +377,8 @@ pub(super) struct Resolver {
 impl Resolver {
     pub fn new() -> Self {
         Resolver {
-            inflate: Decompress::new(true),
-            compressed: Vec::new(),
+            inflater: Inflater::new(),
+            window: Window::default(),
             delta: Vec::new(),
             spares: Vec::new(),
             stack: Vec::new(),
@@ -529,51 +529,59 @@ impl Resolver {
         self.inflate(pack, child, &mut delta)?;
         let mut result = self.spares.pop().unwrap_or_default();
         let content = self.stack[base].content.as_deref().expect("a base is loaded before it is used");
-        let applied = delta::apply(content, &delta, &mut result);
+        let applied = delta::apply(content, &delta, pack.budget.object_max, &mut result);
         self.delta = delta;
         match applied {
-            Some(()) => Ok(result),
-            None => Err(bad_object(pack.layout.offset(child), "failed to apply delta")),
+            Ok(()) => Ok(result),
+            Err(_) => Err(bad_object(pack.layout.offset(child), "failed to apply delta")),
         }
     }
 
-    /// Inflates an entry that the scan has inflated before.
+    /// Inflates an entry that the scan has inflated before: its size is what it says.
     fn inflate(&mut self, pack: Pack<'_>, entry: u32, out: &mut Vec<u8>) -> Result<(), Fault> {
         let inconsistent = || Fault::new("serious inflate inconsistency");
-        out.clear();
-        self.inflate.reset(true);
-        let size_max = pack.budget.object_max.max(pack.budget.delta_max);
-        let (mut at, end) = (pack.layout.offset(entry), pack.layout.end(entry));
-        let mut header = usize::try_from(pack.layout.data(entry) - at).map_err(|_| inconsistent())?;
-        while at < end {
-            let size = usize::try_from(end - at).map_or(READ_LEN, |left| left.min(READ_LEN));
-            if self.compressed.len() < size {
-                self.compressed.resize(size, 0);
-            }
-            let read = pack.store.read_at(at, &mut self.compressed[..size])?;
-            at += read as u64;
-            let mut input = &self.compressed[..read];
-            if header > 0 {
-                // The header comes in one read, and its size is what the scan found to be true.
-                let size = declared_size(input).ok_or_else(inconsistent)?;
-                if size > size_max {
-                    return Err(bad_object(pack.layout.offset(entry), "failed to apply delta"));
-                }
-                out.reserve(usize::try_from(size).ok().and_then(|size| size.checked_add(1)).ok_or_else(inconsistent)?);
-                input = input.get(header..).ok_or_else(inconsistent)?;
-                header = 0;
-            }
-            let before = self.inflate.total_in();
-            let status =
-                self.inflate.decompress_vec(input, out, FlushDecompress::Finish).map_err(|_| inconsistent())?;
-            if status == Status::StreamEnd {
-                return Ok(());
-            }
-            if read == 0 || self.inflate.total_in() - before != input.len() as u64 {
-                return Err(inconsistent());
-            }
+        let (offset, data, end) = (pack.layout.offset(entry), pack.layout.data(entry), pack.layout.end(entry));
+        let mut bytes = Bytes { window: &mut self.window, store: pack.store, end };
+        let size = declared_size(bytes.piece(offset)?).ok_or_else(inconsistent)?;
+        if size > pack.budget.object_max.max(pack.budget.delta_max) {
+            // A base that is larger than any delta says its base is.
+            return Err(bad_object(offset, "failed to apply delta"));
         }
-        Err(inconsistent())
+        self.inflater.whole(&mut bytes, data, size, out).map_err(|_| inconsistent())?;
+        Ok(())
+    }
+}
+
+/// Bytes of the pack that were read last.
+#[derive(Default)]
+struct Window {
+    bytes: Vec<u8>,
+    at: u64,
+    len: usize,
+}
+
+/// The pack up to the end of an entry, read through the window.
+struct Bytes<'a> {
+    window: &'a mut Window,
+    store: &'a Store,
+    end: u64,
+}
+
+impl Stored for Bytes<'_> {
+    fn piece(&mut self, at: u64) -> io::Result<&[u8]> {
+        let window = &mut *self.window;
+        let inside = at >= window.at && at < window.at + window.len as u64;
+        if !inside {
+            let size = usize::try_from(self.end.saturating_sub(at)).map_or(READ_LEN, |left| left.min(READ_LEN));
+            if window.bytes.len() < size {
+                window.bytes.resize(size, 0);
+            }
+            window.len = 0;
+            window.len = self.store.read_at(at, &mut window.bytes[..size])?;
+            window.at = at;
+        }
+        let skip = usize::try_from(at - window.at).map_err(io::Error::other)?;
+        Ok(&window.bytes[skip..window.len])
     }
 }
 

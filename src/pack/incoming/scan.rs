@@ -3,11 +3,11 @@
 //! In: a body nobody trusts. Out: the bytes, stored; where each entry lies; who is a delta on whom. The header's count and
 //! every size in the stream are claims: they end the reading, they never size an allocation.
 
-use super::delta::{SIZES_LEN_MAX, Sizes};
 use super::entries::{Layout, Names, Stored};
 use super::examine::Examiner;
 use super::store::Store;
 use super::{Fault, ReceiveOptions, Trailer, UnpackError, bad_object, humanised, name_of};
+use crate::odb::delta;
 use crate::stream::{Body, Pulse};
 use flate2::{Decompress, FlushDecompress, Status};
 use gix_hash::ObjectId;
@@ -17,6 +17,8 @@ use std::io;
 const BUFFER_LEN: usize = 128 << 10;
 /// Bytes inflated at a time of what is not held in memory, and at first of what is.
 const CHUNK_LEN: usize = 64 << 10;
+/// A delta begins with two sizes of at most ten bytes each.
+const DELTA_SIZES_LEN_MAX: usize = 20;
 
 /// The stream: what was consumed goes to the store, into the trailer's hash and into the entry's CRC32.
 pub(super) struct Input<'a> {
@@ -178,9 +180,10 @@ pub(super) struct Deltas {
 }
 
 impl Deltas {
-    /// Bytes of memory needed to resolve the worst of them: a base, a delta, a result, and a base of a thin pack.
+    /// Bytes of memory needed to resolve the worst of them: a base, a base of a thin pack, a delta, and a result in a buffer
+    /// that doubles.
     pub fn memory_needed(&self) -> u64 {
-        self.object_max.saturating_mul(3).saturating_add(self.delta_max)
+        self.object_max.saturating_mul(4).saturating_add(self.delta_max)
     }
 }
 
@@ -318,7 +321,7 @@ impl Scan<'_, '_> {
         self.deltas.count += 1;
         self.deltas.delta_max = self.deltas.delta_max.max(size);
         self.check_need(at)?;
-        let mut head = [0; SIZES_LEN_MAX];
+        let mut head = [0; DELTA_SIZES_LEN_MAX];
         let mut head_len = 0;
         self.inflate_in_chunks(at, size, &mut |chunk| {
             let more = chunk.len().min(head.len() - head_len);
@@ -326,10 +329,10 @@ impl Scan<'_, '_> {
             head_len += more;
             Ok(())
         })?;
-        let Some((sizes, _)) = Sizes::parse(&head[..head_len]) else {
+        let Ok((base, result, _)) = delta::sizes(&head[..head_len]) else {
             return Err(bad_object(at, "failed to apply delta"));
         };
-        self.deltas.object_max = self.deltas.object_max.max(sizes.base).max(sizes.result);
+        self.deltas.object_max = self.deltas.object_max.max(base).max(result);
         self.check_need(at)
     }
 

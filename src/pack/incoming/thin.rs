@@ -68,7 +68,7 @@ impl Completion<'_> {
         }
         let mut content = Vec::new();
         let Some(kind) = objects.find(id, &mut content).map_err(unreadable)? else { return Ok(None) };
-        if name_of(self.options.hash, kind, &content)? != *id {
+        if *name_of(self.options.hash, kind, &content)? != *id {
             return Err(corrupt());
         }
         Ok(Some((kind, content)))
@@ -132,7 +132,7 @@ pub(super) fn new_trailer(
         after.update(&buffer[..read]);
         at += read as u64;
     }
-    if before.finish() != *received {
+    if *before.finish() != *received {
         return Err(Fault::new("Unexpected tail checksum for the pack (disk corruption?)"));
     }
     store.overwrite(8, &count.to_be_bytes())?;

@@ -17,7 +17,7 @@ const MAILMAP: Special = Special { name: b"mailmap", short: b"maba30" };
 /// Whether a name can be any of those below: nearly all names cannot.
 pub(super) fn may_be_special(name: &[u8]) -> bool {
     // A dot; the beginning of a short name; the code points that HFS+ ignores begin with these two bytes.
-    matches!(name.first(), Some(b'.' | b'g' | b'G' | b'm' | b'M' | 0xe2 | 0xef))
+    matches!(name.first(), Some(b'.' | b'~' | b'g' | b'G' | b'm' | b'M' | 0xe2 | 0xef))
 }
 
 /// `.git`

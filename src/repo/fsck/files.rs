@@ -1,0 +1,355 @@
+//! Blobs that git reads itself when they are checked out: `.gitmodules` and `.gitattributes`.
+//!
+//! In: names of blobs that trees call so. Out: findings: submodule names that leave `.git/modules`, URLs and paths that are
+//! options, commands as update settings, lines that overflowed old parsers.
+
+use super::{Finding, Message, Report, Rules};
+use crate::odb::Objects;
+use bstr::{BStr, ByteSlice};
+use gix_hash::ObjectId;
+use gix_object::Kind;
+use std::collections::BTreeSet;
+
+/// git reads no larger `.gitattributes`.
+const ATTRIBUTES_SIZE_MAX: u64 = 100 << 20;
+/// ... and no longer lines of them.
+const ATTRIBUTES_LINE_MAX: usize = 2048;
+
+/// Blobs to be checked when all objects are there.
+#[derive(Debug, Default)]
+pub struct Files {
+    pub(super) modules: BTreeSet<ObjectId>,
+    pub(super) attributes: BTreeSet<ObjectId>,
+}
+
+impl Files {
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.modules.is_empty() && self.attributes.is_empty()
+    }
+
+    /// Adds those of another checker.
+    pub(super) fn add(&mut self, mut other: Files) {
+        self.modules.append(&mut other.modules);
+        self.attributes.append(&mut other.attributes);
+    }
+
+    /// Checks them; see [`super::Checker::check_files`].
+    pub(super) fn check(
+        &self,
+        objects: &Objects,
+        size_max: u64,
+        rules: &Rules,
+        findings: &mut Vec<Finding>,
+    ) -> anyhow::Result<()> {
+        let mut content = Vec::new();
+        for id in &self.modules {
+            let mut report = Report { rules, id, findings };
+            match objects.header(id)? {
+                None => drop(report.say(Message::GitmodulesMissing, "unable to read .gitmodules blob")),
+                Some(header) if header.kind != Kind::Blob => {
+                    report.say(Message::GitmodulesBlob, "non-blob found at .gitmodules");
+                }
+                Some(header) if header.size > size_max => {
+                    report.say(Message::GitmodulesLarge, ".gitmodules too large to parse");
+                }
+                Some(_) => {
+                    objects.find(id, &mut content)?;
+                    modules(&content, &mut report);
+                }
+            }
+        }
+        for id in &self.attributes {
+            let mut report = Report { rules, id, findings };
+            match objects.header(id)? {
+                None => drop(report.say(Message::GitattributesMissing, "unable to read .gitattributes blob")),
+                Some(header) if header.kind != Kind::Blob => {
+                    report.say(Message::GitattributesBlob, "non-blob found at .gitattributes");
+                }
+                Some(header) if header.size > size_max.min(ATTRIBUTES_SIZE_MAX) => {
+                    report.say(Message::GitattributesLarge, ".gitattributes too large to parse");
+                }
+                Some(_) => {
+                    objects.find(id, &mut content)?;
+                    attributes(&content, &mut report);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn attributes(content: &[u8], report: &mut Report<'_>) {
+    // git reads up to a NUL.
+    let text = content.split(|byte| *byte == 0).next().unwrap_or_default();
+    if text.split(|byte| *byte == b'\n').any(|line| line.len() >= ATTRIBUTES_LINE_MAX) {
+        report.say(Message::GitattributesLineLength, ".gitattributes has too long lines to parse");
+    }
+}
+
+fn modules(content: &[u8], report: &mut Report<'_>) {
+    let mut setting = |section: &[u8], key: &[u8], value: Option<&[u8]>| {
+        let Some(name) = section.strip_prefix(b"submodule.") else { return };
+        // git compares and uses these as C strings.
+        let c_string = |bytes: &[u8]| bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+        let name = c_string(name);
+        if name_leaves(&name) {
+            report.say(Message::GitmodulesName, format!("disallowed submodule name: {}", name.as_bstr()));
+        }
+        let Some(value) = value.map(c_string) else { return };
+        let shown: &BStr = value.as_bstr();
+        match key {
+            b"url" if url_harms(&value) => {
+                report.say(Message::GitmodulesUrl, format!("disallowed submodule url: {shown}"));
+            }
+            b"path" if value.starts_with(b"-") => {
+                report.say(Message::GitmodulesPath, format!("disallowed submodule path: {shown}"));
+            }
+            b"update" if value.starts_with(b"!") => {
+                report.say(Message::GitmodulesUpdate, format!("disallowed submodule update setting: {shown}"));
+            }
+            _ => {}
+        }
+    };
+    if parse(content, &mut setting).is_none() {
+        report.say(Message::GitmodulesParse, "could not parse gitmodules blob");
+    }
+}
+
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b'/' | b'\\')
+}
+
+/// Whether a submodule's name leads out of `.git/modules`.
+fn name_leaves(name: &[u8]) -> bool {
+    name.is_empty() || name.split(|byte| is_separator(*byte)).any(|part| part == b"..")
+}
+
+/// Whether git would take a URL for an option, or for several lines or another host than it seems to name.
+fn url_harms(url: &[u8]) -> bool {
+    if url.starts_with(b"-") {
+        return true;
+    }
+    let mut rest = url;
+    let mut up = false;
+    loop {
+        match rest {
+            [b'.', b'.', separator, after @ ..] if is_separator(*separator) => (rest, up) = (after, true),
+            [b'.', separator, after @ ..] if is_separator(*separator) => rest = after,
+            _ => break,
+        }
+    }
+    let relative = rest.len() < url.len();
+    if relative || url.starts_with(b"git://") {
+        return percent_decoded(url).contains(&b'\n') || (up && matches!(rest.first(), Some(b':' | b'/')));
+    }
+    let schemes: [&[u8]; 4] = [b"http", b"https", b"ftp", b"ftps"];
+    for scheme in schemes {
+        let Some(rest) = url.strip_prefix(scheme) else { continue };
+        if let Some(real) = rest.strip_prefix(b"::") {
+            return curl_url_harms(real);
+        }
+        if rest.starts_with(b"://") {
+            return curl_url_harms(url);
+        }
+    }
+    false
+}
+
+/// URLs for git's HTTP helper must have a host, sound escapes and no line break in them.
+fn curl_url_harms(url: &[u8]) -> bool {
+    let Some(scheme_len) = url.find(b"://") else { return true };
+    let scheme = &url[..scheme_len];
+    let sound = scheme.first().is_some_and(u8::is_ascii_alphabetic)
+        && scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'.' | b'-'));
+    let rest = &url[scheme_len + 3..];
+    let authority = &rest[..rest.find_byteset(b"/?#").unwrap_or(rest.len())];
+    let host_and_port = authority.rfind_byte(b'@').map_or(authority, |at| &authority[at + 1..]);
+    let (host, port) = match host_and_port.rfind_byte(b':') {
+        Some(at) if !host_and_port[at..].contains(&b']') => (&host_and_port[..at], &host_and_port[at + 1..]),
+        _ => (host_and_port, &b""[..]),
+    };
+    let port_is_sound = port.is_empty()
+        || port.to_str().ok().and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0);
+    let host_is_sound = !host.is_empty()
+        && host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte));
+    !sound || !host_is_sound || !port_is_sound || !escapes_are_sound(rest) || percent_decoded(rest).contains(&b'\n')
+}
+
+fn escapes_are_sound(url: &[u8]) -> bool {
+    url.split(|byte| *byte == b'%')
+        .skip(1)
+        .all(|escape| escape.len() >= 2 && escape[..2].iter().all(u8::is_ascii_hexdigit) && &escape[..2] != b"00")
+}
+
+fn percent_decoded(url: &[u8]) -> Vec<u8> {
+    percent_encoding::percent_decode(url).collect()
+}
+
+/// A file in git's configuration format: each setting is handed over as its section (`submodule.name`), key and value.
+/// Returns `None` where git would stop, with everything before handed over. This follows git's own reader to the letter:
+/// a difference would be a way around the checks.
+fn parse(content: &[u8], setting: &mut dyn FnMut(&[u8], &[u8], Option<&[u8]>)) -> Option<()> {
+    let mut chars = Chars { rest: content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content), ended: false };
+    let mut section = Vec::new();
+    let mut comment = false;
+    loop {
+        let char = chars.next();
+        if char == b'\n' {
+            if chars.ended {
+                return Some(());
+            }
+            comment = false;
+        } else if comment || is_space(char) {
+        } else if matches!(char, b'#' | b';') {
+            comment = true;
+        } else if char == b'[' {
+            section.clear();
+            parse_section(&mut chars, &mut section)?;
+        } else if char.is_ascii_alphabetic() {
+            let mut key = vec![char.to_ascii_lowercase()];
+            let value = parse_setting(&mut chars, &mut key)?;
+            setting(&section, &key, value.as_deref());
+        } else {
+            return None;
+        }
+    }
+}
+
+struct Chars<'a> {
+    rest: &'a [u8],
+    ended: bool,
+}
+
+impl Chars<'_> {
+    /// The next byte; the end of a line for CRLF, and once more at the end.
+    fn next(&mut self) -> u8 {
+        if let Some(rest) = self.rest.strip_prefix(b"\r\n") {
+            self.rest = rest;
+            return b'\n';
+        }
+        match self.rest.split_first() {
+            Some((char, rest)) => {
+                self.rest = rest;
+                *char
+            }
+            None => {
+                self.ended = true;
+                b'\n'
+            }
+        }
+    }
+}
+
+fn is_space(char: u8) -> bool {
+    matches!(char, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+fn is_key_char(char: u8) -> bool {
+    char.is_ascii_alphanumeric() || char == b'-'
+}
+
+/// `base]` or `base "sub section"]`; the base may have dots.
+fn parse_section(chars: &mut Chars<'_>, section: &mut Vec<u8>) -> Option<()> {
+    loop {
+        let mut char = chars.next();
+        if chars.ended {
+            return None;
+        }
+        if char == b']' {
+            return Some(());
+        }
+        if is_key_char(char) || char == b'.' {
+            section.push(char.to_ascii_lowercase());
+            continue;
+        }
+        if !is_space(char) {
+            return None;
+        }
+        while is_space(char) {
+            if char == b'\n' {
+                return None;
+            }
+            char = chars.next();
+        }
+        if char != b'"' {
+            return None;
+        }
+        section.push(b'.');
+        loop {
+            match chars.next() {
+                b'\n' => return None,
+                b'"' => break,
+                b'\\' => match chars.next() {
+                    b'\n' => return None,
+                    char => section.push(char),
+                },
+                char => section.push(char),
+            }
+        }
+        return (chars.next() == b']').then_some(());
+    }
+}
+
+/// The rest of a key, and its value if it has one.
+fn parse_setting(chars: &mut Chars<'_>, key: &mut Vec<u8>) -> Option<Option<Vec<u8>>> {
+    let mut char = chars.next();
+    while is_key_char(char) {
+        key.push(char.to_ascii_lowercase());
+        char = chars.next();
+    }
+    while matches!(char, b' ' | b'\t') {
+        char = chars.next();
+    }
+    match char {
+        b'\n' => Some(None),
+        b'=' => parse_value(chars).map(Some),
+        _ => None,
+    }
+}
+
+fn parse_value(chars: &mut Chars<'_>) -> Option<Vec<u8>> {
+    let mut value = Vec::new();
+    // Where spaces at the end would begin.
+    let mut trimmed = None;
+    let (mut quoted, mut comment) = (false, false);
+    loop {
+        let char = chars.next();
+        if char == b'\n' {
+            if quoted {
+                return None;
+            }
+            if let Some(len) = trimmed {
+                value.truncate(len);
+            }
+            return Some(value);
+        }
+        if comment {
+            continue;
+        }
+        if is_space(char) && !quoted {
+            if !value.is_empty() {
+                trimmed = trimmed.or(Some(value.len()));
+                value.push(char);
+            }
+            continue;
+        }
+        if !quoted && matches!(char, b';' | b'#') {
+            comment = true;
+            continue;
+        }
+        trimmed = None;
+        match char {
+            b'\\' => match chars.next() {
+                b'\n' => {}
+                b't' => value.push(b'\t'),
+                b'b' => value.push(8),
+                b'n' => value.push(b'\n'),
+                char @ (b'\\' | b'"') => value.push(char),
+                _ => return None,
+            },
+            b'"' => quoted = !quoted,
+            char => value.push(char),
+        }
+    }
+}
