@@ -1,4 +1,5 @@
 //! End to end: the executable as a CGI program, and real git clients through the embedded server.
 
 mod access;
+mod bodies;
 mod support;
