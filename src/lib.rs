@@ -133,10 +133,7 @@ fn answer(
             }
         }
     }
-    let mut out = Out { sink: response, channel: channel.clone(), summary };
-    let served = service::run(&route.operation, &repository, body, &mut out);
-    *channel = out.channel;
-    served?;
+    service::run(&route.operation, &repository, body, &mut Out { sink: response, channel, summary })?;
     body.finish().map_err(service::ServeError::from)?;
     Ok(())
 }

@@ -83,7 +83,8 @@ pub fn tell(
             Some(text) => (text.clone(), text),
             None => {
                 summary.outcome = "error";
-                (format!("internal server error (request {id})"), format!("{error:#}"))
+                let operator = format!("{error:#}");
+                (ServeError::Internal(error).told(&id).unwrap_or_default(), operator)
             }
         },
     };

@@ -16,6 +16,11 @@ pub struct PackStats {
     pub reused: u32,
     /// Of them deltas.
     pub reused_deltas: u32,
+    /// Objects in packs that went out as they are, unread; they count nowhere but in `objects`.
+    pub pack_reused: u32,
     /// Bytes of the pack.
     pub bytes: u64,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,32 @@
 //! Writing a pack: order, a source for each entry as it comes, the trailer.
+//!
+//! In: a selection. Out: one pack. Objects go out pack by pack in the order in which they are stored, then the loose ones;
+//! what can be copied is never inflated, and no delta is looked for. A delta rests on an object that was written before it,
+//! that is written later from the same pack, or that the client has; so no two deltas can rest on each other.
 
-use super::{PackStats, select::Selection};
-use crate::odb::Objects;
+use super::PackStats;
+use super::select::{Positions, Selection, Stray};
+use crate::odb::inflate::Inflater;
+use crate::odb::{EntryKind, Location, Objects, Pack};
 use crate::stream::Sink;
+use anyhow::{Context, Result, bail, ensure};
+use flate2::{Compress, Compression, FlushCompress, Status};
+use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
+use sha1::Digest;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
+use std::rc::Rc;
+
+/// Bytes are handed on in pieces of about this size.
+const PIECE_BYTES: usize = 64 << 10;
+/// Copied bytes are handed on from the file itself when there are so many of them in a row.
+const RUN_BYTES: u64 = 64 << 10;
+/// And hashed when there are so many, while they are still in the processor's cache.
+const RUN_BYTES_MAX: u64 = 256 << 10;
+/// Loose objects larger than this are never in memory as a whole.
+const LARGE_BYTES: u64 = 8 << 20;
 
 /// How the pack may look.
 #[derive(Debug, Clone, Copy)]
@@ -21,12 +45,554 @@ pub struct PackOptions {
 ///
 /// # Errors
 /// When an object is missing or corrupt, or the client has gone.
-pub fn write(
-    selection: &Selection,
-    objects: &Objects,
-    options: &PackOptions,
-    out: &mut dyn Sink,
-) -> anyhow::Result<PackStats> {
-    let _ = (selection, objects, options, out);
-    unimplemented!()
+pub fn write(selection: &Selection, objects: &Objects, options: &PackOptions, out: &mut dyn Sink) -> Result<PackStats> {
+    if let Some(pack) = whole_pack(selection, objects, options)? {
+        out.send_file(pack.file(), 0..pack.size())?;
+        let objects = pack.len();
+        return Ok(PackStats { objects, pack_reused: objects, bytes: pack.size(), ..PackStats::default() });
+    }
+    let sources = Sources::new(selection, objects, options);
+    let mut writer = Writer {
+        objects,
+        options,
+        sources,
+        out: Output::new(out, objects.hash_kind()),
+        stats: PackStats { objects: selection.count, ..PackStats::default() },
+        content: Vec::new(),
+        stored: Vec::new(),
+        deflate: Compress::new(Compression::new(options.compression.min(9)), true),
+        inflater: Inflater::new(),
+        written: 0,
+    };
+    writer.out.write(b"PACK\0\0\0\x02")?;
+    writer.out.write(&selection.count.to_be_bytes())?;
+    for at in 0..writer.sources.packs.len() {
+        writer.pack(at)?;
+    }
+    writer.strays(&selection.strays)?;
+    ensure!(writer.written == selection.count, "{} of {} objects were found", writer.written, selection.count);
+    writer.stats.bytes = writer.out.finish()?;
+    Ok(writer.stats)
+}
+
+/// The pack that is exactly what is selected: its file is the answer, trailer included. A pack on disk rests on nothing outside.
+fn whole_pack(selection: &Selection, objects: &Objects, options: &PackOptions) -> Result<Option<Rc<Pack>>> {
+    let [positions] = selection.packed.as_slice() else { return Ok(None) };
+    let pack = objects.pack(positions.pack);
+    if !selection.strays.is_empty() || selection.count != pack.len() || !options.ofs_delta {
+        return Ok(None);
+    }
+    let mut buffer = Vec::new();
+    let head = pack.bytes(0..12, &mut buffer)?;
+    Ok(head.starts_with(b"PACK\0\0\0\x02").then_some(pack))
+}
+
+/// Where the base of a delta is, for the client.
+#[derive(Debug, PartialEq, Eq)]
+enum Base {
+    /// In this pack, at this offset.
+    Written(u64),
+    /// In this pack, further on.
+    Later(ObjectId),
+    /// The client has it.
+    Held(ObjectId),
+    /// Nowhere.
+    Absent,
+}
+
+/// The packs objects are taken from.
+struct Sources<'a> {
+    packs: Vec<Taken<'a>>,
+    bases: Vec<(Rc<Pack>, &'a Positions)>,
+    /// The pack that is being copied.
+    current: usize,
+}
+
+/// What is taken from one pack, and where it came to lie.
+struct Taken<'a> {
+    pack: Rc<Pack>,
+    positions: &'a Positions,
+    /// Offsets of the entries written so far, ascending.
+    offsets: Vec<u64>,
+    /// From this offset on, entries stand from that offset on.
+    runs: Vec<(u64, u64)>,
+}
+
+impl Positions {
+    fn contains(&self, position: u32) -> bool {
+        self.bits.get(position as usize / 64).is_some_and(|word| word >> (position % 64) & 1 == 1)
+    }
+
+    fn len(&self) -> u64 {
+        self.bits.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.bits.iter().enumerate().flat_map(|(index, word)| {
+            let first = index as u32 * 64;
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| first + bit)
+        })
+    }
+}
+
+impl Taken<'_> {
+    /// Calls `each` with index position and extent of each selected entry, in the order of the pack.
+    fn entries(pack: &Pack, positions: &Positions, mut each: impl FnMut(u32, Range<u64>) -> Result<()>) -> Result<()> {
+        if positions.len() * 16 >= u64::from(pack.len()) {
+            let order = pack.by_offset();
+            for (rank, &position) in order.iter().enumerate() {
+                if positions.contains(position) {
+                    let end = order.get(rank + 1).map_or(pack.body_end(), |next| pack.offset_at(*next));
+                    each(position, pack.offset_at(position)..end)?;
+                }
+            }
+        } else {
+            // Few of many: the whole order needs not be known.
+            let mut chosen: Vec<u32> = positions.iter().collect();
+            chosen.sort_unstable_by_key(|position| pack.offset_at(*position));
+            for position in chosen {
+                let entry = pack.entry(position)?;
+                each(position, entry.offset..entry.end)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the entry at `offset` stands at `place` now.
+    fn put(&mut self, offset: u64, place: u64) {
+        self.offsets.push(offset);
+        let shift = |run: &(u64, u64)| run.1.wrapping_sub(run.0);
+        if self.runs.last().map(shift) != Some(place.wrapping_sub(offset)) {
+            self.runs.push((offset, place));
+        }
+    }
+
+    /// Where the entry at `offset` stands now, if it was written.
+    fn place(&self, offset: u64) -> Option<u64> {
+        // Bases are near, mostly.
+        let mut near = 16;
+        while near < self.offsets.len() && self.offsets[self.offsets.len() - near] > offset {
+            near *= 2;
+        }
+        self.offsets[self.offsets.len().saturating_sub(near)..].binary_search(&offset).ok()?;
+        let (from, to) = self.runs[self.runs.partition_point(|run| run.0 <= offset) - 1];
+        Some(to + (offset - from))
+    }
+}
+
+impl<'a> Sources<'a> {
+    /// Large packs go first: what small ones repeat is written when their deltas need it.
+    fn new(selection: &'a Selection, objects: &'a Objects, options: &PackOptions) -> Self {
+        let mut packs: Vec<Taken<'_>> = selection
+            .packed
+            .iter()
+            .map(|positions| Taken {
+                pack: objects.pack(positions.pack),
+                positions,
+                offsets: Vec::new(),
+                runs: Vec::new(),
+            })
+            .collect();
+        packs.sort_by_key(|taken| std::cmp::Reverse(taken.pack.len()));
+        let bases = if options.thin { selection.bases.as_slice() } else { &[] };
+        let bases = bases.iter().map(|positions| (objects.pack(positions.pack), positions)).collect();
+        Sources { packs, bases, current: 0 }
+    }
+
+    /// Where the base of a delta of the current pack is: at `offset` of the same pack.
+    fn base_at(&self, offset: u64) -> Result<Base> {
+        let taken = &self.packs[self.current];
+        if let Some(place) = taken.place(offset) {
+            return Ok(Base::Written(place));
+        }
+        match taken.pack.position_at_offset(offset) {
+            Some(position) => self.base_elsewhere(position),
+            None => bail!("no entry at offset {offset} of {}", taken.pack.path().display()),
+        }
+    }
+
+    /// The same for a base given by name.
+    fn base_named(&self, id: &oid) -> Result<Base> {
+        let taken = &self.packs[self.current];
+        let Some(position) = taken.pack.position(id) else { return Ok(Base::Absent) };
+        if !taken.positions.contains(position) {
+            return self.base_elsewhere(position);
+        }
+        Ok(taken.place(taken.pack.offset_at(position)).map_or_else(|| Base::Later(id.to_owned()), Base::Written))
+    }
+
+    /// The base is stored at `position` of the current pack, but not sent from there.
+    fn base_elsewhere(&self, position: u32) -> Result<Base> {
+        let taken = &self.packs[self.current];
+        let id = taken.pack.id_at(position);
+        let held = |(pack, positions): &(Rc<Pack>, &Positions)| {
+            pack.position(id).is_some_and(|position| positions.contains(position))
+        };
+        if self.bases.iter().any(held) {
+            return Ok(Base::Held(id.to_owned()));
+        }
+        // Another copy of it may have been taken. One from this pack would be no safe base: it may rest on this object.
+        let written = |other: &Taken<'_>| other.place(other.pack.offset_at(other.pack.position(id)?));
+        let place = self.packs[..self.current].iter().find_map(written);
+        Ok(place.map_or(Base::Absent, Base::Written))
+    }
+}
+
+struct Writer<'a> {
+    objects: &'a Objects,
+    options: &'a PackOptions,
+    sources: Sources<'a>,
+    out: Output<'a>,
+    stats: PackStats,
+    /// Lent: an object's content.
+    content: Vec<u8>,
+    /// Lent: an entry's bytes, where packs cannot be mapped.
+    stored: Vec<u8>,
+    deflate: Compress,
+    inflater: Inflater,
+    written: u32,
+}
+
+impl Writer<'_> {
+    /// Writes what is taken from one pack.
+    fn pack(&mut self, at: usize) -> Result<()> {
+        self.sources.current = at;
+        let (pack, positions) = (Rc::clone(&self.sources.packs[at].pack), self.sources.packs[at].positions);
+        Taken::entries(&pack, positions, |position, range| {
+            ensure!(
+                range.start < range.end && range.end <= pack.body_end(),
+                "entry at offset {} of {} has no room",
+                range.start,
+                pack.path().display()
+            );
+            let place = self.out.place();
+            self.entry(&pack, position, range.clone())
+                .with_context(|| format!("object {} of {}", pack.id_at(position), pack.path().display()))?;
+            self.sources.packs[at].put(range.start, place);
+            self.written()
+        })?;
+        self.out.end_run()
+    }
+
+    fn written(&mut self) -> Result<()> {
+        self.written += 1;
+        Ok(self.out.sink.tick(self.written.into())?)
+    }
+
+    fn entry(&mut self, pack: &Rc<Pack>, position: u32, range: Range<u64>) -> Result<()> {
+        let head = match pack.head_at(range.start) {
+            Ok(head) if head.data < range.end && self.is_sound(pack, position, &range, head.data, head.size)? => head,
+            // Another copy may be good.
+            _ => return self.recovered(pack.id_at(position)),
+        };
+        let base = match head.kind {
+            EntryKind::Whole(_) => {
+                self.stats.reused += 1;
+                return self.out.copy(pack, range, &mut self.stored);
+            }
+            EntryKind::OfsDelta(offset) => self.sources.base_at(offset)?,
+            EntryKind::RefDelta(id) => self.sources.base_named(&id)?,
+        };
+        let place = self.out.place();
+        let same = match (head.kind, &base) {
+            (EntryKind::OfsDelta(offset), Base::Written(base)) if self.options.ofs_delta => {
+                place - base == range.start - offset
+            }
+            (EntryKind::RefDelta(_), Base::Written(_)) => !self.options.ofs_delta,
+            (EntryKind::RefDelta(_), Base::Later(_) | Base::Held(_)) => true,
+            _ => false,
+        };
+        if !same {
+            match (&base, head.kind) {
+                (Base::Written(base), _) if self.options.ofs_delta => {
+                    self.out.head(6, head.size, Some(place - base))?
+                }
+                (Base::Written(_), EntryKind::OfsDelta(offset)) => {
+                    let base = pack.position_at_offset(offset).context("a base has no name")?;
+                    self.out.head(7, head.size, None)?;
+                    self.out.write(pack.id_at(base).as_bytes())?;
+                }
+                (Base::Held(id) | Base::Later(id), _) => {
+                    self.out.head(7, head.size, None)?;
+                    self.out.write(id.as_bytes())?;
+                }
+                (Base::Absent | Base::Written(_), _) => {
+                    let location =
+                        Location::Packed { pack: self.sources.packs[self.sources.current].positions.pack, position };
+                    let kind = self.objects.find_at(location, pack.id_at(position), &mut self.content)?;
+                    return self.deflated(kind);
+                }
+            }
+        }
+        self.stats.reused += 1;
+        self.stats.reused_deltas += 1;
+        self.stats.deltas += 1;
+        self.out.copy(pack, if same { range } else { head.data..range.end }, &mut self.stored)
+    }
+
+    /// Whether an entry is as it was when its index was written.
+    fn is_sound(&mut self, pack: &Pack, position: u32, range: &Range<u64>, data: u64, size: u64) -> Result<bool> {
+        let Some(expected) = pack.crc32_at(position) else {
+            // Indexes of version 1 have no checksums; zlib's own must do.
+            ensure!(size <= self.options.memory, "an object of {size} bytes cannot be checked in memory");
+            let bytes = pack.bytes(data..range.end, &mut self.stored)?;
+            let end = self.inflater.whole(&mut &*bytes, 0, size, &mut self.content);
+            return Ok(end.is_ok_and(|end| end == range.end - data));
+        };
+        let mut crc = crc32fast::Hasher::new();
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min(at + RUN_BYTES_MAX);
+            crc.update(pack.bytes(at..end, &mut self.stored)?);
+            at = end;
+        }
+        Ok(crc.finalize() == expected)
+    }
+
+    /// Writes an object whose entry is damaged from wherever else it is found; nobody but its name vouches for it.
+    fn recovered(&mut self, id: &oid) -> Result<()> {
+        let kind = self.objects.find(id, &mut self.content).context("its entry is damaged")?;
+        let kind = kind.context("its entry is damaged")?;
+        let found = gix_object::compute_hash(id.kind(), kind, &self.content);
+        ensure!(found.is_ok_and(|found| *found == *id), "its entry is damaged");
+        self.deflated(kind)
+    }
+
+    /// Writes `content` as an object of its own.
+    fn deflated(&mut self, kind: Kind) -> Result<()> {
+        self.out.head(number(kind), self.content.len() as u64, None)?;
+        self.deflate.reset();
+        self.out.deflate(&mut self.deflate, &self.content, true)
+    }
+
+    fn strays(&mut self, strays: &[Stray]) -> Result<()> {
+        for stray in strays {
+            self.stray(stray).with_context(|| format!("loose object {}", stray.id))?;
+            self.written()?;
+        }
+        Ok(())
+    }
+
+    fn stray(&mut self, stray: &Stray) -> Result<()> {
+        if stray.id.is_empty_tree() {
+            // git knows this one even where it is not stored.
+            self.content.clear();
+            return self.deflated(Kind::Tree);
+        }
+        let header = self.objects.header(&stray.id)?.context("it has vanished")?;
+        if header.size > LARGE_BYTES {
+            return self.large_stray(stray, header.kind, header.size);
+        }
+        let location = Location::Loose(stray.directory);
+        let kind = self.objects.find_at(location, &stray.id, &mut self.content)?;
+        self.deflated(kind)
+    }
+
+    /// Passes a large loose object from one zlib stream into another, and compares its name at the end.
+    fn large_stray(&mut self, stray: &Stray, kind: Kind, size: u64) -> Result<()> {
+        let directories = self.objects.directories()?;
+        let directory = directories.get(stray.directory as usize).context("its directory is unknown")?;
+        let hex = stray.id.to_string();
+        let file = File::open(directory.join(&hex[..2]).join(&hex[2..]))?;
+        let mut content = BufReader::with_capacity(PIECE_BYTES, flate2::read::ZlibDecoder::new(file));
+        let head = format!("{kind} {size}\0");
+        let mut found = vec![0; head.len()];
+        content.read_exact(&mut found)?;
+        ensure!(found == head.as_bytes(), "its header changed");
+        let mut hasher = gix_hash::hasher(stray.id.kind());
+        hasher.update(head.as_bytes());
+        self.out.head(number(kind), size, None)?;
+        self.deflate.reset();
+        let mut left = size;
+        while left > 0 {
+            let piece = content.fill_buf()?;
+            let piece = &piece[..usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()))];
+            ensure!(!piece.is_empty(), "it ends early");
+            left -= piece.len() as u64;
+            hasher.update(piece);
+            self.out.deflate(&mut self.deflate, piece, left == 0)?;
+            let length = piece.len();
+            content.consume(length);
+        }
+        ensure!(content.fill_buf()?.is_empty(), "it has more than its header says");
+        ensure!(hasher.try_finalize().is_ok_and(|found| found == stray.id), "it is damaged");
+        Ok(())
+    }
+}
+
+/// The number of a kind in an entry's header.
+fn number(kind: Kind) -> u8 {
+    match kind {
+        Kind::Commit => 1,
+        Kind::Tree => 2,
+        Kind::Blob => 3,
+        Kind::Tag => 4,
+    }
+}
+
+/// The trailer in the making. No collision can be hidden in it that the names do not show.
+enum Trailer {
+    Sha1(sha1::Sha1),
+    Sha256(sha2::Sha256),
+}
+
+impl Trailer {
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Trailer::Sha1(hasher) => hasher.update(bytes),
+            Trailer::Sha256(hasher) => hasher.update(bytes),
+        }
+    }
+}
+
+/// Bytes on their way out: counted, hashed, gathered.
+struct Output<'a> {
+    sink: &'a mut dyn Sink,
+    trailer: Trailer,
+    place: u64,
+    gathered: Vec<u8>,
+    /// Copied bytes that are not yet hashed and not handed on.
+    run: Option<(Rc<Pack>, Range<u64>)>,
+}
+
+impl<'a> Output<'a> {
+    fn new(sink: &'a mut dyn Sink, hash: gix_hash::Kind) -> Self {
+        let trailer = match hash {
+            gix_hash::Kind::Sha256 => Trailer::Sha256(sha2::Sha256::new()),
+            _ => Trailer::Sha1(sha1::Sha1::new()),
+        };
+        Output { sink, trailer, place: 0, gathered: Vec::with_capacity(PIECE_BYTES), run: None }
+    }
+
+    /// How many bytes have been written.
+    fn place(&self) -> u64 {
+        self.place
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.end_run()?;
+        self.place += bytes.len() as u64;
+        self.trailer.update(bytes);
+        self.gather(bytes)
+    }
+
+    fn gather(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.gathered.len() + bytes.len() > PIECE_BYTES {
+            self.flush()?;
+        }
+        if bytes.len() >= PIECE_BYTES {
+            self.sink.write_all(bytes)?;
+        } else {
+            self.gathered.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if !self.gathered.is_empty() {
+            self.sink.write_all(&self.gathered)?;
+            self.gathered.clear();
+        }
+        Ok(())
+    }
+
+    /// Copies a part of a pack; neighbours go together.
+    fn copy(&mut self, pack: &Rc<Pack>, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
+        self.place += range.end - range.start;
+        match &mut self.run {
+            Some((of, run)) if run.end == range.start && Rc::ptr_eq(of, pack) => run.end = range.end,
+            _ => {
+                self.end_run()?;
+                self.run = Some((Rc::clone(pack), range));
+            }
+        }
+        if self.run.as_ref().is_some_and(|(_, run)| run.end - run.start >= RUN_BYTES_MAX) {
+            self.end_run_with(buffer)?;
+        }
+        Ok(())
+    }
+
+    fn end_run(&mut self) -> Result<()> {
+        if self.run.is_some() { self.end_run_with(&mut Vec::new()) } else { Ok(()) }
+    }
+
+    fn end_run_with(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
+        let Some((pack, run)) = self.run.take() else { return Ok(()) };
+        let whole = run.end - run.start >= RUN_BYTES;
+        let mut at = run.start;
+        while at < run.end {
+            let end = run.end.min(at + RUN_BYTES_MAX);
+            let bytes = pack.bytes(at..end, buffer)?;
+            self.trailer.update(bytes);
+            if !whole {
+                self.gather(bytes)?;
+            }
+            at = end;
+        }
+        if whole {
+            self.flush()?;
+            self.sink.send_file(pack.file(), run)?;
+        }
+        Ok(())
+    }
+
+    /// An entry's header: kind, size, and the distance to the base of an OFS_DELTA.
+    fn head(&mut self, kind: u8, size: u64, distance: Option<u64>) -> Result<()> {
+        let mut head = [0; 20];
+        let mut length = 0;
+        let mut left = size >> 4;
+        let mut byte = kind << 4 | (size & 0x0f) as u8;
+        loop {
+            head[length] = byte | if left > 0 { 0x80 } else { 0 };
+            length += 1;
+            if left == 0 {
+                break;
+            }
+            byte = (left & 0x7f) as u8;
+            left >>= 7;
+        }
+        if let Some(mut distance) = distance {
+            // From the last byte to the first; each step but the last stands for one more than it says.
+            let mut digits = [0; 10];
+            let mut at = digits.len() - 1;
+            digits[at] = (distance & 0x7f) as u8;
+            while distance >> 7 > 0 {
+                distance = (distance >> 7) - 1;
+                at -= 1;
+                digits[at] = 0x80 | (distance & 0x7f) as u8;
+            }
+            head[length..length + digits.len() - at].copy_from_slice(&digits[at..]);
+            length += digits.len() - at;
+        }
+        self.write(&head[..length])
+    }
+
+    /// Deflates a part of an object, or its last part.
+    fn deflate(&mut self, deflate: &mut Compress, mut input: &[u8], last: bool) -> Result<()> {
+        let mut piece = [0; 16 << 10];
+        let flush = if last { FlushCompress::Finish } else { FlushCompress::None };
+        loop {
+            let (read, made) = (deflate.total_in(), deflate.total_out());
+            let status = deflate.compress(input, &mut piece, flush)?;
+            input = &input[(deflate.total_in() - read) as usize..];
+            self.write(&piece[..(deflate.total_out() - made) as usize])?;
+            match status {
+                Status::StreamEnd => return Ok(()),
+                Status::Ok | Status::BufError if !last && input.is_empty() => return Ok(()),
+                Status::Ok | Status::BufError => {}
+            }
+        }
+    }
+
+    /// Writes the trailer; how many bytes the pack has.
+    fn finish(mut self) -> Result<u64> {
+        self.end_run()?;
+        let trailer = match std::mem::replace(&mut self.trailer, Trailer::Sha1(sha1::Sha1::new())) {
+            Trailer::Sha1(hasher) => hasher.finalize().to_vec(),
+            Trailer::Sha256(hasher) => hasher.finalize().to_vec(),
+        };
+        self.gather(&trailer)?;
+        self.flush()?;
+        Ok(self.place + trailer.len() as u64)
+    }
 }

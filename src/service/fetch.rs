@@ -120,7 +120,7 @@ fn send_pack(
     common: &[ObjectId],
     out: &mut Out<'_>,
 ) -> Result<(), ServeError> {
-    out.channel = match request.bands {
+    *out.channel = match request.bands {
         Some(_) => ErrorChannel::Band3,
         None => ErrorChannel::Silence,
     };

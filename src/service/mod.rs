@@ -100,7 +100,7 @@ pub struct Out<'a> {
     /// The bytes.
     pub sink: &'a mut dyn Sink,
     /// How an error is told from now on.
-    pub channel: ErrorChannel,
+    pub channel: &'a mut ErrorChannel,
     /// What the audit line will say.
     pub summary: &'a mut Summary,
 }
@@ -136,13 +136,13 @@ pub fn run(
             match (service, context.version) {
                 (Service::ReceivePack, _) => receive::serve(repository, body, out),
                 (Service::UploadPack, Version::V0 | Version::V1) => {
-                    out.channel = ErrorChannel::ErrLine;
+                    *out.channel = ErrorChannel::ErrLine;
                     fetch::serve_v0(repository, body, out)
                 }
                 (Service::UploadPack, Version::V2) => {
-                    out.channel = ErrorChannel::ErrLine;
+                    *out.channel = ErrorChannel::ErrLine;
                     while command::serve_one(repository, body, out)? && !context.stateless {
-                        out.channel = ErrorChannel::ErrLine;
+                        *out.channel = ErrorChannel::ErrLine;
                     }
                     Ok(())
                 }

@@ -1,1 +1,480 @@
-//! Rules for each ref update of a push.
+//! The rules each ref update must pass: names, aliases, the current branch, deletions, fast-forwards.
+//!
+//! In: a repository whose new objects are in their places, and ref updates. Out: refusals, and messages in git's words.
+//! Nothing is changed here, and no hook is run.
+
+use crate::odb::Objects;
+use crate::protocol::push::{Change, RefUpdate};
+use crate::protocol::report::Refusal;
+use crate::refs::Target;
+use crate::repo::settings::DenyCurrent;
+use crate::repo::{Repository, visible};
+use crate::stream::Pulse;
+use bstr::{BStr, BString, ByteSlice};
+use gix_hash::ObjectId;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+/// How many symbolic refs may follow one another, as in git.
+const SYMREF_DEPTH_MAX: usize = 5;
+
+/// The most bytes of a file in a worktree's directory that names a branch.
+const POINTER_BYTES_MAX: u64 = 4096;
+
+/// What the user is told, on band 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// `error: …`
+    Error(String),
+    /// `warning: …`
+    Warning(String),
+}
+
+impl std::fmt::Display for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Message::Error(text) => write!(f, "error: {text}"),
+            Message::Warning(text) => write!(f, "warning: {text}"),
+        }
+    }
+}
+
+/// Said where receive.denyCurrentBranch is not set (UP-06).
+const WHY_NOT_CURRENT: &str = "\
+A push does not update the branch that is checked out in a non-bare
+repository: its work tree and index would no longer match the branch,
+and 'git reset --hard' would be needed there to make them match again.
+
+Push to a bare repository or to another branch. If the work tree is
+brought up to date in some other way, 'receive.denyCurrentBranch' may be
+set to 'ignore' or 'warn' in the configuration of the remote repository.
+Set to 'refuse' it keeps this refusal and leaves out this message.";
+
+/// Said where receive.denyDeleteCurrent is not set.
+const WHY_NOT_DELETE_CURRENT: &str = "\
+The current branch is not deleted by a push: the next 'git clone' would
+check out no files.
+
+'receive.denyDeleteCurrent' may be set to 'warn' or 'ignore' in the
+configuration of the remote repository to allow it. Set to 'refuse' it
+keeps this refusal and leaves out this message.";
+
+/// What the rules need to know of a repository, looked up once.
+pub struct Policy<'a> {
+    repository: &'a Repository,
+    objects: &'a Objects,
+    /// The full name HEAD leads to.
+    head: Option<BString>,
+    /// Branches that are checked out in work trees (UP-07).
+    checked_out: Vec<BString>,
+}
+
+/// What becomes of an update the rules have nothing against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// The ref is changed; the value it must have is this one, `None` whatever it has.
+    Change {
+        /// Null: it must not exist.
+        old: Option<ObjectId>,
+    },
+    /// It is to go and is not there (UP-16).
+    Gone,
+}
+
+impl<'a> Policy<'a> {
+    /// Looks at HEAD and at the work trees. `objects` must see what was pushed.
+    pub fn of(repository: &'a Repository, objects: &'a Objects) -> Self {
+        // A HEAD that cannot be read names no branch, for git too.
+        let head = followed(repository, b"HEAD".as_bstr()).ok().flatten();
+        Policy { repository, objects, head, checked_out: checked_out(repository) }
+    }
+
+    /// The rules that come before the update hook, in git's order (UP-01).
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn allows(
+        &self,
+        update: &RefUpdate,
+        pulse: &mut dyn Pulse,
+        say: &mut dyn FnMut(Message),
+    ) -> io::Result<Result<(), Refusal>> {
+        let name = update.name.as_bstr();
+        let checks = self
+            .name(name, &update.change, say)
+            .and_then(|()| self.current_branch(name, say))
+            .and_then(|()| self.object(update, say))
+            .and_then(|()| self.deletion(update, say));
+        match checks {
+            Ok(()) => self.fast_forward(update, pulse, say),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// The rules that come behind it.
+    pub fn settles(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<Passed, Refusal> {
+        let settings = &self.repository.settings;
+        let name = update.name.as_bstr();
+        if settings.deny_current_branch == DenyCurrent::UpdateInstead && self.is_checked_out(name) {
+            return Err(Refusal::Said("denyCurrentBranch = updateInstead is not supported by this server".into()));
+        }
+        match update.change {
+            Change::Create { new } => {
+                self.branch_is_a_commit(name, new, say)?;
+                Ok(Passed::Change { old: Some(self.repository.hash().null()) })
+            }
+            Change::Update { old, new } => {
+                self.branch_is_a_commit(name, new, say)?;
+                Ok(Passed::Change { old: Some(old) })
+            }
+            Change::Delete { old } => Ok(self.deleted(name, old, say)),
+        }
+    }
+
+    fn is_checked_out(&self, name: &BStr) -> bool {
+        self.checked_out.iter().any(|branch| branch == name)
+    }
+
+    /// UP-02, UP-03
+    fn name(&self, name: &BStr, change: &Change, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+        if is_well_formed(name, change.is_deletion()) {
+            return Ok(());
+        }
+        say(Message::Error(format!("refusing to update funny ref '{}' remotely", shown(name))));
+        Err(Refusal::FunnyName)
+    }
+
+    /// UP-05, UP-06, UP-26
+    fn current_branch(&self, name: &BStr, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+        if !self.is_checked_out(name) {
+            return Ok(());
+        }
+        let rule = self.repository.settings.deny_current_branch;
+        match rule {
+            DenyCurrent::Ignore | DenyCurrent::UpdateInstead => Ok(()),
+            DenyCurrent::Warn => {
+                say(Message::Warning("updating the current branch".into()));
+                Ok(())
+            }
+            DenyCurrent::Refuse | DenyCurrent::Unset => {
+                say(Message::Error(format!("refusing to update checked out branch: {}", shown(name))));
+                if rule == DenyCurrent::Unset {
+                    say(Message::Error(WHY_NOT_CURRENT.into()));
+                }
+                Err(Refusal::CheckedOut)
+            }
+        }
+    }
+
+    /// UP-11
+    fn object(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+        match update.change.new() {
+            Some(new) if !self.objects.contains(&new).unwrap_or_default() => {
+                say(Message::Error(format!("the push should have brought {new}, but it is not there")));
+                Err(Refusal::BadPack)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// UP-12, UP-13
+    fn deletion(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+        let Change::Delete { old: Some(_) } = update.change else { return Ok(()) };
+        let settings = &self.repository.settings;
+        let name = update.name.as_bstr();
+        if settings.deny_deletes && name.starts_with(b"refs/heads/") {
+            say(Message::Error(format!("denying ref deletion for {}", shown(name))));
+            return Err(Refusal::DeletionProhibited);
+        }
+        let full = visible::full_name(self.repository, name);
+        if !self.is_checked_out(name) && self.head.as_ref() != Some(&full) {
+            return Ok(());
+        }
+        match settings.deny_delete_current {
+            DenyCurrent::Ignore => Ok(()),
+            DenyCurrent::Warn => {
+                say(Message::Warning("deleting the current branch".into()));
+                Ok(())
+            }
+            rule @ (DenyCurrent::Refuse | DenyCurrent::Unset | DenyCurrent::UpdateInstead) => {
+                if rule == DenyCurrent::Unset {
+                    say(Message::Error(WHY_NOT_DELETE_CURRENT.into()));
+                }
+                say(Message::Error(format!("refusing to delete the current branch: {}", shown(name))));
+                Err(Refusal::CurrentBranchDeletion)
+            }
+        }
+    }
+
+    /// UP-14
+    fn fast_forward(
+        &self,
+        update: &RefUpdate,
+        pulse: &mut dyn Pulse,
+        say: &mut dyn FnMut(Message),
+    ) -> io::Result<Result<(), Refusal>> {
+        let name = update.name.as_bstr();
+        let Change::Update { old, new } = update.change else { return Ok(Ok(())) };
+        if !self.repository.settings.deny_non_fast_forwards || !name.starts_with(b"refs/heads/") {
+            return Ok(Ok(()));
+        }
+        let is_commit =
+            |id| matches!(self.objects.header(id), Ok(Some(header)) if header.kind == gix_object::Kind::Commit);
+        if is_commit(&old) && is_commit(&new) {
+            match self.objects.is_ancestor(&old, &new, pulse) {
+                Ok(true) => return Ok(Ok(())),
+                Ok(false) => {
+                    let name = shown(name);
+                    say(Message::Error(format!("denying non-fast-forward {name} (you should pull first)")));
+                    return Ok(Err(Refusal::NonFastForward));
+                }
+                Err(error) => match error.downcast::<io::Error>() {
+                    Ok(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(error),
+                    // History that cannot be walked is as bad as ends that are no commits.
+                    Ok(_) | Err(_) => {}
+                },
+            }
+        }
+        say(Message::Error(format!("bad sha1 objects for {}", shown(name))));
+        Ok(Err(Refusal::BadRef))
+    }
+
+    /// UP-25: of the full name, so that it concerns branches outside namespaces, as in git.
+    fn branch_is_a_commit(&self, name: &BStr, new: ObjectId, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+        let full = visible::full_name(self.repository, name);
+        if !full.starts_with(b"refs/heads/") {
+            return Ok(());
+        }
+        match self.objects.header(&new) {
+            Ok(Some(header)) if header.kind == gix_object::Kind::Commit => Ok(()),
+            Ok(_) | Err(_) => {
+                let full = shown(full.as_bstr());
+                let text =
+                    format!("cannot update ref '{full}': trying to write non-commit object {new} to branch '{full}'");
+                say(Message::Error(text));
+                Err(Refusal::InvalidNewValue)
+            }
+        }
+    }
+
+    /// UP-16, UP-17: where the old value is no object of ours, whatever the ref holds may go.
+    fn deleted(&self, name: &BStr, old: Option<ObjectId>, say: &mut dyn FnMut(Message)) -> Passed {
+        if let Some(old) = old
+            && matches!(self.objects.header(&old), Ok(Some(_)))
+        {
+            return Passed::Change { old: Some(old) };
+        }
+        let full = visible::full_name(self.repository, name);
+        if matches!(self.repository.refs.read(full.as_bstr()), Ok(None)) {
+            say(Message::Warning("deleting a non-existent ref".into()));
+            Passed::Gone
+        } else {
+            say(Message::Warning("allowing deletion of corrupt ref".into()));
+            Passed::Change { old: None }
+        }
+    }
+}
+
+/// A name as messages show it: nothing in it can steer the user's terminal.
+fn shown(name: &BStr) -> String {
+    name.chars().flat_map(|char| if char.is_control() { char.escape_default().collect() } else { vec![char] }).collect()
+}
+
+/// Below `refs/` and well-formed; what is created also has two components behind it (UP-03).
+fn is_well_formed(name: &BStr, deletion: bool) -> bool {
+    let Some(below) = name.strip_prefix(b"refs/") else { return false };
+    (deletion || below.contains(&b'/'))
+        && below != b"@"
+        && !below.ends_with(b".")
+        && below.split(|&byte| byte == b'/').all(is_well_formed_component)
+}
+
+/// The rules of `git check-ref-format`.
+fn is_well_formed_component(component: &[u8]) -> bool {
+    !component.is_empty()
+        && !component.starts_with(b".")
+        && !component.ends_with(b".lock")
+        && !component.contains_str("..")
+        && !component.contains_str("@{")
+        && !component.iter().any(|&byte| byte < b' ' || b"\x7f ~^:?*[\\".contains(&byte))
+}
+
+/// The full name at the end of a chain of symbolic refs, whether it exists or not; `None` where the chain is broken.
+fn followed(repository: &Repository, name: &BStr) -> anyhow::Result<Option<BString>> {
+    let mut name = name.to_owned();
+    for _ in 0..=SYMREF_DEPTH_MAX {
+        match repository.refs.read(name.as_bstr())? {
+            Some(Target::Symbolic(target)) => name = target,
+            Some(Target::Direct(_)) | None => return Ok(Some(name)),
+        }
+    }
+    Ok(None)
+}
+
+/// What becomes of an update because of symbolic refs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alias {
+    /// Nothing.
+    None,
+    /// Its target, at this place of the list, is updated the same way: nothing remains to be done.
+    CoveredBy(usize),
+    /// It is refused.
+    Refused(Refusal),
+}
+
+/// Symbolic refs among the updates: one whose target is updated too must be updated alike (UP-18). `updates` are all of the
+/// request, `open` tells of each whether it has not been refused yet; the results are in their order.
+pub fn aliases(
+    repository: &Repository,
+    updates: &[&RefUpdate],
+    open: &[bool],
+    say: &mut dyn FnMut(Message),
+) -> Vec<Alias> {
+    let mut results = vec![Alias::None; updates.len()];
+    let mut by_name = HashMap::new();
+    for (index, update) in updates.iter().enumerate() {
+        by_name.entry(visible::full_name(repository, update.name.as_bstr())).or_insert(index);
+    }
+    for (index, update) in updates.iter().enumerate() {
+        if !open.get(index).copied().unwrap_or_default() || !matches!(results[index], Alias::None) {
+            continue;
+        }
+        let full = visible::full_name(repository, update.name.as_bstr());
+        if !is_well_formed(update.name.as_bstr(), true)
+            || !matches!(repository.refs.read(full.as_bstr()), Ok(Some(Target::Symbolic(_))))
+        {
+            continue;
+        }
+        let Ok(Some(target)) = followed(repository, full.as_bstr()) else {
+            say(Message::Error(format!("refusing update to broken symref '{}'", shown(update.name.as_bstr()))));
+            results[index] = Alias::Refused(Refusal::BrokenSymref);
+            continue;
+        };
+        let Some(&other) = by_name.get(&target) else { continue };
+        results[index] = Alias::CoveredBy(other);
+        if updates[other].change != update.change {
+            say(Message::Error(inconsistent(repository.hash(), update, updates[other])));
+            results[index] = Alias::Refused(Refusal::InconsistentAlias);
+            results[other] = Alias::Refused(Refusal::InconsistentAlias);
+        }
+    }
+    results
+}
+
+fn inconsistent(hash: gix_hash::Kind, alias: &RefUpdate, target: &RefUpdate) -> String {
+    let told = |update: &RefUpdate| {
+        let (old, new) = update.change.old_and_new(hash);
+        format!("'{}' ({}..{})", shown(update.name.as_bstr()), old.to_hex_with_len(7), new.to_hex_with_len(7))
+    };
+    format!("refusing inconsistent update between symref {} and its target {}", told(alias), told(target))
+}
+
+/// Branches checked out in work trees: the main one where the repository is not bare, and all linked ones.
+fn checked_out(repository: &Repository) -> Vec<BString> {
+    let mut branches = Vec::new();
+    let common = &repository.common_dir;
+    if !repository.settings.is_bare(common) {
+        branches.extend(branch_of(common));
+    }
+    // Not there: no linked work trees, or none that could be read by git.
+    let linked = std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten();
+    for worktree in linked.map(|entry| entry.path()).filter(|path| path.join("gitdir").is_file()) {
+        branches.extend(branch_of(&worktree));
+    }
+    branches
+}
+
+/// The branch of a work tree: HEAD's, else the one that is being rebased or bisected.
+fn branch_of(git_dir: &Path) -> Option<BString> {
+    let head = pointer(&git_dir.join("HEAD"))?;
+    if let Some(target) = head.strip_prefix(b"ref:") {
+        return Some(target.trim().into());
+    }
+    for rebasing in ["rebase-merge/head-name", "rebase-apply/head-name"] {
+        if let Some(name) = pointer(&git_dir.join(rebasing)) {
+            return Some(name);
+        }
+    }
+    let bisected = pointer(&git_dir.join("BISECT_START"))?;
+    let mut name = BString::from("refs/heads/");
+    name.extend_from_slice(bisected.strip_prefix(b"refs/heads/").unwrap_or(&bisected));
+    Some(name)
+}
+
+/// The one line of a small file.
+fn pointer(path: &Path) -> Option<BString> {
+    use std::io::Read;
+    let mut content = Vec::new();
+    std::fs::File::open(path).ok()?.take(POINTER_BYTES_MAX).read_to_end(&mut content).ok()?;
+    Some(content.trim_end().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn names_are_well_formed_as_git_has_it() {
+        let names = [
+            "refs/heads/main",
+            "refs/heads/a/b",
+            "refs/x",
+            "refs/",
+            "refs",
+            "HEAD",
+            "heads/x",
+            "",
+            "refs//x",
+            "refs/heads/",
+            "/refs/heads/x",
+            "refs/heads//x",
+            "refs/heads/.x",
+            "refs/heads/x.lock",
+            "refs/x.lock/y",
+            "refs/heads/x..y",
+            "refs/heads/x.",
+            "refs/heads/x./y",
+            "refs/heads/@",
+            "refs/@",
+            "refs/heads/@{x",
+            "refs/heads/x@",
+            "refs/heads/a b",
+            "refs/heads/a~",
+            "refs/heads/a^",
+            "refs/heads/a:",
+            "refs/heads/a?",
+            "refs/heads/a*",
+            "refs/heads/a[",
+            "refs/heads/a\\b",
+            "refs/heads/a\x7f",
+            "refs/heads/a\x01",
+            "refs/heads/-x",
+            "refs/heads/ä",
+            "refs/.x/y",
+            "refs/heads/..",
+            "refs/heads/x.lock.lock",
+            "refs/heads/x.lockx",
+            "refs/heads/a]b",
+            "refs/heads/{x}",
+            "refs/heads/-/x",
+        ];
+        for name in names {
+            for deletion in [true, false] {
+                // git strips `refs/` and asks about the rest.
+                let expected = name.strip_prefix("refs/").is_some_and(|below| {
+                    let mut git = Command::new("git");
+                    git.arg("check-ref-format").args(deletion.then_some("--allow-onelevel")).arg(below);
+                    git.status().expect("git runs").success()
+                });
+                assert_eq!(is_well_formed(name.into(), deletion), expected, "{name:?}, deletion {deletion}");
+            }
+        }
+    }
+
+    #[test]
+    fn control_bytes_of_names_are_shown_escaped() {
+        assert_eq!(shown(BStr::new(b"refs/\x1b[2J\xc3\xa4\xff")), "refs/\\u{1b}[2Jä\u{fffd}");
+    }
+}

@@ -100,6 +100,11 @@ impl<'a> Heartbeat<'a> {
         self.heard = (self.clock)();
     }
 
+    /// Looks at the clock with the next call, however quick the calls before it were.
+    pub fn look_again(&mut self) {
+        (self.calls, self.left) = (1, 1);
+    }
+
     /// A message on band 2, as it is; nothing without side bands.
     ///
     /// # Errors
@@ -237,6 +242,7 @@ impl Write for Heartbeat<'_> {
 impl Pulse for Heartbeat<'_> {
     fn begin(&mut self, title: &'static str, total: Option<u64>) -> io::Result<()> {
         self.end()?;
+        self.look_again();
         self.stage = Some(Stage { title, total, done: 0, told: (self.clock)() });
         Ok(())
     }

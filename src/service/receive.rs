@@ -1,14 +1,610 @@
-//! The push told in order.
+//! A push, told in order: parse, quarantine, connectivity, hidden refs, pre-receive, migrate, aliases, rules and update hook
+//! of each ref, transaction, report, post-receive (git's order, station for station: hooks rely on it).
+//!
+//! In: a repository whose grant is for writing, and the body. Out: a report. No ref moves before every object behind it is in
+//! its place, and nothing is said to have happened before it has.
 
-use super::{Out, ServeError};
-use crate::repo::Repository;
+mod client;
+mod verdicts;
+
+use super::policy::{self, Alias, Passed, Policy};
+use super::progress::{Heartbeat, Pace};
+use super::{ErrorChannel, Out, PUSH_BANDS, ServeError};
+use crate::auth::WriteGrant;
+use crate::durable::{self, Sync};
+use crate::odb::Objects;
+use crate::pack::incoming::{IncomingPack, ReceiveOptions, UnpackError};
+use crate::protocol::push::{Heard, Offered, PushRequest, ReportForm};
+use crate::protocol::report::Refusal;
+use crate::refs::transaction::{RefChange, ReflogEntry};
+use crate::refs::{LockPolicy, RefStore, RefTransaction};
+use crate::repo::fsck::Rules;
+use crate::repo::hooks::{self, Answer, Hook, ReferenceTransaction, Told};
+use crate::repo::quarantine::Quarantine;
+use crate::repo::settings::LogRefs;
+use crate::repo::visible::{self, For};
+use crate::repo::{AccessMode, Repository, connectivity, server_info};
 use crate::stream::Body;
+use bstr::{BStr, BString, ByteSlice};
+use client::{Arrival, Client, Hooked, Unspoken};
+use gix_hash::ObjectId;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::time::{Duration, Instant};
+use verdicts::{State, Verdict, Verdicts};
 
-/// Answers a push.
+/// Serves a push.
 ///
 /// # Errors
-/// What could not be told in the report.
+/// What must be told instead of a report, in the form `out.channel` says.
 pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Result<(), ServeError> {
-    let _ = (repository, body, out);
-    unimplemented!()
+    let proof = repository.grant.writable().ok_or_else(|| ServeError::Refused("this token may not push".into()))?;
+    let request = parse(repository, body, out)?;
+    out.summary.operation = Some(if request.updates.is_empty() { "probe" } else { "push" });
+    if request.updates.is_empty() {
+        body.finish()?;
+        return Ok(());
+    }
+    let capabilities = &request.capabilities;
+    let Out { sink, channel, summary } = out;
+    let pace = Pace { keep_alive_s: repository.settings.receive_keep_alive_s, progress: !capabilities.quiet };
+    let bands = capabilities.side_band.then_some(PUSH_BANDS);
+    let mut client = Client::new(Heartbeat::new(*sink, bands, pace, &Instant::now));
+
+    let mut verdicts = Verdicts::of(&request);
+    let unpacked = take_objects(repository, &request, body, &mut client)?;
+    summary.objects = unpacked.as_ref().map_or(0, |taken| taken.pack.objects.into());
+    let unpack = match unpacked {
+        Ok(taken) => {
+            decide(repository, &proof, &request, taken, &mut verdicts, &mut client)?;
+            Ok(())
+        }
+        Err(status) => {
+            verdicts.refuse_open(&Refusal::Unpacker);
+            Err(status)
+        }
+    };
+
+    // Whatever fails from here on is no reason to take back what is told now.
+    client.endure();
+    **channel = ErrorChannel::Push { sideband: capabilities.side_band, report: false, refs: Vec::new() };
+    summary.updates = verdicts.audited(repository.hash());
+    summary.push_decided();
+    if capabilities.report != ReportForm::Silent {
+        client.report(verdicts.report(unpack.as_ref().map(|_| ()).map_err(String::as_str)))?;
+    }
+    if let Err(error) = after(repository, &request, &verdicts, &mut client) {
+        summary.error = Some(format!("{error:#}"));
+    }
+    client.finish()
+}
+
+/// Reads the request; what goes wrong behind its first capability list is told as a report.
+fn parse(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Result<PushRequest, ServeError> {
+    let offered = Offered {
+        hash: repository.hash(),
+        atomic: repository.settings.advertise_atomic,
+        push_options: repository.settings.advertise_push_options,
+    };
+    let mut heard = None;
+    let mut named = Vec::new();
+    let parsed = PushRequest::parse(body, &offered, &repository.context.limits, &mut |what| match what {
+        Heard::Capabilities(list) => heard = Some((list.side_band, list.report != ReportForm::Silent)),
+        Heard::Ref(name) => named.push(name.to_owned()),
+    });
+    if let Some((sideband, report)) = heard {
+        *out.channel = ErrorChannel::Push { sideband, report, refs: named };
+    }
+    let request = parsed?;
+    let capabilities = &request.capabilities;
+    out.summary.agent = capabilities.agent.as_ref().map(|agent| agent.to_str_lossy().into_owned());
+    out.summary.client_sid = capabilities.session_id.as_ref().map(|id| id.to_str_lossy().into_owned());
+    Ok(request)
+}
+
+/// What was pushed, apart from the repository; nothing where refs are only deleted.
+#[derive(Default)]
+struct Taken {
+    quarantine: Option<Quarantine>,
+    pack: IncomingPack,
+}
+
+/// Takes the pack into a quarantine; the inner error is what the report says of it. The body is at its end afterwards.
+fn take_objects(
+    repository: &Repository,
+    request: &PushRequest,
+    body: &mut dyn Body,
+    client: &mut Client<'_>,
+) -> Result<Result<Taken, String>, ServeError> {
+    let received = if request.brings_pack() {
+        Quarantine::open(repository)
+            .map_err(|_| UnpackError {
+                status: "unable to start object transaction".into(),
+                detail: String::new(),
+                notes: Vec::new(),
+            })
+            .and_then(|quarantine| {
+                let pack = receive(repository, &quarantine, body, client)?;
+                Ok(Taken { quarantine: Some(quarantine), pack })
+            })
+    } else {
+        Ok(Taken::default())
+    };
+    let rest = body.finish();
+    client.set_awake(true);
+    match received {
+        Ok(taken) => {
+            // A body that ends before its announced end may have lost its client on the way: nothing is done for it.
+            rest?;
+            for note in &taken.pack.notes {
+                client.message(note)?;
+            }
+            Ok(Ok(taken))
+        }
+        Err(UnpackError { status, detail, notes }) => {
+            for note in &notes {
+                client.message(note)?;
+            }
+            if !detail.is_empty() {
+                client.message(&format!("fatal: {detail}"))?;
+            }
+            Ok(Err(status))
+        }
+    }
+}
+
+fn receive(
+    repository: &Repository,
+    quarantine: &Quarantine,
+    body: &mut dyn Body,
+    client: &mut Client<'_>,
+) -> Result<IncomingPack, UnpackError> {
+    let settings = &repository.settings;
+    let fsck = match (settings.fsck_objects, repository.context.mode) {
+        (Some(true), _) => Some(Rules::strict()),
+        (None, AccessMode::Tokens) => Some(Rules::protecting()),
+        (Some(false), _) | (None, AccessMode::WebServer | AccessMode::Pipe) => None,
+    };
+    let host = rustix::system::uname();
+    let options = ReceiveOptions {
+        hash: repository.hash(),
+        directory: quarantine.path(),
+        objects: quarantine.objects(),
+        unpack_limit: settings.unpack_limit,
+        max_input_size: settings.max_input_size,
+        fsck,
+        memory: repository.context.memory,
+        reverse_index: settings.write_reverse_index,
+        compression: settings.loose_compression,
+        sync: sync(settings.fsync.pack || settings.fsync.loose_object),
+        sharing: settings.sharing,
+        keep_message: format!("receive-pack {} on {}", std::process::id(), host.nodename().to_string_lossy()),
+    };
+    client.set_awake(false);
+    IncomingPack::receive(body, &options, &mut Arrival(client))
+}
+
+fn sync(wanted: bool) -> Sync {
+    if wanted { Sync::Now } else { Sync::Never }
+}
+
+/// Everything between the last byte of the pack and the report. Afterwards nothing is open.
+fn decide(
+    repository: &Repository,
+    proof: &WriteGrant,
+    request: &PushRequest,
+    taken: Taken,
+    verdicts: &mut Verdicts,
+    client: &mut Client<'_>,
+) -> Result<(), ServeError> {
+    let Taken { quarantine, pack } = taken;
+    connected(repository, request, quarantine.as_ref(), verdicts, client)?;
+    for verdict in verdicts.open() {
+        verdict.judge(hidden(repository, verdict));
+    }
+    pre_receive(repository, request, quarantine.as_ref(), verdicts, client)?;
+    if request.capabilities.atomic {
+        verdicts.refuse_open_if_one_is();
+    }
+    if !verdicts.any_open() {
+        return Ok(());
+    }
+    if let Some(quarantine) = quarantine
+        && let Err(refusal) = quarantine.migrate()
+    {
+        verdicts.refuse_open(&refusal);
+        return Ok(());
+    }
+    // The objects are everybody's from here on; half of the work would be worse than all of it or none.
+    client.endure();
+    aliases(repository, verdicts, client)?;
+    let stations = Stations { repository, proof, policy: Policy::of(repository, &repository.objects) };
+    if request.capabilities.atomic {
+        verdicts.refuse_open_if_one_is();
+        stations.all_or_none(verdicts, client)?;
+    } else {
+        stations.each(verdicts, client, true)?;
+        stations.each(verdicts, client, false)?;
+    }
+    verdicts.settle_covered();
+    release(repository, &pack);
+    Ok(())
+}
+
+/// New tips must be complete (CO-01, CO-02).
+fn connected(
+    repository: &Repository,
+    request: &PushRequest,
+    quarantine: Option<&Quarantine>,
+    verdicts: &mut Verdicts,
+    client: &mut Client<'_>,
+) -> Result<(), ServeError> {
+    let Some(quarantine) = quarantine else { return Ok(()) };
+    let objects = quarantine.objects();
+    let tips: Vec<ObjectId> = verdicts.open().filter_map(|verdict| verdict.update.change.new()).collect();
+    let known = known_tips(repository)?;
+    if connectivity::check(objects, &tips, &known, &mut Unspoken(client))?.is_ok() {
+        return Ok(());
+    }
+    let cut = parents_behind(objects, &request.shallow);
+    let mut found: HashMap<ObjectId, Result<(), Refusal>> = HashMap::new();
+    for verdict in verdicts.open() {
+        let Some(tip) = verdict.update.change.new() else { continue };
+        if let Some(known) = found.get(&tip) {
+            verdict.judge(known.clone());
+            continue;
+        }
+        let result = match connectivity::check(objects, &[tip], &known, &mut Unspoken(client))? {
+            Ok(()) => Ok(()),
+            // Complete for the client, whose history is cut there; we do not take over its boundary (SP-02).
+            Err(missing) if cut.contains(&missing) => Err(Refusal::ShallowUpdate),
+            Err(missing) => {
+                client.message(&format!("error: object {missing} is missing or broken"))?;
+                Err(Refusal::MissingObjects)
+            }
+        };
+        found.insert(tip, result.clone());
+        verdict.judge(result);
+    }
+    Ok(())
+}
+
+/// Tips that are complete by assumption: our refs, but for the hidden ones, and those of alternates.
+fn known_tips(repository: &Repository) -> anyhow::Result<Vec<ObjectId>> {
+    let mut known = Vec::new();
+    let namespaced = repository.context.namespace.is_some();
+    repository.refs.for_each(&[], &mut |row| {
+        // Hidden refs are left out because there may be very many; outside the namespace the names are not the client's.
+        let hidden = !namespaced && visible::is_hidden(repository, For::Receive, row.name);
+        if !hidden && repository.objects.contains(&row.id)? {
+            known.push(row.id);
+        }
+        Ok(())
+    })?;
+    // A detached HEAD holds history of its own.
+    if let Ok(Some(head)) = repository.refs.resolve(b"HEAD".as_bstr())
+        && repository.objects.contains(&head)?
+    {
+        known.push(head);
+    }
+    alternate_tips(repository, &mut |id| {
+        if repository.objects.contains(&id)? {
+            known.push(id);
+        }
+        Ok(())
+    })?;
+    known.sort_unstable();
+    known.dedup();
+    Ok(known)
+}
+
+/// The refs of repositories we borrow objects from (RA-08): an alternate counts where its parent has refs.
+///
+/// # Errors
+/// When the alternates cannot be read, or `each` fails. Refs that cannot be read count for nothing.
+pub fn alternate_tips(
+    repository: &Repository,
+    each: &mut dyn FnMut(ObjectId) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    for objects in repository.objects.alternates()? {
+        let Some(git_dir) =
+            objects.parent().filter(|git_dir| objects.ends_with("objects") && git_dir.join("refs").is_dir())
+        else {
+            continue;
+        };
+        let mut ids = Vec::new();
+        let refs = RefStore::new(git_dir.to_owned(), git_dir.to_owned(), repository.hash());
+        let _ = refs.for_each(&[], &mut |row| {
+            ids.push(row.id);
+            Ok(())
+        });
+        ids.into_iter().try_for_each(&mut *each)?;
+    }
+    Ok(())
+}
+
+/// What the client's cut commits would lead on to.
+fn parents_behind(objects: &Objects, shallow: &[ObjectId]) -> Vec<ObjectId> {
+    let mut parents = Vec::new();
+    let mut content = Vec::new();
+    for id in shallow {
+        if let Ok(Some(gix_object::Kind::Commit)) = objects.find(id, &mut content) {
+            parents.extend(gix_object::CommitRefIter::from_bytes(&content, objects.hash_kind()).parent_ids());
+        }
+    }
+    parents
+}
+
+/// UP-04
+fn hidden(repository: &Repository, verdict: &Verdict) -> Result<(), Refusal> {
+    let update = &verdict.update;
+    match (visible::is_hidden(repository, For::Receive, update.name.as_bstr()), update.change.is_deletion()) {
+        (false, _) => Ok(()),
+        (true, true) => Err(Refusal::HiddenDelete),
+        (true, false) => Err(Refusal::HiddenUpdate),
+    }
+}
+
+/// The hook that may refuse everything; it is told of all updates, refused ones too (HO-05).
+fn pre_receive(
+    repository: &Repository,
+    request: &PushRequest,
+    quarantine: Option<&Quarantine>,
+    verdicts: &mut Verdicts,
+    client: &mut Client<'_>,
+) -> io::Result<()> {
+    let mut environment = options_environment(request);
+    environment.extend(quarantine.map(Quarantine::environment).unwrap_or_default());
+    let hash = repository.hash();
+    let mut lines = verdicts.iter().map(|Verdict { update, .. }| {
+        let (old, new) = update.change.old_and_new(hash);
+        hooks::line(old, new, &update.name)
+    });
+    let told = Told { arguments: Vec::new(), environment, lines: &mut lines };
+    if !run_hook(repository, Hook::PreReceive, told, client)? {
+        verdicts.refuse_open(&Refusal::PreReceiveDeclined);
+    }
+    Ok(())
+}
+
+/// Runs a hook; what keeps one from answering at all is told, and is no agreement.
+fn run_hook(repository: &Repository, hook: Hook, told: Told<'_>, client: &mut Client<'_>) -> io::Result<bool> {
+    let answer = hooks::run(repository, hook, told, &mut Hooked(client))?;
+    match &answer {
+        Answer::Agreed | Answer::Declined => {}
+        Answer::Late => client.message(&format!("error: hook '{}' took too long and was stopped", hook.name()))?,
+        Answer::NotRun(error) => client.message(&format!("error: cannot run hook '{}': {error}", hook.name()))?,
+    }
+    Ok(answer.agreed())
+}
+
+/// Push options as pre-receive and post-receive find them; git sets the count even where none were negotiated (HO-12).
+fn options_environment(request: &PushRequest) -> Vec<(OsString, OsString)> {
+    let options = request.options.iter().enumerate();
+    let mut environment: Vec<(OsString, OsString)> =
+        options.map(|(n, option)| (format!("GIT_PUSH_OPTION_{n}").into(), hooks::word(option))).collect();
+    environment.push(("GIT_PUSH_OPTION_COUNT".into(), request.options.len().to_string().into()));
+    environment
+}
+
+/// Symbolic refs and their targets in one push (UP-18).
+fn aliases(repository: &Repository, verdicts: &mut Verdicts, client: &mut Client<'_>) -> io::Result<()> {
+    let mut messages = Vec::new();
+    let (updates, open): (Vec<_>, Vec<_>) = verdicts.iter().map(|verdict| (&verdict.update, verdict.is_open())).unzip();
+    let found = policy::aliases(repository, &updates, &open, &mut |message| messages.push(message));
+    for (verdict, alias) in verdicts.iter_mut().zip(found) {
+        match alias {
+            Alias::None => {}
+            Alias::CoveredBy(target) => verdict.state = State::CoveredBy(target),
+            Alias::Refused(refusal) => verdict.state = State::Refused(refusal),
+        }
+    }
+    messages.iter().try_for_each(|message| client.message(&message.to_string()))
+}
+
+/// The stations of each ref.
+struct Stations<'a> {
+    repository: &'a Repository,
+    proof: &'a WriteGrant,
+    policy: Policy<'a>,
+}
+
+impl Stations<'_> {
+    /// Deletions, or all the rest, in a transaction in which each ref fails alone (UP-19).
+    fn each(&self, verdicts: &mut Verdicts, client: &mut Client<'_>, deletions: bool) -> io::Result<()> {
+        let mut changed = Vec::new();
+        let of_this_kind = |verdict: &&mut Verdict| verdict.update.change.is_deletion() == deletions;
+        for verdict in verdicts.open().filter(of_this_kind) {
+            match self.judge(verdict, client)? {
+                Ok(Passed::Change { old }) => changed.push((self.change(verdict, old), verdict)),
+                Ok(Passed::Gone) => verdict.state = State::Gone,
+                Err(refusal) => verdict.state = State::Refused(refusal),
+            }
+        }
+        let (changes, changed): (Vec<_>, Vec<_>) = changed.into_iter().unzip();
+        let results = match self.forbidden(&changes) {
+            Some(text) => {
+                client.message(&text)?;
+                changes.iter().map(|_| Err(Refusal::NoneUpdated)).collect()
+            }
+            None => self.transact(changes, |transaction| transaction.commit_each()),
+        };
+        for (verdict, result) in changed.into_iter().zip(results) {
+            verdict.state = result.map_or_else(State::Refused, |()| State::Done);
+        }
+        Ok(())
+    }
+
+    /// All that is open, or nothing of it (UP-20).
+    fn all_or_none(&self, verdicts: &mut Verdicts, client: &mut Client<'_>) -> io::Result<()> {
+        let mut changes = Vec::new();
+        let mut changed = Vec::new();
+        let mut gone = Vec::new();
+        for (index, verdict) in verdicts.iter_mut().enumerate().filter(|(_, verdict)| verdict.is_open()) {
+            match self.judge(verdict, client)? {
+                Ok(Passed::Change { old }) => {
+                    changes.push(self.change(verdict, old));
+                    changed.push(index);
+                }
+                Ok(Passed::Gone) => gone.push(index),
+                Err(refusal) => {
+                    verdict.state = State::Refused(refusal);
+                    break;
+                }
+            }
+        }
+        if verdicts.any_refused() {
+            verdicts.refuse_open(&Refusal::AtomicFailure);
+            return Ok(());
+        }
+        let results = match self.forbidden(&changes) {
+            Some(text) => {
+                client.message(&text)?;
+                changes.iter().map(|_| Err(Refusal::AtomicTransaction)).collect()
+            }
+            None => self.transact(changes, |transaction| transaction.commit_atomic()),
+        };
+        for (index, result) in changed.into_iter().zip(results) {
+            verdicts.settle(index, result.map_or_else(State::Refused, |()| State::Done));
+        }
+        if verdicts.any_refused() {
+            verdicts.refuse_open(&Refusal::AtomicTransaction);
+        }
+        gone.into_iter().for_each(|index| verdicts.settle(index, State::Gone));
+        Ok(())
+    }
+
+    /// Rules, update hook, rules (UP-01).
+    fn judge(&self, verdict: &Verdict, client: &mut Client<'_>) -> io::Result<Result<Passed, Refusal>> {
+        let update = &verdict.update;
+        let mut messages = Vec::new();
+        let allowed = self.policy.allows(update, &mut Unspoken(client), &mut |message| messages.push(message))?;
+        messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
+        if let Err(refusal) = allowed {
+            return Ok(Err(refusal));
+        }
+        if !self.update_hook(verdict, client)? {
+            client.message(&format!("error: hook declined to update {}", update.name))?;
+            return Ok(Err(Refusal::HookDeclined));
+        }
+        let settled = self.policy.settles(update, &mut |message| messages.push(message));
+        messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
+        Ok(settled)
+    }
+
+    /// It sees neither push options nor the quarantine (HO-06, HO-07).
+    fn update_hook(&self, Verdict { update, .. }: &Verdict, client: &mut Client<'_>) -> io::Result<bool> {
+        let (old, new) = update.change.old_and_new(self.repository.hash());
+        let arguments = vec![hooks::word(&update.name), old.to_string().into(), new.to_string().into()];
+        let told = Told { arguments, environment: Vec::new(), lines: &mut std::iter::empty() };
+        run_hook(self.repository, Hook::Update, told, client)
+    }
+
+    fn change(&self, Verdict { update, .. }: &Verdict, old: Option<ObjectId>) -> RefChange {
+        let name = visible::full_name(self.repository, update.name.as_bstr());
+        let reflog = Some(ReflogEntry {
+            who: self.repository.context.identity.clone(),
+            when: self.repository.context.now,
+            message: "push".into(),
+            create: self.creates_reflog(name.as_bstr()),
+        });
+        RefChange { name, old, new: update.change.new(), reflog }
+    }
+
+    /// UP-22
+    fn creates_reflog(&self, name: &BStr) -> bool {
+        let settings = &self.repository.settings;
+        let bare = || settings.is_bare(&self.repository.common_dir);
+        let rule = settings.log_all_ref_updates;
+        match rule.unwrap_or_else(|| if bare() { LogRefs::Existing } else { LogRefs::Branches }) {
+            LogRefs::Existing => false,
+            LogRefs::Branches => {
+                name == "HEAD"
+                    || [&b"refs/heads/"[..], b"refs/remotes/", b"refs/notes/"].iter().any(|root| name.starts_with(root))
+            }
+            LogRefs::Always => true,
+        }
+    }
+
+    /// What keeps a whole transaction from happening, in git's words.
+    fn forbidden(&self, changes: &[RefChange]) -> Option<String> {
+        if changes.is_empty() {
+            return None;
+        }
+        if self.repository.context.in_quarantine {
+            return Some("error: ref updates forbidden inside quarantine environment".into());
+        }
+        let mut names: Vec<&BString> = changes.iter().map(|change| &change.name).collect();
+        names.sort_unstable();
+        let twice = names.windows(2).find(|pair| pair[0] == pair[1])?;
+        Some(format!("error: multiple updates for ref '{}' not allowed", twice[0]))
+    }
+
+    fn transact(
+        &self,
+        changes: Vec<RefChange>,
+        commit: impl FnOnce(RefTransaction<'_>) -> Vec<Result<(), Refusal>>,
+    ) -> Vec<Result<(), Refusal>> {
+        if changes.is_empty() {
+            return Vec::new();
+        }
+        let mut hook = ReferenceTransaction::new(self.repository);
+        let mut transaction =
+            RefTransaction::begin(&self.repository.refs, self.proof, locks(self.repository), &mut hook);
+        changes.into_iter().for_each(|change| transaction.add(change));
+        commit(transaction)
+    }
+}
+
+fn locks(repository: &Repository) -> LockPolicy {
+    let settings = &repository.settings;
+    // Negative: for ever.
+    let timeout = |millis: i64| u64::try_from(millis).map_or(Duration::MAX, Duration::from_millis);
+    LockPolicy {
+        ref_timeout: timeout(settings.files_ref_lock_timeout_ms),
+        packed_timeout: timeout(settings.packed_refs_timeout_ms),
+        sync: sync(settings.fsync.reference),
+        sharing: settings.sharing,
+    }
+}
+
+/// Refs point to the pack now, or never will: nothing protects it any longer (UN-13).
+fn release(repository: &Repository, pack: &IncomingPack) {
+    let Some(name) = pack.kept else { return };
+    if let Ok(Some(objects)) = repository.objects.directories().map(|directories| directories.into_iter().next()) {
+        // A .keep that stays costs a later repack something, and this push nothing.
+        let _ = durable::unlink(&objects.join("pack").join(format!("pack-{name}.keep")));
+    }
+}
+
+/// What runs when the client has heard its report: none of it changes the outcome (HO-08 to HO-10).
+fn after(
+    repository: &Repository,
+    request: &PushRequest,
+    verdicts: &Verdicts,
+    client: &mut Client<'_>,
+) -> anyhow::Result<()> {
+    let hash = repository.hash();
+    let mut updated = verdicts.updated().peekable();
+    if updated.peek().is_some() {
+        let mut lines = updated.map(|update| {
+            let (old, new) = update.change.old_and_new(hash);
+            hooks::line(old, new, &update.name)
+        });
+        let environment = options_environment(request);
+        run_hook(
+            repository,
+            Hook::PostReceive,
+            Told { arguments: Vec::new(), environment, lines: &mut lines },
+            client,
+        )?;
+        let arguments = verdicts.updated().map(|update| hooks::word(&update.name)).collect();
+        let told = Told { arguments, environment: Vec::new(), lines: &mut std::iter::empty() };
+        run_hook(repository, Hook::PostUpdate, told, client)?;
+    }
+    if repository.settings.update_server_info {
+        server_info::update(repository)?;
+    }
+    Ok(())
 }

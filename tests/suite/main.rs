@@ -2,4 +2,7 @@
 
 mod access;
 mod bodies;
+mod cli;
+mod clone;
+mod push;
 mod support;

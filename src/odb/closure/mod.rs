@@ -72,7 +72,7 @@ pub struct Closure<'a> {
 /// Ends of what was asked for, by kind.
 #[derive(Default)]
 struct Tips {
-    commits: Vec<u32>,
+    commits: Vec<ObjectId>,
     trees: Vec<u32>,
 }
 
@@ -95,8 +95,7 @@ impl<'a> Closure<'a> {
         if effort == Effort::Enough {
             let mut wanted = Tips::default();
             wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
-            history =
-                history::near(&mut numbers, &wanted.commits, known, &mut buffer, pulse)?.map(|walk| (wanted, walk));
+            history = history::near(&mut numbers, &wanted.commits, known, pulse)?.map(|walk| (wanted, walk));
         }
         let mut known_tips = Tips::default();
         let (wanted, walked) = match history {
@@ -106,7 +105,7 @@ impl<'a> Closure<'a> {
                 let mut wanted = Tips::default();
                 found = Marks::default();
                 wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
-                let walked = history::between(&mut numbers, &wanted.commits, &known_tips.commits, &mut buffer, pulse)?;
+                let walked = history::between(&mut numbers, &wanted.commits, &known_tips.commits, pulse)?;
                 (wanted, walked)
             }
         };
@@ -188,7 +187,7 @@ impl Tips {
                 return Err(Broken::bad(name, &next, cause));
             }
             match kind {
-                Kind::Commit => self.commits.push(number),
+                Kind::Commit => self.commits.push(next),
                 Kind::Tree => self.trees.push(number),
                 Kind::Blob => {
                     marks.insert(number);

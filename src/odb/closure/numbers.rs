@@ -31,7 +31,9 @@ pub struct Numbers<'a> {
     by_pack: HashMap<PackId, usize>,
     end: u32,
     strays: Vec<(ObjectId, u32)>,
-    stray_numbers: HashMap<ObjectId, u32>,
+    /// Numbers of objects found outside of the first pack, by name: whoever is asked next might find another copy.
+    others: Vec<u32>,
+    others_len: usize,
     recent: Vec<u32>,
 }
 
@@ -44,7 +46,8 @@ impl<'a> Numbers<'a> {
             by_pack: HashMap::new(),
             end: 0,
             strays: Vec::new(),
-            stray_numbers: HashMap::new(),
+            others: Vec::new(),
+            others_len: 0,
             recent: vec![NOTHING; RECENT],
         }
     }
@@ -59,27 +62,76 @@ impl<'a> Numbers<'a> {
     /// # Errors
     /// When an index cannot be read, or there are more objects than numbers.
     pub fn of(&mut self, id: &oid) -> Result<Option<u32>> {
-        let slot = slot(id);
+        let slot = spread(id) % RECENT;
         let recent = self.recent[slot];
         if recent != NOTHING && self.id(recent) == id {
             return Ok(Some(recent));
         }
-        let number = match self.objects.locate(id)? {
-            Some(Location::Packed { pack, position }) => self.packed(pack, position)?,
-            Some(Location::Loose(directory)) => self.stray(id, directory)?,
-            None if id.is_empty_tree() => self.stray(id, 0)?,
-            None => return Ok(None),
+        let number = match self.other(id) {
+            Some(number) => number,
+            None => match self.locate(id)? {
+                Some(number) => number,
+                None => return Ok(None),
+            },
         };
         self.recent[slot] = number;
         Ok(Some(number))
     }
 
-    fn packed(&mut self, id: PackId, position: u32) -> Result<u32> {
-        let at = match self.by_pack.get(&id) {
-            Some(at) => *at,
-            None => self.range(id)?,
+    fn locate(&mut self, id: &oid) -> Result<Option<u32>> {
+        let number = match self.objects.locate(id)? {
+            Some(Location::Packed { pack, position }) => {
+                let at = match self.by_pack.get(&pack) {
+                    Some(at) => *at,
+                    None => self.range(pack)?,
+                };
+                let first = &self.ranges[0];
+                match if at == 0 { Some(position) } else { first.pack.position(id) } {
+                    Some(position) => return Ok(Some(first.first + position)),
+                    None => self.ranges[at].first + position,
+                }
+            }
+            Some(Location::Loose(directory)) => self.stray(id, directory)?,
+            None if id.is_empty_tree() => self.stray(id, 0)?,
+            None => return Ok(None),
         };
-        Ok(self.ranges[at].first + position)
+        self.keep_other(number);
+        Ok(Some(number))
+    }
+
+    fn other(&self, id: &oid) -> Option<u32> {
+        if self.others.is_empty() {
+            return None;
+        }
+        let mut at = spread(id) % self.others.len();
+        while self.others[at] != NOTHING {
+            if self.id(self.others[at]) == id {
+                return Some(self.others[at]);
+            }
+            at = (at + 1) % self.others.len();
+        }
+        None
+    }
+
+    fn keep_other(&mut self, number: u32) {
+        if self.others_len * 2 >= self.others.len() {
+            let larger = vec![NOTHING; (self.others.len() * 2).max(1 << 10)];
+            for number in std::mem::replace(&mut self.others, larger) {
+                if number != NOTHING {
+                    self.put_other(number);
+                }
+            }
+        }
+        self.put_other(number);
+        self.others_len += 1;
+    }
+
+    fn put_other(&mut self, number: u32) {
+        let mut at = spread(self.id(number)) % self.others.len();
+        while self.others[at] != NOTHING {
+            at = (at + 1) % self.others.len();
+        }
+        self.others[at] = number;
     }
 
     /// A new range for a pack met for the first time; it begins at a full word, so that sets can be cut by packs.
@@ -97,15 +149,11 @@ impl<'a> Numbers<'a> {
     }
 
     fn stray(&mut self, id: &oid, directory: u32) -> Result<u32> {
-        if let Some(number) = self.stray_numbers.get(id) {
-            return Ok(*number);
-        }
         let number = match u32::try_from(self.strays.len()) {
             Ok(index) if index < STRAYS - 1 => STRAYS + index,
             _ => bail!("more than {STRAYS} loose objects"),
         };
         self.strays.push((id.to_owned(), directory));
-        self.stray_numbers.insert(id.to_owned(), number);
         Ok(number)
     }
 
@@ -179,10 +227,9 @@ impl<'a> Numbers<'a> {
     }
 }
 
-/// Where a name is kept among those seen lately: names are hashes, any bytes of them do.
-fn slot(id: &oid) -> usize {
-    let bytes = id.as_bytes();
-    (usize::from(bytes[1]) << 8 | usize::from(bytes[2]) | usize::from(bytes[3]) << 16) % RECENT
+/// Names are hashes: any bytes of them spread well. The first one is the same for all names of one part of an index.
+fn spread(id: &oid) -> usize {
+    id.as_bytes().iter().skip(1).take(4).fold(0, |hash, byte| hash << 8 | usize::from(*byte))
 }
 
 /// A set of numbers.

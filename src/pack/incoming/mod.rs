@@ -134,7 +134,8 @@ fn receive_objects(
         let threads = resolve::Threads::for_pack(&layout, &deltas, options, loose);
         let family = Family::new(layout.len(), deltas);
         pulse.begin("Resolving deltas", Some(u64::from(total)))?;
-        let pack = Pack { store: &store, layout: &layout, family: &family, budget: &threads.budget, hash: options.hash };
+        let pack =
+            Pack { store: &store, layout: &layout, family: &family, budget: &threads.budget, hash: options.hash };
         let mut resolved = resolve::resolve(pack, &mut names, threads.count, options, examiner, pulse)?;
         if resolved < total {
             let completion = thin::Completion {

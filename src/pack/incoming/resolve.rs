@@ -180,7 +180,15 @@ impl Threads {
             count = processors.min(THREADS_MAX).min(usize::try_from(free / needed).unwrap_or(usize::MAX)).max(1);
         }
         let limit = free.saturating_sub(needed.saturating_mul(count as u64));
-        Threads { count, budget: Budget { limit, held: AtomicU64::new(0), object_max: deltas.object_max, delta_max: deltas.delta_max } }
+        Threads {
+            count,
+            budget: Budget {
+                limit,
+                held: AtomicU64::new(0),
+                object_max: deltas.object_max,
+                delta_max: deltas.delta_max,
+            },
+        }
     }
 }
 

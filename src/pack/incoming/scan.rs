@@ -275,7 +275,8 @@ impl Scan<'_, '_> {
                 header_end
             }
         };
-        let header_len = u8::try_from(header_end - at).expect("a size, and a distance or a name, have less than 64 bytes");
+        let header_len =
+            u8::try_from(header_end - at).expect("a size, and a distance or a name, have less than 64 bytes");
         let crc = self.input.end_entry();
         self.layout.push(at, header_len, crc, self.input.offset());
         self.check_memory()

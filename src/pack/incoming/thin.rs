@@ -45,8 +45,7 @@ impl Completion<'_> {
             let entry = if loose { OUTSIDE } else { self.append(&id, kind, &content)? };
             let root = Root { entry, kind, by_name: self.family.take(&id) };
             let (names, hash) = (&mut *self.names, self.options.hash);
-            let pack =
-                Pack { store: self.store, layout: self.layout, family: self.family, budget: self.budget, hash };
+            let pack = Pack { store: self.store, layout: self.layout, family: self.family, budget: self.budget, hash };
             resolver.tree(pack, &root, Some(content), &mut |entry, id, content| {
                 examiner.object(id, kind, content)?;
                 names.set(entry, id, kind);

@@ -1,0 +1,676 @@
+//! Selection and writing on repositories that git made, judged by git.
+
+use super::PackStats;
+use super::select::{Request, Selection, select};
+use super::write::{PackOptions, write};
+use crate::odb::Objects;
+use crate::odb::closure::Broken;
+use crate::repo::connectivity;
+use crate::stream::Silent;
+use gix_hash::ObjectId;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A bare repository below the temporary directory, removed when dropped.
+struct Repo {
+    dir: PathBuf,
+    hash: gix_hash::Kind,
+}
+
+impl Drop for Repo {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.dir).ok();
+    }
+}
+
+impl Repo {
+    /// An empty repository, made without starting git.
+    fn new(hash: gix_hash::Kind) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("artifacts-pack-{}-{number}", std::process::id()));
+        for name in ["objects/pack", "objects/info", "refs"] {
+            std::fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        std::fs::write(dir.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        let config = format!("[core]\nrepositoryformatversion = 1\nbare = true\n[extensions]\nobjectformat = {hash}\n");
+        std::fs::write(dir.join("config"), config).unwrap();
+        Repo { dir, hash }
+    }
+
+    /// A repository made by a shell script that runs in a work tree beside it.
+    fn made_by(hash: gix_hash::Kind, script: &str) -> Self {
+        let repo = Repo::new(hash);
+        std::fs::create_dir(repo.dir.join("work")).unwrap();
+        repo.script(script);
+        repo
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(&self.dir)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("LC_ALL", "C")])
+            .envs([("GIT_AUTHOR_NAME", "A"), ("GIT_AUTHOR_EMAIL", "a@example.com")])
+            .envs([("GIT_COMMITTER_NAME", "C"), ("GIT_COMMITTER_EMAIL", "c@example.com")])
+            .envs([("GIT_AUTHOR_DATE", "1700000000 +0000"), ("GIT_COMMITTER_DATE", "1700000000 +0000")])
+            .env("HOME", &self.dir);
+        command
+    }
+
+    fn script(&self, script: &str) {
+        // `c <name> [parent…]` commits the work tree as refs/heads/<name>, a second after the one before; `at <name>` goes back.
+        let tools = r#"
+            set -e
+            export GIT_DIR="$PWD" GIT_WORK_TREE="$PWD/work"
+            time=1700000000
+            c() {
+                name=$1; parents=; shift
+                for parent; do parents="$parents -p $parent"; done
+                time=$((time + 1)); export GIT_COMMITTER_DATE="$time +0000"
+                git add -A .
+                git update-ref refs/heads/$name $(git commit-tree -m $name $parents $(git write-tree))
+            }
+            at() { git read-tree -u --reset $1; }
+            cd work
+        "#;
+        let output = self.command("sh").args(["-c", &format!("{tools}\n{script}")]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn run(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, String> {
+        let mut command = self.command("git");
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let feeder = std::thread::spawn(move || stdin.write_all(&input).is_ok());
+        let output = child.wait_with_output().unwrap();
+        feeder.join().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(output.stdout) } else { Err(format!("git {args:?}: {error}")) }
+    }
+
+    fn git(&self, args: &[&str]) -> String {
+        String::from_utf8(self.run(args, b"").unwrap()).unwrap().trim_end().to_owned()
+    }
+
+    fn id(&self, name: &str) -> ObjectId {
+        ObjectId::from_hex(self.git(&["rev-parse", "--verify", name]).as_bytes()).unwrap()
+    }
+
+    fn ids(&self, names: &[&str]) -> Vec<ObjectId> {
+        let ids = self.git(&[&["rev-parse", "--revs-only"], names].concat());
+        let ids: Vec<_> = ids.lines().map(|line| ObjectId::from_hex(line.as_bytes()).unwrap()).collect();
+        assert_eq!(ids.len(), names.len(), "{names:?}");
+        ids
+    }
+
+    fn objects(&self) -> Objects {
+        Objects::new(self.hash, vec![self.dir.join("objects")])
+    }
+
+    /// What git would send.
+    fn expected(&self, wants: &[ObjectId], haves: &[ObjectId]) -> BTreeSet<ObjectId> {
+        let mut input = String::new();
+        wants.iter().for_each(|id| input.push_str(&format!("{id}\n")));
+        haves.iter().for_each(|id| input.push_str(&format!("^{id}\n")));
+        let listed = self.run(&["rev-list", "--objects", "--stdin"], input.as_bytes()).unwrap();
+        let id = |line: &str| ObjectId::from_hex(&line.as_bytes()[..self.hash.len_in_hex()]).unwrap();
+        String::from_utf8_lossy(&listed).lines().map(id).collect()
+    }
+
+    /// A pack of everything behind the haves.
+    fn packed(&self, haves: &[ObjectId]) -> Vec<u8> {
+        let lines: String = haves.iter().map(|id| format!("{id}\n")).collect();
+        self.run(&["pack-objects", "--revs", "--stdout", "-q"], lines.as_bytes()).unwrap()
+    }
+
+    /// A new repository that has the objects of another one.
+    fn on(other: &Repo) -> Self {
+        let repo = Repo::new(other.hash);
+        std::fs::write(repo.dir.join("objects/info/alternates"), format!("{}/objects\n", other.dir.display())).unwrap();
+        repo
+    }
+}
+
+fn ids(selection: &Selection, objects: &Objects) -> BTreeSet<ObjectId> {
+    let mut ids: BTreeSet<_> = selection.strays.iter().map(|stray| stray.id).collect();
+    for positions in &selection.packed {
+        let pack = objects.pack(positions.pack);
+        let set = (0..pack.len()).filter(|at| positions.bits[*at as usize / 64] >> (at % 64) & 1 == 1);
+        ids.extend(set.map(|at| pack.id_at(at).to_owned()));
+    }
+    ids
+}
+
+fn options(thin: bool, ofs_delta: bool) -> PackOptions {
+    PackOptions { thin, ofs_delta, compression: 6, memory: 64 << 20 }
+}
+
+fn pack(objects: &Objects, wants: &[ObjectId], common: &[ObjectId], options: &PackOptions) -> (Vec<u8>, PackStats) {
+    let request = Request { wants, common, tags: &[], thin: options.thin };
+    let selection = select(objects, &request, &mut Silent).unwrap();
+    let mut out = Vec::new();
+    let stats = write(&selection, objects, options, &mut out).unwrap();
+    assert_eq!(stats.bytes, out.len() as u64);
+    assert_eq!(stats.objects, selection.count);
+    (out, stats)
+}
+
+/// All forms a client may ask for: thin, ofs-delta.
+const FORMS: [(bool, bool); 4] = [(false, true), (true, true), (false, false), (true, false)];
+
+/// Our answer is complete for a client that has the haves, holds what git would send, and rests on nothing else.
+fn check_ids(repo: &Repo, wants: &[ObjectId], haves: &[ObjectId], forms: &[(bool, bool)]) {
+    let objects = repo.objects();
+    let expected = repo.expected(wants, haves);
+    let before = Repo::new(repo.hash);
+    before.run(&["index-pack", "--stdin"], &repo.packed(haves)).unwrap();
+    for &(thin, ofs_delta) in forms {
+        let request = Request { wants, common: haves, tags: &[], thin };
+        let selection = select(&objects, &request, &mut Silent).unwrap();
+        assert_eq!(ids(&selection, &objects), expected, "wants {wants:?} haves {haves:?}");
+        assert_eq!(selection.count as usize, expected.len());
+        let (bytes, _) = pack(&objects, wants, haves, &options(thin, ofs_delta));
+        let client = Repo::on(&before);
+        let mut args = vec!["index-pack", "--strict", "--stdin"];
+        args.extend(thin.then_some("--fix-thin"));
+        client.run(&args, &bytes).unwrap_or_else(|error| panic!("thin {thin}, offsets {ofs_delta}: {error}"));
+        assert!(ofs_delta || !has_ofs_deltas(&client), "a base was given by offset");
+    }
+    assert_eq!(connectivity::check(&objects, wants, haves, &mut Silent).unwrap(), Ok(()));
+}
+
+/// Whether a repository's packs hold deltas by offset.
+fn has_ofs_deltas(repo: &Repo) -> bool {
+    let objects = repo.objects();
+    objects.packs(true).unwrap().into_iter().map(|id| objects.pack(id)).any(|pack| {
+        (0..pack.len()).any(|at| matches!(pack.entry(at).unwrap().kind, crate::odb::EntryKind::OfsDelta(_)))
+    })
+}
+
+fn check(repo: &Repo, wants: &[&str], haves: &[&str], forms: &[(bool, bool)]) {
+    check_ids(repo, &repo.ids(wants), &repo.ids(haves), forms);
+}
+
+/// ```text
+/// one -- two -- three -- merge -- m2 -- empty
+///    \                \ /    \    /  \-- sub
+///     side ------------x      \  /    \- revert
+///         \             \-- cross
+///          \---------------/                other (unrelated)
+/// ```
+const SHAPES: &str = r#"
+    seq 1 400 >big; mkdir -p d/e; echo x >d/e/x; echo y >y; c one
+    seq 2 410 >big; echo z >d/z; c two one
+    mv y d/y; ln -s d link; c three two
+    at one; seq 5 420 >big; echo side >d/e/side; c side one
+    at three; echo side >d/e/side; chmod +x big; c merge three side
+    seq 1 420 >big; c cross side three
+    echo more >>d/z; mv d/e f; c m2 merge cross
+    rm -r *; c empty m2
+    at m2; git update-index --add --cacheinfo 160000,$(echo nowhere | git hash-object --stdin),sub; mkdir sub; c sub m2
+    at m2; seq 1 400 >big; c revert m2
+    at empty; seq 3 300 >other; c other
+    git tag -a -m ann ann two
+    git tag -a -m ann2 ann2 ann
+    git tag -a -m treetag treetag one^{tree}
+    git tag -a -m blobtag blobtag one:big
+"#;
+
+/// Requests on [`SHAPES`].
+const REQUESTS: &[(&[&str], &[&str])] = &[
+    (&["m2"], &[]),
+    (&["m2"], &["two"]),
+    (&["m2"], &["three", "side"]),
+    (&["m2"], &["merge"]),
+    (&["merge"], &["side"]),
+    (&["cross", "two"], &["one", "side"]),
+    (&["revert"], &["m2"]),
+    (&["empty"], &["m2"]),
+    (&["sub"], &["m2"]),
+    (&["sub", "empty"], &[]),
+    (&["ann2"], &["one"]),
+    (&["ann2"], &["two"]),
+    (&["ann"], &["ann2"]),
+    (&["treetag", "blobtag"], &[]),
+    (&["treetag"], &["blobtag"]),
+    (&["one^{tree}"], &[]),
+    (&["one:big", "two:d"], &["one"]),
+    (&["two:d"], &["one^{tree}"]),
+    (&["m2", "ann2", "treetag"], &["side"]),
+    (&["other", "m2"], &["three"]),
+    (&["one", "two"], &["m2"]),
+    (&["m2"], &["other"]),
+];
+
+/// Those that reach the most code.
+const FEW: &[(&[&str], &[&str])] = &[
+    (&["m2", "ann2", "treetag", "blobtag", "sub", "empty", "other", "revert"], &[]),
+    (&["m2"], &["two"]),
+    (&["merge"], &["side"]),
+    (&["revert"], &["m2"]),
+];
+
+fn check_stored_as(hash: gix_hash::Kind, arrange: &str) {
+    let repo = Repo::made_by(hash, &format!("{SHAPES}\n{arrange}"));
+    for (wants, haves) in FEW {
+        check(&repo, wants, haves, &FORMS);
+    }
+}
+
+#[test]
+fn loose_objects_of_every_shape_are_sent_as_git_would() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, SHAPES);
+    for (wants, haves) in REQUESTS {
+        check(&repo, wants, haves, &FORMS[..1]);
+    }
+}
+
+#[test]
+fn packed_objects_of_every_shape_are_sent_as_git_would() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\ngit repack -adq"));
+    for (wants, haves) in REQUESTS {
+        check(&repo, wants, haves, &FORMS[1..3]);
+    }
+}
+
+#[test]
+fn deltas_by_name_are_stored_in_some_packs() {
+    check_stored_as(gix_hash::Kind::Sha1, "git -c repack.usedeltabaseoffset=false repack -adq");
+}
+
+#[test]
+fn indexes_of_version_1_have_no_checksums() {
+    check_stored_as(gix_hash::Kind::Sha1, "git -c pack.indexversion=1 repack -adq");
+}
+
+#[test]
+fn a_repository_may_use_sha256() {
+    check_stored_as(gix_hash::Kind::Sha256, "git repack -adq");
+}
+
+#[test]
+fn objects_in_several_packs_are_sent_once() {
+    let arrange = r#"
+        for tip in one two merge m2; do git rev-list --objects $tip | git pack-objects -q ../objects/pack/pack >/dev/null; done
+        git rev-list --objects two --not one | git pack-objects -q ../objects/pack/pack >/dev/null
+        git prune-packed -q
+    "#;
+    check_stored_as(gix_hash::Kind::Sha1, arrange);
+    check_stored_as(gix_hash::Kind::Sha1, &format!("{arrange}\ngit multi-pack-index write"));
+}
+
+#[test]
+fn a_commit_graph_is_believed() {
+    check_stored_as(gix_hash::Kind::Sha1, "git repack -adq; git commit-graph write --reachable");
+}
+
+#[test]
+fn a_commit_graph_may_lag_behind() {
+    check_stored_as(gix_hash::Kind::Sha1, "git rev-parse two | git commit-graph write --stdin-commits");
+}
+
+#[test]
+fn objects_may_lie_in_another_repository() {
+    let origin = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\ngit repack -adq"));
+    let repo = Repo::on(&origin);
+    repo.run(&["fetch", "-q", origin.dir.to_str().unwrap(), "refs/*:refs/*"], b"").unwrap();
+    std::fs::create_dir(repo.dir.join("work")).unwrap();
+    repo.script("at m2; seq 1 450 >big; c new m2");
+    check(&repo, &["new", "ann2"], &[], &FORMS);
+    check(&repo, &["new"], &["two"], &FORMS);
+}
+
+#[test]
+fn a_whole_pack_goes_out_as_it_is() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\ngit repack -adq"));
+    let objects = repo.objects();
+    let [id] = objects.packs(true).unwrap()[..] else { panic!("git left more than one pack") };
+    let stored = std::fs::read(objects.pack(id).path()).unwrap();
+    let tips = repo.git(&["for-each-ref", "--format=%(objectname)"]);
+    let tips: Vec<_> = tips.lines().map(|line| ObjectId::from_hex(line.as_bytes()).unwrap()).collect();
+    let (bytes, stats) = pack(&objects, &tips, &[], &options(true, true));
+    assert!(bytes == stored);
+    assert_eq!(stats.pack_reused, stats.objects);
+    // Deltas by offset have to be rewritten for a client that cannot read them.
+    let (bytes, stats) = pack(&objects, &tips, &[], &options(true, false));
+    assert!(bytes != stored);
+    assert_eq!((stats.pack_reused, stats.reused), (0, stats.objects));
+    assert!(stats.reused_deltas > 0);
+}
+
+#[test]
+fn a_thin_pack_rests_on_what_the_client_has() {
+    // A file is stored as a delta on the one before it, which the client has.
+    let repo = Repo::made_by(
+        gix_hash::Kind::Sha1,
+        "seq 1 4000 >big; c one; seq 1 4001 >big; c two one
+         (git rev-parse one:big; git rev-parse two:big) | git pack-objects -q ../objects/pack/pack >/dev/null
+         git prune-packed -q",
+    );
+    let (wants, haves) = (repo.ids(&["one"]), repo.ids(&["two"]));
+    let objects = repo.objects();
+    let blobs = [repo.id("one:big"), repo.id("two:big")];
+    let delta = blobs.iter().position(|id| {
+        let Some(crate::odb::Location::Packed { pack, position }) = objects.locate(id).unwrap() else { panic!() };
+        !matches!(objects.pack(pack).entry(position).unwrap().kind, crate::odb::EntryKind::Whole(_))
+    });
+    let (wants, haves) = match delta {
+        Some(1) => (haves, wants),
+        // git made the older one the delta: a client that has the other history wants it.
+        Some(_) => (wants, vec![repo.id("two^{tree}")]),
+        None => panic!("git made no delta"),
+    };
+    let (thin, stats) = pack(&objects, &wants, &haves, &options(true, true));
+    assert_eq!(stats.reused_deltas, 1);
+    let (thick, _) = pack(&objects, &wants, &haves, &options(false, true));
+    assert!(thin.len() + 1000 < thick.len(), "{} {}", thin.len(), thick.len());
+    check_ids(&repo, &wants, &haves, &FORMS);
+}
+
+#[test]
+fn tags_follow_what_they_point_to() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, SHAPES);
+    let objects = repo.objects();
+    let tags = [(repo.id("ann2"), repo.id("two")), (repo.id("blobtag"), repo.id("one:big"))];
+    let check = |wants: &[&str], haves: &[&str], expected: &[&str]| {
+        let (wants, haves) = (repo.ids(wants), repo.ids(haves));
+        let request = Request { wants: &wants, common: &haves, tags: &tags, thin: false };
+        let selection = select(&objects, &request, &mut Silent).unwrap();
+        let tags = &ids(&selection, &objects) - &repo.expected(&wants, &haves);
+        assert_eq!(tags, repo.ids(expected).into_iter().collect());
+        assert_eq!(selection.count as usize, ids(&selection, &objects).len());
+    };
+    check(&["three"], &["one"], &["ann", "ann2"]);
+    check(&["three"], &[], &["ann", "ann2", "blobtag"]);
+    check(&["three", "ann"], &["one"], &["ann2"]);
+    check(&["three"], &["two"], &[]);
+}
+
+#[test]
+fn a_missing_object_is_named() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, SHAPES);
+    let wants = repo.ids(&["m2"]);
+    for name in ["two:big", "three:d/e", "side"] {
+        let id = repo.id(name);
+        let hex = id.to_string();
+        let path = repo.dir.join("objects").join(&hex[..2]).join(&hex[2..]);
+        let content = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let objects = repo.objects();
+        let request = Request { wants: &wants, ..Request::default() };
+        let error = select(&objects, &request, &mut Silent).unwrap_err();
+        assert_eq!(error.downcast_ref::<Broken>().map(|broken| broken.id), Some(id), "{error:#}");
+        assert_eq!(connectivity::check(&objects, &wants, &[], &mut Silent).unwrap(), Err(id));
+        // What is missing behind a known tip is not asked for.
+        assert_eq!(connectivity::check(&objects, &repo.ids(&["revert"]), &wants, &mut Silent).unwrap(), Ok(()));
+        std::fs::write(&path, content).unwrap();
+    }
+}
+
+#[test]
+fn connectivity_walks_what_exists_but_no_known_tip_reaches() {
+    let repo =
+        Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\ngit repack -adq\nat m2; echo new >d/new; c new m2"));
+    let missing = repo.id("new:d/new");
+    let hex = missing.to_string();
+    std::fs::remove_file(repo.dir.join("objects").join(&hex[..2]).join(&hex[2..])).unwrap();
+    let objects = repo.objects();
+    let known = repo.ids(&["one", "two", "m2", "ann"]);
+    let check =
+        |tip: &str, known: &[ObjectId]| connectivity::check(&objects, &[repo.id(tip)], known, &mut Silent).unwrap();
+    assert_eq!(check("new", &known), Err(missing));
+    assert_eq!(check("new", &[]), Err(missing));
+    assert_eq!(check("new^{tree}", &known), Err(missing));
+    assert_eq!(check("new:d", &known), Err(missing));
+    assert_eq!(check("three", &known), Ok(()));
+    assert_eq!(check("ann2", &known), Ok(()));
+    assert_eq!(check("blobtag", &known), Ok(()));
+    assert_eq!(connectivity::check(&objects, &[missing], &known, &mut Silent).unwrap(), Err(missing));
+}
+
+#[test]
+fn connectivity_ends_soon_among_many_tips() {
+    // A tip far behind the known ones is found by walking from both sides.
+    let repo = Repo::new(gix_hash::Kind::Sha1);
+    let mut stream = String::new();
+    for number in 1..=600 {
+        stream.push_str(&format!(
+            "commit refs/heads/main\nmark :{number}\ncommitter C <c@e> {} +0000\ndata 1\nx\nM 644 inline f{}\ndata 2\n{}\n",
+            1_700_000_000 + number,
+            number % 7,
+            number % 10
+        ));
+    }
+    stream.push_str("reset refs/heads/old\nfrom :20\n\n");
+    repo.run(&["fast-import", "--quiet", "--force"], stream.as_bytes()).unwrap();
+    let objects = repo.objects();
+    let ticks = |tip: &str| {
+        let mut pulse = Count(0);
+        let known = repo.ids(&["main"]);
+        assert_eq!(connectivity::check(&objects, &[repo.id(tip)], &known, &mut pulse).unwrap(), Ok(()));
+        pulse.0
+    };
+    assert!(ticks("main") < 5);
+    assert!(ticks("old") < 1500);
+
+    struct Count(u64);
+    impl crate::stream::Pulse for Count {
+        fn tick(&mut self, _done: u64) -> std::io::Result<()> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+}
+
+/// Flips a bit of the checksum at the end of an object's zlib stream.
+fn damage(repo: &Repo, id: &ObjectId) {
+    let objects = repo.objects();
+    let Some(crate::odb::Location::Packed { pack, position }) = objects.locate(id).unwrap() else {
+        panic!("not packed")
+    };
+    let pack = objects.pack(pack);
+    let entry = pack.entry(position).unwrap();
+    let mut bytes = std::fs::read(pack.path()).unwrap();
+    bytes[entry.end as usize - 1] ^= 0x20;
+    std::fs::remove_file(pack.path()).unwrap();
+    std::fs::write(pack.path(), bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_entry_never_gives_a_complete_pack() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\ngit repack -adq"));
+    let wants = repo.ids(&["merge"]);
+    damage(&repo, &repo.id("merge:d/z"));
+    let objects = repo.objects();
+    let request = Request { wants: &wants, ..Request::default() };
+    let selection = select(&objects, &request, &mut Silent).unwrap();
+    for (thin, ofs_delta) in FORMS {
+        let mut out = Vec::new();
+        let error = write(&selection, &objects, &options(thin, ofs_delta), &mut out).unwrap_err();
+        assert!(format!("{error:#}").contains("damaged"), "{error:#}");
+    }
+}
+
+#[test]
+fn another_copy_stands_in_for_a_damaged_entry() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\ngit repack -aq"));
+    damage(&repo, &repo.id("merge:d/z"));
+    let wants = repo.ids(&["merge"]);
+    let (bytes, _) = pack(&repo.objects(), &wants, &[], &options(false, true));
+    let client = Repo::new(gix_hash::Kind::Sha1);
+    client.run(&["index-pack", "--strict", "--stdin"], &bytes).unwrap();
+    assert_eq!(client.git(&["cat-file", "-p", &repo.id("merge:d/z").to_string()]), "z");
+}
+
+#[test]
+fn large_loose_objects_pass_through_in_pieces() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, "seq 1 1600000 >big; c one");
+    let objects = repo.objects();
+    let wants = repo.ids(&["one"]);
+    assert!(objects.header(&repo.id("one:big")).unwrap().unwrap().size > 8 << 20);
+    let (bytes, _) = pack(&objects, &wants, &[], &PackOptions { compression: 1, ..options(false, true) });
+    let client = Repo::new(gix_hash::Kind::Sha1);
+    client.run(&["index-pack", "--strict", "--stdin"], &bytes).unwrap();
+    assert_eq!(client.git(&["cat-file", "-s", &repo.id("one:big").to_string()]), "11688896");
+}
+
+/// A generator of numbers that gives the same for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
+}
+
+/// A history for `git fast-import`: branches, merges, renames, deletions, gitlinks, equal dates.
+fn random_history(random: &mut Random, commits: usize, files: usize) -> String {
+    let mut stream = String::new();
+    let mut date = 1_700_000_000;
+    let path = |random: &mut Random| {
+        let depth = random.below(3);
+        let mut path: String = (0..depth).map(|_| format!("d{}/", random.below(4))).collect();
+        path.push_str(&format!("f{}", random.below(files)));
+        path
+    };
+    for mark in 1..=commits {
+        date += random.below(3);
+        stream
+            .push_str(&format!("commit refs/heads/b{mark}\nmark :{mark}\ncommitter C <c@e> {date} +0000\ndata 1\nx\n"));
+        if mark > 1 && random.below(20) > 0 {
+            let near = 1 + random.below(6.min(mark - 1));
+            stream.push_str(&format!("from :{}\n", mark - near));
+            for _ in 0..random.below(6).saturating_sub(3) {
+                stream.push_str(&format!("merge :{}\n", 1 + random.below(mark - 1)));
+            }
+        }
+        for _ in 0..1 + random.below(4) {
+            let at = path(random);
+            match random.below(12) {
+                0 => stream.push_str(&format!("D d{}\n", random.below(4))),
+                1 => stream.push_str(&format!("M 160000 {} s{}\n", "1".repeat(40), random.below(3))),
+                _ => {
+                    let text: String = (0..60)
+                        .map(|line| format!("{line} {}\n", if line == random.below(60) { mark } else { 0 }))
+                        .collect();
+                    let text = if random.below(3) == 0 { format!("{}\n", random.below(9)) } else { text };
+                    stream.push_str(&format!("M 644 inline {at}\ndata {}\n{text}\n", text.len()));
+                }
+            }
+        }
+        if random.below(8) == 0 {
+            let tag = format!("from :{mark}\ntagger T <t@e> {date} +0000\ndata 1\nt\n");
+            stream.push_str(&format!("tag t{mark}\n{tag}"));
+        }
+    }
+    stream
+}
+
+fn check_random(seed: u64) {
+    let mut random = Random(seed);
+    let repo = Repo::new(gix_hash::Kind::Sha1);
+    let commits = 60;
+    repo.run(&["fast-import", "--quiet"], random_history(&mut random, commits, 6).as_bytes()).unwrap();
+    let arrange: &[&[&str]] = match seed % 4 {
+        0 => &[&["repack", "-adfq"]],
+        1 => &[&["repack", "-adfq"], &["commit-graph", "write", "--reachable"]],
+        2 => &[&["-c", "repack.usedeltabaseoffset=false", "repack", "-adfq", "--depth=4"]],
+        _ => &[],
+    };
+    arrange.iter().for_each(|args| drop(repo.git(args)));
+    if seed % 3 == 0 {
+        // The same again in small packs that overlap.
+        for _ in 0..3 {
+            let tip = repo.id(&format!("b{}", 1 + random.below(commits)));
+            let listed = repo.run(&["rev-list", "--objects", &tip.to_string()], b"").unwrap();
+            repo.run(&["pack-objects", "-q", "objects/pack/pack"], &listed).unwrap();
+        }
+    }
+    let tags = repo.git(&["tag"]);
+    let tags: Vec<_> = tags.lines().collect();
+    for _ in 0..6 {
+        let mut pick = |most: usize| {
+            let count = random.below(most + 1);
+            let names: Vec<_> = (0..count)
+                .map(|_| match random.below(4) {
+                    0 if !tags.is_empty() => tags[random.below(tags.len())].to_owned(),
+                    _ => format!("b{}", 1 + random.below(commits)),
+                })
+                .collect();
+            repo.ids(&names.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let (mut wants, haves) = (pick(4), pick(4));
+        wants.push(repo.id(&format!("b{}", commits - random.below(5))));
+        let form = FORMS[random.below(4)];
+        check_ids(&repo, &wants, &haves, &[form]);
+    }
+}
+
+#[test]
+fn random_histories_are_sent_as_git_would() {
+    (0..8).for_each(check_random);
+}
+
+/// Prints what a request costs us and git; needs RUN_SLOW_TESTS, and takes a repository from BENCH_REPOSITORY.
+#[test]
+fn a_large_repository_is_sent_as_git_would() {
+    if std::env::var_os("RUN_SLOW_TESTS").is_none() {
+        return;
+    }
+    let made;
+    let dir = match std::env::var_os("BENCH_REPOSITORY") {
+        Some(dir) => PathBuf::from(dir),
+        None => {
+            made = Repo::new(gix_hash::Kind::Sha1);
+            made.run(&["fast-import", "--quiet"], random_history(&mut Random(1), 30_000, 400).as_bytes()).unwrap();
+            made.run(&["update-ref", "HEAD", &made.id("b30000").to_string()], b"").unwrap();
+            made.dir.clone()
+        }
+    };
+    let repo = std::mem::ManuallyDrop::new(Repo { dir, hash: gix_hash::Kind::Sha1 });
+    let head = repo.ids(&["HEAD"]);
+    let tips = repo.git(&["for-each-ref", "--format=%(objectname)"]);
+    let tips: Vec<_> = tips.lines().map(|line| ObjectId::from_hex(line.as_bytes()).unwrap()).collect();
+    measure(&repo, "clone", &tips, &[]);
+    measure(&repo, "single branch", &head, &[]);
+    for behind in [1, 10, 100, 1000] {
+        if let Ok(have) = repo.run(&["rev-parse", "--verify", &format!("HEAD~{behind}")], b"") {
+            let have = ObjectId::from_hex(&have[..40]).unwrap();
+            measure(&repo, &format!("fetch of HEAD~{behind}.."), &head, &[have]);
+        }
+    }
+}
+
+fn measure(repo: &Repo, what: &str, wants: &[ObjectId], haves: &[ObjectId]) {
+    // Nanoseconds of processor time of this thread.
+    let time = || -> u64 {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    let between = |a: u64, b: u64| (b - a) / 1000;
+    let start = time();
+    let objects = repo.objects();
+    let request = Request { wants, common: haves, tags: &[], thin: true };
+    let selection = select(&objects, &request, &mut Silent).unwrap();
+    let selected = time();
+    let mut out = Vec::new();
+    let stats = write(&selection, &objects, &options(true, true), &mut out).unwrap();
+    let end = time();
+    let expected = repo.expected(wants, haves);
+    println!(
+        "{what}: select {} µs, write {} µs, {stats:?}, git {} objects",
+        between(start, selected),
+        between(selected, end),
+        expected.len()
+    );
+    assert!(ids(&selection, &objects) == expected);
+}

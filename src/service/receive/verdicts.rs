@@ -1,0 +1,194 @@
+//! The verdicts of a push: what is asked of each ref, and what has become of it so far.
+
+use crate::audit::AuditedUpdate;
+use crate::protocol::push::{PushRequest, RefUpdate};
+use crate::protocol::report::{Refusal, ReportStatus};
+use bstr::ByteSlice;
+
+/// What has become of an update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nothing has been said against it.
+    Open,
+    /// It is a symbolic ref whose target, that many lines from the first, is updated alike: as that one's verdict.
+    CoveredBy(usize),
+    /// It has happened.
+    Done,
+    /// It was to go and was not there: accepted, but nothing that post hooks hear of (UP-16).
+    Gone,
+    /// It does not happen.
+    Refused(Refusal),
+}
+
+/// One ref and its verdict.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    pub(super) update: RefUpdate,
+    pub(super) state: State,
+}
+
+impl Verdict {
+    pub(super) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Takes a station's word on an update that is still open.
+    pub(super) fn judge(&mut self, result: Result<(), Refusal>) {
+        if let (State::Open, Err(refusal)) = (&self.state, result) {
+            self.state = State::Refused(refusal);
+        }
+    }
+}
+
+/// All of them, in the order of the request. Each station passes over those that are open.
+#[derive(Debug)]
+pub(super) struct Verdicts(Vec<Verdict>);
+
+impl Verdicts {
+    pub(super) fn of(request: &PushRequest) -> Self {
+        Verdicts(request.updates.iter().map(|update| Verdict { update: update.clone(), state: State::Open }).collect())
+    }
+
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, Verdict> {
+        self.0.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Verdict> {
+        self.0.iter_mut()
+    }
+
+    /// Those nothing has been said against.
+    pub(super) fn open(&mut self) -> impl Iterator<Item = &mut Verdict> {
+        self.0.iter_mut().filter(|verdict| verdict.is_open())
+    }
+
+    pub(super) fn any_open(&self) -> bool {
+        self.0.iter().any(Verdict::is_open)
+    }
+
+    pub(super) fn any_refused(&self) -> bool {
+        self.0.iter().any(|verdict| matches!(verdict.state, State::Refused(_)))
+    }
+
+    /// Refuses what is still open, all for the same reason.
+    pub(super) fn refuse_open(&mut self, refusal: &Refusal) {
+        for verdict in self.open() {
+            verdict.state = State::Refused(refusal.clone());
+        }
+    }
+
+    /// With an atomic push one refusal is one for all. C git forgets that of what it refuses before the refs' own rules
+    /// (UP-21; docs/compatibility.md).
+    pub(super) fn refuse_open_if_one_is(&mut self) {
+        if self.any_refused() {
+            self.refuse_open(&Refusal::AtomicFailure);
+        }
+    }
+
+    /// Decides one that is still open.
+    pub(super) fn settle(&mut self, index: usize, state: State) {
+        if let Some(verdict) = self.0.get_mut(index).filter(|verdict| verdict.is_open()) {
+            verdict.state = state;
+        }
+    }
+
+    /// Symbolic refs get the verdicts of their targets.
+    pub(super) fn settle_covered(&mut self) {
+        for index in 0..self.0.len() {
+            if let State::CoveredBy(target) = self.0[index].state
+                && let Some(state) = self.0.get(target).map(|target| target.state.clone())
+            {
+                self.0[index].state = state;
+            }
+        }
+    }
+
+    /// Refs that were really updated: what post hooks hear of.
+    pub(super) fn updated(&self) -> impl Iterator<Item = &RefUpdate> {
+        self.0.iter().filter(|verdict| verdict.state == State::Done).map(|verdict| &verdict.update)
+    }
+
+    pub(super) fn report(&self, unpack: Result<(), &str>) -> ReportStatus {
+        let mut report = ReportStatus::new(unpack);
+        for Verdict { update, state } in &self.0 {
+            report.add(update.name.as_bstr(), result(state));
+        }
+        report
+    }
+
+    pub(super) fn audited(&self, hash: gix_hash::Kind) -> Vec<AuditedUpdate> {
+        let audited = |Verdict { update, state }: &Verdict| {
+            let (old, new) = update.change.old_and_new(hash);
+            AuditedUpdate {
+                name: update.name.to_str_lossy().into_owned(),
+                old: old.to_string(),
+                new: new.to_string(),
+                verdict: result(state).map_or_else(Refusal::to_string, |()| "ok".to_owned()),
+            }
+        };
+        self.0.iter().map(audited).collect()
+    }
+}
+
+/// As the client hears it. Nothing is open any more when it does; an update nobody took care of did not happen.
+fn result(state: &State) -> Result<(), &Refusal> {
+    match state {
+        State::Done | State::Gone => Ok(()),
+        State::Open | State::CoveredBy(_) => Err(&Refusal::UpdateFailed),
+        State::Refused(refusal) => Err(refusal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::push::Change;
+
+    fn verdicts(count: usize) -> Verdicts {
+        let update = |n| RefUpdate { name: format!("r{n}").into(), change: Change::Delete { old: None } };
+        Verdicts::of(&PushRequest { updates: (0..count).map(update).collect(), ..PushRequest::default() })
+    }
+
+    #[test]
+    fn the_first_refusal_stays() {
+        let mut verdicts = verdicts(2);
+        for verdict in verdicts.iter_mut().take(1) {
+            verdict.judge(Ok(()));
+            assert!(verdict.is_open());
+            verdict.judge(Err(Refusal::HiddenDelete));
+            verdict.judge(Err(Refusal::BadPack));
+        }
+        assert!(verdicts.any_open() && verdicts.any_refused());
+        verdicts.refuse_open_if_one_is();
+        let told: Vec<String> = verdicts.audited(gix_hash::Kind::Sha1).into_iter().map(|row| row.verdict).collect();
+        assert_eq!(told, ["deny deleting a hidden ref", "atomic push failure"]);
+    }
+
+    #[test]
+    fn a_symbolic_ref_shares_its_targets_verdict() {
+        let mut verdicts = verdicts(3);
+        verdicts.settle(0, State::CoveredBy(2));
+        verdicts.settle(2, State::Refused(Refusal::BadPack));
+        verdicts.settle(2, State::Done);
+        verdicts.settle_covered();
+        let told: Vec<String> = verdicts.audited(gix_hash::Kind::Sha1).into_iter().map(|row| row.verdict).collect();
+        assert_eq!(told, ["bad pack", "failed to update ref", "bad pack"]);
+    }
+
+    #[test]
+    fn without_a_refusal_nothing_is_refused() {
+        let mut verdicts = verdicts(1);
+        verdicts.refuse_open_if_one_is();
+        assert!(verdicts.any_open());
+    }
+
+    #[test]
+    fn what_was_not_there_is_well_but_not_updated() {
+        let mut verdicts = verdicts(2);
+        for (verdict, state) in verdicts.iter_mut().zip([State::Gone, State::Done]) {
+            verdict.state = state;
+        }
+        assert_eq!(verdicts.updated().map(|update| update.name.to_string()).collect::<Vec<_>>(), ["r1"]);
+        assert_eq!(verdicts.report(Ok(())).into_bytes(), b"000eunpack ok\n000aok r0\n000aok r1\n0000");
+    }
+}
