@@ -1,5 +1,6 @@
 //! Names: one ref, HEAD, all refs in order, and transactions. Nothing of objects is known here.
 
+mod batch;
 #[cfg(test)]
 mod fixture;
 mod lock;
