@@ -40,6 +40,14 @@ impl Service {
             Service::ReceivePack => "git-receive-pack",
         }
     }
+
+    /// The version spoken when this one is asked for: there is no v2 of a push (PV-06).
+    pub fn version(self, asked: Version) -> Version {
+        match (self, asked) {
+            (Service::ReceivePack, Version::V2) => Version::V0,
+            (Service::ReceivePack, Version::V0 | Version::V1) | (Service::UploadPack, _) => asked,
+        }
+    }
 }
 
 /// A file of the dumb protocol (DU).
@@ -126,10 +134,12 @@ pub fn run(
     match operation {
         Operation::Advertise(service) => {
             out.summary.operation = Some("advertise");
+            out.summary.version = Some(service.version(context.version).number());
             finish(body)?;
             advertise::serve(repository, *service, out)
         }
         Operation::Serve(service) => {
+            out.summary.version = Some(service.version(context.version).number());
             if !context.stateless {
                 advertise::greet(repository, *service, out)?;
             }

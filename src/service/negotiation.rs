@@ -10,6 +10,12 @@ use std::fmt;
 
 /// Who knows history.
 pub trait Ancestry {
+    /// These will be asked for one by one.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    fn expect(&mut self, haves: &[ObjectId]) -> anyhow::Result<()>;
+
     /// What a have stands for: `None` where we lack it, else its parents, which a commit brings with it (NE-10); other objects
     /// have none.
     ///
@@ -112,6 +118,7 @@ impl Negotiator {
     /// # Errors
     /// When history cannot be read.
     pub fn round(&mut self, round: &Round, history: &mut dyn Ancestry) -> anyhow::Result<Acks> {
+        history.expect(&round.haves)?;
         match self.mode {
             AckMode::Section => self.section(round, history),
             AckMode::Plain | AckMode::Multi | AckMode::Detailed => self.lines(round, history),
@@ -251,6 +258,10 @@ mod tests {
     }
 
     impl Ancestry for Drawn {
+        fn expect(&mut self, _haves: &[ObjectId]) -> anyhow::Result<()> {
+            Ok(())
+        }
+
         fn known(&mut self, have: &oid) -> anyhow::Result<Option<Vec<ObjectId>>> {
             Ok(self.0.get(&letter(have)).map(|parents| parents.chars().map(id).collect()))
         }
