@@ -1,7 +1,8 @@
 //! End to end: the executable as a CGI program, and real git clients through the embedded server.
 
 mod access;
-mod clone;
+mod bodies;
 mod cli;
+mod clone;
 mod push;
 mod support;
