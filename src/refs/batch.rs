@@ -342,7 +342,7 @@ impl<'b> Batch<'b> {
             .map(|edit| edit.name.clone())
             .chain(self.changes.iter().map(|change| change.name.clone()))
             .collect();
-        for at in 0..self.edits.len() {
+        for (at, conflict) in conflicts.iter_mut().enumerate() {
             let edit = &self.edits[at];
             if edit.log_only || !self.is_live(edit) {
                 continue;
@@ -351,7 +351,7 @@ impl<'b> Batch<'b> {
             if let Err((refusal, detail)) = compare(self.changes[change].old, value, &name) {
                 self.refuse_lock(change, refusal, &detail);
             } else if value.is_none() && self.changes[change].new.is_some() {
-                let conflict = conflicts[at].take().map(|other| format!("'{other}' exists; cannot create '{name}'"));
+                let conflict = conflict.take().map(|other| format!("'{other}' exists; cannot create '{name}'"));
                 let conflict = conflict.or_else(|| {
                     let other = in_the_way(&names, &name)?;
                     Some(format!("cannot process '{name}' and '{other}' at the same time"))

@@ -31,6 +31,25 @@ impl Repo {
         repo
     }
 
+    /// A copy to do something to.
+    #[cfg(feature = "failpoints")]
+    pub(super) fn copy(&self) -> Self {
+        fn copy(from: &Path, to: &Path) {
+            fs::create_dir(to).unwrap();
+            for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+                let to = to.join(entry.file_name());
+                if entry.file_type().unwrap().is_dir() {
+                    copy(&entry.path(), &to);
+                } else {
+                    fs::copy(entry.path(), &to).unwrap();
+                }
+            }
+        }
+        let root = std::env::temp_dir().join(durable::unique("refs-"));
+        copy(&self.root, &root);
+        Repo { root, hash: self.hash }
+    }
+
     pub(super) fn dir(&self) -> &Path {
         &self.root
     }

@@ -638,7 +638,11 @@ mod tests {
                 let (store, mut looks) = (repo.store(), 0);
                 while !stop.load(Ordering::Relaxed) {
                     let mut seen = Vec::new();
-                    store.for_each(&[], &mut |row| Ok(seen.push(row.id))).unwrap();
+                    let mut each = |row: &super::super::Row<'_>| {
+                        seen.push(row.id);
+                        Ok(())
+                    };
+                    store.for_each(&[], &mut each).unwrap();
                     assert_eq!(seen.len(), names.len());
                     assert!(seen.iter().all(|id| *id == seen[0]), "{seen:?}");
                     looks += 1;

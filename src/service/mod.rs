@@ -159,3 +159,6 @@ pub fn run(
 fn finish(body: &mut dyn Body) -> Result<(), ServeError> {
     body.finish().map(|_| ()).map_err(ServeError::unread)
 }
+
+#[cfg(test)]
+mod tests;

@@ -608,3 +608,6 @@ fn after(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,27 @@ matrix() {
 	vanishing_clients
 }
 
+# What a web server that authenticates by itself must carry: everybody reads, alice pushes, as with git http-backend.
+drop_in() {
+	cd "$work" || exit 1
+	local remote=$url/site.git alice=${url/:\/\//:\/\/alice:secret@}/site.git version
+	git init --quiet --bare "$root/site.git"
+	git -C "$root/site.git" config core.logAllRefUpdates true
+	git init --quiet one
+	for version in 0 1 2; do
+		git -C one commit --quiet --allow-empty --message "$version"
+		refused "v$version: nobody pushes without a name" 'could not read Username' git -C one -c "protocol.version=$version" push "$remote" HEAD:main
+		refused "v$version: nobody pushes with a wrong password" 'Authentication failed' \
+			git -C one -c "protocol.version=$version" push "${alice/secret/wrong}" HEAD:main
+		check "v$version: alice pushes" git -C one -c "protocol.version=$version" push --quiet "$alice" HEAD:main
+		check "v$version: everybody clones" git -c "protocol.version=$version" clone --quiet --bare "$remote" "clone$version"
+		same "v$version: the clone has what was pushed" "$(git -C one rev-parse HEAD)" "$(git -C "clone$version" rev-parse main)"
+	done
+	same 'a claimed name is no name' 401 \
+		"$(status --request POST --user alice: --header 'Content-Type: application/x-git-receive-pack-request' --data 0000 "$remote/git-receive-pack")"
+	same 'the reflog names alice' alice "$(cut -d ' ' -f 3 "$root/site.git/logs/refs/heads/main" | sort -u)"
+}
+
 prepare() {
 	cd "$work" || exit 1
 	"$program" repo create acme/site >"$work/out" 2>&1 || fail "repo create: $(cat "$work/out")"

@@ -73,6 +73,11 @@ same() {
 	fi
 }
 
+# succeeds NAME: the answer is a 200, which a CGI program says by not naming a status.
+succeeds() {
+	same "$1" '' "$(grep -i '^status:' head || true)"
+}
+
 finish() {
 	echo "$passed passed, $failed failed"
 	[ $failed = 0 ]

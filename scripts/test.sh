@@ -1,0 +1,139 @@
+#!/bin/sh
+# Runs what CI runs, in its order, and stops at the first stage that fails.
+#   scripts/test.sh                 everything
+#   scripts/test.sh unit shell      these stages only
+#
+#   tools    what the others need: installed with apt-get where this runs as root on Debian, else asked for
+#   fmt      cargo fmt --check
+#   clippy   cargo clippy, warnings are errors
+#   unit     cargo test: unit tests, tidy, the suite
+#   release  the static release binary (scripts/release.sh), which the stages below test
+#   shell    tests/shell: the program as CGI, called from a shell
+#   servers  tests/servers: nginx + fcgiwrap, Apache, the embedded server, with real git clients
+#   clients  tests/clients: dulwich, libgit2, isomorphic-git
+set -eu
+cd "$(dirname "$0")/.."
+stages="tools fmt clippy unit release shell servers clients"
+
+tools() {
+	packages=
+	need() {
+		command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || packages="$packages $2"
+	}
+	need git git
+	need curl curl
+	need nginx nginx-light
+	need fcgiwrap fcgiwrap
+	need apache2 apache2-bin
+	need python3 python3
+	command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || packages="$packages python3-venv"
+	# Where node and npm come from elsewhere, Debian's packages would be in their way.
+	need node nodejs
+	need npm npm
+	# The linker, for Rust.
+	need cc gcc
+	if [ -n "$packages" ]; then
+		if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+			echo "These tests need what is missing here; on Debian: apt-get install$packages" >&2
+			return 1
+		fi
+		echo "installing$packages"
+		# shellcheck disable=SC2086
+		DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends $packages >/dev/null || {
+			apt-get update --quiet >/dev/null
+			DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends $packages >/dev/null
+		}
+	fi
+	if ! command -v cargo >/dev/null; then
+		echo "Rust is missing: https://rustup.rs" >&2
+		return 1
+	fi
+	musl=$(uname -m)-unknown-linux-musl
+	if command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$musl"; then
+		rustup target add "$musl" || echo "warning: no target $musl; the release binary will be a dynamic one" >&2
+	fi
+}
+
+fmt() {
+	cargo fmt --check
+}
+
+clippy() {
+	cargo clippy --locked --quiet --all-targets -- --deny warnings
+}
+
+unit() {
+	cargo test --locked --quiet
+}
+
+release() {
+	built=$(scripts/release.sh)
+	ls -l "$(echo "$built" | tail -n 1)"
+}
+
+# Names the program for what runs next; cargo builds it only if it must.
+find_program() {
+	[ -n "${ARTIFACTS_HTTP_BACKEND:-}" ] && return
+	built=$(scripts/release.sh)
+	ARTIFACTS_HTTP_BACKEND=$(echo "$built" | tail -n 1)
+	export ARTIFACTS_HTTP_BACKEND
+}
+
+shell() {
+	find_program
+	for each in tests/shell/*.sh; do
+		case $each in */lib.sh) continue ;; esac
+		"$each" >target/shell.log 2>&1 || {
+			cat target/shell.log
+			return 1
+		}
+		echo "${each##*/}: $(tail -n 1 target/shell.log)"
+	done
+}
+
+servers() {
+	find_program
+	scripts/test-servers.sh >target/servers.log 2>&1 || {
+		cat target/servers.log
+		return 1
+	}
+	grep -v '^ok' target/servers.log
+}
+
+clients() {
+	find_program
+	scripts/test-clients.sh
+}
+
+[ $# -gt 0 ] || set -- $stages
+mkdir -p target
+summary=
+begin=$(date +%s)
+for stage; do
+	case " $stages " in
+	*" $stage "*) ;;
+	*)
+		echo "test.sh: unknown stage: $stage (there are: $stages)" >&2
+		exit 2
+		;;
+	esac
+	echo "---- $stage"
+	from=$(date +%s)
+	# In a subshell with its own -e: a function called in a condition would run on after a failure.
+	set +e
+	(
+		set -e
+		"$stage"
+	)
+	status=$?
+	set -e
+	line="$(printf '%-8s %4d s' "$stage" $(($(date +%s) - from)))"
+	if [ $status != 0 ]; then
+		printf '%s\n' "$summary$line  FAILED"
+		echo "test.sh: the stage '$stage' failed; to repeat it: scripts/test.sh $stage" >&2
+		exit 1
+	fi
+	summary="$summary$line
+"
+done
+printf '%s%-8s %4d s\n' "$summary" 'all' $(($(date +%s) - begin))

@@ -1,0 +1,51 @@
+"""dulwich as a client: first push, clone, fetch, push, a refused push. Run by scripts/test-clients.sh."""
+
+import os
+import sys
+
+from dulwich import porcelain
+from dulwich.errors import GitProtocolError
+
+url, write, read, scratch = sys.argv[1:5]
+AUTHOR = b"tester <tester@localhost>"
+
+
+def commit(directory, text):
+    with open(os.path.join(directory, "file"), "w") as file:
+        file.write(text)
+    porcelain.add(directory, ["file"])
+    return porcelain.commit(directory, message=text, author=AUTHOR, committer=AUTHOR)
+
+
+def push(directory, token, ref=b"refs/heads/main"):
+    # Large enough for more than one chunk of the body.
+    with open(os.devnull, "wb") as quiet:
+        porcelain.push(
+            directory, url, [b"HEAD:" + ref], username="x", password=token, outstream=quiet, errstream=quiet
+        )
+
+
+one, two = os.path.join(scratch, "one"), os.path.join(scratch, "two")
+porcelain.init(one).close()
+first = commit(one, os.urandom(200_000).hex())
+push(one, write)
+print("ok - first push")
+
+with open(os.devnull, "wb") as quiet:
+    porcelain.clone(url, two, username="x", password=read, errstream=quiet).close()
+    assert porcelain.Repo(two).head() == first
+    print("ok - clone")
+
+    second = commit(one, "second")
+    push(one, write)
+    fetched = porcelain.fetch(two, url, username="x", password=read, outstream=quiet, errstream=quiet)
+    assert fetched.refs[b"refs/heads/main"] == second, fetched.refs
+    assert second in porcelain.Repo(two).object_store
+    print("ok - push and fetch")
+
+try:
+    push(one, read, b"refs/heads/refused")
+except (GitProtocolError, porcelain.Error) as error:
+    print(f"ok - a read token cannot push ({type(error).__name__})")
+else:
+    sys.exit("not ok - a read token has pushed")
