@@ -50,7 +50,7 @@ fn announce(repository: &Repository, service: Service, mut list: Vec<u8>, out: &
     }
     pktline::flush(&mut list)?;
     out.sink.write_all(&list)?;
-    out.sink.flush()?;
+    out.pause(repository)?;
     Ok(())
 }
 

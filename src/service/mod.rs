@@ -113,6 +113,14 @@ pub struct Out<'a> {
     pub summary: &'a mut Summary,
 }
 
+impl Out<'_> {
+    /// A part of the answer is complete. Over pipes the client waits for it; a stateless answer goes out when it is whole, so
+    /// that a small one gets its length.
+    pub(crate) fn pause(&mut self, repository: &Repository) -> std::io::Result<()> {
+        if repository.context.stateless { Ok(()) } else { self.sink.flush() }
+    }
+}
+
 /// Side-band size helper for [`ErrorChannel::Push`] and the fetch alike: git writes band 3 of a push with 64k bands only.
 pub const PUSH_BANDS: BandSize = BandSize::Large;
 

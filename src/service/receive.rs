@@ -242,7 +242,7 @@ fn connected(
 ) -> Result<(), ServeError> {
     let Some(quarantine) = quarantine else { return Ok(()) };
     let objects = quarantine.objects();
-    let tips: Vec<ObjectId> = verdicts.open().filter_map(|verdict| verdict.update.change.new()).collect();
+    let tips: Vec<ObjectId> = verdicts.open().filter_map(|verdict| verdict.update.change.new_value()).collect();
     let known = known_tips(repository)?;
     if connectivity::check(objects, &tips, &known, &mut Unspoken(client))?.is_ok() {
         return Ok(());
@@ -250,7 +250,7 @@ fn connected(
     let cut = parents_behind(objects, &request.shallow);
     let mut found: HashMap<ObjectId, Result<(), Refusal>> = HashMap::new();
     for verdict in verdicts.open() {
-        let Some(tip) = verdict.update.change.new() else { continue };
+        let Some(tip) = verdict.update.change.new_value() else { continue };
         if let Some(known) = found.get(&tip) {
             verdict.judge(known.clone());
             continue;
@@ -509,7 +509,7 @@ impl Stations<'_> {
             message: "push".into(),
             create: self.creates_reflog(name.as_bstr()),
         });
-        RefChange { name, old, new: update.change.new(), reflog }
+        RefChange { name, old, new: update.change.new_value(), reflog }
     }
 
     /// UP-22
