@@ -168,6 +168,7 @@ fn a_ref_that_has_moved_is_left_alone() {
         let before = pair.refs();
         let answer = pair.send(&pair.push(updates));
         assert_eq!(answer.complaints(), expected);
+        assert!(answer.said.starts_with("error: "), "{}", answer.said);
         assert_eq!(pair.refs(), before);
         pair.assert_clean();
     };
@@ -178,7 +179,7 @@ fn a_ref_that_has_moved_is_left_alone() {
     check(&["- HEAD refs/heads/main/x"], &["ng refs/heads/main/x refname conflict"]);
     check(
         &["- HEAD refs/heads/a", "- HEAD refs/heads/a"],
-        &["ng refs/heads/a failed to update refs", "ng refs/heads/a failed to update refs"],
+        &["ng refs/heads/a failed to update ref", "ng refs/heads/a failed to update ref"],
     );
 }
 
