@@ -5,4 +5,6 @@ mod bodies;
 mod cli;
 mod clone;
 mod push;
+mod relay;
+mod signals;
 mod support;
