@@ -9,6 +9,7 @@ mod bases;
 pub mod delta;
 mod directory;
 pub mod graph;
+pub mod ids;
 mod index;
 pub mod inflate;
 mod loose;
