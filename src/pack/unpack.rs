@@ -11,7 +11,6 @@ use crate::odb::{Location, Objects, PackId};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +48,7 @@ impl<'a> Unpacker<'a> {
         }
         self.begin(kind, content.len() as u64)?;
         self.chunk(content)?;
-        self.end(id)
+        self.place(id)
     }
 
     /// Begins an object of `size` bytes whose content comes in chunks.
@@ -76,16 +75,24 @@ impl<'a> Unpacker<'a> {
     /// # Errors
     /// When writing fails.
     pub fn end(&mut self, id: &oid) -> io::Result<()> {
-        let mut file = self.open.take().expect("an object was begun");
-        self.deflater.end(&mut |deflated| durable::write_all(&mut file.file, deflated))?;
         if self.freshen(id)? {
+            self.open = None;
             return Ok(());
         }
+        self.place(id)
+    }
+
+    fn place(&mut self, id: &oid) -> io::Result<()> {
+        let mut file = self.open.take().expect("an object was begun");
+        self.deflater.end(&mut |deflated| durable::write_all(&mut file.file, deflated))?;
         let path = loose_path(self.options.directory, id);
         if self.fan_out.insert(id.first_byte())
             && let Some(directory) = path.parent()
         {
-            durable::mkdir_all(self.options.directory, directory, self.options.sharing)?;
+            match durable::mkdir(directory, self.options.sharing) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                outcome => outcome?,
+            }
         }
         file.rename(&path)?;
         self.written.push(id.to_owned());
@@ -98,9 +105,8 @@ impl<'a> Unpacker<'a> {
     /// When that fails.
     pub fn finish(&mut self) -> io::Result<()> {
         if self.options.sync == Sync::Now {
-            for id in &self.written {
-                durable::fsync(&File::open(loose_path(self.options.directory, id))?)?;
-            }
+            let paths: Vec<PathBuf> = self.written.iter().map(|id| loose_path(self.options.directory, id)).collect();
+            durable::fsync_all(&paths)?;
         }
         self.written.clear();
         Ok(())

@@ -115,7 +115,7 @@ impl Quarantine {
         let mut changed = Vec::new();
         let moved = self.migrate_directory(self.path(), &self.destination, false, &mut changed);
         let synced = moved.and_then(|()| match self.sync {
-            Sync::Now => changed.iter().try_for_each(|directory| durable::fsync_directory(directory)),
+            Sync::Now => durable::fsync_all(&changed),
             Sync::Never => Ok(()),
         });
         synced.map_err(|_| Refusal::Migrate)

@@ -109,6 +109,11 @@ impl Temporary {
         Ok(Temporary { file, path, named: false })
     }
 
+    /// Where it is for now.
+    pub fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
     /// Gives the file its final name.
     pub fn rename(&mut self, path: &Path) -> io::Result<()> {
         durable::rename(&self.path, path)?;

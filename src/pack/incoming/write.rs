@@ -10,6 +10,7 @@ use crate::durable::{self, Sync};
 use gix_hash::{ObjectId, oid};
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 
 /// Larger offsets take 64 bits.
 const OFFSET_32_MAX: u64 = 0x7fff_ffff;
@@ -44,9 +45,10 @@ pub(super) fn keep(
     durable::write_all(&mut keep, format!("{}\n", options.keep_message).as_bytes())?;
 
     if options.sync == Sync::Now {
-        for file in [Some(&pack.file), rev.as_ref().map(|rev| &rev.file), Some(&idx.file), Some(&keep)] {
-            file.map_or(Ok(()), durable::fsync)?;
-        }
+        let rev = rev.as_ref().map(Temporary::path);
+        let paths: Vec<PathBuf> =
+            [Some(pack.path()), rev, Some(idx.path()), Some(path("keep"))].into_iter().flatten().collect();
+        durable::fsync_all(&paths)?;
     }
     pack.rename(&path("pack"))?;
     if let Some(mut rev) = rev {
