@@ -7,7 +7,7 @@ use super::Repository;
 use crate::children::{self, Child, Ended, Output};
 use crate::refs::{TransactionHook, TransactionState};
 use crate::stream::Sink;
-use bstr::BString;
+use bstr::{BStr, BString};
 use gix_hash::ObjectId;
 use rustix::fs::{Access, access};
 use std::ffi::{OsStr, OsString};
@@ -184,12 +184,18 @@ impl Sink for Watched<'_> {}
 pub struct ReferenceTransaction<'a> {
     repository: &'a Repository,
     exists: bool,
+    details: Vec<String>,
 }
 
 impl<'a> ReferenceTransaction<'a> {
     /// Looks once whether there is one.
     pub fn new(repository: &'a Repository) -> Self {
-        ReferenceTransaction { repository, exists: exists(repository, Hook::ReferenceTransaction) }
+        ReferenceTransaction { repository, exists: exists(repository, Hook::ReferenceTransaction), details: Vec::new() }
+    }
+
+    /// Why changes were refused, in git's words: for the client.
+    pub fn into_details(self) -> Vec<String> {
+        self.details
     }
 }
 
@@ -207,5 +213,9 @@ impl TransactionHook for ReferenceTransaction<'_> {
         let mut lines = updates.iter().map(|(old, new, name)| line(*old, *new, name));
         let told = Told { arguments: vec![word.into()], environment: Vec::new(), lines: &mut lines };
         start(self.repository, Hook::ReferenceTransaction, told, None).is_ok_and(|answer| answer.agreed())
+    }
+
+    fn refused(&mut self, _name: &BStr, detail: &str) {
+        self.details.push(detail.to_owned());
     }
 }

@@ -49,7 +49,7 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
             out.sink.write_all(&section)?;
         }
         if acks.then == Then::Wait {
-            out.sink.flush()?;
+            out.pause(repository)?;
             return Ok(());
         }
     }
@@ -97,7 +97,7 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         let mut answer = Vec::new();
         append(&acks, &mut answer)?;
         out.sink.write_all(&answer)?;
-        out.sink.flush()?;
+        out.pause(repository)?;
         if acks.then == Then::Pack {
             return send_pack(repository, &request, &negotiator.into_common(), out);
         }

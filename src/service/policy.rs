@@ -169,7 +169,7 @@ impl<'a> Policy<'a> {
 
     /// UP-11
     fn object(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
-        match update.change.new() {
+        match update.change.new_value() {
             Some(new) if !self.objects.contains(&new).unwrap_or_default() => {
                 say(Message::Error(format!("the push should have brought {new}, but it is not there")));
                 Err(Refusal::BadPack)

@@ -25,7 +25,7 @@ use crate::repo::settings::LogRefs;
 use crate::repo::visible::{self, For};
 use crate::repo::{AccessMode, Repository, connectivity, server_info};
 use crate::stream::Body;
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BStr, ByteSlice};
 use client::{Arrival, Client, Hooked, Unspoken};
 use gix_hash::ObjectId;
 use std::collections::HashMap;
@@ -242,7 +242,7 @@ fn connected(
 ) -> Result<(), ServeError> {
     let Some(quarantine) = quarantine else { return Ok(()) };
     let objects = quarantine.objects();
-    let tips: Vec<ObjectId> = verdicts.open().filter_map(|verdict| verdict.update.change.new()).collect();
+    let tips: Vec<ObjectId> = verdicts.open().filter_map(|verdict| verdict.update.change.new_value()).collect();
     let known = known_tips(repository)?;
     if connectivity::check(objects, &tips, &known, &mut Unspoken(client))?.is_ok() {
         return Ok(());
@@ -250,7 +250,7 @@ fn connected(
     let cut = parents_behind(objects, &request.shallow);
     let mut found: HashMap<ObjectId, Result<(), Refusal>> = HashMap::new();
     for verdict in verdicts.open() {
-        let Some(tip) = verdict.update.change.new() else { continue };
+        let Some(tip) = verdict.update.change.new_value() else { continue };
         if let Some(known) = found.get(&tip) {
             verdict.judge(known.clone());
             continue;
@@ -425,10 +425,10 @@ impl Stations<'_> {
         let (changes, changed): (Vec<_>, Vec<_>) = changed.into_iter().unzip();
         let results = match self.forbidden(&changes) {
             Some(text) => {
-                client.message(&text)?;
+                client.message(text)?;
                 changes.iter().map(|_| Err(Refusal::NoneUpdated)).collect()
             }
-            None => self.transact(changes, |transaction| transaction.commit_each()),
+            None => self.transact(changes, client, |transaction| transaction.commit_each())?,
         };
         for (verdict, result) in changed.into_iter().zip(results) {
             verdict.state = result.map_or_else(State::Refused, |()| State::Done);
@@ -460,10 +460,10 @@ impl Stations<'_> {
         }
         let results = match self.forbidden(&changes) {
             Some(text) => {
-                client.message(&text)?;
+                client.message(text)?;
                 changes.iter().map(|_| Err(Refusal::AtomicTransaction)).collect()
             }
-            None => self.transact(changes, |transaction| transaction.commit_atomic()),
+            None => self.transact(changes, client, |transaction| transaction.commit_atomic())?,
         };
         for (index, result) in changed.into_iter().zip(results) {
             verdicts.settle(index, result.map_or_else(State::Refused, |()| State::Done));
@@ -509,7 +509,7 @@ impl Stations<'_> {
             message: "push".into(),
             create: self.creates_reflog(name.as_bstr()),
         });
-        RefChange { name, old, new: update.change.new(), reflog }
+        RefChange { name, old, new: update.change.new_value(), reflog }
     }
 
     /// UP-22
@@ -527,33 +527,37 @@ impl Stations<'_> {
         }
     }
 
-    /// What keeps a whole transaction from happening, in git's words.
-    fn forbidden(&self, changes: &[RefChange]) -> Option<String> {
-        if changes.is_empty() {
-            return None;
-        }
-        if self.repository.context.in_quarantine {
-            return Some("error: ref updates forbidden inside quarantine environment".into());
-        }
-        let mut names: Vec<&BString> = changes.iter().map(|change| &change.name).collect();
-        names.sort_unstable();
-        let twice = names.windows(2).find(|pair| pair[0] == pair[1])?;
-        Some(format!("error: multiple updates for ref '{}' not allowed", twice[0]))
+    /// What keeps a whole transaction from happening, in git's words (QU-05).
+    fn forbidden(&self, changes: &[RefChange]) -> Option<&'static str> {
+        (self.repository.context.in_quarantine && !changes.is_empty())
+            .then_some("error: ref updates forbidden inside quarantine environment")
     }
 
     fn transact(
         &self,
         changes: Vec<RefChange>,
+        client: &mut Client<'_>,
         commit: impl FnOnce(RefTransaction<'_>) -> Vec<Result<(), Refusal>>,
-    ) -> Vec<Result<(), Refusal>> {
+    ) -> io::Result<Vec<Result<(), Refusal>>> {
         if changes.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
+        let objects = &self.repository.objects;
+        let peel = |id: ObjectId| match objects.header(&id) {
+            Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
+                objects.peel(&id).ok().flatten().map(|(peeled, _)| Some(peeled))
+            }
+            Ok(Some(_)) => Some(None),
+            Ok(None) | Err(_) => None,
+        };
         let mut hook = ReferenceTransaction::new(self.repository);
         let mut transaction =
             RefTransaction::begin(&self.repository.refs, self.proof, locks(self.repository), &mut hook);
+        transaction.peel_with(&peel);
         changes.into_iter().for_each(|change| transaction.add(change));
-        commit(transaction)
+        let results = commit(transaction);
+        hook.into_details().iter().try_for_each(|detail| client.message(&format!("error: {detail}")))?;
+        Ok(results)
     }
 }
 

@@ -364,17 +364,22 @@ impl Entry {
     }
 }
 
+/// Bytes compared at once.
+const STEP: usize = 32;
+
 /// How many bytes are the same from the beginning.
 fn common(a: &[u8], b: &[u8]) -> usize {
-    const STEP: usize = 64;
-    let blocks = a.chunks_exact(STEP).zip(b.chunks_exact(STEP)).take_while(|(a, b)| a == b).count() * STEP;
-    blocks + a[blocks..].iter().zip(&b[blocks..]).take_while(|(a, b)| a == b).count()
+    let (a_steps, _) = a.as_chunks::<STEP>();
+    let (b_steps, _) = b.as_chunks::<STEP>();
+    let same = a_steps.iter().zip(b_steps).take_while(|(a, b)| a == b).count() * STEP;
+    same + a[same..].iter().zip(&b[same..]).take_while(|(a, b)| a == b).count()
 }
 
 /// How many bytes are the same from the end.
 fn common_end(a: &[u8], b: &[u8]) -> usize {
-    const STEP: usize = 64;
-    let blocks = a.rchunks_exact(STEP).zip(b.rchunks_exact(STEP)).take_while(|(a, b)| a == b).count() * STEP;
-    let (a, b) = (&a[..a.len() - blocks], &b[..b.len() - blocks]);
-    blocks + a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
+    let (_, a_steps) = a.as_rchunks::<STEP>();
+    let (_, b_steps) = b.as_rchunks::<STEP>();
+    let same = a_steps.iter().rev().zip(b_steps.iter().rev()).take_while(|(a, b)| a == b).count() * STEP;
+    let (a, b) = (&a[..a.len() - same], &b[..b.len() - same]);
+    same + a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
 }

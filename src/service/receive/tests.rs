@@ -147,8 +147,7 @@ fn what_the_rules_refuse_git_refuses_in_the_same_words() {
             |pair| pair.hook("update", "test $1 != refs/heads/b"),
             &["- HEAD refs/heads/a", "- HEAD refs/heads/b", "- HEAD refs/heads/c"],
         ),
-        ("a hook that cannot be run", |pair| pair.hook("pre-receive", "exit 0"), &["- HEAD refs/heads/a"]),
-        ("a veto", |pair| pair.hook("reference-transaction", "test $1 != prepared"), &["HEAD~1 - refs/heads/gone"]),
+        ("yes", |pair| pair.hook("pre-receive", "exit 0"), &["- HEAD refs/heads/a"]),
     ];
     let template = Pair::new();
     template.commit("three");
@@ -169,6 +168,7 @@ fn a_ref_that_has_moved_is_left_alone() {
         let before = pair.refs();
         let answer = pair.send(&pair.push(updates));
         assert_eq!(answer.complaints(), expected);
+        assert!(answer.said.starts_with("error: "), "{}", answer.said);
         assert_eq!(pair.refs(), before);
         pair.assert_clean();
     };
@@ -179,8 +179,21 @@ fn a_ref_that_has_moved_is_left_alone() {
     check(&["- HEAD refs/heads/main/x"], &["ng refs/heads/main/x refname conflict"]);
     check(
         &["- HEAD refs/heads/a", "- HEAD refs/heads/a"],
-        &["ng refs/heads/a failed to update refs", "ng refs/heads/a failed to update refs"],
+        &["ng refs/heads/a failed to update ref", "ng refs/heads/a failed to update ref"],
     );
+}
+
+#[test]
+fn a_transaction_hook_may_veto() {
+    let pair = Pair::new();
+    pair.commit("three");
+    pair.hook("reference-transaction", "test $1 != prepared");
+    let before = pair.refs();
+    let push = pair.push(&["HEAD~1 HEAD refs/heads/main", "- HEAD refs/heads/new"]);
+    assert_eq!(pair.send(&push).complaints().len(), 2);
+    assert_eq!(pair.send(&push.and("atomic")).complaints().len(), 2);
+    assert_eq!(pair.refs(), before);
+    pair.assert_clean();
 }
 
 #[test]
@@ -515,7 +528,7 @@ fn a_client_that_leaves_before_the_migration_leaves_nothing_and_one_that_leaves_
         let bytes = pair.push(&["- HEAD refs/heads/a"]).bytes();
         let mut summary = Summary::default();
         let mut sink = Leaver(after);
-        let mut out = Out { sink: &mut sink, channel: ErrorChannel::Status, summary: &mut summary };
+        let mut out = Out { sink: &mut sink, channel: &mut ErrorChannel::Status, summary: &mut summary };
         let result = serve(&pair.open(), &mut TestBody(&bytes), &mut out);
         assert!(matches!(result, Err(ServeError::ClientGone)), "{result:?}");
         pair.assert_clean();

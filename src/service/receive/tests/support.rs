@@ -240,9 +240,9 @@ pub(super) fn send(repository: &Repository, bytes: &[u8]) -> Answer {
     let mut body = TestBody(bytes);
     let mut sink = Vec::new();
     let mut summary = Summary::default();
-    let mut out = Out { sink: &mut sink, channel: ErrorChannel::Status, summary: &mut summary };
+    let mut channel = ErrorChannel::Status;
+    let mut out = Out { sink: &mut sink, channel: &mut channel, summary: &mut summary };
     let result = serve(repository, &mut body, &mut out);
-    let channel = out.channel;
     Answer { result: Some(result), channel, summary, ..Answer::of(sink) }
 }
 
