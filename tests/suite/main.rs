@@ -7,6 +7,7 @@ mod clone;
 mod concurrency;
 mod config;
 mod dumb;
+mod hostile;
 mod namespaces;
 mod push;
 mod relay;
