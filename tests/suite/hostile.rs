@@ -559,6 +559,34 @@ fn paths_that_lead_astray_find_nothing() {
 }
 
 #[test]
+fn no_symbolic_link_below_the_root_is_followed_even_with_a_good_token() {
+    let site = Site::new();
+    let root = site.root();
+    for (link, target) in [
+        ("acme/one.git", "elsewhere/one.git"),
+        ("acme/one.git/objects", "elsewhere/objects"),
+        ("acme/one.git/refs", "elsewhere/refs"),
+        ("acme", "elsewhere/acme"),
+    ] {
+        site.create("acme/one");
+        let token = site.token("acme/one", "read");
+        let ask = || site.cgi("GET", "/acme/one.git/info/refs?service=git-upload-pack").bearer(&token).run();
+        assert_eq!(ask().status, 200);
+        std::fs::create_dir(root.join("elsewhere")).unwrap();
+        std::fs::rename(root.join(link), root.join(target)).unwrap();
+        std::os::unix::fs::symlink(root.join(target), root.join(link)).unwrap();
+        let answer = ask();
+        assert_eq!(answer.status, 500, "{link}: {answer:?}");
+        assert!(answer.stderr.contains("is a symbolic link"), "{link}: {}", answer.stderr);
+        assert!(!answer.text().contains("elsewhere"), "{}", answer.text());
+        std::fs::remove_file(root.join(link)).unwrap();
+        std::fs::remove_dir_all(root.join("elsewhere")).unwrap();
+        let _ = std::fs::remove_dir_all(root.join("acme"));
+        let _ = std::fs::remove_dir_all(root.join(".artifacts"));
+    }
+}
+
+#[test]
 fn bytes_in_paths_that_are_no_text_are_harmless() {
     use std::os::unix::ffi::OsStrExt;
     let attacked = Attacked::new();
