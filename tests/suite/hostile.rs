@@ -1,6 +1,6 @@
 //! Clients that lie: no crash, no hang, no memory they did not send, nothing left behind, and a word about what is wrong.
 
-use crate::support::{Answer, Cgi, NULL, PUSH, Repo, Site, framed, noise, updates};
+use crate::support::{Answer, Cgi, NULL, PUSH, Repo, Site, framed, git_command, noise, updates};
 use sha1::Digest;
 use std::io::Write;
 use std::path::PathBuf;
@@ -66,6 +66,7 @@ impl Attacked {
 struct Pack(Vec<u8>);
 
 const COMMIT: u8 = 1;
+const TREE: u8 = 2;
 const BLOB: u8 = 3;
 const OFS_DELTA: u8 = 6;
 const REF_DELTA: u8 = 7;
@@ -359,6 +360,41 @@ fn packs_that_lie_about_counts_and_sizes_are_refused() {
     // Gigabytes of nothing in a few kilobytes.
     let zeros = Pack::new(2, 1).object(BLOB, &vec![0; 64 << 20]).finish();
     attacked.refuses_pack("64 MB of zeros", &"c".repeat(40), &zeros);
+}
+
+#[test]
+fn history_with_a_hole_is_refused() {
+    let attacked = Attacked::new();
+    let work = attacked.site.work("fill");
+    work.commit("three");
+    let new = work.commit("four");
+    let listed = work.git(&["rev-list", "--objects", "HEAD", "^HEAD~2"]);
+    let ids: Vec<&str> = listed.lines().map(|line| &line[..40]).collect();
+    assert_eq!(ids.len(), 6, "two commits with a tree and a blob each");
+    let pack = |without: Option<&str>| {
+        let chosen: Vec<&str> = ids.iter().copied().filter(|id| Some(*id) != without).collect();
+        chosen
+            .iter()
+            .fold(Pack::new(2, chosen.len() as u32), |pack, id| {
+                let name = work.git(&["cat-file", "-t", id]);
+                let kind = match name.as_str() {
+                    "commit" => COMMIT,
+                    "tree" => TREE,
+                    _ => BLOB,
+                };
+                let content = git_command(&work.path).args(["cat-file", &name, id]).output().unwrap().stdout;
+                pack.object(kind, &content)
+            })
+            .finish()
+    };
+    for id in &ids {
+        let answer = attacked.refuses_pack(&format!("without {id}"), &new, &pack(Some(id)));
+        let expected = if *id == new { "ng refs/heads/evil " } else { "ng refs/heads/evil missing necessary objects" };
+        assert!(answer.report()[1].starts_with(expected), "{:?}", answer.report());
+        assert!(answer.text().contains(id), "what is missing is named: {}", answer.text());
+    }
+    let answer = attacked.push(&[(NULL, &new, "refs/heads/whole")], &pack(None)).run();
+    assert_eq!(answer.report(), ["unpack ok", "ok refs/heads/whole"]);
 }
 
 #[test]
