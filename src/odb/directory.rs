@@ -230,14 +230,15 @@ impl Directory {
         packs.list(&self.folder(), register)
     }
 
-    /// All packs of the folder.
+    /// All packs of the folder as it is now.
     ///
     /// # Errors
     /// When the folder cannot be read.
     pub fn all(&self, register: &Register) -> io::Result<Vec<Rc<Slot>>> {
         let mut packs = self.packs.borrow_mut();
-        packs.open_midx(&self.folder(), register);
-        packs.list_once(&self.folder(), register)?;
+        if packs.listings == 0 || packs.listed != folder_identity(&self.folder())? {
+            packs.list(&self.folder(), register)?;
+        }
         Ok(packs.loose_ends.iter().chain(&packs.covered).cloned().collect())
     }
 

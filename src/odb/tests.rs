@@ -88,10 +88,11 @@ impl Repo {
         output.stdout
     }
 
-    /// Adds a pack with one blob of its own.
-    fn pack_of_one(&self, n: u32) {
-        let blob = self.git(&["hash-object", "-t", "blob", "-w", "--stdin"], format!("pack {n}\n").as_bytes());
-        self.git(&["pack-objects", "-q", "objects/pack/pack"], &blob);
+    /// Adds packs with one blob each.
+    fn packs_of_one(&self, count: u32) {
+        let packs: String =
+            (0..count).map(|n| format!("blob\ndata {}\npack {n}\ncheckpoint\n", format!("pack {n}").len())).collect();
+        self.git(&["-c", "fastimport.unpackLimit=0", "fast-import", "--quiet"], packs.as_bytes());
     }
 
     fn text(&self, args: &[&str]) -> String {
@@ -105,17 +106,8 @@ impl Repo {
     fn ids(&self, args: &[&str]) -> Vec<ObjectId> {
         self.text(args)
             .lines()
-            .map(|line| ObjectId::from_hex(line[..self.hash.len_in_hex()].as_bytes()).unwrap())
+            .map(|line| ObjectId::from_hex(&line.as_bytes()[..self.hash.len_in_hex()]).unwrap())
             .collect()
-    }
-
-    fn commit(&self, parents: &[&str], time: u64) -> String {
-        let tree = self.text(&["hash-object", "-t", "tree", "-w", "/dev/null"]);
-        let parents: String = parents.iter().map(|parent| format!("parent {parent}\n")).collect();
-        let who = format!("C <c@example.com> {time} +0000");
-        let text = format!("tree {tree}\n{parents}author {who}\ncommitter {who}\n\nx\n");
-        let id = self.git(&["hash-object", "-t", "commit", "-w", "--stdin"], text.as_bytes());
-        String::from_utf8(id).unwrap().trim().to_owned()
     }
 
     fn objects(&self) -> Objects {
@@ -262,9 +254,7 @@ fn several_packs_are_read_with_and_without_a_multi_pack_index() {
 fn three_hundred_packs_are_searched_lazily() {
     let repo = Repo::with_history(SHA1, 12);
     repo.git(&["repack", "-adq"], b"");
-    for n in 0..300 {
-        repo.pack_of_one(n);
-    }
+    repo.packs_of_one(300);
     let objects = repo.objects();
     check(&repo, &objects);
     assert_eq!(objects.packs(true).unwrap().len(), 301);
@@ -350,4 +340,325 @@ fn alternates_are_followed_six_links_deep_as_git_does() {
     let objects = repos[0].objects();
     assert_eq!(objects.alternates().unwrap().len(), 6);
     assert!(objects.take_warnings()[0].contains("nesting too deep"));
+}
+
+/// A sequence that looks random and is the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+#[test]
+fn a_damaged_entry_is_replaced_by_another_copy() {
+    let repo = Repo::with_history(SHA1, 60);
+    repo.git(&["repack", "-adq"], b"");
+    let sound = repo.pack_files("pack").pop().unwrap();
+    // The same objects in a second pack, and those of a third loose: the first is newer, and damaged.
+    repo.git(&["-c", "repack.useDeltaBaseOffset=false", "repack", "-adfq", "--depth=5"], b"");
+    let other = repo.pack_files("pack").pop().unwrap();
+    assert_ne!(sound, other);
+    let bytes = fs::read(&other).unwrap();
+    let mut damaged = bytes.clone();
+    let mut dice = Dice(1);
+    for _ in 0..5 {
+        let at = 12 + dice.below(damaged.len() as u64 - 32) as usize;
+        damaged[at] ^= 0x55;
+    }
+    fs::remove_file(&other).unwrap();
+    fs::write(&other, &damaged).unwrap();
+    let contents = {
+        let copy = Repo::new(SHA1);
+        copy.git(&["unpack-objects", "-q"], &bytes);
+        let objects = copy.objects();
+        check(&copy, &objects);
+        // A second database in the alternates has sound copies, packed and loose.
+        fs::write(repo.root.join("objects/info/alternates"), format!("{}/objects\n", copy.root.display())).unwrap();
+        check_sound(&repo.objects(), &copy.contents());
+        copy.git(&["repack", "-adq"], b"");
+        check_sound(&repo.objects(), &copy.contents());
+        copy.contents()
+    };
+    fs::remove_file(repo.root.join("objects/info/alternates")).unwrap();
+    // Without them the damage shows, but only there.
+    let objects = repo.objects();
+    let mut buffer = Vec::new();
+    let mut bad = 0;
+    for (id, (_, content)) in &contents {
+        match objects.find(id, &mut buffer) {
+            Ok(found) => assert!(found.is_some() && buffer == *content),
+            Err(error) => {
+                assert!(format!("{error:#}").contains(&id.to_string()));
+                bad += 1;
+            }
+        }
+    }
+    assert!(bad > 0 && bad < contents.len());
+    assert!(!objects.take_warnings().is_empty());
+}
+
+fn check_sound(objects: &Objects, contents: &BTreeMap<ObjectId, (String, Vec<u8>)>) {
+    let mut buffer = Vec::new();
+    for (id, (kind, content)) in contents {
+        assert_eq!(objects.find(id, &mut buffer).unwrap().unwrap().to_string(), *kind);
+        assert_eq!(buffer, *content);
+        let header = objects.header(id).unwrap().unwrap();
+        assert_eq!((header.kind.to_string(), header.size), (kind.clone(), content.len() as u64));
+    }
+    assert!(objects.take_warnings().iter().any(|warning| warning.contains("entry at offset")));
+}
+
+#[test]
+fn a_damaged_loose_object_is_replaced_by_another_copy() {
+    let (repo, copy) = (Repo::with_history(SHA1, 3), Repo::with_history(SHA1, 3));
+    let id = repo.id("main");
+    let path = loose::path(&repo.root.join("objects"), &id);
+    let sound = fs::read(&path).unwrap();
+    let mut buffer = Vec::new();
+    for damaged in [&b""[..], b"no zlib", &sound[..sound.len() - 1], &[&sound[..], b"x"].concat()] {
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, damaged).unwrap();
+        let error = repo.objects().find(&id, &mut buffer).unwrap_err();
+        assert!(format!("{error:#}").contains("is corrupt"), "{error:#}");
+        let both = Objects::new(SHA1, vec![repo.root.join("objects"), copy.root.join("objects")]);
+        assert_eq!(both.find(&id, &mut buffer).unwrap(), Some(Kind::Commit));
+        assert_eq!(both.find_at(Location::Loose(0), &id, &mut buffer).unwrap(), Kind::Commit);
+    }
+}
+
+#[test]
+fn no_damage_to_any_file_of_a_pack_makes_a_panic() {
+    let repo = Repo::with_history(SHA1, 30);
+    repo.git(&["repack", "-adq"], b"");
+    repo.git(&["multi-pack-index", "write"], b"");
+    repo.git(&["commit-graph", "write", "--reachable"], b"");
+    let contents = repo.contents();
+    let mut dice = Dice(2);
+    let mut buffer = Vec::new();
+    let folder = repo.root.join("objects/pack");
+    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.push(repo.root.join("objects/info/commit-graph"));
+    files.sort();
+    for path in files {
+        let sound = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        for round in 0..60 {
+            let mut bytes = sound.clone();
+            match round {
+                0 => bytes.truncate(0),
+                1 => bytes.truncate(sound.len() / 2),
+                2 => bytes.extend([0; 100]),
+                _ => {
+                    for _ in 0..=dice.below(3) {
+                        // The heads are where it hurts most.
+                        let room = if round % 2 == 0 { sound.len() as u64 } else { 1200.min(sound.len() as u64) };
+                        bytes[dice.below(room) as usize] =
+                            [0, 0xff, 0x80, dice.below(256) as u8][dice.below(4) as usize];
+                    }
+                }
+            }
+            fs::write(&path, &bytes).unwrap();
+            let mut objects = repo.objects();
+            objects.set_object_limit(10 << 20);
+            for id in contents.keys() {
+                let _ = objects.header(id);
+                let _ = objects.find(id, &mut buffer);
+            }
+            for pack in objects.packs(true).unwrap() {
+                let pack = objects.pack(pack);
+                for position in 0..pack.len() {
+                    let _ = pack.entry(position);
+                }
+            }
+            let _ = walk::reachable_commits(&objects, &[repo_tip(&contents)], &[], &mut Silent);
+        }
+        fs::write(&path, &sound).unwrap();
+    }
+    check(&repo, &repo.objects());
+}
+
+fn repo_tip(contents: &BTreeMap<ObjectId, (String, Vec<u8>)>) -> ObjectId {
+    *contents.iter().find(|(_, (kind, _))| kind == "tag").unwrap().0
+}
+
+#[test]
+fn an_object_beyond_the_limit_is_refused_by_name_of_the_limit() {
+    let repo = Repo::new(SHA1);
+    let id = repo.git(&["hash-object", "-w", "--stdin"], &[b'x'; 5000]);
+    let id = ObjectId::from_hex(&id[..40]).unwrap();
+    let mut buffer = Vec::new();
+    for packed in [false, true] {
+        let mut objects = repo.objects();
+        objects.set_object_limit(5000);
+        assert_eq!(objects.find(&id, &mut buffer).unwrap(), Some(Kind::Blob));
+        objects.set_object_limit(4999);
+        let error = objects.find(&id, &mut buffer).unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&TooLarge { size: 5000, limit: 4999 }), "{error:#}");
+        assert_eq!(objects.header(&id).unwrap().unwrap().size, 5000);
+        if !packed {
+            repo.git(&["pack-objects", "-q", "objects/pack/pack"], format!("{id}\n").as_bytes());
+            repo.git(&["prune-packed", "-q"], b"");
+        }
+    }
+}
+
+#[test]
+fn tags_are_peeled_and_names_are_split_by_kind() {
+    let repo = Repo::with_history(SHA1, 3);
+    let objects = repo.objects();
+    let (main, v1, v2) = (repo.id("main"), repo.id("refs/tags/v1"), repo.id("refs/tags/v2"));
+    let (tree, blob) = (repo.id("main^{tree}"), repo.id("main:grows"));
+    let unknown = ObjectId::from([0x5a; 20]);
+    assert_eq!(objects.peel(&v2).unwrap(), Some((main, Kind::Commit)));
+    assert_eq!(objects.peel(&tree).unwrap(), Some((tree, Kind::Tree)));
+    assert_eq!(objects.peel(&unknown).unwrap(), None);
+    let split = walk::split(&objects, &[v2, main, tree, blob, unknown, v1]).unwrap();
+    assert_eq!(split.commits, [main]);
+    assert_eq!(split.others, [(tree, Kind::Tree), (blob, Kind::Blob)]);
+    assert_eq!(split.tags, [v2, v1]);
+    assert_eq!(split.missing, [unknown]);
+    let empty = SHA1.empty_tree();
+    let mut buffer = vec![1];
+    assert_eq!(objects.find(&empty, &mut buffer).unwrap(), Some(Kind::Tree));
+    assert!(buffer.is_empty());
+}
+
+/// A history with merges and with clocks that run backwards, all of it on `refs/heads/b<n>`.
+fn tangled(seed: u64, commits: u64, skewed: bool) -> Repo {
+    let repo = Repo::new(SHA1);
+    let mut dice = Dice(seed);
+    let mut stream = String::new();
+    for n in 1..=commits {
+        let time = 1_600_000_000 + if skewed && dice.below(4) == 0 { dice.below(100_000) } else { n * 100 };
+        stream += &format!("commit refs/heads/b{n}\nmark :{n}\ncommitter C <c> {time} +0000\ndata 0\n");
+        if n > 1 && dice.below(30) > 0 {
+            stream += &format!("from :{}\n", n - 1 - dice.below(4.min(n - 1)));
+            for _ in 0..[0, 0, 0, 1, 1, 2][dice.below(6) as usize] {
+                stream += &format!("merge :{}\n", 1 + dice.below(n - 1));
+            }
+        }
+        stream += &format!("M 100644 inline f\ndata 4\n{n:04}\n");
+    }
+    repo.git(&["fast-import", "--quiet"], stream.as_bytes());
+    repo
+}
+
+/// Walks over tangled histories agree with git's, with and without a commit-graph, in one file or a chain.
+#[test]
+fn walks_agree_with_git() {
+    for (seed, skewed) in [(1, false), (2, true), (3, true)] {
+        let repo = tangled(seed, 60, skewed);
+        for graph in ["none", "half", "chain", "all"] {
+            let tips: Vec<_> = (1..=30).map(|n| format!("refs/heads/b{n}")).collect();
+            match graph {
+                "half" => {
+                    drop(repo.git(
+                        &["commit-graph", "write", "--stdin-commits"],
+                        &repo.git(&["rev-parse", "b20", "b29"], b""),
+                    ))
+                }
+                "chain" => {
+                    fs::remove_file(repo.root.join("objects/info/commit-graph")).unwrap();
+                    let ids = repo
+                        .git(&[&["rev-parse"], &*tips.iter().map(String::as_str).collect::<Vec<_>>()].concat(), b"");
+                    repo.git(&["commit-graph", "write", "--split=no-merge", "--stdin-commits"], &ids);
+                    let more = repo.git(&["rev-parse", "b45", "b50"], b"");
+                    repo.git(&["commit-graph", "write", "--split=no-merge", "--stdin-commits"], &more);
+                }
+                "all" => drop(repo.git(&["commit-graph", "write", "--reachable"], b"")),
+                _ => {}
+            }
+            let objects = repo.objects();
+            assert_eq!(objects.graph().is_some(), graph != "none");
+            compare_walks(&repo, &objects, &mut Dice(seed));
+        }
+    }
+}
+
+fn compare_walks(repo: &Repo, objects: &Objects, dice: &mut Dice) {
+    let names: Vec<String> = (1..=60).map(|n| format!("b{n}")).collect();
+    let ids = repo.ids(&[&["rev-parse"], &*names.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+    let reach: Vec<BTreeSet<ObjectId>> = {
+        // Parents by git, the closure by hand.
+        let text = repo.text(&["rev-list", "--all", "--parents"]);
+        let parents: BTreeMap<&str, Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_once(' ').map_or((line, vec![]), |(id, rest)| (id, rest.split(' ').collect())))
+            .collect();
+        let closure = |id: &ObjectId| {
+            let mut all = BTreeSet::new();
+            let mut stack = vec![id.to_string()];
+            while let Some(id) = stack.pop() {
+                if all.insert(ObjectId::from_hex(id.as_bytes()).unwrap()) {
+                    stack.extend(parents[&*id].iter().map(|parent| (*parent).to_owned()));
+                }
+            }
+            all
+        };
+        ids.iter().map(closure).collect()
+    };
+    let mut pick = |count: u64| -> Vec<usize> { (0..count).map(|_| dice.below(60) as usize).collect() };
+    for round in 0..150 {
+        let (wants, hidden) = (pick(1 + round % 3), pick(round % 4));
+        let named = |picked: &[usize]| picked.iter().map(|n| ids[*n]).collect::<Vec<_>>();
+        let union = |picked: &[usize]| picked.iter().flat_map(|n| reach[*n].iter().copied()).collect::<BTreeSet<_>>();
+        let expected: BTreeSet<_> = union(&wants).difference(&union(&hidden)).copied().collect();
+        let walk = walk::reachable_commits(objects, &named(&wants), &named(&hidden), &mut Silent).unwrap();
+        let found: BTreeSet<_> = walk.reachable.iter().map(|number| walk.commits.id(*number).to_owned()).collect();
+        assert_eq!(found, expected, "{wants:?} without {hidden:?}");
+        assert_eq!(found.len(), walk.reachable.len());
+        let mut commits = Commits::new(objects);
+        let mut parents = Vec::new();
+        let mut boundary = BTreeSet::new();
+        for id in &found {
+            let number = commits.number(id);
+            commits.parents(number, &mut parents).unwrap();
+            boundary
+                .extend(parents.iter().map(|parent| commits.id(*parent).to_owned()).filter(|id| !found.contains(id)));
+        }
+        assert_eq!(walk.boundary.iter().map(|n| walk.commits.id(*n).to_owned()).collect::<BTreeSet<_>>(), boundary);
+        let (one, two) = (wants[0], wants[wants.len() - 1]);
+        let is_ancestor = objects.is_ancestor(&ids[one], &ids[two], &mut Silent).unwrap();
+        assert_eq!(is_ancestor, reach[two].contains(&ids[one]), "{one} of {two}");
+        let ready = walk::reaches_all(&mut commits, &named(&wants), &named(&hidden), 0, &mut Silent).unwrap();
+        assert_eq!(ready, wants.iter().all(|want| hidden.iter().any(|have| reach[*want].contains(&ids[*have]))));
+        let reached = walk::are_reachable(&mut commits, &named(&wants), &named(&hidden), 1000, &mut Silent).unwrap();
+        let not: Vec<_> = named(&wants).into_iter().filter(|id| !union(&hidden).contains(id)).collect();
+        assert_eq!(reached, if not.is_empty() { Reached::All } else { Reached::Not(not) });
+    }
+}
+
+#[test]
+fn a_walk_stops_at_shallow_commits_and_at_its_budget() {
+    let repo = Repo::with_history(SHA1, 20);
+    repo.git(&["commit-graph", "write", "--reachable"], b"");
+    let mut objects = repo.objects();
+    let (main, cut, root) = (repo.id("main"), repo.id("main~5"), repo.id("main~19"));
+    let mut commits = Commits::new(&objects);
+    let over = walk::are_reachable(&mut commits, &[root], &[main], 18, &mut Silent).unwrap();
+    assert_eq!(over, Reached::OverBudget);
+    let all = walk::are_reachable(&mut commits, &[root], &[main], 19, &mut Silent).unwrap();
+    assert_eq!(all, Reached::All);
+    objects.set_shallow([cut].into());
+    assert!(objects.graph().is_none());
+    let walk = walk::reachable_commits(&objects, &[main], &[], &mut Silent).unwrap();
+    assert_eq!(walk.reachable.len(), 6);
+    assert!(!objects.is_ancestor(&root, &main, &mut Silent).unwrap());
+}
+
+#[test]
+fn a_missing_commit_is_an_error_behind_wants_and_none_behind_what_is_hidden() {
+    let repo = Repo::with_history(SHA1, 10);
+    let (main, old) = (repo.id("main"), repo.id("main~7"));
+    let (missing, below) = (repo.id("main~8"), repo.id("main~9"));
+    fs::remove_file(loose::path(&repo.root.join("objects"), &missing)).unwrap();
+    let objects = repo.objects();
+    let error = walk::reachable_commits(&objects, &[main], &[], &mut Silent).err().unwrap();
+    assert_eq!(error.downcast_ref(), Some(&Missing(missing)), "{error:#}");
+    let walk = walk::reachable_commits(&objects, &[main], &[old, missing], &mut Silent).unwrap();
+    assert_eq!(walk.reachable.len(), 7);
+    assert!(objects.is_ancestor(&below, &main, &mut Silent).unwrap_err().is::<Missing>());
 }
