@@ -14,12 +14,12 @@ use crate::auth::WriteGrant;
 use crate::durable::{self, Sync};
 use crate::odb::Objects;
 use crate::pack::incoming::{IncomingPack, ReceiveOptions, UnpackError};
-use crate::protocol::push::{Heard, Offered, PushRequest, ReportForm};
+use crate::protocol::push::{Heard, Offered, PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::Refusal;
 use crate::refs::transaction::{RefChange, ReflogEntry};
 use crate::refs::{LockPolicy, RefStore, RefTransaction};
 use crate::repo::fsck::Rules;
-use crate::repo::hooks::{self, Answer, Hook, ReferenceTransaction, Told};
+use crate::repo::hooks::{self, Answer, Hook, Lines, ReferenceTransaction, Told};
 use crate::repo::quarantine::Quarantine;
 use crate::repo::settings::LogRefs;
 use crate::repo::visible::{self, For};
@@ -357,19 +357,21 @@ fn pre_receive(
     let mut environment = options_environment(request);
     environment.extend(quarantine.map(Quarantine::environment).unwrap_or_default());
     let hash = repository.hash();
-    let mut lines = verdicts.iter().map(|Verdict { update, .. }| {
-        let (old, new) = update.change.old_and_new(hash);
-        hooks::line(old, new, &update.name)
-    });
-    let told = Told { arguments: Vec::new(), environment, lines: &mut lines };
-    if !run_hook(repository, Hook::PreReceive, told, client)? {
+    let lines = || -> Lines<'_> { Box::new(verdicts.iter().map(|verdict| hook_line(hash, &verdict.update))) };
+    let told = Told { arguments: Vec::new(), environment, lines: &lines };
+    if !run_hook(repository, Hook::PreReceive, &told, client)? {
         verdicts.refuse_open(&Refusal::PreReceiveDeclined);
     }
     Ok(())
 }
 
+fn hook_line(hash: gix_hash::Kind, update: &RefUpdate) -> Vec<u8> {
+    let (old, new) = update.change.old_and_new(hash);
+    hooks::line(old, new, &update.name)
+}
+
 /// Runs a hook; what keeps one from answering at all is told, and is no agreement.
-fn run_hook(repository: &Repository, hook: Hook, told: Told<'_>, client: &mut Client<'_>) -> io::Result<bool> {
+fn run_hook(repository: &Repository, hook: Hook, told: &Told<'_>, client: &mut Client<'_>) -> io::Result<bool> {
     let answer = hooks::run(repository, hook, told, &mut Hooked(client))?;
     match &answer {
         Answer::Agreed | Answer::Declined => {}
@@ -466,7 +468,18 @@ impl Stations<'_> {
             None => self.transact(changes, client, |transaction| transaction.commit_atomic())?,
         };
         for (index, result) in changed.into_iter().zip(results) {
-            verdicts.settle(index, result.map_or_else(State::Refused, |()| State::Done));
+            let state = match result {
+                Ok(()) => State::Done,
+                // The report says the same of all, as git's does; which one it was is told beside it.
+                Err(refusal) => {
+                    if refusal != Refusal::AtomicTransaction {
+                        let name = verdicts.iter_mut().nth(index).map(|verdict| verdict.update.name.clone());
+                        client.message(&format!("error: {}: {refusal}", name.unwrap_or_default()))?;
+                    }
+                    State::Refused(Refusal::AtomicTransaction)
+                }
+            };
+            verdicts.settle(index, state);
         }
         if verdicts.any_refused() {
             verdicts.refuse_open(&Refusal::AtomicTransaction);
@@ -497,8 +510,8 @@ impl Stations<'_> {
     fn update_hook(&self, Verdict { update, .. }: &Verdict, client: &mut Client<'_>) -> io::Result<bool> {
         let (old, new) = update.change.old_and_new(self.repository.hash());
         let arguments = vec![hooks::word(&update.name), old.to_string().into(), new.to_string().into()];
-        let told = Told { arguments, environment: Vec::new(), lines: &mut std::iter::empty() };
-        run_hook(self.repository, Hook::Update, told, client)
+        let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
+        run_hook(self.repository, Hook::Update, &told, client)
     }
 
     fn change(&self, Verdict { update, .. }: &Verdict, old: Option<ObjectId>) -> RefChange {
@@ -590,22 +603,13 @@ fn after(
     client: &mut Client<'_>,
 ) -> anyhow::Result<()> {
     let hash = repository.hash();
-    let mut updated = verdicts.updated().peekable();
-    if updated.peek().is_some() {
-        let mut lines = updated.map(|update| {
-            let (old, new) = update.change.old_and_new(hash);
-            hooks::line(old, new, &update.name)
-        });
-        let environment = options_environment(request);
-        run_hook(
-            repository,
-            Hook::PostReceive,
-            Told { arguments: Vec::new(), environment, lines: &mut lines },
-            client,
-        )?;
+    if verdicts.updated().next().is_some() {
+        let lines = || -> Lines<'_> { Box::new(verdicts.updated().map(|update| hook_line(hash, update))) };
+        let told = Told { arguments: Vec::new(), environment: options_environment(request), lines: &lines };
+        run_hook(repository, Hook::PostReceive, &told, client)?;
         let arguments = verdicts.updated().map(|update| hooks::word(&update.name)).collect();
-        let told = Told { arguments, environment: Vec::new(), lines: &mut std::iter::empty() };
-        run_hook(repository, Hook::PostUpdate, told, client)?;
+        let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
+        run_hook(repository, Hook::PostUpdate, &told, client)?;
     }
     if repository.settings.update_server_info {
         server_info::update(repository)?;
