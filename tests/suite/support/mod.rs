@@ -431,6 +431,12 @@ impl Cgi {
         self
     }
 
+    /// A shell runs this before it becomes the program.
+    pub fn opening(mut self, script: &str) -> Self {
+        self.before.push_str(&format!("{script}; "));
+        self
+    }
+
     /// The process ignores SIGPIPE from its start, as children of some servers do.
     pub fn ignoring_sigpipe(mut self) -> Self {
         self.before.push_str("trap '' PIPE; ");
