@@ -208,6 +208,19 @@ fn deltas_by_name_and_long_chains_are_read() {
 }
 
 #[test]
+fn a_pack_that_cannot_be_mapped_is_read_in_pieces() {
+    let repo = Repo::with_history(SHA1, 120);
+    let noise: Vec<u8> = (0..300_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    repo.git(&["hash-object", "-w", "--stdin"], &noise);
+    repo.git(&["repack", "-adq", "--keep-unreachable"], b"");
+    let objects = repo.objects();
+    for id in objects.packs(true).unwrap() {
+        objects.pack(id).forget_map();
+    }
+    check(&repo, &objects);
+}
+
+#[test]
 fn an_index_of_version_1_is_read() {
     let repo = Repo::with_history(SHA1, 20);
     repo.git(&["-c", "pack.indexVersion=1", "repack", "-adq"], b"");
@@ -319,6 +332,11 @@ fn alternates_are_followed_relative_nested_and_once() {
     origin.git(&["repack", "-adq"], b"");
     assert!(fork.objects().packs(true).unwrap().is_empty());
     assert_eq!(fork.objects().packs(false).unwrap().len(), 1);
+    // The environment's come first, and are followed too.
+    let mut apart = extra.objects();
+    apart.set_borrowed(vec![fork.root.join("objects")]);
+    check(&origin, &apart);
+    assert_eq!(apart.alternates().unwrap(), [real(&fork), real(&middle), real(&origin)]);
     // A quarantine in front sees all of it, and numbers of packs mean the same.
     let packs = objects.packs(false).unwrap();
     let front = objects.with_front(&extra.root.join("objects"));
