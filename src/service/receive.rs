@@ -243,7 +243,7 @@ fn connected(
     let Some(quarantine) = quarantine else { return Ok(()) };
     let objects = quarantine.objects();
     let tips: Vec<ObjectId> = verdicts.open().filter_map(|verdict| verdict.update.change.new_value()).collect();
-    let known = known_tips(repository)?;
+    let mut known = known_tips(repository)?;
     if connectivity::check(objects, &tips, &known, &mut Unspoken(client))?.is_ok() {
         return Ok(());
     }
@@ -251,12 +251,15 @@ fn connected(
     let mut found: HashMap<ObjectId, Result<(), Refusal>> = HashMap::new();
     for verdict in verdicts.open() {
         let Some(tip) = verdict.update.change.new_value() else { continue };
-        if let Some(known) = found.get(&tip) {
-            verdict.judge(known.clone());
+        if let Some(result) = found.get(&tip) {
+            verdict.judge(result.clone());
             continue;
         }
         let result = match connectivity::check(objects, &[tip], &known, &mut Unspoken(client))? {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                known.push(tip);
+                Ok(())
+            }
             // Complete for the client, whose history is cut there; we do not take over its boundary (SP-02).
             Err(missing) if cut.contains(&missing) => Err(Refusal::ShallowUpdate),
             Err(missing) => {
