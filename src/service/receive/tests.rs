@@ -4,6 +4,7 @@ mod support;
 
 use super::*;
 use crate::audit::Summary;
+use std::time::Duration;
 use support::{Answer, Leaver, Overdue, Pair, TestBody, send};
 
 /// Serves the same bytes and checks that we refuse what C git refuses, in its words, and end with its refs.
