@@ -243,10 +243,8 @@ impl Write for Response<'_> {
 
 impl Pulse for Response<'_> {
     fn tick(&mut self, done: u64) -> io::Result<()> {
-        self.ticks = self.ticks.wrapping_add(1);
-        if !self.ticks.is_multiple_of(256) && self.ticks > 1 {
-            return Ok(());
-        }
+        // Cheap, and a hook's ticks are a second apart: SIGTERM must be seen at the next one.
+        self.out.tick(done)?;
         if let Some((deadline, time)) = self.deadline
             && Instant::now() > deadline
         {
@@ -255,10 +253,11 @@ impl Pulse for Response<'_> {
                 format!("the request took longer than {} seconds (ARTIFACTS_TIMEOUT)", time.as_secs()),
             ));
         }
-        if self.waiting_since.is_some_and(|since| since.elapsed() > WAIT_MAX) {
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(256) && self.waiting_since.is_some_and(|since| since.elapsed() > WAIT_MAX) {
             self.push()?;
         }
-        self.out.tick(done)
+        Ok(())
     }
 }
 

@@ -579,10 +579,14 @@ impl<'b> Batch<'b> {
                 failed.push((self.edits[at].change, error));
             }
         }
+        let is_stale = !failed.is_empty() && self.rewrite.take().is_some();
         self.refuse_failed(failed);
-        let updates_are_safe = self.sync_directories();
-        if let Err(error) = updates_are_safe {
+        if let Err(error) = self.sync_directories() {
             self.refuse_everything(&error);
+        }
+        if is_stale && self.goes_on() {
+            // What was written for packed-refs holds what has just been refused.
+            self.prepare();
         }
         if !self.goes_on() {
             return;

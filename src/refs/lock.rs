@@ -74,6 +74,10 @@ impl Lock {
                 }
                 // The folder may be removed again by whoever deletes the last ref in it.
                 io::ErrorKind::NotFound if !made_directory || start.elapsed() < FOLDER_TIMEOUT => {
+                    if made_directory {
+                        pause(attempt);
+                        attempt += 1;
+                    }
                     made_directory = true;
                     let directory = path.parent().unwrap_or(root);
                     match durable::mkdir_all(root, directory, sharing) {

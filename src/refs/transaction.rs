@@ -353,6 +353,27 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_cannot_be_written_refuses_its_ref_alone() {
+        for count in [2, 100] {
+            let repo = Repo::new();
+            let one = repo.commit("one");
+            repo.write("logs/refs/heads/n1/x", "in the way");
+            let changes: Vec<RefChange> = (0..count)
+                .map(|number| logged(change(&format!("refs/heads/n{number}"), NEW, Some(one)), true))
+                .collect();
+            let results = repo.each(&changes);
+            assert_eq!(results[1], Err(Refusal::UpdateFailed));
+            assert_eq!(results.iter().filter(|result| result.is_ok()).count(), count - 1);
+            repo.check();
+            assert_eq!(repo.refs().lines().count(), count - 1);
+            assert!(
+                repo.atomic(&[changes[1].clone(), change("refs/heads/y", NEW, Some(one))]).iter().all(Result::is_err)
+            );
+            assert_eq!(repo.refs().lines().count(), count - 1);
+        }
+    }
+
+    #[test]
     fn a_held_lock_refuses_and_names_the_ref() {
         let repo = Repo::new();
         let (one, two) = (repo.commit("one"), repo.commit("two"));

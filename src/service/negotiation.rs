@@ -93,7 +93,7 @@ pub struct Negotiator {
     last: Option<ObjectId>,
     /// `ready` has gone out.
     ready: bool,
-    /// For how many common objects history was last asked, and what it said.
+    /// For how many common objects, implied ones among them, history was last asked, and what it said.
     asked: (usize, bool),
 }
 
@@ -231,8 +231,8 @@ impl Negotiator {
 
     /// Whether what is common suffices: every wanted commit reaches some of it. History is asked again only when there is more.
     fn enough(&mut self, history: &mut dyn Ancestry) -> anyhow::Result<bool> {
-        if !self.asked.1 && self.asked.0 != self.common.len() {
-            self.asked = (self.common.len(), history.reaches_all(&self.wants, &self.implied)?);
+        if !self.asked.1 && self.asked.0 != self.implied.len() {
+            self.asked = (self.implied.len(), history.reaches_all(&self.wants, &self.implied)?);
         }
         Ok(self.asked.1)
     }
@@ -380,5 +380,7 @@ mod tests {
     fn every_want_must_reach_something_common() {
         assert_eq!(told(mode(AckMode::Section), "df", "c."), "c, / [c]");
         assert_eq!(told(mode(AckMode::Section), "df", "ce."), "c, e, ready, PACK [ce]");
+        // b is implied by c already, a only by b.
+        assert_eq!(told(mode(AckMode::Detailed), "ad", "c.b."), "c common, NAK, /, b common, b ready, NAK, / [c]");
     }
 }

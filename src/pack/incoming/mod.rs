@@ -3,6 +3,7 @@
 //! In: a body, a quarantine. Out: a kept pack with `.idx`, `.rev` and `.keep`, or loose objects. Nothing of it is visible to
 //! other requests, and nothing is written outside the quarantine. No thread is started for a small pack.
 
+pub(super) mod deflate;
 mod entries;
 mod examine;
 mod resolve;

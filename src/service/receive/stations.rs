@@ -86,7 +86,18 @@ impl<'a> Stations<'a> {
             None => self.transact(changes, client, |transaction| transaction.commit_atomic())?,
         };
         for (index, result) in changed.into_iter().zip(results) {
-            verdicts.settle(index, result.map_or_else(State::Refused, |()| State::Done));
+            let state = match result {
+                Ok(()) => State::Done,
+                // The report says the same of all, as git's does; which one it was is told beside it.
+                Err(refusal) => {
+                    if refusal != Refusal::AtomicTransaction {
+                        let name = verdicts.iter_mut().nth(index).map(|verdict| verdict.update.name.clone());
+                        client.message(&format!("error: {}: {refusal}", name.unwrap_or_default()))?;
+                    }
+                    State::Refused(Refusal::AtomicTransaction)
+                }
+            };
+            verdicts.settle(index, state);
         }
         if verdicts.any_refused() {
             verdicts.refuse_open(&Refusal::AtomicTransaction);

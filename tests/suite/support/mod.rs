@@ -262,7 +262,7 @@ impl Site {
     /// A CGI request to this site.
     pub fn cgi(&self, method: &str, path: &str) -> Cgi {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let mut cgi = Cgi { environment: Vec::new(), body: Vec::new(), before: String::new() };
+        let mut cgi = Cgi { environment: Vec::new(), body: Vec::new(), before: String::new(), instead: Vec::new() };
         for (name, value) in [
             ("GATEWAY_INTERFACE", "CGI/1.1"),
             ("SERVER_PROTOCOL", "HTTP/1.1"),
@@ -277,6 +277,12 @@ impl Site {
             cgi = cgi.env(name, value);
         }
         cgi
+    }
+
+    /// A push over CGI.
+    pub fn push(&self, name: &str, token: &str, list: &[(&str, &str, &str)], pack: &[u8]) -> Cgi {
+        let path = format!("/{name}.git/git-receive-pack");
+        self.cgi("POST", &path).bearer(token).body([updates(list, PUSH), pack.to_vec()].concat())
     }
 
     /// The embedded server over this site.
@@ -363,11 +369,14 @@ pub fn bearer(token: &str) -> String {
 }
 
 /// One CGI request.
+#[derive(Clone)]
 pub struct Cgi {
     environment: Vec<(String, String)>,
     body: Vec<u8>,
     /// What a shell does before it becomes the program.
     before: String,
+    /// The words of a command that becomes the program.
+    instead: Vec<String>,
 }
 
 impl Cgi {
@@ -428,8 +437,18 @@ impl Cgi {
         self
     }
 
+    /// Another command that will become the program.
+    pub fn through(mut self, words: &[&str]) -> Self {
+        self.instead = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     fn command(&self) -> Command {
-        let mut command = if self.before.is_empty() {
+        let mut command = if let Some((first, others)) = self.instead.split_first() {
+            let mut command = Command::new(first);
+            command.args(others);
+            command
+        } else if self.before.is_empty() {
             Command::new(PROGRAM)
         } else {
             let mut shell = Command::new("/bin/sh");
@@ -464,6 +483,36 @@ impl Cgi {
         let answer = running.end();
         writer.join().unwrap();
         answer
+    }
+
+    /// Runs it behind a relay that writes everything before it reads anything, through pipes of 64 KiB, as fcgiwrap, mod_cgi
+    /// and uWSGI do.
+    pub fn run_as_relay(&self) -> Answer {
+        let mut running = self.start();
+        let mut stdin = running.stdin.take().unwrap();
+        let body = self.body.clone();
+        let (told, written) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let all = stdin.write_all(&body);
+            drop(stdin);
+            let _ = told.send(all);
+        });
+        let Ok(all) = written.recv_timeout(HANGS_AFTER) else {
+            let _ = running.child.kill();
+            panic!("the program and the relay wait for each other");
+        };
+        all.expect("all of the body is read");
+        running.end()
+    }
+
+    /// The same, as a chunked body arrives.
+    pub fn without_length(&self) -> Self {
+        self.clone().without("CONTENT_LENGTH")
+    }
+
+    /// The body.
+    pub fn bytes(&self) -> &[u8] {
+        &self.body
     }
 
     /// Runs it with one socket as both its standard input and its output, as Apache's mod_cgid does: everything is written,
@@ -604,6 +653,21 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The report of a push, a line an entry, its flush apart.
+    pub fn report(&self) -> Vec<String> {
+        let mut lines = packets(&band(&self.body, 1));
+        assert_eq!(lines.pop().as_deref(), Some("0000"), "{self:?}");
+        lines
+    }
+
+    /// No crash, nothing but one line on stderr, and a status of ours.
+    pub fn is_sound(&self, what: &str) {
+        assert!(self.exit >= 0, "{what}: {self:?}");
+        assert!([200, 400, 403, 404, 413].contains(&self.status), "{what}: {self:?}");
+        assert!(self.stderr.lines().count() <= 1 && !self.stderr.contains("panic"), "{what}: {}", self.stderr);
+        assert!(!self.text().contains("internal server error"), "{what}: {}", self.stderr);
+    }
+
     /// The body's packets, one a line: text as it is, `0000`, `0001`; binary in escapes.
     pub fn packets(&self) -> Vec<String> {
         packets(&self.body)
@@ -669,6 +733,25 @@ pub fn updates(updates: &[(&str, &str, &str)], capabilities: &str) -> Vec<u8> {
     }
     bytes.extend_from_slice(b"0000");
     bytes
+}
+
+/// Bytes that do not compress.
+pub fn noise(size: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..size).map(next).collect()
+}
+
+/// Waits until something holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < HANGS_AFTER, "{what} does not happen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// What a band carried.
