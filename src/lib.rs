@@ -105,6 +105,9 @@ fn answer(
     if request.method == http::Method::Head {
         response.without_body();
     }
+    if request.not_behind_nginx {
+        response.not_behind_nginx();
+    }
     if let Some(time) = request.context.timeout {
         response.deadline(time);
     }

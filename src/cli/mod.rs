@@ -196,7 +196,8 @@ fn secret_argument(argument: String) -> anyhow::Result<String> {
     }
     let mut line = String::new();
     let stdin = io::stdin().lock();
-    io::BufRead::read_line(&mut io::BufReader::new(stdin.take(4096)), &mut line).context("reading a token from stdin")?;
+    io::BufRead::read_line(&mut io::BufReader::new(stdin.take(4096)), &mut line)
+        .context("reading a token from stdin")?;
     Ok(line.trim().to_owned())
 }
 
@@ -271,7 +272,10 @@ mod tests {
     #[test]
     fn stderr_never_shows_a_secret() {
         let check = |text: &str, expected: &str| assert_eq!(without_secrets(text), expected);
-        check("error: unexpected argument 'art_v1_0af?expires=17' found", "error: unexpected argument 'art_…?expires=17' found");
+        check(
+            "error: unexpected argument 'art_v1_0af?expires=17' found",
+            "error: unexpected argument 'art_…?expires=17' found",
+        );
         check("art_a art_b", "art_… art_…");
         check("art_art_x", "art_…art_…");
         check("the party_x", "the party_x");

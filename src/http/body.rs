@@ -56,13 +56,8 @@ impl std::error::Error for BodyError {}
 
 impl From<BodyError> for io::Error {
     fn from(error: BodyError) -> Self {
-        let kind = match error {
-            BodyError::Short(_) | BodyError::GzipTruncated => io::ErrorKind::UnexpectedEof,
-            BodyError::TooLarge(_) | BodyError::InflatesTooLarge(_) | BodyError::GzipBroken => {
-                io::ErrorKind::InvalidData
-            }
-        };
-        io::Error::new(kind, error)
+        // Not UnexpectedEof, which readers take for an ordinary end and tell in their own words.
+        io::Error::new(io::ErrorKind::InvalidData, error)
     }
 }
 

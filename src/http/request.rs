@@ -66,6 +66,8 @@ pub struct Request {
     pub remote_user: Option<BString>,
     /// `SERVER_PROTOCOL` is exactly HTTP/1.1 (HB-14, HB-15).
     pub http_1_1: bool,
+    /// `SERVER_SOFTWARE` names another server than nginx.
+    pub not_behind_nginx: bool,
     /// What the services need of the surroundings.
     pub context: Context,
 }

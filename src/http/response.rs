@@ -42,6 +42,7 @@ pub struct Response<'a> {
     caching: Caching,
     length: Option<u64>,
     streams: bool,
+    behind_nginx: bool,
     head_sent: bool,
     buffer: Vec<u8>,
     waiting_since: Option<Instant>,
@@ -62,6 +63,7 @@ impl<'a> Response<'a> {
             caching: Caching::No,
             length: None,
             streams: false,
+            behind_nginx: true,
             head_sent: false,
             buffer: Vec::new(),
             waiting_since: None,
@@ -74,6 +76,11 @@ impl<'a> Response<'a> {
     /// It answers HEAD: no body is sent, whatever is written.
     pub fn without_body(&mut self) {
         self.without_body = true;
+    }
+
+    /// The server says that it is another than nginx: then its switch for buffering is not sent.
+    pub fn not_behind_nginx(&mut self) {
+        self.behind_nginx = false;
     }
 
     /// From now on, work that lasts longer than `time` is ended.
@@ -178,7 +185,7 @@ impl<'a> Response<'a> {
         }
         if let Some(length) = self.length {
             let _ = write!(head, "Content-Length: {length}\r\n");
-        } else if self.streams {
+        } else if self.streams && self.behind_nginx {
             head.push_str("X-Accel-Buffering: no\r\n");
         }
         head.push_str("\r\n");
@@ -236,10 +243,8 @@ impl Write for Response<'_> {
 
 impl Pulse for Response<'_> {
     fn tick(&mut self, done: u64) -> io::Result<()> {
-        self.ticks = self.ticks.wrapping_add(1);
-        if !self.ticks.is_multiple_of(256) && self.ticks > 1 {
-            return Ok(());
-        }
+        // Cheap, and a hook's ticks are a second apart: SIGTERM must be seen at the next one.
+        self.out.tick(done)?;
         if let Some((deadline, time)) = self.deadline
             && Instant::now() > deadline
         {
@@ -248,10 +253,11 @@ impl Pulse for Response<'_> {
                 format!("the request took longer than {} seconds (ARTIFACTS_TIMEOUT)", time.as_secs()),
             ));
         }
-        if self.waiting_since.is_some_and(|since| since.elapsed() > WAIT_MAX) {
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(256) && self.waiting_since.is_some_and(|since| since.elapsed() > WAIT_MAX) {
             self.push()?;
         }
-        self.out.tick(done)
+        Ok(())
     }
 }
 

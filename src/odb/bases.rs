@@ -112,7 +112,7 @@ impl Bases {
         self.link(slot);
     }
 
-    /// An empty buffer, from what was thrown out where possible.
+    /// A buffer, from what was thrown out where possible; what it holds means nothing.
     pub fn buffer(&mut self) -> Vec<u8> {
         self.spare.pop().unwrap_or_default()
     }
@@ -120,10 +120,9 @@ impl Bases {
     /// Takes a buffer back that is no longer used.
     pub fn give_back(&mut self, content: Rc<Vec<u8>>) {
         if self.spare.len() < 4
-            && let Ok(mut buffer) = Rc::try_unwrap(content)
+            && let Ok(buffer) = Rc::try_unwrap(content)
             && buffer.capacity() <= 1 << 20
         {
-            buffer.clear();
             self.spare.push(buffer);
         }
     }

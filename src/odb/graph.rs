@@ -4,11 +4,11 @@
 //! keeps in vectors by that number. A commit is read once, and only when it is asked for.
 
 use super::Objects;
+use super::ids::IdMap;
 use anyhow::{Context, bail};
 use gix_commitgraph::{File, Graph, Position};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
-use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
@@ -102,7 +102,7 @@ pub struct Commits<'a> {
     graph: Option<&'a Graph>,
     /// Commits in the graph.
     base: u32,
-    numbers: HashMap<ObjectId, u32>,
+    numbers: IdMap<u32>,
     parsed: Vec<Parsed>,
     parents: Vec<u32>,
     content: Vec<u8>,
@@ -116,7 +116,7 @@ impl<'a> Commits<'a> {
             objects,
             graph,
             base: graph.map_or(0, Graph::num_commits),
-            numbers: HashMap::new(),
+            numbers: IdMap::default(),
             parsed: Vec::new(),
             parents: Vec::new(),
             content: Vec::new(),

@@ -11,6 +11,9 @@ use std::os::unix::fs::FileExt;
 
 /// The first allocation for content whose size is only announced; from there on buffers double.
 const FIRST_BYTES: usize = 1 << 20;
+/// Room behind the announced size: so much the decoder wants in order to run at full speed up to the last byte, and a
+/// stream that goes on is noticed.
+const SLACK_BYTES: usize = 320;
 /// How much of a file is read at once where it is not mapped.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -71,70 +74,77 @@ impl Inflater {
         Inflater { state: Decompress::new(true), at: 0 }
     }
 
-    /// Inflates the stream at `at` of `stored` into `out` (cleared first) and says where it ended. It must hold exactly
-    /// `size` bytes.
+    /// Inflates the stream at `at` of `stored` into `out`, whose content is replaced, and says where it ended. It must hold
+    /// exactly `size` bytes.
     ///
     /// # Errors
-    /// When the stream is damaged, ends early, or has another size.
+    /// When the stream is damaged, ends early, or has another size. What `out` holds then means nothing.
     pub fn whole(&mut self, stored: &mut dyn Stored, at: u64, size: u64, out: &mut Vec<u8>) -> anyhow::Result<u64> {
         self.start(at);
-        out.clear();
-        self.rest(stored, size, out)?;
-        Ok(self.at)
+        self.rest(stored, size, 0, out)
     }
 
     /// Begins with the stream at `at`.
-    pub(super) fn start(&mut self, at: u64) {
+    fn start(&mut self, at: u64) {
         self.state.reset(true);
         self.at = at;
     }
 
     /// Where the stream that was read last ended, or how far it was read.
-    pub(super) fn at(&self) -> u64 {
+    pub fn at(&self) -> u64 {
         self.at
     }
 
-    /// Inflates what is left of the stream behind what `out` holds, until it holds exactly `size` bytes.
-    pub(super) fn rest(&mut self, stored: &mut dyn Stored, size: u64, out: &mut Vec<u8>) -> anyhow::Result<()> {
+    /// Inflates what is left of a stream whose first `filled` bytes stand in `out`, and says where it ended. All in all it
+    /// must hold exactly `size` bytes.
+    ///
+    /// # Errors
+    /// As [`Inflater::whole`].
+    pub fn rest(
+        &mut self,
+        stored: &mut dyn Stored,
+        size: u64,
+        mut filled: usize,
+        out: &mut Vec<u8>,
+    ) -> anyhow::Result<u64> {
         let size = usize::try_from(size).context("object is too large for this machine")?;
-        // One byte more than announced is asked for, so that a stream that goes on is noticed.
-        let ended = self.some(stored, size.checked_add(1).context("object is too large for this machine")?, out)?;
-        if out.len() > size {
-            bail!("zlib stream is longer than announced ({size} bytes)");
+        let full = size.checked_add(SLACK_BYTES).context("object is too large for this machine")?;
+        // Not cleared first: what is overwritten anyway need not be zeroed.
+        out.resize(full.min(FIRST_BYTES.max(2 * filled)), 0);
+        loop {
+            let (read, status) = self.step(stored, &mut out[filled..])?;
+            filled += read;
+            if filled > size {
+                bail!("zlib stream is longer than announced ({size} bytes)");
+            }
+            if status == Status::StreamEnd {
+                break;
+            }
+            if filled == out.len() {
+                out.resize(full.min(2 * filled), 0);
+            }
         }
-        if !ended || out.len() < size {
-            bail!("zlib stream is shorter than announced ({} of {size} bytes)", out.len());
+        if filled < size {
+            bail!("zlib stream is shorter than announced ({filled} of {size} bytes)");
         }
-        Ok(())
+        out.truncate(size);
+        Ok(self.at)
     }
 
-    /// Inflates until `out` holds at least `want` bytes; true when the stream ended before.
-    pub(super) fn some(&mut self, stored: &mut dyn Stored, want: usize, out: &mut Vec<u8>) -> anyhow::Result<bool> {
-        while out.len() < want {
-            let input = stored.piece(self.at)?;
-            if input.is_empty() {
-                bail!("zlib stream is cut off");
-            }
-            let input_len = input.len();
-            let (in_before, out_before) = (self.state.total_in(), out.len());
-            if out.capacity() < want && out.capacity() - out.len() < 64 {
-                let more = (want - out.len()).min(FIRST_BYTES.max(out.len()));
-                out.reserve_exact(more);
-            }
-            let status = self.state.decompress_vec(input, out, FlushDecompress::Finish).context("zlib stream")?;
-            let read = self.state.total_in() - in_before;
-            self.at += read;
-            match status {
-                Status::StreamEnd => return Ok(true),
-                Status::Ok | Status::BufError => {
-                    let stuck = read == 0 && out.len() == out_before && out.capacity() > out.len();
-                    if stuck && input_len > 0 {
-                        bail!("zlib stream does not go on");
-                    }
-                }
-            }
+    /// Inflates once; how many bytes came out. It goes on or fails, unless `out` is full.
+    fn step(&mut self, stored: &mut dyn Stored, out: &mut [u8]) -> anyhow::Result<(usize, Status)> {
+        let input = stored.piece(self.at)?;
+        if input.is_empty() {
+            bail!("zlib stream is cut off");
         }
-        Ok(false)
+        let (in_before, out_before) = (self.state.total_in(), self.state.total_out());
+        let status = self.state.decompress(input, out, FlushDecompress::Finish).context("zlib stream")?;
+        let (read, wrote) = (self.state.total_in() - in_before, self.state.total_out() - out_before);
+        self.at += read;
+        if read == 0 && wrote == 0 && status != Status::StreamEnd && !out.is_empty() {
+            bail!("zlib stream does not go on");
+        }
+        Ok((usize::try_from(wrote).expect("no more than the slice holds"), status))
     }
 
     /// The first bytes of the stream at `at`, as many as fit into `out`; how many there were, and whether the stream ended
@@ -146,21 +156,10 @@ impl Inflater {
         self.start(at);
         let mut filled = 0;
         while filled < out.len() {
-            let input = stored.piece(self.at)?;
-            if input.is_empty() {
-                bail!("zlib stream is cut off");
-            }
-            let (in_before, out_before) = (self.state.total_in(), self.state.total_out());
-            let status =
-                self.state.decompress(input, &mut out[filled..], FlushDecompress::None).context("zlib stream")?;
-            let read = self.state.total_in() - in_before;
-            let wrote = self.state.total_out() - out_before;
-            self.at += read;
-            filled += usize::try_from(wrote).expect("no more than the slice holds");
-            match status {
-                Status::StreamEnd => return Ok((filled, true)),
-                Status::Ok | Status::BufError if read == 0 && wrote == 0 => bail!("zlib stream does not go on"),
-                Status::Ok | Status::BufError => {}
+            let (read, status) = self.step(stored, &mut out[filled..])?;
+            filled += read;
+            if status == Status::StreamEnd {
+                return Ok((filled, true));
             }
         }
         Ok((filled, false))

@@ -94,12 +94,16 @@ fn read_file(
     }
     out.clear();
     out.extend_from_slice(&head[at..filled]);
-    if !ended {
-        inflater.rest(&mut stored, header.size, out)?;
-    } else if out.len() as u64 != header.size {
-        bail!("content has another size than its header says");
-    }
-    if inflater.at() != end {
+    let stream_end = if ended {
+        if out.len() as u64 != header.size {
+            bail!("content has another size than its header says");
+        }
+        inflater.at()
+    } else {
+        let filled = out.len();
+        inflater.rest(&mut stored, header.size, filled, out)?
+    };
+    if stream_end != end {
         bail!("garbage behind the content");
     }
     Ok(header.kind)

@@ -10,6 +10,7 @@ pub mod closure;
 pub mod delta;
 mod directory;
 pub mod graph;
+pub mod ids;
 mod index;
 pub mod inflate;
 mod loose;

@@ -121,9 +121,6 @@ impl Objects {
                 Some(place) => bases.keep(place, kind, done),
                 None => bases.give_back(done),
             }
-            if last && bases.takes(out.len()) {
-                bases.keep(here, kind, Rc::new(out.clone()));
-            }
         }
         Ok(kind)
     }

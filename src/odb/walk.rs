@@ -35,7 +35,7 @@ pub struct Split {
 /// When a tag is corrupt.
 pub fn split(objects: &Objects, ids: &[ObjectId]) -> anyhow::Result<Split> {
     let mut split = Split::default();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = super::ids::IdSet::default();
     let mut content = Vec::new();
     for start in ids {
         let mut id = *start;

@@ -4,10 +4,10 @@
 //! An object that the repository has is not written again; it is made young, so that gc does not take it away meanwhile.
 
 use super::incoming::ReceiveOptions;
+use super::incoming::deflate::Deflater;
 use super::incoming::store::Temporary;
 use crate::durable::{self, Sync};
 use crate::odb::{Location, Objects, PackId};
-use flate2::{Compress, Compression, FlushCompress, Status};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use std::collections::BTreeSet;
@@ -15,14 +15,10 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Deflated bytes collected before they are written.
-const BUFFER_LEN: usize = 64 << 10;
-
 /// Writes loose objects, one after the other.
 pub struct Unpacker<'a> {
     options: &'a ReceiveOptions<'a>,
-    deflate: Compress,
-    buffer: Vec<u8>,
+    deflater: Deflater,
     /// The object that is being written in chunks.
     open: Option<Temporary>,
     fan_out: BTreeSet<u8>,
@@ -35,8 +31,7 @@ impl<'a> Unpacker<'a> {
     pub fn new(options: &'a ReceiveOptions<'a>) -> Self {
         Unpacker {
             options,
-            deflate: Compress::new(Compression::new(options.compression.min(9)), true),
-            buffer: Vec::with_capacity(BUFFER_LEN),
+            deflater: Deflater::new(options.compression),
             open: None,
             fan_out: BTreeSet::new(),
             written: Vec::new(),
@@ -63,8 +58,7 @@ impl<'a> Unpacker<'a> {
     /// When writing fails.
     pub fn begin(&mut self, kind: Kind, size: u64) -> io::Result<()> {
         self.open = Some(Temporary::create(self.options.directory, "tmp_obj_", self.options.sharing)?);
-        self.deflate.reset();
-        self.buffer.clear();
+        self.deflater.begin();
         self.chunk(&gix_object::encode::loose_header(kind, size))
     }
 
@@ -73,7 +67,8 @@ impl<'a> Unpacker<'a> {
     /// # Errors
     /// When writing fails.
     pub fn chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.deflate(bytes, FlushCompress::None)
+        let file = &mut self.open.as_mut().expect("an object was begun").file;
+        self.deflater.push(bytes, &mut |deflated| durable::write_all(file, deflated))
     }
 
     /// The content is complete, and this is its name.
@@ -81,9 +76,8 @@ impl<'a> Unpacker<'a> {
     /// # Errors
     /// When writing fails.
     pub fn end(&mut self, id: &oid) -> io::Result<()> {
-        self.deflate(&[], FlushCompress::Finish)?;
         let mut file = self.open.take().expect("an object was begun");
-        durable::write_all(&mut file.file, &self.buffer)?;
+        self.deflater.end(&mut |deflated| durable::write_all(&mut file.file, deflated))?;
         if self.freshen(id)? {
             return Ok(());
         }
@@ -110,25 +104,6 @@ impl<'a> Unpacker<'a> {
         }
         self.written.clear();
         Ok(())
-    }
-
-    fn deflate(&mut self, mut bytes: &[u8], flush: FlushCompress) -> io::Result<()> {
-        loop {
-            let before = self.deflate.total_in();
-            let status = self.deflate.compress_vec(bytes, &mut self.buffer, flush).map_err(io::Error::other)?;
-            let taken = usize::try_from(self.deflate.total_in() - before).map_err(io::Error::other)?;
-            bytes = &bytes[taken..];
-            let done = match flush {
-                FlushCompress::Finish => status == Status::StreamEnd,
-                _ => bytes.is_empty(),
-            };
-            if done {
-                return Ok(());
-            }
-            let file = self.open.as_mut().expect("an object was begun");
-            durable::write_all(&mut file.file, &self.buffer)?;
-            self.buffer.clear();
-        }
     }
 
     /// Whether the object exists; if so its file is as young as a new one. One that cannot be made young is written anew.

@@ -113,7 +113,10 @@ fn fill(input: &mut dyn Read, buffer: &mut [u8]) -> Result<usize, FrameError> {
             Ok(0) => break,
             Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(FrameError::Truncated),
+            // What says more than that, such as a body shorter than its length, is handed on.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && error.get_ref().is_none() => {
+                return Err(FrameError::Truncated);
+            }
             Err(error) => return Err(FrameError::Io(error)),
         }
     }

@@ -25,6 +25,15 @@ pub enum Version {
 }
 
 impl Version {
+    /// As it is written.
+    pub fn number(self) -> u8 {
+        match self {
+            Version::V0 => 0,
+            Version::V1 => 1,
+            Version::V2 => 2,
+        }
+    }
+
     /// The greatest `version=N` of a list separated by `:` (EN-03); anything else is ignored.
     pub fn parse(value: &[u8]) -> Self {
         value

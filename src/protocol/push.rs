@@ -50,7 +50,7 @@ impl Change {
     }
 
     /// The value the client believes the ref has.
-    pub fn old(&self) -> Option<ObjectId> {
+    pub fn old_value(&self) -> Option<ObjectId> {
         match self {
             Change::Create { .. } => None,
             Change::Update { old, .. } => Some(*old),
@@ -59,7 +59,7 @@ impl Change {
     }
 
     /// The value it is to have.
-    pub fn new(&self) -> Option<ObjectId> {
+    pub fn new_value(&self) -> Option<ObjectId> {
         match self {
             Change::Create { new } | Change::Update { new, .. } => Some(*new),
             Change::Delete { .. } => None,
@@ -73,7 +73,7 @@ impl Change {
 
     /// Both values as hooks and the audit log read them: null where there is none.
     pub fn old_and_new(&self, hash: gix_hash::Kind) -> (ObjectId, ObjectId) {
-        (self.old().unwrap_or(hash.null()), self.new().unwrap_or(hash.null()))
+        (self.old_value().unwrap_or(hash.null()), self.new_value().unwrap_or(hash.null()))
     }
 }
 
@@ -338,7 +338,9 @@ mod tests {
         let mut words: Vec<String> = request
             .updates
             .iter()
-            .map(|update| format!("{}:{}{}", update.name, short(update.change.old()), short(update.change.new())))
+            .map(|update| {
+                format!("{}:{}{}", update.name, short(update.change.old_value()), short(update.change.new_value()))
+            })
             .collect();
         words.extend(request.shallow.iter().map(|id| format!("shallow:{}", short(Some(*id)))));
         words.extend(request.options.iter().map(|option| format!("option:{option}")));
@@ -386,7 +388,7 @@ mod tests {
         let bytes = format!("{:04x}{line}0000", line.len() + 4);
         let request =
             PushRequest::parse(&mut bytes.as_bytes(), &OFFERED, &Limits::default(), &mut |_| {}).expect("well formed");
-        assert_eq!(request.updates[0].change.new().map(|id| id.to_string()), Some("ab".repeat(20)));
+        assert_eq!(request.updates[0].change.new_value().map(|id| id.to_string()), Some("ab".repeat(20)));
     }
 
     #[test]

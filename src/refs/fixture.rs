@@ -1,12 +1,16 @@
 //! A bare repository made and questioned by an installed git, for the tests of this directory.
 
-use super::{RefStore, Row};
-use crate::durable;
-use bstr::ByteSlice;
+use super::transaction::{RefChange, ReflogEntry};
+use super::{LockPolicy, RefStore, RefTransaction, Row, TransactionHook, TransactionState};
+use crate::auth::{Grant, Scope};
+use crate::durable::{self, Sharing, Sync};
+use crate::protocol::report::Refusal;
+use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 pub(super) struct Repo {
     root: PathBuf,
@@ -25,6 +29,25 @@ impl Repo {
         let format = format!("--object-format={hash}");
         repo.git(&["init", "--quiet", "--bare", &format, "--initial-branch=main", "."]);
         repo
+    }
+
+    /// A copy to do something to.
+    #[cfg(feature = "failpoints")]
+    pub(super) fn copy(&self) -> Self {
+        fn copy(from: &Path, to: &Path) {
+            fs::create_dir(to).unwrap();
+            for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+                let to = to.join(entry.file_name());
+                if entry.file_type().unwrap().is_dir() {
+                    copy(&entry.path(), &to);
+                } else {
+                    fs::copy(entry.path(), &to).unwrap();
+                }
+            }
+        }
+        let root = std::env::temp_dir().join(durable::unique("refs-"));
+        copy(&self.root, &root);
+        Repo { root, hash: self.hash }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -80,6 +103,21 @@ impl Repo {
         fs::write(path, content).unwrap();
     }
 
+    pub(super) fn lines(&self, path: &str) -> Vec<String> {
+        let content = fs::read_to_string(self.root.join(path)).unwrap_or_default();
+        content.lines().map(str::to_owned).collect()
+    }
+
+    /// Makes changes, each failing alone.
+    pub(super) fn each(&self, changes: &[RefChange]) -> Vec<Result<(), Refusal>> {
+        commit(&self.store(), &policy(), changes, false, &mut Calls::default())
+    }
+
+    /// Makes changes in one step.
+    pub(super) fn atomic(&self, changes: &[RefChange]) -> Vec<Result<(), Refusal>> {
+        commit(&self.store(), &policy(), changes, true, &mut Calls::default())
+    }
+
     pub(super) fn exists(&self, path: &str) -> bool {
         self.root.join(path).exists()
     }
@@ -125,4 +163,60 @@ pub(super) fn list(store: &RefStore, prefixes: &[&str]) -> String {
     };
     store.for_each(&prefixes, &mut each).unwrap();
     lines
+}
+
+pub(super) fn policy() -> LockPolicy {
+    LockPolicy {
+        ref_timeout: Duration::from_millis(100),
+        packed_timeout: Duration::from_millis(1000),
+        sync: Sync::Never,
+        sharing: Sharing::Umask,
+    }
+}
+
+/// A change without a log. `old`: `Some(None)` is «must not exist».
+pub(super) fn change(name: &str, old: Option<Option<ObjectId>>, new: Option<ObjectId>) -> RefChange {
+    let old = old.map(|old| old.unwrap_or(ObjectId::null(gix_hash::Kind::Sha1)));
+    RefChange { name: name.into(), old, new, reflog: None }
+}
+
+/// The same change, with a line in the log.
+pub(super) fn logged(change: RefChange, create: bool) -> RefChange {
+    let who = "A U Thor <author@example.com>".into();
+    let reflog = Some(ReflogEntry { who, when: 1_700_000_000, message: "push".into(), create });
+    RefChange { reflog, ..change }
+}
+
+pub(super) fn commit(
+    store: &RefStore,
+    policy: &LockPolicy,
+    changes: &[RefChange],
+    atomic: bool,
+    hook: &mut dyn TransactionHook,
+) -> Vec<Result<(), Refusal>> {
+    let proof = Grant::new(Scope::Write, None).writable().unwrap();
+    let mut transaction = RefTransaction::begin(store, &proof, policy.clone(), hook);
+    for change in changes {
+        transaction.add(change.clone());
+    }
+    if atomic { transaction.commit_atomic() } else { transaction.commit_each() }
+}
+
+/// Notes what it is told, and vetoes a state if asked to.
+#[derive(Default)]
+pub(super) struct Calls {
+    pub(super) veto: Option<TransactionState>,
+    pub(super) states: Vec<(TransactionState, Vec<String>)>,
+    pub(super) details: Vec<String>,
+}
+
+impl TransactionHook for Calls {
+    fn state(&mut self, state: TransactionState, updates: &[(ObjectId, ObjectId, BString)]) -> bool {
+        self.states.push((state, updates.iter().map(|(_, _, name)| name.to_string()).collect()));
+        self.veto != Some(state)
+    }
+
+    fn refused(&mut self, name: &BStr, detail: &str) {
+        self.details.push(format!("{name}: {detail}"));
+    }
 }

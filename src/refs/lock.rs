@@ -1,1 +1,226 @@
-//! Lock files.
+//! Lock files: `<file>.lock`, created exclusively beside what it guards, removed when dropped.
+//!
+//! In: the file to guard and how long to wait. Out: a lock, which may become the file. The protocol is git's, so that its
+//! processes and ours keep out of each other's way.
+
+use crate::durable::{self, Sharing};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Pauses between attempts grow as git's: 1, 4, 9 … ms up to a second, give or take a quarter.
+const PAUSE_MS_MAX: u64 = 1000;
+
+/// How long a vanished folder is made anew before that is an error.
+const FOLDER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A lock we hold.
+#[derive(Debug)]
+pub(super) struct Lock {
+    guarded: PathBuf,
+    path: PathBuf,
+    held: bool,
+}
+
+/// Why a lock was not had.
+#[derive(Debug)]
+pub(super) enum LockError {
+    /// Somebody else holds it.
+    Held,
+    /// Something that is no directory stands where a directory is needed.
+    Blocked,
+    /// The disk says no.
+    Io(io::Error),
+}
+
+impl Lock {
+    /// Locks `guarded`, whose missing directories are made below `root`, and puts `content` into the lock file.
+    ///
+    /// Returns also whether directories may have been made.
+    pub(super) fn acquire(
+        root: &Path,
+        guarded: PathBuf,
+        content: &[u8],
+        timeout: Duration,
+        sharing: Sharing,
+    ) -> Result<(Self, bool), LockError> {
+        let mut name = OsString::from(&guarded);
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        let start = Instant::now();
+        let mut made_directory = false;
+        let mut attempt: u64 = 1;
+        loop {
+            let error = match durable::create(&path, 0o666, sharing) {
+                Ok(mut file) => {
+                    let lock = Lock { guarded, path, held: true };
+                    if !content.is_empty() {
+                        durable::write_all(&mut file, content).map_err(LockError::Io)?;
+                    }
+                    return Ok((lock, made_directory));
+                }
+                Err(error) => error,
+            };
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    if start.elapsed() >= timeout {
+                        return Err(LockError::Held);
+                    }
+                    pause(attempt);
+                    attempt += 1;
+                }
+                // The folder may be removed again by whoever deletes the last ref in it.
+                io::ErrorKind::NotFound if !made_directory || start.elapsed() < FOLDER_TIMEOUT => {
+                    if made_directory {
+                        pause(attempt);
+                        attempt += 1;
+                    }
+                    made_directory = true;
+                    let directory = path.parent().unwrap_or(root);
+                    match durable::mkdir_all(root, directory, sharing) {
+                        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(LockError::Blocked),
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(LockError::Io(error)),
+                        Ok(()) | Err(_) => {}
+                    }
+                }
+                io::ErrorKind::NotADirectory => return Err(LockError::Blocked),
+                _ => return Err(LockError::Io(error)),
+            }
+        }
+    }
+
+    /// Forces the lock file's content to the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        durable::fsync(&File::open(&self.path)?)
+    }
+
+    /// The lock file becomes the file it guards. Empty directories in its place give way.
+    pub(super) fn commit(&mut self) -> io::Result<()> {
+        let outcome = match durable::rename(&self.path, &self.guarded) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                remove_empty_directories(&self.guarded)?;
+                durable::rename(&self.path, &self.guarded)
+            }
+            outcome => outcome,
+        };
+        self.held = outcome.is_err();
+        outcome
+    }
+
+    /// The file it guards.
+    pub(super) fn guarded(&self) -> &Path {
+        &self.guarded
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if self.held {
+            // Nobody to tell: a lock that stays is what the next one to want it reports.
+            let _ = durable::unlink(&self.path);
+        }
+    }
+}
+
+fn pause(attempt: u64) {
+    let base = attempt.saturating_mul(attempt).min(PAUSE_MS_MAX);
+    let random = RandomState::new().build_hasher().finish() % 500;
+    std::thread::sleep(Duration::from_micros(base * (750 + random)));
+}
+
+/// Removes a directory in which there are nothing but directories.
+pub(super) fn remove_empty_directories(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        remove_empty_directories(&entry.path())?;
+    }
+    match durable::rmdir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Self {
+            let path = std::env::temp_dir().join(durable::unique("lock-"));
+            fs::create_dir(&path).unwrap();
+            Scratch(path)
+        }
+
+        fn lock(&self, name: &str, timeout: Duration) -> Result<(Lock, bool), LockError> {
+            Lock::acquire(&self.0, self.0.join(name), b"content", timeout, Sharing::Umask)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_lock_excludes_others_and_goes_when_dropped_even_by_a_panic() {
+        let scratch = Scratch::new();
+        let (lock, made_directory) = scratch.lock("a/b", Duration::ZERO).unwrap();
+        assert!(made_directory);
+        assert!(matches!(scratch.lock("a/b", Duration::ZERO), Err(LockError::Held)));
+        drop(lock);
+        assert!(!scratch.0.join("a/b.lock").exists());
+        let unwound = std::panic::catch_unwind(|| {
+            let _lock = scratch.lock("a/b", Duration::ZERO).unwrap();
+            panic!("on purpose");
+        });
+        assert!(unwound.is_err());
+        assert!(!scratch.0.join("a/b.lock").exists());
+    }
+
+    #[test]
+    fn a_lock_is_waited_for() {
+        let scratch = Scratch::new();
+        let (lock, _) = scratch.lock("a", Duration::ZERO).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(20));
+                drop(lock);
+            });
+            assert!(scratch.lock("a", Duration::from_secs(10)).is_ok());
+        });
+    }
+
+    #[test]
+    fn a_lock_becomes_the_file_in_place_of_empty_directories_only() {
+        let scratch = Scratch::new();
+        let (mut lock, _) = scratch.lock("a", Duration::ZERO).unwrap();
+        fs::create_dir_all(scratch.0.join("a/b/c")).unwrap();
+        fs::write(scratch.0.join("a/b/file"), "").unwrap();
+        assert!(lock.commit().is_err());
+        fs::remove_file(scratch.0.join("a/b/file")).unwrap();
+        lock.commit().unwrap();
+        assert_eq!(fs::read(scratch.0.join("a")).unwrap(), b"content");
+        assert!(!scratch.0.join("a.lock").exists());
+    }
+
+    #[test]
+    fn a_file_where_a_directory_is_needed_blocks() {
+        let scratch = Scratch::new();
+        fs::write(scratch.0.join("a"), "").unwrap();
+        assert!(matches!(scratch.lock("a/b", Duration::ZERO), Err(LockError::Blocked)));
+        assert!(matches!(scratch.lock("a/b/c", Duration::ZERO), Err(LockError::Blocked)));
+    }
+}

@@ -1,5 +1,8 @@
 //! Names: one ref, HEAD, all refs in order, and transactions. Nothing of objects is known here.
 
+mod batch;
+#[cfg(all(test, feature = "failpoints"))]
+mod crash;
 #[cfg(test)]
 mod fixture;
 mod lock;

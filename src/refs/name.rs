@@ -92,6 +92,11 @@ pub(super) fn parents(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// The directories above a name that go when they are empty, the uppermost first: all but `refs` and those in it.
+pub(super) fn directories(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    name.find_iter(b"/").skip(2).map(|slash| &name[..slash])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +151,8 @@ mod tests {
     fn the_parents_of_a_name_are_those_that_could_be_refs() {
         let parents: Vec<&[u8]> = parents(b"refs/heads/a/b/c").collect();
         assert_eq!(parents, [b"refs/heads/a".as_slice(), b"refs/heads/a/b"]);
+        assert_eq!(directories(b"refs/heads/a/b/c").collect::<Vec<_>>(), parents);
+        assert_eq!(directories(b"refs/stash/x").count(), 0);
         assert_eq!(super::parents(b"refs/stash/x").collect::<Vec<_>>(), [b"refs/stash".as_slice()]);
     }
 }

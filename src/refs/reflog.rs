@@ -1,1 +1,122 @@
-//! Reflogs: which ref gets one (core.logAllRefUpdates), and the line.
+//! Reflogs: the line, and the file it goes to.
+//!
+//! In: a change that is about to be made, its ref locked. Out: one line at the end of the ref's log. Which refs get a log is
+//! decided by the caller (core.logAllRefUpdates); a log that exists always gets its line.
+
+use super::lock::remove_empty_directories;
+use super::transaction::{LockPolicy, ReflogEntry};
+use super::{RefStore, name};
+use crate::durable::{self, Sync};
+use bstr::{BStr, ByteSlice};
+use gix_hash::ObjectId;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// Where a ref's log lies.
+pub(super) fn path(store: &RefStore, name: &BStr) -> PathBuf {
+    store.base(name).join("logs").join(OsStr::from_bytes(name))
+}
+
+/// Whether a change of this ref is written down.
+pub(super) fn wanted(store: &RefStore, name: &BStr, entry: &ReflogEntry) -> bool {
+    entry.create || fs::metadata(path(store, name)).is_ok_and(|metadata| metadata.is_file())
+}
+
+/// Appends a line with one write, if the ref has a log or shall get one.
+pub(super) fn append(
+    store: &RefStore,
+    name: &BStr,
+    old: ObjectId,
+    new: ObjectId,
+    entry: &ReflogEntry,
+    policy: &LockPolicy,
+) -> io::Result<()> {
+    if !wanted(store, name, entry) {
+        return Ok(());
+    }
+    let path = path(store, name);
+    let is_new = !path.exists();
+    let directory = path.parent().unwrap_or(&path);
+    if is_new {
+        durable::mkdir_all(store.base(name), directory, policy.sharing)?;
+    }
+    let mut file = match durable::append(&path, policy.sharing) {
+        // The logs of refs that have been below this name leave directories behind.
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            remove_empty_directories(&path)?;
+            durable::append(&path, policy.sharing)?
+        }
+        file => file?,
+    };
+    durable::write_all(&mut file, &line(old, new, entry))?;
+    if policy.sync == Sync::Now {
+        durable::fsync(&file)?;
+        if is_new {
+            durable::fsync_directory(directory)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a deleted ref's log, and the directories that are empty without it.
+pub(super) fn remove(store: &RefStore, name: &BStr) -> io::Result<()> {
+    match durable::unlink(&path(store, name)) {
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Ok(()),
+            _ => Err(error),
+        },
+        Ok(()) => {
+            remove_empty_parents(&store.base(name).join("logs"), name);
+            Ok(())
+        }
+    }
+}
+
+/// Removes the directories above a name that are empty now; those of two components, such as refs/heads, stay.
+pub(super) fn remove_empty_parents(base: &std::path::Path, name: &BStr) {
+    let parents: Vec<&[u8]> = name::directories(name).collect();
+    for parent in parents.iter().rev() {
+        // Not empty, or somebody else was faster: either ends the way up.
+        if durable::rmdir(&base.join(OsStr::from_bytes(parent))).is_err() {
+            break;
+        }
+    }
+}
+
+fn line(old: ObjectId, new: ObjectId, entry: &ReflogEntry) -> Vec<u8> {
+    let mut line = format!("{old} {new} ").into_bytes();
+    line.extend(one_line(&entry.who));
+    line.extend_from_slice(format!(" {} +0000", entry.when).as_bytes());
+    if !entry.message.is_empty() {
+        line.push(b'\t');
+        line.extend(one_line(&entry.message));
+    }
+    line.push(b'\n');
+    line
+}
+
+/// Whatever would end the line is a blank in it.
+fn one_line(text: &[u8]) -> impl Iterator<Item = u8> {
+    text.trim().iter().map(|byte| if matches!(byte, b'\n' | b'\r' | 0) { b' ' } else { *byte })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_stays_one_line() {
+        let null = ObjectId::null(gix_hash::Kind::Sha1);
+        let check = |who: &str, message: &str, expected: &str| {
+            let entry = ReflogEntry { who: who.into(), when: 17, message: message.into(), create: true };
+            let line = line(null, null, &entry);
+            assert_eq!(line.as_bstr(), format!("{null} {null} {expected}"));
+        };
+        check("A <a@b>", "push", "A <a@b> 17 +0000\tpush\n");
+        check("A <a@b>", "", "A <a@b> 17 +0000\n");
+        check("A\nB <a@b>", "push\nforged", "A B <a@b> 17 +0000\tpush forged\n");
+    }
+}

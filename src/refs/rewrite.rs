@@ -1,1 +1,195 @@
-//! packed-refs written anew.
+//! packed-refs written anew: once with the values of now, where a transaction needs that, and once with those to come.
+//!
+//! In: the file, opened under its lock, and the refs to change in it. Out: one or two complete files of names of our own, on the
+//! disk, which become packed-refs by a rename each. All are written in one pass: C git waits a second for that lock, no more.
+
+use super::packed::{Packed, Peeled, Record};
+use super::transaction::LockPolicy;
+use crate::durable::{self, Sync};
+use anyhow::Context;
+use bstr::BStr;
+use gix_hash::ObjectId;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The directory for temporary files: a leftover `packed-refs.new` in its usual place would stop C git.
+const JOURNAL: &str = "artifacts-journal";
+
+/// What is collected before it is written.
+const BUFFER: usize = 64 << 10;
+
+/// What one of the files says of one ref.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Value {
+    /// The same as now.
+    AsIs,
+    /// Nothing.
+    Gone,
+    /// An object, and what it peels to where that is known, as in [`super::Row`].
+    At(ObjectId, Option<Option<ObjectId>>),
+}
+
+/// One ref to change.
+#[derive(Debug)]
+pub(super) struct Edit<'a> {
+    /// Its full name.
+    pub(super) name: &'a BStr,
+    /// Before the change takes effect; [`Value::AsIs`] for most.
+    pub(super) before: Value,
+    /// After it.
+    pub(super) after: Value,
+}
+
+/// The files written, in the order in which they will become packed-refs. What has not become it is removed when dropped.
+pub(super) struct Rewrite {
+    target: PathBuf,
+    sync: Sync,
+    files: Vec<Temporary>,
+    done: usize,
+}
+
+struct Temporary {
+    path: PathBuf,
+    file: File,
+    buffer: Vec<u8>,
+    held: bool,
+}
+
+impl Rewrite {
+    /// Writes the files: two where an edit has a value before its change, else one. `edits` ascend by name.
+    pub(super) fn write(
+        packed: &Packed,
+        edits: &[Edit<'_>],
+        target: &Path,
+        policy: &LockPolicy,
+    ) -> anyhow::Result<Self> {
+        let mut values: Vec<fn(&Edit<'_>) -> Value> = Vec::new();
+        if edits.iter().any(|edit| edit.before != Value::AsIs) {
+            values.push(|edit| edit.before);
+        }
+        values.push(|edit| edit.after);
+        let directory = target.parent().context("packed-refs has no directory")?;
+        let mut rewrite = Rewrite { target: target.to_owned(), sync: policy.sync, files: Vec::new(), done: 0 };
+        for value in &values {
+            let mut temporary = Temporary::create(directory, policy).context("writing packed-refs")?;
+            temporary.put(header(promise(packed, edits, *value)).as_bytes())?;
+            rewrite.files.push(temporary);
+        }
+        let mut records = packed.records();
+        let mut more = records.advance()?;
+        let mut edits = edits.iter().peekable();
+        while more || edits.peek().is_some() {
+            let record = more.then(|| records.record());
+            let edit = edits.next_if(|edit| record.is_none_or(|record| *edit.name <= *record.name));
+            // A record goes with the edit of its name, or alone.
+            let record = record.filter(|record| edit.is_none_or(|edit| edit.name == record.name));
+            for (temporary, value) in rewrite.files.iter_mut().zip(&values) {
+                temporary.put_ref(record, edit, edit.map_or(Value::AsIs, value))?;
+            }
+            if record.is_some() {
+                more = records.advance()?;
+            }
+        }
+        for temporary in &mut rewrite.files {
+            temporary.flush().context("writing packed-refs")?;
+        }
+        if policy.sync == Sync::Now {
+            for temporary in &rewrite.files {
+                durable::fsync(&temporary.file).context("writing packed-refs")?;
+            }
+        }
+        Ok(rewrite)
+    }
+
+    /// Whether two files were written: the first only moves loose values into packed-refs.
+    pub(super) fn has_before(&self) -> bool {
+        self.files.len() == 2
+    }
+
+    /// The next file becomes packed-refs, for good when this returns.
+    pub(super) fn commit(&mut self) -> io::Result<()> {
+        if let Some(temporary) = self.files.get_mut(self.done) {
+            durable::rename(&temporary.path, &self.target)?;
+            temporary.held = false;
+            self.done += 1;
+            if let (Sync::Now, Some(directory)) = (self.sync, self.target.parent()) {
+                durable::fsync_directory(directory)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Temporary {
+    fn create(directory: &Path, policy: &LockPolicy) -> io::Result<Self> {
+        let journal = directory.join(JOURNAL);
+        let path = journal.join(durable::unique("packed-refs-"));
+        let file = match durable::create(&path, 0o666, policy.sharing) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                durable::mkdir_all(directory, &journal, policy.sharing)?;
+                durable::create(&path, 0o666, policy.sharing)?
+            }
+            file => file?,
+        };
+        Ok(Temporary { path, file, buffer: Vec::with_capacity(BUFFER), held: true })
+    }
+
+    fn put_ref(&mut self, record: Option<Record<'_>>, edit: Option<&Edit<'_>>, value: Value) -> io::Result<()> {
+        match (value, record, edit) {
+            (Value::AsIs, Some(record), _) => self.put(record.raw),
+            (Value::At(id, peeled), _, Some(edit)) => {
+                let mut lines = format!("{id} ").into_bytes();
+                lines.extend_from_slice(edit.name);
+                lines.push(b'\n');
+                if let Some(Some(target)) = peeled {
+                    lines.extend_from_slice(format!("^{target}\n").as_bytes());
+                }
+                self.put(&lines)
+            }
+            (Value::AsIs, None, _) | (Value::Gone, ..) | (Value::At(..), _, None) => Ok(()),
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.buffer.len() + bytes.len() > BUFFER {
+            self.flush()?;
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        durable::write_all(&mut self.file, &self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if self.held {
+            let _ = durable::unlink(&self.path);
+        }
+    }
+}
+
+/// What a file's header may promise: what the old one promised, as far as the new values keep it.
+fn promise(packed: &Packed, edits: &[Edit<'_>], value: fn(&Edit<'_>) -> Value) -> Peeled {
+    let keeps = |edit: &Edit<'_>| match value(edit) {
+        // What is below refs/heads/ is a commit, which peels to nothing.
+        Value::At(_, None) if edit.name.starts_with(b"refs/heads/") => Peeled::All,
+        Value::At(_, None) if edit.name.starts_with(b"refs/tags/") => Peeled::Unknown,
+        Value::At(_, None) => Peeled::Tags,
+        Value::At(_, Some(_)) | Value::AsIs | Value::Gone => Peeled::All,
+    };
+    edits.iter().map(keeps).min().unwrap_or(Peeled::All).min(packed.promise())
+}
+
+fn header(promise: Peeled) -> &'static str {
+    match promise {
+        Peeled::All => "# pack-refs with: peeled fully-peeled sorted \n",
+        Peeled::Tags => "# pack-refs with: peeled sorted \n",
+        Peeled::Unknown => "# pack-refs with: sorted \n",
+    }
+}

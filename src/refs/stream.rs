@@ -339,7 +339,11 @@ mod tests {
         let check = |header: &str, x: Option<Option<ObjectId>>, a: Option<Option<ObjectId>>| {
             repo.write("packed-refs", &format!("{header}{body}"));
             let mut found = Vec::new();
-            repo.store().for_each(&[], &mut |row| Ok(found.push(row.peeled))).unwrap();
+            let mut each = |row: &Row<'_>| {
+                found.push(row.peeled);
+                Ok(())
+            };
+            repo.store().for_each(&[], &mut each).unwrap();
             assert_eq!(found, [x, a, Some(Some(one))], "{header:?}");
         };
         check("# pack-refs with: peeled fully-peeled sorted \n", Some(None), Some(None));
@@ -395,7 +399,7 @@ mod tests {
             let name = format!("refs/heads/{number:06}{}", "x".repeat(number % 90));
             assert_eq!(packed.find(name.as_bytes()).unwrap(), Some(one), "{name}");
             assert_eq!(packed.find(format!("{name}y").as_bytes()).unwrap(), None);
-            assert_eq!(packed.find(&name.as_bytes()[..name.len() - 1]).unwrap().is_some(), false);
+            assert_eq!(packed.find(&name.as_bytes()[..name.len() - 1]).unwrap(), None);
         }
         assert_eq!(packed.find(b"refs/").unwrap(), None);
         assert_eq!(packed.find(b"zzz").unwrap(), None);

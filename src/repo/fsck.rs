@@ -240,3 +240,6 @@ impl<'a> Checker<'a> {
         Ok(!self.findings[before..].iter().any(Finding::is_error))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,13 +4,48 @@
 //! Nothing in it is visible to other requests until [`Quarantine::migrate`]; dropping it leaves no trace.
 
 use super::Repository;
+use crate::durable::{self, Sharing, Sync};
 use crate::odb::Objects;
 use crate::protocol::report::Refusal;
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// How often a file that vanishes while it is compared is migrated again.
+const VANISHED_RETRIES: u32 = 5;
 
 /// A directory `objects/tmp_objdir-incoming-XXXXXX` (QU-01), removed when dropped.
 pub struct Quarantine {
-    _private: (),
+    directory: Directory,
+    destination: PathBuf,
+    objects: Objects,
+    alternates: Vec<PathBuf>,
+    sharing: Sharing,
+    sync: Sync,
+}
+
+/// Removes itself and all in it.
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What cannot be removed is found by its name: gc sweeps `tmp_*`.
+        let _ = remove(&self.0);
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        } else {
+            durable::unlink(&entry.path())?;
+        }
+    }
+    durable::rmdir(path)
 }
 
 impl Quarantine {
@@ -19,23 +54,57 @@ impl Quarantine {
     /// # Errors
     /// `unable to start object transaction` (QU-02).
     pub fn open(repository: &Repository) -> Result<Self, Refusal> {
-        let _ = repository;
-        unimplemented!()
+        let settings = &repository.settings;
+        let sync = if settings.fsync.pack || settings.fsync.loose_object { Sync::Now } else { Sync::Never };
+        let alternates = repository.context.alternate_directories.clone();
+        Quarantine::before(&repository.objects, alternates, settings.sharing, sync)
+            .map_err(|_| Refusal::Said("unable to start object transaction".into()))
+    }
+
+    /// A quarantine in the first directory of `objects`; `alternates` are those the environment names.
+    pub(crate) fn before(
+        objects: &Objects,
+        alternates: Vec<PathBuf>,
+        sharing: Sharing,
+        sync: Sync,
+    ) -> anyhow::Result<Self> {
+        let destination = objects.directories()?.into_iter().next();
+        let destination = destination.ok_or_else(|| anyhow::anyhow!("there is no object directory"))?;
+        // Hooks run elsewhere.
+        let destination = std::path::absolute(destination)?;
+        let path = destination.join(durable::unique("tmp_objdir-incoming-"));
+        durable::mkdir(&path, sharing)?;
+        let directory = Directory(path);
+        durable::mkdir(&directory.0.join("pack"), sharing)?;
+        let objects = objects.with_front(&directory.0);
+        Ok(Quarantine { directory, destination, objects, alternates, sharing, sync })
     }
 
     /// The object directory of the quarantine (absolute).
     pub fn path(&self) -> &Path {
-        unimplemented!()
+        &self.directory.0
     }
 
     /// The quarantined objects with the repository's behind them.
     pub fn objects(&self) -> &Objects {
-        unimplemented!()
+        &self.objects
     }
 
     /// What a hook needs to see the quarantined objects (QU-03, QU-04).
-    pub fn environment(&self) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
-        unimplemented!()
+    pub fn environment(&self) -> Vec<(OsString, OsString)> {
+        let mut alternates = Vec::new();
+        for path in self.alternates.iter().chain([&self.destination]) {
+            if !alternates.is_empty() {
+                alternates.push(b':');
+            }
+            alternates.extend(quoted_in_list(path.as_os_str().as_bytes()));
+        }
+        let path = self.path().as_os_str().to_owned();
+        vec![
+            ("GIT_ALTERNATE_OBJECT_DIRECTORIES".into(), OsString::from_vec(alternates)),
+            ("GIT_OBJECT_DIRECTORY".into(), path.clone()),
+            ("GIT_QUARANTINE_PATH".into(), path),
+        ]
     }
 
     /// Moves every object into the repository: loose ones first, then .keep, .pack, .rev, .idx; files, then directories, synced.
@@ -43,6 +112,335 @@ impl Quarantine {
     /// # Errors
     /// `unable to migrate objects to permanent storage` (QU-08).
     pub fn migrate(self) -> Result<(), Refusal> {
-        unimplemented!()
+        let mut changed = Vec::new();
+        let moved = self.migrate_directory(self.path(), &self.destination, false, &mut changed);
+        let synced = moved.and_then(|()| match self.sync {
+            Sync::Now => changed.iter().try_for_each(|directory| durable::fsync_directory(directory)),
+            Sync::Never => Ok(()),
+        });
+        synced.map_err(|_| Refusal::Migrate)
+    }
+
+    /// Moves the content of one directory; `changed` collects the directories that got new entries.
+    fn migrate_directory(&self, from: &Path, to: &Path, loose: bool, changed: &mut Vec<PathBuf>) -> io::Result<()> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            if !entry.file_name().as_bytes().starts_with(b".") {
+                names.push((entry.file_type()?.is_dir(), entry.file_name()));
+            }
+        }
+        names.sort_by_cached_key(|(_, name)| (Rank::of(name), name.clone()));
+        let mut new_entries = false;
+        for (is_directory, name) in names {
+            let (from, to) = (from.join(&name), to.join(&name));
+            if is_directory {
+                new_entries |= !to.is_dir();
+                durable::mkdir_all(&self.destination, &to, self.sharing)?;
+                self.migrate_directory(&from, &to, is_fan_out(&name), changed)?;
+            } else {
+                self.migrate_file(&from, &to, loose || Rank::of(&name) == Rank::Keep)?;
+                new_entries = true;
+            }
+        }
+        if new_entries {
+            changed.push(to.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Gives a file its place. One that is there already stays; with other content it is an error, except loose objects, which
+    /// may be deflated otherwise, and `.keep` files, which another push of the same pack or the operator has left.
+    fn migrate_file(&self, from: &Path, to: &Path, may_differ: bool) -> io::Result<()> {
+        let mut attempt = 0;
+        loop {
+            let exists = match durable::link(from, to) {
+                Ok(()) => return durable::unlink(from),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && from.exists() => {
+                    // gc removes fan-out directories that are empty at the moment.
+                    if let Some(parent) = to.parent() {
+                        durable::mkdir_all(&self.destination, parent, self.sharing)?;
+                    }
+                    attempt += 1;
+                    if attempt > VANISHED_RETRIES {
+                        return Err(error);
+                    }
+                    continue;
+                }
+                // File systems without hard links.
+                Err(_) => fs::symlink_metadata(to).is_ok(),
+            };
+            if !exists {
+                return durable::rename(from, to);
+            }
+            if may_differ {
+                return durable::unlink(from);
+            }
+            match same_content(from, to) {
+                Ok(true) => return durable::unlink(from),
+                Ok(false) => return Err(io::Error::other("files differ in contents")),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < VANISHED_RETRIES => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The order in which files become visible: a pack is found by its index, so that one comes last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Loose,
+    Keep,
+    Pack,
+    ReverseIndex,
+    Index,
+    Other,
+}
+
+impl Rank {
+    fn of(name: &OsStr) -> Self {
+        let name = name.as_bytes();
+        if !name.starts_with(b"pack") {
+            return Rank::Loose;
+        }
+        match name.rsplit(|byte| *byte == b'.').next() {
+            Some(b"keep") => Rank::Keep,
+            Some(b"pack") if name.contains(&b'.') => Rank::Pack,
+            Some(b"rev") => Rank::ReverseIndex,
+            Some(b"idx") => Rank::Index,
+            _ => Rank::Other,
+        }
+    }
+}
+
+fn is_fan_out(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit)
+}
+
+fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
+    let (mut a, mut b) = (File::open(a)?, File::open(b)?);
+    if a.metadata()?.len() != b.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut buffer_a, mut buffer_b) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        let read = a.read(&mut buffer_a)?;
+        if read == 0 {
+            return Ok(b.read(&mut buffer_b)? == 0);
+        }
+        match b.read_exact(&mut buffer_b[..read]) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            outcome => outcome?,
+        }
+        if buffer_a[..read] != buffer_b[..read] {
+            return Ok(false);
+        }
+    }
+}
+
+/// A path in a list with colons; quoted as C strings are where it would be misread.
+fn quoted_in_list(path: &[u8]) -> Vec<u8> {
+    if path.first() != Some(&b'"') && !path.contains(&b':') {
+        return path.to_owned();
+    }
+    let mut quoted = vec![b'"'];
+    for &byte in path {
+        let escape = match byte {
+            7 => Some(b'a'),
+            8 => Some(b'b'),
+            b'\t' => Some(b't'),
+            b'\n' => Some(b'n'),
+            11 => Some(b'v'),
+            12 => Some(b'f'),
+            b'\r' => Some(b'r'),
+            b'"' | b'\\' => Some(byte),
+            _ => None,
+        };
+        match escape {
+            Some(letter) => quoted.extend([b'\\', letter]),
+            None if !(b' '..0x7f).contains(&byte) => quoted.extend(format!("\\{byte:03o}").bytes()),
+            None => quoted.push(byte),
+        }
+    }
+    quoted.push(b'"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    impl Scratch {
+        /// An object directory.
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(durable::unique(name));
+            fs::create_dir(&path).unwrap();
+            fs::create_dir(path.join("pack")).unwrap();
+            Scratch(path)
+        }
+
+        fn quarantine(&self) -> Quarantine {
+            let objects = Objects::new(gix_hash::Kind::Sha1, vec![self.0.clone()]);
+            Quarantine::before(&objects, Vec::new(), Sharing::Umask, Sync::Now).unwrap()
+        }
+
+        fn write(&self, path: &str, content: &str) {
+            write(&self.0, path, content);
+        }
+
+        /// All files, with their contents.
+        fn files(&self) -> Vec<String> {
+            let mut found = Vec::new();
+            let mut folders = vec![self.0.clone()];
+            while let Some(folder) = folders.pop() {
+                for entry in fs::read_dir(folder).unwrap() {
+                    let path = entry.unwrap().path();
+                    if path.is_dir() {
+                        folders.push(path);
+                    } else {
+                        let name = path.strip_prefix(&self.0).unwrap().display().to_string();
+                        found.push(format!("{name}={}", fs::read_to_string(&path).unwrap()));
+                    }
+                }
+            }
+            found.sort();
+            found
+        }
+    }
+
+    fn write(root: &Path, path: &str, content: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_migrated_leaves_no_trace() {
+        let scratch = Scratch::new("quarantine-");
+        let quarantine = scratch.quarantine();
+        let path = quarantine.path().to_owned();
+        assert!(path.is_absolute() && path.join("pack").is_dir());
+        assert!(path.file_name().unwrap().as_bytes().starts_with(b"tmp_objdir-incoming-"));
+        write(&path, "ab/cdef", "loose");
+        write(&path, "pack/pack-1.pack", "pack");
+        drop(quarantine);
+        assert!(!path.exists());
+        assert!(scratch.files().is_empty());
+
+        let unwound = std::panic::catch_unwind(|| {
+            let quarantine = scratch.quarantine();
+            write(quarantine.path(), "ab/cdef", "loose");
+            panic!("unwinds");
+        });
+        assert!(unwound.is_err());
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1, "only the folder of packs");
+    }
+
+    #[test]
+    fn everything_is_migrated_and_what_is_there_stays() {
+        let scratch = Scratch::new("quarantine-");
+        scratch.write("ab/there", "deflated otherwise");
+        scratch.write("pack/pack-1.pack", "pack");
+        scratch.write("pack/pack-1.keep", "somebody else's");
+        let quarantine = scratch.quarantine();
+        for (path, content) in [
+            ("ab/there", "deflated thus"),
+            ("ab/new", "loose"),
+            ("cd/new", "loose"),
+            ("pack/pack-1.pack", "pack"),
+            ("pack/pack-1.keep", "ours"),
+            ("pack/pack-1.idx", "idx"),
+            ("info/commit-graphs/x", "a hook's"),
+        ] {
+            write(quarantine.path(), path, content);
+        }
+        quarantine.migrate().unwrap();
+        assert_eq!(
+            scratch.files(),
+            [
+                "ab/new=loose",
+                "ab/there=deflated otherwise",
+                "cd/new=loose",
+                "info/commit-graphs/x=a hook's",
+                "pack/pack-1.idx=idx",
+                "pack/pack-1.keep=somebody else's",
+                "pack/pack-1.pack=pack",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pack_of_the_same_name_with_other_content_is_refused() {
+        for other in ["PACK", "longer pack"] {
+            let scratch = Scratch::new("quarantine-");
+            scratch.write("pack/pack-1.pack", other);
+            let quarantine = scratch.quarantine();
+            write(quarantine.path(), "pack/pack-1.pack", "pack");
+            write(quarantine.path(), "pack/pack-1.idx", "idx");
+            assert_eq!(quarantine.migrate(), Err(Refusal::Migrate));
+            assert_eq!(scratch.files(), [format!("pack/pack-1.pack={other}")]);
+        }
+    }
+
+    #[test]
+    fn a_pack_becomes_visible_by_its_index_last() {
+        let mut names = ["pack-1.idx", "pack-1.mtimes", "ab", "pack-1.pack", "pack-1.rev", "pack-1.keep", "pack"];
+        names.sort_by_key(|name| Rank::of(OsStr::new(name)));
+        assert_eq!(names, ["ab", "pack-1.keep", "pack-1.pack", "pack-1.rev", "pack-1.idx", "pack-1.mtimes", "pack"]);
+    }
+
+    #[test]
+    fn hooks_are_told_where_the_objects_are() {
+        let scratch = Scratch::new("quarantine:\"");
+        let objects = Objects::new(gix_hash::Kind::Sha1, vec![scratch.0.clone()]);
+        let alternates = vec![PathBuf::from("/one"), PathBuf::from("/t:wo")];
+        let quarantine = Quarantine::before(&objects, alternates, Sharing::Umask, Sync::Never).unwrap();
+        let environment = quarantine.environment();
+        let value = |name: &str| environment.iter().find(|(key, _)| key == name).unwrap().1.clone();
+        assert_eq!(value("GIT_OBJECT_DIRECTORY"), quarantine.path());
+        assert_eq!(value("GIT_QUARANTINE_PATH"), quarantine.path());
+        let quoted = scratch.0.to_str().unwrap().replace('"', "\\\"");
+        let expected = format!("/one:\"/t:wo\":\"{quoted}\"");
+        assert_eq!(value("GIT_ALTERNATE_OBJECT_DIRECTORIES"), OsStr::new(&expected));
+    }
+
+    #[test]
+    fn lists_are_quoted_only_where_they_must_be() {
+        let check = |path: &[u8], expected: &str| {
+            assert_eq!(String::from_utf8(quoted_in_list(path)).unwrap(), expected);
+        };
+        check(b"/plain path", "/plain path");
+        check(b"/a\"b", "/a\"b");
+        check(b"\"a", "\"\\\"a\"");
+        check(b"/a:b\n\\\x01\xff", "\"/a:b\\n\\\\\\001\\377\"");
+    }
+
+    #[test]
+    fn a_quarantine_that_cannot_be_made_is_an_error() {
+        let scratch = Scratch::new("quarantine-");
+        let objects = Objects::new(gix_hash::Kind::Sha1, vec![scratch.0.join("missing")]);
+        assert!(Quarantine::before(&objects, Vec::new(), Sharing::Umask, Sync::Never).is_err());
+    }
+
+    #[test]
+    fn directories_are_shared_as_configured() {
+        let scratch = Scratch::new("quarantine-");
+        let objects = Objects::new(gix_hash::Kind::Sha1, vec![scratch.0.clone()]);
+        let quarantine = Quarantine::before(&objects, Vec::new(), Sharing::Group, Sync::Never).unwrap();
+        write(quarantine.path(), "ab/new", "loose");
+        quarantine.migrate().unwrap();
+        let mode = fs::metadata(scratch.0.join("ab")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o2770, 0o2770, "{mode:o}");
     }
 }

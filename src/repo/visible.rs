@@ -5,6 +5,7 @@
 use super::Repository;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
+use std::collections::HashSet;
 
 /// Which of the two hideRefs lists counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +100,42 @@ pub fn for_each(
         };
         let symref_target = row.symref_target.map(|target| stripped(target, &namespace));
         each(&VisibleRef { name, id: row.id, peeled, symref_target })
+    })
+}
+
+/// Takes out of `ids`, objects that exist, what visible refs point to and what their tags peel to. No object is looked at but tags
+/// that packed-refs does not peel.
+///
+/// # Errors
+/// When refs or such tags cannot be read.
+pub fn take_tips(repository: &Repository, hidden_for: For, ids: &mut HashSet<ObjectId>) -> anyhow::Result<()> {
+    if let Some(id) = head(repository, hidden_for)?.and_then(|head| head.id) {
+        ids.remove(&id);
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let namespace = namespace_prefix(repository);
+    let rules = rules(repository, hidden_for);
+    let prefixes = if namespace.is_empty() { Vec::new() } else { vec![concatenated(&namespace, b"refs/")] };
+    repository.refs.for_each(&prefixes, &mut |row| {
+        if ids.is_empty() || hidden(rules, Some(stripped(row.name, &namespace)), row.name) {
+            return Ok(());
+        }
+        ids.remove(&row.id);
+        let peeled = match row.peeled {
+            Some(known) => known,
+            None => match repository.objects.header(&row.id) {
+                Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
+                    repository.objects.peel(&row.id)?.map(|(id, _)| id)
+                }
+                Ok(_) | Err(_) => None,
+            },
+        };
+        if let Some(peeled) = peeled {
+            ids.remove(&peeled);
+        }
+        Ok(())
     })
 }
 

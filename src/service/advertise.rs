@@ -40,19 +40,17 @@ pub fn greet(repository: &Repository, service: Service, out: &mut Out<'_>) -> Re
 }
 
 fn announce(repository: &Repository, service: Service, mut list: Vec<u8>, out: &mut Out<'_>) -> Result<(), ServeError> {
-    match (service, repository.context.version) {
-        (Service::UploadPack, Version::V2) => capabilities(repository, &mut list)?,
-        (Service::UploadPack | Service::ReceivePack, Version::V1) => {
+    match service.version(repository.context.version) {
+        Version::V2 => capabilities(repository, &mut list)?,
+        Version::V1 => {
             pktline::line(&mut list, b"version 1\n")?;
             refs(repository, service, &mut list, out.sink)?;
         }
-        (Service::UploadPack | Service::ReceivePack, Version::V0) | (Service::ReceivePack, Version::V2) => {
-            refs(repository, service, &mut list, out.sink)?;
-        }
+        Version::V0 => refs(repository, service, &mut list, out.sink)?,
     }
     pktline::flush(&mut list)?;
     out.sink.write_all(&list)?;
-    out.sink.flush()?;
+    out.pause(repository)?;
     Ok(())
 }
 

@@ -44,7 +44,7 @@ impl ServeError {
 
     /// A body that could not be read to its end.
     pub fn unread(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+        if error.kind() == std::io::ErrorKind::UnexpectedEof && error.get_ref().is_none() {
             FrameError::Truncated.into()
         } else {
             FrameError::Io(error).into()

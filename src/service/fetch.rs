@@ -49,7 +49,7 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
             out.sink.write_all(&section)?;
         }
         if acks.then == Then::Wait {
-            out.sink.flush()?;
+            out.pause(repository)?;
             return Ok(());
         }
     }
@@ -97,7 +97,7 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         let mut answer = Vec::new();
         append(&acks, &mut answer)?;
         out.sink.write_all(&answer)?;
-        out.sink.flush()?;
+        out.pause(repository)?;
         if acks.then == Then::Pack {
             return send_pack(repository, &request, &negotiator.into_common(), out);
         }
@@ -149,6 +149,10 @@ fn pack(
     }
     let wanted = Request { wants: &request.wants, common, tags: &tags, thin: request.thin_pack };
     let selection = select::select(&repository.objects, &wanted, heartbeat)?;
+    // Git counts what it enumerated once more; whoever reads progress knows this line.
+    heartbeat.begin("Counting objects", Some(selection.count.into()))?;
+    heartbeat.tick(selection.count.into())?;
+    heartbeat.end()?;
     let options = PackOptions {
         thin: request.thin_pack,
         ofs_delta: request.ofs_delta,

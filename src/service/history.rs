@@ -47,15 +47,16 @@ struct Visible<'r> {
     met: Vec<u64>,
     /// How many.
     count: u64,
-    /// Tags that were met.
-    tags: HashSet<ObjectId>,
+    /// Tags that were met, and what is known to be a tip without a walk.
+    known: HashSet<ObjectId>,
     roots: Roots,
 }
 
-/// Which refs the walk has begun from: branches lead to nearly everything, and a repository may have many other refs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which refs the walk has begun from: HEAD leads to nearly everything, and a repository may have very many refs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Roots {
     None,
+    Head,
     Branches,
     All,
 }
@@ -67,7 +68,7 @@ impl<'r> Visible<'r> {
             queue: BinaryHeap::new(),
             met: Vec::new(),
             count: 0,
-            tags: HashSet::new(),
+            known: HashSet::new(),
             roots: Roots::None,
         }
     }
@@ -93,14 +94,14 @@ impl<'r> Visible<'r> {
     /// Whether a tag can be reached: tags are pointed to by refs and other tags alone.
     fn reaches_tag(&mut self, id: &oid, commits: &mut Commits<'_>) -> anyhow::Result<bool> {
         self.begin(Roots::All, commits)?;
-        Ok(self.tags.contains(id))
+        Ok(self.known.contains(id))
     }
 
     /// Whether a commit can be reached. The walk ends with commits a day older than it, or with the memory allowed; what it has
     /// not found then is not known to the client, which costs a larger pack at worst.
     fn reaches(&mut self, number: u32, commits: &mut Commits<'_>, pulse: &mut dyn Pulse) -> anyhow::Result<bool> {
         let oldest = commits.time(number)?.saturating_sub(SKEW_S);
-        for roots in [Roots::None, Roots::Branches, Roots::All] {
+        for roots in [Roots::Head, Roots::Branches, Roots::All] {
             self.begin(roots, commits)?;
             if self.walk(number, oldest, commits, pulse)? {
                 return Ok(true);
@@ -136,14 +137,19 @@ impl<'r> Visible<'r> {
 
     /// Begins at more refs, if that was not done yet.
     fn begin(&mut self, roots: Roots, commits: &mut Commits<'_>) -> anyhow::Result<()> {
-        let prefixes = match (self.roots, roots) {
-            (_, Roots::None) | (Roots::Branches, Roots::Branches) | (Roots::All, _) => return Ok(()),
-            (Roots::None, Roots::Branches) => vec!["refs/heads/".into()],
-            (Roots::None | Roots::Branches, Roots::All) => Vec::new(),
-        };
+        if roots <= self.roots {
+            return Ok(());
+        }
         self.roots = roots;
-        let split = walk::split(&self.repository.objects, &tips(self.repository, For::Upload, &prefixes)?)?;
-        self.tags.extend(split.tags);
+        let tips = match roots {
+            Roots::None | Roots::Head => {
+                visible::head(self.repository, For::Upload)?.and_then(|head| head.id).into_iter().collect()
+            }
+            Roots::Branches => tips(self.repository, For::Upload, &["refs/heads/".into()])?,
+            Roots::All => tips(self.repository, For::Upload, &[])?,
+        };
+        let split = walk::split(&self.repository.objects, &tips)?;
+        self.known.extend(split.tags);
         for id in split.commits {
             let number = commits.number(&id);
             self.meet(number, commits)?;
@@ -179,13 +185,20 @@ impl<'r> History<'r> {
         RoundHistory { history: self, pulse }
     }
 
+    /// Whether the client may know of everything we have.
+    fn tells_all(&self) -> bool {
+        match self.rule {
+            Rule::Any | Rule::Git { .. } => true,
+            Rule::Commits | Rule::Reachable | Rule::Advertised => false,
+        }
+    }
+
     /// Whether this client may know that we have an object.
     fn may_be_told(&mut self, id: &oid, kind: Kind, pulse: &mut dyn Pulse) -> anyhow::Result<bool> {
-        let others = match self.rule {
-            Rule::Any | Rule::Git { .. } => return Ok(true),
-            Rule::Commits => true,
-            Rule::Reachable | Rule::Advertised => false,
-        };
+        if self.tells_all() || self.visible.known.contains(id) {
+            return Ok(true);
+        }
+        let others = self.rule == Rule::Commits;
         match kind {
             Kind::Tree | Kind::Blob => Ok(others),
             Kind::Tag => self.visible.reaches_tag(id, &mut self.commits),
@@ -204,6 +217,24 @@ pub struct RoundHistory<'h, 'r> {
 }
 
 impl Ancestry for RoundHistory<'_, '_> {
+    /// Haves are mostly tips, which the list of refs tells at once.
+    fn expect(&mut self, haves: &[ObjectId]) -> anyhow::Result<()> {
+        if self.history.tells_all() {
+            return Ok(());
+        }
+        let repository = self.history.repository;
+        let mut present = HashSet::new();
+        for have in haves {
+            if repository.objects.contains(have)? {
+                present.insert(*have);
+            }
+        }
+        let mut others = present.clone();
+        visible::take_tips(repository, For::Upload, &mut others)?;
+        self.history.visible.known.extend(present.difference(&others));
+        Ok(())
+    }
+
     fn known(&mut self, id: &oid) -> anyhow::Result<Option<Vec<ObjectId>>> {
         let History { repository, .. } = self.history;
         let Some(header) = repository.objects.header(id)? else {

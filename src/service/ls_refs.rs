@@ -32,7 +32,7 @@ pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_
     let mut list = lines.list;
     pktline::flush(&mut list)?;
     out.sink.write_all(&list)?;
-    out.sink.flush()?;
+    out.pause(repository)?;
     Ok(())
 }
 

@@ -40,6 +40,14 @@ impl Service {
             Service::ReceivePack => "git-receive-pack",
         }
     }
+
+    /// The version spoken when this one is asked for: there is no v2 of a push (PV-06).
+    pub fn version(self, asked: Version) -> Version {
+        match (self, asked) {
+            (Service::ReceivePack, Version::V2) => Version::V0,
+            (Service::ReceivePack, Version::V0 | Version::V1) | (Service::UploadPack, _) => asked,
+        }
+    }
 }
 
 /// A file of the dumb protocol (DU).
@@ -105,6 +113,14 @@ pub struct Out<'a> {
     pub summary: &'a mut Summary,
 }
 
+impl Out<'_> {
+    /// A part of the answer is complete. Over pipes the client waits for it; a stateless answer goes out when it is whole, so
+    /// that a small one gets its length.
+    pub(crate) fn pause(&mut self, repository: &Repository) -> std::io::Result<()> {
+        if repository.context.stateless { Ok(()) } else { self.sink.flush() }
+    }
+}
+
 /// Side-band size helper for [`ErrorChannel::Push`] and the fetch alike: git writes band 3 of a push with 64k bands only.
 pub const PUSH_BANDS: BandSize = BandSize::Large;
 
@@ -126,10 +142,12 @@ pub fn run(
     match operation {
         Operation::Advertise(service) => {
             out.summary.operation = Some("advertise");
+            out.summary.version = Some(service.version(context.version).number());
             finish(body)?;
             advertise::serve(repository, *service, out)
         }
         Operation::Serve(service) => {
+            out.summary.version = Some(service.version(context.version).number());
             if !context.stateless {
                 advertise::greet(repository, *service, out)?;
             }
@@ -159,3 +177,6 @@ pub fn run(
 fn finish(body: &mut dyn Body) -> Result<(), ServeError> {
     body.finish().map(|_| ()).map_err(ServeError::unread)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,12 @@ use std::fmt;
 
 /// Who knows history.
 pub trait Ancestry {
+    /// These will be asked for one by one.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    fn expect(&mut self, haves: &[ObjectId]) -> anyhow::Result<()>;
+
     /// What a have stands for: `None` where we lack it, else its parents, which a commit brings with it (NE-10); other objects
     /// have none.
     ///
@@ -87,7 +93,7 @@ pub struct Negotiator {
     last: Option<ObjectId>,
     /// `ready` has gone out.
     ready: bool,
-    /// For how many common objects history was last asked, and what it said.
+    /// For how many common objects, implied ones among them, history was last asked, and what it said.
     asked: (usize, bool),
 }
 
@@ -112,6 +118,7 @@ impl Negotiator {
     /// # Errors
     /// When history cannot be read.
     pub fn round(&mut self, round: &Round, history: &mut dyn Ancestry) -> anyhow::Result<Acks> {
+        history.expect(&round.haves)?;
         match self.mode {
             AckMode::Section => self.section(round, history),
             AckMode::Plain | AckMode::Multi | AckMode::Detailed => self.lines(round, history),
@@ -224,8 +231,8 @@ impl Negotiator {
 
     /// Whether what is common suffices: every wanted commit reaches some of it. History is asked again only when there is more.
     fn enough(&mut self, history: &mut dyn Ancestry) -> anyhow::Result<bool> {
-        if !self.asked.1 && self.asked.0 != self.common.len() {
-            self.asked = (self.common.len(), history.reaches_all(&self.wants, &self.implied)?);
+        if !self.asked.1 && self.asked.0 != self.implied.len() {
+            self.asked = (self.implied.len(), history.reaches_all(&self.wants, &self.implied)?);
         }
         Ok(self.asked.1)
     }
@@ -251,6 +258,10 @@ mod tests {
     }
 
     impl Ancestry for Drawn {
+        fn expect(&mut self, _haves: &[ObjectId]) -> anyhow::Result<()> {
+            Ok(())
+        }
+
         fn known(&mut self, have: &oid) -> anyhow::Result<Option<Vec<ObjectId>>> {
             Ok(self.0.get(&letter(have)).map(|parents| parents.chars().map(id).collect()))
         }
@@ -369,5 +380,7 @@ mod tests {
     fn every_want_must_reach_something_common() {
         assert_eq!(told(mode(AckMode::Section), "df", "c."), "c, / [c]");
         assert_eq!(told(mode(AckMode::Section), "df", "ce."), "c, e, ready, PACK [ce]");
+        // b is implied by c already, a only by b.
+        assert_eq!(told(mode(AckMode::Detailed), "ad", "c.b."), "c common, NAK, /, b common, b ready, NAK, / [c]");
     }
 }

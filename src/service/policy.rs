@@ -169,7 +169,7 @@ impl<'a> Policy<'a> {
 
     /// UP-11
     fn object(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
-        match update.change.new() {
+        match update.change.new_value() {
             Some(new) if !self.objects.contains(&new).unwrap_or_default() => {
                 say(Message::Error(format!("the push should have brought {new}, but it is not there")));
                 Err(Refusal::BadPack)
@@ -178,9 +178,9 @@ impl<'a> Policy<'a> {
         }
     }
 
-    /// UP-12, UP-13
+    /// UP-12, UP-13. For a client that names no old value too: git lets it delete what it may not.
     fn deletion(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
-        let Change::Delete { old: Some(_) } = update.change else { return Ok(()) };
+        let Change::Delete { .. } = update.change else { return Ok(()) };
         let settings = &self.repository.settings;
         let name = update.name.as_bstr();
         if settings.deny_deletes && name.starts_with(b"refs/heads/") {

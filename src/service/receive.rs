@@ -14,18 +14,18 @@ use crate::auth::WriteGrant;
 use crate::durable::{self, Sync};
 use crate::odb::Objects;
 use crate::pack::incoming::{IncomingPack, ReceiveOptions, UnpackError};
-use crate::protocol::push::{Heard, Offered, PushRequest, ReportForm};
+use crate::protocol::push::{Heard, Offered, PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::Refusal;
 use crate::refs::transaction::{RefChange, ReflogEntry};
 use crate::refs::{LockPolicy, RefStore, RefTransaction};
 use crate::repo::fsck::Rules;
-use crate::repo::hooks::{self, Answer, Hook, ReferenceTransaction, Told};
+use crate::repo::hooks::{self, Answer, Hook, Lines, ReferenceTransaction, Told};
 use crate::repo::quarantine::Quarantine;
 use crate::repo::settings::LogRefs;
 use crate::repo::visible::{self, For};
 use crate::repo::{AccessMode, Repository, connectivity, server_info};
 use crate::stream::Body;
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BStr, ByteSlice};
 use client::{Arrival, Client, Hooked, Unspoken};
 use gix_hash::ObjectId;
 use std::collections::HashMap;
@@ -242,7 +242,7 @@ fn connected(
 ) -> Result<(), ServeError> {
     let Some(quarantine) = quarantine else { return Ok(()) };
     let objects = quarantine.objects();
-    let tips: Vec<ObjectId> = verdicts.open().filter_map(|verdict| verdict.update.change.new()).collect();
+    let tips: Vec<ObjectId> = verdicts.open().filter_map(|verdict| verdict.update.change.new_value()).collect();
     let known = known_tips(repository)?;
     if connectivity::check(objects, &tips, &known, &mut Unspoken(client))?.is_ok() {
         return Ok(());
@@ -250,7 +250,7 @@ fn connected(
     let cut = parents_behind(objects, &request.shallow);
     let mut found: HashMap<ObjectId, Result<(), Refusal>> = HashMap::new();
     for verdict in verdicts.open() {
-        let Some(tip) = verdict.update.change.new() else { continue };
+        let Some(tip) = verdict.update.change.new_value() else { continue };
         if let Some(known) = found.get(&tip) {
             verdict.judge(known.clone());
             continue;
@@ -357,19 +357,21 @@ fn pre_receive(
     let mut environment = options_environment(request);
     environment.extend(quarantine.map(Quarantine::environment).unwrap_or_default());
     let hash = repository.hash();
-    let mut lines = verdicts.iter().map(|Verdict { update, .. }| {
-        let (old, new) = update.change.old_and_new(hash);
-        hooks::line(old, new, &update.name)
-    });
-    let told = Told { arguments: Vec::new(), environment, lines: &mut lines };
-    if !run_hook(repository, Hook::PreReceive, told, client)? {
+    let lines = || -> Lines<'_> { Box::new(verdicts.iter().map(|verdict| hook_line(hash, &verdict.update))) };
+    let told = Told { arguments: Vec::new(), environment, lines: &lines };
+    if !run_hook(repository, Hook::PreReceive, &told, client)? {
         verdicts.refuse_open(&Refusal::PreReceiveDeclined);
     }
     Ok(())
 }
 
+fn hook_line(hash: gix_hash::Kind, update: &RefUpdate) -> Vec<u8> {
+    let (old, new) = update.change.old_and_new(hash);
+    hooks::line(old, new, &update.name)
+}
+
 /// Runs a hook; what keeps one from answering at all is told, and is no agreement.
-fn run_hook(repository: &Repository, hook: Hook, told: Told<'_>, client: &mut Client<'_>) -> io::Result<bool> {
+fn run_hook(repository: &Repository, hook: Hook, told: &Told<'_>, client: &mut Client<'_>) -> io::Result<bool> {
     let answer = hooks::run(repository, hook, told, &mut Hooked(client))?;
     match &answer {
         Answer::Agreed | Answer::Declined => {}
@@ -425,10 +427,10 @@ impl Stations<'_> {
         let (changes, changed): (Vec<_>, Vec<_>) = changed.into_iter().unzip();
         let results = match self.forbidden(&changes) {
             Some(text) => {
-                client.message(&text)?;
+                client.message(text)?;
                 changes.iter().map(|_| Err(Refusal::NoneUpdated)).collect()
             }
-            None => self.transact(changes, |transaction| transaction.commit_each()),
+            None => self.transact(changes, client, |transaction| transaction.commit_each())?,
         };
         for (verdict, result) in changed.into_iter().zip(results) {
             verdict.state = result.map_or_else(State::Refused, |()| State::Done);
@@ -460,13 +462,24 @@ impl Stations<'_> {
         }
         let results = match self.forbidden(&changes) {
             Some(text) => {
-                client.message(&text)?;
+                client.message(text)?;
                 changes.iter().map(|_| Err(Refusal::AtomicTransaction)).collect()
             }
-            None => self.transact(changes, |transaction| transaction.commit_atomic()),
+            None => self.transact(changes, client, |transaction| transaction.commit_atomic())?,
         };
         for (index, result) in changed.into_iter().zip(results) {
-            verdicts.settle(index, result.map_or_else(State::Refused, |()| State::Done));
+            let state = match result {
+                Ok(()) => State::Done,
+                // The report says the same of all, as git's does; which one it was is told beside it.
+                Err(refusal) => {
+                    if refusal != Refusal::AtomicTransaction {
+                        let name = verdicts.iter_mut().nth(index).map(|verdict| verdict.update.name.clone());
+                        client.message(&format!("error: {}: {refusal}", name.unwrap_or_default()))?;
+                    }
+                    State::Refused(Refusal::AtomicTransaction)
+                }
+            };
+            verdicts.settle(index, state);
         }
         if verdicts.any_refused() {
             verdicts.refuse_open(&Refusal::AtomicTransaction);
@@ -497,8 +510,8 @@ impl Stations<'_> {
     fn update_hook(&self, Verdict { update, .. }: &Verdict, client: &mut Client<'_>) -> io::Result<bool> {
         let (old, new) = update.change.old_and_new(self.repository.hash());
         let arguments = vec![hooks::word(&update.name), old.to_string().into(), new.to_string().into()];
-        let told = Told { arguments, environment: Vec::new(), lines: &mut std::iter::empty() };
-        run_hook(self.repository, Hook::Update, told, client)
+        let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
+        run_hook(self.repository, Hook::Update, &told, client)
     }
 
     fn change(&self, Verdict { update, .. }: &Verdict, old: Option<ObjectId>) -> RefChange {
@@ -509,7 +522,7 @@ impl Stations<'_> {
             message: "push".into(),
             create: self.creates_reflog(name.as_bstr()),
         });
-        RefChange { name, old, new: update.change.new(), reflog }
+        RefChange { name, old, new: update.change.new_value(), reflog }
     }
 
     /// UP-22
@@ -527,33 +540,37 @@ impl Stations<'_> {
         }
     }
 
-    /// What keeps a whole transaction from happening, in git's words.
-    fn forbidden(&self, changes: &[RefChange]) -> Option<String> {
-        if changes.is_empty() {
-            return None;
-        }
-        if self.repository.context.in_quarantine {
-            return Some("error: ref updates forbidden inside quarantine environment".into());
-        }
-        let mut names: Vec<&BString> = changes.iter().map(|change| &change.name).collect();
-        names.sort_unstable();
-        let twice = names.windows(2).find(|pair| pair[0] == pair[1])?;
-        Some(format!("error: multiple updates for ref '{}' not allowed", twice[0]))
+    /// What keeps a whole transaction from happening, in git's words (QU-05).
+    fn forbidden(&self, changes: &[RefChange]) -> Option<&'static str> {
+        (self.repository.context.in_quarantine && !changes.is_empty())
+            .then_some("error: ref updates forbidden inside quarantine environment")
     }
 
     fn transact(
         &self,
         changes: Vec<RefChange>,
+        client: &mut Client<'_>,
         commit: impl FnOnce(RefTransaction<'_>) -> Vec<Result<(), Refusal>>,
-    ) -> Vec<Result<(), Refusal>> {
+    ) -> io::Result<Vec<Result<(), Refusal>>> {
         if changes.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
+        let objects = &self.repository.objects;
+        let peel = |id: ObjectId| match objects.header(&id) {
+            Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
+                objects.peel(&id).ok().flatten().map(|(peeled, _)| Some(peeled))
+            }
+            Ok(Some(_)) => Some(None),
+            Ok(None) | Err(_) => None,
+        };
         let mut hook = ReferenceTransaction::new(self.repository);
         let mut transaction =
             RefTransaction::begin(&self.repository.refs, self.proof, locks(self.repository), &mut hook);
+        transaction.peel_with(&peel);
         changes.into_iter().for_each(|change| transaction.add(change));
-        commit(transaction)
+        let results = commit(transaction);
+        hook.into_details().iter().try_for_each(|detail| client.message(&format!("error: {detail}")))?;
+        Ok(results)
     }
 }
 
@@ -586,25 +603,19 @@ fn after(
     client: &mut Client<'_>,
 ) -> anyhow::Result<()> {
     let hash = repository.hash();
-    let mut updated = verdicts.updated().peekable();
-    if updated.peek().is_some() {
-        let mut lines = updated.map(|update| {
-            let (old, new) = update.change.old_and_new(hash);
-            hooks::line(old, new, &update.name)
-        });
-        let environment = options_environment(request);
-        run_hook(
-            repository,
-            Hook::PostReceive,
-            Told { arguments: Vec::new(), environment, lines: &mut lines },
-            client,
-        )?;
+    if verdicts.updated().next().is_some() {
+        let lines = || -> Lines<'_> { Box::new(verdicts.updated().map(|update| hook_line(hash, update))) };
+        let told = Told { arguments: Vec::new(), environment: options_environment(request), lines: &lines };
+        run_hook(repository, Hook::PostReceive, &told, client)?;
         let arguments = verdicts.updated().map(|update| hooks::word(&update.name)).collect();
-        let told = Told { arguments, environment: Vec::new(), lines: &mut std::iter::empty() };
-        run_hook(repository, Hook::PostUpdate, told, client)?;
+        let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
+        run_hook(repository, Hook::PostUpdate, &told, client)?;
     }
     if repository.settings.update_server_info {
         server_info::update(repository)?;
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,7 +71,7 @@ pub fn serve(file: &StoredFile, repository: &Repository, out: &mut Out<'_>) -> R
         Some(Stored { content: Content::Computed(content), .. }) => out.sink.write_all(&content)?,
         Some(Stored { content: Content::File(file, size, _), .. }) => out.sink.send_file(&file, 0..size)?,
     }
-    out.sink.flush()?;
+    out.pause(repository)?;
     Ok(())
 }
 

@@ -162,18 +162,7 @@ fn not_ours(want: &oid) -> ServeError {
 /// The wants that no ref points to, in their order. What a tag peels to is advertised with it.
 fn beyond_tips(repository: &Repository, hidden_for: For, wants: &[ObjectId]) -> anyhow::Result<Vec<ObjectId>> {
     let mut missing: HashSet<ObjectId> = wants.iter().copied().collect();
-    if let Some(id) = visible::head(repository, hidden_for)?.and_then(|head| head.id) {
-        missing.remove(&id);
-    }
-    if !missing.is_empty() {
-        visible::for_each(repository, hidden_for, &[], true, &mut |tip| {
-            missing.remove(&tip.id);
-            if let Some(peeled) = &tip.peeled {
-                missing.remove(peeled);
-            }
-            Ok(())
-        })?;
-    }
+    visible::take_tips(repository, hidden_for, &mut missing)?;
     Ok(wants.iter().copied().filter(|want| missing.contains(want)).collect())
 }
 

@@ -292,8 +292,9 @@ fn a_program_that_ignores_sigterm_is_killed() {
 
 #[test]
 fn a_streaming_program_whose_client_has_gone_is_ended() {
-    let served =
-        Served::new("echo $$ >$scratch/pid; printf 'X: 1\\n\\n'; trap '' PIPE; while :; do echo x 2>/dev/null || sleep 100; done");
+    let served = Served::new(
+        "echo $$ >$scratch/pid; printf 'X: 1\\n\\n'; trap '' PIPE; while :; do echo x 2>/dev/null || sleep 100; done",
+    );
     let mut connection = served.send("GET /git/a HTTP/1.1\r\nHost: h\r\n\r\n");
     connection.head();
     let pid = served.file("pid");

@@ -3,6 +3,7 @@
 //! In: a body, a quarantine. Out: a kept pack with `.idx`, `.rev` and `.keep`, or loose objects. Nothing of it is visible to
 //! other requests, and nothing is written outside the quarantine. No thread is started for a small pack.
 
+pub(super) mod deflate;
 mod entries;
 mod examine;
 mod resolve;
@@ -217,9 +218,9 @@ fn humanised(bytes: u64) -> String {
         (hundredths(1 << 30), "GiB")
     } else if bytes > 1 << 20 {
         // git rounds by adding half of a hundredth.
-        (u128::from(bytes + 5243) * 100 >> 20, "MiB")
+        ((u128::from(bytes + 5243) * 100) >> 20, "MiB")
     } else if bytes > 1 << 10 {
-        (u128::from(bytes + 5) * 100 >> 10, "KiB")
+        ((u128::from(bytes + 5) * 100) >> 10, "KiB")
     } else {
         return format!("{bytes} {}", if bytes == 1 { "byte" } else { "bytes" });
     };
@@ -267,3 +268,6 @@ impl Trailer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

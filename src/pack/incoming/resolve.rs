@@ -215,6 +215,9 @@ pub(super) struct Root {
 /// No entry has this position: a pack has fewer than 2^32.
 pub(super) const OUTSIDE: u32 = u32::MAX;
 
+/// Takes each resolved delta: its entry, its name, its content.
+type Each<'a> = dyn FnMut(u32, &ObjectId, &[u8]) -> Result<(), Fault> + 'a;
+
 /// What a resolved delta is.
 struct Resolved {
     entry: u32,
@@ -400,7 +403,7 @@ impl Resolver {
         pack: Pack<'_>,
         root: &Root,
         content: Option<Vec<u8>>,
-        each: &mut dyn FnMut(u32, &ObjectId, &[u8]) -> Result<(), Fault>,
+        each: &mut Each<'_>,
     ) -> Result<(), Fault> {
         let walked = self.walk(pack, root, content, each);
         for level in 0..self.stack.len() {
@@ -415,7 +418,7 @@ impl Resolver {
         pack: Pack<'_>,
         root: &Root,
         content: Option<Vec<u8>>,
-        each: &mut dyn FnMut(u32, &ObjectId, &[u8]) -> Result<(), Fault>,
+        each: &mut Each<'_>,
     ) -> Result<(), Fault> {
         // The content of a root from outside cannot be made again: it stays.
         let bottom = usize::from(root.entry == OUTSIDE);

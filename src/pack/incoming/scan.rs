@@ -17,6 +17,8 @@ use std::io;
 const BUFFER_LEN: usize = 128 << 10;
 /// Bytes inflated at a time of what is not held in memory, and at first of what is.
 const CHUNK_LEN: usize = 64 << 10;
+/// Room behind the declared size: zlib runs at full speed up to the last byte, and what is longer is noticed.
+const SLACK_LEN: usize = 320;
 /// A delta begins with two sizes of at most ten bytes each.
 const DELTA_SIZES_LEN_MAX: usize = 20;
 
@@ -232,6 +234,23 @@ struct Scan<'a, 'o> {
     deltas: Deltas,
 }
 
+/// What one call of zlib did.
+struct Step {
+    made: usize,
+    idle: bool,
+    ended: bool,
+}
+
+impl Step {
+    /// Faults in git's words: too much, too little, or nothing to go on with.
+    fn check(&self, at: u64, too_long: bool) -> Result<(), Fault> {
+        if too_long || (self.idle && !self.ended) {
+            return Err(bad_object(at, "inflate returned -5"));
+        }
+        if self.ended { Err(bad_object(at, "inflate returned 1")) } else { Ok(()) }
+    }
+}
+
 impl Scan<'_, '_> {
     fn entry(&mut self, examiner: &mut Examiner<'_>) -> Result<(), Fault> {
         let at = self.input.offset();
@@ -244,9 +263,10 @@ impl Scan<'_, '_> {
             Stored::Whole(kind) => {
                 let header_end = self.input.offset();
                 let id = if size <= examiner.content_max() {
-                    self.inflate_all(at, size)?;
-                    let id = name_of(self.options.hash, kind, &self.content)?;
-                    examiner.object(&id, kind, &self.content)?;
+                    let size = self.inflate_all(at, size)?;
+                    let content = &self.content[..size];
+                    let id = name_of(self.options.hash, kind, content)?;
+                    examiner.object(&id, kind, content)?;
                     id
                 } else {
                     let mut large = examiner.begin_large(kind, size)?;
@@ -358,33 +378,23 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// Inflates an object of exactly `size` bytes into `self.content`, which grows as bytes really come.
-    fn inflate_all(&mut self, at: u64, size: u64) -> Result<(), Fault> {
+    /// Inflates an object of exactly `size` bytes into the front of `self.content`, which grows as bytes really come.
+    fn inflate_all(&mut self, at: u64, size: u64) -> Result<usize, Fault> {
         let size = usize::try_from(size).map_err(|_| Fault::new("object size too large for this platform"))?;
-        self.content.clear();
+        let full = size.saturating_add(SLACK_LEN);
+        let mut filled = 0;
         self.inflate.reset(true);
         loop {
-            // One byte more than declared shows what is longer than it says.
-            let left = (size - self.content.len()).saturating_add(1);
-            self.content.reserve(left.min(self.content.len().max(CHUNK_LEN)));
-            let available = self.input.available()?;
-            let before = self.inflate.total_in();
-            let filled = self.content.len();
-            let status = self.inflate.decompress_vec(available, &mut self.content, FlushDecompress::Finish);
-            let taken = self.inflate.total_in() - before;
-            self.input.consume(usize::try_from(taken).expect("no more is taken than was available"))?;
-            match status {
-                Ok(Status::StreamEnd) if self.content.len() == size => return Ok(()),
-                Ok(Status::StreamEnd) => return Err(bad_object(at, "inflate returned 1")),
-                Ok(Status::Ok | Status::BufError) if self.content.len() > size => {
-                    return Err(bad_object(at, "inflate returned -5"));
-                }
-                Ok(Status::Ok | Status::BufError) if taken == 0 && self.content.len() == filled => {
-                    return Err(bad_object(at, "inflate returned -5"));
-                }
-                Ok(Status::Ok | Status::BufError) => {}
-                Err(_) => return Err(bad_object(at, "inflate returned -3")),
+            let room = full.min(CHUNK_LEN.max(2 * filled));
+            if self.content.len() < room {
+                self.content.resize(room, 0);
             }
+            let step = self.step(at, filled, room, FlushDecompress::Finish)?;
+            filled += step.made;
+            if step.ended && filled == size {
+                return Ok(size);
+            }
+            step.check(at, filled > size)?;
         }
     }
 
@@ -395,32 +405,45 @@ impl Scan<'_, '_> {
         size: u64,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        self.content.clear();
-        self.content.reserve(CHUNK_LEN);
+        if self.content.len() < CHUNK_LEN {
+            self.content.resize(CHUNK_LEN, 0);
+        }
         self.inflate.reset(true);
-        // What fits at once needs no window kept for a next call.
-        let at_once = size < self.content.capacity() as u64;
+        // What fits at once needs no window kept for a next call, and no more room than that.
+        let at_once = size <= (CHUNK_LEN - SLACK_LEN) as u64;
         let flush = if at_once { FlushDecompress::Finish } else { FlushDecompress::None };
+        let mut left = size;
+        // Of a stream that is to be made at once the parts stand one behind the other.
+        let mut filled = 0;
         loop {
-            let available = self.input.available()?;
-            let before = self.inflate.total_in();
-            let status = self.inflate.decompress_vec(available, &mut self.content, flush);
-            let taken = self.inflate.total_in() - before;
-            self.input.consume(usize::try_from(taken).expect("no more is taken than was available"))?;
-            let idle = taken == 0 && self.content.is_empty();
-            if self.inflate.total_out() <= size {
-                each(&self.content)?;
+            let step = self.step(at, filled, CHUNK_LEN, flush)?;
+            let made = step.made as u64;
+            if made <= left {
+                each(&self.content[filled..filled + step.made])?;
             }
-            self.content.clear();
-            match status {
-                Ok(Status::StreamEnd) if self.inflate.total_out() == size => return Ok(()),
-                Ok(Status::StreamEnd) => return Err(bad_object(at, "inflate returned 1")),
-                Ok(Status::Ok | Status::BufError) if idle || self.inflate.total_out() > size => {
-                    return Err(bad_object(at, "inflate returned -5"));
-                }
-                Ok(Status::Ok | Status::BufError) => {}
-                Err(_) => return Err(bad_object(at, "inflate returned -3")),
+            if step.ended && made == left {
+                return Ok(());
             }
+            step.check(at, made > left)?;
+            left -= made;
+            if at_once {
+                filled += step.made;
+            }
+        }
+    }
+
+    /// Inflates what is available into `self.content[from..to]`.
+    fn step(&mut self, at: u64, from: usize, to: usize, flush: FlushDecompress) -> Result<Step, Fault> {
+        let available = self.input.available()?;
+        let (taken, made) = (self.inflate.total_in(), self.inflate.total_out());
+        let status = self.inflate.decompress(available, &mut self.content[from..to], flush);
+        let size = |total: u64, before: u64| usize::try_from(total - before).expect("no more than the buffers hold");
+        let taken = size(self.inflate.total_in(), taken);
+        let made = size(self.inflate.total_out(), made);
+        self.input.consume(taken)?;
+        match status {
+            Ok(status) => Ok(Step { made, idle: taken + made == 0, ended: status == Status::StreamEnd }),
+            Err(_) => Err(bad_object(at, "inflate returned -3")),
         }
     }
 

@@ -3,16 +3,15 @@
 //! In: a pack some of whose deltas have no base. Out: the same pack with those bases behind its entries, each once and none
 //! that is in the pack already. Packs that become loose objects are resolved against the bases and stay as they are.
 
+use super::deflate::Deflater;
 use super::entries::{Layout, Names, code_of};
 use super::examine::Examiner;
 use super::resolve::{Budget, Family, OUTSIDE, Pack, Resolver, Root};
 use super::store::Store;
 use super::{Fault, ReceiveOptions, Trailer, name_of};
 use crate::stream::Pulse;
-use flate2::{Compression, write::ZlibEncoder};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
-use std::io::Write;
 
 /// What is completed.
 pub(super) struct Completion<'a> {
@@ -37,12 +36,13 @@ impl Completion<'_> {
         pulse: &mut dyn Pulse,
     ) -> Result<u32, Fault> {
         let mut resolver = Resolver::new();
+        let mut deflater = Deflater::new(self.options.compression);
         for id in self.family.missing_bases() {
             if !self.family.is_missing(&id) {
                 continue;
             }
             let Some((kind, content)) = self.base(&id)? else { continue };
-            let entry = if loose { OUTSIDE } else { self.append(&id, kind, &content)? };
+            let entry = if loose { OUTSIDE } else { self.append(&id, kind, &content, &mut deflater)? };
             let root = Root { entry, kind, by_name: self.family.take(&id) };
             let (names, hash) = (&mut *self.names, self.options.hash);
             let pack = Pack { store: self.store, layout: self.layout, family: self.family, budget: self.budget, hash };
@@ -74,19 +74,24 @@ impl Completion<'_> {
     }
 
     /// Adds an object behind the last entry.
-    fn append(&mut self, id: &oid, kind: Kind, content: &[u8]) -> Result<u32, Fault> {
+    fn append(&mut self, id: &oid, kind: Kind, content: &[u8], deflater: &mut Deflater) -> Result<u32, Fault> {
         let entry = self.layout.len();
         if entry == OUTSIDE {
             return Err(Fault::new("pack has too many objects"));
         }
         let header = entry_header(kind, content.len() as u64);
         let header_len = u8::try_from(header.len()).expect("a size takes at most ten bytes");
-        let mut encoder = ZlibEncoder::new(header, Compression::new(self.options.compression.min(9)));
-        encoder.write_all(content)?;
-        let bytes = encoder.finish()?;
         let offset = self.store.len();
-        self.store.write(&bytes)?;
-        self.layout.push(offset, header_len, crc32fast::hash(&bytes), self.store.len());
+        let mut crc = crc32fast::Hasher::new();
+        let mut write = |bytes: &[u8]| {
+            crc.update(bytes);
+            self.store.write(bytes)
+        };
+        write(&header)?;
+        deflater.begin();
+        deflater.push(content, &mut write)?;
+        deflater.end(&mut write)?;
+        self.layout.push(offset, header_len, crc.finalize(), self.store.len());
         self.names.push(id, kind);
         Ok(entry)
     }

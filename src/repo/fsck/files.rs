@@ -88,7 +88,7 @@ fn attributes(content: &[u8], report: &mut Report<'_>) {
 }
 
 fn modules(content: &[u8], report: &mut Report<'_>) {
-    let mut setting = |section: &[u8], key: &[u8], value: Option<&[u8]>| {
+    let setting = |section: &[u8], key: &[u8], value: Option<&[u8]>| {
         let Some(name) = section.strip_prefix(b"submodule.") else { return };
         // git compares and uses these as C strings.
         let c_string = |bytes: &[u8]| bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
@@ -111,7 +111,7 @@ fn modules(content: &[u8], report: &mut Report<'_>) {
             _ => {}
         }
     };
-    if parse(content, &mut setting).is_none() {
+    if parse(content, setting).is_none() {
         report.say(Message::GitmodulesParse, "could not parse gitmodules blob");
     }
 }
@@ -169,8 +169,8 @@ fn curl_url_harms(url: &[u8]) -> bool {
         Some(at) if !host_and_port[at..].contains(&b']') => (&host_and_port[..at], &host_and_port[at + 1..]),
         _ => (host_and_port, &b""[..]),
     };
-    let port_is_sound = port.is_empty()
-        || port.to_str().ok().and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0);
+    let port_is_sound =
+        port.is_empty() || port.to_str().ok().and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0);
     let host_is_sound = !host.is_empty()
         && host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte));
     !sound || !host_is_sound || !port_is_sound || !escapes_are_sound(rest) || percent_decoded(rest).contains(&b'\n')
@@ -187,9 +187,9 @@ fn percent_decoded(url: &[u8]) -> Vec<u8> {
 }
 
 /// A file in git's configuration format: each setting is handed over as its section (`submodule.name`), key and value.
-/// Returns `None` where git would stop, with everything before handed over. This follows git's own reader to the letter:
-/// a difference would be a way around the checks.
-fn parse(content: &[u8], setting: &mut dyn FnMut(&[u8], &[u8], Option<&[u8]>)) -> Option<()> {
+/// Returns `None` where git would stop, with everything before handed over. This follows git's own reader of
+/// files to the letter: a difference would be a way around the checks.
+fn parse(content: &[u8], mut setting: impl FnMut(&[u8], &[u8], Option<&[u8]>)) -> Option<()> {
     let mut chars = Chars { rest: content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content), ended: false };
     let mut section = Vec::new();
     let mut comment = false;
@@ -206,6 +206,9 @@ fn parse(content: &[u8], setting: &mut dyn FnMut(&[u8], &[u8], Option<&[u8]>)) -
         } else if char == b'[' {
             section.clear();
             parse_section(&mut chars, &mut section)?;
+            if section.is_empty() {
+                return None;
+            }
         } else if char.is_ascii_alphabetic() {
             let mut key = vec![char.to_ascii_lowercase()];
             let value = parse_setting(&mut chars, &mut key)?;

@@ -103,9 +103,7 @@ fn is_hfs_dot(name: &[u8], needle: &[u8]) -> bool {
         rest = &rest[size..];
         match char {
             // Ignored completely.
-            Some(
-                '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}',
-            ) => {}
+            Some('\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}') => {}
             // The end, or what is no text, and then no name of ours either.
             None => return if size == 0 { Some('\0') } else { None },
             Some(char) => return Some(char),
@@ -127,8 +125,21 @@ mod tests {
             assert!(!expected || may_be_special(name.as_bytes()), "{name:?}");
         };
         for name in [
-            ".git", ".GIT", ".gIt", "git~1", "GIT~1", ".git.", ".git ", ".git. .", ".git::$INDEX_ALLOCATION", ".git/x",
-            ".git\\x", ".g\u{200c}it", "\u{200d}.git", ".git\u{feff}", ".G\u{206a}iT",
+            ".git",
+            ".GIT",
+            ".gIt",
+            "git~1",
+            "GIT~1",
+            ".git.",
+            ".git ",
+            ".git. .",
+            ".git::$INDEX_ALLOCATION",
+            ".git/x",
+            ".git\\x",
+            ".g\u{200c}it",
+            "\u{200d}.git",
+            ".git\u{feff}",
+            ".G\u{206a}iT",
         ] {
             check(name, true);
         }
@@ -145,8 +156,19 @@ mod tests {
             assert!(!expected || may_be_special(name.as_bytes()), "{name:?}");
         };
         for name in [
-            ".gitmodules", ".GITMODULES", ".gitmodules ", ".gitmodules.", ".gitmodules:x", "GITMOD~1", "gitmod~4",
-            "gi7eba~1", "GI7EBA~9", "gi7eb~10", "gi~12345", "~1000000", ".git\u{200c}modules",
+            ".gitmodules",
+            ".GITMODULES",
+            ".gitmodules ",
+            ".gitmodules.",
+            ".gitmodules:x",
+            "GITMOD~1",
+            "gitmod~4",
+            "gi7eba~1",
+            "GI7EBA~9",
+            "gi7eb~10",
+            "gi~12345",
+            "~1000000",
+            ".git\u{200c}modules",
         ] {
             if name.starts_with('~') {
                 // Starts with a tilde: no letters left of the name; git counts it as well.
@@ -155,7 +177,9 @@ mod tests {
             }
             check(name, true);
         }
-        for name in [".gitmodule", ".gitmodulesx", "gitmod~5", "gi7eba~0", "gi7ebax1", "gi7eb~1x", "gi7eba", ".gitmodules x"] {
+        for name in
+            [".gitmodule", ".gitmodulesx", "gitmod~5", "gi7eba~0", "gi7ebax1", "gi7eb~1x", "gi7eba", ".gitmodules x"]
+        {
             check(name, false);
         }
     }

@@ -2,11 +2,18 @@
 
 #![allow(dead_code, reason = "each test module uses its own part")]
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_artifacts-http-backend");
@@ -130,6 +137,23 @@ impl Repo {
         self.git(&["config", key, value]);
     }
 
+    /// An executable hook: a shell script.
+    pub fn hook(&self, name: &str, script: &str) {
+        std::fs::create_dir_all(self.path.join("hooks")).unwrap();
+        write_script(&self.path.join("hooks").join(name), script);
+    }
+
+    /// A pack of what `revisions` name, one a line, `^` in front of what is left out.
+    pub fn pack(&self, revisions: &str) -> Vec<u8> {
+        let mut command = git_command(&self.path);
+        command.args(["pack-objects", "--stdout", "--revs", "--delta-base-offset", "-q"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(revisions.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        output.stdout
+    }
+
     /// Everything in it is whole.
     pub fn fsck(&self) {
         let ran = self.try_git(&["fsck", "--strict", "--no-dangling"]);
@@ -238,7 +262,7 @@ impl Site {
     /// A CGI request to this site.
     pub fn cgi(&self, method: &str, path: &str) -> Cgi {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let mut cgi = Cgi { environment: Vec::new(), body: Vec::new() };
+        let mut cgi = Cgi { environment: Vec::new(), body: Vec::new(), before: String::new(), instead: Vec::new() };
         for (name, value) in [
             ("GATEWAY_INTERFACE", "CGI/1.1"),
             ("SERVER_PROTOCOL", "HTTP/1.1"),
@@ -253,6 +277,12 @@ impl Site {
             cgi = cgi.env(name, value);
         }
         cgi
+    }
+
+    /// A push over CGI.
+    pub fn push(&self, name: &str, token: &str, list: &[(&str, &str, &str)], pack: &[u8]) -> Cgi {
+        let path = format!("/{name}.git/git-receive-pack");
+        self.cgi("POST", &path).bearer(token).body([updates(list, PUSH), pack.to_vec()].concat())
     }
 
     /// The embedded server over this site.
@@ -339,9 +369,14 @@ pub fn bearer(token: &str) -> String {
 }
 
 /// One CGI request.
+#[derive(Clone)]
 pub struct Cgi {
     environment: Vec<(String, String)>,
     body: Vec<u8>,
+    /// What a shell does before it becomes the program.
+    before: String,
+    /// The words of a command that becomes the program.
+    instead: Vec<String>,
 }
 
 impl Cgi {
@@ -354,6 +389,11 @@ impl Cgi {
     pub fn without(mut self, name: &str) -> Self {
         self.environment.retain(|(known, _)| known != name);
         self
+    }
+
+    /// Whether a variable has this value.
+    pub fn says(&self, name: &str, value: &str) -> bool {
+        self.environment.iter().any(|(known, said)| known == name && said == value)
     }
 
     pub fn bearer(self, token: &str) -> Self {
@@ -380,24 +420,193 @@ impl Cgi {
             .unwrap_or_default()
     }
 
-    /// The process, its body not yet written.
-    pub fn spawn(&self) -> Child {
-        let mut command = Command::new(PROGRAM);
-        command.env_clear().envs(self.environment.iter().cloned());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    /// A POST's body without a length, as a chunked one arrives.
+    pub fn chunked(self, body: impl Into<Vec<u8>>) -> Self {
+        self.body(body).without("CONTENT_LENGTH")
     }
 
-    /// Runs it: everything written, then everything read, as a simple relay does.
-    pub fn run(&self) -> Answer {
+    /// Not more than so many megabytes of memory: asking for more ends the process.
+    pub fn megabytes(mut self, megabytes: u32) -> Self {
+        self.before.push_str(&format!("ulimit -d {}; ", megabytes * 1024));
+        self
+    }
+
+    /// The process ignores SIGPIPE from its start, as children of some servers do.
+    pub fn ignoring_sigpipe(mut self) -> Self {
+        self.before.push_str("trap '' PIPE; ");
+        self
+    }
+
+    /// Another command that will become the program.
+    pub fn through(mut self, words: &[&str]) -> Self {
+        self.instead = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = if let Some((first, others)) = self.instead.split_first() {
+            let mut command = Command::new(first);
+            command.args(others);
+            command
+        } else if self.before.is_empty() {
+            Command::new(PROGRAM)
+        } else {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", &format!("{}exec \"$0\"", self.before), PROGRAM]);
+            shell
+        };
+        command.env_clear().envs(self.environment.iter().cloned());
+        command
+    }
+
+    /// The process, its body not yet written.
+    pub fn spawn(&self) -> Child {
+        self.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// The process to be fed and read by hand.
+    pub fn start(&self) -> Running {
         let mut child = self.spawn();
-        let mut stdin = child.stdin.take().unwrap();
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let stderr = reader(child.stderr.take().unwrap());
+        Running { child, stdin, stdout, stderr }
+    }
+
+    /// Runs it: everything written while the answer is read.
+    pub fn run(&self) -> Answer {
+        let mut running = self.start();
+        let mut stdin = running.stdin.take().unwrap();
         let body = self.body.clone();
         let writer = std::thread::spawn(move || {
             let _ = stdin.write_all(&body);
         });
-        let output = child.wait_with_output().unwrap();
+        let answer = running.end();
         writer.join().unwrap();
-        Answer::parse(&output)
+        answer
+    }
+
+    /// Runs it behind a relay that writes everything before it reads anything, through pipes of 64 KiB, as fcgiwrap, mod_cgi
+    /// and uWSGI do.
+    pub fn run_as_relay(&self) -> Answer {
+        let mut running = self.start();
+        let mut stdin = running.stdin.take().unwrap();
+        let body = self.body.clone();
+        let (told, written) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let all = stdin.write_all(&body);
+            drop(stdin);
+            let _ = told.send(all);
+        });
+        let Ok(all) = written.recv_timeout(HANGS_AFTER) else {
+            let _ = running.child.kill();
+            panic!("the program and the relay wait for each other");
+        };
+        all.expect("all of the body is read");
+        running.end()
+    }
+
+    /// The same, as a chunked body arrives.
+    pub fn without_length(&self) -> Self {
+        self.clone().without("CONTENT_LENGTH")
+    }
+
+    /// The body.
+    pub fn bytes(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Runs it with one socket as both its standard input and its output, as Apache's mod_cgid does: everything is written,
+    /// then everything read. A byte of the body left unread damages the answer, as there.
+    pub fn run_over_a_socket(&self) -> io::Result<Answer> {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let mut command = self.command();
+        command.stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs.try_clone().unwrap())));
+        command.stdout(Stdio::from(std::os::fd::OwnedFd::from(theirs))).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let stderr = reader(child.stderr.take().unwrap());
+        ours.write_all(&self.body)?;
+        let status = ended(&mut child);
+        let mut stdout = Vec::new();
+        ours.read_to_end(&mut stdout)?;
+        Ok(Answer::parse(&Output { status, stdout, stderr: stderr.join().unwrap() }))
+    }
+}
+
+/// A process of which everybody expects that it ends.
+const HANGS_AFTER: Duration = Duration::from_secs(40);
+
+/// Waits for a child; one that does not end is killed, and the test fails.
+pub fn ended(child: &mut Child) -> ExitStatus {
+    let pid = Pid::from_child(child);
+    let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    if !readable(&handle, HANGS_AFTER) {
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("the program hangs");
+    }
+    child.wait().unwrap()
+}
+
+/// Whether there is something to read, or an end, within `time`.
+pub fn readable(descriptor: &impl AsFd, time: Duration) -> bool {
+    let wait = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
+    poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&wait)).unwrap() > 0
+}
+
+fn reader(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        bytes
+    })
+}
+
+/// A CGI process at work.
+pub struct Running {
+    pub child: Child,
+    pub stdin: Option<ChildStdin>,
+    pub stdout: Option<ChildStdout>,
+    stderr: JoinHandle<Vec<u8>>,
+}
+
+impl Running {
+    /// Writes a part of the body.
+    pub fn feed(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stdin.as_mut().unwrap().write_all(bytes)
+    }
+
+    /// Whether nothing comes for so long.
+    pub fn is_silent(&self, time: Duration) -> bool {
+        !readable(self.stdout.as_ref().unwrap(), time)
+    }
+
+    /// What one read gives once there is something.
+    pub fn read_once(&mut self) -> Vec<u8> {
+        let stdout = self.stdout.as_mut().unwrap();
+        assert!(readable(stdout, HANGS_AFTER), "nothing comes");
+        let mut bytes = vec![0; 64 << 10];
+        let size = stdout.read(&mut bytes).unwrap();
+        bytes.truncate(size);
+        bytes
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Closes its input and reads the rest of its answer.
+    pub fn end(mut self) -> Answer {
+        self.stdin = None;
+        self.end_with_stdin_open()
+    }
+
+    /// Reads the rest of its answer; its input, if it was not taken, stays open until it has ended.
+    pub fn end_with_stdin_open(mut self) -> Answer {
+        let stdout = self.stdout.take().map(reader);
+        let status = ended(&mut self.child);
+        let stdout = stdout.map(|stdout| stdout.join().unwrap()).unwrap_or_default();
+        Answer::parse(&Output { status, stdout, stderr: self.stderr.join().unwrap() })
     }
 }
 
@@ -408,7 +617,8 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub stderr: String,
-    pub exit: Option<i32>,
+    /// Its exit status, or the signal that ended it as a negative number.
+    pub exit: i32,
 }
 
 impl Answer {
@@ -431,7 +641,7 @@ impl Answer {
             headers,
             body,
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            exit: output.status.code(),
+            exit: output.status.code().unwrap_or_else(|| -output.status.signal().unwrap()),
         }
     }
 
@@ -441,6 +651,21 @@ impl Answer {
 
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The report of a push, a line an entry, its flush apart.
+    pub fn report(&self) -> Vec<String> {
+        let mut lines = packets(&band(&self.body, 1));
+        assert_eq!(lines.pop().as_deref(), Some("0000"), "{self:?}");
+        lines
+    }
+
+    /// No crash, nothing but one line on stderr, and a status of ours.
+    pub fn is_sound(&self, what: &str) {
+        assert!(self.exit >= 0, "{what}: {self:?}");
+        assert!([200, 400, 403, 404, 413].contains(&self.status), "{what}: {self:?}");
+        assert!(self.stderr.lines().count() <= 1 && !self.stderr.contains("panic"), "{what}: {}", self.stderr);
+        assert!(!self.text().contains("internal server error"), "{what}: {}", self.stderr);
     }
 
     /// The body's packets, one a line: text as it is, `0000`, `0001`; binary in escapes.
@@ -478,4 +703,66 @@ pub fn framed(lines: &[&str]) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// An executable shell script. A process of its own writes it: a descriptor open for writing in this one could be inherited
+/// by a child another test starts at the moment, and «text file busy» be the answer to running the script.
+pub fn write_script(path: &Path, script: &str) {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "cat >\"$0\" && chmod +x \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// «Nothing», as old or new value of a ref.
+pub const NULL: &str = "0000000000000000000000000000000000000000";
+
+/// The capabilities a git client usually asks of a push.
+pub const PUSH: &str = "report-status side-band-64k agent=git/2.0";
+
+/// The lines of a push to their flush: `(old, new, name)` each.
+pub fn updates(updates: &[(&str, &str, &str)], capabilities: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (number, (old, new, name)) in updates.iter().enumerate() {
+        let mut line = format!("{old} {new} {name}");
+        if number == 0 {
+            line.push_str(&format!("\0 {capabilities}"));
+        }
+        bytes.extend_from_slice(format!("{:04x}{line}", line.len() + 4).as_bytes());
+    }
+    bytes.extend_from_slice(b"0000");
+    bytes
+}
+
+/// Bytes that do not compress.
+pub fn noise(size: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..size).map(next).collect()
+}
+
+/// Waits until something holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < HANGS_AFTER, "{what} does not happen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What a band carried.
+pub fn band(body: &[u8], band: u8) -> Vec<u8> {
+    let (mut found, mut rest) = (Vec::new(), body);
+    while rest.len() >= 4 {
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..4]).unwrap(), 16).unwrap().max(4);
+        if size > 4 && rest[4] == band {
+            found.extend_from_slice(&rest[5..size]);
+        }
+        rest = &rest[size..];
+    }
+    found
 }

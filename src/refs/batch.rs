@@ -1,0 +1,765 @@
+//! One transaction on its way: locked, judged, prepared, committed. Each step narrows down what is left.
+//!
+//! In: changes. Out: what was refused, and why. Every lock and temporary file goes when the batch does.
+//!
+//! Few refs are written as loose files, as C git does. Many, and several that must change in one step, go to packed-refs:
+//! one rename, all locks held. There the file system no longer keeps a name from being a directory as well, so the names
+//! above a created one are locked, too.
+
+use super::lock::{Lock, LockError, remove_empty_directories};
+use super::loose::Loose;
+use super::packed::Packed;
+use super::reflog;
+use super::rewrite::{self, Rewrite, Value};
+use super::transaction::{LockPolicy, Peel, RefChange};
+use super::{RefStore, SYMBOLIC_READS_MAX, Target, name};
+use crate::durable::{self, Sync};
+use crate::protocol::report::Refusal;
+use anyhow::Context;
+use bstr::{BStr, BString, ByteSlice};
+use gix_hash::ObjectId;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Display;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// From how many changes on they go to packed-refs together: a loose file costs several calls and a flush, a line there none.
+const MANY: usize = 64;
+
+/// A transaction under way.
+pub(super) struct Batch<'b> {
+    store: &'b RefStore,
+    policy: &'b LockPolicy,
+    peel: Option<Peel<'b>>,
+    changes: &'b [&'b RefChange],
+    atomic: bool,
+    /// Whether the new values go to packed-refs.
+    packs: bool,
+    refused: Vec<Option<(Refusal, Option<String>)>>,
+    edits: Vec<Edit>,
+    parent_locks: Vec<Lock>,
+    packed_lock: Option<Lock>,
+    rewrite: Option<Rewrite>,
+    /// Directories with changed entries, not yet on the disk.
+    unsynced: BTreeSet<PathBuf>,
+}
+
+/// One ref that is locked, because a change names it or leads to it.
+struct Edit {
+    name: BString,
+    change: usize,
+    /// How many symbolic refs led here.
+    depth: usize,
+    /// The change happens elsewhere, this ref's log gets a line only: a symbolic ref on the way, or HEAD.
+    log_only: bool,
+    lock: Option<Lock>,
+    made_directory: bool,
+    loose: bool,
+    directory: bool,
+    packed: bool,
+    value: Option<ObjectId>,
+}
+
+impl Edit {
+    fn new(name: BString, change: usize, depth: usize) -> Self {
+        Edit {
+            name,
+            change,
+            depth,
+            log_only: false,
+            lock: None,
+            made_directory: false,
+            loose: false,
+            directory: false,
+            packed: false,
+            value: None,
+        }
+    }
+}
+
+/// What a key looked up in packed-refs is to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Question {
+    /// The ref itself.
+    Value,
+    /// A ref above it, where it would be a file in a file.
+    Above,
+    /// A ref below it, where it would be a directory.
+    Below,
+}
+
+impl<'b> Batch<'b> {
+    /// Nothing is looked at yet.
+    pub(super) fn new(
+        store: &'b RefStore,
+        policy: &'b LockPolicy,
+        peel: Option<Peel<'b>>,
+        changes: &'b [&'b RefChange],
+        atomic: bool,
+    ) -> Self {
+        let packs = if atomic { changes.len() > 1 } else { changes.len() >= MANY };
+        let refused = changes.iter().map(|_| None).collect();
+        Batch {
+            store,
+            policy,
+            peel,
+            changes,
+            atomic,
+            packs,
+            refused,
+            edits: Vec::new(),
+            parent_locks: Vec::new(),
+            packed_lock: None,
+            rewrite: None,
+            unsynced: BTreeSet::new(),
+        }
+    }
+
+    /// Whether there is anything left to do: of an atomic transaction everything must be.
+    pub(super) fn goes_on(&self) -> bool {
+        if self.atomic { self.refused.iter().all(Option::is_none) } else { self.refused.iter().any(Option::is_none) }
+    }
+
+    /// The changes as they were asked for: old, new, name; null where there is none.
+    pub(super) fn asked(&self) -> Vec<(ObjectId, ObjectId, BString)> {
+        let null = self.store.hash.null();
+        let row = |change: &&RefChange| (change.old.unwrap_or(null), change.new.unwrap_or(null), change.name.clone());
+        self.changes.iter().map(row).collect()
+    }
+
+    /// The changes as they are made: symbolic refs followed, without what was refused.
+    pub(super) fn updates(&self) -> Vec<(ObjectId, ObjectId, BString)> {
+        let null = self.store.hash.null();
+        let row = |edit: &Edit| {
+            let change = self.changes[edit.change];
+            (change.old.unwrap_or(null), change.new.unwrap_or(null), edit.name.clone())
+        };
+        self.edits.iter().filter(|edit| !edit.log_only && self.is_live(edit)).map(row).collect()
+    }
+
+    fn is_live(&self, edit: &Edit) -> bool {
+        self.refused[edit.change].is_none()
+    }
+
+    fn refuse(&mut self, change: usize, refusal: Refusal, detail: String) {
+        let refused = &mut self.refused[change];
+        if refused.is_none() {
+            *refused = Some((refusal, Some(detail)));
+        }
+    }
+
+    fn refuse_lock(&mut self, change: usize, refusal: Refusal, detail: &str) {
+        let detail = format!("cannot lock ref '{}': {detail}", self.changes[change].name);
+        self.refuse(change, refusal, detail);
+    }
+
+    /// Refuses everything that is left, in words of our own.
+    pub(super) fn refuse_all(&mut self, why: &str) {
+        for change in 0..self.changes.len() {
+            if self.refused[change].is_none() {
+                self.refused[change] = Some((Refusal::Said(why.into()), None));
+            }
+        }
+    }
+
+    /// Refuses bad names, names that come twice, and what cannot be part of one step.
+    pub(super) fn check_names(&mut self) {
+        let mut seen = HashSet::new();
+        let twice: HashSet<&BStr> =
+            self.changes.iter().map(|change| change.name.as_bstr()).filter(|name| !seen.insert(*name)).collect();
+        for at in 0..self.changes.len() {
+            let RefChange { name, new, .. } = self.changes[at];
+            if !is_writable(name, new.is_some()) {
+                self.refuse(at, Refusal::UpdateFailed, format!("refusing to update ref with bad name '{name}'"));
+            } else if new.is_some_and(|new| new.is_null() || new.kind() != self.store.hash) {
+                self.refuse(at, Refusal::InvalidNewValue, format!("cannot update ref '{name}': invalid new value"));
+            } else if twice.contains(name.as_bstr()) {
+                self.refuse(at, Refusal::UpdateFailed, format!("multiple updates for ref '{name}' not allowed"));
+            } else if self.cannot_be_packed(name.as_bstr()) {
+                self.refuse_lone(at, name.as_bstr());
+            }
+        }
+    }
+
+    /// An atomic change of several refs is one of packed-refs, where a worktree's own refs never stand.
+    fn cannot_be_packed(&self, name: &BStr) -> bool {
+        self.atomic && self.packs && name::is_per_worktree(name)
+    }
+
+    fn refuse_lone(&mut self, change: usize, name: &BStr) {
+        let why = format!("'{name}' belongs to one worktree and cannot change in one step with other refs");
+        self.refuse(change, Refusal::UpdateFailed, why);
+    }
+
+    /// Takes the locks of all refs, in the order of their names, and reads the loose ones.
+    pub(super) fn lock(&mut self) {
+        let names: HashSet<&BStr> = self.changes.iter().map(|change| change.name.as_bstr()).collect();
+        let head = match self.store.read_loose("HEAD".into()) {
+            Ok(Loose::Found(Target::Symbolic(target))) if !names.contains("HEAD".as_bytes().as_bstr()) => Some(target),
+            Ok(_) | Err(_) => None,
+        };
+        let mut waiting: Vec<Edit> = (0..self.changes.len())
+            .filter(|at| self.refused[*at].is_none())
+            .map(|at| Edit::new(self.changes[at].name.clone(), at, 0))
+            .collect();
+        // Pushes that want the same refs meet at the first of them, not each at the other's.
+        waiting.sort_by(|a, b| b.name.cmp(&a.name));
+        let mut referents: HashSet<BString> = HashSet::new();
+        while let Some(mut edit) = waiting.pop() {
+            if self.atomic && !self.goes_on() {
+                return;
+            }
+            if !self.is_live(&edit) {
+                continue;
+            }
+            if let Some(target) = self.lock_one(&mut edit) {
+                edit.log_only = true;
+                let change = edit.change;
+                if !is_writable(&target, true) || edit.depth + 1 >= SYMBOLIC_READS_MAX {
+                    let detail = format!("unable to resolve reference '{}': reference broken", edit.name);
+                    self.refuse_lock(change, Refusal::UpdateFailed, &detail);
+                } else if names.contains(target.as_bstr()) || !referents.insert(target.clone()) {
+                    let detail = format!("multiple updates for '{target}' (including one via symref '{}')", edit.name);
+                    self.refuse(change, Refusal::NameConflict, format!("{detail} are not allowed"));
+                } else if self.cannot_be_packed(target.as_bstr()) {
+                    self.refuse_lone(change, target.as_bstr());
+                } else {
+                    waiting.push(Edit::new(target, change, edit.depth + 1));
+                }
+            }
+            let is_head = !edit.log_only && head.as_ref() == Some(&edit.name);
+            let change = edit.change;
+            self.edits.push(edit);
+            if is_head && self.is_live_change(change) {
+                self.lock_head(change);
+            }
+        }
+    }
+
+    fn is_live_change(&self, change: usize) -> bool {
+        self.refused[change].is_none()
+    }
+
+    /// Locks one ref and reads it; returns where it leads to if it is symbolic.
+    fn lock_one(&mut self, edit: &mut Edit) -> Option<BString> {
+        let change = self.changes[edit.change];
+        let content = change.new.map(|id| format!("{id}\n")).unwrap_or_default();
+        let base = self.store.base(&edit.name);
+        let path = self.store.loose_path(&edit.name);
+        let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
+        match Lock::acquire(base, path, content.as_bytes(), ref_timeout, sharing) {
+            Ok((lock, made_directory)) => {
+                edit.lock = Some(lock);
+                edit.made_directory = made_directory;
+            }
+            Err(error) => {
+                let must_exist = change.old.is_some_and(|old| !old.is_null());
+                let (refusal, detail) = match error {
+                    LockError::Blocked if must_exist => {
+                        (Refusal::DoesNotExist, format!("unable to resolve reference '{}'", edit.name))
+                    }
+                    LockError::Blocked => (Refusal::NameConflict, self.blocked(edit.name.as_bstr())),
+                    LockError::Held => (Refusal::UpdateFailed, held(edit.name.as_bstr())),
+                    LockError::Io(error) => (Refusal::UpdateFailed, unable(edit.name.as_bstr(), &error)),
+                };
+                self.refuse_lock(edit.change, refusal, &detail);
+                return None;
+            }
+        }
+        match self.store.read_loose(edit.name.as_bstr()) {
+            Ok(Loose::Found(Target::Direct(id))) => {
+                edit.loose = true;
+                edit.value = Some(id);
+            }
+            Ok(Loose::Found(Target::Symbolic(target))) => return Some(target),
+            Ok(Loose::Missing) => {}
+            Ok(Loose::Directory) => edit.directory = true,
+            Ok(Loose::Broken) => {
+                let detail = format!("unable to resolve reference '{}': reference broken", edit.name);
+                self.refuse_lock(edit.change, Refusal::UpdateFailed, &detail);
+            }
+            Err(error) => self.refuse_lock(edit.change, Refusal::UpdateFailed, &format!("{error:#}")),
+        }
+        None
+    }
+
+    /// Which ref is in the way of a name's directories.
+    fn blocked(&self, name: &BStr) -> String {
+        let above = name::parents(name).find(|parent| matches!(self.store.read(parent.as_bstr()), Ok(Some(_))));
+        match above {
+            Some(above) => format!("'{}' exists; cannot create '{name}'", above.as_bstr()),
+            None => format!("unable to create lock file {name}.lock; non-directory in the way"),
+        }
+    }
+
+    /// HEAD's log has a line for each change of the branch it names; HEAD is locked for that.
+    fn lock_head(&mut self, change: usize) {
+        let head = BStr::new("HEAD");
+        let branch = self.edits.last().map(|edit| edit.name.clone());
+        let wanted = self.changes[change].reflog.as_ref().is_some_and(|entry| reflog::wanted(self.store, head, entry));
+        if !wanted {
+            return;
+        }
+        let path = self.store.loose_path(head);
+        let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
+        match Lock::acquire(self.store.git_dir(), path, b"", ref_timeout, sharing) {
+            Ok((lock, _)) => {
+                // Somebody may have moved it to another branch before it was locked; then it is none of ours.
+                let now = self.store.read_loose(head);
+                if matches!(now, Ok(Loose::Found(Target::Symbolic(target))) if Some(&target) == branch.as_ref()) {
+                    let log_only = true;
+                    self.edits.push(Edit { log_only, lock: Some(lock), ..Edit::new(head.to_owned(), change, 0) });
+                }
+            }
+            Err(LockError::Io(error)) => self.refuse_lock(change, Refusal::UpdateFailed, &unable(head, &error)),
+            Err(LockError::Held | LockError::Blocked) => self.refuse_lock(change, Refusal::UpdateFailed, &held(head)),
+        }
+    }
+
+    /// Reads packed-refs, compares old values, and looks for names in each other's way.
+    pub(super) fn judge(&mut self) {
+        self.drop_refused();
+        let deletes = |batch: &Self| batch.edits.iter().any(|edit| !edit.log_only && batch.is_deletion(edit));
+        if (self.packs || deletes(self)) && !self.lock_packed() {
+            return;
+        }
+        // Opened under all locks: what was packed and pruned before we had them stands there (ST-04).
+        let answers = Packed::open(&self.store.packed_path(), self.store.hash)
+            .and_then(|packed| self.ask(&packed))
+            .context("cannot read packed-refs");
+        let mut conflicts = match answers {
+            Ok(conflicts) => conflicts,
+            Err(error) => {
+                for edit in 0..self.edits.len() {
+                    self.refuse_lock(self.edits[edit].change, Refusal::UpdateFailed, &format!("{error:#}"));
+                }
+                return;
+            }
+        };
+        let names: BTreeSet<BString> = self
+            .edits
+            .iter()
+            .map(|edit| edit.name.clone())
+            .chain(self.changes.iter().map(|change| change.name.clone()))
+            .collect();
+        for (at, conflict) in conflicts.iter_mut().enumerate() {
+            let edit = &self.edits[at];
+            if edit.log_only || !self.is_live(edit) {
+                continue;
+            }
+            let (change, name, value) = (edit.change, edit.name.clone(), edit.value);
+            if let Err((refusal, detail)) = compare(self.changes[change].old, value, &name) {
+                self.refuse_lock(change, refusal, &detail);
+            } else if value.is_none() && self.changes[change].new.is_some() {
+                let conflict = conflict.take().map(|other| format!("'{other}' exists; cannot create '{name}'"));
+                let conflict = conflict.or_else(|| {
+                    let other = in_the_way(&names, &name)?;
+                    Some(format!("cannot process '{name}' and '{other}' at the same time"))
+                });
+                if let Some(detail) = conflict.or_else(|| self.make_room(at)) {
+                    self.refuse_lock(change, Refusal::NameConflict, &detail);
+                }
+            }
+        }
+        self.drop_refused();
+        if self.packs {
+            self.lock_parents(&names);
+        }
+    }
+
+    fn is_deletion(&self, edit: &Edit) -> bool {
+        self.changes[edit.change].new.is_none()
+    }
+
+    /// What was refused holds nobody up any longer.
+    fn drop_refused(&mut self) {
+        for at in 0..self.edits.len() {
+            if !self.is_live(&self.edits[at]) && self.edits[at].lock.take().is_some() {
+                self.remove_empty_parents(&self.edits[at]);
+            }
+        }
+    }
+
+    fn remove_empty_parents(&self, edit: &Edit) {
+        reflog::remove_empty_parents(self.store.base(&edit.name), edit.name.as_bstr());
+    }
+
+    /// Takes the lock of packed-refs; returns whether anything is left to do.
+    fn lock_packed(&mut self) -> bool {
+        let path = self.store.packed_path();
+        // A linked packed-refs is locked where it is.
+        let path = path.canonicalize().unwrap_or(path);
+        let LockPolicy { packed_timeout, sharing, .. } = *self.policy;
+        let why = match Lock::acquire(self.store.common_dir(), path, b"", packed_timeout, sharing) {
+            Ok((lock, _)) => {
+                self.packed_lock = Some(lock);
+                return true;
+            }
+            Err(LockError::Io(error)) => unable("packed-refs".into(), &error),
+            Err(LockError::Held | LockError::Blocked) => held("packed-refs".into()),
+        };
+        // Somebody packs refs for a long time: what can do without does.
+        let stuck = |batch: &Self, edit: &Edit| batch.atomic || batch.is_deletion(edit);
+        for at in 0..self.edits.len() {
+            if stuck(self, &self.edits[at]) {
+                self.refuse_lock(self.edits[at].change, Refusal::UpdateFailed, &why);
+            }
+        }
+        self.packs = false;
+        self.goes_on()
+    }
+
+    /// Completes the values from packed-refs; returns for each edit a packed ref that keeps it from being created.
+    fn ask(&mut self, packed: &Packed) -> anyhow::Result<Vec<Option<BString>>> {
+        let mut questions: Vec<(BString, usize, Question)> = Vec::new();
+        for (at, edit) in self.edits.iter().enumerate().filter(|(_, edit)| !edit.log_only && self.is_live(edit)) {
+            if edit.value.is_none() || self.is_deletion(edit) {
+                questions.push((edit.name.clone(), at, Question::Value));
+            }
+            if edit.value.is_none() && !self.is_deletion(edit) {
+                questions.push(([edit.name.as_slice(), b"/"].concat().into(), at, Question::Below));
+                questions.extend(name::parents(&edit.name).map(|parent| (parent.into(), at, Question::Above)));
+            }
+        }
+        questions.sort_unstable();
+        let mut conflicts: Vec<Option<BString>> = self.edits.iter().map(|_| None).collect();
+        let edits = &mut self.edits;
+        packed.probe(questions.iter().map(|(key, ..)| key.as_slice()), |number, record| {
+            let (key, at, question) = &questions[number];
+            let Some(record) = record else { return Ok(()) };
+            match question {
+                Question::Value if record.name == key => {
+                    edits[*at].packed = true;
+                    if edits[*at].value.is_none() {
+                        edits[*at].value = Some(record.id()?);
+                    }
+                }
+                Question::Above if record.name == key => conflicts[*at] = Some(record.name.to_owned()),
+                Question::Below if record.name.starts_with(key) => conflicts[*at] = Some(record.name.to_owned()),
+                Question::Value | Question::Above | Question::Below => {}
+            }
+            Ok(())
+        })?;
+        Ok(conflicts)
+    }
+
+    /// Removes empty directories from the place of a ref that is created; returns why it cannot be.
+    fn make_room(&self, at: usize) -> Option<String> {
+        let edit = &self.edits[at];
+        let path = edit.lock.as_ref().filter(|_| edit.directory)?.guarded();
+        let error = remove_empty_directories(path).err()?;
+        Some(match error.kind() {
+            io::ErrorKind::DirectoryNotEmpty => {
+                format!("there is a non-empty directory blocking reference '{}'", edit.name)
+            }
+            _ => unable(edit.name.as_bstr(), &error),
+        })
+    }
+
+    /// Locks the names above those that packed-refs will hold, so that nobody makes files of them meanwhile.
+    fn lock_parents(&mut self, names: &BTreeSet<BString>) {
+        let mut parents: BTreeSet<(BString, usize)> = BTreeSet::new();
+        for edit in self.edits.iter().filter(|edit| !edit.log_only && edit.value.is_none() && self.is_live(edit)) {
+            if !self.is_deletion(edit) {
+                parents.extend(name::parents(&edit.name).map(|parent| (parent.into(), edit.change)));
+            }
+        }
+        let mut before: Option<(BString, bool)> = None;
+        for (parent, change) in parents {
+            let known = before.take().filter(|(name, _)| *name == parent);
+            let locked = match known {
+                Some((_, locked)) => locked,
+                None if names.contains(&parent) => true,
+                None => {
+                    let path = self.store.loose_path(&parent);
+                    let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
+                    let lock = Lock::acquire(self.store.base(&parent), path, b"", ref_timeout, sharing);
+                    lock.map(|(lock, _)| self.parent_locks.push(lock)).is_ok()
+                }
+            };
+            if !locked {
+                self.refuse_lock(change, Refusal::UpdateFailed, &held(parent.as_bstr()));
+            }
+            before = Some((parent, locked));
+        }
+    }
+
+    /// Whether an edit changes anything at all.
+    fn is_active(&self, edit: &Edit) -> bool {
+        let new = self.changes[edit.change].new;
+        !edit.log_only && self.is_live(edit) && edit.value != new
+    }
+
+    fn active(&self) -> Vec<usize> {
+        (0..self.edits.len()).filter(|at| self.is_active(&self.edits[*at])).collect()
+    }
+
+    /// Writes everything that renames will bring into effect, and forces it to the disk.
+    pub(super) fn prepare(&mut self) {
+        self.drop_refused();
+        let (mut packed, mut failed) = (Vec::new(), Vec::new());
+        for at in self.active() {
+            let edit = &self.edits[at];
+            if self.packs || self.is_deletion(edit) {
+                packed.push(at);
+            } else if self.policy.sync == Sync::Now {
+                let synced = edit.lock.as_ref().map_or(Ok(()), Lock::sync);
+                failed.extend(synced.err().map(|error| (edit.change, error)));
+            }
+        }
+        for (change, error) in failed {
+            self.refuse_update(change, &error);
+        }
+        if self.goes_on()
+            && let Err(error) = self.prepare_packed(&packed)
+        {
+            for at in packed {
+                self.refuse_update(self.edits[at].change, &error);
+            }
+        }
+    }
+
+    fn refuse_update(&mut self, change: usize, error: &dyn Display) {
+        let detail = format!("cannot update ref '{}': {error:#}", self.changes[change].name);
+        self.refuse(change, Refusal::UpdateFailed, detail);
+    }
+
+    fn prepare_packed(&mut self, chosen: &[usize]) -> anyhow::Result<()> {
+        let Some(lock) = &self.packed_lock else { return Ok(()) };
+        let mut edits: Vec<rewrite::Edit<'_>> = Vec::new();
+        for edit in chosen.iter().map(|at| &self.edits[*at]) {
+            let before = match edit.value {
+                Some(id) if self.atomic && self.packs && edit.loose => self.packed_value(edit, id),
+                Some(_) | None => Value::AsIs,
+            };
+            let after = match self.changes[edit.change].new {
+                Some(id) => self.packed_value(edit, id),
+                None if edit.packed => Value::Gone,
+                None => Value::AsIs,
+            };
+            if before != Value::AsIs || after != Value::AsIs {
+                // What passes through packed-refs for a moment is gone in the end.
+                let after = if after == Value::AsIs { Value::Gone } else { after };
+                edits.push(rewrite::Edit { name: edit.name.as_bstr(), before, after });
+            }
+        }
+        if !edits.is_empty() {
+            edits.sort_by_key(|edit| edit.name);
+            // Nobody else has replaced it since it was judged: its lock is ours.
+            let packed = Packed::open(&self.store.packed_path(), self.store.hash)?;
+            self.rewrite = Some(Rewrite::write(&packed, &edits, lock.guarded(), self.policy)?);
+        }
+        Ok(())
+    }
+
+    fn packed_value(&self, edit: &Edit, id: ObjectId) -> Value {
+        let is_branch = edit.name.starts_with(b"refs/heads/");
+        Value::At(id, if is_branch { None } else { self.peel.and_then(|peel| peel(id)) })
+    }
+
+    /// Brings everything into effect: updates first, so that live objects stay referenced, then deletions.
+    pub(super) fn commit(&mut self) {
+        let (mut packed, mut deleted, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        let companions: Vec<usize> = (0..self.edits.len()).filter(|at| self.edits[*at].log_only).collect();
+        for at in self.active() {
+            let edit = &self.edits[at];
+            if let Err(error) = self.log(edit, &companions) {
+                failed.push((edit.change, error));
+                if self.atomic {
+                    break;
+                }
+                continue;
+            }
+            if self.is_deletion(edit) {
+                deleted.push(at);
+            }
+            if self.packs || self.is_deletion(edit) {
+                packed.push(at);
+            } else if let Err(error) = self.commit_loose(at) {
+                failed.push((self.edits[at].change, error));
+            }
+        }
+        let is_stale = !failed.is_empty() && self.rewrite.take().is_some();
+        self.refuse_failed(failed);
+        if let Err(error) = self.sync_directories() {
+            self.refuse_everything(&error);
+        }
+        if is_stale && self.goes_on() {
+            // What was written for packed-refs holds what has just been refused.
+            self.prepare();
+        }
+        if !self.goes_on() {
+            return;
+        }
+        packed.retain(|at| self.is_live(&self.edits[*at]));
+        deleted.retain(|at| self.is_live(&self.edits[*at]));
+        // A ref without a log is better than a log without a ref; but one step is one step, logs behind it.
+        if !self.packs {
+            self.remove_logs(&deleted);
+        }
+        if let Err(error) = self.commit_packed(&packed) {
+            for at in packed {
+                self.refuse_update(self.edits[at].change, &error);
+            }
+        } else if self.packs {
+            self.remove_logs(&deleted);
+        }
+    }
+
+    fn refuse_failed(&mut self, failed: Vec<(usize, io::Error)>) {
+        for (change, error) in failed {
+            self.refuse_update(change, &error);
+        }
+    }
+
+    fn refuse_everything(&mut self, error: &io::Error) {
+        for change in 0..self.changes.len() {
+            self.refuse_update(change, error);
+        }
+    }
+
+    /// Writes the lines of a change: in the ref's own log and in those of its companions, symbolic refs that led to it and HEAD.
+    fn log(&self, edit: &Edit, companions: &[usize]) -> io::Result<()> {
+        let change = self.changes[edit.change];
+        let Some(entry) = &change.reflog else { return Ok(()) };
+        let null = self.store.hash.null();
+        let (old, new) = (edit.value.unwrap_or(null), change.new.unwrap_or(null));
+        if change.new.is_some() {
+            reflog::append(self.store, edit.name.as_bstr(), old, new, entry, self.policy)?;
+        }
+        for other in companions.iter().map(|at| &self.edits[*at]).filter(|other| other.change == edit.change) {
+            reflog::append(self.store, other.name.as_bstr(), old, new, entry, self.policy)?;
+        }
+        Ok(())
+    }
+
+    fn commit_loose(&mut self, at: usize) -> io::Result<()> {
+        let edit = &mut self.edits[at];
+        let Some(lock) = &mut edit.lock else { return Ok(()) };
+        lock.commit()?;
+        let path = lock.guarded().to_owned();
+        let made_directory = edit.made_directory;
+        let root = self.store.base(&self.edits[at].name).to_owned();
+        self.changed(&path, made_directory.then_some(root.as_path()));
+        Ok(())
+    }
+
+    /// An entry of a directory has changed; with `root` those of the directories above it, too, up to there.
+    fn changed(&mut self, path: &Path, root: Option<&Path>) {
+        let above = path.ancestors().skip(1);
+        let count = root.map_or(1, |root| above.clone().take_while(|directory| *directory != root).count());
+        self.unsynced.extend(above.take(count).map(Path::to_owned));
+    }
+
+    fn sync_directories(&mut self) -> io::Result<()> {
+        for directory in std::mem::take(&mut self.unsynced) {
+            if self.policy.sync == Sync::Now {
+                match durable::fsync_directory(&directory) {
+                    // Somebody has deleted the last ref in it.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    outcome => outcome?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces packed-refs and removes the loose files of what has changed there.
+    ///
+    /// An atomic change moves the loose values into packed-refs first: with the loose files gone, one rename changes them all.
+    fn commit_packed(&mut self, chosen: &[usize]) -> io::Result<()> {
+        let mut rewrite = self.rewrite.take();
+        let in_one_step = rewrite.as_ref().is_some_and(Rewrite::has_before);
+        if let Some(rewrite) = &mut rewrite {
+            rewrite.commit()?;
+        }
+        let mut failed = Vec::new();
+        for at in chosen {
+            let edit = &self.edits[*at];
+            if !edit.loose {
+                continue;
+            }
+            let path = self.store.loose_path(&edit.name);
+            match durable::unlink(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    if self.atomic {
+                        return Err(error);
+                    }
+                    // It keeps its old value: a loose ref hides the packed one.
+                    failed.push((edit.change, error));
+                }
+                Ok(()) | Err(_) => self.changed(&path, None),
+            }
+        }
+        self.refuse_failed(failed);
+        self.sync_directories()?;
+        match rewrite {
+            Some(mut rewrite) if in_one_step => rewrite.commit(),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn remove_logs(&mut self, deleted: &[usize]) {
+        for at in deleted {
+            // What cannot be removed harms nobody: the deletion itself is done.
+            let _ = reflog::remove(self.store, self.edits[*at].name.as_bstr());
+        }
+    }
+
+    /// Releases everything; returns what was refused, and in C git's words why.
+    pub(super) fn finish(mut self) -> Vec<Option<(Refusal, Option<String>)>> {
+        self.rewrite = None;
+        self.packed_lock = None;
+        self.parent_locks.clear();
+        for at in 0..self.edits.len() {
+            if self.edits[at].lock.take().is_some() {
+                self.remove_empty_parents(&self.edits[at]);
+            }
+        }
+        if self.atomic && !self.goes_on() {
+            for refused in self.refused.iter_mut().filter(|refused| refused.is_none()) {
+                *refused = Some((Refusal::AtomicTransaction, None));
+            }
+        }
+        self.refused
+    }
+}
+
+/// Whether a name may be written to: well-formed, or for deletions at least no path out of `refs/`.
+fn is_writable(name: &BString, creates: bool) -> bool {
+    let is_pseudo = matches!(name.as_slice(), b"FETCH_HEAD" | b"MERGE_HEAD");
+    name::is_safe(name) && !is_pseudo && (!creates || name::is_valid(name))
+}
+
+fn held(name: &BStr) -> String {
+    format!("Unable to create '{name}.lock': File exists.")
+}
+
+fn unable(name: &BStr, error: &io::Error) -> String {
+    format!("Unable to create '{name}.lock': {}", error.kind())
+}
+
+/// Whether a ref has the value it must have.
+fn compare(expected: Option<ObjectId>, value: Option<ObjectId>, name: &BString) -> Result<(), (Refusal, String)> {
+    match (expected, value) {
+        (None, _) => Ok(()),
+        (Some(expected), None) if expected.is_null() => Ok(()),
+        (Some(expected), Some(_)) if expected.is_null() => {
+            Err((Refusal::AlreadyExists, "reference already exists".to_owned()))
+        }
+        (Some(_), None) => Err((Refusal::DoesNotExist, format!("unable to resolve reference '{name}'"))),
+        (Some(expected), Some(value)) if expected == value => Ok(()),
+        (Some(expected), Some(value)) => {
+            Err((Refusal::StaleOldValue, format!("is at {value} but expected {expected}")))
+        }
+    }
+}
+
+/// Another name that is above or below a name.
+fn in_the_way<'n>(names: &'n BTreeSet<BString>, name: &BString) -> Option<&'n BString> {
+    let above = name::parents(name).find_map(|parent| names.get(&BString::from(parent)));
+    above.or_else(|| {
+        let below = BString::from([name.as_slice(), b"/"].concat());
+        names.range(below.clone()..).next().filter(|other| other.starts_with(&below))
+    })
+}

@@ -1,0 +1,147 @@
+//! Every operation of a transaction fails once, and is the last one once: each ref is old or new, an atomic change all of them.
+
+use super::fixture::{Calls, Repo, change, commit, logged, policy};
+use super::transaction::RefChange;
+use super::{LockPolicy, Target};
+use crate::durable::Sync;
+use crate::durable::failpoints::{self, Action};
+use gix_hash::ObjectId;
+use std::io::ErrorKind;
+use std::path::Path;
+
+struct Scenario {
+    repo: Repo,
+    changes: Vec<RefChange>,
+    atomic: bool,
+}
+
+fn value(repo: &Repo, name: &str) -> Option<ObjectId> {
+    match repo.store().read(name.into()).unwrap() {
+        Some(Target::Direct(id)) => Some(id),
+        Some(Target::Symbolic(target)) => value(repo, &target.to_string()),
+        None => None,
+    }
+}
+
+/// Files that only a transaction under way has.
+fn leftovers(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(leftovers(&path));
+        } else if path.extension().is_some_and(|extension| extension == "lock")
+            || path.parent().unwrap().ends_with("artifacts-journal")
+        {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+/// Runs a scenario with operation number `n` going wrong; returns whether there is such an operation.
+fn fail(scenario: &Scenario, n: u64, action: Action) -> bool {
+    let repo = scenario.repo.copy();
+    let policy = LockPolicy { sync: Sync::Now, ..policy() };
+    let before: Vec<_> = scenario.changes.iter().map(|change| value(&repo, &change.name.to_string())).collect();
+    let armed = failpoints::arm(repo.dir(), n, action);
+    let results = commit(&repo.store(), &policy, &scenario.changes, scenario.atomic, &mut Calls::default());
+    let operations = armed.seen();
+    drop(armed);
+    let Some(operation) = operations.get(usize::try_from(n).unwrap()) else {
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+        return false;
+    };
+    let case = format!("{n} {operation} {action:?}: {results:?}");
+    let after: Vec<_> = scenario.changes.iter().map(|change| value(&repo, &change.name.to_string())).collect();
+    for (at, change) in scenario.changes.iter().enumerate() {
+        assert!(after[at] == before[at] || after[at] == change.new, "{case}: {}", change.name);
+        assert!(results[at].is_err() || after[at] == change.new, "{case}: {} was promised", change.name);
+    }
+    // Only a directory that cannot be forced to the disk is found out about when all is done.
+    if matches!(action, Action::Fail(_)) && !operation.starts_with("fsync_directory") {
+        let refused = |at: usize| results[at].is_err();
+        assert!((0..results.len()).all(|at| !refused(at) || after[at] == before[at]), "{case}");
+    }
+    if scenario.atomic {
+        let new: Vec<_> = scenario.changes.iter().map(|change| change.new).collect();
+        assert!(after == before || after == new, "{case}");
+    }
+    let locks = leftovers(repo.dir());
+    if matches!(action, Action::Fail(_)) && !(operation.starts_with("unlink") && !locks.is_empty()) {
+        assert_eq!(locks, [""; 0], "{case}");
+    }
+    // git sees the same, and once somebody has removed the locks everything goes on.
+    assert_eq!(repo.our_refs(&[]), repo.refs(), "{case}");
+    locks.iter().for_each(|lock| std::fs::remove_file(lock).unwrap());
+    let again: Vec<_> = scenario.changes.iter().map(|change| RefChange { old: None, ..change.clone() }).collect();
+    let results = commit(&repo.store(), &policy, &again, scenario.atomic, &mut Calls::default());
+    assert!(results.iter().all(Result::is_ok), "{case}, again: {results:?}");
+    assert_eq!(leftovers(repo.dir()), [""; 0], "{case}, again");
+    true
+}
+
+fn check(scenario: &Scenario, step: u64) {
+    for action in [Action::FailFromHere(ErrorKind::StorageFull), Action::Fail(ErrorKind::StorageFull)] {
+        let mut n = 0;
+        while fail(scenario, n, action) {
+            n += step;
+        }
+        assert!(n > 5, "{n} operations are too few to be all");
+    }
+}
+
+fn populated() -> (Repo, ObjectId, ObjectId) {
+    let repo = Repo::new();
+    let (one, two) = (repo.commit("one"), repo.commit("two"));
+    for name in ["a", "b/c", "d", "e"] {
+        repo.git(&["update-ref", &format!("refs/heads/{name}"), &two.to_string()]);
+    }
+    repo.git(&["pack-refs", "--all"]);
+    for name in ["a", "b/c"] {
+        repo.git(&["update-ref", &format!("refs/heads/{name}"), &one.to_string()]);
+    }
+    (repo, one, two)
+}
+
+#[test]
+fn a_crash_leaves_each_ref_old_or_new() {
+    let (repo, one, two) = populated();
+    let changes = vec![
+        logged(change("refs/heads/a", Some(Some(one)), Some(two)), true),
+        change("refs/heads/b/c", Some(Some(one)), None),
+        change("refs/heads/d", Some(Some(two)), None),
+        change("refs/heads/new/x", Some(None), Some(one)),
+    ];
+    check(&Scenario { repo, changes, atomic: false }, 1);
+}
+
+#[test]
+fn a_crash_leaves_an_atomic_change_whole_or_undone() {
+    let (repo, one, two) = populated();
+    let changes = vec![
+        change("refs/heads/a", Some(Some(one)), Some(two)),
+        change("refs/heads/b/c", Some(Some(one)), None),
+        change("refs/heads/d", Some(Some(two)), Some(one)),
+        change("refs/heads/e", Some(Some(two)), None),
+        logged(change("refs/heads/new/x", Some(None), Some(one)), true),
+    ];
+    check(&Scenario { repo, changes, atomic: true }, 1);
+}
+
+#[test]
+fn a_crash_leaves_a_single_deletion_old_or_new() {
+    let (repo, one, _) = populated();
+    let changes = vec![change("refs/heads/a", Some(Some(one)), None)];
+    check(&Scenario { repo, changes, atomic: true }, 1);
+}
+
+#[test]
+fn a_crash_leaves_each_of_many_refs_old_or_new() {
+    let (repo, one, two) = populated();
+    let mut changes: Vec<_> =
+        (0..70).map(|number| change(&format!("refs/heads/n{number}"), Some(None), Some(one))).collect();
+    changes.push(logged(change("refs/heads/a", Some(Some(one)), Some(two)), true));
+    changes.push(logged(change("refs/heads/main", Some(None), Some(two)), true));
+    check(&Scenario { repo, changes, atomic: false }, 7);
+}

@@ -1,0 +1,381 @@
+//! Objects good and bad; what git finds in the same ones decides.
+
+use super::*;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A repository in which git may look at objects.
+struct Repo(PathBuf);
+
+impl Drop for Repo {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn git(directory: &Path, args: &[&str], input: &[u8]) -> (Vec<u8>, String) {
+    let mut child = Command::new("git")
+        .args(args)
+        .current_dir(directory)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null")])
+        .env("HOME", directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+impl Repo {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(crate::durable::unique("fsck-"));
+        fs::create_dir(&path).unwrap();
+        git(&path, &["init", "--quiet", "--bare", "."], b"");
+        Repo(path)
+    }
+
+    fn add(&self, kind: Kind, content: &[u8]) -> ObjectId {
+        let args = ["hash-object", "-w", "--literally", "--stdin", "-t", &kind.to_string()];
+        let (id, stderr) = git(&self.0, &args, content);
+        ObjectId::from_hex(id.trim_ascii()).unwrap_or_else(|_| panic!("{stderr}"))
+    }
+
+    fn objects(&self) -> Objects {
+        Objects::new(gix_hash::Kind::Sha1, vec![self.0.join("objects")])
+    }
+
+    /// Holds our findings, by git's rules for incoming objects, against what git says to a push of the object.
+    fn check(&self, kind: Kind, content: &[u8], expected: &[&str]) {
+        let id = self.add(kind, content);
+        let rules = Rules::strict();
+        let mut checker = Checker::new(gix_hash::Kind::Sha1, &rules);
+        checker.check(&id, kind, content);
+        checker.check_files(&self.objects(), 1 << 20).unwrap();
+        let mut ours: Vec<String> = checker.take_findings().iter().map(Finding::to_line).collect();
+        let ids: Vec<String> = ours.iter().map(|line| line.split(": ").nth(2).unwrap().to_owned()).collect();
+        let shown = String::from_utf8_lossy(content);
+        assert_eq!(ids, expected, "{shown:?}");
+
+        let (pack, _) = git(&self.0, &["pack-objects", "--stdout", "--quiet"], format!("{id}\n").as_bytes());
+        // Without links: what the object refers to need not be there.
+        let (_, stderr) = git(&self.0, &["index-pack", "--stdin", "--fsck-objects"], &pack);
+        let mut theirs: Vec<&str> = stderr.lines().filter(|line| line.contains(": object ")).collect();
+        theirs.sort_unstable();
+        ours.sort_unstable();
+        assert_eq!(ours, theirs, "{shown:?}");
+    }
+
+    fn check_tree(&self, entries: &[(&str, &str)], expected: &[&str]) {
+        let blob = self.add(Kind::Blob, b"");
+        let mut content = Vec::new();
+        for (mode, name) in entries {
+            content.extend([mode.as_bytes(), b" ", name.as_bytes(), b"\0", blob.as_slice()].concat());
+        }
+        self.check(Kind::Tree, &content, expected);
+    }
+
+    fn check_modules(&self, modules: &str, expected: &[&str]) {
+        let blob = self.add(Kind::Blob, modules.as_bytes());
+        let tree = [b"100644 .gitmodules\0", blob.as_slice()].concat();
+        self.check(Kind::Tree, &tree, expected);
+    }
+}
+
+#[test]
+fn trees_must_be_sorted_and_unique() {
+    let repo = Repo::new();
+    let check = |names: &[(&str, &str)], expected: &[&str]| repo.check_tree(names, expected);
+    check(&[], &[]);
+    check(&[("100644", "a"), ("100755", "b"), ("120000", "c"), ("40000", "d"), ("160000", "e")], &[]);
+    check(&[("100644", "b"), ("100644", "a")], &["treeNotSorted"]);
+    check(&[("100644", "a"), ("100644", "a")], &["duplicateEntries"]);
+    check(&[("100644", "a"), ("40000", "a")], &["duplicateEntries"]);
+    // A directory sorts as if its name ended in a slash.
+    check(&[("100644", "a.b"), ("40000", "a")], &[]);
+    check(&[("40000", "a"), ("100644", "a.b")], &["treeNotSorted"]);
+    check(&[("100644", "a"), ("100644", "a.b"), ("40000", "a")], &["duplicateEntries"]);
+    check(
+        &[("100644", "a"), ("100644", "a.b"), ("100644", "a.b.c"), ("40000", "a.b"), ("40000", "a")],
+        &["duplicateEntries"],
+    );
+    check(&[("100644", "a"), ("100644", "a-b"), ("40000", "a.b"), ("100644", "ab")], &[]);
+}
+
+#[test]
+fn trees_must_have_sound_modes() {
+    let repo = Repo::new();
+    repo.check_tree(&[("0100644", "a")], &["zeroPaddedFilemode"]);
+    repo.check_tree(&[("040000", "a")], &["zeroPaddedFilemode"]);
+    repo.check_tree(&[("100664", "a")], &["badFilemode"]);
+    repo.check_tree(&[("644", "a")], &["badFilemode"]);
+    // Sixteen bits count.
+    repo.check_tree(&[("1100644", "a")], &[]);
+    repo.check_tree(&[("7777777777100644", "a")], &[]);
+    repo.check_tree(&[("110644", "a")], &["badFilemode"]);
+}
+
+#[test]
+fn trees_must_be_parsed() {
+    let repo = Repo::new();
+    let good = b"100644 a\0aaaaaaaaaaaaaaaaaaaa";
+    // git's index-pack does not get so far; it parses before it checks.
+    let check = |content: &[u8]| {
+        let rules = Rules::protecting();
+        let mut checker = Checker::new(gix_hash::Kind::Sha1, &rules);
+        assert!(!checker.check(&repo.add(Kind::Tree, content), Kind::Tree, content));
+        let messages: Vec<Message> = checker.take_findings().iter().map(Finding::message).collect();
+        assert_eq!(messages, [Message::BadTree], "{content:?}");
+    };
+    for len in 1..good.len() {
+        check(&good[..len]);
+        check(&[good, &good[..len]].concat());
+    }
+    check(b"100644 \0aaaaaaaaaaaaaaaaaaaa");
+    check(b" a\0aaaaaaaaaaaaaaaaaaaa");
+    check(b"10064x a\0aaaaaaaaaaaaaaaaaaaa");
+    check(b"100649 a\0aaaaaaaaaaaaaaaaaaaa");
+}
+
+#[test]
+fn names_that_harm_clients_are_refused() {
+    let repo = Repo::new();
+    let check = |name: &str, expected: &[&str]| repo.check_tree(&[("100644", name)], expected);
+    check(".", &["hasDot"]);
+    check("..", &["hasDotdot"]);
+    check("a/b", &["fullPathname"]);
+    check("/", &["fullPathname"]);
+    for name in [".git", ".GIT", "git~1", ".git ", ".git::$INDEX_ALLOCATION", ".g\u{200c}it", "a\\.git", "x\\git~1\\y"]
+    {
+        check(name, &["hasDotgit"]);
+    }
+    check(".git/x", &["fullPathname", "hasDotgit"]);
+    for name in ["git", "..git", ".gitx", "a.git", "...", "x\\y"] {
+        check(name, &[]);
+    }
+    check(&"x".repeat(4096), &[]);
+    check(&"x".repeat(4097), &["largePathname"]);
+    repo.check(Kind::Tree, &[&b"100644 a\0"[..], &[0; 20]].concat(), &["nullSha1"]);
+}
+
+#[test]
+fn gits_own_files_must_not_be_links() {
+    let repo = Repo::new();
+    let check = |name: &str, expected: &[&str]| repo.check_tree(&[("120000", name)], expected);
+    check(".gitmodules", &["gitmodulesSymlink"]);
+    check("GITMOD~1", &["gitmodulesSymlink"]);
+    check("x\\.gitmodules", &["gitmodulesSymlink"]);
+    check(".gitattributes", &["gitattributesSymlink"]);
+    check(".gitignore", &["gitignoreSymlink"]);
+    check(".mailmap", &["mailmapSymlink"]);
+    check("MABA30~1", &["mailmapSymlink"]);
+    check(".gitmodulesx", &[]);
+}
+
+#[test]
+fn commits_must_have_their_headers() {
+    let repo = Repo::new();
+    let tree = repo.add(Kind::Tree, b"").to_string();
+    let check = |content: String, expected: &[&str]| repo.check(Kind::Commit, content.as_bytes(), expected);
+    let ident = "A U Thor <author@x> 1000000000 +0000";
+    let good = format!("tree {tree}\nauthor {ident}\ncommitter {ident}\n\nmessage\n");
+    check(good.clone(), &[]);
+    check(format!("tree {tree}\nauthor {ident}\ncommitter {ident}\n"), &[]);
+    check(format!("tree {tree}\nauthor {ident}\ncommitter {ident}\nencoding x\n\nm"), &[]);
+    check(format!("{good}\0"), &["nulInCommit"]);
+    check(format!("tree {tree}\nauthor {ident}\nauthor {ident}\ncommitter {ident}\n\n"), &["multipleAuthors"]);
+    check(format!("tree {tree}\ncommitter {ident}\n\n"), &["missingAuthor"]);
+    check(format!("tree {tree}\nauthor {ident}\n\n"), &["missingCommitter"]);
+    check(format!("tree {tree}\nauthor {ident}\ncommitter {ident}"), &["unterminatedHeader"]);
+    check(format!("tree {tree}\nauthor A\0{ident}\ncommitter {ident}\n\n"), &["nulInHeader"]);
+    for (ident, expected) in [
+        ("<a@x> 1 +0000", "missingNameBeforeEmail"),
+        ("A 1 +0000", "missingEmail"),
+        ("A> <a@x> 1 +0000", "badName"),
+        ("A<a@x> 1 +0000", "missingSpaceBeforeEmail"),
+        ("A <a<x> 1 +0000", "badEmail"),
+        ("A <a@x 1 +0000", "badEmail"),
+        ("A <a@x>1 +0000", "missingSpaceBeforeDate"),
+        ("A <a@x> x +0000", "badDate"),
+        ("A <a@x> 1x +0000", "badDate"),
+        ("A <a@x> ", "badDate"),
+        ("A <a@x> 01 +0000", "zeroPaddedDate"),
+        ("A <a@x> 18446744073709551617 +0000", "badDateOverflow"),
+        ("A <a@x> 9223372036854775808 +0000", "badDateOverflow"),
+        ("A <a@x> 1 0000", "badTimezone"),
+        ("A <a@x> 1 +000", "badTimezone"),
+        ("A <a@x> 1 +00000", "badTimezone"),
+    ] {
+        check(format!("tree {tree}\nauthor A <a@x> 1 +0000\ncommitter {ident}\n\n"), &[expected]);
+    }
+    for ident in ["A <a@x> 0 +0000", "A <> 9223372036854775807 -9999", " <a@x>  \t 5 +0000"] {
+        check(format!("tree {tree}\nauthor {ident}\ncommitter {ident}\n\n"), &[]);
+    }
+}
+
+#[test]
+fn commits_without_a_tree_are_refused() {
+    // git's index-pack does not get so far; it parses before it checks.
+    let check = |content: &str, expected: Message| {
+        let rules = Rules::protecting();
+        let mut checker = Checker::new(gix_hash::Kind::Sha1, &rules);
+        assert!(!checker.check(&gix_hash::Kind::Sha1.null(), Kind::Commit, content.as_bytes()), "{content:?}");
+        assert_eq!(checker.take_findings()[0].message(), expected, "{content:?}");
+    };
+    let id = gix_hash::Kind::Sha1.null().to_string();
+    check("\n\n", Message::MissingTree);
+    check("author A <a@x> 1 +0000\n", Message::MissingTree);
+    check("tree abc\n", Message::BadTreeSha1);
+    check(&format!("tree {id}a\n"), Message::BadTreeSha1);
+    check(&format!("tree {id}\nparent x\n"), Message::BadParentSha1);
+}
+
+#[test]
+fn tags_must_have_their_headers() {
+    let repo = Repo::new();
+    let blob = repo.add(Kind::Blob, b"").to_string();
+    let check = |content: String, expected: &[&str]| repo.check(Kind::Tag, content.as_bytes(), expected);
+    let tagger = "tagger A <a@x> 1 +0000\n";
+    check(format!("object {blob}\ntype blob\ntag v1\n{tagger}\nmessage"), &[]);
+    check(format!("object {blob}\ntype blob\ntag v1\n\nmessage"), &["missingTaggerEntry"]);
+    check(format!("object {blob}\ntype blob\ntag v..1\n{tagger}\n"), &["badTagName"]);
+    check(format!("object {blob}\ntype blob\ntag v1\ntagger A <a@x> x +0000\n\n"), &["badDate"]);
+    check(format!("object {blob}\ntype blob\ntag v1\n{tagger}gpgsig x\n y\n z\n\n"), &[]);
+    let check = |content: &str, expected: Message| {
+        let rules = Rules::protecting();
+        let mut checker = Checker::new(gix_hash::Kind::Sha1, &rules);
+        assert!(!checker.check(&gix_hash::Kind::Sha1.null(), Kind::Tag, content.as_bytes()), "{content:?}");
+        assert_eq!(checker.take_findings()[0].message(), expected, "{content:?}");
+    };
+    check("type blob\n", Message::MissingObject);
+    check("object x\n", Message::BadObjectSha1);
+    check(&format!("object {blob}\ntag v1\n"), Message::MissingTypeEntry);
+    check(&format!("object {blob}\ntype bloob\n"), Message::BadType);
+    check(&format!("object {blob}\ntype blob\ntagger\n"), Message::MissingTagEntry);
+    check(&format!("object {blob}\ntype blob\ntag v1"), Message::UnterminatedHeader);
+}
+
+#[test]
+fn gitmodules_must_not_harm() {
+    let repo = Repo::new();
+    let check = |modules: &str, expected: &[&str]| repo.check_modules(modules, expected);
+    check("", &[]);
+    check("[submodule \"a\"]\n\tpath = a\n\turl = https://example.com/a.git\n\tupdate = none\n", &[]);
+    for name in ["..", "../x", "x/..", "x/../y", "..\\\\x", "x\\\\..", ""] {
+        check(&format!("[submodule \"{name}\"]\n\tpath = a\n"), &["gitmodulesName"]);
+    }
+    check("[submodule \"..\"]\n", &[]);
+    check("[submodule \"a..b\"]\npath = x", &[]);
+    check("[submodule.x] path = -y\n", &["gitmodulesPath"]);
+    check("[submodule \"a\"]\n\tpath = \"-x\" ; comment\n", &["gitmodulesPath"]);
+    check("[SUBMODULE \"a\"]\n\tPATH = \\\n-x\n", &["gitmodulesPath"]);
+    check("[submodule \"a\"] path = ./-x\n", &[]);
+    check("[submodule \"a\"]\n\tupdate = !rm\n", &["gitmodulesUpdate"]);
+    check("[submodule \"a\"]\n\tupdate = ! \n\turl\n", &["gitmodulesUpdate"]);
+    check("[submodule \"a\"]\r\n\turl = -x\r\n", &["gitmodulesUrl"]);
+    for url in [
+        "-u./payload",
+        "./%0ahost=x/foo.git",
+        "../%0a",
+        "../:x",
+        "..//x",
+        ".././../:h/x",
+        "git://host/%0a",
+        "https://%0ahost/x",
+        "https:///x",
+        "http://host:99999/x",
+        "https::https://h%0a/x",
+        "http::x",
+        "https://h/a%0ab",
+        "ftp://h/%zz",
+        "https://h/x%0",
+        "https://us%20er@/x",
+    ] {
+        check(&format!("[submodule \"a\"]\n\turl = \"{url}\"\n"), &["gitmodulesUrl"]);
+    }
+    for url in [
+        "./foo",
+        "../foo",
+        "../../a:b",
+        "git://host/x%20y",
+        "https://host/x",
+        "https://u:p@host:8080/x?y#z",
+        "https://[::1]:80/x",
+        "ssh://host/%0a",
+        "host:%0a",
+        "file:///x",
+        "http::https://h/x",
+    ] {
+        check(&format!("[submodule \"a\"]\n\turl = \"{url}\"\n"), &[]);
+    }
+    // Everything before a fault counts.
+    check("[submodule \"a\"]\n\turl = -x\n[broken\n", &["gitmodulesUrl", "gitmodulesParse"]);
+    for broken in
+        ["[submodule", "=x", "[]\nx\n", "[a\n]", "[submodule \"a\"]\nurl = \"x\n", "[submodule \"a\"]\nurl = \\q\n"]
+    {
+        check(broken, &["gitmodulesParse"]);
+    }
+}
+
+#[test]
+fn gitmodules_are_read_as_clients_read_files() {
+    // git's own check stops at these bytes, its reader of files does not.
+    let repo = Repo::new();
+    for modules in [&b"\xef\xbb\xbf[submodule \"a\"]\nurl = -x\n"[..], b"# \xff\n[submodule \"a\"]\nurl = -x\n"] {
+        let blob = repo.add(Kind::Blob, modules);
+        let rules = Rules::protecting();
+        let mut checker = Checker::new(gix_hash::Kind::Sha1, &rules);
+        checker.check(&blob, Kind::Tree, &[b"100644 .gitmodules\0", blob.as_slice()].concat());
+        assert!(!checker.check_files(&repo.objects(), 1 << 20).unwrap(), "{modules:?}");
+        assert_eq!(checker.take_findings()[0].message(), Message::GitmodulesUrl);
+    }
+}
+
+#[test]
+fn gitattributes_must_not_overflow_old_parsers() {
+    let repo = Repo::new();
+    let check = |content: &[u8], expected: &[&str]| {
+        let blob = repo.add(Kind::Blob, content);
+        repo.check(Kind::Tree, &[b"100644 .gitattributes\0", blob.as_slice()].concat(), expected);
+    };
+    check(b"* text\n", &[]);
+    check(&[b"x".repeat(2047), b"\ny".to_vec()].concat(), &[]);
+    check(&b"x".repeat(2048), &["gitattributesLineLength"]);
+}
+
+#[test]
+fn files_that_are_missing_or_no_blobs_are_told() {
+    let repo = Repo::new();
+    let tree = repo.add(Kind::Tree, b"");
+    let check = |id: &[u8], expected: &[&str], protecting: bool| {
+        let content = [b"100644 .gitattributes\0", id, b"100644 .gitmodules\0", id].concat();
+        let rules = Rules::protecting();
+        let mut checker = Checker::new(gix_hash::Kind::Sha1, &rules);
+        assert!(checker.check(&tree, Kind::Tree, &content));
+        assert_eq!(checker.check_files(&repo.objects(), 10).unwrap(), protecting);
+        let messages: Vec<String> = checker.take_findings().iter().map(|f| f.message().to_string()).collect();
+        assert_eq!(messages, expected);
+    };
+    check(&[1; 20], &["gitmodulesMissing", "gitattributesMissing"], true);
+    check(tree.as_slice(), &["gitmodulesBlob", "gitattributesBlob"], false);
+    let large = repo.add(Kind::Blob, b"eleven bytes");
+    check(large.as_slice(), &["gitmodulesLarge", "gitattributesLarge"], false);
+}
+
+#[test]
+fn every_message_has_a_row_and_rules_only_differ_where_they_may() {
+    let (strict, protecting) = (Rules::strict(), Rules::protecting());
+    assert_eq!(Message::ExtraHeaderEntry as usize + 1, MESSAGES.len());
+    for (row, (name, _, _)) in MESSAGES.iter().enumerate() {
+        assert!(protecting.severities[row] <= strict.severities[row], "{name}");
+        assert!(MESSAGES.iter().filter(|(other, _, _)| other == name).count() == 1);
+    }
+    assert_eq!(strict.severity(Message::HasDotgit), Severity::Error);
+    assert_eq!(protecting.severity(Message::ZeroPaddedFilemode), Severity::Warn);
+}
