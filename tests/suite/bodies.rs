@@ -226,23 +226,34 @@ fn a_cut_or_broken_gzip_body_is_told() {
     tells(&v2(&site).body(broken).run(), "");
 }
 
+/// More than the 128 MiB that a request may inflate to, of one block.
+fn bomb(head: &[u8], block: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(head).unwrap();
+    let times = (129 << 20) / block.len() + 1;
+    for _ in 0..times {
+        encoder.write_all(block).unwrap();
+    }
+    encoder.finish().unwrap()
+}
+
 #[test]
 fn a_gzip_bomb_is_refused_within_bounded_memory() {
     let site = site();
-    let have = framed(&[&format!("have {NULL}")]);
-    let head = framed(&["command=fetch", "0001", &format!("want {NULL}")]);
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(&head).unwrap();
-    let block = have.repeat(20_000);
-    for _ in 0..150 {
-        encoder.write_all(&block).unwrap();
-    }
-    let bomb = encoder.finish().unwrap();
-    assert!(block.len() * 150 > 128 << 20 && bomb.len() < 2 << 20, "{}", bomb.len());
-    tells(&v2(&site).body(bomb.clone()).megabytes(192).run(), "");
+    let long = bomb(
+        &framed(&["command=ls-refs", "0001"]),
+        &framed(&[&format!("ref-prefix {}", "x".repeat(65_000))]).repeat(15),
+    );
+    assert!(long.len() < 160_000, "a thousandfold: {}", long.len());
+    tells(&v2(&site).body(long).megabytes(192).run(), "request inflates to more than our maximum size (134217728)");
+
+    let have = framed(&[&format!("have {NULL}")]).repeat(20_000);
+    let many = bomb(&framed(&["command=fetch", "0001", &format!("want {NULL}")]), &have);
+    tells(&v2(&site).body(many.clone()).megabytes(192).run(), "2000000");
     let token = site.token("acme/site", "write");
-    let answer = site.cgi("POST", RECEIVE).bearer(&token).body(bomb).megabytes(192).run();
-    assert!(answer.exit >= 0 && answer.status == 400, "{answer:?}");
+    let answer = site.cgi("POST", RECEIVE).bearer(&token).body(many).megabytes(192).run();
+    assert_eq!((answer.status, answer.exit), (400, 0), "{answer:?}");
+    assert!(answer.text().contains("protocol error"), "{}", answer.text());
 }
 
 #[test]

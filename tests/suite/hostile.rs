@@ -1,6 +1,6 @@
 //! Clients that lie: no crash, no hang, no memory they did not send, nothing left behind, and a word about what is wrong.
 
-use crate::support::{Answer, Cgi, NULL, PUSH, Repo, Site, framed, noise, updates};
+use crate::support::{Answer, Cgi, NULL, PUSH, Repo, Site, framed, git_command, noise, updates};
 use sha1::Digest;
 use std::io::Write;
 use std::path::PathBuf;
@@ -66,6 +66,7 @@ impl Attacked {
 struct Pack(Vec<u8>);
 
 const COMMIT: u8 = 1;
+const TREE: u8 = 2;
 const BLOB: u8 = 3;
 const OFS_DELTA: u8 = 6;
 const REF_DELTA: u8 = 7;
@@ -362,6 +363,41 @@ fn packs_that_lie_about_counts_and_sizes_are_refused() {
 }
 
 #[test]
+fn history_with_a_hole_is_refused() {
+    let attacked = Attacked::new();
+    let work = attacked.site.work("fill");
+    work.commit("three");
+    let new = work.commit("four");
+    let listed = work.git(&["rev-list", "--objects", "HEAD", "^HEAD~2"]);
+    let ids: Vec<&str> = listed.lines().map(|line| &line[..40]).collect();
+    assert_eq!(ids.len(), 6, "two commits with a tree and a blob each");
+    let pack = |without: Option<&str>| {
+        let chosen: Vec<&str> = ids.iter().copied().filter(|id| Some(*id) != without).collect();
+        chosen
+            .iter()
+            .fold(Pack::new(2, chosen.len() as u32), |pack, id| {
+                let name = work.git(&["cat-file", "-t", id]);
+                let kind = match name.as_str() {
+                    "commit" => COMMIT,
+                    "tree" => TREE,
+                    _ => BLOB,
+                };
+                let content = git_command(&work.path).args(["cat-file", &name, id]).output().unwrap().stdout;
+                pack.object(kind, &content)
+            })
+            .finish()
+    };
+    for id in &ids {
+        let answer = attacked.refuses_pack(&format!("without {id}"), &new, &pack(Some(id)));
+        let expected = if *id == new { "ng refs/heads/evil " } else { "ng refs/heads/evil missing necessary objects" };
+        assert!(answer.report()[1].starts_with(expected), "{:?}", answer.report());
+        assert!(answer.text().contains(id), "what is missing is named: {}", answer.text());
+    }
+    let answer = attacked.push(&[(NULL, &new, "refs/heads/whole")], &pack(None)).run();
+    assert_eq!(answer.report(), ["unpack ok", "ok refs/heads/whole"]);
+}
+
+#[test]
 fn a_long_chain_of_deltas_is_no_danger() {
     let attacked = Attacked::new();
     let served = attacked.served();
@@ -555,6 +591,34 @@ fn paths_that_lead_astray_find_nothing() {
             assert!(webserver.exit == 0 && webserver.stderr.lines().count() == 1, "{path}{tail}: {webserver:?}");
             assert!([403, 404, 500].contains(&webserver.status), "{path}{tail}: {webserver:?}");
         }
+    }
+}
+
+#[test]
+fn no_symbolic_link_below_the_root_is_followed_even_with_a_good_token() {
+    let site = Site::new();
+    let root = site.root();
+    for (link, target) in [
+        ("acme/one.git", "elsewhere/one.git"),
+        ("acme/one.git/objects", "elsewhere/objects"),
+        ("acme/one.git/refs", "elsewhere/refs"),
+        ("acme", "elsewhere/acme"),
+    ] {
+        site.create("acme/one");
+        let token = site.token("acme/one", "read");
+        let ask = || site.cgi("GET", "/acme/one.git/info/refs?service=git-upload-pack").bearer(&token).run();
+        assert_eq!(ask().status, 200);
+        std::fs::create_dir(root.join("elsewhere")).unwrap();
+        std::fs::rename(root.join(link), root.join(target)).unwrap();
+        std::os::unix::fs::symlink(root.join(target), root.join(link)).unwrap();
+        let answer = ask();
+        assert_eq!(answer.status, 500, "{link}: {answer:?}");
+        assert!(answer.stderr.contains("is a symbolic link"), "{link}: {}", answer.stderr);
+        assert!(!answer.text().contains("elsewhere"), "{}", answer.text());
+        std::fs::remove_file(root.join(link)).unwrap();
+        std::fs::remove_dir_all(root.join("elsewhere")).unwrap();
+        let _ = std::fs::remove_dir_all(root.join("acme"));
+        let _ = std::fs::remove_dir_all(root.join(".artifacts"));
     }
 }
 

@@ -1,5 +1,7 @@
 //! End to end: the executable as a CGI program, and real git clients through the embedded server.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 mod access;
 mod bodies;
 mod cli;

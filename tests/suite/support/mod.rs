@@ -525,8 +525,9 @@ impl Cgi {
         let mut child = command.spawn().unwrap();
         drop(command);
         let stderr = reader(child.stderr.take().unwrap());
-        ours.write_all(&self.body)?;
+        let written = ours.write_all(&self.body);
         let status = ended(&mut child);
+        written?;
         let mut stdout = Vec::new();
         ours.read_to_end(&mut stdout)?;
         Ok(Answer::parse(&Output { status, stdout, stderr: stderr.join().unwrap() }))
