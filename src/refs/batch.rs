@@ -243,7 +243,8 @@ impl<'b> Batch<'b> {
     /// Locks one ref and reads it; returns where it leads to if it is symbolic.
     fn lock_one(&mut self, edit: &mut Edit) -> Option<BString> {
         let change = self.changes[edit.change];
-        let content = change.new.map(|id| format!("{id}\n")).unwrap_or_default();
+        // What goes to packed-refs needs the lock alone.
+        let content = if self.packs { String::new() } else { loose_content(change) };
         let base = self.store.base(&edit.name);
         let path = self.store.loose_path(&edit.name);
         let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
@@ -399,10 +400,14 @@ impl<'b> Batch<'b> {
             Err(LockError::Held | LockError::Blocked) => held("packed-refs".into()),
         };
         // Somebody packs refs for a long time: what can do without does.
-        let stuck = |batch: &Self, edit: &Edit| batch.atomic || batch.is_deletion(edit);
         for at in 0..self.edits.len() {
-            if stuck(self, &self.edits[at]) {
-                self.refuse_lock(self.edits[at].change, Refusal::UpdateFailed, &why);
+            let edit = &self.edits[at];
+            if self.atomic || self.is_deletion(edit) {
+                self.refuse_lock(edit.change, Refusal::UpdateFailed, &why);
+            } else if let Some(lock) = edit.lock.as_ref().filter(|_| self.packs && !edit.log_only)
+                && let Err(error) = lock.fill(loose_content(self.changes[edit.change]).as_bytes(), sharing)
+            {
+                self.refuse_lock(edit.change, Refusal::UpdateFailed, &unable(self.edits[at].name.as_bstr(), &error));
             }
         }
         self.packs = false;
@@ -729,6 +734,11 @@ impl<'b> Batch<'b> {
 fn is_writable(name: &BString, creates: bool) -> bool {
     let is_pseudo = matches!(name.as_slice(), b"FETCH_HEAD" | b"MERGE_HEAD");
     name::is_safe(name) && !is_pseudo && (!creates || name::is_valid(name))
+}
+
+/// What the loose file of a changed ref says.
+fn loose_content(change: &RefChange) -> String {
+    change.new.map(|id| format!("{id}\n")).unwrap_or_default()
 }
 
 fn held(name: &BStr) -> String {
