@@ -312,12 +312,14 @@ impl Packs {
                 return (true, None);
             }
         };
-        if midx.slots[pack].is_none() {
-            // A name with folders in it is not one of a pack here.
-            let Some(name) = midx.file.index_names()[pack].file_stem() else { return (true, None) };
-            midx.slots[pack] = Some(slot_of(&mut self.names, name, folder, register));
+        let (Some(slot), Some(name)) = (midx.slots.get_mut(pack), midx.file.index_names().get(pack)) else {
+            return (true, None);
+        };
+        // Folders in a name are cut off: packs lie here and nowhere else.
+        if let (None, Some(stem)) = (&slot, name.file_stem()) {
+            *slot = Some(slot_of(&mut self.names, stem, folder, register));
         }
-        (true, midx.slots[pack].clone())
+        (true, slot.clone())
     }
 
     fn list_once(&mut self, folder: &Path, register: &Register) -> io::Result<()> {
