@@ -267,6 +267,24 @@ fn several_packs_are_read_with_and_without_a_multi_pack_index() {
 }
 
 #[test]
+fn a_chain_of_multi_pack_indexes_is_read() {
+    let repo = Repo::with_history(SHA1, 10);
+    for n in 1..4 {
+        repo.git(&["repack", "-dq"], b"");
+        repo.git(&["multi-pack-index", "write", "--incremental"], b"");
+        repo.import("refs/heads/main", n * 10 + 1, 10);
+    }
+    repo.git(&["repack", "-dq"], b"");
+    assert!(repo.root.join("objects/pack/multi-pack-index.d/multi-pack-index-chain").exists());
+    let objects = repo.objects();
+    // What a layer names is found without a look at the indexes.
+    let id = repo.id("main~15");
+    objects.locate(&id).unwrap().unwrap();
+    assert_eq!(objects.given[0].layers(), 3);
+    check(&repo, &objects);
+}
+
+#[test]
 fn three_hundred_packs_are_searched_lazily() {
     let repo = Repo::with_history(SHA1, 12);
     repo.git(&["repack", "-adq"], b"");
