@@ -43,7 +43,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
     let request = parse(repository, body, out)?;
     out.summary.operation = Some(if request.updates.is_empty() { "probe" } else { "push" });
     if request.updates.is_empty() {
-        body.finish()?;
+        body.finish().map_err(ServeError::unread)?;
         return Ok(());
     }
     let capabilities = &request.capabilities;
@@ -136,7 +136,7 @@ fn take_objects(
     match received {
         Ok(taken) => {
             // A body that ends before its announced end may have lost its client on the way: nothing is done for it.
-            rest?;
+            rest.map_err(ServeError::unread)?;
             for note in &taken.pack.notes {
                 client.message(note)?;
             }
