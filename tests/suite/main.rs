@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 mod access;
 mod bodies;
 mod cli;
