@@ -126,8 +126,6 @@ everyday() {
 		"$("${git[@]}" ls-remote "$remote" HEAD 'refs/heads/*' 'refs/tags/v1*' | cut -f 1; "${git[@]}" ls-remote "$remote" refs/tags/light | cut -f 1)"
 	check "v$v: deletion" "${git[@]}" -C "two$v" push --quiet origin :refs/tags/light
 	same "v$v: the tag is gone" "" "$(object_of "$name" refs/tags/light)"
-	check "v$v: shallow clone" "${git[@]}" clone --quiet --depth 1 "$remote" "shallow$v"
-	check "v$v: deepening it" "${git[@]}" -C "shallow$v" fetch --quiet --unshallow
 	check "v$v: the repository is sound" git -C "$root/$name.git" fsck --strict
 }
 
