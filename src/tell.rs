@@ -79,7 +79,7 @@ pub fn tell(
             None => (error.to_string(), error.to_string()),
         },
         Failure::Serve(ServeError::Refused(text)) => (text.clone(), text),
-        Failure::Serve(ServeError::Internal(error)) => match error.chain().find_map(|cause| from_body(cause)) {
+        Failure::Serve(ServeError::Internal(error)) => match error.chain().find_map(from_body) {
             Some(text) => (text.clone(), text),
             None => {
                 summary.outcome = "error";

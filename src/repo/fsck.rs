@@ -136,6 +136,9 @@ impl Rules {
     }
 }
 
+/// Findings beyond this many are not told.
+const FINDINGS_MAX: usize = 200;
+
 /// One thing that is wrong with one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -163,11 +166,20 @@ impl Finding {
     }
 }
 
+/// What was found in the objects looked at so far.
+#[derive(Default)]
+struct Findings {
+    /// At most [`FINDINGS_MAX`]: one object can have a million faults.
+    kept: Vec<Finding>,
+    /// Whether one of all of them refuses its object.
+    refused: bool,
+}
+
 /// What collects the findings of one object.
 struct Report<'a> {
     rules: &'a Rules,
     id: &'a oid,
-    findings: &'a mut Vec<Finding>,
+    findings: &'a mut Findings,
 }
 
 impl Report<'_> {
@@ -177,8 +189,13 @@ impl Report<'_> {
         if severity == Severity::Ignore {
             return false;
         }
-        self.findings.push(Finding { severity, message, id: self.id.to_owned(), text: text.into() });
-        severity >= Severity::Error
+        let refused = severity >= Severity::Error;
+        // The first that refuses is always told.
+        if self.findings.kept.len() < FINDINGS_MAX || (refused && !self.findings.refused) {
+            self.findings.kept.push(Finding { severity, message, id: self.id.to_owned(), text: text.into() });
+        }
+        self.findings.refused |= refused;
+        refused
     }
 }
 
@@ -186,19 +203,19 @@ impl Report<'_> {
 pub struct Checker<'a> {
     hash: gix_hash::Kind,
     rules: &'a Rules,
-    findings: Vec<Finding>,
+    findings: Findings,
     files: Files,
 }
 
 impl<'a> Checker<'a> {
     /// Checks nothing yet.
     pub fn new(hash: gix_hash::Kind, rules: &'a Rules) -> Self {
-        Checker { hash, rules, findings: Vec::new(), files: Files::default() }
+        Checker { hash, rules, findings: Findings::default(), files: Files::default() }
     }
 
     /// Whether the object passes; see [`Checker::take_findings`] for what was found.
     pub fn check(&mut self, id: &oid, kind: Kind, content: &[u8]) -> bool {
-        let before = self.findings.len();
+        self.findings.refused = false;
         let mut report = Report { rules: self.rules, id, findings: &mut self.findings };
         match kind {
             Kind::Blob => {}
@@ -206,12 +223,12 @@ impl<'a> Checker<'a> {
             Kind::Commit => format::commit(content, self.hash, &mut report),
             Kind::Tag => format::tag(content, self.hash, &mut report),
         }
-        !self.findings[before..].iter().any(Finding::is_error)
+        !self.findings.refused
     }
 
     /// What was found since the last call.
     pub fn take_findings(&mut self) -> Vec<Finding> {
-        std::mem::take(&mut self.findings)
+        std::mem::take(&mut self.findings.kept)
     }
 
     /// Whether there are blobs to be checked at the end.
@@ -234,10 +251,10 @@ impl<'a> Checker<'a> {
     /// # Errors
     /// When an object cannot be read.
     pub fn check_files(&mut self, objects: &Objects, size_max: u64) -> anyhow::Result<bool> {
-        let before = self.findings.len();
+        self.findings.refused = false;
         let files = std::mem::take(&mut self.files);
         files.check(objects, size_max, self.rules, &mut self.findings)?;
-        Ok(!self.findings[before..].iter().any(Finding::is_error))
+        Ok(!self.findings.refused)
     }
 }
 

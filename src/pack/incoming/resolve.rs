@@ -282,6 +282,7 @@ fn resolve_in_threads(
                 scope.spawn(move || {
                     // An open database serves one thread.
                     let objects = Objects::new(pack.hash, directories);
+                    objects.set_cache_bytes(memory / 32);
                     let mut examiner = Examiner::new(pack.hash, &objects, fsck, memory);
                     let worked = work(pack, roots, next, stop, &mut examiner, &sender);
                     if worked.is_err() {

@@ -992,3 +992,68 @@ fn threads_resolve_as_one_does() {
     let error = repo.refuses(&builder.finish(), |_| ());
     assert!(error.detail.ends_with("failed to apply delta"), "{error:?}");
 }
+
+/// The N-th operation on the disk fails, for every N: the push is refused and leaves nothing, or is complete.
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_failing_disk_leaves_the_old_or_the_new() {
+    use crate::durable::failpoints::{Action, arm};
+    let source = Repo::new();
+    let all = contents(6);
+    let old = source.history(&all[..3]);
+    let tip = source.history(&all);
+    let thin = source.pack(&format!("{tip}\n^{old}\n"), &["--thin", "--delta-base-offset"]);
+    let base = source.pack(&old, &["--delta-base-offset"]);
+    for limit in [0, 1000] {
+        let mut n = 0;
+        loop {
+            let repo = Repo::new();
+            repo.git(&["index-pack", "--stdin"], &base);
+            let before = files(&repo.path);
+            let armed = arm(&repo.path, n, Action::Fail(io::ErrorKind::StorageFull));
+            let quarantine = Quarantine::before(&repo.objects(), Vec::new(), Sharing::Umask, Sync::Now);
+            let complete = quarantine.is_ok_and(|quarantine| {
+                let options = ReceiveOptions {
+                    hash: repo.hash,
+                    directory: quarantine.path(),
+                    objects: quarantine.objects(),
+                    unpack_limit: limit,
+                    max_input_size: None,
+                    fsck: Some(Rules::strict()),
+                    memory: 64 << 20,
+                    reverse_index: true,
+                    compression: 6,
+                    sync: Sync::Now,
+                    sharing: Sharing::Umask,
+                    keep_message: "receive-pack 1 on host".into(),
+                };
+                let mut body = Bytes { bytes: &thin, at: 0, most: 1000 };
+                let received = IncomingPack::receive(&mut body, &options, &mut Silent);
+                received.is_ok() && quarantine.migrate().is_ok()
+            });
+            let operations = armed.seen();
+            drop(armed);
+            repo.fsck();
+            if complete {
+                repo.git(&["rev-list", "--objects", "--quiet", &tip], b"");
+            }
+            let left: Vec<PathBuf> = files(&repo.path)
+                .into_iter()
+                .filter(|path| !before.contains(path) && path.to_string_lossy().contains("tmp_"))
+                .collect();
+            match operations.get(usize::try_from(n).unwrap()) {
+                // What cleans up may fail itself; then gc finds the rest by its name.
+                Some(failed) => {
+                    let cleaning = failed.starts_with("unlink ") || failed.starts_with("rmdir ");
+                    assert!(left.is_empty() || cleaning, "{failed}: {left:?}");
+                }
+                None => {
+                    assert!(complete && left.is_empty(), "nothing failed, and yet it did: {left:?}");
+                    break;
+                }
+            }
+            n += 1;
+        }
+        assert!(n > 10, "only {n} operations");
+    }
+}

@@ -3,7 +3,7 @@
 //! In: names of blobs that trees call so. Out: findings: submodule names that leave `.git/modules`, URLs and paths that are
 //! options, commands as update settings, lines that overflowed old parsers.
 
-use super::{Finding, Message, Report, Rules};
+use super::{Findings, Message, Report, Rules};
 use crate::odb::Objects;
 use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
@@ -15,14 +15,35 @@ const ATTRIBUTES_SIZE_MAX: u64 = 100 << 20;
 /// ... and no longer lines of them.
 const ATTRIBUTES_LINE_MAX: usize = 2048;
 
+/// More different blobs of one kind than this no history has.
+const FILES_MAX: usize = 100_000;
+
 /// Blobs to be checked when all objects are there.
 #[derive(Debug, Default)]
 pub struct Files {
-    pub(super) modules: BTreeSet<ObjectId>,
-    pub(super) attributes: BTreeSet<ObjectId>,
+    modules: BTreeSet<ObjectId>,
+    attributes: BTreeSet<ObjectId>,
 }
 
 impl Files {
+    /// A tree calls this blob `.gitmodules`.
+    pub(super) fn add_modules(&mut self, id: ObjectId, report: &mut Report<'_>) {
+        if self.modules.len() < FILES_MAX {
+            self.modules.insert(id);
+        } else {
+            report.say(Message::GitmodulesLarge, "too many different .gitmodules");
+        }
+    }
+
+    /// A tree calls this blob `.gitattributes`.
+    pub(super) fn add_attributes(&mut self, id: ObjectId, report: &mut Report<'_>) {
+        if self.attributes.len() < FILES_MAX {
+            self.attributes.insert(id);
+        } else {
+            report.say(Message::GitattributesLarge, "too many different .gitattributes");
+        }
+    }
+
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.modules.is_empty() && self.attributes.is_empty()
@@ -40,7 +61,7 @@ impl Files {
         objects: &Objects,
         size_max: u64,
         rules: &Rules,
-        findings: &mut Vec<Finding>,
+        findings: &mut Findings,
     ) -> anyhow::Result<()> {
         let mut content = Vec::new();
         for id in &self.modules {

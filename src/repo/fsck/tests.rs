@@ -369,6 +369,24 @@ fn files_that_are_missing_or_no_blobs_are_told() {
 }
 
 #[test]
+fn an_object_with_a_million_faults_takes_no_memory_for_them() {
+    let rules = Rules::protecting();
+    let mut checker = Checker::new(gix_hash::Kind::Sha1, &rules);
+    let id = gix_hash::Kind::Sha1.null();
+    let harmless = b"120000 .mailmap\0aaaaaaaaaaaaaaaaaaaa".repeat(1000);
+    let harmful = b"120000 .gitmodules\0aaaaaaaaaaaaaaaaaaaa".repeat(1000);
+    assert!(!checker.check(&id, Kind::Tree, &[harmless, harmful].concat()));
+    let findings = checker.take_findings();
+    assert_eq!(findings.len(), FINDINGS_MAX + 1);
+    assert_eq!(findings.last().unwrap().message(), Message::GitmodulesSymlink);
+
+    let many: Vec<u8> =
+        (0..100_001_u32).flat_map(|n| [&b"100644 .gitmodules\0"[..], &[9; 16], &n.to_be_bytes()].concat()).collect();
+    assert!(!checker.check(&id, Kind::Tree, &many));
+    assert!(checker.take_findings().iter().any(|finding| finding.message() == Message::GitmodulesLarge));
+}
+
+#[test]
 fn every_message_has_a_row_and_rules_only_differ_where_they_may() {
     let (strict, protecting) = (Rules::strict(), Rules::protecting());
     assert_eq!(Message::ExtraHeaderEntry as usize + 1, MESSAGES.len());

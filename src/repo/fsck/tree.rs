@@ -137,7 +137,7 @@ fn special_files(entry: &Entry<'_>, report: &mut Report<'_>, files: &mut Files) 
         if entry.is_symlink() {
             report.say(Message::GitattributesSymlink, ".gitattributes is a symlink");
         } else {
-            files.attributes.insert(ObjectId::from_bytes_or_panic(entry.id));
+            files.add_attributes(ObjectId::from_bytes_or_panic(entry.id), report);
         }
     }
     if entry.is_symlink() && names::is_gitignore(entry.name) {
@@ -152,7 +152,7 @@ fn gitmodules(entry: &Entry<'_>, report: &mut Report<'_>, files: &mut Files) {
     if entry.is_symlink() {
         report.say(Message::GitmodulesSymlink, ".gitmodules is a symbolic link");
     } else {
-        files.modules.insert(ObjectId::from_bytes_or_panic(entry.id));
+        files.add_modules(ObjectId::from_bytes_or_panic(entry.id), report);
     }
 }
 

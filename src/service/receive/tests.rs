@@ -4,6 +4,7 @@ mod support;
 
 use super::*;
 use crate::audit::Summary;
+use std::time::Duration;
 use support::{Answer, Leaver, Overdue, Pair, TestBody, send};
 
 /// Serves the same bytes and checks that we refuse what C git refuses, in its words, and end with its refs.
@@ -108,7 +109,7 @@ fn what_the_rules_refuse_git_refuses_in_the_same_words() {
             |pair| drop(pair.at_server(&["config", "receive.denyNonFastForwards", "true"])),
             &["HEAD~1 HEAD^{tree} refs/heads/main", "- HEAD^{tree} refs/tags/tree"],
         ),
-        ("what is not there may go", |_| {}, &["- - refs/heads/none", "- - refs/heads/main"]),
+        ("what is not there may go", |_| {}, &["- - refs/heads/none", "- - refs/tags/none"]),
         (
             "a corrupt ref may go",
             |pair| {
@@ -156,6 +157,28 @@ fn what_the_rules_refuse_git_refuses_in_the_same_words() {
         prepare(&pair);
         check_beside_git(&pair, &pair.push(updates).bytes(), case);
     }
+}
+
+#[test]
+fn a_client_that_denies_that_a_ref_is_there_cannot_delete_what_it_may_not() {
+    let pair = Pair::new();
+    pair.at_server(&["branch", "b"]);
+    let push = pair.push(&["- - refs/heads/main", "- - refs/heads/none"]);
+    assert_eq!(pair.send(&push).complaints(), ["ng refs/heads/main deletion of the current branch prohibited"]);
+    pair.at_server(&["config", "receive.denyDeletes", "true"]);
+    let push = pair.push(&["- - refs/heads/b", "- - refs/heads/none"]);
+    assert_eq!(pair.send(&push).complaints(), ["ng refs/heads/b deletion prohibited"]);
+}
+
+#[test]
+fn a_silent_hook_is_waited_for_with_signs_of_life() {
+    let pair = Pair::new();
+    pair.at_server(&["config", "receive.keepAlive", "1"]);
+    pair.hook("pre-receive", "sleep 2.2");
+    let push = pair.push(&["- - refs/heads/none"]);
+    let answer = pair.send(&push);
+    assert_eq!(answer.complaints(), [""; 0]);
+    assert!(answer.bytes.starts_with(b"0005\x01"), "{}", answer.bytes.escape_ascii());
 }
 
 #[test]
