@@ -1,6 +1,6 @@
 //! Bodies as web servers hand them over, and what may be written while they do.
 
-use crate::support::{Answer, Cgi, NULL, PUSH, Site, framed, updates};
+use crate::support::{Answer, Cgi, NULL, PUSH, Site, framed, noise, updates};
 use std::io::Write;
 use std::time::Duration;
 
@@ -403,4 +403,45 @@ fn what_a_client_sends_is_escaped_on_stderr() {
     assert_eq!(answer.status, 404);
     assert_eq!(answer.stderr.lines().count(), 1, "{:?}", answer.stderr);
     assert!(!answer.stderr.contains('\u{1b}') && !answer.text().contains('\u{1b}'), "{:?}", answer.stderr);
+}
+
+#[test]
+fn lengths_in_capitals_and_lines_without_newlines_are_read() {
+    let site = site();
+    let line = |text: &str| format!("{:04X}{text}", text.len() + 4);
+    let body = format!("{}0001{}{}0000", line("command=ls-refs"), line("peel"), line("ref-prefix refs/heads/main"));
+    assert!(body.contains("001E"), "{body}");
+    lists_refs(&v2(&site).body(body).run(), "capitals");
+}
+
+#[test]
+fn packets_and_bands_keep_to_their_sizes() {
+    let site = Site::with("acme/site", |repo| {
+        std::fs::write(repo.path.join("noise"), noise(300_000, 2)).unwrap();
+        repo.commit("one");
+    });
+    let token = site.token("acme/site", "read");
+    let tip = site.repo("acme/site").tip("refs/heads/main");
+    let sizes = |bands: &str, version: u8| -> usize {
+        let v2 = framed(&["command=fetch", "0001", &format!("want {tip}"), "done", "0000"]);
+        let v0 = framed(&[&format!("want {tip} {bands}"), "0000", "done"]);
+        let body = if version == 2 { v2 } else { v0 };
+        let answer = site.cgi("POST", UPLOAD).bearer(&token).protocol(version).body(body).run();
+        let pack = crate::support::band(&answer.body, 1);
+        assert!(pack.starts_with(b"PACK"), "{bands}");
+        let (mut rest, mut longest) = (answer.body.as_slice(), 0);
+        while rest.len() >= 4 {
+            let digits = std::str::from_utf8(&rest[..4]).unwrap();
+            assert_eq!(digits, digits.to_lowercase());
+            let size = usize::from_str_radix(digits, 16).unwrap();
+            longest = longest.max(size);
+            rest = &rest[size.max(4)..];
+        }
+        assert!(rest.is_empty() && answer.body.ends_with(b"0000"), "{bands}");
+        longest
+    };
+    let large = sizes("side-band-64k", 0);
+    assert!((1001..=65_520).contains(&large), "{large}");
+    assert!((1001..=65_520).contains(&sizes("", 2)));
+    assert!(sizes("side-band", 0) <= 1000);
 }
