@@ -2,6 +2,7 @@
 
 use super::files::Files;
 use super::{Message, Report, names};
+use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use std::cmp::Ordering;
 
@@ -32,23 +33,26 @@ impl<'a> Entry<'a> {
 
     /// The first entry of what is left of a tree.
     fn parse(rest: &mut &'a [u8], hash_len: usize) -> Option<Self> {
-        let space = rest.iter().position(|byte| *byte == b' ')?;
-        let mode = &rest[..space];
-        if mode.is_empty() || !mode.iter().all(|byte| matches!(byte, b'0'..=b'7')) {
-            return None;
+        let mut mode = 0_u32;
+        let mut space = 0;
+        loop {
+            match rest.get(space)? {
+                // git keeps sixteen bits.
+                digit @ b'0'..=b'7' => mode = ((mode << 3) | u32::from(digit - b'0')) & 0xffff,
+                b' ' if space > 0 => break,
+                _ => return None,
+            }
+            space += 1;
         }
-        // git keeps sixteen bits.
-        let value = mode.iter().fold(0_u32, |value, byte| ((value << 3) | u32::from(byte - b'0')) & 0xffff);
         let name_and_rest = &rest[space + 1..];
-        let name_len = name_and_rest.iter().position(|byte| *byte == 0)?;
-        if name_len == 0 {
+        let (name, after) = name_and_rest.split_at(name_and_rest.find_byte(0)?);
+        if name.is_empty() {
             return None;
         }
-        let (name, after) = name_and_rest.split_at(name_len);
         let (id, after) = after[1..].split_at_checked(hash_len)?;
-        let zero_padded = mode.first() == Some(&b'0');
+        let zero_padded = rest[0] == b'0';
         *rest = after;
-        Some(Entry { zero_padded, mode: value, name, id })
+        Some(Entry { zero_padded, mode, name, id })
     }
 }
 
@@ -64,8 +68,15 @@ pub(super) fn check(content: &[u8], hash: gix_hash::Kind, report: &mut Report<'_
             break;
         };
         found.look_at(&entry);
-        special_files(&entry, report, files);
-        found.dotgit |= after_backslashes(&entry, report, files);
+        if names::may_be_special(entry.name) {
+            found.dotgit |= names::is_dotgit(entry.name);
+            special_files(&entry, report, files);
+        }
+        // One look for both kinds of separators: hardly any name has one.
+        if entry.name.find_byteset(b"/\\").is_some() {
+            found.slash |= entry.name.contains(&b'/');
+            found.dotgit |= after_backslashes(&entry, report, files);
+        }
         if let Some(before) = before {
             match order(&before, &entry, &mut candidates) {
                 Order::Right => {}
@@ -96,10 +107,8 @@ struct Found {
 impl Found {
     fn look_at(&mut self, entry: &Entry<'_>) {
         self.null_id |= entry.id.iter().all(|byte| *byte == 0);
-        self.slash |= entry.name.contains(&b'/');
         self.dot |= entry.name == b".";
         self.dotdot |= entry.name == b"..";
-        self.dotgit |= names::may_be_special(entry.name) && names::is_dotgit(entry.name);
         self.zero_padded |= entry.zero_padded;
         self.bad_mode |= !matches!(entry.mode, 0o100_644 | 0o100_755 | SYMLINK | DIRECTORY | 0o160_000);
         self.long_name |= entry.name.len() > NAME_LEN_MAX;
@@ -127,9 +136,6 @@ impl Found {
 
 /// Files git itself reads from a work tree must be files; two of them are looked into later.
 fn special_files(entry: &Entry<'_>, report: &mut Report<'_>, files: &mut Files) {
-    if !names::may_be_special(entry.name) {
-        return;
-    }
     if names::is_gitmodules(entry.name) {
         gitmodules(entry, report, files);
     }
