@@ -36,6 +36,7 @@ cleanup() {
 }
 trap cleanup EXIT
 
+: >"$scratch/server.log"
 "$program" serve --root "$scratch/root" --port 0 >"$scratch/server.log" 2>&1 &
 server=$!
 tries=0

@@ -65,10 +65,10 @@ const BLOCK: usize = 16 << 10;
 ///
 /// # Errors
 /// When it cannot be started. When the sink fails: then the child is killed first.
-pub fn run<'a>(
+pub fn run(
     child: &Child<'_>,
-    input: &'a mut dyn Iterator<Item = Vec<u8>>,
-    output: Output<'a>,
+    input: &mut dyn Iterator<Item = Vec<u8>>,
+    output: Output<'_>,
     time: Option<Duration>,
 ) -> io::Result<Ended> {
     close_on_exec()?;
@@ -116,17 +116,17 @@ fn start(child: &Child<'_>, output: &dyn Fn() -> io::Result<Stdio>) -> io::Resul
 }
 
 /// What goes on with a running child.
-struct Talk<'a> {
+struct Talk<'i, 's> {
     stdin: Option<ChildStdin>,
-    input: &'a mut dyn Iterator<Item = Vec<u8>>,
+    input: &'i mut dyn Iterator<Item = Vec<u8>>,
     /// Made, not yet taken by the child.
     rest: Vec<u8>,
     said: Option<io::PipeReader>,
-    sink: Option<&'a mut dyn Sink>,
+    sink: Option<&'s mut dyn Sink>,
     until: Option<Instant>,
 }
 
-impl Talk<'_> {
+impl Talk<'_, '_> {
     /// Feeds the child and listens to it until neither goes on; `false` when its time is over first.
     fn pump(&mut self) -> io::Result<bool> {
         if let Some(stdin) = &self.stdin {

@@ -70,23 +70,19 @@ pub fn tell(
             summary.error = Some(operator.clone());
             return Some(line(&operator, &id));
         }
-        Failure::Serve(ServeError::ClientGone) => {
-            summary.outcome = "aborted";
-            return None;
-        }
-        Failure::Serve(ServeError::Protocol(error)) => match body_error(&error) {
-            Some(text) => (text.clone(), text),
-            None => (error.to_string(), error.to_string()),
-        },
-        Failure::Serve(ServeError::Refused(text)) => (text.clone(), text),
-        Failure::Serve(ServeError::Internal(error)) => match error.chain().find_map(|cause| from_body(cause)) {
-            Some(text) => (text.clone(), text),
-            None => {
-                summary.outcome = "error";
-                let operator = format!("{error:#}");
-                (ServeError::Internal(error).told(&id).unwrap_or_default(), operator)
+        Failure::Serve(error) => {
+            let Some(said) = arrived_badly(&error).or_else(|| error.told(&id)) else {
+                summary.outcome = "aborted";
+                return None;
+            };
+            match error {
+                ServeError::Internal(error) if arrived_badly_in(&error).is_none() => {
+                    summary.outcome = "error";
+                    (said, format!("{error:#}"))
+                }
+                _ => (said.clone(), said),
             }
-        },
+        }
     };
     if summary.outcome.is_empty() {
         summary.outcome = "refused";
@@ -136,11 +132,16 @@ fn say(text: &str, status: u16, response: &mut Response<'_>, channel: &ErrorChan
 }
 
 /// A sentence of the body's own, which names what is wrong with what arrived.
-fn body_error(error: &ProtocolError) -> Option<String> {
+fn arrived_badly(error: &ServeError) -> Option<String> {
     match error {
-        ProtocolError::Frame(pktline::FrameError::Io(error)) => from_body(error),
-        _ => None,
+        ServeError::Protocol(ProtocolError::Frame(pktline::FrameError::Io(error))) => from_body(error),
+        ServeError::Internal(error) => arrived_badly_in(error),
+        ServeError::Protocol(_) | ServeError::Refused(_) | ServeError::ClientGone => None,
     }
+}
+
+fn arrived_badly_in(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(from_body)
 }
 
 fn from_body(error: &(dyn std::error::Error + 'static)) -> Option<String> {

@@ -100,6 +100,8 @@ impl Environ {
 
 /// Serves the process's request; the exit status is 0 unless the answer could not be completed.
 pub fn run(environ: &Environ) -> ExitCode {
+    // A panic is caught and told as one line, like any other error.
+    std::panic::set_hook(Box::new(|_| {}));
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let site = site(environ);
     let request = request(environ, since_epoch);

@@ -72,7 +72,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         None => std::env::current_exe().context("finding this executable")?,
     };
     let address = SocketAddr::new(args.address, args.port);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    let listener = TcpListener::bind(address);
+    let listener = listener.await.with_context(|| format!("listening on {address} (--port names another port)"))?;
     let base_url = format!("http://{}{}", listener.local_addr().context("asking for the port")?, host::PREFIX);
     // Registered before anything is said: whoever reads that we listen may already want us to end.
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;

@@ -73,20 +73,24 @@ fn unquote(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// All directories behind `owners`, in the order of a walk in depth, each once and none of `owners`. What is left out
-/// for a reason the operator should know is told in `warnings`.
-pub(super) fn behind(owners: &[PathBuf], warnings: &mut Vec<String>) -> io::Result<Vec<PathBuf>> {
+/// All directories behind `owners`, `borrowed` first and then what their files name, in the order of a walk in depth, each
+/// once and none of `owners`. What is left out for a reason the operator should know is told in `warnings`.
+pub(super) fn behind(owners: &[PathBuf], borrowed: &[PathBuf], warnings: &mut Vec<String>) -> io::Result<Vec<PathBuf>> {
     let mut known: Vec<PathBuf> = owners.iter().map(|owner| real(owner)).collect();
     let first = known.len();
+    for path in borrowed {
+        add(path, "the list of alternates", 0, &mut known, warnings)?;
+    }
     for owner in owners {
         follow(owner, 0, &mut known, warnings)?;
     }
     Ok(known.split_off(first))
 }
 
-/// Recursion ends at [`DEPTH_MAX`].
+/// What a directory's own file names. Recursion ends at [`DEPTH_MAX`].
 fn follow(directory: &Path, depth: usize, known: &mut Vec<PathBuf>, warnings: &mut Vec<String>) -> io::Result<()> {
-    let list = match fs::read(directory.join("info/alternates")) {
+    let file = directory.join("info/alternates");
+    let list = match fs::read(&file) {
         Ok(list) => list,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
         Err(error) => return Err(error),
@@ -97,17 +101,24 @@ fn follow(directory: &Path, depth: usize, known: &mut Vec<PathBuf>, warnings: &m
         return Ok(());
     }
     for path in paths {
-        let path = real(&directory.join(path));
-        if !path.is_dir() {
-            warnings.push(format!(
-                "object directory {} does not exist; check {}",
-                path.display(),
-                directory.join("info/alternates").display()
-            ));
-        } else if !known.contains(&path) {
-            known.push(path.clone());
-            follow(&path, depth + 1, known, warnings)?;
-        }
+        add(&directory.join(path), &file.to_string_lossy(), depth, known, warnings)?;
+    }
+    Ok(())
+}
+
+fn add(
+    path: &Path,
+    named_in: &str,
+    depth: usize,
+    known: &mut Vec<PathBuf>,
+    warnings: &mut Vec<String>,
+) -> io::Result<()> {
+    let path = real(path);
+    if !path.is_dir() {
+        warnings.push(format!("object directory {} does not exist; check {named_in}", path.display()));
+    } else if !known.contains(&path) {
+        known.push(path.clone());
+        follow(&path, depth + 1, known, warnings)?;
     }
     Ok(())
 }

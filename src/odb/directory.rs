@@ -5,15 +5,18 @@
 
 use super::index::Index;
 use super::packs::{Pack, PackId};
-use gix_hash::oid;
+use gix_hash::{ObjectId, oid};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+
+/// A thousand layers and more.
+const CHAIN_BYTES_MAX: u64 = 64 << 10;
 
 /// What all directories of a database have in common.
 pub(super) struct Register {
@@ -148,15 +151,17 @@ fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec())
 }
 
+/// One multi-pack-index, or one layer of a chain of them.
 struct Midx {
     file: gix_pack::multi_index::File,
-    identity: Identity,
     slots: Vec<Option<Rc<Slot>>>,
 }
 
 #[derive(Default)]
 struct Packs {
-    midx: Option<Midx>,
+    /// The newest layer first.
+    midx: Vec<Midx>,
+    midx_identity: Option<Identity>,
     midx_tried: bool,
     listed: Option<Identity>,
     listings: u32,
@@ -190,12 +195,11 @@ impl Directory {
     ) -> io::Result<Option<(PackId, u32)>> {
         let mut packs = self.packs.borrow_mut();
         packs.open_midx(&self.folder(), register);
-        let mut turned_down = false;
-        if let Some(slot) = packs.in_midx(id, &self.folder(), register) {
-            match slot.position(id, register).filter(|position| accept(&slot, *position)) {
-                Some(position) => return Ok(Some((slot.id, position))),
-                None => turned_down = true,
-            }
+        let (in_midx, slot) = packs.in_midx(id, &self.folder(), register);
+        if let Some(slot) = slot
+            && let Some(position) = slot.position(id, register).filter(|position| accept(&slot, *position))
+        {
+            return Ok(Some((slot.id, position)));
         }
         packs.list_once(&self.folder(), register)?;
         for at in 0..packs.loose_ends.len() {
@@ -206,8 +210,8 @@ impl Directory {
                 return Ok(Some((found, position)));
             }
         }
-        if turned_down {
-            // The multi-pack-index knows one copy of each object, the indexes all of them.
+        if in_midx {
+            // Turned down. The multi-pack-index knows one copy of each object, the indexes all of them.
             for slot in &packs.covered {
                 if let Some(position) = slot.position(id, register).filter(|position| accept(slot, *position)) {
                     return Ok(Some((slot.id, position)));
@@ -242,6 +246,12 @@ impl Directory {
         Ok(packs.loose_ends.iter().chain(&packs.covered).cloned().collect())
     }
 
+    /// How many multi-pack-indexes are open.
+    #[cfg(test)]
+    pub fn layers(&self) -> usize {
+        self.packs.borrow().midx.len()
+    }
+
     fn folder(&self) -> PathBuf {
         self.path.join("pack")
     }
@@ -256,7 +266,7 @@ fn folder_identity(folder: &Path) -> io::Result<Option<Identity>> {
 }
 
 impl Packs {
-    /// Opens the multi-pack-index, once; again when another one has taken its place. True when it did.
+    /// Opens the multi-pack-index, once.
     fn open_midx(&mut self, folder: &Path, register: &Register) {
         if !self.midx_tried {
             self.midx_tried = true;
@@ -264,44 +274,52 @@ impl Packs {
         }
     }
 
+    /// Opens the multi-pack-index, or the chain where there is none, if it is not the one that is open. True when it is
+    /// another one.
     fn renew_midx(&mut self, folder: &Path, register: &Register) -> bool {
-        let path = folder.join("multi-pack-index");
-        let now = path.metadata().ok().map(|metadata| identity(&metadata));
-        if self.midx.as_ref().map(|midx| midx.identity) == now {
+        let single = folder.join("multi-pack-index");
+        let layers = folder.join("multi-pack-index.d");
+        let chain = layers.join("multi-pack-index-chain");
+        let identity_of = |path: &Path| path.metadata().ok().map(|metadata| identity(&metadata));
+        let single_now = identity_of(&single);
+        let now = single_now.or_else(|| identity_of(&chain));
+        if self.midx_identity == now {
             return false;
         }
-        self.midx = None;
-        let Some(identity) = now else { return true };
-        match gix_pack::multi_index::File::at(&path, None) {
-            Ok(file) if file.object_hash() == register.hash => {
-                let slots = vec![None; file.index_names().len()];
-                self.midx = Some(Midx { file, identity, slots });
+        self.midx_identity = now;
+        self.midx.clear();
+        if single_now.is_some() {
+            self.midx.extend(open_layer(&single, register));
+        } else if now.is_some() {
+            for name in chain_names(&chain) {
+                let Some(layer) = open_layer(&layers.join(format!("multi-pack-index-{name}.midx")), register) else {
+                    break;
+                };
+                self.midx.insert(0, layer);
             }
-            Ok(_) => register.warn(format!("{}: made for another object format", path.display())),
-            Err(_) if !path.exists() => {}
-            Err(error) => register.warn(format!("{}: {error}", path.display())),
         }
         true
     }
 
-    /// The pack that the multi-pack-index names for an object.
-    fn in_midx(&mut self, id: &oid, folder: &Path, register: &Register) -> Option<Rc<Slot>> {
-        let midx = self.midx.as_mut()?;
-        let entry = midx.file.lookup(id)?;
+    /// Whether the multi-pack-index has an object, and the pack it names for it.
+    fn in_midx(&mut self, id: &oid, folder: &Path, register: &Register) -> (bool, Option<Rc<Slot>>) {
+        let found = self.midx.iter_mut().find_map(|midx| midx.file.lookup(id).map(|entry| (midx, entry)));
+        let Some((midx, entry)) = found else { return (false, None) };
         let pack = match midx.file.pack_id_and_pack_offset_at_index(entry) {
             Ok((pack, _offset)) => pack as usize,
             Err(error) => {
                 register.warn(format!("{}: {error}", midx.file.path().display()));
-                return None;
+                return (true, None);
             }
         };
-        if midx.slots.get(pack)?.is_none() {
-            // A name with folders in it is not one of a pack here.
-            let name = midx.file.index_names()[pack].file_stem()?;
-            let slot = slot_of(&mut self.names, name, folder, register);
-            midx.slots[pack] = Some(slot);
+        let (Some(slot), Some(name)) = (midx.slots.get_mut(pack), midx.file.index_names().get(pack)) else {
+            return (true, None);
+        };
+        // Folders in a name are cut off: packs lie here and nowhere else.
+        if let (None, Some(stem)) = (&slot, name.file_stem()) {
+            *slot = Some(slot_of(&mut self.names, stem, folder, register));
         }
-        midx.slots[pack].clone()
+        (true, slot.clone())
     }
 
     fn list_once(&mut self, folder: &Path, register: &Register) -> io::Result<()> {
@@ -338,15 +356,9 @@ impl Packs {
                 _ => {}
             }
         }
-        let covered: Vec<OsString> = match &self.midx {
-            Some(midx) => {
-                let mut names: Vec<_> =
-                    midx.file.index_names().iter().filter_map(|name| name.file_stem().map(OsStr::to_owned)).collect();
-                names.sort_unstable();
-                names
-            }
-            None => Vec::new(),
-        };
+        let names = self.midx.iter().flat_map(|midx| midx.file.index_names());
+        let mut covered: Vec<OsString> = names.filter_map(|name| name.file_stem().map(OsStr::to_owned)).collect();
+        covered.sort_unstable();
         let before: Vec<Rc<Slot>> = std::mem::take(&mut self.loose_ends);
         self.covered.clear();
         let mut found = Vec::new();
@@ -368,6 +380,29 @@ impl Packs {
         // What was known before stays: a pack that is open can be read even when its name is gone.
         self.loose_ends.extend(before);
         Ok(something_new)
+    }
+}
+
+fn open_layer(path: &Path, register: &Register) -> Option<Midx> {
+    match gix_pack::multi_index::File::at(path, None) {
+        Ok(file) if file.object_hash() == register.hash => {
+            let slots = vec![None; file.index_names().len()];
+            return Some(Midx { file, slots });
+        }
+        Ok(_) => register.warn(format!("{}: made for another object format", path.display())),
+        // It was replaced in this moment; the indexes are there anyway.
+        Err(_) if !path.exists() => {}
+        Err(error) => register.warn(format!("{}: {error}", path.display())),
+    }
+    None
+}
+
+/// The layers that a chain names, the lowest first.
+fn chain_names(chain: &Path) -> Vec<ObjectId> {
+    let mut text = Vec::new();
+    match fs::File::open(chain).and_then(|file| file.take(CHAIN_BYTES_MAX).read_to_end(&mut text)) {
+        Ok(_) => text.split(|byte| *byte == b'\n').map_while(|line| ObjectId::from_hex(line).ok()).collect(),
+        Err(_) => Vec::new(),
     }
 }
 

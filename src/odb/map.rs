@@ -11,13 +11,15 @@ use std::io;
 /// Maps a whole file for reading.
 ///
 /// # Errors
-/// As `mmap(2)`; `InvalidData` for an empty file.
+/// As `mmap(2)`; `InvalidData` for an empty file, `FileTooLarge` for one beyond the address space.
 pub(super) fn map(file: &File) -> io::Result<Mmap> {
-    if file.metadata()?.len() == 0 {
+    let length = file.metadata()?.len();
+    if length == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty"));
     }
+    let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
     // SAFETY: packs, indexes and commit-graphs are written under temporary names and never changed once they have their
     // own; whoever truncates one in place ends this process with SIGBUS, as it ends git. The map is private and
     // read-only, and the slice made from it is only ever read as bytes, of which every pattern is valid.
-    unsafe { MmapOptions::new().map_copy_read_only(file) }
+    unsafe { MmapOptions::new().len(length).map_copy_read_only(file) }
 }

@@ -35,8 +35,9 @@ pub use packs::{Entry, EntryHead, EntryKind, Pack, PackId};
 
 /// The largest object that is inflated into memory where nobody says otherwise.
 pub const OBJECT_BYTES_MAX: u64 = 4 << 30;
-/// What the delta-base cache holds where nobody says otherwise; git's `core.deltaBaseCacheLimit`.
-pub const CACHE_BYTES: u64 = 96 << 20;
+/// What the delta-base cache holds where nobody says otherwise. All trees of git's own repository in the order of its
+/// history cost 8 % more time with 64 MiB than with the 96 that git takes, and 18 % more with 32.
+pub const CACHE_BYTES: u64 = 64 << 20;
 /// A chain of tags longer than this is taken for a cycle.
 const TAGS_MAX: usize = 1 << 16;
 
@@ -83,7 +84,9 @@ impl std::error::Error for TooLarge {}
 /// The object database of one repository: its directory, a quarantine's before it, alternates behind it.
 pub struct Objects {
     given: Vec<Rc<Directory>>,
-    /// Given ones, then their alternates.
+    /// Alternates that stand in no file.
+    borrowed: Vec<PathBuf>,
+    /// Given ones, then alternates.
     searched: OnceCell<Rc<[Rc<Directory>]>>,
     /// The pack that had the last object.
     last: RefCell<Option<Rc<Slot>>>,
@@ -129,6 +132,7 @@ impl Objects {
         });
         Objects {
             given: directories.iter().map(|path| shared.directory(path)).collect(),
+            borrowed: Vec::new(),
             searched: OnceCell::new(),
             last: RefCell::default(),
             shared,
@@ -144,6 +148,7 @@ impl Objects {
         let front = self.shared.directory(directory);
         Objects {
             given: std::iter::once(front).chain(self.given.iter().cloned()).collect(),
+            borrowed: self.borrowed.clone(),
             searched: OnceCell::new(),
             last: RefCell::new(self.last.borrow().clone()),
             shared: Rc::clone(&self.shared),
@@ -156,6 +161,13 @@ impl Objects {
     /// SHA-1 or SHA-256.
     pub fn hash_kind(&self) -> gix_hash::Kind {
         self.shared.register.hash
+    }
+
+    /// Names object directories to borrow from besides those in `info/alternates`, and before them: what the environment
+    /// of a process over pipes brings (EN-14).
+    pub fn set_borrowed(&mut self, directories: Vec<PathBuf>) {
+        self.borrowed = directories;
+        self.searched = OnceCell::new();
     }
 
     /// The largest object that is inflated into memory, in bytes; [`OBJECT_BYTES_MAX`] at first.
@@ -426,7 +438,8 @@ impl Objects {
         }
         let given: Vec<PathBuf> = self.given.iter().map(|directory| directory.path.clone()).collect();
         let mut warnings = Vec::new();
-        let behind = alternates::behind(&given, &mut warnings).context("cannot read info/alternates")?;
+        let behind =
+            alternates::behind(&given, &self.borrowed, &mut warnings).context("cannot read info/alternates")?;
         warnings.into_iter().for_each(|warning| self.shared.register.warn(warning));
         let behind = behind.iter().map(|path| self.shared.directory(path));
         let searched = self.given.iter().cloned().chain(behind).collect();

@@ -355,8 +355,22 @@ pub fn parse_head(bytes: &[u8], offset: u64, hash: gix_hash::Kind) -> anyhow::Re
 }
 
 #[cfg(test)]
+impl Pack {
+    /// From now on the file is read in pieces, as where it cannot be mapped.
+    pub(super) fn forget_map(&self) {
+        assert!(self.map.set(None).is_ok(), "nothing was read yet");
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_may_share_a_pack() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Pack>();
+    }
 
     fn check(bytes: &[u8], expected: Result<(EntryKind, u64, u64), &str>) {
         match (parse_head(bytes, 100, gix_hash::Kind::Sha1), expected) {

@@ -30,7 +30,10 @@ impl Repo {
         fs::create_dir_all(&root).unwrap();
         let repo = Repo { root, hash };
         let format = if hash == gix_hash::Kind::Sha1 { "sha1" } else { "sha256" };
-        repo.git(&["init", "-q", "--bare", "--object-format", format, "."], b"");
+        repo.git(&["init", "-q", "--bare", "--template=", "--object-format", format, "."], b"");
+        let mut config = fs::OpenOptions::new().append(true).open(repo.root.join("config")).unwrap();
+        config.write_all(b"[core]\n\tfsync = none\n[gc]\n\tauto = 0\n[pack]\n\tthreads = 1\n").unwrap();
+        fs::create_dir_all(repo.root.join("objects/info")).unwrap();
         repo
     }
 
@@ -53,7 +56,7 @@ impl Repo {
                 stream += &format!("from {branch}^0\n");
             }
             let lines: String =
-                (0..200).map(|line| format!("line {line} of {}\n", if line < n { n } else { 0 })).collect();
+                (0..100).map(|line| format!("line {line} of {}\n", if line < n { n } else { 0 })).collect();
             stream += &format!("M 100644 inline grows\ndata {}\n{lines}\n", lines.len());
             let small = format!("file {n}\n");
             stream += &format!("M 100644 inline dir/{}/f{n}\ndata {}\n{small}\n", n % 7, small.len());
@@ -183,7 +186,7 @@ fn loose_objects_are_found() {
 
 #[test]
 fn one_pack_is_read_with_and_without_its_reverse_index() {
-    let repo = Repo::with_history(SHA1, 120);
+    let repo = Repo::with_history(SHA1, 70);
     repo.git(&["-c", "pack.writeReverseIndex=true", "repack", "-adq"], b"");
     check(&repo, &repo.objects());
     let order = |objects: Objects| objects.pack(objects.packs(true).unwrap()[0]).by_offset().to_vec();
@@ -197,13 +200,26 @@ fn one_pack_is_read_with_and_without_its_reverse_index() {
 
 #[test]
 fn deltas_by_name_and_long_chains_are_read() {
-    let repo = Repo::with_history(SHA1, 150);
+    let repo = Repo::with_history(SHA1, 80);
     repo.git(&["-c", "repack.useDeltaBaseOffset=false", "repack", "-adfq", "--depth=4000", "--window=200"], b"");
     let pack = repo.pack_files("pack").pop().unwrap();
     assert!(repo.text(&["verify-pack", "-v", pack.to_str().unwrap()]).contains("chain length = 60"));
     check(&repo, &repo.objects());
     let objects = repo.objects();
     objects.set_cache_bytes(0);
+    check(&repo, &objects);
+}
+
+#[test]
+fn a_pack_that_cannot_be_mapped_is_read_in_pieces() {
+    let repo = Repo::with_history(SHA1, 70);
+    let noise: Vec<u8> = (0..50_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    repo.git(&["hash-object", "-w", "--stdin"], &noise);
+    repo.git(&["repack", "-adq", "--keep-unreachable"], b"");
+    let objects = repo.objects();
+    for id in objects.packs(true).unwrap() {
+        objects.pack(id).forget_map();
+    }
     check(&repo, &objects);
 }
 
@@ -248,6 +264,24 @@ fn several_packs_are_read_with_and_without_a_multi_pack_index() {
     }
     repo.git(&["unpack-objects", "-q"], &bytes);
     check(&repo, &repo.objects());
+}
+
+#[test]
+fn a_chain_of_multi_pack_indexes_is_read() {
+    let repo = Repo::with_history(SHA1, 10);
+    for n in 1..4 {
+        repo.git(&["repack", "-dq"], b"");
+        repo.git(&["multi-pack-index", "write", "--incremental"], b"");
+        repo.import("refs/heads/main", n * 10 + 1, 10);
+    }
+    repo.git(&["repack", "-dq"], b"");
+    assert!(repo.root.join("objects/pack/multi-pack-index.d/multi-pack-index-chain").exists());
+    let objects = repo.objects();
+    // What a layer names is found without a look at the indexes.
+    let id = repo.id("main~15");
+    objects.locate(&id).unwrap().unwrap();
+    assert_eq!(objects.given[0].layers(), 3);
+    check(&repo, &objects);
 }
 
 #[test]
@@ -319,6 +353,11 @@ fn alternates_are_followed_relative_nested_and_once() {
     origin.git(&["repack", "-adq"], b"");
     assert!(fork.objects().packs(true).unwrap().is_empty());
     assert_eq!(fork.objects().packs(false).unwrap().len(), 1);
+    // The environment's come first, and are followed too.
+    let mut apart = extra.objects();
+    apart.set_borrowed(vec![fork.root.join("objects")]);
+    check(&origin, &apart);
+    assert_eq!(apart.alternates().unwrap(), [real(&fork), real(&middle), real(&origin)]);
     // A quarantine in front sees all of it, and numbers of packs mean the same.
     let packs = objects.packs(false).unwrap();
     let front = objects.with_front(&extra.root.join("objects"));
@@ -354,7 +393,7 @@ impl Dice {
 
 #[test]
 fn a_damaged_entry_is_replaced_by_another_copy() {
-    let repo = Repo::with_history(SHA1, 60);
+    let repo = Repo::with_history(SHA1, 40);
     repo.git(&["repack", "-adq"], b"");
     let sound = repo.pack_files("pack").pop().unwrap();
     // The same objects in a second pack, and those of a third loose: the first is newer, and damaged.
@@ -431,7 +470,7 @@ fn a_damaged_loose_object_is_replaced_by_another_copy() {
 
 #[test]
 fn no_damage_to_any_file_of_a_pack_makes_a_panic() {
-    let repo = Repo::with_history(SHA1, 30);
+    let repo = Repo::with_history(SHA1, 12);
     repo.git(&["repack", "-adq"], b"");
     repo.git(&["multi-pack-index", "write"], b"");
     repo.git(&["commit-graph", "write", "--reachable"], b"");
@@ -445,7 +484,7 @@ fn no_damage_to_any_file_of_a_pack_makes_a_panic() {
     for path in files {
         let sound = fs::read(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        for round in 0..60 {
+        for round in 0..40 {
             let mut bytes = sound.clone();
             match round {
                 0 => bytes.truncate(0),

@@ -260,8 +260,8 @@ const FEW: &[(&[&str], &[&str])] = &[
 
 fn check_stored_as(hash: gix_hash::Kind, arrange: &str) {
     let repo = Repo::made_by(hash, &format!("{SHAPES}\n{arrange}"));
-    for (wants, haves) in FEW {
-        check(&repo, wants, haves, &FORMS);
+    for (at, (wants, haves)) in FEW.iter().enumerate() {
+        check(&repo, wants, haves, &[FORMS[at % 2], FORMS[2 + at % 2]]);
     }
 }
 
@@ -277,7 +277,7 @@ fn loose_objects_of_every_shape_are_sent_as_git_would() {
 fn packed_objects_of_every_shape_are_sent_as_git_would() {
     let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\ngit repack -adq"));
     for (wants, haves) in REQUESTS {
-        check(&repo, wants, haves, &FORMS[1..3]);
+        check(&repo, wants, haves, &FORMS[1..2]);
     }
 }
 
@@ -587,7 +587,7 @@ fn check_random(seed: u64) {
         _ => &[],
     };
     arrange.iter().for_each(|args| drop(repo.git(args)));
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         // The same again in small packs that overlap.
         for _ in 0..3 {
             let tip = repo.id(&format!("b{}", 1 + random.below(commits)));
@@ -617,7 +617,8 @@ fn check_random(seed: u64) {
 
 #[test]
 fn random_histories_are_sent_as_git_would() {
-    (0..8).for_each(check_random);
+    let seeds = if std::env::var_os("RUN_SLOW_TESTS").is_some() { 80 } else { 4 };
+    (0..seeds).for_each(check_random);
 }
 
 /// Prints what a request costs us and git; needs RUN_SLOW_TESTS, and takes a repository from BENCH_REPOSITORY.

@@ -92,6 +92,11 @@ impl Lock {
         }
     }
 
+    /// Puts content into a lock file that is empty.
+    pub(super) fn fill(&self, content: &[u8], sharing: Sharing) -> io::Result<()> {
+        durable::write_all(&mut durable::append(&self.path, sharing)?, content)
+    }
+
     /// Forces the lock file's content to the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
         durable::fsync(&File::open(&self.path)?)

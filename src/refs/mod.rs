@@ -1,7 +1,7 @@
 //! Names: one ref, HEAD, all refs in order, and transactions. Nothing of objects is known here.
 
 mod batch;
-#[cfg(all(test, feature = "failpoints"))]
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod fixture;

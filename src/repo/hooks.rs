@@ -4,12 +4,14 @@
 //! A hook sees the environment the edge allowed it, nothing of the web server's and no credentials.
 
 use super::Repository;
+use super::config::{self, ConfigEntry};
 use crate::children::{self, Child, Ended, Output};
 use crate::refs::{TransactionHook, TransactionState};
 use crate::stream::Sink;
-use bstr::{BStr, BString};
+use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 use rustix::fs::{Access, access};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -49,8 +51,16 @@ pub struct Told<'a> {
     pub arguments: Vec<OsString>,
     /// What is added to its environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// Its input, line by line.
-    pub lines: &'a mut dyn Iterator<Item = Vec<u8>>,
+    /// Its input, line by line, made anew for each program of the hook.
+    pub lines: &'a dyn Fn() -> Lines<'a>,
+}
+
+/// What a hook reads.
+pub type Lines<'a> = Box<dyn Iterator<Item = Vec<u8>> + 'a>;
+
+/// No input.
+pub fn no_lines<'a>() -> Lines<'a> {
+    Box::new(std::iter::empty())
 }
 
 /// What a hook answers.
@@ -86,44 +96,131 @@ pub fn word(bytes: &[u8]) -> OsString {
     OsStr::from_bytes(bytes).to_owned()
 }
 
-/// Whether there is such a hook: a file that may be executed (HO-01). Others are ignored, as by git.
-pub fn exists(repository: &Repository, hook: Hook) -> bool {
-    let program = program(repository, hook);
-    access(repository.git_dir.join(program), Access::EXEC_OK).is_ok()
+/// One program of a hook.
+#[derive(Debug, PartialEq, Eq)]
+enum Program {
+    /// A file that may be executed.
+    File(PathBuf),
+    /// `hook.NAME.command`, for the shell.
+    Command(OsString),
+    /// `hook.NAME.event` without a command.
+    Nameless(String),
 }
 
-/// Runs a hook in the git directory with `GIT_DIR=.` (HO-03). What it says goes to `sink`, on both outputs.
+/// Whether there is anything to run.
+pub fn exists(repository: &Repository, hook: Hook) -> bool {
+    !programs(repository, hook).is_empty()
+}
+
+/// Runs a hook in the git directory with `GIT_DIR=.` (HO-03). What it says goes to `sink`, on both outputs. Where it consists
+/// of several programs all of them run, and each must agree.
 ///
 /// # Errors
 /// When the sink fails, which ends the hook.
-pub fn run(repository: &Repository, hook: Hook, told: Told<'_>, sink: &mut dyn Sink) -> io::Result<Answer> {
-    start(repository, hook, told, Some(sink))
+pub fn run(repository: &Repository, hook: Hook, told: &Told<'_>, sink: &mut dyn Sink) -> io::Result<Answer> {
+    let mut answer = Answer::Agreed;
+    let mut watched = Watched { sink, failed: false };
+    for program in programs(repository, hook) {
+        let one = start(repository, &program, told, Output::Sink(&mut watched));
+        if watched.failed {
+            return Err(one.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
+        }
+        match one.unwrap_or_else(Answer::NotRun) {
+            Answer::Agreed => {}
+            other => answer = other,
+        }
+    }
+    Ok(answer)
 }
 
-fn start(repository: &Repository, hook: Hook, told: Told<'_>, sink: Option<&mut dyn Sink>) -> io::Result<Answer> {
-    if !exists(repository, hook) {
-        return Ok(Answer::Agreed);
-    }
+fn start(repository: &Repository, program: &Program, told: &Told<'_>, output: Output<'_>) -> io::Result<Answer> {
+    let (program, mut arguments) = match program {
+        Program::File(path) => (path.as_path(), Vec::new()),
+        Program::Command(command) => {
+            let mut script = command.clone();
+            script.push(" \"$@\"");
+            (Path::new("/bin/sh"), vec!["-c".into(), script, command.clone()])
+        }
+        Program::Nameless(name) => return Err(io::Error::other(format!("hook.{name}.command is not configured"))),
+    };
+    arguments.extend(told.arguments.iter().cloned());
     let child = Child {
-        program: &program(repository, hook),
-        arguments: &told.arguments,
-        environment: &environment(repository, told.environment),
+        program,
+        arguments: &arguments,
+        environment: &environment(repository, &told.environment),
         directory: &repository.git_dir,
     };
-    let mut watched = sink.map(|sink| Watched { sink, failed: false });
-    let output = watched.as_mut().map_or(Output::Stderr, |watched| Output::Sink(watched));
-    let ended = children::run(&child, told.lines, output, repository.context.timeout);
-    match ended {
-        Ok(Ended::Status(0)) => Ok(Answer::Agreed),
-        Ok(Ended::Status(_) | Ended::Signal(_)) => Ok(Answer::Declined),
-        Ok(Ended::Late) => Ok(Answer::Late),
-        Err(error) if watched.is_some_and(|watched| watched.failed) => Err(error),
-        Err(error) => Ok(Answer::NotRun(error)),
-    }
+    Ok(match children::run(&child, &mut (told.lines)(), output, repository.context.timeout)? {
+        Ended::Status(0) => Answer::Agreed,
+        Ended::Status(_) | Ended::Signal(_) => Answer::Declined,
+        Ended::Late => Answer::Late,
+    })
 }
 
-/// Where a hook would be. Below the git directory it has a relative name, which is what its `$0` says then.
-fn program(repository: &Repository, hook: Hook) -> PathBuf {
+/// What a hook consists of: configured commands (HO-02), then the file (HO-01). A file that may not be executed is ignored,
+/// as by git.
+fn programs(repository: &Repository, hook: Hook) -> Vec<Program> {
+    let mut programs = configured(repository.entries.iter(), hook.name());
+    let file = file(repository, hook);
+    if access(repository.git_dir.join(&file), Access::EXEC_OK).is_ok() {
+        programs.push(Program::File(file));
+    }
+    programs
+}
+
+/// The commands of `hook.NAME.event`, in the order in which the events were set last.
+fn configured<'a>(entries: impl Iterator<Item = &'a ConfigEntry>, event: &str) -> Vec<Program> {
+    #[derive(Default)]
+    struct Named<'a> {
+        command: Option<&'a BStr>,
+        /// When this event was set last; `None`: never, or reset since.
+        place: Option<usize>,
+        has_events: bool,
+        disabled: bool,
+    }
+    let mut hooks: BTreeMap<&BStr, Named<'_>> = BTreeMap::new();
+    for (place, entry) in entries.enumerate() {
+        let Some((name, variable)) = entry.key.strip_prefix(b"hook.").and_then(|key| key.rsplit_once_str(".")) else {
+            continue;
+        };
+        let Some(value) = &entry.value else { continue };
+        let hook = hooks.entry(name.as_bstr()).or_default();
+        match variable {
+            b"command" => hook.command = Some(value.as_bstr()),
+            b"event" if value.is_empty() => hook.place = None,
+            b"event" => {
+                hook.has_events = true;
+                if value == event {
+                    hook.place = Some(place);
+                }
+            }
+            b"enabled" => {
+                if let Ok(enabled) = config::boolean(entry) {
+                    hook.disabled = !enabled;
+                }
+            }
+            _ => {}
+        }
+    }
+    // `hook.EVENT.enabled` switches off all of an event's, unless the name is a hook's own.
+    if hooks.get(BStr::new(event)).is_some_and(|all| all.disabled && all.command.is_none() && !all.has_events) {
+        return Vec::new();
+    }
+    let mut chosen: Vec<_> = hooks
+        .iter()
+        .filter(|(_, hook)| !hook.disabled)
+        .filter_map(|(name, hook)| Some((hook.place?, name, hook)))
+        .collect();
+    chosen.sort_by_key(|(place, _, _)| *place);
+    let program = |(_, name, hook): (usize, &&BStr, &Named<'_>)| match hook.command {
+        Some(command) => Program::Command(word(command)),
+        None => Program::Nameless(name.to_string()),
+    };
+    chosen.into_iter().map(program).collect()
+}
+
+/// Where a hook's file would be. Below the git directory it has a relative name, which is what its `$0` says then.
+fn file(repository: &Repository, hook: Hook) -> PathBuf {
     match &repository.settings.hooks_path {
         Some(path) => match (path.strip_prefix("~"), &repository.context.config.home) {
             (Ok(below), Some(home)) => home.join(below).join(hook.name()),
@@ -137,12 +234,12 @@ fn program(repository: &Repository, hook: Hook) -> PathBuf {
 /// Where programs are found when the web server does not say.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-fn environment(repository: &Repository, more: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
+fn environment(repository: &Repository, more: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
     let given = &repository.context.hook_environment;
     let mut environment = vec![("PATH".into(), PATH.into())];
     environment.extend(given.iter().filter(|(name, _)| name != "GIT_DIR" && name != "GIT_WORK_TREE").cloned());
     environment.push(("GIT_DIR".into(), ".".into()));
-    environment.extend(more);
+    environment.extend_from_slice(more);
     environment
 }
 
@@ -210,12 +307,74 @@ impl TransactionHook for ReferenceTransaction<'_> {
             TransactionState::Committed => "committed",
             TransactionState::Aborted => "aborted",
         };
-        let mut lines = updates.iter().map(|(old, new, name)| line(*old, *new, name));
-        let told = Told { arguments: vec![word.into()], environment: Vec::new(), lines: &mut lines };
-        start(self.repository, Hook::ReferenceTransaction, told, None).is_ok_and(|answer| answer.agreed())
+        let lines = || -> Lines<'_> { Box::new(updates.iter().map(|(old, new, name)| line(*old, *new, name))) };
+        let told = Told { arguments: vec![word.into()], environment: Vec::new(), lines: &lines };
+        programs(self.repository, Hook::ReferenceTransaction)
+            .iter()
+            .map(|program| start(self.repository, program, &told, Output::Stderr))
+            .fold(true, |agreed, answer| agreed & answer.is_ok_and(|answer| answer.agreed()))
     }
 
     fn refused(&mut self, _name: &BStr, detail: &str) {
         self.details.push(detail.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(entries: &[(&str, &str)], expected: &[&str]) {
+        let entries: Vec<ConfigEntry> = entries
+            .iter()
+            .map(|(key, value)| ConfigEntry {
+                key: (*key).into(),
+                value: Some((*value).into()),
+                origin: config::Origin::Repository,
+                file: None,
+            })
+            .collect();
+        let found: Vec<String> = configured(entries.iter(), "pre-receive")
+            .into_iter()
+            .map(|program| match program {
+                Program::Command(command) => command.to_string_lossy().into_owned(),
+                Program::Nameless(name) => format!("{name} has none"),
+                Program::File(path) => path.display().to_string(),
+            })
+            .collect();
+        assert_eq!(found, expected, "{entries:?}");
+    }
+
+    #[test]
+    fn configured_hooks_run_in_the_order_of_their_events() {
+        let event = |name: &'static str| (name, "pre-receive");
+        check(&[("hook.a.command", "one"), event("hook.a.event"), ("hook.b.event", "update")], &["one"]);
+        check(
+            &[("hook.b.command", "b"), event("hook.a.event"), event("hook.b.event"), ("hook.a.command", "a")],
+            &["a", "b"],
+        );
+        check(
+            &[
+                ("hook.a.command", "a"),
+                ("hook.b.command", "b"),
+                event("hook.a.event"),
+                event("hook.b.event"),
+                event("hook.a.event"),
+            ],
+            &["b", "a"],
+        );
+        check(&[("hook.a.b.command", "dotted"), event("hook.a.b.event")], &["dotted"]);
+        check(&[event("hook.a.event")], &["a has none"]);
+    }
+
+    #[test]
+    fn configured_hooks_can_be_switched_off() {
+        let event = ("hook.a.event", "pre-receive");
+        let command = ("hook.a.command", "a");
+        check(&[command, event, ("hook.a.event", "")], &[]);
+        check(&[command, event, ("hook.a.enabled", "false")], &[]);
+        check(&[command, event, ("hook.a.enabled", "false"), ("hook.a.enabled", "true")], &["a"]);
+        check(&[command, event, ("hook.pre-receive.enabled", "no")], &[]);
+        check(&[command, event, ("hook.update.enabled", "no")], &["a"]);
     }
 }

@@ -75,14 +75,18 @@ impl From<std::io::Error> for ServeError {
     }
 }
 
-/// A broken pipe anywhere in the chain means that the client has gone.
+/// A broken pipe anywhere in the chain means that the client has gone; a limit of time that says which is for the client.
 impl From<anyhow::Error> for ServeError {
     fn from(error: anyhow::Error) -> Self {
-        let gone = error
-            .chain()
-            .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-            .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe);
-        if gone { ServeError::ClientGone } else { ServeError::Internal(error) }
+        use std::io::ErrorKind::{BrokenPipe, TimedOut};
+        let causes = || error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+        if causes().any(|cause| cause.kind() == BrokenPipe) {
+            return ServeError::ClientGone;
+        }
+        match causes().find(|cause| cause.kind() == TimedOut && cause.get_ref().is_some()) {
+            Some(limit) => ServeError::Refused(limit.to_string()),
+            None => ServeError::Internal(error),
+        }
     }
 }
 
@@ -100,6 +104,7 @@ mod tests {
         check(Error::from(ErrorKind::BrokenPipe).into(), None);
         check(anyhow::Error::from(Error::from(ErrorKind::BrokenPipe)).context("writing a pack").into(), None);
         check(Error::from(ErrorKind::TimedOut).into(), Some("internal server error (request 7f3a)"));
+        check(Error::new(ErrorKind::TimedOut, "it took too long").into(), Some("it took too long"));
     }
 
     #[test]

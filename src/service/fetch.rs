@@ -149,10 +149,6 @@ fn pack(
     }
     let wanted = Request { wants: &request.wants, common, tags: &tags, thin: request.thin_pack };
     let selection = select::select(&repository.objects, &wanted, heartbeat)?;
-    // Git counts what it enumerated once more; whoever reads progress knows this line.
-    heartbeat.begin("Counting objects", Some(selection.count.into()))?;
-    heartbeat.tick(selection.count.into())?;
-    heartbeat.end()?;
     let options = PackOptions {
         thin: request.thin_pack,
         ofs_delta: request.ofs_delta,

@@ -105,6 +105,7 @@ pub static OFFERS: &[Offer] = &[
     offer("quiet",                        ReceivePack, always,          flag,           None),
     offer("atomic",                       ReceivePack, atomic_pushes,   flag,           None),
     offer("ofs-delta",                    ReceivePack, ofs_deltas,      flag,           None),
+    offer("push-options",                 ReceivePack, push_options,    flag,           None),
     offer("session-id",                   ReceivePack, session_ids,     session_id,     None),
     offer("object-format",                ReceivePack, always,          object_format,  None),
     offer("agent",                        ReceivePack, always,          agent,          None),
@@ -197,6 +198,10 @@ fn atomic_pushes(view: &View<'_>) -> bool {
 
 fn ofs_deltas(view: &View<'_>) -> bool {
     view.repository.settings.prefer_ofs_delta
+}
+
+fn push_options(view: &View<'_>) -> bool {
+    view.repository.settings.advertise_push_options
 }
 
 // Values.

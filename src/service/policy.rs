@@ -178,16 +178,20 @@ impl<'a> Policy<'a> {
         }
     }
 
-    /// UP-12, UP-13
+    /// UP-12, UP-13. C git skips both rules for a client that claims there is no such ref; it is none of the client's business
+    /// to say so (docs/compatibility.md).
     fn deletion(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
-        let Change::Delete { old: Some(_) } = update.change else { return Ok(()) };
+        let Change::Delete { old } = update.change else { return Ok(()) };
         let settings = &self.repository.settings;
         let name = update.name.as_bstr();
+        let full = visible::full_name(self.repository, name);
+        if old.is_none() && !self.is_there(full.as_bstr()) {
+            return Ok(());
+        }
         if settings.deny_deletes && name.starts_with(b"refs/heads/") {
             say(Message::Error(format!("denying ref deletion for {}", shown(name))));
             return Err(Refusal::DeletionProhibited);
         }
-        let full = visible::full_name(self.repository, name);
         if !self.is_checked_out(name) && self.head.as_ref() != Some(&full) {
             return Ok(());
         }
@@ -266,13 +270,18 @@ impl<'a> Policy<'a> {
             return Passed::Change { old: Some(old) };
         }
         let full = visible::full_name(self.repository, name);
-        if matches!(self.repository.refs.read(full.as_bstr()), Ok(None)) {
-            say(Message::Warning("deleting a non-existent ref".into()));
-            Passed::Gone
-        } else {
+        if self.is_there(full.as_bstr()) {
             say(Message::Warning("allowing deletion of corrupt ref".into()));
             Passed::Change { old: None }
+        } else {
+            say(Message::Warning("deleting a non-existent ref".into()));
+            Passed::Gone
         }
+    }
+
+    /// Whether there is a ref, readable or not.
+    fn is_there(&self, full: &BStr) -> bool {
+        !matches!(self.repository.refs.read(full), Ok(None))
     }
 }
 

@@ -5,33 +5,33 @@
 //! its place, and nothing is said to have happened before it has.
 
 mod client;
+mod stations;
 mod verdicts;
 
-use super::policy::{self, Alias, Passed, Policy};
+use super::policy::{self, Alias};
 use super::progress::{Heartbeat, Pace};
 use super::{ErrorChannel, Out, PUSH_BANDS, ServeError};
 use crate::auth::WriteGrant;
 use crate::durable::{self, Sync};
 use crate::odb::Objects;
 use crate::pack::incoming::{IncomingPack, ReceiveOptions, UnpackError};
-use crate::protocol::push::{Heard, Offered, PushRequest, ReportForm};
+use crate::protocol::push::{Heard, Offered, PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::Refusal;
-use crate::refs::transaction::{RefChange, ReflogEntry};
-use crate::refs::{LockPolicy, RefStore, RefTransaction};
+use crate::refs::RefStore;
 use crate::repo::fsck::Rules;
-use crate::repo::hooks::{self, Answer, Hook, ReferenceTransaction, Told};
+use crate::repo::hooks::{self, Answer, Hook, Lines, Told};
 use crate::repo::quarantine::Quarantine;
-use crate::repo::settings::LogRefs;
 use crate::repo::visible::{self, For};
 use crate::repo::{AccessMode, Repository, connectivity, server_info};
 use crate::stream::Body;
-use bstr::{BStr, ByteSlice};
+use bstr::ByteSlice;
 use client::{Arrival, Client, Hooked, Unspoken};
 use gix_hash::ObjectId;
+use stations::Stations;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use verdicts::{State, Verdict, Verdicts};
 
 /// Serves a push.
@@ -43,7 +43,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
     let request = parse(repository, body, out)?;
     out.summary.operation = Some(if request.updates.is_empty() { "probe" } else { "push" });
     if request.updates.is_empty() {
-        body.finish()?;
+        body.finish().map_err(ServeError::unread)?;
         return Ok(());
     }
     let capabilities = &request.capabilities;
@@ -136,7 +136,7 @@ fn take_objects(
     match received {
         Ok(taken) => {
             // A body that ends before its announced end may have lost its client on the way: nothing is done for it.
-            rest?;
+            rest.map_err(ServeError::unread)?;
             for note in &taken.pack.notes {
                 client.message(note)?;
             }
@@ -219,7 +219,7 @@ fn decide(
     // The objects are everybody's from here on; half of the work would be worse than all of it or none.
     client.endure();
     aliases(repository, verdicts, client)?;
-    let stations = Stations { repository, proof, policy: Policy::of(repository, &repository.objects) };
+    let stations = Stations::of(repository, proof);
     if request.capabilities.atomic {
         verdicts.refuse_open_if_one_is();
         stations.all_or_none(verdicts, client)?;
@@ -243,7 +243,7 @@ fn connected(
     let Some(quarantine) = quarantine else { return Ok(()) };
     let objects = quarantine.objects();
     let tips: Vec<ObjectId> = verdicts.open().filter_map(|verdict| verdict.update.change.new_value()).collect();
-    let known = known_tips(repository)?;
+    let mut known = known_tips(repository)?;
     if connectivity::check(objects, &tips, &known, &mut Unspoken(client))?.is_ok() {
         return Ok(());
     }
@@ -251,12 +251,15 @@ fn connected(
     let mut found: HashMap<ObjectId, Result<(), Refusal>> = HashMap::new();
     for verdict in verdicts.open() {
         let Some(tip) = verdict.update.change.new_value() else { continue };
-        if let Some(known) = found.get(&tip) {
-            verdict.judge(known.clone());
+        if let Some(result) = found.get(&tip) {
+            verdict.judge(result.clone());
             continue;
         }
         let result = match connectivity::check(objects, &[tip], &known, &mut Unspoken(client))? {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                known.push(tip);
+                Ok(())
+            }
             // Complete for the client, whose history is cut there; we do not take over its boundary (SP-02).
             Err(missing) if cut.contains(&missing) => Err(Refusal::ShallowUpdate),
             Err(missing) => {
@@ -357,19 +360,21 @@ fn pre_receive(
     let mut environment = options_environment(request);
     environment.extend(quarantine.map(Quarantine::environment).unwrap_or_default());
     let hash = repository.hash();
-    let mut lines = verdicts.iter().map(|Verdict { update, .. }| {
-        let (old, new) = update.change.old_and_new(hash);
-        hooks::line(old, new, &update.name)
-    });
-    let told = Told { arguments: Vec::new(), environment, lines: &mut lines };
-    if !run_hook(repository, Hook::PreReceive, told, client)? {
+    let lines = || -> Lines<'_> { Box::new(verdicts.iter().map(|verdict| hook_line(hash, &verdict.update))) };
+    let told = Told { arguments: Vec::new(), environment, lines: &lines };
+    if !run_hook(repository, Hook::PreReceive, &told, client)? {
         verdicts.refuse_open(&Refusal::PreReceiveDeclined);
     }
     Ok(())
 }
 
+fn hook_line(hash: gix_hash::Kind, update: &RefUpdate) -> Vec<u8> {
+    let (old, new) = update.change.old_and_new(hash);
+    hooks::line(old, new, &update.name)
+}
+
 /// Runs a hook; what keeps one from answering at all is told, and is no agreement.
-fn run_hook(repository: &Repository, hook: Hook, told: Told<'_>, client: &mut Client<'_>) -> io::Result<bool> {
+fn run_hook(repository: &Repository, hook: Hook, told: &Told<'_>, client: &mut Client<'_>) -> io::Result<bool> {
     let answer = hooks::run(repository, hook, told, &mut Hooked(client))?;
     match &answer {
         Answer::Agreed | Answer::Declined => {}
@@ -403,176 +408,6 @@ fn aliases(repository: &Repository, verdicts: &mut Verdicts, client: &mut Client
     messages.iter().try_for_each(|message| client.message(&message.to_string()))
 }
 
-/// The stations of each ref.
-struct Stations<'a> {
-    repository: &'a Repository,
-    proof: &'a WriteGrant,
-    policy: Policy<'a>,
-}
-
-impl Stations<'_> {
-    /// Deletions, or all the rest, in a transaction in which each ref fails alone (UP-19).
-    fn each(&self, verdicts: &mut Verdicts, client: &mut Client<'_>, deletions: bool) -> io::Result<()> {
-        let mut changed = Vec::new();
-        let of_this_kind = |verdict: &&mut Verdict| verdict.update.change.is_deletion() == deletions;
-        for verdict in verdicts.open().filter(of_this_kind) {
-            match self.judge(verdict, client)? {
-                Ok(Passed::Change { old }) => changed.push((self.change(verdict, old), verdict)),
-                Ok(Passed::Gone) => verdict.state = State::Gone,
-                Err(refusal) => verdict.state = State::Refused(refusal),
-            }
-        }
-        let (changes, changed): (Vec<_>, Vec<_>) = changed.into_iter().unzip();
-        let results = match self.forbidden(&changes) {
-            Some(text) => {
-                client.message(text)?;
-                changes.iter().map(|_| Err(Refusal::NoneUpdated)).collect()
-            }
-            None => self.transact(changes, client, |transaction| transaction.commit_each())?,
-        };
-        for (verdict, result) in changed.into_iter().zip(results) {
-            verdict.state = result.map_or_else(State::Refused, |()| State::Done);
-        }
-        Ok(())
-    }
-
-    /// All that is open, or nothing of it (UP-20).
-    fn all_or_none(&self, verdicts: &mut Verdicts, client: &mut Client<'_>) -> io::Result<()> {
-        let mut changes = Vec::new();
-        let mut changed = Vec::new();
-        let mut gone = Vec::new();
-        for (index, verdict) in verdicts.iter_mut().enumerate().filter(|(_, verdict)| verdict.is_open()) {
-            match self.judge(verdict, client)? {
-                Ok(Passed::Change { old }) => {
-                    changes.push(self.change(verdict, old));
-                    changed.push(index);
-                }
-                Ok(Passed::Gone) => gone.push(index),
-                Err(refusal) => {
-                    verdict.state = State::Refused(refusal);
-                    break;
-                }
-            }
-        }
-        if verdicts.any_refused() {
-            verdicts.refuse_open(&Refusal::AtomicFailure);
-            return Ok(());
-        }
-        let results = match self.forbidden(&changes) {
-            Some(text) => {
-                client.message(text)?;
-                changes.iter().map(|_| Err(Refusal::AtomicTransaction)).collect()
-            }
-            None => self.transact(changes, client, |transaction| transaction.commit_atomic())?,
-        };
-        for (index, result) in changed.into_iter().zip(results) {
-            verdicts.settle(index, result.map_or_else(State::Refused, |()| State::Done));
-        }
-        if verdicts.any_refused() {
-            verdicts.refuse_open(&Refusal::AtomicTransaction);
-        }
-        gone.into_iter().for_each(|index| verdicts.settle(index, State::Gone));
-        Ok(())
-    }
-
-    /// Rules, update hook, rules (UP-01).
-    fn judge(&self, verdict: &Verdict, client: &mut Client<'_>) -> io::Result<Result<Passed, Refusal>> {
-        let update = &verdict.update;
-        let mut messages = Vec::new();
-        let allowed = self.policy.allows(update, &mut Unspoken(client), &mut |message| messages.push(message))?;
-        messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
-        if let Err(refusal) = allowed {
-            return Ok(Err(refusal));
-        }
-        if !self.update_hook(verdict, client)? {
-            client.message(&format!("error: hook declined to update {}", update.name))?;
-            return Ok(Err(Refusal::HookDeclined));
-        }
-        let settled = self.policy.settles(update, &mut |message| messages.push(message));
-        messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
-        Ok(settled)
-    }
-
-    /// It sees neither push options nor the quarantine (HO-06, HO-07).
-    fn update_hook(&self, Verdict { update, .. }: &Verdict, client: &mut Client<'_>) -> io::Result<bool> {
-        let (old, new) = update.change.old_and_new(self.repository.hash());
-        let arguments = vec![hooks::word(&update.name), old.to_string().into(), new.to_string().into()];
-        let told = Told { arguments, environment: Vec::new(), lines: &mut std::iter::empty() };
-        run_hook(self.repository, Hook::Update, told, client)
-    }
-
-    fn change(&self, Verdict { update, .. }: &Verdict, old: Option<ObjectId>) -> RefChange {
-        let name = visible::full_name(self.repository, update.name.as_bstr());
-        let reflog = Some(ReflogEntry {
-            who: self.repository.context.identity.clone(),
-            when: self.repository.context.now,
-            message: "push".into(),
-            create: self.creates_reflog(name.as_bstr()),
-        });
-        RefChange { name, old, new: update.change.new_value(), reflog }
-    }
-
-    /// UP-22
-    fn creates_reflog(&self, name: &BStr) -> bool {
-        let settings = &self.repository.settings;
-        let bare = || settings.is_bare(&self.repository.common_dir);
-        let rule = settings.log_all_ref_updates;
-        match rule.unwrap_or_else(|| if bare() { LogRefs::Existing } else { LogRefs::Branches }) {
-            LogRefs::Existing => false,
-            LogRefs::Branches => {
-                name == "HEAD"
-                    || [&b"refs/heads/"[..], b"refs/remotes/", b"refs/notes/"].iter().any(|root| name.starts_with(root))
-            }
-            LogRefs::Always => true,
-        }
-    }
-
-    /// What keeps a whole transaction from happening, in git's words (QU-05).
-    fn forbidden(&self, changes: &[RefChange]) -> Option<&'static str> {
-        (self.repository.context.in_quarantine && !changes.is_empty())
-            .then_some("error: ref updates forbidden inside quarantine environment")
-    }
-
-    fn transact(
-        &self,
-        changes: Vec<RefChange>,
-        client: &mut Client<'_>,
-        commit: impl FnOnce(RefTransaction<'_>) -> Vec<Result<(), Refusal>>,
-    ) -> io::Result<Vec<Result<(), Refusal>>> {
-        if changes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let objects = &self.repository.objects;
-        let peel = |id: ObjectId| match objects.header(&id) {
-            Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
-                objects.peel(&id).ok().flatten().map(|(peeled, _)| Some(peeled))
-            }
-            Ok(Some(_)) => Some(None),
-            Ok(None) | Err(_) => None,
-        };
-        let mut hook = ReferenceTransaction::new(self.repository);
-        let mut transaction =
-            RefTransaction::begin(&self.repository.refs, self.proof, locks(self.repository), &mut hook);
-        transaction.peel_with(&peel);
-        changes.into_iter().for_each(|change| transaction.add(change));
-        let results = commit(transaction);
-        hook.into_details().iter().try_for_each(|detail| client.message(&format!("error: {detail}")))?;
-        Ok(results)
-    }
-}
-
-fn locks(repository: &Repository) -> LockPolicy {
-    let settings = &repository.settings;
-    // Negative: for ever.
-    let timeout = |millis: i64| u64::try_from(millis).map_or(Duration::MAX, Duration::from_millis);
-    LockPolicy {
-        ref_timeout: timeout(settings.files_ref_lock_timeout_ms),
-        packed_timeout: timeout(settings.packed_refs_timeout_ms),
-        sync: sync(settings.fsync.reference),
-        sharing: settings.sharing,
-    }
-}
-
 /// Refs point to the pack now, or never will: nothing protects it any longer (UN-13).
 fn release(repository: &Repository, pack: &IncomingPack) {
     let Some(name) = pack.kept else { return };
@@ -590,22 +425,13 @@ fn after(
     client: &mut Client<'_>,
 ) -> anyhow::Result<()> {
     let hash = repository.hash();
-    let mut updated = verdicts.updated().peekable();
-    if updated.peek().is_some() {
-        let mut lines = updated.map(|update| {
-            let (old, new) = update.change.old_and_new(hash);
-            hooks::line(old, new, &update.name)
-        });
-        let environment = options_environment(request);
-        run_hook(
-            repository,
-            Hook::PostReceive,
-            Told { arguments: Vec::new(), environment, lines: &mut lines },
-            client,
-        )?;
+    if verdicts.updated().next().is_some() {
+        let lines = || -> Lines<'_> { Box::new(verdicts.updated().map(|update| hook_line(hash, update))) };
+        let told = Told { arguments: Vec::new(), environment: options_environment(request), lines: &lines };
+        run_hook(repository, Hook::PostReceive, &told, client)?;
         let arguments = verdicts.updated().map(|update| hooks::word(&update.name)).collect();
-        let told = Told { arguments, environment: Vec::new(), lines: &mut std::iter::empty() };
-        run_hook(repository, Hook::PostUpdate, told, client)?;
+        let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
+        run_hook(repository, Hook::PostUpdate, &told, client)?;
     }
     if repository.settings.update_server_info {
         server_info::update(repository)?;

@@ -419,6 +419,23 @@ fn a_push_is_announced_without_head_and_with_what_alternates_have() {
 }
 
 #[test]
+fn a_push_is_announced_as_the_owner_configures_it() {
+    let repo = Repo::drawn();
+    let announced = |key: &str, value: &str| {
+        repo.git(&["config", key, value]);
+        let (ours, error) = repo.ours(http(Version::V0), &Operation::Advertise(Service::ReceivePack), b"");
+        assert_eq!(error, None);
+        let ours = told(&repo, &ours);
+        let words = ours.split(" quiet ").nth(1).and_then(|rest| rest.split(" object-format=").next());
+        words.expect("there are capabilities").to_owned()
+    };
+    assert_eq!(announced("receive.advertisePushOptions", "false"), "atomic ofs-delta");
+    assert_eq!(announced("receive.advertisePushOptions", "true"), "atomic ofs-delta push-options");
+    assert_eq!(announced("receive.advertiseAtomic", "false"), "ofs-delta push-options");
+    assert_eq!(announced("repack.useDeltaBaseOffset", "false"), "push-options");
+}
+
+#[test]
 fn ls_refs_is_gits() {
     let repo = Repo::drawn();
     repo.git(&["config", "transfer.hideRefs", "refs/secret"]);

@@ -134,16 +134,17 @@ not_ok() {
 
 # check NAME COMMAND...: the command must succeed.
 check() {
-	local name=$1
+	local name=$1 from=$SECONDS
 	shift
-	if timeout 60 "$@" >"$work/out" 2>&1; then ok "$name"; else not_ok "$name" <"$work/out"; fi
+	if timeout 120 "$@" >"$work/out" 2>&1; then ok "$name"; else not_ok "$name" <"$work/out"; fi
+	[ $((SECONDS - from)) -lt 3 ] || echo "#   took $((SECONDS - from)) s"
 }
 
 # refused NAME PATTERN COMMAND...: the command must fail and say something that matches.
 refused() {
 	local name=$1 pattern=$2
 	shift 2
-	if timeout 60 "$@" >"$work/out" 2>&1; then
+	if timeout 120 "$@" >"$work/out" 2>&1; then
 		echo "it succeeded" >>"$work/out"
 	elif grep --quiet --extended-regexp -e "$pattern" "$work/out"; then
 		ok "$name"

@@ -1,6 +1,6 @@
 //! Bodies as web servers hand them over, and what may be written while they do.
 
-use crate::support::{Answer, Cgi, NULL, PUSH, Site, framed, updates};
+use crate::support::{Answer, Cgi, NULL, PUSH, Site, framed, noise, updates};
 use std::io::Write;
 use std::time::Duration;
 
@@ -226,23 +226,34 @@ fn a_cut_or_broken_gzip_body_is_told() {
     tells(&v2(&site).body(broken).run(), "");
 }
 
+/// More than the 128 MiB that a request may inflate to, of one block.
+fn bomb(head: &[u8], block: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(head).unwrap();
+    let times = (129 << 20) / block.len() + 1;
+    for _ in 0..times {
+        encoder.write_all(block).unwrap();
+    }
+    encoder.finish().unwrap()
+}
+
 #[test]
 fn a_gzip_bomb_is_refused_within_bounded_memory() {
     let site = site();
-    let have = framed(&[&format!("have {NULL}")]);
-    let head = framed(&["command=fetch", "0001", &format!("want {NULL}")]);
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(&head).unwrap();
-    let block = have.repeat(20_000);
-    for _ in 0..150 {
-        encoder.write_all(&block).unwrap();
-    }
-    let bomb = encoder.finish().unwrap();
-    assert!(block.len() * 150 > 128 << 20 && bomb.len() < 2 << 20, "{}", bomb.len());
-    tells(&v2(&site).body(bomb.clone()).megabytes(192).run(), "");
+    let long = bomb(
+        &framed(&["command=ls-refs", "0001"]),
+        &framed(&[&format!("ref-prefix {}", "x".repeat(65_000))]).repeat(15),
+    );
+    assert!(long.len() < 160_000, "a thousandfold: {}", long.len());
+    tells(&v2(&site).body(long).megabytes(192).run(), "request inflates to more than our maximum size (134217728)");
+
+    let have = framed(&[&format!("have {NULL}")]).repeat(20_000);
+    let many = bomb(&framed(&["command=fetch", "0001", &format!("want {NULL}")]), &have);
+    tells(&v2(&site).body(many.clone()).megabytes(192).run(), "2000000");
     let token = site.token("acme/site", "write");
-    let answer = site.cgi("POST", RECEIVE).bearer(&token).body(bomb).megabytes(192).run();
-    assert!(answer.exit >= 0 && answer.status == 400, "{answer:?}");
+    let answer = site.cgi("POST", RECEIVE).bearer(&token).body(many).megabytes(192).run();
+    assert_eq!((answer.status, answer.exit), (400, 0), "{answer:?}");
+    assert!(answer.text().contains("protocol error"), "{}", answer.text());
 }
 
 #[test]
@@ -392,4 +403,45 @@ fn what_a_client_sends_is_escaped_on_stderr() {
     assert_eq!(answer.status, 404);
     assert_eq!(answer.stderr.lines().count(), 1, "{:?}", answer.stderr);
     assert!(!answer.stderr.contains('\u{1b}') && !answer.text().contains('\u{1b}'), "{:?}", answer.stderr);
+}
+
+#[test]
+fn lengths_in_capitals_and_lines_without_newlines_are_read() {
+    let site = site();
+    let line = |text: &str| format!("{:04X}{text}", text.len() + 4);
+    let body = format!("{}0001{}{}0000", line("command=ls-refs"), line("peel"), line("ref-prefix refs/heads/main"));
+    assert!(body.contains("001E"), "{body}");
+    lists_refs(&v2(&site).body(body).run(), "capitals");
+}
+
+#[test]
+fn packets_and_bands_keep_to_their_sizes() {
+    let site = Site::with("acme/site", |repo| {
+        std::fs::write(repo.path.join("noise"), noise(300_000, 2)).unwrap();
+        repo.commit("one");
+    });
+    let token = site.token("acme/site", "read");
+    let tip = site.repo("acme/site").tip("refs/heads/main");
+    let sizes = |bands: &str, version: u8| -> usize {
+        let v2 = framed(&["command=fetch", "0001", &format!("want {tip}"), "done", "0000"]);
+        let v0 = framed(&[&format!("want {tip} {bands}"), "0000", "done"]);
+        let body = if version == 2 { v2 } else { v0 };
+        let answer = site.cgi("POST", UPLOAD).bearer(&token).protocol(version).body(body).run();
+        let pack = crate::support::band(&answer.body, 1);
+        assert!(pack.starts_with(b"PACK"), "{bands}");
+        let (mut rest, mut longest) = (answer.body.as_slice(), 0);
+        while rest.len() >= 4 {
+            let digits = std::str::from_utf8(&rest[..4]).unwrap();
+            assert_eq!(digits, digits.to_lowercase());
+            let size = usize::from_str_radix(digits, 16).unwrap();
+            longest = longest.max(size);
+            rest = &rest[size.max(4)..];
+        }
+        assert!(rest.is_empty() && answer.body.ends_with(b"0000"), "{bands}");
+        longest
+    };
+    let large = sizes("side-band-64k", 0);
+    assert!((1001..=65_520).contains(&large), "{large}");
+    assert!((1001..=65_520).contains(&sizes("", 2)));
+    assert!(sizes("side-band", 0) <= 1000);
 }

@@ -1,10 +1,19 @@
 //! End to end: the executable as a CGI program, and real git clients through the embedded server.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 mod access;
 mod bodies;
 mod cli;
 mod clone;
+mod concurrency;
+mod config;
+mod dumb;
+mod hostile;
+mod likeness;
+mod namespaces;
 mod push;
 mod relay;
 mod signals;
 mod support;
+mod surroundings;

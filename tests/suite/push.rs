@@ -276,11 +276,6 @@ fn a_checked_out_branch_is_not_pushed_to() {
 #[test]
 fn nothing_is_read_or_done_for_an_empty_push() {
     let pushing = Pushing::new();
-    let answer = pushing
-        .site
-        .cgi("POST", "/acme/site.git/git-receive-pack")
-        .bearer(&pushing.token)
-        .body("0000")
-        .run();
+    let answer = pushing.site.cgi("POST", "/acme/site.git/git-receive-pack").bearer(&pushing.token).body("0000").run();
     assert_eq!((answer.status, answer.body.len()), (200, 0), "{}", answer.stderr);
 }

@@ -10,6 +10,7 @@ use anyhow::{Result, anyhow};
 use bstr::ByteSlice;
 use gix_hash::oid;
 use gix_object::Kind;
+use std::cmp::Ordering;
 use std::ops::Range;
 
 /// Known trees that may be read beyond the compared ones, for [`Effort::Exact`]: these many, and four for each that was read anyway.
@@ -22,11 +23,14 @@ struct Level {
     held: Vec<u32>,
 }
 
-/// A tree as it was read, and where its entries begin; the last of these is its end.
+/// A tree as it was read.
 #[derive(Default)]
 struct Tree {
     bytes: Vec<u8>,
+    /// Where its entries begin; the last of these is its end.
     starts: Vec<usize>,
+    /// Where those begin that the tree before it did not have.
+    fresh: Vec<usize>,
 }
 
 /// What an entry points to.
@@ -165,20 +169,21 @@ impl<'w, 'a> Trees<'w, 'a> {
             // A damaged known tree hides nothing: what is below is taken for new.
             match self.read(number) {
                 Err(error) if error.is::<Broken>() => continue,
-                fresh => self.visit_held(fresh?, true)?,
+                read => read?,
             }
+            self.visit_held(true)?;
             std::mem::swap(&mut self.current, &mut self.last);
         }
         for number in level.new {
-            let fresh = self.read(number)?;
-            self.visit_new(number, fresh)?;
+            self.read(number)?;
+            self.visit_new(number)?;
             std::mem::swap(&mut self.current, &mut self.last);
         }
         Ok(())
     }
 
-    /// Reads a tree; which of its entries the last one did not have.
-    fn read(&mut self, number: u32) -> Result<Range<usize>> {
+    /// Reads a tree and compares it with the last one.
+    fn read(&mut self, number: u32) -> Result<()> {
         self.read += 1;
         self.pulse.tick(self.count)?;
         let bad = |cause| Broken::bad("tree", self.numbers.id(number), cause);
@@ -190,9 +195,9 @@ impl<'w, 'a> Trees<'w, 'a> {
         self.current.compare(&self.last, hash_len).ok_or_else(|| bad(anyhow!("a malformed entry")))
     }
 
-    fn visit_new(&mut self, tree: u32, fresh: Range<usize>) -> Result<()> {
+    fn visit_new(&mut self, tree: u32) -> Result<()> {
         let current = std::mem::take(&mut self.current);
-        for at in fresh {
+        for &at in &current.fresh {
             let (kind, name, id) = self.entry(&current, at);
             if kind == EntryKind::Gitlink {
                 continue;
@@ -217,9 +222,9 @@ impl<'w, 'a> Trees<'w, 'a> {
     }
 
     /// Marks a known tree's entries; what is missing there does not matter. With `compared` its sub-trees become children, else they wait.
-    fn visit_held(&mut self, fresh: Range<usize>, compared: bool) -> Result<()> {
+    fn visit_held(&mut self, compared: bool) -> Result<()> {
         let current = std::mem::take(&mut self.current);
-        for at in fresh {
+        for &at in &current.fresh {
             let (kind, name, id) = self.entry(&current, at);
             if kind == EntryKind::Gitlink {
                 continue;
@@ -239,7 +244,7 @@ impl<'w, 'a> Trees<'w, 'a> {
     }
 
     fn entry<'t>(&self, tree: &'t Tree, at: usize) -> (EntryKind, Range<usize>, &'t oid) {
-        let entry = Entry::parse(&tree.bytes, tree.starts[at], self.numbers.objects().hash_kind().len_in_bytes())
+        let entry = Entry::parse(&tree.bytes, at, self.numbers.objects().hash_kind().len_in_bytes())
             .expect("it was parsed when it was compared");
         (entry.kind, entry.name, oid::from_bytes_unchecked(&tree.bytes[entry.id]))
     }
@@ -280,9 +285,10 @@ impl<'w, 'a> Trees<'w, 'a> {
             }
             left -= 1;
             match self.read(number) {
-                Err(error) if error.is::<Broken>() => {}
-                fresh => self.visit_held(fresh?, false)?,
+                Err(error) if error.is::<Broken>() => continue,
+                read => read?,
             }
+            self.visit_held(false)?;
         }
         Ok(())
     }
@@ -294,38 +300,37 @@ impl Tree {
         self.starts.clear();
     }
 
-    /// Finds where the entries begin; those from `last` that stand at the same place or at the same distance from the end
-    /// are taken over. The others are returned. `None` when one is malformed.
-    fn compare(&mut self, last: &Tree, hash_len: usize) -> Option<Range<usize>> {
+    /// Finds where the entries begin, and which of them `last` does not have. `None` when one is malformed.
+    ///
+    /// Runs of entries that are the same are passed over as bytes; where they end both trees stand at an entry again, by name.
+    fn compare(&mut self, last: &Tree, hash_len: usize) -> Option<()> {
         self.starts.clear();
+        self.fresh.clear();
         let (ours, theirs) = (&self.bytes, &last.bytes);
-        let same = common(ours, theirs);
-        let first = last.starts.partition_point(|start| *start <= same).saturating_sub(1);
-        let mut at = last.starts.get(first).copied().unwrap_or(0);
-        self.starts.extend_from_slice(&last.starts[..first]);
-
-        let room = (ours.len() - at).min(theirs.len() - at);
-        let same_end = common_end(&ours[ours.len() - room..], &theirs[theirs.len() - room..]);
-        let rest = last.starts.partition_point(|start| *start < theirs.len() - same_end);
-        let end = last.starts.get(rest).map_or(ours.len(), |start| ours.len() - (theirs.len() - start));
-
-        while at < end {
+        let (mut at, mut their) = (0, 0);
+        loop {
+            if let Some(&their_at) = last.starts.get(their) {
+                let same = their_at + common(&ours[at..], &theirs[their_at..]);
+                let run = last.starts[their..].partition_point(|start| *start <= same) - 1;
+                self.starts.extend(last.starts[their..their + run].iter().map(|start| at + (start - their_at)));
+                their += run;
+                at += last.starts[their] - their_at;
+            }
             self.starts.push(at);
-            at = Entry::parse(ours, at, hash_len)?.id.end;
+            if at == ours.len() {
+                return Some(());
+            }
+            let entry = Entry::parse(ours, at, hash_len)?;
+            self.fresh.push(at);
+            while let Some(&start) = last.starts.get(their).filter(|start| **start < theirs.len()) {
+                let order = Entry::parse(theirs, start, hash_len)?.order(theirs, &entry, ours);
+                their += usize::from(order != Ordering::Greater);
+                if order != Ordering::Less {
+                    break;
+                }
+            }
+            at = entry.id.end;
         }
-        let fresh = first..self.starts.len();
-        if at == end && end < ours.len() {
-            self.starts.extend(last.starts[rest..].iter().map(|start| ours.len() - (theirs.len() - start)));
-            return Some(fresh);
-        }
-        // What looked like the same end begins in the middle of an entry.
-        while at < ours.len() {
-            self.starts.push(at);
-            at = Entry::parse(ours, at, hash_len)?.id.end;
-        }
-        let fresh = first..self.starts.len();
-        self.starts.push(at);
-        Some(fresh)
     }
 }
 
@@ -362,6 +367,13 @@ impl Entry {
         };
         Some(Entry { kind, name, id })
     }
+
+    /// Which comes first in a tree: names are compared as if those of trees ended in a slash.
+    fn order(&self, bytes: &[u8], other: &Entry, other_bytes: &[u8]) -> Ordering {
+        let end = |kind| (kind == EntryKind::Tree).then_some(&b'/');
+        let ours = bytes[self.name.clone()].iter().chain(end(self.kind));
+        ours.cmp(other_bytes[other.name.clone()].iter().chain(end(other.kind)))
+    }
 }
 
 /// Bytes compared at once.
@@ -373,13 +385,4 @@ fn common(a: &[u8], b: &[u8]) -> usize {
     let (b_steps, _) = b.as_chunks::<STEP>();
     let same = a_steps.iter().zip(b_steps).take_while(|(a, b)| a == b).count() * STEP;
     same + a[same..].iter().zip(&b[same..]).take_while(|(a, b)| a == b).count()
-}
-
-/// How many bytes are the same from the end.
-fn common_end(a: &[u8], b: &[u8]) -> usize {
-    let (_, a_steps) = a.as_rchunks::<STEP>();
-    let (_, b_steps) = b.as_rchunks::<STEP>();
-    let same = a_steps.iter().rev().zip(b_steps.iter().rev()).take_while(|(a, b)| a == b).count() * STEP;
-    let (a, b) = (&a[..a.len() - same], &b[..b.len() - same]);
-    same + a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
 }

@@ -64,6 +64,10 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
     let count = u32::try_from(closure.found.len()).context("more objects than a pack can hold")?;
     pulse.tick(count.into())?;
     pulse.end()?;
+    // git shows this stage too; here the counting is done already.
+    pulse.begin("Counting objects", Some(count.into()))?;
+    pulse.tick(count.into())?;
+    pulse.end()?;
     let positions =
         |marks| closure.numbers.by_pack(marks).map(|(pack, bits)| Positions { pack, bits }).collect::<Vec<_>>();
     Ok(Selection {

@@ -21,7 +21,7 @@ impl<'a> Client<'a> {
         Client { heartbeat, enduring: false, gone: false }
     }
 
-    /// From now on nothing fails because the client has gone.
+    /// From now on nothing fails because the client has gone or its time is over.
     pub(super) fn endure(&mut self) {
         self.enduring = true;
     }
@@ -72,8 +72,9 @@ impl<'a> Client<'a> {
             return Ok(());
         }
         match what(&mut self.heartbeat) {
-            Err(_) if self.enduring => {
-                self.gone = true;
+            Err(error) if self.enduring => {
+                // A time limit that is over is no reason to be silent about what has been done.
+                self.gone = error.kind() != io::ErrorKind::TimedOut;
                 Ok(())
             }
             said => said,

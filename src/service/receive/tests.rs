@@ -4,7 +4,8 @@ mod support;
 
 use super::*;
 use crate::audit::Summary;
-use support::{Answer, Leaver, Pair, TestBody, send};
+use std::time::Duration;
+use support::{Answer, Leaver, Overdue, Pair, TestBody, send};
 
 /// Serves the same bytes and checks that we refuse what C git refuses, in its words, and end with its refs.
 fn check_beside_git(pair: &Pair, bytes: &[u8], case: &str) -> Answer {
@@ -108,7 +109,7 @@ fn what_the_rules_refuse_git_refuses_in_the_same_words() {
             |pair| drop(pair.at_server(&["config", "receive.denyNonFastForwards", "true"])),
             &["HEAD~1 HEAD^{tree} refs/heads/main", "- HEAD^{tree} refs/tags/tree"],
         ),
-        ("what is not there may go", |_| {}, &["- - refs/heads/none", "- - refs/heads/main"]),
+        ("what is not there may go", |_| {}, &["- - refs/heads/none", "- - refs/tags/none"]),
         (
             "a corrupt ref may go",
             |pair| {
@@ -156,6 +157,28 @@ fn what_the_rules_refuse_git_refuses_in_the_same_words() {
         prepare(&pair);
         check_beside_git(&pair, &pair.push(updates).bytes(), case);
     }
+}
+
+#[test]
+fn a_client_that_denies_that_a_ref_is_there_cannot_delete_what_it_may_not() {
+    let pair = Pair::new();
+    pair.at_server(&["branch", "b"]);
+    let push = pair.push(&["- - refs/heads/main", "- - refs/heads/none"]);
+    assert_eq!(pair.send(&push).complaints(), ["ng refs/heads/main deletion of the current branch prohibited"]);
+    pair.at_server(&["config", "receive.denyDeletes", "true"]);
+    let push = pair.push(&["- - refs/heads/b", "- - refs/heads/none"]);
+    assert_eq!(pair.send(&push).complaints(), ["ng refs/heads/b deletion prohibited"]);
+}
+
+#[test]
+fn a_silent_hook_is_waited_for_with_signs_of_life() {
+    let pair = Pair::new();
+    pair.at_server(&["config", "receive.keepAlive", "1"]);
+    pair.hook("pre-receive", "sleep 2.2");
+    let push = pair.push(&["- - refs/heads/none"]);
+    let answer = pair.send(&push);
+    assert_eq!(answer.complaints(), [""; 0]);
+    assert!(answer.bytes.starts_with(b"0005\x01"), "{}", answer.bytes.escape_ascii());
 }
 
 #[test]
@@ -460,6 +483,27 @@ fn hooks_are_found_where_the_configuration_says() {
 }
 
 #[test]
+fn configured_hooks_run_before_the_file_and_each_must_agree() {
+    let pair = Pair::new();
+    pair.commit("three");
+    pair.hook("pre-receive", "echo file; cat");
+    pair.at_server(&["config", "hook.first.event", "pre-receive"]);
+    pair.at_server(&["config", "hook.first.command", "echo first; cat; exit 3 #"]);
+    pair.at_server(&["config", "hook.second.event", "update"]);
+    pair.at_server(&["config", "hook.second.command", "echo second"]);
+    let push = pair.push(&["- HEAD refs/heads/a"]);
+    let answer = pair.send(&push);
+    assert_eq!(answer.complaints(), ["ng refs/heads/a pre-receive hook declined"]);
+    let line = &push.lines[0];
+    assert_eq!(answer.said, format!("first\n{line}\nfile\n{line}\n"));
+    pair.at_server(&["config", "hook.first.enabled", "false"]);
+    let answer = pair.send(&push);
+    assert_eq!(answer.complaints(), [""; 0]);
+    let (values, name) = line.rsplit_once(' ').expect("three words");
+    assert_eq!(answer.said, format!("file\n{line}\nsecond {name} {values}\n"));
+}
+
+#[test]
 fn the_answer_has_the_form_the_client_asked_for() {
     let template = Pair::new();
     let check = |capabilities: &str, expected: &str| {
@@ -536,6 +580,20 @@ fn a_client_that_leaves_before_the_migration_leaves_nothing_and_one_that_leaves_
     };
     assert_eq!(leave(0), (false, false, 0));
     assert_eq!(leave(20), (true, true, 1));
+}
+
+#[test]
+fn a_time_limit_stops_nothing_that_has_begun_to_happen() {
+    let pair = Pair::new();
+    pair.at_server(&["branch", "old"]);
+    pair.hook("update", "sleep 0.1");
+    let bytes = pair.push(&["HEAD - refs/heads/old"]).bytes();
+    let mut summary = Summary::default();
+    let mut sink = Overdue::default();
+    let mut out = Out { sink: &mut sink, channel: &mut ErrorChannel::Status, summary: &mut summary };
+    assert!(serve(&pair.open(), &mut TestBody(&bytes), &mut out).is_ok());
+    assert_eq!(sink.0, b"002d\x01000eunpack ok\n0016ok refs/heads/old\n00000000");
+    assert!(!pair.refs().contains("old"));
 }
 
 #[test]

@@ -262,7 +262,7 @@ impl Site {
     /// A CGI request to this site.
     pub fn cgi(&self, method: &str, path: &str) -> Cgi {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let mut cgi = Cgi { environment: Vec::new(), body: Vec::new(), before: String::new() };
+        let mut cgi = Cgi { environment: Vec::new(), body: Vec::new(), before: String::new(), instead: Vec::new() };
         for (name, value) in [
             ("GATEWAY_INTERFACE", "CGI/1.1"),
             ("SERVER_PROTOCOL", "HTTP/1.1"),
@@ -375,6 +375,8 @@ pub struct Cgi {
     body: Vec<u8>,
     /// What a shell does before it becomes the program.
     before: String,
+    /// The words of a command that becomes the program.
+    instead: Vec<String>,
 }
 
 impl Cgi {
@@ -429,14 +431,30 @@ impl Cgi {
         self
     }
 
+    /// A shell runs this before it becomes the program.
+    pub fn opening(mut self, script: &str) -> Self {
+        self.before.push_str(&format!("{script}; "));
+        self
+    }
+
     /// The process ignores SIGPIPE from its start, as children of some servers do.
     pub fn ignoring_sigpipe(mut self) -> Self {
         self.before.push_str("trap '' PIPE; ");
         self
     }
 
+    /// Another command that will become the program.
+    pub fn through(mut self, words: &[&str]) -> Self {
+        self.instead = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     fn command(&self) -> Command {
-        let mut command = if self.before.is_empty() {
+        let mut command = if let Some((first, others)) = self.instead.split_first() {
+            let mut command = Command::new(first);
+            command.args(others);
+            command
+        } else if self.before.is_empty() {
             Command::new(PROGRAM)
         } else {
             let mut shell = Command::new("/bin/sh");
@@ -513,8 +531,9 @@ impl Cgi {
         let mut child = command.spawn().unwrap();
         drop(command);
         let stderr = reader(child.stderr.take().unwrap());
-        ours.write_all(&self.body)?;
+        let written = ours.write_all(&self.body);
         let status = ended(&mut child);
+        written?;
         let mut stdout = Vec::new();
         ours.read_to_end(&mut stdout)?;
         Ok(Answer::parse(&Output { status, stdout, stderr: stderr.join().unwrap() }))

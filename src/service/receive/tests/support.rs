@@ -261,6 +261,28 @@ impl Body for TestBody<'_> {
     }
 }
 
+/// A sink whose time is over from the start: only its ticks say so.
+#[derive(Default)]
+pub(super) struct Overdue(pub(super) Vec<u8>);
+
+impl Write for Overdue {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Pulse for Overdue {
+    fn tick(&mut self, _done: u64) -> io::Result<()> {
+        Err(io::ErrorKind::TimedOut.into())
+    }
+}
+
+impl Sink for Overdue {}
+
 /// A client that leaves after some bytes.
 pub(super) struct Leaver(pub(super) usize);
 

@@ -1,0 +1,241 @@
+//! What a transaction does to the disk, once its refs are locked and judged: files beside, then renames.
+//!
+//! In: a batch with what is left of it. Out: the same, with what failed refused. Updates come before deletions, so that live
+//! objects stay referenced; what must outlive a crash is forced to the disk before the next thing relies on it.
+
+use super::super::lock::Lock;
+use super::super::packed::Packed;
+use super::super::reflog;
+use super::super::rewrite::{self, Rewrite, Value};
+use super::{Batch, Edit};
+use crate::durable::{self, Sync};
+use crate::protocol::report::Refusal;
+use bstr::ByteSlice;
+use gix_hash::ObjectId;
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+
+impl Batch<'_> {
+    /// Whether an edit changes anything at all.
+    fn is_active(&self, edit: &Edit) -> bool {
+        let new = self.changes[edit.change].new;
+        !edit.log_only && self.is_live(edit) && edit.value != new
+    }
+
+    fn active(&self) -> Vec<usize> {
+        (0..self.edits.len()).filter(|at| self.is_active(&self.edits[*at])).collect()
+    }
+
+    /// Writes everything that renames will bring into effect, and forces it to the disk.
+    pub(in crate::refs) fn prepare(&mut self) {
+        self.drop_refused();
+        let (mut packed, mut failed) = (Vec::new(), Vec::new());
+        for at in self.active() {
+            let edit = &self.edits[at];
+            if self.packs || self.is_deletion(edit) {
+                packed.push(at);
+            } else if self.policy.sync == Sync::Now {
+                let synced = edit.lock.as_ref().map_or(Ok(()), Lock::sync);
+                failed.extend(synced.err().map(|error| (edit.change, error)));
+            }
+        }
+        for (change, error) in failed {
+            self.refuse_update(change, &error);
+        }
+        if self.goes_on()
+            && let Err(error) = self.prepare_packed(&packed)
+        {
+            for at in packed {
+                self.refuse_update(self.edits[at].change, &error);
+            }
+        }
+    }
+
+    fn refuse_update(&mut self, change: usize, error: &dyn Display) {
+        let detail = format!("cannot update ref '{}': {error:#}", self.changes[change].name);
+        self.refuse(change, Refusal::UpdateFailed, detail);
+    }
+
+    fn prepare_packed(&mut self, chosen: &[usize]) -> anyhow::Result<()> {
+        let Some(lock) = &self.packed_lock else { return Ok(()) };
+        let mut edits: Vec<rewrite::Edit<'_>> = Vec::new();
+        for edit in chosen.iter().map(|at| &self.edits[*at]) {
+            let before = match edit.value {
+                Some(id) if self.atomic && self.packs && edit.loose => self.packed_value(edit, id),
+                Some(_) | None => Value::AsIs,
+            };
+            let after = match self.changes[edit.change].new {
+                Some(id) => self.packed_value(edit, id),
+                None if edit.packed => Value::Gone,
+                None => Value::AsIs,
+            };
+            if before != Value::AsIs || after != Value::AsIs {
+                // What passes through packed-refs for a moment is gone in the end.
+                let after = if after == Value::AsIs { Value::Gone } else { after };
+                edits.push(rewrite::Edit { name: edit.name.as_bstr(), before, after });
+            }
+        }
+        if !edits.is_empty() {
+            edits.sort_by_key(|edit| edit.name);
+            // Nobody else has replaced it since it was judged: its lock is ours.
+            let packed = Packed::open(&self.store.packed_path(), self.store.hash)?;
+            self.rewrite = Some(Rewrite::write(&packed, &edits, lock.guarded(), self.policy)?);
+        }
+        Ok(())
+    }
+
+    fn packed_value(&self, edit: &Edit, id: ObjectId) -> Value {
+        let is_branch = edit.name.starts_with(b"refs/heads/");
+        Value::At(id, if is_branch { None } else { self.peel.and_then(|peel| peel(id)) })
+    }
+
+    /// Brings everything into effect: updates first, so that live objects stay referenced, then deletions.
+    pub(in crate::refs) fn commit(&mut self) {
+        let (mut packed, mut deleted, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        let companions: Vec<usize> = (0..self.edits.len()).filter(|at| self.edits[*at].log_only).collect();
+        for at in self.active() {
+            let edit = &self.edits[at];
+            if let Err(error) = self.log(edit, &companions) {
+                failed.push((edit.change, error));
+                if self.atomic {
+                    break;
+                }
+                continue;
+            }
+            if self.is_deletion(edit) {
+                deleted.push(at);
+            }
+            if self.packs || self.is_deletion(edit) {
+                packed.push(at);
+            } else if let Err(error) = self.commit_loose(at) {
+                failed.push((self.edits[at].change, error));
+            }
+        }
+        let is_stale = !failed.is_empty() && self.rewrite.take().is_some();
+        self.refuse_failed(failed);
+        if let Err(error) = self.sync_directories() {
+            self.refuse_everything(&error);
+        }
+        if is_stale && self.goes_on() {
+            // What was written for packed-refs holds what has just been refused.
+            self.prepare();
+        }
+        if !self.goes_on() {
+            return;
+        }
+        packed.retain(|at| self.is_live(&self.edits[*at]));
+        deleted.retain(|at| self.is_live(&self.edits[*at]));
+        // A ref without a log is better than a log without a ref; but one step is one step, logs behind it.
+        if !self.packs {
+            self.remove_logs(&deleted);
+        }
+        if let Err(error) = self.commit_packed(&packed) {
+            for at in packed {
+                self.refuse_update(self.edits[at].change, &error);
+            }
+        } else if self.packs {
+            self.remove_logs(&deleted);
+        }
+    }
+
+    fn refuse_failed(&mut self, failed: Vec<(usize, io::Error)>) {
+        for (change, error) in failed {
+            self.refuse_update(change, &error);
+        }
+    }
+
+    fn refuse_everything(&mut self, error: &io::Error) {
+        for change in 0..self.changes.len() {
+            self.refuse_update(change, error);
+        }
+    }
+
+    /// Writes the lines of a change: in the ref's own log and in those of its companions, symbolic refs that led to it and HEAD.
+    fn log(&self, edit: &Edit, companions: &[usize]) -> io::Result<()> {
+        let change = self.changes[edit.change];
+        let Some(entry) = &change.reflog else { return Ok(()) };
+        let null = self.store.hash.null();
+        let (old, new) = (edit.value.unwrap_or(null), change.new.unwrap_or(null));
+        if change.new.is_some() {
+            reflog::append(self.store, edit.name.as_bstr(), old, new, entry, self.policy)?;
+        }
+        for other in companions.iter().map(|at| &self.edits[*at]).filter(|other| other.change == edit.change) {
+            reflog::append(self.store, other.name.as_bstr(), old, new, entry, self.policy)?;
+        }
+        Ok(())
+    }
+
+    fn commit_loose(&mut self, at: usize) -> io::Result<()> {
+        let edit = &mut self.edits[at];
+        let Some(lock) = &mut edit.lock else { return Ok(()) };
+        lock.commit()?;
+        let path = lock.guarded().to_owned();
+        let made_directory = edit.made_directory;
+        let root = self.store.base(&self.edits[at].name).to_owned();
+        self.changed(&path, made_directory.then_some(root.as_path()));
+        Ok(())
+    }
+
+    /// An entry of a directory has changed; with `root` those of the directories above it, too, up to there.
+    fn changed(&mut self, path: &Path, root: Option<&Path>) {
+        let above = path.ancestors().skip(1);
+        let count = root.map_or(1, |root| above.clone().take_while(|directory| *directory != root).count());
+        self.unsynced.extend(above.take(count).map(Path::to_owned));
+    }
+
+    fn sync_directories(&mut self) -> io::Result<()> {
+        for directory in std::mem::take(&mut self.unsynced) {
+            if self.policy.sync == Sync::Now {
+                match durable::fsync_directory(&directory) {
+                    // Somebody has deleted the last ref in it.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    outcome => outcome?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces packed-refs and removes the loose files of what has changed there.
+    ///
+    /// An atomic change moves the loose values into packed-refs first: with the loose files gone, one rename changes them all.
+    fn commit_packed(&mut self, chosen: &[usize]) -> io::Result<()> {
+        let mut rewrite = self.rewrite.take();
+        let in_one_step = rewrite.as_ref().is_some_and(Rewrite::has_before);
+        if let Some(rewrite) = &mut rewrite {
+            rewrite.commit()?;
+        }
+        let mut failed = Vec::new();
+        for at in chosen {
+            let edit = &self.edits[*at];
+            if !edit.loose {
+                continue;
+            }
+            let path = self.store.loose_path(&edit.name);
+            match durable::unlink(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    if self.atomic {
+                        return Err(error);
+                    }
+                    // It keeps its old value: a loose ref hides the packed one.
+                    failed.push((edit.change, error));
+                }
+                Ok(()) | Err(_) => self.changed(&path, None),
+            }
+        }
+        self.refuse_failed(failed);
+        self.sync_directories()?;
+        match rewrite {
+            Some(mut rewrite) if in_one_step => rewrite.commit(),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn remove_logs(&mut self, deleted: &[usize]) {
+        for at in deleted {
+            // What cannot be removed harms nobody: the deletion itself is done.
+            let _ = reflog::remove(self.store, self.edits[*at].name.as_bstr());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What each ref update goes through once the objects are in their places: rules, update hook, rules, transaction.
+//!
+//! In: verdicts that are open. Out: the same, decided. Nothing here fails because the client has gone.
+
+use super::client::{Client, Unspoken};
+use super::verdicts::{State, Verdict, Verdicts};
+use super::{run_hook, sync};
+use crate::auth::WriteGrant;
+use crate::protocol::report::Refusal;
+use crate::refs::transaction::{RefChange, ReflogEntry};
+use crate::refs::{LockPolicy, RefTransaction};
+use crate::repo::Repository;
+use crate::repo::hooks::{self, Hook, ReferenceTransaction, Told};
+use crate::repo::settings::LogRefs;
+use crate::repo::visible;
+use crate::service::policy::{Passed, Policy};
+use bstr::{BStr, ByteSlice};
+use gix_hash::ObjectId;
+use std::io;
+use std::time::Duration;
+
+/// The stations of each ref.
+pub(super) struct Stations<'a> {
+    repository: &'a Repository,
+    proof: &'a WriteGrant,
+    policy: Policy<'a>,
+}
+
+impl<'a> Stations<'a> {
+    pub(super) fn of(repository: &'a Repository, proof: &'a WriteGrant) -> Self {
+        Stations { repository, proof, policy: Policy::of(repository, &repository.objects) }
+    }
+
+    /// Deletions, or all the rest, in a transaction in which each ref fails alone (UP-19).
+    pub(super) fn each(&self, verdicts: &mut Verdicts, client: &mut Client<'_>, deletions: bool) -> io::Result<()> {
+        let mut changed = Vec::new();
+        let of_this_kind = |verdict: &&mut Verdict| verdict.update.change.is_deletion() == deletions;
+        for verdict in verdicts.open().filter(of_this_kind) {
+            match self.judge(verdict, client)? {
+                Ok(Passed::Change { old }) => changed.push((self.change(verdict, old), verdict)),
+                Ok(Passed::Gone) => verdict.state = State::Gone,
+                Err(refusal) => verdict.state = State::Refused(refusal),
+            }
+        }
+        let (changes, changed): (Vec<_>, Vec<_>) = changed.into_iter().unzip();
+        let results = match self.forbidden(&changes) {
+            Some(text) => {
+                client.message(text)?;
+                changes.iter().map(|_| Err(Refusal::NoneUpdated)).collect()
+            }
+            None => self.transact(changes, client, |transaction| transaction.commit_each())?,
+        };
+        for (verdict, result) in changed.into_iter().zip(results) {
+            verdict.state = result.map_or_else(State::Refused, |()| State::Done);
+        }
+        Ok(())
+    }
+
+    /// All that is open, or nothing of it (UP-20).
+    pub(super) fn all_or_none(&self, verdicts: &mut Verdicts, client: &mut Client<'_>) -> io::Result<()> {
+        let mut changes = Vec::new();
+        let mut changed = Vec::new();
+        let mut gone = Vec::new();
+        for (index, verdict) in verdicts.iter_mut().enumerate().filter(|(_, verdict)| verdict.is_open()) {
+            match self.judge(verdict, client)? {
+                Ok(Passed::Change { old }) => {
+                    changes.push(self.change(verdict, old));
+                    changed.push(index);
+                }
+                Ok(Passed::Gone) => gone.push(index),
+                Err(refusal) => {
+                    verdict.state = State::Refused(refusal);
+                    break;
+                }
+            }
+        }
+        if verdicts.any_refused() {
+            verdicts.refuse_open(&Refusal::AtomicFailure);
+            return Ok(());
+        }
+        let results = match self.forbidden(&changes) {
+            Some(text) => {
+                client.message(text)?;
+                changes.iter().map(|_| Err(Refusal::AtomicTransaction)).collect()
+            }
+            None => self.transact(changes, client, |transaction| transaction.commit_atomic())?,
+        };
+        for (index, result) in changed.into_iter().zip(results) {
+            let state = match result {
+                Ok(()) => State::Done,
+                // The report says the same of all, as git's does; which one it was is told beside it.
+                Err(refusal) => {
+                    if refusal != Refusal::AtomicTransaction {
+                        let name = verdicts.iter_mut().nth(index).map(|verdict| verdict.update.name.clone());
+                        client.message(&format!("error: {}: {refusal}", name.unwrap_or_default()))?;
+                    }
+                    State::Refused(Refusal::AtomicTransaction)
+                }
+            };
+            verdicts.settle(index, state);
+        }
+        if verdicts.any_refused() {
+            verdicts.refuse_open(&Refusal::AtomicTransaction);
+        }
+        gone.into_iter().for_each(|index| verdicts.settle(index, State::Gone));
+        Ok(())
+    }
+
+    /// Rules, update hook, rules (UP-01).
+    fn judge(&self, verdict: &Verdict, client: &mut Client<'_>) -> io::Result<Result<Passed, Refusal>> {
+        let update = &verdict.update;
+        let mut messages = Vec::new();
+        let allowed = self.policy.allows(update, &mut Unspoken(client), &mut |message| messages.push(message))?;
+        messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
+        if let Err(refusal) = allowed {
+            return Ok(Err(refusal));
+        }
+        if !self.update_hook(verdict, client)? {
+            client.message(&format!("error: hook declined to update {}", update.name))?;
+            return Ok(Err(Refusal::HookDeclined));
+        }
+        let settled = self.policy.settles(update, &mut |message| messages.push(message));
+        messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
+        Ok(settled)
+    }
+
+    /// It sees neither push options nor the quarantine (HO-06, HO-07).
+    fn update_hook(&self, Verdict { update, .. }: &Verdict, client: &mut Client<'_>) -> io::Result<bool> {
+        let (old, new) = update.change.old_and_new(self.repository.hash());
+        let arguments = vec![hooks::word(&update.name), old.to_string().into(), new.to_string().into()];
+        let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
+        run_hook(self.repository, Hook::Update, &told, client)
+    }
+
+    fn change(&self, Verdict { update, .. }: &Verdict, old: Option<ObjectId>) -> RefChange {
+        let name = visible::full_name(self.repository, update.name.as_bstr());
+        let reflog = Some(ReflogEntry {
+            who: self.repository.context.identity.clone(),
+            when: self.repository.context.now,
+            message: "push".into(),
+            create: self.creates_reflog(name.as_bstr()),
+        });
+        RefChange { name, old, new: update.change.new_value(), reflog }
+    }
+
+    /// UP-22
+    fn creates_reflog(&self, name: &BStr) -> bool {
+        let settings = &self.repository.settings;
+        let bare = || settings.is_bare(&self.repository.common_dir);
+        let rule = settings.log_all_ref_updates;
+        match rule.unwrap_or_else(|| if bare() { LogRefs::Existing } else { LogRefs::Branches }) {
+            LogRefs::Existing => false,
+            LogRefs::Branches => {
+                name == "HEAD"
+                    || [&b"refs/heads/"[..], b"refs/remotes/", b"refs/notes/"].iter().any(|root| name.starts_with(root))
+            }
+            LogRefs::Always => true,
+        }
+    }
+
+    /// What keeps a whole transaction from happening, in git's words (QU-05).
+    fn forbidden(&self, changes: &[RefChange]) -> Option<&'static str> {
+        (self.repository.context.in_quarantine && !changes.is_empty())
+            .then_some("error: ref updates forbidden inside quarantine environment")
+    }
+
+    fn transact(
+        &self,
+        changes: Vec<RefChange>,
+        client: &mut Client<'_>,
+        commit: impl FnOnce(RefTransaction<'_>) -> Vec<Result<(), Refusal>>,
+    ) -> io::Result<Vec<Result<(), Refusal>>> {
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let objects = &self.repository.objects;
+        let peel = |id: ObjectId| match objects.header(&id) {
+            Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
+                objects.peel(&id).ok().flatten().map(|(peeled, _)| Some(peeled))
+            }
+            Ok(Some(_)) => Some(None),
+            Ok(None) | Err(_) => None,
+        };
+        let mut hook = ReferenceTransaction::new(self.repository);
+        let mut transaction =
+            RefTransaction::begin(&self.repository.refs, self.proof, locks(self.repository), &mut hook);
+        transaction.peel_with(&peel);
+        changes.into_iter().for_each(|change| transaction.add(change));
+        let results = commit(transaction);
+        hook.into_details().iter().try_for_each(|detail| client.message(&format!("error: {detail}")))?;
+        Ok(results)
+    }
+}
+
+fn locks(repository: &Repository) -> LockPolicy {
+    let settings = &repository.settings;
+    // Negative: for ever.
+    let timeout = |millis: i64| u64::try_from(millis).map_or(Duration::MAX, Duration::from_millis);
+    LockPolicy {
+        ref_timeout: timeout(settings.files_ref_lock_timeout_ms),
+        packed_timeout: timeout(settings.packed_refs_timeout_ms),
+        sync: sync(settings.fsync.reference),
+        sharing: settings.sharing,
+    }
+}

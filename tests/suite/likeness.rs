@@ -1,0 +1,248 @@
+//! The same requests to `git http-backend` and to this program as its replacement: status, headers and refs are the same.
+
+use crate::support::{Answer, Cgi, Site, framed};
+use std::collections::BTreeSet;
+
+/// A repository with branches, tags of all kinds, a symbolic ref and a hidden ref.
+fn site() -> Site {
+    let site = Site::with("acme/site", |repo| {
+        repo.commit("one");
+        repo.git(&["tag", "light"]);
+        repo.git(&["tag", "-a", "-m", "annotated", "annotated"]);
+        repo.git(&["tag", "-a", "-m", "nested", "nested", "annotated"]);
+        repo.git(&["checkout", "-q", "-b", "side"]);
+        repo.commit("two");
+    });
+    let served = site.repo("acme/site");
+    served.git(&["pack-refs", "--all"]);
+    served.git(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"]);
+    served.git(&["update-ref", "refs/heads/loose", "refs/heads/side"]);
+    served.git(&["update-ref", "refs/secret/one", "refs/heads/side"]);
+    served.config("transfer.hideRefs", "refs/secret");
+    served.git(&["repack", "-a", "-d", "-q"]);
+    site.create("acme/empty");
+    site
+}
+
+/// The program in the place of git's, and git's.
+fn both(request: &Cgi) -> (Answer, Answer) {
+    let request = request.clone().env("ARTIFACTS_AUTH", "webserver").env("GIT_HTTP_EXPORT_ALL", "");
+    (request.run(), request.clone().through(&["git", "http-backend"]).run())
+}
+
+fn post(site: &Site, path: &str, body: &[u8]) -> Cgi {
+    site.cgi("POST", &format!("/acme/site.git/{path}")).body(body)
+}
+
+/// A refusal of git's has no body and ours has; everything else of the head must agree.
+fn same_head(what: &str, request: &Cgi) {
+    let (ours, gits) = both(request);
+    assert_eq!(ours.status, gits.status, "{what}: {}, git: {}", ours.stderr, gits.stderr);
+    for name in ["Expires", "Pragma", "Cache-Control", "Allow"] {
+        // git says of a missing pack that it may be kept for a year.
+        let said = gits.header(name).filter(|_| gits.header("Date").is_none());
+        if said.is_some() {
+            assert_eq!(ours.header(name), said, "{what}: {name}");
+        }
+    }
+    if gits.status == 200 {
+        assert_eq!(ours.header("Content-Type"), gits.header("Content-Type"), "{what}");
+    }
+    if gits.status == 415 {
+        assert!(ours.text().starts_with(gits.text().trim_end()), "{}", ours.text());
+    }
+}
+
+#[test]
+fn statuses_and_headers_are_gits() {
+    let site = site();
+    let get = |path: &str| site.cgi("GET", path);
+    for path in [
+        "",
+        "/",
+        "/info/refs",
+        "/HEAD",
+        "/info/refs?service=git-upload-pack",
+        "/info/refs?service=git-receive-pack",
+        "/info/refs?service=git-upload-archive",
+        "/info/refs?service=",
+        "/info/refs?service=upload-pack",
+        "/info/refs?service=git%2dupload%2Dpack",
+        "/info/refs?service=git-upload-pack&service=git-receive-pack",
+        "/info/refs?a=b&service=git-upload-pack&c",
+        "/info/refs?Service=git-upload-pack",
+        "/config",
+        "/objects/info/packs",
+        "/objects/info/alternates",
+        "/objects/12/3456789012345678901234567890123456789012",
+        "/git-upload-pack",
+        "/git-receive-pack",
+        "/objects/pack/pack-1234567890123456789012345678901234567890.pack",
+        "/objects/pack/",
+        "/info/refs/",
+        "/../site.git/HEAD",
+        "/./HEAD",
+        "//HEAD",
+        "/...",
+        "/refs/heads/main",
+        "/packed-refs",
+    ] {
+        for repository in ["/acme/site.git", "/acme/none.git", "/acme/site", "/acme"] {
+            let path = format!("{repository}{path}");
+            same_head(&path, &get(&path));
+            same_head(&format!("{path} as HEAD"), &site.cgi("HEAD", &path));
+            same_head(&format!("{path} unexported"), &get(&path).without("GIT_HTTP_EXPORT_ALL"));
+        }
+    }
+    for method in ["POST", "PUT", "DELETE", "get", ""] {
+        for protocol in ["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", ""] {
+            let request = site.cgi(method, "/acme/site.git/info/refs").env("SERVER_PROTOCOL", protocol).body("");
+            same_head(&format!("{method} {protocol}"), &request);
+            let request = site.cgi("GET", "/acme/site.git/git-upload-pack").env("SERVER_PROTOCOL", protocol);
+            same_head(&format!("GET where POST belongs {protocol}"), &request);
+        }
+    }
+    for media in [
+        "",
+        "text/plain",
+        "application/x-git-upload-pack-request; charset=utf-8",
+        "application/x-git-receive-pack-request",
+    ] {
+        same_head(media, &post(&site, "git-upload-pack", b"0000").env("CONTENT_TYPE", media));
+    }
+    same_head("a push without a user", &post(&site, "git-receive-pack", b"0000"));
+    same_head("a push of a user", &post(&site, "git-receive-pack", b"0000").env("REMOTE_USER", "somebody"));
+    for key in ["http.uploadpack", "http.receivepack", "http.getanyfile"] {
+        for value in ["true", "false"] {
+            let set = |request: Cgi| {
+                request.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", key).env("GIT_CONFIG_VALUE_0", value)
+            };
+            for path in ["info/refs", "HEAD", "info/refs?service=git-upload-pack", "info/refs?service=git-receive-pack"]
+            {
+                same_head(&format!("{path} with {key}={value}"), &set(get(&format!("/acme/site.git/{path}"))));
+            }
+            same_head(&format!("POST with {key}={value}"), &set(post(&site, "git-upload-pack", b"0000")));
+            same_head(&format!("push with {key}={value}"), &set(post(&site, "git-receive-pack", b"0000")));
+        }
+    }
+}
+
+/// An advertisement: packets without their capabilities, and those.
+fn parts(answer: &Answer) -> (Vec<String>, BTreeSet<String>) {
+    let mut capabilities = BTreeSet::new();
+    let lines = answer
+        .packets()
+        .into_iter()
+        .map(|line| match line.split_once("\\x00") {
+            Some((line, list)) => {
+                capabilities.extend(list.split(' ').filter(|word| !word.is_empty()).map(str::to_owned));
+                line.to_owned()
+            }
+            None => line,
+        })
+        .collect();
+    let own = |word: &String| !word.starts_with("agent=") && !word.starts_with("session-id=");
+    capabilities.retain(own);
+    (lines, capabilities)
+}
+
+#[test]
+fn advertisements_list_what_gits_list_in_every_version() {
+    let site = site();
+    for repository in ["site", "empty"] {
+        for service in ["git-upload-pack", "git-receive-pack"] {
+            for version in ["", "version=0", "version=1", "version=2", "version=1:version=2", "version=3", "nonsense"] {
+                let what = format!("{repository} {service} {version}");
+                let request = site.cgi("GET", &format!("/acme/{repository}.git/info/refs?service={service}"));
+                let request = request.env("HTTP_GIT_PROTOCOL", version).env("REMOTE_USER", "somebody");
+                let (ours, gits) = both(&request);
+                let ((our_lines, our_capabilities), (gits_lines, gits_capabilities)) = (parts(&ours), parts(&gits));
+                if gits_lines.iter().any(|line| line == "version 2") {
+                    // Here each capability is a line.
+                    let names = |lines: &[String]| -> Vec<String> {
+                        lines.iter().map(|line| line.split('=').next().unwrap().to_owned()).collect()
+                    };
+                    let gits = names(&gits_lines);
+                    let ours = names(&our_lines);
+                    assert!(ours.iter().all(|name| gits.contains(name)), "{what}: {ours:?}");
+                    assert!(ours.contains(&"ls-refs".to_owned()) && ours.contains(&"fetch".to_owned()), "{ours:?}");
+                } else {
+                    assert_eq!(our_lines, gits_lines, "{what}");
+                    assert!(our_capabilities.is_subset(&gits_capabilities), "{what}: {our_capabilities:?}");
+                }
+            }
+            // A GIT_PROTOCOL that is set wins over the header, even an empty one.
+            let request = site.cgi("GET", &format!("/acme/{repository}.git/info/refs?service={service}"));
+            let request =
+                request.env("HTTP_GIT_PROTOCOL", "version=2").env("GIT_PROTOCOL", "").env("REMOTE_USER", "somebody");
+            let (ours, gits) = both(&request);
+            assert_eq!(parts(&ours).0, parts(&gits).0);
+        }
+    }
+}
+
+#[test]
+fn ls_refs_answers_are_gits() {
+    let site = site();
+    for repository in ["site", "empty"] {
+        for arguments in [
+            &[][..],
+            &["peel"],
+            &["symrefs"],
+            &["peel", "symrefs", "unborn"],
+            &["unborn", "symrefs"],
+            &["ref-prefix refs/heads/"],
+            &["peel", "ref-prefix refs/tags/", "ref-prefix HEAD"],
+            &["ref-prefix refs/heads/main", "ref-prefix refs/h"],
+            &["ref-prefix "],
+            &["ref-prefix refs/secret"],
+            &["ref-prefix none"],
+        ] {
+            let lines: Vec<&str> =
+                ["command=ls-refs", "0001"].iter().chain(arguments).chain(&["0000"]).copied().collect();
+            let request =
+                site.cgi("POST", &format!("/acme/{repository}.git/git-upload-pack")).protocol(2).body(framed(&lines));
+            let (ours, gits) = both(&request);
+            assert_eq!(ours.packets(), gits.packets(), "{repository} {arguments:?}");
+        }
+    }
+}
+
+#[test]
+fn stored_files_are_gits() {
+    let site = site();
+    let pack = std::fs::read_dir(site.repo("acme/site").path.join("objects/pack")).unwrap();
+    let names = pack.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let packs = names.filter(|name| !name.ends_with(".rev")).map(|name| format!("objects/pack/{name}"));
+    let computed = ["HEAD", "info/refs", "objects/info/packs"].map(str::to_owned);
+    for path in packs.chain(computed) {
+        for repository in ["site", "empty"] {
+            let (ours, gits) = both(&site.cgi("GET", &format!("/acme/{repository}.git/{path}")));
+            assert_eq!(ours.status, gits.status, "{repository} {path}");
+            if ours.status != 200 {
+                continue;
+            }
+            assert_eq!(ours.body, gits.body, "{repository} {path}");
+            for name in ["Content-Type", "Last-Modified"] {
+                // git's dates end in +0000, which is no HTTP date.
+                let said = gits.header(name).map(|value| value.replace("+0000", "GMT"));
+                assert_eq!(ours.header(name), said.as_deref(), "{repository} {path}");
+            }
+        }
+    }
+}
+
+/// git lists them, and every clone then fails, because what it asks for is not there.
+#[test]
+fn refs_that_lead_nowhere_are_left_out_and_harm_no_clone() {
+    let site = site();
+    let served = site.repo("acme/site");
+    std::fs::write(served.path.join("refs/heads/dangling"), format!("{}\n", "1".repeat(40))).unwrap();
+    let token = site.token("acme/site", "read");
+    let server = site.serve();
+    for version in ["0", "2"] {
+        let (protocol, name) = (format!("protocol.version={version}"), format!("clone-{version}"));
+        site.desk().git(&["-c", &protocol, "clone", "-q", "--mirror", &server.url_with("acme/site", &token), &name]);
+        site.work(&name).fsck();
+    }
+}
