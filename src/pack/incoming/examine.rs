@@ -2,15 +2,13 @@
 //!
 //! In: objects in any order. Out: faults, notes for the user. Each thread has an examiner of its own.
 
-use super::{Fault, ReceiveOptions, collision_attack};
+use super::{Fault, ReceiveOptions, collision_attack, content_max};
 use crate::odb::Objects;
 use crate::pack::unpack::Unpacker;
 use crate::repo::fsck::{Checker, Files, Finding, Rules};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 
-/// The most content held in memory only to look at it.
-const CONTENT_MAX: u64 = 32 << 20;
 /// Notes beyond this many are left out.
 const NOTES_MAX: usize = 200;
 
@@ -35,7 +33,7 @@ impl<'a> Examiner<'a> {
             unpacker: None,
             existing: Vec::new(),
             notes: Vec::new(),
-            content_max: (memory / 8).min(CONTENT_MAX),
+            content_max: content_max(memory),
         }
     }
 

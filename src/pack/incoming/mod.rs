@@ -3,13 +3,16 @@
 //! In: a body, a quarantine. Out: a kept pack with `.idx`, `.rev` and `.keep`, or loose objects. Nothing of it is visible to
 //! other requests, and nothing is written outside the quarantine. No thread is started for a small pack.
 
+mod content;
 pub(super) mod deflate;
 mod entries;
 mod examine;
+mod family;
 mod resolve;
 mod scan;
 pub(super) mod store;
 mod thin;
+mod walk;
 mod write;
 
 use crate::durable::{Sharing, Sync};
@@ -18,8 +21,9 @@ use crate::pack::unpack::Unpacker;
 use crate::repo::fsck::Rules;
 use crate::stream::{Body, Pulse};
 use examine::Examiner;
+use family::Family;
 use gix_hash::ObjectId;
-use resolve::{Family, Pack};
+use resolve::Pack;
 use scan::{Input, Scanned};
 use sha1::Digest;
 use std::io;
@@ -51,6 +55,20 @@ pub struct ReceiveOptions<'a> {
     pub sharing: Sharing,
     /// The line in the `.keep` file that protects the pack until refs point to it (UN-13).
     pub keep_message: String,
+}
+
+/// The most content held in memory at once for one object.
+const CONTENT_MAX: u64 = 32 << 20;
+
+impl ReceiveOptions<'_> {
+    /// Content above this size passes by in chunks, or waits in files.
+    fn content_max(&self) -> u64 {
+        content_max(self.memory)
+    }
+}
+
+fn content_max(memory: u64) -> u64 {
+    (memory / 8).min(CONTENT_MAX)
 }
 
 /// A pack that was received completely.

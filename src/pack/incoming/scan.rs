@@ -15,6 +15,8 @@ use std::io;
 
 /// Bytes read from the body at a time.
 const BUFFER_LEN: usize = 128 << 10;
+/// Bases and results of deltas may be so many times larger than the memory: they wait in files meanwhile.
+const DELTA_OBJECT_FACTOR: u64 = 8;
 /// Bytes inflated at a time of what is not held in memory, and at first of what is.
 const CHUNK_LEN: usize = 64 << 10;
 /// Room behind the declared size: zlib runs at full speed up to the last byte, and what is longer is noticed.
@@ -181,14 +183,6 @@ pub(super) struct Deltas {
     pub delta_max: u64,
 }
 
-impl Deltas {
-    /// Bytes of memory needed to resolve the worst of them: a base, a base of a thin pack, a delta, and a result in a buffer
-    /// that doubles.
-    pub fn memory_needed(&self) -> u64 {
-        self.object_max.saturating_mul(4).saturating_add(self.delta_max)
-    }
-}
-
 /// A pack that was read to its end, and whose trailer is right.
 pub(super) struct Scanned {
     pub store: Store,
@@ -341,7 +335,6 @@ impl Scan<'_, '_> {
         self.names.push_unknown();
         self.deltas.count += 1;
         self.deltas.delta_max = self.deltas.delta_max.max(size);
-        self.check_need(at)?;
         let mut head = [0; DELTA_SIZES_LEN_MAX];
         let mut head_len = 0;
         self.inflate_in_chunks(at, size, &mut |chunk| {
@@ -354,14 +347,10 @@ impl Scan<'_, '_> {
             return Err(bad_object(at, "failed to apply delta"));
         };
         self.deltas.object_max = self.deltas.object_max.max(base).max(result);
-        self.check_need(at)
-    }
-
-    fn check_need(&self, at: u64) -> Result<(), Fault> {
-        let (needed, limit) = (self.deltas.memory_needed(), self.options.memory);
-        if needed > limit {
-            let (needed, limit) = (humanised(needed), humanised(limit));
-            return Err(bad_object(at, format!("resolving the delta takes {needed} of memory, the limit is {limit}")));
+        let limit = self.options.memory.saturating_mul(DELTA_OBJECT_FACTOR);
+        if self.deltas.object_max > limit {
+            let (size, limit) = (humanised(self.deltas.object_max), humanised(limit));
+            return Err(bad_object(at, format!("delta on or to an object of {size}, the limit is {limit}")));
         }
         Ok(())
     }

@@ -80,6 +80,11 @@ impl Store {
         Ok(size)
     }
 
+    /// A file beside it that is removed when dropped.
+    pub fn temporary(&self, prefix: &str) -> io::Result<Temporary> {
+        Temporary::create(&self.directory, prefix, self.sharing)
+    }
+
     /// The file, which is made now where all bytes are in memory.
     pub fn into_temporary(mut self) -> io::Result<Temporary> {
         match self.file.take() {

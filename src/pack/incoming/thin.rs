@@ -6,9 +6,11 @@
 use super::deflate::Deflater;
 use super::entries::{Layout, Names, code_of};
 use super::examine::Examiner;
-use super::resolve::{Budget, Family, OUTSIDE, Pack, Resolver, Root};
+use super::family::Family;
+use super::resolve::{Budget, OUTSIDE, Pack, Root};
 use super::store::Store;
-use super::{Fault, ReceiveOptions, Trailer, name_of};
+use super::walk::Resolver;
+use super::{Fault, ReceiveOptions, Trailer, humanised, name_of};
 use crate::stream::Pulse;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
@@ -46,8 +48,10 @@ impl Completion<'_> {
             let root = Root { entry, kind, by_name: self.family.take(&id) };
             let (names, hash) = (&mut *self.names, self.options.hash);
             let pack = Pack { store: self.store, layout: self.layout, family: self.family, budget: self.budget, hash };
-            resolver.tree(pack, &root, Some(content), &mut |entry, id, content| {
-                examiner.object(id, kind, content)?;
+            // What is too large for memory is taken from the pack again.
+            let large = !loose && content.len() as u64 > self.budget.content_max;
+            let content = if large { None } else { Some(content) };
+            resolver.tree(pack, &root, content, examiner, &mut |entry, id| {
                 names.set(entry, id, kind);
                 resolved += 1;
                 Ok(pulse.tick(u64::from(resolved))?)
@@ -64,6 +68,12 @@ impl Completion<'_> {
         let Some(header) = objects.header(id).map_err(unreadable)? else { return Ok(None) };
         if header.size > self.budget.object_max {
             return Err(Fault::new(format!("failed to apply delta on {id}")));
+        }
+        if header.size > self.options.memory / 2 {
+            let (size, limit) = (humanised(header.size), humanised(self.options.memory / 2));
+            return Err(Fault::new(format!(
+                "delta on an object of {size} that is not in the pack, the limit is {limit}"
+            )));
         }
         let mut content = Vec::new();
         let Some(kind) = objects.find(id, &mut content).map_err(unreadable)? else { return Ok(None) };
