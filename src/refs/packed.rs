@@ -144,8 +144,9 @@ impl Packed {
         if metadata.size() > BLOCK as u64 {
             return Ok((Source::File(file), metadata));
         }
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut &file, &mut bytes)?;
+        // One read for the file and one for its end.
+        let mut bytes = Vec::with_capacity(BLOCK.min(usize::try_from(metadata.size()).unwrap_or(BLOCK)) + 1);
+        io::Read::read_to_end(&mut io::Read::take(&file, u64::MAX), &mut bytes)?;
         Ok((Source::Memory(bytes), metadata))
     }
 

@@ -111,6 +111,9 @@ impl Entries {
         let mut bytes = Vec::new();
         match std::fs::File::open(file) {
             Ok(opened) => {
+                // One read for the file and one for its end.
+                let size = opened.metadata().map_or(0, |metadata| metadata.len()).min(FILE_BYTES_MAX);
+                bytes.reserve_exact(usize::try_from(size).unwrap_or(0) + 1);
                 opened
                     .take(FILE_BYTES_MAX + 1)
                     .read_to_end(&mut bytes)

@@ -51,7 +51,11 @@ pub fn head(repository: &Repository, hidden_for: For) -> anyhow::Result<Option<H
     let prefix = namespace_prefix(repository);
     let name = full_name(repository, b"HEAD".as_bstr());
     let Some(target) = repository.refs.read(name.as_bstr())? else { return Ok(None) };
-    let id = match repository.refs.resolve(name.as_bstr())? {
+    let leads_to = match &target {
+        crate::refs::Target::Direct(id) => Some(*id),
+        crate::refs::Target::Symbolic(target) => repository.refs.resolve(target.as_bstr())?,
+    };
+    let id = match leads_to {
         Some(id) if repository.objects.contains(&id)? => Some(id),
         _ => None,
     };
