@@ -76,6 +76,13 @@ fn unquote(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
 /// All directories behind `owners`, `borrowed` first and then what their files name, in the order of a walk in depth, each
 /// once and none of `owners`. What is left out for a reason the operator should know is told in `warnings`.
 pub(super) fn behind(owners: &[PathBuf], borrowed: &[PathBuf], warnings: &mut Vec<String>) -> io::Result<Vec<PathBuf>> {
+    // The usual case costs one look: names are compared only where there is something to compare.
+    let is_absent = |owner: &PathBuf| {
+        fs::metadata(owner.join("info/alternates")).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    if borrowed.is_empty() && owners.iter().all(is_absent) {
+        return Ok(Vec::new());
+    }
     let mut known: Vec<PathBuf> = owners.iter().map(|owner| real(owner)).collect();
     let first = known.len();
     for path in borrowed {
