@@ -7,7 +7,7 @@ use super::{Out, ServeError, Service};
 use crate::pktline;
 use crate::protocol::Version;
 use crate::refs::RefStore;
-use crate::repo::visible::{self, For};
+use crate::repo::visible::{self, For, Head};
 use crate::repo::{AccessMode, Repository};
 use crate::stream::Sink;
 use gix_hash::{ObjectId, oid};
@@ -76,7 +76,7 @@ fn refs(repository: &Repository, service: Service, list: &mut Vec<u8>, sink: &mu
     let capabilities: Vec<Vec<u8>> = offer::offered(Block::of(service), &view).map(|offer| offer.line(&view)).collect();
     let mut lines = Lines { list, sink, capabilities: Some(capabilities.join(&b' ')) };
     match service {
-        Service::UploadPack => upload_refs(repository, head.and_then(|head| head.id), &mut lines)?,
+        Service::UploadPack => upload_refs(repository, head.as_ref(), &mut lines)?,
         Service::ReceivePack => receive_refs(repository, &mut lines)?,
     }
     if lines.capabilities.is_some() {
@@ -86,10 +86,10 @@ fn refs(repository: &Repository, service: Service, list: &mut Vec<u8>, sink: &mu
 }
 
 /// HEAD, then all refs, each tag with what it peels to (UA-01 to UA-03).
-fn upload_refs(repository: &Repository, head: Option<ObjectId>, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
-    if let Some(id) = head {
+fn upload_refs(repository: &Repository, head: Option<&Head>, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
+    if let Some((head, id)) = head.and_then(|head| Some((head, head.id?))) {
         lines.add(&id, b"HEAD", b"")?;
-        if let Some(peeled) = peeled(repository, &id)? {
+        if let Some(peeled) = peeled(repository, head, &id)? {
             lines.add(&peeled, b"HEAD", b"^{}")?;
         }
     }
@@ -136,8 +136,11 @@ fn receive_refs(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::R
     Ok(())
 }
 
-/// What an annotated tag leads to; `None` for other objects.
-pub(super) fn peeled(repository: &Repository, id: &oid) -> anyhow::Result<Option<ObjectId>> {
+/// What HEAD leads to where it names a tag; a branch is never one (UP-25), and is not looked at.
+pub(super) fn peeled(repository: &Repository, head: &Head, id: &oid) -> anyhow::Result<Option<ObjectId>> {
+    if head.target.as_ref().is_some_and(|target| target.starts_with(b"refs/heads/")) {
+        return Ok(None);
+    }
     match repository.objects.header(id)?.map(|header| header.kind) {
         Some(gix_object::Kind::Tag) => Ok(repository.objects.peel(id)?.map(|(peeled, _)| peeled)),
         _ => Ok(None),

@@ -44,7 +44,7 @@ fn head(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()
     let target = head.target.as_ref().map(|target| target.as_bstr());
     match head.id {
         Some(id) => {
-            let peeled = if lines.request.peel { peeled(repository, &id)? } else { None };
+            let peeled = if lines.request.peel { peeled(repository, &head, &id)? } else { None };
             lines.add(Some(id), "HEAD".into(), target, peeled)
         }
         None if lines.request.unborn && lines.request.symrefs && target.is_some() => {
