@@ -242,23 +242,24 @@ impl Raw<'_> {
 
     /// Reads more into the buffer, behind what is left there; `false` at the end of the body.
     fn more(&mut self) -> io::Result<bool> {
-        if self.buffer.capacity() == 0 {
-            let most = match self.left {
-                Extent::None => 0,
-                Extent::Exact(left) => usize::try_from(left).map_or(BUFFER, |left| left.min(BUFFER)),
-                Extent::ToEnd => BUFFER,
-            };
-            self.buffer.reserve_exact(most);
-        }
         self.buffer.drain(..self.at);
         self.at = 0;
         let kept = self.buffer.len();
-        self.buffer.resize(BUFFER.max(kept + 1), 0);
+        self.buffer.resize(kept + self.room(), 0);
         let mut space = std::mem::take(&mut self.buffer);
         let read = self.read_raw(&mut space[kept..]);
         space.truncate(kept + *read.as_ref().unwrap_or(&0));
         self.buffer = space;
         read.map(|read| read > 0)
+    }
+
+    /// How much one read can bring: a small body gets a small buffer.
+    fn room(&self) -> usize {
+        match self.left {
+            Extent::None => 0,
+            Extent::Exact(left) => usize::try_from(left).map_or(BUFFER, |left| left.min(BUFFER)),
+            Extent::ToEnd => BUFFER,
+        }
     }
 
     /// One read from the input, never past the extent.
@@ -322,11 +323,12 @@ impl Body for HttpBody<'_> {
         } else if self.inflating.is_none() {
             behind += self.raw.available().len() as u64;
         }
-        self.raw.buffer = vec![0; BUFFER];
-        let start = Instant::now();
+        self.raw.buffer = Vec::new();
+        self.raw.at = 0;
         self.raw.arrived_max = u64::MAX;
+        let start = Instant::now();
         let mut drained = 0_u64;
-        let mut space = std::mem::take(&mut self.raw.buffer);
+        let mut space = vec![0; self.raw.room()];
         let outcome = loop {
             match self.raw.read_raw(&mut space) {
                 Ok(0) => break Ok(()),
