@@ -166,7 +166,6 @@ fn receive(
         (None, AccessMode::Tokens) => Some(Rules::protecting()),
         (Some(false), _) | (None, AccessMode::WebServer | AccessMode::Pipe) => None,
     };
-    let host = rustix::system::uname();
     let options = ReceiveOptions {
         hash: repository.hash(),
         directory: quarantine.path(),
@@ -179,7 +178,7 @@ fn receive(
         compression: settings.loose_compression,
         sync: sync(settings.fsync.pack || settings.fsync.loose_object),
         sharing: settings.sharing,
-        keep_message: format!("receive-pack {} on {}", std::process::id(), host.nodename().to_string_lossy()),
+        keep_message: keep_message(),
     };
     client.set_awake(false);
     IncomingPack::receive(body, &options, &mut Arrival(client))
@@ -408,12 +407,21 @@ fn aliases(repository: &Repository, verdicts: &mut Verdicts, client: &mut Client
     messages.iter().try_for_each(|message| client.message(&message.to_string()))
 }
 
-/// Refs point to the pack now, or never will: nothing protects it any longer (UN-13).
+/// What stands in the `.keep` of a pack that this process received (UN-13).
+fn keep_message() -> String {
+    format!("receive-pack {} on {}", std::process::id(), rustix::system::uname().nodename().to_string_lossy())
+}
+
+/// Refs point to the pack now, or never will: nothing protects it any longer (UN-13). A `.keep` that was there before, for
+/// the very same pack, is somebody else's and stays.
 fn release(repository: &Repository, pack: &IncomingPack) {
     let Some(name) = pack.kept else { return };
     if let Ok(Some(objects)) = repository.objects.directories().map(|directories| directories.into_iter().next()) {
+        let keep = objects.join("pack").join(format!("pack-{name}.keep"));
         // A .keep that stays costs a later repack something, and this push nothing.
-        let _ = durable::unlink(&objects.join("pack").join(format!("pack-{name}.keep")));
+        if std::fs::read_to_string(&keep).is_ok_and(|text| text.trim_end() == keep_message()) {
+            let _ = durable::unlink(&keep);
+        }
     }
 }
 

@@ -279,3 +279,26 @@ fn nothing_is_read_or_done_for_an_empty_push() {
     let answer = pushing.site.cgi("POST", "/acme/site.git/git-receive-pack").bearer(&pushing.token).body("0000").run();
     assert_eq!((answer.status, answer.body.len()), (200, 0), "{}", answer.stderr);
 }
+
+#[test]
+fn a_keep_file_of_somebody_elses_stays() {
+    let pushing = Pushing::new();
+    pushing.served().config("receive.unpackLimit", "1");
+    pushing.push(&["main"]).succeeds();
+    let packs = pushing.served().path.join("objects/pack");
+    let pack = std::fs::read_dir(&packs)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "pack"))
+        .unwrap();
+    let keep = pack.with_extension("keep");
+    std::fs::write(&keep, "the operator's\n").unwrap();
+    pushing.push(&["main:other", ":main"]).fails_with("deletion of the current branch prohibited");
+    let served = pushing.served();
+    served.git(&["update-ref", "-d", "refs/heads/main"]);
+    served.git(&["update-ref", "-d", "refs/heads/other"]);
+    pushing.push(&["main"]).succeeds();
+    assert_eq!(std::fs::read_to_string(&keep).unwrap(), "the operator's\n", "the same pack came again");
+    std::fs::remove_file(&keep).unwrap();
+    pushing.is_clean();
+}
