@@ -302,3 +302,25 @@ fn a_keep_file_of_somebody_elses_stays() {
     std::fs::remove_file(&keep).unwrap();
     pushing.is_clean();
 }
+
+#[test]
+fn a_push_that_takes_longer_than_allowed_is_ended_and_told() {
+    let site = Site::new();
+    site.create("acme/site");
+    let token = site.token("acme/site", "write");
+    let server = site.serve_with(&[], &[("ARTIFACTS_TIMEOUT", "1")]);
+    let work = site.work("work");
+    work.git(&["init", "-q"]);
+    work.commit("one");
+    let hook = site.repo("acme/site").path.join("hooks/pre-receive");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    std::fs::write(&hook, "#!/bin/sh\nexec sleep 30\n").unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let start = std::time::Instant::now();
+    let ran = work.try_git(&["push", "-q", &server.url_with("acme/site", &token), "main"]);
+    assert!(start.elapsed().as_secs() < 20, "the hook was waited for");
+    assert!(!ran.ok, "{}", ran.err);
+    assert!(ran.err.contains("declined") || ran.err.contains("longer than 1 seconds"), "{}", ran.err);
+    assert_eq!(site.repo("acme/site").refs(), "");
+    assert!(site.repo("acme/site").leftovers().is_empty());
+}
