@@ -52,20 +52,28 @@ pub trait Sink: Write + Pulse {
     /// # Errors
     /// `UnexpectedEof` when the file is shorter than the range; else what reading and writing report.
     fn send_file(&mut self, file: &File, range: Range<u64>) -> io::Result<()> {
-        use std::os::unix::fs::FileExt;
-        let mut buffer = [0; 16 << 10];
-        let mut at = range.start;
-        while at < range.end {
-            let size = usize::try_from(range.end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
-            let read = file.read_at(&mut buffer[..size], at)?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.write_all(&buffer[..read])?;
-            at += read as u64;
-        }
-        Ok(())
+        copy_range(file, range, self)
     }
+}
+
+/// Writes a part of a file through a buffer.
+///
+/// # Errors
+/// `UnexpectedEof` when the file is shorter than the range; else what reading and writing report.
+pub fn copy_range(file: &File, range: Range<u64>, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let mut buffer = [0; 16 << 10];
+    let mut at = range.start;
+    while at < range.end {
+        let size = usize::try_from(range.end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let read = file.read_at(&mut buffer[..size], at)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        out.write_all(&buffer[..read])?;
+        at += read as u64;
+    }
+    Ok(())
 }
 
 /// A pulse nobody feels.

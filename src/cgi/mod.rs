@@ -10,6 +10,7 @@ use crate::audit::Summary;
 use crate::auth::{Credentials, TokenStore};
 use crate::http::body::{DrainBudget, Extent, HttpBody};
 use crate::http::request::{Method, Reject, Request, RequestPath};
+use crate::odb::alternates::parse as parse_alternates;
 use crate::protocol::{Limits, Version};
 use crate::repo::config::{ConfigSources, parameters};
 use crate::repo::{AccessMode, Context};
@@ -274,7 +275,11 @@ fn context(environ: &Environ, mode: AccessMode, since_epoch: Duration) -> Result
         namespace: environ.said("GIT_NAMESPACE").map(ToOwned::to_owned),
         config: config_sources(environ)?,
         object_directory: environ.path("GIT_OBJECT_DIRECTORY"),
-        alternate_directories: alternates(environ.said("GIT_ALTERNATE_OBJECT_DIRECTORIES").unwrap_or_default()),
+        // Separated by colons, C-quoted where a name has one (EN-14, QU-04).
+        alternate_directories: parse_alternates(
+            environ.said("GIT_ALTERNATE_OBJECT_DIRECTORIES").unwrap_or_default(),
+            b':',
+        ),
         in_quarantine: environ.get("GIT_QUARANTINE_PATH").is_some(),
         agent: agent(environ),
         limits,
@@ -398,67 +403,6 @@ fn config_sources(environ: &Environ) -> Result<ConfigSources, String> {
     Ok(ConfigSources { system, global, home, overrides: numbered })
 }
 
-/// `GIT_ALTERNATE_OBJECT_DIRECTORIES`: separated by colons, C-quoted where a name has one (EN-14, QU-04).
-fn alternates(list: &BStr) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut rest = list.as_bytes();
-    while !rest.is_empty() {
-        let (name, after) = match rest.first() {
-            Some(b'"') => match unquoted(rest) {
-                Some((name, after)) => (name, after),
-                None => (rest.to_vec(), &b""[..]),
-            },
-            _ => {
-                let end = rest.find_byte(b':').unwrap_or(rest.len());
-                (rest[..end].to_vec(), &rest[end..])
-            }
-        };
-        if !name.is_empty() {
-            found.push(PathBuf::from(OsString::from_vec(name)));
-        }
-        rest = after.strip_prefix(b":").unwrap_or(after);
-        if !after.is_empty() && !after.starts_with(b":") {
-            // What follows a quoted name directly belongs to nothing.
-            rest = after.find_byte(b':').map_or(&b""[..], |at| &after[at + 1..]);
-        }
-    }
-    found
-}
-
-/// A C-quoted name and what follows it.
-fn unquoted(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let mut name = Vec::new();
-    let mut rest = text.strip_prefix(b"\"")?;
-    loop {
-        match rest {
-            [b'"', after @ ..] => return Some((name, after)),
-            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] => {
-                name.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
-                rest = after;
-            }
-            [b'\\', letter, after @ ..] => {
-                name.push(match letter {
-                    b'a' => 7,
-                    b'b' => 8,
-                    b't' => b'\t',
-                    b'n' => b'\n',
-                    b'v' => 11,
-                    b'f' => 12,
-                    b'r' => b'\r',
-                    b'"' | b'\\' => *letter,
-                    _ => return None,
-                });
-                rest = after;
-            }
-            [byte, after @ ..] => {
-                name.push(*byte);
-                rest = after;
-            }
-            [] => return None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -540,7 +484,8 @@ mod tests {
     #[test]
     fn alternates_may_be_quoted() {
         let check = |text: &str, expected: &[&str]| {
-            let found: Vec<_> = alternates(text.into()).iter().map(|path| path.to_str().unwrap().to_owned()).collect();
+            let found: Vec<_> =
+                parse_alternates(text.as_bytes(), b':').iter().map(|path| path.to_str().unwrap().to_owned()).collect();
             assert_eq!(found, expected, "{text}");
         };
         check("", &[]);

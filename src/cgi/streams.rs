@@ -4,7 +4,7 @@
 //! lets the kernel move the pages of files.
 
 use crate::protocol::Limits;
-use crate::stream::{Pulse, Sink};
+use crate::stream::{Pulse, Sink, copy_range};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::fs::File;
@@ -119,17 +119,6 @@ impl Sink for Stdout {
                 Err(error) => return Err(error.into()),
             }
         }
-        let mut buffer = [0; 16 << 10];
-        while at < range.end {
-            use std::os::unix::fs::FileExt;
-            let size = usize::try_from(range.end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
-            let read = file.read_at(&mut buffer[..size], at)?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.write_all(&buffer[..read])?;
-            at += read as u64;
-        }
-        Ok(())
+        copy_range(file, at..range.end, self)
     }
 }
