@@ -243,7 +243,8 @@ fn connected(
     let objects = quarantine.objects();
     let tips: Vec<ObjectId> = verdicts.open().filter_map(|verdict| verdict.update.change.new_value()).collect();
     let mut known = known_tips(repository)?;
-    if connectivity::check(objects, &tips, &known, &mut Unspoken(client))?.is_ok() {
+    let promised = repository.settings.is_partial_clone();
+    if connectivity::check(objects, &tips, &known, promised, &mut Unspoken(client))?.is_ok() {
         return Ok(());
     }
     let cut = parents_behind(objects, &request.shallow);
@@ -254,7 +255,7 @@ fn connected(
             verdict.judge(result.clone());
             continue;
         }
-        let result = match connectivity::check(objects, &[tip], &known, &mut Unspoken(client))? {
+        let result = match connectivity::check(objects, &[tip], &known, promised, &mut Unspoken(client))? {
             Ok(()) => {
                 known.push(tip);
                 Ok(())

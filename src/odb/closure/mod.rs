@@ -1,20 +1,28 @@
 //! Closure: what is reachable from some objects and not from others.
 //!
 //! In: names of wanted and of known objects. Out: sets of numbers. Trees are read path by path and each at most once as a
-//! wanted one; blobs are looked up, never read; gitlinks are passed over.
+//! wanted one, or once for each path where that matters; blobs are looked up, never read; gitlinks are passed over. What a
+//! filter leaves out is not even looked up.
 
+mod filter;
 mod history;
 mod numbers;
+mod sparse;
 mod trees;
 
+pub use filter::Filter;
 pub use numbers::{Marks, Numbers};
+pub use sparse::Patterns;
 
-use crate::odb::Objects;
+use crate::odb::ids::IdMap;
+use crate::odb::{Objects, promised};
 use crate::stream::Pulse;
 use anyhow::Result;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
+use history::History;
 use std::fmt;
+use trees::{Ends, Trees};
 
 /// How far known objects are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +31,49 @@ pub enum Effort {
     Enough,
     /// Through all trees of the known commits at the boundary, as git does, as long as the cost stays near that of the rest.
     Exact,
+}
+
+/// What is asked of a closure.
+#[derive(Debug, Clone)]
+pub struct Search<'a> {
+    /// Names of objects of any kind.
+    pub wants: &'a [ObjectId],
+    /// The same, of what stays away with all that lies behind it. What is missing of it is passed over.
+    pub known: &'a [ObjectId],
+    /// How far that is followed.
+    pub effort: Effort,
+    /// What else stays away.
+    pub filter: &'a Filter,
+    /// Whether trees and blobs may be missing that another repository promises.
+    pub promised: bool,
+}
+
+/// Trees and blobs that are not there.
+struct Absent(Option<IdMap<&'static str>>);
+
+impl Absent {
+    /// So many are remembered; more are an error at once.
+    const MOST: usize = 1 << 20;
+
+    /// Remembers one, where that is allowed.
+    fn meet(&mut self, kind: &'static str, id: &oid) -> Result<()> {
+        match &mut self.0 {
+            Some(absent) if absent.len() < Self::MOST => {
+                absent.insert(id.to_owned(), kind);
+                Ok(())
+            }
+            Some(_) | None => Err(Broken::missing(kind, id)),
+        }
+    }
+
+    /// Passes what was remembered if all of it is promised.
+    fn check(self, objects: &Objects, pulse: &mut dyn Pulse) -> Result<()> {
+        let mut absent = self.0.unwrap_or_default();
+        if !absent.is_empty() {
+            promised::take_promised(objects, &mut absent, pulse)?;
+        }
+        absent.iter().next().map_or(Ok(()), |(id, kind)| Err(Broken::missing(kind, id)))
+    }
 }
 
 /// A wanted object that is missing or cannot be read.
@@ -65,7 +116,7 @@ pub struct Closure<'a> {
     pub numbers: Numbers<'a>,
     /// Everything reachable from the wanted objects and not from the known ones.
     pub found: Marks,
-    /// Objects reachable from known ones, as far as they were met.
+    /// Objects reachable from known ones, as far as they were met, and as far as who uses the filter has them.
     pub held: Marks,
 }
 
@@ -77,47 +128,58 @@ struct Tips {
 }
 
 impl<'a> Closure<'a> {
-    /// Finds everything reachable from `wants` and not from `known`. Known objects that are missing are passed over.
+    /// Finds everything reachable from the wants and not from what is known.
     ///
     /// # Errors
     /// [`Broken`] when a wanted object is missing or corrupt; else when the client has gone or an index cannot be read.
-    pub fn find(
-        objects: &'a Objects,
-        wants: &[ObjectId],
-        known: &[ObjectId],
-        effort: Effort,
-        pulse: &mut dyn Pulse,
-    ) -> Result<Self> {
+    pub fn find(objects: &'a Objects, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Self> {
+        let Search { wants, known, effort, filter, promised } = *search;
         let mut numbers = Numbers::new(objects);
         let (mut found, mut held) = (Marks::default(), Marks::default());
+        let mut absent = Absent(promised.then(IdMap::default));
         let mut buffer = Vec::new();
-        let mut history = None;
+        let mut walked = None;
         if effort == Effort::Enough {
             let mut wanted = Tips::default();
             wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
-            history = history::near(&mut numbers, &wanted.commits, known, pulse)?.map(|walk| (wanted, walk));
+            walked = history::near(objects, &wanted.commits, known, pulse)?.map(|walk| (wanted, walk));
         }
         let mut known_tips = Tips::default();
-        let (wanted, walked) = match history {
+        let (wanted, walk) = match walked {
             Some(near) => near,
             None => {
                 known_tips.add_known(known, &mut numbers, &mut held, &mut buffer)?;
                 let mut wanted = Tips::default();
                 found = Marks::default();
                 wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
-                let walked = history::between(&mut numbers, &wanted.commits, &known_tips.commits, pulse)?;
-                (wanted, walked)
+                let walk = history::between(objects, &wanted.commits, &known_tips.commits, pulse)?;
+                (wanted, walk)
             }
         };
-        found.extend(&walked.new);
+        let walked = History::new(&mut numbers, walk, filter.reaches(0), &mut absent)?;
         held.extend(&walked.boundary);
-        let mut trees = trees::Trees::new(&mut numbers, held, found.len(), pulse);
-        let roots = [walked.new_roots, wanted.trees].concat();
-        trees.find(&roots, &walked.boundary_roots, &known_tips.trees, effort)?;
+        if filter.commits() {
+            found.extend(&walked.new);
+        } else {
+            mark(&wanted.commits, &mut numbers, &mut found)?;
+        }
+        let ends = Ends {
+            roots: &walked.new_roots,
+            wanted: &wanted.trees,
+            boundary: &walked.boundary_roots,
+            known: &known_tips.trees,
+        };
+        let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
+        trees.find(&ends, effort)?;
         let (contents, held) = trees.into_marks();
         found.extend(&contents);
         // Wanted tags and blobs may turn out to be known only now.
         found.subtract(&held);
+        if !filter.is_all() {
+            // Who uses a filter may lack what it has left out: what it asks for by name it gets (FI-03).
+            mark(wants, &mut numbers, &mut found)?;
+        }
+        absent.check(objects, pulse)?;
         Ok(Closure { numbers, found, held })
     }
 
@@ -203,6 +265,15 @@ impl Tips {
             return Ok(());
         }
     }
+}
+
+fn mark(ids: &[ObjectId], numbers: &mut Numbers<'_>, marks: &mut Marks) -> Result<()> {
+    for id in ids {
+        if let Some(number) = numbers.of(id)? {
+            marks.insert(number);
+        }
+    }
+    Ok(())
 }
 
 fn name(kind: Kind) -> &'static str {
