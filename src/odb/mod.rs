@@ -32,7 +32,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-pub use packs::{Entry, EntryHead, EntryKind, Pack, PackId};
+pub use packs::{EntryHead, EntryKind, Pack, PackId};
 
 /// The largest object that is inflated into memory where nobody says otherwise.
 pub const OBJECT_BYTES_MAX: u64 = 4 << 30;

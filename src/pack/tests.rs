@@ -4,7 +4,7 @@ use super::PackStats;
 use super::select::{Request, Selection, select};
 use super::write::{PackOptions, write};
 use crate::odb::Objects;
-use crate::odb::closure::Broken;
+use crate::odb::closure::{Broken, Missing};
 use crate::repo::connectivity;
 use crate::stream::Silent;
 use gix_hash::ObjectId;
@@ -184,14 +184,15 @@ fn check_ids(repo: &Repo, wants: &[ObjectId], haves: &[ObjectId], forms: &[(bool
         client.run(&args, &bytes).unwrap_or_else(|error| panic!("thin {thin}, offsets {ofs_delta}: {error}"));
         assert!(ofs_delta || !has_ofs_deltas(&client), "a base was given by offset");
     }
-    assert_eq!(connectivity::check(&objects, wants, haves, false, &mut Silent).unwrap(), Ok(()));
+    assert_eq!(connectivity::check(&objects, wants, haves, Missing::Refused, &mut Silent).unwrap(), Ok(()));
 }
 
 /// Whether a repository's packs hold deltas by offset.
 fn has_ofs_deltas(repo: &Repo) -> bool {
     let objects = repo.objects();
     objects.packs(true).unwrap().into_iter().map(|id| objects.pack(id)).any(|pack| {
-        (0..pack.len()).any(|at| matches!(pack.entry(at).unwrap().kind, crate::odb::EntryKind::OfsDelta(_)))
+        let kind = |at| pack.head_at(pack.offset_at(at)).unwrap().kind;
+        (0..pack.len()).any(|at| matches!(kind(at), crate::odb::EntryKind::OfsDelta(_)))
     })
 }
 
@@ -360,7 +361,8 @@ fn a_thin_pack_rests_on_what_the_client_has() {
     let blobs = [repo.id("one:big"), repo.id("two:big")];
     let delta = blobs.iter().position(|id| {
         let Some(crate::odb::Location::Packed { pack, position }) = objects.locate(id).unwrap() else { panic!() };
-        !matches!(objects.pack(pack).entry(position).unwrap().kind, crate::odb::EntryKind::Whole(_))
+        let pack = objects.pack(pack);
+        !matches!(pack.head_at(pack.offset_at(position)).unwrap().kind, crate::odb::EntryKind::Whole(_))
     });
     let (wants, haves) = match delta {
         Some(1) => (haves, wants),
@@ -408,9 +410,12 @@ fn a_missing_object_is_named() {
         let request = Request { wants: &wants, ..Request::default() };
         let error = select(&objects, &request, &mut Silent).unwrap_err();
         assert_eq!(error.downcast_ref::<Broken>().map(|broken| broken.id), Some(id), "{error:#}");
-        assert_eq!(connectivity::check(&objects, &wants, &[], false, &mut Silent).unwrap(), Err(id));
+        assert_eq!(connectivity::check(&objects, &wants, &[], Missing::Refused, &mut Silent).unwrap(), Err(id));
         // What is missing behind a known tip is not asked for.
-        assert_eq!(connectivity::check(&objects, &repo.ids(&["revert"]), &wants, false, &mut Silent).unwrap(), Ok(()));
+        assert_eq!(
+            connectivity::check(&objects, &repo.ids(&["revert"]), &wants, Missing::Refused, &mut Silent).unwrap(),
+            Ok(())
+        );
         std::fs::write(&path, content).unwrap();
     }
 }
@@ -425,7 +430,7 @@ fn connectivity_walks_what_exists_but_no_known_tip_reaches() {
     let objects = repo.objects();
     let known = repo.ids(&["one", "two", "m2", "ann"]);
     let check = |tip: &str, known: &[ObjectId]| {
-        connectivity::check(&objects, &[repo.id(tip)], known, false, &mut Silent).unwrap()
+        connectivity::check(&objects, &[repo.id(tip)], known, Missing::Refused, &mut Silent).unwrap()
     };
     assert_eq!(check("new", &known), Err(missing));
     assert_eq!(check("new", &[]), Err(missing));
@@ -434,7 +439,7 @@ fn connectivity_walks_what_exists_but_no_known_tip_reaches() {
     assert_eq!(check("three", &known), Ok(()));
     assert_eq!(check("ann2", &known), Ok(()));
     assert_eq!(check("blobtag", &known), Ok(()));
-    assert_eq!(connectivity::check(&objects, &[missing], &known, false, &mut Silent).unwrap(), Err(missing));
+    assert_eq!(connectivity::check(&objects, &[missing], &known, Missing::Refused, &mut Silent).unwrap(), Err(missing));
 }
 
 #[test]
@@ -456,7 +461,10 @@ fn connectivity_ends_soon_among_many_tips() {
     let ticks = |tip: &str| {
         let mut pulse = Count(0);
         let known = repo.ids(&["main"]);
-        assert_eq!(connectivity::check(&objects, &[repo.id(tip)], &known, false, &mut pulse).unwrap(), Ok(()));
+        assert_eq!(
+            connectivity::check(&objects, &[repo.id(tip)], &known, Missing::Refused, &mut pulse).unwrap(),
+            Ok(())
+        );
         pulse.0
     };
     assert!(ticks("main") < 5);
@@ -478,9 +486,9 @@ fn damage(repo: &Repo, id: &ObjectId) {
         panic!("not packed")
     };
     let pack = objects.pack(pack);
-    let entry = pack.entry(position).unwrap();
+    let end = pack.ends_of(&[position])[0];
     let mut bytes = std::fs::read(pack.path()).unwrap();
-    bytes[entry.end as usize - 1] ^= 0x20;
+    bytes[end as usize - 1] ^= 0x20;
     std::fs::remove_file(pack.path()).unwrap();
     std::fs::write(pack.path(), bytes).unwrap();
 }

@@ -4,12 +4,12 @@
 //! Nothing is taken for complete because it exists; only because a known tip reaches it.
 
 use crate::odb::Objects;
-use crate::odb::closure::{Broken, Closure, Effort, Filter, Search};
+use crate::odb::closure::{Broken, Closure, Effort, Filter, Missing, Search};
 use crate::stream::Pulse;
 use gix_hash::ObjectId;
 
 /// Whether everything reachable from `tips` and not from `known` (complete by assumption: tips of existing refs) exists.
-/// Blobs are probed, not read (CO-07). In a partial clone trees and blobs may be missing that are `promised` (CO-06).
+/// Blobs are probed, not read (CO-07). Of trees and blobs some may be `missing` (CO-06).
 ///
 /// # Errors
 /// When the client has gone or an index cannot be read; a missing or corrupt object is `Ok(Err(which))`.
@@ -17,12 +17,12 @@ pub fn check(
     objects: &Objects,
     tips: &[ObjectId],
     known: &[ObjectId],
-    promised: bool,
+    missing: Missing,
     pulse: &mut dyn Pulse,
 ) -> anyhow::Result<Result<(), ObjectId>> {
     pulse.begin("Checking connectivity", None)?;
     let filter = Filter::default();
-    let search = Search { wants: tips, known, effort: Effort::Enough, filter: &filter, promised };
+    let search = Search { wants: tips, known, effort: Effort::Enough, filter: &filter, missing };
     match Closure::find(objects, &search, pulse) {
         Ok(_) => pulse.end()?,
         Err(error) => match error.downcast_ref::<Broken>() {

@@ -9,7 +9,7 @@ use super::negotiation::{Acks, Negotiator, Then};
 use super::progress::{Heartbeat, HeldBack, Pace};
 use super::wants::{self, Rule};
 use super::{ErrorChannel, Out, ServeError, filter, finish};
-use crate::odb::closure::{Broken, Filter};
+use crate::odb::closure::{Broken, Filter, TooManyPaths};
 use crate::pack::PackStats;
 use crate::pack::select::{self, Request};
 use crate::pack::write::{self, PackOptions};
@@ -164,6 +164,9 @@ fn send_pack(
 
 /// Why a pack cannot be completed. In a partial clone a missing object is no damage: whoever fetches is told where it is not.
 fn broken(repository: &Repository, error: anyhow::Error) -> ServeError {
+    if let Some(too_many) = error.downcast_ref::<TooManyPaths>() {
+        return ServeError::Refused(format!("upload-pack: {too_many}"));
+    }
     match error.downcast_ref::<Broken>() {
         Some(Broken { id, kind, cause: None }) if repository.settings.is_partial_clone() => {
             ServeError::Refused(format!("upload-pack: {kind} {id} is not here: this repository is a partial clone"))

@@ -3,7 +3,7 @@
 //! In: wants. Out: nothing, or the refusal of the first that may not be had. Hidden and missing objects are refused alike.
 
 use super::{ServeError, history};
-use crate::odb::closure::{Closure, Effort, Filter, Search};
+use crate::odb::closure::{Closure, Effort, Filter, Missing, Search};
 use crate::odb::graph::Commits;
 use crate::odb::walk::{self, Reached};
 use crate::protocol::Version;
@@ -200,7 +200,7 @@ fn beyond_reach(
             known: &[],
             effort: Effort::Enough,
             filter: &Filter::default(),
-            promised: repository.settings.is_partial_clone(),
+            missing: Missing::Passed,
         };
         let mut closure = Closure::find(objects, &search, pulse)?;
         let mut left = Vec::new();

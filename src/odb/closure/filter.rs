@@ -20,11 +20,13 @@ pub struct Filter {
     /// Trees and blobs as many steps below the tree of a commit stay away.
     depth: u64,
     sparse: Vec<Patterns>,
+    /// How many components of a path the patterns look at.
+    reach: u64,
 }
 
 impl Default for Filter {
     fn default() -> Self {
-        Filter { commits: true, trees: true, blobs: true, size: None, depth: u64::MAX, sparse: Vec::new() }
+        Filter { commits: true, trees: true, blobs: true, size: None, depth: u64::MAX, sparse: Vec::new(), reach: 0 }
     }
 }
 
@@ -58,6 +60,7 @@ impl Filter {
     /// When there are too many such filters.
     pub fn only_at(&mut self, paths: Patterns) -> anyhow::Result<()> {
         anyhow::ensure!(self.sparse.len() < PATTERNS_MAX, "more than {PATTERNS_MAX} filters of paths");
+        self.reach = self.reach.max(paths.reach());
         self.sparse.push(paths);
         Ok(())
     }
@@ -107,6 +110,11 @@ impl Filter {
     /// Whether it matters at which path an object lies.
     pub(super) fn is_by_path(&self) -> bool {
         !self.sparse.is_empty()
+    }
+
+    /// Whether it no longer matters at which path an object lies so many steps below a commit, but only in which kind of directory.
+    pub(super) fn is_beyond_patterns(&self, depth: u64) -> bool {
+        depth > self.reach
     }
 
     /// One bit for each pattern file: whether the directory at a path is let in, where its parent has those of `above`.

@@ -13,6 +13,7 @@ mod trees;
 pub use filter::Filter;
 pub use numbers::{Marks, Numbers};
 pub use sparse::Patterns;
+pub use trees::TooManyPaths;
 
 use crate::odb::ids::IdMap;
 use crate::odb::{Objects, promised};
@@ -44,35 +45,54 @@ pub struct Search<'a> {
     pub effort: Effort,
     /// What else stays away.
     pub filter: &'a Filter,
-    /// Whether trees and blobs may be missing that another repository promises.
-    pub promised: bool,
+    /// Which trees and blobs may be missing.
+    pub missing: Missing,
+}
+
+/// Which trees and blobs may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// None.
+    Refused,
+    /// Those that a promisor's pack names, as in a partial clone.
+    Promised,
+    /// All: it is only asked what can be reached.
+    Passed,
 }
 
 /// Trees and blobs that are not there.
-struct Absent(Option<IdMap<&'static str>>);
+struct Absent {
+    missing: Missing,
+    /// To be looked for among the promised.
+    met: IdMap<&'static str>,
+}
 
 impl Absent {
     /// So many are remembered; more are an error at once.
     const MOST: usize = 1 << 20;
 
-    /// Remembers one, where that is allowed.
+    fn new(missing: Missing) -> Self {
+        Absent { missing, met: IdMap::default() }
+    }
+
+    /// Passes one, or remembers it.
     fn meet(&mut self, kind: &'static str, id: &oid) -> Result<()> {
-        match &mut self.0 {
-            Some(absent) if absent.len() < Self::MOST => {
-                absent.insert(id.to_owned(), kind);
+        match self.missing {
+            Missing::Passed => Ok(()),
+            Missing::Promised if self.met.len() < Self::MOST => {
+                self.met.insert(id.to_owned(), kind);
                 Ok(())
             }
-            Some(_) | None => Err(Broken::missing(kind, id)),
+            Missing::Promised | Missing::Refused => Err(Broken::missing(kind, id)),
         }
     }
 
     /// Passes what was remembered if all of it is promised.
-    fn check(self, objects: &Objects, pulse: &mut dyn Pulse) -> Result<()> {
-        let mut absent = self.0.unwrap_or_default();
-        if !absent.is_empty() {
-            promised::take_promised(objects, &mut absent, pulse)?;
+    fn check(mut self, objects: &Objects, pulse: &mut dyn Pulse) -> Result<()> {
+        if !self.met.is_empty() {
+            promised::take_promised(objects, &mut self.met, pulse)?;
         }
-        absent.iter().next().map_or(Ok(()), |(id, kind)| Err(Broken::missing(kind, id)))
+        self.met.iter().next().map_or(Ok(()), |(id, kind)| Err(Broken::missing(kind, id)))
     }
 }
 
@@ -133,10 +153,10 @@ impl<'a> Closure<'a> {
     /// # Errors
     /// [`Broken`] when a wanted object is missing or corrupt; else when the client has gone or an index cannot be read.
     pub fn find(objects: &'a Objects, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Self> {
-        let Search { wants, known, effort, filter, promised } = *search;
+        let Search { wants, known, effort, filter, missing } = *search;
         let mut numbers = Numbers::new(objects);
         let (mut found, mut held) = (Marks::default(), Marks::default());
-        let mut absent = Absent(promised.then(IdMap::default));
+        let mut absent = Absent::new(missing);
         let mut buffer = Vec::new();
         let mut walked = None;
         if effort == Effort::Enough {

@@ -41,6 +41,16 @@ impl Patterns {
         Patterns(patterns)
     }
 
+    /// How many components the longest path has that a pattern looks at as a whole. Below that only names count.
+    pub(super) fn reach(&self) -> u64 {
+        let reach = |pattern: &Pattern| match pattern.text.find(b"**") {
+            _ if pattern.about_names => 0,
+            Some(_) => u64::MAX,
+            None => pattern.text.iter().filter(|byte| **byte == b'/').count() as u64 + 1,
+        };
+        self.0.iter().map(reach).max().unwrap_or(0)
+    }
+
     /// Whether the path is let in; `None` where no pattern says anything: then what holds for its directory holds.
     pub fn matched(&self, path: &[u8], is_directory: bool) -> Option<bool> {
         let name = path.rfind_byte(b'/').map_or(path, |slash| &path[slash + 1..]);

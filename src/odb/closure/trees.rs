@@ -5,7 +5,8 @@
 //! compared with the one before it, so that only the entries that differ are looked at.
 //!
 //! Mostly a tree is walked once, wherever it is met first. Where a filter counts steps, paths are taken in the order of their
-//! length, so that a tree is met first where it lies highest. Where a filter looks at paths, it is walked at each of them.
+//! length, so that a tree is met first where it lies highest. Where a filter looks at paths, it is walked at each of them as far
+//! as the patterns reach.
 
 use super::{Absent, Broken, Effort, Filter, Marks, Numbers};
 use crate::stream::Pulse;
@@ -14,7 +15,8 @@ use bstr::ByteSlice;
 use gix_hash::oid;
 use gix_object::Kind;
 use std::cmp::Ordering;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::ops::Range;
 
 /// Known trees that may be read beyond the compared ones, for [`Effort::Exact`]: these many, and four for each that was read anyway.
@@ -31,6 +33,23 @@ pub(super) struct Ends<'e> {
     /// Trees the other side named itself.
     pub(super) known: &'e [u32],
 }
+
+/// Trees that may be read again at other paths where a filter looks at these: so many, and so many for each object found. A few
+/// trees can stand at more paths than anybody could walk.
+const AGAIN_BEYOND: u64 = 1 << 18;
+const AGAIN_EACH: u64 = 256;
+
+/// Patterns would have to be compared with too many paths.
+#[derive(Debug, Clone, Copy)]
+pub struct TooManyPaths;
+
+impl fmt::Display for TooManyPaths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the patterns of a sparse filter lead to too many paths")
+    }
+}
+
+impl std::error::Error for TooManyPaths {}
 
 /// The trees that stand at one path.
 #[derive(Default)]
@@ -85,6 +104,8 @@ pub(super) struct Trees<'w, 'a> {
     found: Marks,
     /// Trees that are walked, but left out.
     passed: Marks,
+    /// Trees that were walked below the reach of patterns, by what these say of their directory.
+    beyond: HashMap<u64, Marks>,
     /// Blobs that were found to be too large.
     large: Marks,
     held: Marks,
@@ -127,6 +148,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             pulse,
             found: Marks::default(),
             passed: Marks::default(),
+            beyond: HashMap::new(),
             large: Marks::default(),
             held,
             lacked: Marks::default(),
@@ -170,6 +192,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             // Rare: a known tree was met at a path where only new ones stood. What hangs on it alone is known as well.
             self.count -= self.found.len();
             (self.found, self.passed) = (Marks::default(), Marks::default());
+            self.beyond.clear();
             self.descend(&Ends { boundary: &[], ..*ends })?;
         }
         Ok(())
@@ -246,6 +269,9 @@ impl<'w, 'a> Trees<'w, 'a> {
     fn level(&mut self, mut level: Level) -> Result<()> {
         self.depth = level.depth;
         if self.filter.is_by_path() {
+            if self.read > self.count.saturating_mul(AGAIN_EACH).saturating_add(AGAIN_BEYOND) {
+                return Err(TooManyPaths.into());
+            }
             self.path.truncate(level.place.above);
             enter(&mut self.path, &level.place.name);
             self.inside = level.place.inside;
@@ -403,6 +429,10 @@ impl<'w, 'a> Trees<'w, 'a> {
                 enter(&mut self.path, &level.place.name);
                 level.place.inside = self.filter.inside(&self.path, self.inside);
                 self.path.truncate(above);
+                if self.filter.is_beyond_patterns(level.depth) {
+                    let walked = self.beyond.entry(level.place.inside).or_default();
+                    level.new.retain(|tree| walked.insert(*tree));
+                }
             }
             levels.push_back(level);
         }

@@ -3,7 +3,7 @@
 //! In: names of what is wanted and of what the client has. Out: bits, one for each object of a pack that goes out. Contents of
 //! blobs are never looked at.
 
-use crate::odb::closure::{Closure, Effort, Filter, Search};
+use crate::odb::closure::{Closure, Effort, Filter, Missing, Search};
 use crate::odb::{Objects, PackId};
 use crate::stream::Pulse;
 use anyhow::Context;
@@ -63,7 +63,13 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
     pulse.begin("Enumerating objects", None)?;
     let all = Filter::default();
     let filter = request.filter.unwrap_or(&all);
-    let search = Search { wants: request.wants, known: request.common, effort: Effort::Exact, filter, promised: false };
+    let search = Search {
+        wants: request.wants,
+        known: request.common,
+        effort: Effort::Exact,
+        filter,
+        missing: Missing::Refused,
+    };
     let mut closure = Closure::find(objects, &search, pulse)?;
     closure.add_tags(request.tags)?;
     let count = u32::try_from(closure.found.len()).context("more objects than a pack can hold")?;

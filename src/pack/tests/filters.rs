@@ -1,7 +1,7 @@
 //! Filters: what is selected is what git would send, and rests on nothing the client lacks.
 
 use super::*;
-use crate::odb::closure::{Filter, Patterns};
+use crate::odb::closure::{Filter, Patterns, TooManyPaths};
 use crate::protocol::Limits;
 use crate::protocol::filter::FilterSpec;
 
@@ -265,14 +265,46 @@ fn promised_objects_may_be_missing() {
         let moved = commit(&format!("100644 blob {big}\tmoved\n"));
         let below = commit(&format!("040000 tree {}\tmoved\n", origin.id("two:d")));
         let invented = commit(&format!("100644 blob {big}\tmoved\n100644 blob {unknown}\tnew\n"));
-        let check = |tip: &str, promised| {
+        let check = |tip: &str, missing| {
             let objects = partial.objects();
             let tip = ObjectId::from_hex(tip.as_bytes()).unwrap();
-            connectivity::check(&objects, &[tip], &tips, promised, &mut Silent).unwrap()
+            connectivity::check(&objects, &[tip], &tips, missing, &mut Silent).unwrap()
         };
-        assert_eq!(check(&moved, true), Ok(()), "{filter}");
-        assert_eq!(check(&below, true), Ok(()), "{filter}");
-        assert_eq!(check(&moved, false), Err(big), "{filter}");
-        assert_eq!(check(&invented, true), Err(unknown), "{filter}: nobody promised that");
+        assert_eq!(check(&moved, Missing::Promised), Ok(()), "{filter}");
+        assert_eq!(check(&below, Missing::Promised), Ok(()), "{filter}");
+        assert_eq!(check(&moved, Missing::Refused), Err(big), "{filter}");
+        assert_eq!(check(&invented, Missing::Promised), Err(unknown), "{filter}: nobody promised that");
     }
+}
+
+/// A few trees that stand at more paths than anybody could walk: each holds the one before it eight times.
+#[test]
+fn a_tree_at_very_many_paths_is_walked_as_often_as_patterns_can_tell_it_apart() {
+    let repo = Repo::new(gix_hash::Kind::Sha1);
+    let write = |lines: String| {
+        let tree = repo.run(&["mktree"], lines.as_bytes()).unwrap();
+        String::from_utf8(tree).unwrap().trim_end().to_owned()
+    };
+    let blob = |text: &str| {
+        let id = repo.run(&["hash-object", "-w", "--stdin"], text.as_bytes()).unwrap();
+        String::from_utf8(id).unwrap().trim_end().to_owned()
+    };
+    let file = blob("x");
+    let mut tree = write(format!("100644 blob {file}\tleaf\n100644 blob {}\tother\n", blob("y")));
+    for _ in 0..16 {
+        tree = write((0..8).map(|n| format!("040000 tree {tree}\td{n}\n")).collect());
+    }
+    let commit = repo.git(&["commit-tree", "-m", "bomb", &tree]);
+    let wants = [ObjectId::from_hex(commit.as_bytes()).unwrap()];
+    let find = |patterns: &str| {
+        let mut filter = Filter::default();
+        filter.only_at(Patterns::parse(patterns.as_bytes())).unwrap();
+        let request = Request { wants: &wants, filter: Some(&filter), ..Request::default() };
+        select(&repo.objects(), &request, &mut Silent).map(|selection| selection.count)
+    };
+    // The commit, 17 trees and what matches.
+    assert_eq!(find("leaf\n").unwrap(), 19);
+    assert_eq!(find("/*\n!/*/\n/d3/\n").unwrap(), 20);
+    assert_eq!(find("/d1/d2/d3/*\n!d5/\n!other\n").unwrap(), 19);
+    assert!(find("d1/**/nothing\n").unwrap_err().is::<TooManyPaths>());
 }
