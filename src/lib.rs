@@ -9,6 +9,7 @@ pub mod calendar;
 pub mod children;
 pub mod durable;
 pub mod stream;
+pub mod trace;
 // L0: framing.
 pub mod pktline;
 // L1: what is said.
@@ -33,6 +34,7 @@ pub mod edge;
 
 pub mod cgi;
 pub mod cli;
+pub mod pipe;
 
 use crate::access::Rules;
 use crate::audit::Summary;
@@ -77,7 +79,7 @@ pub fn serve(
     let mut channel = ErrorChannel::Status;
     let outcome =
         catch_unwind(AssertUnwindSafe(|| answer(request, &mut body, &mut response, &mut channel, site, &mut summary)))
-            .unwrap_or_else(|panic| Err(tell::Failure::panicked(&*panic)));
+            .unwrap_or_else(|panic| Err(tell::panicked(&*panic).into()));
     let report = match outcome {
         Ok(()) => None,
         Err(failure) => tell::tell(failure, &mut body, &mut response, &channel, &mut summary),
