@@ -13,6 +13,7 @@ mod filter;
 mod hostile;
 mod likeness;
 mod namespaces;
+mod pipes;
 mod push;
 mod relay;
 mod signals;

@@ -70,6 +70,11 @@ impl Filter {
         self.commits && self.trees && self.blobs && self.size.is_none() && !self.is_by_depth() && !self.is_by_path()
     }
 
+    /// Whether kind and size of an object say whether it passes, wherever it lies, and commits do.
+    pub(super) fn is_by_kind(&self) -> bool {
+        self.commits && !self.is_by_path() && (!self.is_by_depth() || self.depth == 0)
+    }
+
     /// Whether a client that uses it has all trees of the commits it has.
     pub fn leaves_trees(&self) -> bool {
         self.trees && !self.is_by_depth()

@@ -8,6 +8,7 @@ mod filter;
 mod history;
 mod numbers;
 mod sparse;
+mod stored;
 mod trees;
 
 pub use filter::Filter;
@@ -16,7 +17,7 @@ pub use sparse::Patterns;
 pub use trees::TooManyPaths;
 
 use crate::odb::ids::IdMap;
-use crate::odb::{Objects, promised};
+use crate::odb::{Header, Objects, promised};
 use crate::stream::Pulse;
 use anyhow::Result;
 use gix_hash::{ObjectId, oid};
@@ -154,6 +155,13 @@ impl<'a> Closure<'a> {
     /// [`Broken`] when a wanted object is missing or corrupt; else when the client has gone or an index cannot be read.
     pub fn find(objects: &'a Objects, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Self> {
         let Search { wants, known, effort, filter, missing } = *search;
+        if known.is_empty()
+            && missing != Missing::Promised
+            && filter.is_by_kind()
+            && let Some(closure) = Self::find_stored(objects, search, pulse)?
+        {
+            return Ok(closure);
+        }
         let mut numbers = Numbers::new(objects);
         let (mut found, mut held) = (Marks::default(), Marks::default());
         let mut absent = Absent::new(missing);
@@ -201,6 +209,39 @@ impl<'a> Closure<'a> {
         }
         absent.check(objects, pulse)?;
         Ok(Closure { numbers, found, held })
+    }
+
+    /// The same where nothing is known and the repository has bitmaps; `None`: they are of no use.
+    fn find_stored(objects: &'a Objects, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Option<Self>> {
+        let Search { wants, filter, missing, .. } = *search;
+        // Who asks for trees and blobs wants few of them. Bitmaps are read from end to end before they are believed.
+        let content = |header: Header| matches!(header.kind, Kind::Tree | Kind::Blob);
+        let Some(first) = wants.first() else { return Ok(None) };
+        if objects.header(first)?.is_none_or(content) {
+            return Ok(None);
+        }
+        let Some(stored) = objects.bitmaps()? else { return Ok(None) };
+        let mut numbers = Numbers::new(objects);
+        numbers.begin_with(stored.pack.id())?;
+        let (mut marked, mut wanted) = (Marks::default(), Tips::default());
+        wanted.add_all(wants, &mut numbers, &mut marked, &mut Vec::new())?;
+        let Some(reached) = stored::reach(&mut numbers, &stored, &wanted.commits, pulse)? else { return Ok(None) };
+        let mut found = reached.found.clone();
+        if !stored::leave_out(&numbers, &stored, filter, &mut found)? {
+            return Ok(None);
+        }
+        found.extend(&marked);
+        let mut absent = Absent::new(missing);
+        // What bitmaps tell is not walked again, whether it passes or not.
+        let mut trees = Trees::new(&mut numbers, filter, reached.found, found.len(), &mut absent, pulse);
+        let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, boundary: &[], known: &[] };
+        trees.find(&ends, Effort::Exact)?;
+        found.extend(&trees.into_marks().0);
+        wanted.trees.iter().for_each(|tree| {
+            found.insert(*tree);
+        });
+        mark(wants, &mut numbers, &mut found)?;
+        Ok(Some(Closure { numbers, found, held: Marks::default() }))
     }
 
     /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too.

@@ -132,7 +132,7 @@ pub(super) struct Trees<'w, 'a> {
 }
 
 impl<'w, 'a> Trees<'w, 'a> {
-    /// `held` and `count` go on from what the caller found.
+    /// `held` and `count` go on from what the caller found; below what is in `held` already nothing is looked for.
     pub(super) fn new(
         numbers: &'w mut Numbers<'a>,
         filter: &'w Filter,
@@ -210,7 +210,8 @@ impl<'w, 'a> Trees<'w, 'a> {
         let inside = self.filter.inside(b"", 0);
         let mut top = Level { depth: 1, held: ends.boundary.to_vec(), ..Level::default() };
         top.place.inside = inside;
-        for &tree in ends.roots {
+        let roots = if self.filter.reaches(0) { ends.roots } else { &[] };
+        for &tree in roots {
             if self.meet_new(tree) {
                 top.new.push(tree);
             }

@@ -102,9 +102,15 @@ const ASKED: &[(&[&str], &[&str])] = &[
 
 #[test]
 fn each_filter_selects_what_git_would() {
-    for arrange in ["", "git repack -adq; git commit-graph write --reachable"] {
+    // With bitmaps, and with bitmaps that know only a part of it.
+    let newer = "git repack -adbq; at m2; seq 1 450 >big; echo new >d/z; c m2 m2";
+    for (arrange, asked) in [
+        ("", &ASKED[..2]),
+        ("git repack -adq; git commit-graph write --reachable", ASKED),
+        ("git repack -adbq", ASKED),
+        (newer, &ASKED[..5]),
+    ] {
         let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{PATTERNS}\n{arrange}"));
-        let asked = if arrange.is_empty() { &ASKED[..2] } else { ASKED };
         for (wants, haves) in asked {
             let (wants, haves) = (repo.ids(wants), repo.ids(haves));
             FILTERS.iter().for_each(|filter| check_filter(&repo, &wants, &haves, filter));
