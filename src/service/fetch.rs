@@ -178,7 +178,9 @@ fn broken(repository: &Repository, error: anyhow::Error) -> ServeError {
     }
     match error.downcast_ref::<Broken>() {
         Some(Broken { id, kind, cause: None }) if repository.settings.is_partial_clone() => {
-            ServeError::Refused(format!("upload-pack: {kind} {id} is not here: this repository is a partial clone"))
+            // The first words are git's.
+            let text = format!("lazy fetching disabled; {kind} {id} is not here: this repository is a partial clone");
+            ServeError::Refused(format!("upload-pack: {text}"))
         }
         _ => ServeError::aborted(error),
     }
