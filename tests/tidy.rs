@@ -123,7 +123,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("fs::hard_link", &["durable.rs"]),
     ("File::create", &["durable.rs"]),
     (".sync_all()", &["durable.rs"]),
-    ("OpenOptions", &["durable.rs", "audit.rs", "refs/loose.rs"]),
+    ("OpenOptions", &["durable.rs", "audit.rs", "refs/files/loose.rs"]),
     ("env::var", &["cgi/mod.rs", "cli/"]),
     ("SystemTime::now", &["cgi/mod.rs", "cli/"]),
     ("eprintln!", &["cli/"]),

@@ -212,9 +212,6 @@ fn here(found: Found, gitfile: Option<&Path>, search: &Search<'_>) -> anyhow::Re
     let entries = operator.with_repository(search.config, &found.common_dir, &found.git_dir, branch)?;
     check_format(&entries)?;
     let settings = Settings::read(&entries, search.mode)?;
-    if settings.reftable {
-        bail!("'{}' keeps its refs in a reftable, which this version does not read", found.git_dir.display());
-    }
     if std::fs::metadata(found.common_dir.join("shallow")).is_ok_and(|file| file.len() > 0) {
         bail!("'{}' is a shallow repository, which this version does not serve", found.git_dir.display());
     }

@@ -111,7 +111,7 @@ fn receive_refs(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::R
         .filter(|objects| objects.file_name().is_some_and(|name| name == "objects"))
         .filter_map(|objects| Some(objects.parent()?.to_owned()))
         .filter(|git_dir| git_dir.join("refs").is_dir())
-        .map(|git_dir| RefStore::new(git_dir.clone(), git_dir, repository.hash()))
+        .map(|git_dir| RefStore::of_other(git_dir, repository.hash()))
         .collect();
     let mut shown = HashSet::new();
     visible::for_each(repository, For::Receive, &[], false, &mut |tip| {
