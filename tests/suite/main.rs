@@ -15,5 +15,6 @@ mod namespaces;
 mod push;
 mod relay;
 mod signals;
+mod storage;
 mod support;
 mod surroundings;
