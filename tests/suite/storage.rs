@@ -200,3 +200,54 @@ fn what_borrows_from_a_reftable_repository_names_its_tips_to_who_pushes() {
         );
     }
 }
+
+/// A repository whose history lies in several packs and layers of a commit-graph, all objects named by `objects`.
+fn layered(objects: &str) -> Site {
+    let site = site(objects, "files");
+    let served = site.repo("acme/site");
+    let work = site.work("fill");
+    for round in 0..3 {
+        work.commit(&format!("round {round}"));
+        work.git(&["push", "-q", served.path.to_str().unwrap(), "HEAD:refs/heads/main"]);
+        served.git(&["repack", "-d", "-q"]);
+        served.git(&["multi-pack-index", "write", "--incremental"]);
+        served.git(&["commit-graph", "write", "--reachable", "--split=no-merge", "--changed-paths"]);
+    }
+    site
+}
+
+fn clone_fresh(site: &Site, server: &crate::support::Server, token: &str, name: &str) {
+    site.desk().git(&["clone", "-q", "--mirror", &server.url_with("acme/site", token), name]);
+    site.work(name).fsck();
+    assert_eq!(site.work(name).refs(), site.repo("acme/site").refs());
+}
+
+#[test]
+fn chains_of_indexes_and_of_commit_graphs_are_used_and_damaged_ones_are_told_of() {
+    for objects in ["sha1", "sha256"] {
+        let site = layered(objects);
+        let served = site.repo("acme/site");
+        let (token, server) = (site.token("acme/site", "read"), site.serve());
+        clone_fresh(&site, &server, &token, "sound");
+        assert!(!server.stderr().contains("warning"), "{}", server.stderr());
+        let chain = |folder: &str, name: &str| std::fs::read_to_string(served.path.join(folder).join(name)).unwrap();
+        let layers = chain("objects/pack/multi-pack-index.d", "multi-pack-index-chain");
+        let graphs = chain("objects/info/commit-graphs", "commit-graph-chain");
+        assert_eq!((layers.lines().count(), graphs.lines().count()), (3, 3));
+        for (path, damage) in [
+            (format!("objects/pack/multi-pack-index.d/multi-pack-index-{}.midx", layers.lines().last().unwrap()), 4),
+            (format!("objects/info/commit-graphs/graph-{}.graph", graphs.lines().last().unwrap()), 4),
+        ] {
+            let path = served.path.join(path);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[damage] = 99;
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, bytes).unwrap();
+        }
+        clone_fresh(&site, &server, &token, "damaged");
+        let said = server.stderr();
+        for what in ["multi-pack-index has version 99", "commit-graph"] {
+            assert!(said.lines().any(|line| line.starts_with("warning: ") && line.contains(what)), "{what}: {said}");
+        }
+    }
+}
