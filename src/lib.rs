@@ -124,7 +124,8 @@ fn answer(
     summary.scope = Some(grant.scope().as_str());
     request.context.limit_as(&here.settings);
     let repository = Repository::open(*here, grant, request.context);
-    let outcome = respond(&route, &repository, body, response, channel, summary);
+    let asked = (&request.method, &request.conditions);
+    let outcome = respond(&route, asked, &repository, body, response, channel, summary);
     summary.warnings = repository.objects.take_warnings();
     outcome
 }
@@ -132,6 +133,7 @@ fn answer(
 /// Stations 7 to 10.
 fn respond(
     route: &Route,
+    asked: (&http::Method, &http::Conditions),
     repository: &Repository,
     body: &mut HttpBody<'_>,
     response: &mut Response<'_>,
@@ -139,7 +141,9 @@ fn respond(
     summary: &mut Summary,
 ) -> Result<(), tell::Failure> {
     match &route.operation {
-        Operation::Stored(file) => return http::dumb::answer(file, repository, response, summary).map_err(Into::into),
+        Operation::Stored(file) => {
+            return http::dumb::answer(file, asked, repository, response, summary).map_err(Into::into);
+        }
         Operation::Advertise(service) => {
             let media = format!("application/x-{}-advertisement", service.name());
             response.describe(&media, http::response::Caching::No, true);
