@@ -88,6 +88,8 @@ summary! {
     outcome: &'static str,
     /// The reason, for the operator.
     error: Option<String>,
+    /// What was found damaged or missing, and done without.
+    warnings: Vec<String>,
 }
 
 impl Summary {

@@ -66,7 +66,7 @@ pub fn tell(
                 summary.outcome = "aborted";
             }
             summary.error = Some(operator.clone());
-            return Some(line(&operator, &id));
+            return Some(line("fatal", &operator, &id));
         }
         Failure::Serve(error) => audiences(error, summary)?,
     };
@@ -84,7 +84,15 @@ pub fn tell(
     if told.is_err() {
         summary.outcome = "aborted";
     }
-    Some(line(&operator, &id))
+    Some(line("fatal", &operator, &id))
+}
+
+/// The operator's lines with a line for each thing that was found damaged and done without, as far as a glance reaches.
+pub fn warn(report: Option<String>, summary: &Summary) -> Option<String> {
+    const LINES_MAX: usize = 5;
+    let warnings = summary.warnings.iter().take(LINES_MAX).map(|warning| line("warning", warning, &summary.id));
+    let lines: Vec<String> = report.into_iter().chain(warnings).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// The same over pipes: the client hears what the protocol can carry now, and nothing where nothing has been said. Returns
@@ -170,17 +178,19 @@ fn from_body(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 }
 
 /// One short line for the operator, control bytes escaped (facts of web servers, R15).
-fn line(text: &str, id: &str) -> String {
-    format!("{} (request {id})", fatal(text))
+fn line(kind: &str, text: &str, id: &str) -> String {
+    format!("{kind}: {} (request {id})", one_line(text))
 }
 
 /// As git's programs say that they end, in one line.
 pub fn fatal(text: &str) -> String {
+    format!("fatal: {}", one_line(text))
+}
+
+fn one_line(text: &str) -> String {
     const CHARS_MAX: usize = 1500;
-    let escaped: String = text
-        .chars()
+    text.chars()
         .flat_map(|char| if char.is_control() { char.escape_default().collect::<Vec<_>>() } else { vec![char] })
         .take(CHARS_MAX)
-        .collect();
-    format!("fatal: {escaped}")
+        .collect()
 }

@@ -6,6 +6,7 @@
 use super::AccessMode;
 use super::config::{ConfigSources, Entries, Origin};
 use super::settings::Settings;
+use crate::refs::Target;
 use anyhow::{Context as _, anyhow, bail};
 use bstr::{BStr, BString, ByteSlice};
 use std::ffi::{OsStr, OsString};
@@ -15,6 +16,11 @@ use std::path::{Path, PathBuf};
 
 /// The most bytes HEAD, a gitfile or `commondir` may have.
 const POINTER_BYTES_MAX: u64 = 4096;
+
+/// What the file HEAD says where HEAD is kept elsewhere, as in a reftable.
+const ELSEWHERE: &str = "refs/heads/.invalid";
+/// How the keys begin that include a file on some branches only.
+const ON_BRANCH: &[u8] = b"includeif.onbranch:";
 
 /// Where a name led.
 #[derive(Debug)]
@@ -209,11 +215,21 @@ fn here(found: Found, gitfile: Option<&Path>, search: &Search<'_>) -> anyhow::Re
         check_owner(&found.git_dir, gitfile, &protected, search.config)?;
     }
     let branch = found.branch.as_ref().map(|branch| branch.as_bstr());
-    let entries = operator.with_repository(search.config, &found.common_dir, &found.git_dir, branch)?;
-    check_format(&entries)?;
-    let settings = Settings::read(&entries, search.mode)?;
-    if settings.reftable {
-        bail!("'{}' keeps its refs in a reftable, which this version does not read", found.git_dir.display());
+    let read = |branch: Option<&BStr>| -> anyhow::Result<(Entries, Settings)> {
+        let operator = operator.clone();
+        let entries = operator.with_repository(search.config, &found.common_dir, &found.git_dir, branch)?;
+        check_format(&entries)?;
+        let settings = Settings::read(&entries, search.mode)?;
+        Ok((entries, settings))
+    };
+    let (mut entries, mut settings) = read(branch)?;
+    if branch.is_some_and(|branch| branch == ELSEWHERE) && entries.iter().any(|entry| entry.key.starts_with(ON_BRANCH))
+    {
+        let storage = &settings.ref_storage;
+        let refs = storage.open(&found.git_dir, &found.common_dir, settings.object_format);
+        if let Some(Target::Symbolic(branch)) = refs.read(b"HEAD".as_bstr())? {
+            (entries, settings) = read(Some(branch.as_bstr()))?;
+        }
     }
     if std::fs::metadata(found.common_dir.join("shallow")).is_ok_and(|file| file.len() > 0) {
         bail!("'{}' is a shallow repository, which this version does not serve", found.git_dir.display());

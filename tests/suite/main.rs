@@ -16,5 +16,6 @@ mod pipes;
 mod push;
 mod relay;
 mod signals;
+mod storage;
 mod support;
 mod surroundings;
