@@ -137,7 +137,7 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
     if let Some(time) = context.timeout {
         output.deadline(time);
     }
-    let (mut body, mut sink) = (Open { input, bytes: 0 }, Counted { output, bytes: 0 });
+    let (mut body, mut sink) = (Open { input, bytes: 0 }, Counted { output, bytes: 0, heard: silence.is_none() });
     let repository = Repository::open(here, grant, context);
     let operation = if options.advertise { Operation::Advertise(service) } else { Operation::Serve(service) };
     let mut channel = ErrorChannel::Status;
@@ -228,6 +228,8 @@ impl Body for Open {
 struct Counted {
     output: Stdout,
     bytes: u64,
+    /// Whether standard error is the user's: a daemon's timeout says that it is not (PO-22).
+    heard: bool,
 }
 
 impl Write for Counted {
@@ -250,7 +252,9 @@ impl Pulse for Counted {
 
 impl Sink for Counted {
     fn aside(&mut self, text: &[u8]) -> io::Result<()> {
-        let _ = io::stderr().write_all(text);
+        if self.heard {
+            let _ = io::stderr().write_all(text);
+        }
         Ok(())
     }
 
