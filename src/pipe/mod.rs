@@ -115,7 +115,9 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
     let here = match find(service, options, &context) {
         Ok(here) => here,
         Err(text) => {
-            complain(&format!("{}\n", tell::fatal(&text)));
+            let line = tell::fatal(&text);
+            context.trace.failed(&line);
+            complain(&format!("{line}\n"));
             summary.outcome = "refused";
             summary.error = Some(text);
             summary.request_done();
@@ -154,7 +156,10 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
             READER_GONE
         }
         Err(error) => {
-            if let Some(line) = tell::tell_over_pipes(error, &mut sink, &channel, &mut summary) {
+            let trace = &repository.context.trace;
+            let mut watched = trace.watch_sink(service.short_name(), &mut sink);
+            if let Some(line) = tell::tell_over_pipes(error, &mut watched, &channel, &mut summary) {
+                trace.failed(&line);
                 complain(&format!("{line}\n"));
             }
             FATAL
