@@ -98,7 +98,7 @@ fn upload_refs(repository: &Repository, head: Option<&Head>, lines: &mut Lines<'
             lines.add(&peeled, b"HEAD", b"^{}")?;
         }
     }
-    visible::for_each(repository, For::Upload, &[], true, &mut |tip| {
+    visible::list(repository, For::Upload, &[], true, &mut |tip| {
         lines.add(&tip.id, tip.name, b"")?;
         match &tip.peeled {
             Some(peeled) => lines.add(peeled, tip.name, b"^{}"),
@@ -119,7 +119,7 @@ fn receive_refs(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::R
         .map(|git_dir| RefStore::of_other(git_dir, repository.hash()))
         .collect();
     let mut shown = HashSet::new();
-    visible::for_each(repository, For::Receive, &[], false, &mut |tip| {
+    visible::list(repository, For::Receive, &[], false, &mut |tip| {
         if !alternates.is_empty() {
             shown.insert(tip.id);
         }

@@ -30,6 +30,7 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     let limits = &repository.context.limits;
     let (request, round) = arguments.parse(|reader| UploadRequest::parse_v2(reader, repository.hash(), limits))?;
     note(&request, &round, out);
+    repository.context.trace.data_json("upload-pack", "fetch-info", || fetch_info(&request, &round));
     let rule = Rule::of(repository);
     wants::check(repository, rule, &request.wants, out.sink)?;
     if request.wants.is_empty() && !request.wait_for_done {
@@ -107,6 +108,14 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
 fn note(request: &UploadRequest, round: &Round, out: &mut Out<'_>) {
     out.summary.wants = request.wants.len() as u64;
     out.summary.haves = round.haves.len() as u64;
+}
+
+/// What a fetch asks for, in the words of git's trace2.
+fn fetch_info(request: &UploadRequest, round: &Round) -> serde_json::Value {
+    serde_json::json!({
+        "haves": round.haves.len(),
+        "wants": request.wants.len(),
+    })
 }
 
 fn append(acks: &Acks, answer: &mut Vec<u8>) -> std::io::Result<()> {
