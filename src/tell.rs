@@ -14,6 +14,9 @@ use bstr::ByteSlice;
 use std::any::Any;
 use std::io;
 
+/// More warnings than these stand in the audit line alone.
+const WARNINGS_MAX: usize = 5;
+
 /// Why a request was not served.
 #[derive(Debug)]
 pub enum Failure {
@@ -87,14 +90,6 @@ pub fn tell(
     Some(line("fatal", &operator, &id))
 }
 
-/// The operator's lines with a line for each thing that was found damaged and done without, as far as a glance reaches.
-pub fn warn(report: Option<String>, summary: &Summary) -> Option<String> {
-    const LINES_MAX: usize = 5;
-    let warnings = summary.warnings.iter().take(LINES_MAX).map(|warning| line("warning", warning, &summary.id));
-    let lines: Vec<String> = report.into_iter().chain(warnings).collect();
-    (!lines.is_empty()).then(|| lines.join("\n"))
-}
-
 /// The same over pipes: the client hears what the protocol can carry now, and nothing where nothing has been said. Returns
 /// what goes to standard error, which is the user's own there, or the operator's behind a daemon.
 pub fn tell_over_pipes(
@@ -109,6 +104,18 @@ pub fn tell_over_pipes(
         summary.outcome = "aborted";
     }
     Some(fatal(&operator))
+}
+
+/// The operator's lines with a line for each thing that was found damaged and done without, as far as a glance reaches.
+pub fn warn(report: Option<String>, summary: &Summary) -> Option<String> {
+    let warnings = summary.warnings.iter().take(WARNINGS_MAX).map(|warning| line("warning", warning, &summary.id));
+    let lines: Vec<String> = report.into_iter().chain(warnings).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// The same over pipes, where a line stands for itself; nothing where there is nothing to say.
+pub fn warn_over_pipes(summary: &Summary) -> String {
+    summary.warnings.iter().take(WARNINGS_MAX).map(|warning| one_line("warning", warning) + "\n").collect()
 }
 
 /// What the client hears and what the operator does; nothing where nobody listens.

@@ -251,3 +251,19 @@ fn chains_of_indexes_and_of_commit_graphs_are_used_and_damaged_ones_are_told_of(
         }
     }
 }
+
+#[test]
+fn an_alternate_that_is_not_there_is_told_and_done_without() {
+    let site = site("sha1", "files");
+    let served = site.repo("acme/site");
+    std::fs::write(served.path.join("objects/info/alternates"), "/nowhere/at/all\n").unwrap();
+    let expected = "warning: object directory /nowhere/at/all does not exist; check";
+    let request = site.cgi("GET", "/acme/site.git/info/refs?service=git-upload-pack");
+    let answer = request.bearer(&site.token("acme/site", "read")).run();
+    assert_eq!(answer.status, 200);
+    assert!(answer.stderr.starts_with(expected) && answer.stderr.lines().count() == 1, "{}", answer.stderr);
+    let mut pipe = std::process::Command::new(crate::support::PROGRAM);
+    pipe.args(["upload-pack", "--http-backend-info-refs"]).arg(&served.path);
+    let ran = crate::support::Ran::from(pipe.output().unwrap());
+    assert!(ran.ok && ran.err.starts_with(expected), "{}", ran.err);
+}
