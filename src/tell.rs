@@ -186,18 +186,20 @@ fn from_body(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 
 /// One short line for the operator, control bytes escaped (facts of web servers, R15).
 fn line(kind: &str, text: &str, id: &str) -> String {
-    format!("{kind}: {} (request {id})", one_line(text))
+    format!("{} (request {id})", one_line(kind, text))
 }
 
 /// As git's programs say that they end, in one line.
 pub fn fatal(text: &str) -> String {
-    format!("fatal: {}", one_line(text))
+    one_line("fatal", text)
 }
 
-fn one_line(text: &str) -> String {
+fn one_line(kind: &str, text: &str) -> String {
     const CHARS_MAX: usize = 1500;
-    text.chars()
+    let escaped: String = text
+        .chars()
         .flat_map(|char| if char.is_control() { char.escape_default().collect::<Vec<_>>() } else { vec![char] })
         .take(CHARS_MAX)
-        .collect()
+        .collect();
+    format!("{kind}: {escaped}")
 }
