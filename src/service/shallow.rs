@@ -100,9 +100,12 @@ impl Boundary {
             }
             Depth::Revisions { since, not } => {
                 let since = since.map(|since| i64::try_from(since).unwrap_or(i64::MAX));
-                let not = left_out(repository, not)?;
-                let extent = depth::of_revisions(objects, &tips(repository, request)?, since, &not, pulse)?;
-                extent.ok_or_else(|| said("no commits selected for shallow requests".to_owned()))?
+                let (not, tips) = (left_out(repository, not)?, tips(repository, request)?);
+                let extent = depth::of_revisions(objects, &tips, since, &not, pulse)?;
+                let extent = extent.ok_or_else(|| said("no commits selected for shallow requests".to_owned()))?;
+                self.move_to(&extent, objects)?;
+                self.keep_met(&extent, objects, tips, pulse)?;
+                return Ok(true);
             }
         };
         self.move_to(&extent, objects)?;
@@ -149,6 +152,22 @@ impl Boundary {
             commits.parents(number, &mut parents)?;
             self.beyond.extend(parents.iter().map(|parent| commits.id(*parent).to_owned()));
         }
+        Ok(())
+    }
+
+    /// Ends behind other ends stay away from the client, which would name commits it lacks as its boundary ever after: C git tells
+    /// it of them, and cannot complete such a clone.
+    fn keep_met(
+        &mut self,
+        extent: &Extent<'_>,
+        objects: &Objects,
+        tips: Vec<ObjectId>,
+        pulse: &mut dyn Pulse,
+    ) -> anyhow::Result<()> {
+        let sent = objects.cut_at(extent.ends.iter().copied());
+        let met = depth::so_deep(&sent, &[tips, self.beyond.clone()].concat(), None, pulse)?;
+        let met: IdSet = met.ends.into_iter().collect();
+        self.shallow.retain(|id| met.contains(id));
         Ok(())
     }
 

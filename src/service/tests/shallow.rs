@@ -154,20 +154,41 @@ fn fetches_of_a_time_and_without_refs_are_gits() {
     check("main", "deepen-since 7000|", "", "e");
     check("main", "deepen-since 6001|", "", "e");
     check("main", "deepen-since 6000|", "", "d");
-    check("main", "deepen-since 5000|", "", "d g");
     check("main", "deepen-since 3000|", "", "c f");
     check("main side", "deepen-since 7000|", "", "e");
     check("main side", "deepen-since 4000|", "", "d f");
+    check("main side", "deepen-since 5000|", "", "d g");
     check("main", "deepen-since 1000|", "", "");
     check("main", "deepen-since 0|", "", "");
-    check("main", "deepen-not v1|", "", "d f");
-    check("main", "deepen-not refs/heads/side|", "", "c d");
-    check("main", "deepen-not side|deepen-not v1|", "", "d");
+    check("main side", "deepen-not v1|", "", "d f");
+    check("main", "deepen-not v1|deepen-not refs/heads/side|", "", "d");
     check("main", "deepen-not heads/side|deepen-since 7000|", "", "e");
     check("main", "deepen-not tree|", "", "");
-    check("main", "shallow <e>|deepen-not v1|", "main", "-e d f");
+    check("main side", "shallow <e>|deepen-not v1|", "main", "-e d f");
     check("main", "shallow <e>|deepen-since 7000|", "main", "");
     check("main", "shallow <e>|shallow <x>|deepen-since 3000|", "main", "-e c f");
+}
+
+#[test]
+fn an_end_behind_another_end_is_no_boundary_of_the_client() {
+    let repo = drawn();
+    let check = |lines: &str, expected: &str, gits: &str| {
+        let lines = format!("command=fetch|0001|thin-pack|want <main>|{lines}|done|0000");
+        let input = repo.packets(&lines);
+        let (ours, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
+        assert_eq!(error, None);
+        let (ours, theirs) = (told(&repo, &ours), told(&repo, &repo.theirs(http(Version::V2), false, &input).0));
+        assert_eq!(boundary(&repo, &ours), expected, "{lines}");
+        assert_eq!(boundary(&repo, &theirs), gits, "{lines}");
+        let pack = |answer: &str| answer.split("packfile").nth(1).map(str::to_owned);
+        assert_eq!(pack(&ours), pack(&theirs), "{lines}");
+    };
+    check("deepen-since 5000", "d", "d g");
+    check("deepen-not v1", "d", "d f");
+    check("deepen-not side", "d", "c d");
+    // What is sent for the commits behind the old boundary ends somewhere, too.
+    check("have <main>|shallow <d>|deepen-since 3000", "-d c f", "-d c f");
+    check("have <main>|shallow <e>|shallow <g>|deepen-not v1", "-e -g d f", "-e -g d f");
 }
 
 #[test]
@@ -253,8 +274,8 @@ fn fetches_from_a_shallow_repository_are_gits() {
     check("h", "shallow <e>|deepen 2147483647|", "h", "-e c f");
     check("h", "shallow <c>|deepen 2147483647|", "g", "f");
     check("h", "deepen-relative|shallow <e>|deepen 2|", "h", "-e c g");
-    check("h", "deepen-since 5000|", "", "d g");
-    check("h", "deepen-not v1|deepen-since 5000|", "", "d g");
+    check("h g", "deepen-since 5000|", "", "d g");
+    check("h g", "deepen-not v1|deepen-since 5000|", "", "d g");
 }
 
 #[test]
@@ -270,7 +291,7 @@ fn revisions_that_reach_the_boundary_of_a_shallow_repository_end_there() {
         let theirs = boundary(&repo, &told(&repo, &repo.theirs(http(Version::V2), false, &input).0));
         assert_ne!(theirs, expected, "{lines}");
     };
-    check("deepen-not v1", "d f");
+    check("want <g>|deepen-not v1", "d f");
     check("deepen-since 2000", "c f");
     check("shallow <f>|deepen-since 2000", "c");
 }
