@@ -8,6 +8,7 @@ pub mod audit;
 pub mod calendar;
 pub mod children;
 pub mod durable;
+pub mod listing;
 pub mod stream;
 // L0: framing.
 pub mod pktline;
@@ -115,7 +116,9 @@ fn answer(
     summary.repository = Some(route.repository.trim_start_with(|char| char == '/').to_str_lossy().into_owned());
     let (claim, place) = find(&route, &request, site)?;
     let (grant, here) = access::decide(&route, claim, place, &request, site.rules)?;
-    request.context.act_as(&grant);
+    if route.operation == Operation::Serve(Service::ReceivePack) {
+        request.context.act_as(&grant);
+    }
     summary.token = grant.token().map(str::to_owned);
     summary.scope = Some(grant.scope().as_str());
     request.context.limit_as(&here.settings);

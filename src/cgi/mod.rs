@@ -91,7 +91,7 @@ impl Environ {
             Some(b'g') => (&value[..value.len() - 1], 1 << 30),
             _ => (value, 1),
         };
-        let number = digits.trim().to_str().ok().and_then(|digits| digits.parse::<i64>().ok());
+        let number = digits.trim_ascii().to_str().ok().and_then(|digits| digits.parse::<i64>().ok());
         match number.and_then(|number| number.checked_mul(factor)) {
             Some(number) => Ok(Some(number)),
             None => Err(format!("failed to parse {name}: {}", value.escape_ascii())),
@@ -293,15 +293,14 @@ fn context(environ: &Environ, mode: AccessMode, since_epoch: Duration) -> Result
     {
         return Err(format!("bad git namespace path \"{}\"", namespace.escape_ascii()));
     }
-    let user = match mode {
-        AccessMode::WebServer => environ.text("REMOTE_USER").unwrap_or_else(|| "anonymous".to_owned()),
-        AccessMode::Tokens | AccessMode::Pipe => "anonymous".to_owned(),
-    };
-    let given = |name: &str| environ.text(name).filter(|_| mode == AccessMode::WebServer);
-    context.commit_as(&user, given("GIT_COMMITTER_NAME"), given("GIT_COMMITTER_EMAIL"));
     if is_push(environ) {
-        let inherited = hook_environment(environ, mode);
-        context.hook_environment.splice(0..0, inherited);
+        context.hook_environment = hook_environment(environ, mode);
+        let user = match mode {
+            AccessMode::WebServer => environ.text("REMOTE_USER").unwrap_or_else(|| "anonymous".to_owned()),
+            AccessMode::Tokens | AccessMode::Pipe => "anonymous".to_owned(),
+        };
+        let given = |name: &str| environ.text(name).filter(|_| mode == AccessMode::WebServer);
+        context.commit_as(&user, given("GIT_COMMITTER_NAME"), given("GIT_COMMITTER_EMAIL"));
     }
     Ok(context)
 }

@@ -46,7 +46,7 @@ pub struct Context {
     pub id: String,
     /// The peer's address, where it has one.
     pub address: Option<String>,
-    /// The committer in reflogs, `Name <email>`.
+    /// The committer in reflogs, `Name <email>`; empty where nothing is pushed.
     pub identity: BString,
     /// The environment hooks inherit, already without what they must not see (DESIGN B2), GIT_COMMITTER_* included.
     pub hook_environment: Vec<(OsString, OsString)>,
