@@ -121,7 +121,8 @@ impl<'a> Closure<'a> {
         Ok(Closure { numbers, found, held })
     }
 
-    /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too.
+    /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too;
+    /// a tag that is not there is passed over.
     ///
     /// # Errors
     /// When a tag cannot be read.
@@ -131,6 +132,9 @@ impl<'a> Closure<'a> {
             match self.numbers.of(peeled)? {
                 Some(number) if self.found.contains(number) => {}
                 _ => continue,
+            }
+            if self.numbers.of(tag)?.is_none() {
+                continue;
             }
             let mut next = tag.to_owned();
             while next != *peeled {
