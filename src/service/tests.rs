@@ -845,3 +845,5 @@ fn random_negotiations_are_gits() {
         }
     }
 }
+
+mod filters;
