@@ -71,6 +71,7 @@ pub fn run(environ: &Environ) -> ExitCode {
     let (summary, report) = serve(request, body, &mut output, finished, &site, summary);
     summary.request_done();
     if let Some(line) = report {
+        trace.failed(&line);
         let _ = writeln!(std::io::stderr(), "{line}");
     }
     let status = u8::from(summary.outcome == "error" && summary.status == 200);

@@ -87,6 +87,10 @@ pub static OFFERS: &[Offer] = &[
     offer("side-band",                    UploadPack,  always,          flag,           None),
     offer("side-band-64k",                UploadPack,  always,          flag,           None),
     offer("ofs-delta",                    UploadPack,  always,          flag,           None),
+    offer("shallow",                      UploadPack,  always,          flag,           None),
+    offer("deepen-since",                 UploadPack,  always,          flag,           None),
+    offer("deepen-not",                   UploadPack,  always,          flag,           None),
+    offer("deepen-relative",              UploadPack,  always,          flag,           None),
     offer("no-progress",                  UploadPack,  always,          flag,           None),
     offer("include-tag",                  UploadPack,  always,          flag,           None),
     offer("multi_ack_detailed",           UploadPack,  always,          flag,           None),
@@ -112,7 +116,7 @@ pub static OFFERS: &[Offer] = &[
 ];
 
 /// The features of fetch in v2, in their announced order (V2-04).
-const FETCH_FEATURES: &[&str] = &["wait-for-done"];
+const FETCH_FEATURES: &[&str] = &["shallow", "wait-for-done"];
 
 impl Block {
     /// The block of v0 and v1.

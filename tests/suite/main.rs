@@ -15,6 +15,7 @@ mod namespaces;
 mod pipes;
 mod push;
 mod relay;
+mod shallow;
 mod signals;
 mod storage;
 mod support;
