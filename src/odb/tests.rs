@@ -404,6 +404,35 @@ fn a_chain_with_a_damaged_layer_is_used_up_to_there() {
 }
 
 #[test]
+fn a_chain_of_commit_graphs_is_used_up_to_a_damaged_layer() {
+    let repo = Repo::with_history(SHA1, 10);
+    for n in 1..4 {
+        repo.git(&["commit-graph", "write", "--reachable", "--split=no-merge"], b"");
+        repo.import("refs/heads/main", n * 10 + 1, 10);
+    }
+    let folder = repo.root.join("objects/info/commit-graphs");
+    let chain = fs::read_to_string(folder.join("commit-graph-chain")).unwrap();
+    let second = folder.join(format!("graph-{}.graph", chain.lines().nth(1).unwrap()));
+    let sound = fs::read(&second).unwrap();
+    let check_graph = |commits: u32, warnings: usize, what: &str| {
+        let objects = repo.objects();
+        assert_eq!(objects.graph().unwrap().num_commits(), commits, "{what}");
+        assert_eq!(objects.take_warnings().len(), warnings, "{what}");
+        check(&repo, &objects);
+    };
+    check_graph(30, 0, "whole");
+    fs::remove_file(&second).unwrap();
+    check_graph(10, 0, "a layer is missing");
+    for (at, what) in [(4, "another version"), (5, "another object format"), (7, "another place in the chain")] {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 3;
+        fs::write(&second, bytes).unwrap();
+        check_graph(10, 1, what);
+        fs::remove_file(&second).unwrap();
+    }
+}
+
+#[test]
 fn three_hundred_packs_are_searched_lazily() {
     let repo = Repo::with_history(SHA1, 12);
     repo.git(&["repack", "-adq"], b"");
