@@ -4,6 +4,7 @@
 
 use super::capability::Capability;
 use super::command::{ArgumentLines, Ended};
+use super::depth::{Deepening, Depth};
 use super::filter::FilterSpec;
 use super::{Limits, ProtocolError, shown};
 use crate::pktline::{BandSize, FrameError, PacketReader};
@@ -37,6 +38,10 @@ pub struct Extensions {
 pub struct UploadRequest {
     /// The objects asked for, each once, in the order of the request.
     pub wants: Vec<ObjectId>,
+    /// Where the client's history is cut, each commit once: it has no parents of these.
+    pub shallow: Vec<ObjectId>,
+    /// How far the client's history is to reach.
+    pub depth: Depth,
     /// How common objects are acknowledged.
     pub acks: AckMode,
     /// v0: the pack may follow `ready` at once.
@@ -80,8 +85,8 @@ pub struct Round {
 }
 
 impl UploadRequest {
-    /// Reads the wants of v0 and v1, and what stands between them, up to the flush (UR-01). No wants: the client has nothing
-    /// to ask.
+    /// Reads the wants of v0 and v1, shallow lines and a filter, in any order, up to the flush (UR-01). No wants: the client
+    /// has nothing to ask.
     ///
     /// # Errors
     /// Any other line, too many lines or wants, bad framing, an end of the stream.
@@ -94,9 +99,13 @@ impl UploadRequest {
     ) -> Result<Self, ProtocolError> {
         let mut request = UploadRequest::default();
         let mut wants = Wants::new(limits);
+        let mut deepening = Deepening::default();
         let mut may_filter = false;
         // Whatever packet is no line ends the list, as in git.
         lines.read(reader, &mut |line| {
+            if deepening.take(line, hash, limits)? {
+                return Ok(());
+            }
             if let Some(filter) = line.strip_prefix(b"filter ") {
                 if !may_filter {
                     let text = "git upload-pack: filtering capability not negotiated";
@@ -112,15 +121,16 @@ impl UploadRequest {
                 )));
             };
             may_filter |= extensions.filter && Capability::words(words).any(|word| word.name == b"filter");
-            request.hear(words);
+            request.hear(words, &mut deepening);
             wants.add(id)
         })?;
         request.wants = wants.list;
+        (request.depth, request.shallow) = deepening.end()?;
         Ok(request)
     }
 
     /// Takes in the capabilities of one want line; they add up (UR-02), unknown ones are ignored (UR-03).
-    fn hear(&mut self, words: &[u8]) {
+    fn hear(&mut self, words: &[u8], deepening: &mut Deepening) {
         let (mut multi, mut detailed, mut small, mut large) = (false, false, false, false);
         for Capability { name, value } in Capability::words(words) {
             match name {
@@ -133,6 +143,7 @@ impl UploadRequest {
                 b"side-band-64k" => large = true,
                 b"no-progress" => self.no_progress = true,
                 b"include-tag" => self.include_tag = true,
+                b"deepen-relative" => deepening.relative(),
                 b"agent" => self.agent = value.map(BString::from),
                 b"session-id" => self.session_id = value.map(BString::from),
                 _ => {}
@@ -172,6 +183,7 @@ impl UploadRequest {
             UploadRequest { acks: AckMode::Section, bands: Some(BandSize::Large), ..UploadRequest::default() };
         let mut round = Round { haves: Vec::new(), end: RoundEnd::Flush };
         let mut wants = Wants::new(limits);
+        let mut deepening = Deepening::default();
         let ended = ArgumentLines::new(limits).read(reader, &mut |line| {
             match line {
                 b"thin-pack" => request.thin_pack = true,
@@ -179,6 +191,7 @@ impl UploadRequest {
                 b"no-progress" => request.no_progress = true,
                 b"include-tag" => request.include_tag = true,
                 b"wait-for-done" => request.wait_for_done = true,
+                b"deepen-relative" => deepening.relative(),
                 b"done" => round.end = RoundEnd::Done,
                 _ => {
                     if let Some(hex) = line.strip_prefix(b"want ") {
@@ -193,7 +206,7 @@ impl UploadRequest {
                         round.haves.push(have(hash, hex)?);
                     } else if let Some(filter) = line.strip_prefix(b"filter ").filter(|_| extensions.filter) {
                         request.leave_out(filter, limits)?;
-                    } else {
+                    } else if !deepening.take(line, hash, limits)? {
                         return Err(ProtocolError::Said(format!("unexpected line: '{}'", shown(line))));
                     }
                 }
@@ -204,6 +217,7 @@ impl UploadRequest {
             return Err(ProtocolError::Said("expected flush after fetch arguments".to_owned()));
         }
         request.wants = wants.list;
+        (request.depth, request.shallow) = deepening.end()?;
         Ok((request, round))
     }
 }
@@ -267,7 +281,7 @@ impl Wants {
 }
 
 /// An object name of the repository's own hash, and nothing behind it.
-fn id(hash: gix_hash::Kind, hex: &[u8]) -> Option<ObjectId> {
+pub(super) fn id(hash: gix_hash::Kind, hex: &[u8]) -> Option<ObjectId> {
     if hex.len() == hash.len_in_hex() { ObjectId::from_hex(hex).ok() } else { None }
 }
 
@@ -406,7 +420,7 @@ mod tests {
         };
         check("want abc|0000", "want abc");
         check("want |0000", "want ");
-        check("deepen 1|0000", "deepen 1");
+        check("deepen|0000", "deepen");
         check("done|0000", "done");
         assert_eq!(v0("want A", &Limits::default()), "the remote end hung up unexpectedly");
     }
@@ -424,7 +438,7 @@ mod tests {
         check("want A", "the remote end hung up unexpectedly");
         check("want x|0000", "git upload-pack: protocol error, expected to get oid, not 'want x'");
         check("have x|0000", "git upload-pack: expected SHA1 object, got 'x'");
-        for line in ["deepen 1", "filter", "want-ref refs/heads/main", "sideband-all", "packfile-uris https", "x"] {
+        for line in ["deepen", "filter", "want-ref refs/heads/main", "sideband-all", "packfile-uris https", "x"] {
             check(&format!("{line}|0000"), &format!("unexpected line: '{line}'"));
         }
     }

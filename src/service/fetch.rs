@@ -7,6 +7,7 @@ use super::command::Arguments;
 use super::history::History;
 use super::negotiation::{Acks, Negotiator, Then};
 use super::progress::{Heartbeat, HeldBack, Pace};
+use super::shallow::Boundary;
 use super::wants::{self, Rule};
 use super::{ErrorChannel, Out, ServeError, filter, finish};
 use crate::odb::closure::{Broken, Filter, TooManyPaths};
@@ -39,9 +40,12 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     if request.wants.is_empty() && !request.wait_for_done {
         return Ok(());
     }
-    let mut negotiator = Negotiator::new(&request);
+    let mut boundary = Boundary::of_client(repository, rule, &request)?;
+    let mut negotiator = Negotiator::new(&request.wants, &request);
     if !round.haves.is_empty() {
-        let acks = negotiator.round(&round, &mut History::new(repository, rule).round(out.sink))?;
+        let seen = boundary.seen(repository);
+        let mut history = History::new(repository, rule).seen_as(&seen);
+        let acks = negotiator.round(&round, &mut history.round(out.sink))?;
         if round.end == RoundEnd::Flush {
             let mut section = Vec::new();
             pktline::line(&mut section, b"acknowledgments\n")?;
@@ -57,9 +61,19 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
             return Ok(());
         }
     }
+    if boundary.has_section(repository, &request) {
+        if !boundary.deepen(repository, rule, &request, out.sink)? {
+            boundary.take_over(repository, &request, out.sink)?;
+        }
+        let mut section = Vec::new();
+        pktline::line(&mut section, b"shallow-info\n")?;
+        boundary.append(&mut section)?;
+        pktline::delim(&mut section)?;
+        out.sink.write_all(&section)?;
+    }
     pktline::line(out.sink, b"packfile\n")?;
     out.sink.flush()?;
-    send_pack(repository, &request, filter.as_ref(), &negotiator.into_common(), out)
+    send_pack(repository, &request, &boundary, filter.as_ref(), &negotiator.into_common(), out)
 }
 
 /// Answers a request of v0 or v1, behind its advertisement.
@@ -94,8 +108,17 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
     let rule = Rule::of(repository);
     let filter = admit(repository, rule, &request, out)?;
     wants::check(repository, rule, &request.wants, out.sink)?;
-    let mut negotiator = Negotiator::new(&request);
-    let mut history = History::new(repository, rule);
+    let mut boundary = Boundary::of_client(repository, rule, &request)?;
+    if boundary.deepen(repository, rule, &request, out.sink)? {
+        let mut answer = Vec::new();
+        boundary.append(&mut answer)?;
+        pktline::flush(&mut answer)?;
+        out.sink.write_all(&answer)?;
+        out.pause(repository)?;
+    }
+    let seen = boundary.seen(repository);
+    let mut negotiator = Negotiator::new(&boundary.wants(&request), &request);
+    let mut history = History::new(repository, rule).seen_as(&seen);
     loop {
         let round = match (ahead.take(), context.stateless) {
             (Some(round), _) => round,
@@ -110,7 +133,7 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         out.sink.write_all(&answer)?;
         out.pause(repository)?;
         if acks.then == Then::Pack {
-            return send_pack(repository, &request, filter.as_ref(), &negotiator.into_common(), out);
+            return send_pack(repository, &request, &boundary, filter.as_ref(), &negotiator.into_common(), out);
         }
     }
 }
@@ -153,6 +176,7 @@ fn append(acks: &Acks, answer: &mut Vec<u8>) -> std::io::Result<()> {
 fn send_pack(
     repository: &Repository,
     request: &UploadRequest,
+    boundary: &Boundary,
     filter: Option<&Filter>,
     common: &[ObjectId],
     out: &mut Out<'_>,
@@ -163,7 +187,8 @@ fn send_pack(
     };
     let pace = Pace { keep_alive_s: repository.settings.upload_keep_alive_s, progress: !request.no_progress };
     let mut heartbeat = Heartbeat::new(out.sink, request.bands, pace, &Instant::now);
-    let stats = pack(repository, request, filter, common, &mut heartbeat).map_err(|error| broken(repository, error))?;
+    let stats = pack(repository, request, boundary, filter, common, &mut heartbeat)
+        .map_err(|error| broken(repository, error))?;
     out.summary.objects = u64::from(stats.objects);
     out.summary.reused = u64::from(stats.reused);
     out.summary.deltas = u64::from(stats.deltas);
@@ -189,19 +214,18 @@ fn broken(repository: &Repository, error: anyhow::Error) -> ServeError {
 fn pack(
     repository: &Repository,
     request: &UploadRequest,
+    boundary: &Boundary,
     filter: Option<&Filter>,
     common: &[ObjectId],
     heartbeat: &mut Heartbeat<'_>,
 ) -> anyhow::Result<PackStats> {
     let mut tags = Vec::new();
     if request.include_tag {
-        visible::for_each(repository, For::Upload, &["refs/tags/".into()], true, &mut |tip| {
-            tags.extend(tip.peeled.map(|peeled| (tip.id, peeled)));
-            Ok(())
-        })?;
+        visible::annotated_tags(repository, For::Upload, &mut |tag, peeled| tags.push((tag, peeled)))?;
     }
-    let wanted = Request { wants: &request.wants, common, tags: &tags, filter, thin: request.thin_pack };
-    let selection = select::select(&repository.objects, &wanted, heartbeat)?;
+    let (wants, common) = (boundary.wants(request), boundary.common(common));
+    let wanted = Request { wants: &wants, common: &common, tags: &tags, filter, thin: request.thin_pack };
+    let selection = select::select(&boundary.seen(repository), &wanted, heartbeat)?;
     let options = PackOptions {
         thin: request.thin_pack,
         ofs_delta: request.ofs_delta,

@@ -12,6 +12,7 @@ pub mod offer;
 pub mod policy;
 pub mod progress;
 pub mod receive;
+pub mod shallow;
 pub mod stored;
 pub mod wants;
 

@@ -16,6 +16,8 @@ mod namespaces;
 mod pipes;
 mod push;
 mod relay;
+mod shallow;
 mod signals;
+mod storage;
 mod support;
 mod surroundings;

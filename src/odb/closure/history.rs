@@ -36,7 +36,19 @@ pub(super) fn between<'a>(
 ) -> Result<CommitWalk<'a>> {
     if !known.is_empty() {
         match reachable_commits(objects, wants, known, pulse) {
-            Ok(walk) => return Ok(walk),
+            Ok(mut walk) => {
+                if objects.are_cut() {
+                    // Where history is cut no walk need lead from new commits to known ones. All of these are compared, and
+                    // wanted ones that turned out to be known.
+                    let mut reached = Marks::default();
+                    walk.reachable.iter().for_each(|number| {
+                        reached.insert(*number);
+                    });
+                    let named = known.iter().chain(wants).map(|id| walk.commits.number(id));
+                    walk.boundary.extend(named.filter(|number| !reached.contains(*number)));
+                }
+                return Ok(walk);
+            }
             Err(error) => match error.downcast_ref::<Missing>() {
                 Some(Missing(id)) => return Err(Broken::missing("commit", id)),
                 None if error.chain().any(|cause| cause.is::<io::Error>()) => return Err(error),

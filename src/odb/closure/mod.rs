@@ -156,6 +156,7 @@ impl<'a> Closure<'a> {
     pub fn find(objects: &'a Objects, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Self> {
         let Search { wants, known, effort, filter, missing } = *search;
         if known.is_empty()
+            && effort == Effort::Exact
             && missing != Missing::Promised
             && filter.is_by_kind()
             && let Some(closure) = Self::find_stored(objects, search, pulse)?
@@ -244,7 +245,8 @@ impl<'a> Closure<'a> {
         Ok(Some(Closure { numbers, found, held: Marks::default() }))
     }
 
-    /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too.
+    /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too;
+    /// a tag that is not there is passed over.
     ///
     /// # Errors
     /// When a tag cannot be read.
@@ -254,6 +256,9 @@ impl<'a> Closure<'a> {
             match self.numbers.of(peeled)? {
                 Some(number) if self.found.contains(number) => {}
                 _ => continue,
+            }
+            if self.numbers.of(tag)?.is_none() {
+                continue;
             }
             let mut next = tag.to_owned();
             while next != *peeled {
