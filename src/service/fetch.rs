@@ -224,7 +224,8 @@ fn pack(
         visible::annotated_tags(repository, For::Upload, &mut |tag, peeled| tags.push((tag, peeled)))?;
     }
     let (wants, common) = (boundary.wants(request), boundary.common(common));
-    let wanted = Request { wants: &wants, common: &common, tags: &tags, filter, thin: request.thin_pack };
+    let thin = request.thin_pack;
+    let wanted = Request { wants: &wants, common: &common, tags: &tags, filter, thin, ..Request::default() };
     let selection = select::select(&boundary.seen(repository), &wanted, heartbeat)?;
     let options = PackOptions {
         thin: request.thin_pack,

@@ -283,6 +283,16 @@ fn promised_objects_may_be_missing() {
         assert_eq!(check(&below, Missing::Promised), Ok(()), "{filter}");
         assert_eq!(check(&moved, Missing::Refused), Err(big), "{filter}");
         assert_eq!(check(&invented, Missing::Promised), Err(unknown), "{filter}: nobody promised that");
+        // A client that fetches them elsewhere gets what is here.
+        let send = |tip: &str, missing| {
+            let wants = [ObjectId::from_hex(tip.as_bytes()).unwrap()];
+            let request = Request { wants: &wants, missing, ..Request::default() };
+            let objects = partial.objects();
+            select(&objects, &request, &mut Silent).map(|selection| ids(&selection, &objects))
+        };
+        let sent = send(&moved, Missing::Promised).unwrap();
+        assert!(sent.contains(&tips[0]) && !sent.contains(&big));
+        assert!(send(&moved, Missing::Refused).is_err() && send(&invented, Missing::Promised).is_err());
     }
 }
 
