@@ -10,6 +10,7 @@ pub mod children;
 pub mod durable;
 pub mod listing;
 pub mod stream;
+pub mod trace;
 // L0: framing.
 pub mod pktline;
 // L1: what is said.
@@ -30,8 +31,11 @@ pub mod access;
 pub mod http;
 mod tell;
 // L8: the edges.
+pub mod edge;
+
 pub mod cgi;
 pub mod cli;
+pub mod pipe;
 
 use crate::access::Rules;
 use crate::audit::Summary;
@@ -76,7 +80,7 @@ pub fn serve(
     let mut channel = ErrorChannel::Status;
     let outcome =
         catch_unwind(AssertUnwindSafe(|| answer(request, &mut body, &mut response, &mut channel, site, &mut summary)))
-            .unwrap_or_else(|panic| Err(tell::Failure::panicked(&*panic)));
+            .unwrap_or_else(|panic| Err(tell::panicked(&*panic).into()));
     let report = match outcome {
         Ok(()) => None,
         Err(failure) => tell::tell(failure, &mut body, &mut response, &channel, &mut summary),

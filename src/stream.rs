@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::time::Duration;
 
 /// The bytes a request brings.
 pub trait Body: Read {
@@ -47,6 +48,16 @@ pub trait Pulse {
 
 /// Where an answer goes.
 pub trait Sink: Write + Pulse {
+    /// A message for the user where the protocol has no band for one. An edge whose user sees our standard error writes it
+    /// there; others lose it.
+    ///
+    /// # Errors
+    /// None that would be the client's: a message that is lost harms nobody.
+    fn aside(&mut self, text: &[u8]) -> io::Result<()> {
+        let _ = text;
+        Ok(())
+    }
+
     /// Sends a part of a file. Edges with a descriptor let the kernel move the pages; this one copies.
     ///
     /// # Errors
@@ -74,6 +85,12 @@ pub fn copy_range(file: &File, range: Range<u64>, out: &mut (impl Write + ?Sized
         at += read as u64;
     }
     Ok(())
+}
+
+/// The error of work that has lasted too long, which tells the client.
+pub fn out_of_time(time: Duration) -> io::Error {
+    let text = format!("the request took longer than {} seconds (ARTIFACTS_TIMEOUT)", time.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
 /// A pulse nobody feels.

@@ -15,6 +15,7 @@ use crate::pack::select::{self, Request};
 use crate::pack::write::{self, PackOptions};
 use crate::pktline::{self, FrameError, PacketReader};
 use crate::protocol::command::ArgumentLines;
+use crate::protocol::depth::{Depth, ENDLESS};
 use crate::protocol::upload::{Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
@@ -31,6 +32,7 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     let limits = &repository.context.limits;
     let (request, round) = arguments.parse(|reader| UploadRequest::parse_v2(reader, repository.hash(), limits))?;
     note(&request, &round, out);
+    repository.context.trace.data_json("upload-pack", "fetch-info", || fetch_info(&request, &round));
     let rule = Rule::of(repository);
     wants::check(repository, rule, &request.wants, out.sink)?;
     if request.wants.is_empty() && !request.wait_for_done {
@@ -130,6 +132,25 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
 fn note(request: &UploadRequest, round: &Round, out: &mut Out<'_>) {
     out.summary.wants = request.wants.len() as u64;
     out.summary.haves = round.haves.len() as u64;
+}
+
+/// What a fetch asks for, in the words of git's trace2.
+fn fetch_info(request: &UploadRequest, round: &Round) -> serde_json::Value {
+    let (depth, relative, since, not) = match &request.depth {
+        Depth::Unchanged => (0, false, false, 0),
+        Depth::Commits { count, relative } => (count.get(), *relative, false, 0),
+        Depth::Endless => (ENDLESS, false, false, 0),
+        Depth::Revisions { since, not } => (0, false, since.is_some(), not.len()),
+    };
+    serde_json::json!({
+        "haves": round.haves.len(),
+        "wants": request.wants.len(),
+        "depth": depth,
+        "shallows": request.shallow.len(),
+        "deepen-since": since,
+        "deepen-not": not,
+        "deepen-relative": relative,
+    })
 }
 
 fn append(acks: &Acks, answer: &mut Vec<u8>) -> std::io::Result<()> {

@@ -6,7 +6,8 @@ use crate::pktline::{Packet, PacketReader};
 use crate::protocol::{Limits, Version};
 use crate::repo::config::ConfigSources;
 use crate::repo::locate::{self, Place, Search};
-use crate::repo::{AccessMode, Context};
+use crate::repo::{AccessMode, Context, PushSwitches};
+use crate::trace::Trace;
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -197,6 +198,8 @@ impl Repo {
             timeout: None,
             stateless: asked.stateless,
             http: asked.mode != AccessMode::Pipe,
+            push: PushSwitches::default(),
+            trace: Trace::default(),
         };
         Repository::open(*here, Grant::new(Scope::Read, None), context)
     }
@@ -395,6 +398,27 @@ fn advertisements_are_gits() {
     same_advertisement(&repo, Version::V0);
     same_advertisement(&Repo::new(), Version::V0);
     same_advertisement(&Repo::new(), Version::V2);
+}
+
+#[test]
+fn refs_whose_objects_are_lost_are_listed_as_git_lists_them() {
+    let repo = Repo::drawn();
+    repo.git(&["pack-refs", "--all"]);
+    let lost = "0123456789".repeat(4);
+    let check = |repo: &Repo| {
+        same_advertisement(repo, Version::V0);
+        let input = repo.packets("command=ls-refs|0001|peel|symrefs|0000");
+        let (ours, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
+        assert_eq!((told(repo, &ours), error), (told(repo, &repo.theirs(http(Version::V2), false, &input).0), None));
+        assert!(told(repo, &ours).contains(&format!("{lost} refs/heads/ghost\n")));
+    };
+    std::fs::write(repo.path.join("refs/heads/ghost"), format!("{lost}\n")).expect("it can be written");
+    check(&repo);
+    repo.git(&["symbolic-ref", "HEAD", "refs/heads/ghost"]);
+    check(&repo);
+    let tag = repo.id("v1");
+    std::fs::remove_file(repo.path.join("objects").join(&tag[..2]).join(&tag[2..])).expect("it is a loose object");
+    check(&repo);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod dumb;
 mod hostile;
 mod likeness;
 mod namespaces;
+mod pipes;
 mod push;
 mod relay;
 mod shallow;
