@@ -1,6 +1,6 @@
 //! What this request may see of the refs: hideRefs and namespaces.
 //!
-//! In: a repository. Out: its refs under the names the client knows, each leading to an object that exists (UA-11).
+//! In: a repository. Out: its refs under the names the client knows.
 
 use super::Repository;
 use crate::refs::Row;

@@ -17,5 +17,6 @@ mod push;
 mod relay;
 mod shallow;
 mod signals;
+mod storage;
 mod support;
 mod surroundings;

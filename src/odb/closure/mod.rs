@@ -89,7 +89,7 @@ impl<'a> Closure<'a> {
         effort: Effort,
         pulse: &mut dyn Pulse,
     ) -> Result<Self> {
-        if known.is_empty()
+        if (effort, known.is_empty()) == (Effort::Exact, true)
             && let Some(closure) = Self::find_stored(objects, wants, pulse)?
         {
             return Ok(closure);
