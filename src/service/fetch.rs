@@ -16,6 +16,7 @@ use crate::pack::select::{self, Request};
 use crate::pack::write::{self, PackOptions};
 use crate::pktline::{self, FrameError, PacketReader};
 use crate::protocol::command::ArgumentLines;
+use crate::protocol::depth::{Depth, ENDLESS};
 use crate::protocol::upload::{Extensions, Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
@@ -162,9 +163,20 @@ fn note(request: &UploadRequest, round: &Round, out: &mut Out<'_>) {
 
 /// What a fetch asks for, in the words of git's trace2.
 fn fetch_info(request: &UploadRequest, round: &Round) -> serde_json::Value {
+    let (depth, relative, since, not) = match &request.depth {
+        Depth::Unchanged => (0, false, false, 0),
+        Depth::Commits { count, relative } => (count.get(), *relative, false, 0),
+        Depth::Endless => (ENDLESS, false, false, 0),
+        Depth::Revisions { since, not } => (0, false, since.is_some(), not.len()),
+    };
     serde_json::json!({
         "haves": round.haves.len(),
         "wants": request.wants.len(),
+        "depth": depth,
+        "shallows": request.shallow.len(),
+        "deepen-since": since,
+        "deepen-not": not,
+        "deepen-relative": relative,
     })
 }
 
