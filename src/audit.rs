@@ -70,6 +70,8 @@ summary! {
     wants: u64,
     /// Objects the client said it has.
     haves: u64,
+    /// The kind of the filter of a partial clone.
+    filter: Option<&'static str>,
     /// Objects in the pack sent or received.
     objects: u64,
     /// Of them copied as they were stored.
@@ -88,6 +90,8 @@ summary! {
     outcome: &'static str,
     /// The reason, for the operator.
     error: Option<String>,
+    /// What was found damaged or missing, and done without.
+    warnings: Vec<String>,
 }
 
 impl Summary {

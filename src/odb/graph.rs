@@ -27,7 +27,7 @@ pub(super) fn load(directories: &[PathBuf], hash: gix_hash::Kind, warn: &mut dyn
             Err(error) => warn(format!("{}: {error}", single.display())),
         }
         let chain = directory.join("info/commit-graphs/commit-graph-chain");
-        match load_chain(&chain, directories, hash) {
+        match load_chain(&chain, directories, hash, warn) {
             Ok(Some(graph)) => return Some(graph),
             Ok(None) => {}
             Err(error) => warn(format!("{}: {error:#}", chain.display())),
@@ -36,8 +36,14 @@ pub(super) fn load(directories: &[PathBuf], hash: gix_hash::Kind, warn: &mut dyn
     None
 }
 
-/// A chain's files may lie in the alternates: a fork's graph stands on that of its origin.
-fn load_chain(chain: &Path, directories: &[PathBuf], hash: gix_hash::Kind) -> anyhow::Result<Option<Graph>> {
+/// A chain's files may lie in the alternates: a fork's graph stands on that of its origin. What is below a layer that is missing or
+/// damaged is used all the same.
+fn load_chain(
+    chain: &Path,
+    directories: &[PathBuf],
+    hash: gix_hash::Kind,
+    warn: &mut dyn FnMut(String),
+) -> anyhow::Result<Option<Graph>> {
     let file = match fs::File::open(chain) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -54,19 +60,30 @@ fn load_chain(chain: &Path, directories: &[PathBuf], hash: gix_hash::Kind) -> an
         let below =
             directories.iter().map(|directory| directory.join(format!("info/commit-graphs/graph-{name}.graph")));
         let Some(path) = below.into_iter().find(|path| path.exists()) else { break };
-        let file = File::at(&path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-        let stands_on = usize::from(file.base_graph_count()) == names.len()
-            && file.iter_base_graph_ids().eq(names.iter().map(AsRef::<oid>::as_ref));
-        if file.object_hash() != hash || !stands_on {
-            bail!("{} does not belong where it stands", path.display());
+        match open_layer(&path, &names, hash) {
+            Ok(file) => files.push(file),
+            Err(error) => {
+                warn(format!("commit-graph {}: {error:#}", path.display()));
+                break;
+            }
         }
         names.push(name);
-        files.push(file);
     }
     if files.is_empty() {
         return Ok(None);
     }
     Graph::new(files).map(Some).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// One file of a chain, which stands on the others.
+fn open_layer(path: &Path, below: &[ObjectId], hash: gix_hash::Kind) -> anyhow::Result<File> {
+    let file = File::at(path).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let stands_on = usize::from(file.base_graph_count()) == below.len()
+        && file.iter_base_graph_ids().eq(below.iter().map(AsRef::<oid>::as_ref));
+    if file.object_hash() != hash || !stands_on {
+        bail!("it does not belong where it stands");
+    }
+    Ok(file)
 }
 
 /// A commit that a walk came to is not there.
@@ -105,6 +122,8 @@ pub struct Commits<'a> {
     numbers: IdMap<u32>,
     parsed: Vec<Parsed>,
     parents: Vec<u32>,
+    /// Commits of the graph where somebody's history is cut, one bit each, by number.
+    cut: Vec<u64>,
     content: Vec<u8>,
 }
 
@@ -112,9 +131,18 @@ impl<'a> Commits<'a> {
     /// No commit has been read yet.
     pub fn new(objects: &'a Objects) -> Self {
         let graph = objects.graph();
+        let mut cut = Vec::new();
+        for position in objects.cut.iter().filter_map(|id| graph?.lookup(id)) {
+            let word = position.0 as usize / 64;
+            if word >= cut.len() {
+                cut.resize(word + 1, 0);
+            }
+            cut[word] |= 1 << (position.0 % 64);
+        }
         Commits {
             objects,
             graph,
+            cut,
             base: graph.map_or(0, Graph::num_commits),
             numbers: IdMap::default(),
             parsed: Vec::new(),
@@ -204,13 +232,22 @@ impl<'a> Commits<'a> {
         }
     }
 
-    /// The numbers of its parents, in `parents` (cleared first). They need not be there.
+    /// Whether history is cut at a commit: it has parents that are not walked to.
+    pub fn is_cut(&self, number: u32) -> bool {
+        if number < self.base {
+            return self.cut.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1);
+        }
+        self.objects.ends_at(self.id(number))
+    }
+
+    /// The numbers of its parents, in `parents` (cleared first): none where history is cut. They need not be there.
     ///
     /// # Errors
     /// As [`Commits::tree`].
     pub fn parents(&mut self, number: u32, parents: &mut Vec<u32>) -> anyhow::Result<()> {
         parents.clear();
         match self.graph {
+            Some(_) if number < self.base && self.is_cut(number) => {}
             Some(graph) if number < self.base => {
                 for parent in graph.commit_at(Position(number)).iter_parents() {
                     parents.push(parent.map_err(|error| anyhow::anyhow!("commit-graph: {error}"))?.0);
@@ -247,7 +284,7 @@ impl<'a> Commits<'a> {
         let hash = self.objects.hash_kind();
         let head = CommitHead::parse(content, hash).with_context(|| format!("commit {id}"))?;
         let from = u32::try_from(self.parents.len()).context("history is too large")?;
-        if !self.objects.shallow.contains(id) {
+        if !self.objects.ends_at(id) {
             for parent in head.parents() {
                 let parent = self.number(&parent);
                 self.parents.push(parent);

@@ -119,7 +119,8 @@ impl Repo {
 
     /// All objects as git has them.
     fn contents(&self) -> BTreeMap<ObjectId, (String, Vec<u8>)> {
-        let batch = self.git(&["cat-file", "--batch-all-objects", "--batch"], b"");
+        // Without what a test may have damaged, and what an older git may not know.
+        let batch = self.git(&["-c", "core.multiPackIndex=false", "cat-file", "--batch-all-objects", "--batch"], b"");
         let mut contents = BTreeMap::new();
         let mut rest = &batch[..];
         while !rest.is_empty() {
@@ -161,11 +162,11 @@ fn check(repo: &Repo, objects: &Objects) {
         if let Location::Packed { pack, position } = location {
             let pack = objects.pack(pack);
             assert_eq!(pack.id_at(position).to_owned(), *id);
-            let entry = pack.entry(position).unwrap();
+            let offset = pack.offset_at(position);
             let mut bytes = Vec::new();
-            let bytes = pack.bytes(entry.offset..entry.end, &mut bytes).unwrap();
+            let bytes = pack.bytes(offset..pack.ends_of(&[position])[0], &mut bytes).unwrap();
             assert_eq!(pack.crc32_at(position).unwrap_or_else(|| crc32fast::hash(bytes)), crc32fast::hash(bytes));
-            assert_eq!(pack.position_at_offset(entry.offset), Some(position));
+            assert_eq!(pack.position_at_offset(offset), Some(position));
         }
     }
     let unknown = ObjectId::try_from(&[0x5a; 32][..repo.hash.len_in_bytes()]).unwrap();
@@ -196,6 +197,26 @@ fn one_pack_is_read_with_and_without_its_reverse_index() {
     }
     check(&repo, &repo.objects());
     assert_eq!(with, order(repo.objects()));
+}
+
+#[test]
+fn entries_end_where_others_begin_with_and_without_a_known_order() {
+    let repo = Repo::with_history(SHA1, 40);
+    repo.git(&["-c", "pack.writeReverseIndex=true", "repack", "-adq"], b"");
+    let ends = |every: usize| {
+        let objects = repo.objects();
+        let pack = objects.pack(objects.packs(true).unwrap()[0]);
+        let mut chosen: Vec<u32> = (0..pack.len()).step_by(every).collect();
+        chosen.sort_by_key(|position| pack.offset_at(*position));
+        (pack.ends_of(&chosen), pack.body_end())
+    };
+    let with: Vec<_> = [1, 2, 7, 1000].map(ends).into();
+    for file in repo.pack_files("rev") {
+        fs::remove_file(file).unwrap();
+    }
+    let without: Vec<_> = [1, 2, 7, 1000].map(ends).into();
+    assert_eq!(with, without);
+    assert_eq!(with[0].0.last(), Some(&with[0].1));
 }
 
 #[test]
@@ -282,6 +303,133 @@ fn a_chain_of_multi_pack_indexes_is_read() {
     objects.locate(&id).unwrap().unwrap();
     assert_eq!(objects.given[0].layers(), 3);
     check(&repo, &objects);
+}
+
+/// The place of a chunk in a file of chunks.
+fn chunk_at(bytes: &[u8], id: &[u8; 4]) -> usize {
+    let entry = bytes[12..].chunks_exact(12).find(|entry| entry[..4] == *id).unwrap();
+    u64::from_be_bytes(entry[4..].try_into().unwrap()) as usize
+}
+
+#[test]
+fn a_multi_pack_index_of_version_2_names_its_packs_in_any_order() {
+    let repo = Repo::with_history(SHA1, 10);
+    repo.git(&["repack", "-dq"], b"");
+    repo.import("refs/heads/main", 11, 10);
+    repo.git(&["repack", "-dq"], b"");
+    repo.git(&["multi-pack-index", "write"], b"");
+    let path = repo.root.join("objects/pack/multi-pack-index");
+    let mut bytes = fs::read(&path).unwrap();
+    let (names, offsets) = (chunk_at(&bytes, b"PNAM"), chunk_at(&bytes, b"OOFF"));
+    let length = bytes[names..].iter().position(|byte| *byte == 0).unwrap() + 1;
+    bytes[names..names + 2 * length].rotate_left(length);
+    let count = repo.contents().len();
+    for object in 0..count {
+        bytes[offsets + object * 8 + 3] ^= 1;
+    }
+    bytes[4] = 2;
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, bytes).unwrap();
+    let midx = midx::Midx::open(&path, SHA1).unwrap();
+    let objects = repo.objects();
+    for pack in objects.packs(true).unwrap().into_iter().map(|id| objects.pack(id)) {
+        for position in 0..pack.len() {
+            let named = midx.name(midx.pack_of(pack.id_at(position)).unwrap()).unwrap();
+            assert_eq!(Some(named), pack.path().with_extension("idx").file_name());
+        }
+    }
+    check(&repo, &repo.objects());
+    assert_eq!(repo.objects().given[0].layers(), 0, "nothing is opened before it is needed");
+}
+
+#[test]
+fn a_damaged_multi_pack_index_is_passed_over_with_a_word_for_the_operator() {
+    let repo = Repo::with_history(SHA1, 10);
+    repo.git(&["repack", "-dq"], b"");
+    repo.git(&["multi-pack-index", "write"], b"");
+    let path = repo.root.join("objects/pack/multi-pack-index");
+    let sound = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let (names, fan, offsets) = (chunk_at(&sound, b"PNAM"), chunk_at(&sound, b"OIDF"), chunk_at(&sound, b"OOFF"));
+    let check_damaged = |damage: &dyn Fn(&mut Vec<u8>), expected: &str| {
+        let mut bytes = sound.clone();
+        damage(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        let objects = repo.objects();
+        check(&repo, &objects);
+        let warnings = objects.take_warnings();
+        assert!(warnings.iter().any(|warning| warning.contains(expected)), "{expected}: {warnings:?}");
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+    };
+    check_damaged(&|bytes| bytes.truncate(30), "too small");
+    check_damaged(&|bytes| bytes[0] = b'X', "unknown form");
+    check_damaged(&|bytes| bytes[4] = 3, "version 3");
+    check_damaged(&|bytes| bytes[5] = 2, "made for sha256");
+    check_damaged(&|bytes| bytes[6] = 200, "outside of the file");
+    check_damaged(&|bytes| bytes[6] = 1, "it has no end");
+    check_damaged(&|bytes| bytes[12 + 5] = 1, "outside of the file");
+    check_damaged(&|bytes| bytes[fan] = 0xff, "out of order");
+    check_damaged(&|bytes| bytes[fan + 1023] ^= 1, "wrong size");
+    check_damaged(&|bytes| bytes[offsets + 2] = 9, "it has no pack 2304");
+    // A name that leads elsewhere leads nowhere.
+    let mut bytes = sound.clone();
+    bytes[names..names + 5].copy_from_slice(b"../..");
+    fs::write(&path, bytes).unwrap();
+    check(&repo, &repo.objects());
+}
+
+#[test]
+fn a_chain_with_a_damaged_layer_is_used_up_to_there() {
+    let repo = Repo::with_history(SHA1, 10);
+    for n in 1..4 {
+        repo.git(&["repack", "-dq"], b"");
+        repo.git(&["multi-pack-index", "write", "--incremental"], b"");
+        repo.import("refs/heads/main", n * 10 + 1, 10);
+    }
+    let folder = repo.root.join("objects/pack/multi-pack-index.d");
+    let chain = fs::read_to_string(folder.join("multi-pack-index-chain")).unwrap();
+    let second = folder.join(format!("multi-pack-index-{}.midx", chain.lines().nth(1).unwrap()));
+    let mut bytes = fs::read(&second).unwrap();
+    fs::remove_file(&second).unwrap();
+    let missing = repo.objects();
+    check(&repo, &missing);
+    assert_eq!((missing.given[0].layers(), missing.take_warnings().len()), (1, 0));
+    bytes[4] = 7;
+    fs::write(&second, bytes).unwrap();
+    let damaged = repo.objects();
+    check(&repo, &damaged);
+    let warnings = damaged.take_warnings();
+    assert_eq!(damaged.given[0].layers(), 1);
+    assert!(warnings[0].contains(".midx: multi-pack-index has version 7"), "{warnings:?}");
+}
+
+#[test]
+fn a_chain_of_commit_graphs_is_used_up_to_a_damaged_layer() {
+    let repo = Repo::with_history(SHA1, 10);
+    for n in 1..4 {
+        repo.git(&["commit-graph", "write", "--reachable", "--split=no-merge"], b"");
+        repo.import("refs/heads/main", n * 10 + 1, 10);
+    }
+    let folder = repo.root.join("objects/info/commit-graphs");
+    let chain = fs::read_to_string(folder.join("commit-graph-chain")).unwrap();
+    let second = folder.join(format!("graph-{}.graph", chain.lines().nth(1).unwrap()));
+    let sound = fs::read(&second).unwrap();
+    let check_graph = |commits: u32, warnings: usize, what: &str| {
+        let objects = repo.objects();
+        assert_eq!(objects.graph().unwrap().num_commits(), commits, "{what}");
+        assert_eq!(objects.take_warnings().len(), warnings, "{what}");
+        check(&repo, &objects);
+    };
+    check_graph(30, 0, "whole");
+    fs::remove_file(&second).unwrap();
+    check_graph(10, 0, "a layer is missing");
+    for (at, what) in [(4, "another version"), (5, "another object format"), (7, "another place in the chain")] {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 3;
+        fs::write(&second, bytes).unwrap();
+        check_graph(10, 1, what);
+        fs::remove_file(&second).unwrap();
+    }
 }
 
 #[test]
@@ -509,7 +657,7 @@ fn no_damage_to_any_file_of_a_pack_makes_a_panic() {
             for pack in objects.packs(true).unwrap() {
                 let pack = objects.pack(pack);
                 for position in 0..pack.len() {
-                    let _ = pack.entry(position);
+                    let _ = (pack.head_at(pack.offset_at(position)), pack.ends_of(&[position]));
                 }
             }
             let _ = walk::reachable_commits(&objects, &[repo_tip(&contents)], &[], &mut Silent);
@@ -565,13 +713,27 @@ fn tags_are_peeled_and_names_are_split_by_kind() {
     assert!(buffer.is_empty());
 }
 
+/// How wrong the clocks of committers are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Skew {
+    No,
+    Slight,
+    /// So far that a commit-graph's corrected dates do not fit into 31 bits beside the date.
+    Far,
+}
+
 /// A history with merges and with clocks that run backwards, all of it on `refs/heads/b<n>`.
-fn tangled(seed: u64, commits: u64, skewed: bool) -> Repo {
+fn tangled(seed: u64, commits: u64, skew: Skew) -> Repo {
     let repo = Repo::new(SHA1);
     let mut dice = Dice(seed);
     let mut stream = String::new();
     for n in 1..=commits {
-        let time = 1_600_000_000 + if skewed && dice.below(4) == 0 { dice.below(100_000) } else { n * 100 };
+        let time = match skew {
+            Skew::Slight if dice.below(4) == 0 => 1_600_000_000 + dice.below(100_000),
+            Skew::Far if dice.below(4) == 0 => 4_000_000_000 + dice.below(100_000),
+            Skew::Far => n * 100,
+            Skew::No | Skew::Slight => 1_600_000_000 + n * 100,
+        };
         stream += &format!("commit refs/heads/b{n}\nmark :{n}\ncommitter C <c> {time} +0000\ndata 0\n");
         if n > 1 && dice.below(30) > 0 {
             stream += &format!("from :{}\n", n - 1 - dice.below(4.min(n - 1)));
@@ -588,8 +750,8 @@ fn tangled(seed: u64, commits: u64, skewed: bool) -> Repo {
 /// Walks over tangled histories agree with git's, with and without a commit-graph, in one file or a chain.
 #[test]
 fn walks_agree_with_git() {
-    for (seed, skewed) in [(1, false), (2, true), (3, true)] {
-        let repo = tangled(seed, 60, skewed);
+    for (seed, skew) in [(1, Skew::No), (2, Skew::Slight), (3, Skew::Slight), (4, Skew::Far)] {
+        let repo = tangled(seed, 60, skew);
         for graph in ["none", "half", "chain", "all"] {
             let tips: Vec<_> = (1..=30).map(|n| format!("refs/heads/b{n}")).collect();
             match graph {
@@ -607,11 +769,17 @@ fn walks_agree_with_git() {
                     let more = repo.git(&["rev-parse", "b45", "b50"], b"");
                     repo.git(&["commit-graph", "write", "--split=no-merge", "--stdin-commits"], &more);
                 }
-                "all" => drop(repo.git(&["commit-graph", "write", "--reachable"], b"")),
+                "all" => drop(repo.git(&["commit-graph", "write", "--reachable", "--changed-paths"], b"")),
                 _ => {}
             }
             let objects = repo.objects();
             assert_eq!(objects.graph().is_some(), graph != "none");
+            if skew == Skew::Far && graph == "all" {
+                let graph = fs::read(repo.root.join("objects/info/commit-graph")).unwrap();
+                let chunks = graph[8..200].escape_ascii().to_string();
+                // What this is to test.
+                assert!(["GDA2", "GDO2", "BDAT"].iter().all(|chunk| chunks.contains(chunk)), "{chunks}");
+            }
             compare_walks(&repo, &objects, &mut Dice(seed));
         }
     }
@@ -686,6 +854,51 @@ fn a_walk_stops_at_shallow_commits_and_at_its_budget() {
     let walk = walk::reachable_commits(&objects, &[main], &[], &mut Silent).unwrap();
     assert_eq!(walk.reachable.len(), 6);
     assert!(!objects.is_ancestor(&root, &main, &mut Silent).unwrap());
+}
+
+#[test]
+fn a_commit_graph_is_not_followed_beyond_a_cut() {
+    let repo = Repo::with_history(SHA1, 20);
+    repo.git(&["commit-graph", "write", "--reachable"], b"");
+    let objects = repo.objects();
+    let (main, cut, root) = (repo.id("main"), repo.id("main~5"), repo.id("main~19"));
+    let seen = objects.cut_at([cut]);
+    assert!(seen.graph().is_some() && seen.are_cut() && !objects.are_cut());
+    let count = |wants: &[ObjectId], hidden: &[ObjectId]| {
+        walk::reachable_commits(&seen, wants, hidden, &mut Silent).unwrap().reachable.len()
+    };
+    assert_eq!(count(&[main], &[]), 6);
+    assert_eq!(count(&[main], &[cut]), 5);
+    // What is hidden is so up to the cut alone: the same history is there to be asked for.
+    assert_eq!(count(&[root], &[main]), 1);
+    assert!(!seen.is_ancestor(&root, &main, &mut Silent).unwrap());
+    assert!(objects.is_ancestor(&root, &main, &mut Silent).unwrap());
+    let extent = depth::so_deep(&seen, &[main], None, &mut Silent).unwrap();
+    assert_eq!(extent.ends, [cut]);
+    assert!(extent.has_inside(&main) && !extent.has_inside(&cut) && !extent.has_inside(&root));
+}
+
+#[test]
+fn a_depth_reads_no_more_commits_than_lie_before_its_end() {
+    let repo = Repo::with_history(SHA1, 10);
+    let ids: Vec<ObjectId> = (0..10).map(|n| repo.id(&format!("main~{n}"))).collect();
+    let tips = [ids[0], ids[4]];
+    for missing in [ids[2], ids[6]] {
+        fs::remove_file(loose::path(&repo.root.join("objects"), &missing)).unwrap();
+    }
+    let objects = repo.objects();
+    let ends = |depth| {
+        let extent = depth::so_deep(&objects, &tips, std::num::NonZeroU32::new(depth), &mut Silent);
+        extent.map(|extent| extent.ends).map_err(|error| error.downcast_ref::<Missing>().map(|missing| missing.0))
+    };
+    assert_eq!(ends(1), Ok(tips.to_vec()));
+    assert_eq!(ends(2), Ok(vec![ids[1], ids[5]]));
+    assert_eq!(ends(3), Ok(vec![ids[2], ids[6]]));
+    assert_eq!(ends(4), Err(Some(ids[2])));
+    let nearest = |n: usize| depth::of_nearest(&objects, &tips, &[ids[n]].into_iter().collect(), &mut Silent);
+    assert_eq!(nearest(5).unwrap(), Some(2));
+    assert_eq!(nearest(6).unwrap(), Some(3));
+    assert!(nearest(7).is_err());
 }
 
 #[test]

@@ -165,6 +165,8 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
             FATAL
         }
     };
+    summary.warnings = repository.objects.take_warnings();
+    complain(&tell::warn_over_pipes(&summary));
     summary.bytes_in = body.bytes;
     summary.bytes_out = sink.bytes;
     summary.ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -4,6 +4,8 @@
 
 use super::capability::Capability;
 use super::command::{ArgumentLines, Ended};
+use super::depth::{Deepening, Depth};
+use super::filter::FilterSpec;
 use super::{Limits, ProtocolError, shown};
 use crate::pktline::{BandSize, FrameError, PacketReader};
 use bstr::BString;
@@ -24,11 +26,22 @@ pub enum AckMode {
     Section,
 }
 
+/// What is understood only where it is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extensions {
+    /// Object filters (uploadpack.allowFilter).
+    pub filter: bool,
+}
+
 /// What a client wants, in any version of the protocol.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UploadRequest {
     /// The objects asked for, each once, in the order of the request.
     pub wants: Vec<ObjectId>,
+    /// Where the client's history is cut, each commit once: it has no parents of these.
+    pub shallow: Vec<ObjectId>,
+    /// How far the client's history is to reach.
+    pub depth: Depth,
     /// How common objects are acknowledged.
     pub acks: AckMode,
     /// v0: the pack may follow `ready` at once.
@@ -41,6 +54,8 @@ pub struct UploadRequest {
     pub ofs_delta: bool,
     /// Annotated tags of what is sent are sent too.
     pub include_tag: bool,
+    /// What is left out on purpose.
+    pub filter: Option<FilterSpec>,
     /// No progress on band 2.
     pub no_progress: bool,
     /// The side bands the pack goes through; `None`: raw.
@@ -70,20 +85,34 @@ pub struct Round {
 }
 
 impl UploadRequest {
-    /// Reads the wants of v0 and v1 up to the flush (UR-01). No wants: the client has nothing to ask.
+    /// Reads the wants of v0 and v1, shallow lines and a filter, in any order, up to the flush (UR-01). No wants: the client
+    /// has nothing to ask.
     ///
     /// # Errors
     /// Any other line, too many lines or wants, bad framing, an end of the stream.
     pub fn parse_v0(
         reader: &mut PacketReader<'_>,
         hash: gix_hash::Kind,
+        extensions: Extensions,
         lines: &mut ArgumentLines,
         limits: &Limits,
     ) -> Result<Self, ProtocolError> {
         let mut request = UploadRequest::default();
         let mut wants = Wants::new(limits);
+        let mut deepening = Deepening::default();
+        let mut may_filter = false;
         // Whatever packet is no line ends the list, as in git.
         lines.read(reader, &mut |line| {
+            if deepening.take(line, hash, limits)? {
+                return Ok(());
+            }
+            if let Some(filter) = line.strip_prefix(b"filter ") {
+                if !may_filter {
+                    let text = "git upload-pack: filtering capability not negotiated";
+                    return Err(ProtocolError::Said(text.to_owned()));
+                }
+                return request.leave_out(filter, limits);
+            }
             let want = line.strip_prefix(b"want ").and_then(|rest| rest.split_at_checked(hash.len_in_hex()));
             let Some((id, words)) = want.and_then(|(hex, words)| Some((ObjectId::from_hex(hex).ok()?, words))) else {
                 let line = shown(line);
@@ -91,15 +120,17 @@ impl UploadRequest {
                     "git upload-pack: protocol error, expected to get object ID, not '{line}'"
                 )));
             };
-            request.hear(words);
+            may_filter |= extensions.filter && Capability::words(words).any(|word| word.name == b"filter");
+            request.hear(words, &mut deepening);
             wants.add(id)
         })?;
         request.wants = wants.list;
+        (request.depth, request.shallow) = deepening.end()?;
         Ok(request)
     }
 
     /// Takes in the capabilities of one want line; they add up (UR-02), unknown ones are ignored (UR-03).
-    fn hear(&mut self, words: &[u8]) {
+    fn hear(&mut self, words: &[u8], deepening: &mut Deepening) {
         let (mut multi, mut detailed, mut small, mut large) = (false, false, false, false);
         for Capability { name, value } in Capability::words(words) {
             match name {
@@ -112,6 +143,7 @@ impl UploadRequest {
                 b"side-band-64k" => large = true,
                 b"no-progress" => self.no_progress = true,
                 b"include-tag" => self.include_tag = true,
+                b"deepen-relative" => deepening.relative(),
                 b"agent" => self.agent = value.map(BString::from),
                 b"session-id" => self.session_id = value.map(BString::from),
                 _ => {}
@@ -129,6 +161,14 @@ impl UploadRequest {
         }
     }
 
+    fn leave_out(&mut self, filter: &[u8], limits: &Limits) -> Result<(), ProtocolError> {
+        if self.filter.is_some() {
+            return Err(ProtocolError::Said("multiple filter-specs cannot be combined".to_owned()));
+        }
+        self.filter = Some(FilterSpec::parse(filter, limits)?);
+        Ok(())
+    }
+
     /// Reads the arguments of v2's fetch: what is wanted, and the one round of haves that comes with it.
     ///
     /// # Errors
@@ -136,12 +176,14 @@ impl UploadRequest {
     pub fn parse_v2(
         reader: &mut PacketReader<'_>,
         hash: gix_hash::Kind,
+        extensions: Extensions,
         limits: &Limits,
     ) -> Result<(Self, Round), ProtocolError> {
         let mut request =
             UploadRequest { acks: AckMode::Section, bands: Some(BandSize::Large), ..UploadRequest::default() };
         let mut round = Round { haves: Vec::new(), end: RoundEnd::Flush };
         let mut wants = Wants::new(limits);
+        let mut deepening = Deepening::default();
         let ended = ArgumentLines::new(limits).read(reader, &mut |line| {
             match line {
                 b"thin-pack" => request.thin_pack = true,
@@ -149,6 +191,7 @@ impl UploadRequest {
                 b"no-progress" => request.no_progress = true,
                 b"include-tag" => request.include_tag = true,
                 b"wait-for-done" => request.wait_for_done = true,
+                b"deepen-relative" => deepening.relative(),
                 b"done" => round.end = RoundEnd::Done,
                 _ => {
                     if let Some(hex) = line.strip_prefix(b"want ") {
@@ -161,7 +204,9 @@ impl UploadRequest {
                         wants.add(id)?;
                     } else if let Some(hex) = line.strip_prefix(b"have ") {
                         round.haves.push(have(hash, hex)?);
-                    } else {
+                    } else if let Some(filter) = line.strip_prefix(b"filter ").filter(|_| extensions.filter) {
+                        request.leave_out(filter, limits)?;
+                    } else if !deepening.take(line, hash, limits)? {
                         return Err(ProtocolError::Said(format!("unexpected line: '{}'", shown(line))));
                     }
                 }
@@ -172,6 +217,7 @@ impl UploadRequest {
             return Err(ProtocolError::Said("expected flush after fetch arguments".to_owned()));
         }
         request.wants = wants.list;
+        (request.depth, request.shallow) = deepening.end()?;
         Ok((request, round))
     }
 }
@@ -235,7 +281,7 @@ impl Wants {
 }
 
 /// An object name of the repository's own hash, and nothing behind it.
-fn id(hash: gix_hash::Kind, hex: &[u8]) -> Option<ObjectId> {
+pub(super) fn id(hash: gix_hash::Kind, hex: &[u8]) -> Option<ObjectId> {
     if hex.len() == hash.len_in_hex() { ObjectId::from_hex(hex).ok() } else { None }
 }
 
@@ -272,6 +318,8 @@ mod tests {
         packets
     }
 
+    const FILTER: Extensions = Extensions { filter: true };
+
     fn letters(ids: &[ObjectId]) -> String {
         ids.iter().map(|id| id.to_hex_with_len(1).to_string().to_uppercase()).collect()
     }
@@ -293,15 +341,22 @@ mod tests {
         if let Some(bands) = request.bands {
             words += &format!(" {bands:?}");
         }
+        if let Some(filter) = &request.filter {
+            words += &format!(" {filter:?}");
+        }
         words
     }
 
     fn v0(lines: &str, limits: &Limits) -> String {
+        v0_with(Extensions::default(), lines, limits)
+    }
+
+    fn v0_with(extensions: Extensions, lines: &str, limits: &Limits) -> String {
         let packets = packets(lines);
         let mut input = &packets[..];
         let mut lines = ArgumentLines::new(limits);
         let mut reader = PacketReader::new(&mut input);
-        let mut told = match UploadRequest::parse_v0(&mut reader, SHA1, &mut lines, limits) {
+        let mut told = match UploadRequest::parse_v0(&mut reader, SHA1, extensions, &mut lines, limits) {
             Ok(request) => words(&request),
             Err(error) => return error.to_string(),
         };
@@ -315,9 +370,13 @@ mod tests {
     }
 
     fn v2(lines: &str, limits: &Limits) -> String {
+        v2_with(Extensions::default(), lines, limits)
+    }
+
+    fn v2_with(extensions: Extensions, lines: &str, limits: &Limits) -> String {
         let packets = packets(lines);
         let mut input = &packets[..];
-        match UploadRequest::parse_v2(&mut PacketReader::new(&mut input), SHA1, limits) {
+        match UploadRequest::parse_v2(&mut PacketReader::new(&mut input), SHA1, extensions, limits) {
             Ok((request, round)) => format!("{} [{} {:?}]", words(&request), letters(&round.haves), round.end),
             Err(error) => error.to_string(),
         }
@@ -361,8 +420,7 @@ mod tests {
         };
         check("want abc|0000", "want abc");
         check("want |0000", "want ");
-        check("deepen 1|0000", "deepen 1");
-        check("filter blob:none|0000", "filter blob:none");
+        check("deepen|0000", "deepen");
         check("done|0000", "done");
         assert_eq!(v0("want A", &Limits::default()), "the remote end hung up unexpectedly");
     }
@@ -380,11 +438,30 @@ mod tests {
         check("want A", "the remote end hung up unexpectedly");
         check("want x|0000", "git upload-pack: protocol error, expected to get oid, not 'want x'");
         check("have x|0000", "git upload-pack: expected SHA1 object, got 'x'");
-        for line in
-            ["deepen 1", "filter blob:none", "want-ref refs/heads/main", "sideband-all", "packfile-uris https", "x"]
-        {
+        for line in ["deepen", "filter", "want-ref refs/heads/main", "sideband-all", "packfile-uris https", "x"] {
             check(&format!("{line}|0000"), &format!("unexpected line: '{line}'"));
         }
+    }
+
+    #[test]
+    fn a_filter_is_understood_once_and_where_it_is_offered() {
+        let limits = Limits::default();
+        let check = |lines: &str, expected: &str| assert_eq!(v0_with(FILTER, lines, &limits), expected);
+        check("want A filter|filter blob:none|want B|0000", "AB Plain BlobNone");
+        check("want A|want B filter|filter tree:1|0000", "AB Plain Tree(1)");
+        let silent = "git upload-pack: filtering capability not negotiated";
+        check("want A|filter blob:none|want B filter|0000", silent);
+        check("filter blob:none|want A filter|0000", silent);
+        check("want A filter|filter blob:none|filter blob:none|0000", "multiple filter-specs cannot be combined");
+        check("want A filter|filter x|0000", "invalid filter-spec 'x'");
+        assert_eq!(v0("want A filter|filter blob:none|0000", &limits), silent);
+
+        let check = |lines: &str, expected: &str| assert_eq!(v2_with(FILTER, lines, &limits), expected);
+        check("filter blob:limit=1k\n|want A|0000", "A Section Large BlobLimit(1024) [ Flush]");
+        check("filter tree:0|want A|filter tree:0|0000", "multiple filter-specs cannot be combined");
+        check("filter tree:x|0000", "expected 'tree:<depth>'");
+        check("filter|0000", "unexpected line: 'filter'");
+        assert_eq!(v2("filter blob:none|0000", &limits), "unexpected line: 'filter blob:none'");
     }
 
     #[test]
@@ -406,8 +483,12 @@ mod tests {
     fn names_are_of_the_repositorys_hash() {
         let packets = packets("want A|0000");
         let mut input = &packets[..];
-        let parsed =
-            UploadRequest::parse_v2(&mut PacketReader::new(&mut input), gix_hash::Kind::Sha256, &Limits::default());
+        let parsed = UploadRequest::parse_v2(
+            &mut PacketReader::new(&mut input),
+            gix_hash::Kind::Sha256,
+            Extensions::default(),
+            &Limits::default(),
+        );
         assert!(parsed.is_err());
     }
 }

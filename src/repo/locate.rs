@@ -6,8 +6,10 @@
 use super::AccessMode;
 use super::config::{ConfigSources, Entries, Origin};
 use super::settings::Settings;
+use crate::refs::Target;
 use anyhow::{Context as _, anyhow, bail};
 use bstr::{BStr, BString, ByteSlice};
+use gix_hash::ObjectId;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +17,11 @@ use std::path::{Path, PathBuf};
 
 /// The most bytes HEAD, a gitfile or `commondir` may have.
 const POINTER_BYTES_MAX: u64 = 4096;
+
+/// What the file HEAD says where HEAD is kept elsewhere, as in a reftable.
+const ELSEWHERE: &str = "refs/heads/.invalid";
+/// How the keys begin that include a file on some branches only.
+const ON_BRANCH: &[u8] = b"includeif.onbranch:";
 
 /// Where a name led.
 #[derive(Debug)]
@@ -38,6 +45,8 @@ pub struct Here {
     pub entries: Entries,
     /// What it comes to.
     pub settings: Settings,
+    /// The commits at which its history is cut (its file `shallow`); empty where it is complete.
+    pub shallow: Vec<ObjectId>,
     /// Whether `git-daemon-export-ok` is there (HB-19).
     pub export_ok: bool,
 }
@@ -209,17 +218,37 @@ fn here(found: Found, gitfile: Option<&Path>, search: &Search<'_>) -> anyhow::Re
         check_owner(&found.git_dir, gitfile, &protected, search.config)?;
     }
     let branch = found.branch.as_ref().map(|branch| branch.as_bstr());
-    let entries = operator.with_repository(search.config, &found.common_dir, &found.git_dir, branch)?;
-    check_format(&entries)?;
-    let settings = Settings::read(&entries, search.mode)?;
-    if settings.reftable {
-        bail!("'{}' keeps its refs in a reftable, which this version does not read", found.git_dir.display());
+    let read = |branch: Option<&BStr>| -> anyhow::Result<(Entries, Settings)> {
+        let operator = operator.clone();
+        let entries = operator.with_repository(search.config, &found.common_dir, &found.git_dir, branch)?;
+        check_format(&entries)?;
+        let settings = Settings::read(&entries, search.mode)?;
+        Ok((entries, settings))
+    };
+    let (mut entries, mut settings) = read(branch)?;
+    if branch.is_some_and(|branch| branch == ELSEWHERE) && entries.iter().any(|entry| entry.key.starts_with(ON_BRANCH))
+    {
+        let storage = &settings.ref_storage;
+        let refs = storage.open(&found.git_dir, &found.common_dir, settings.object_format);
+        if let Some(Target::Symbolic(branch)) = refs.read(b"HEAD".as_bstr())? {
+            (entries, settings) = read(Some(branch.as_bstr()))?;
+        }
     }
-    if std::fs::metadata(found.common_dir.join("shallow")).is_ok_and(|file| file.len() > 0) {
-        bail!("'{}' is a shallow repository, which this version does not serve", found.git_dir.display());
-    }
+    let shallow = shallow(&found.common_dir.join("shallow"), settings.object_format)?;
     let export_ok = std::fs::metadata(found.git_dir.join("git-daemon-export-ok")).is_ok();
-    Ok(Here { git_dir: found.git_dir, common_dir: found.common_dir, entries, settings, export_ok })
+    Ok(Here { git_dir: found.git_dir, common_dir: found.common_dir, entries, settings, shallow, export_ok })
+}
+
+/// The commits at which the repository's own history is cut: one a line, of a file that mostly is not there.
+fn shallow(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Vec<ObjectId>> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read '{}'", path.display()))),
+    };
+    let id = |line: &[u8]| ObjectId::from_hex(line.get(..hash.len_in_hex())?).ok();
+    let read = |line: &[u8]| id(line).with_context(|| format!("bad shallow line: {}", line.escape_ascii()));
+    text.lines().map(read).collect()
 }
 
 /// Refuses a repository of another user unless safe.directory lists it (RE-07 to RE-09).

@@ -7,6 +7,7 @@ pub mod fsck;
 pub mod hooks;
 pub mod locate;
 pub mod quarantine;
+pub mod revision;
 pub mod server_info;
 pub mod settings;
 pub mod visible;
@@ -159,9 +160,11 @@ impl Repository {
         let mut directories = vec![objects];
         directories.extend(context.alternate_directories.iter().cloned());
         let hash = here.settings.object_format;
+        let mut objects = Objects::new(hash, directories);
+        objects.set_shallow(here.shallow);
         Repository {
-            objects: Objects::new(hash, directories),
-            refs: RefStore::new(here.git_dir.clone(), here.common_dir.clone(), hash),
+            objects,
+            refs: here.settings.ref_storage.open(&here.git_dir, &here.common_dir, hash),
             git_dir: here.git_dir,
             common_dir: here.common_dir,
             entries: here.entries,

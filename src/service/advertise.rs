@@ -6,7 +6,8 @@ use super::offer::{self, Block, View};
 use super::{Out, ServeError, Service};
 use crate::pktline;
 use crate::protocol::Version;
-use crate::refs::RefStore;
+use crate::refs::transaction::NO_REFTABLE;
+use crate::refs::{Format, RefStore};
 use crate::repo::visible::{self, For, Head};
 use crate::repo::{AccessMode, Repository};
 use crate::stream::Sink;
@@ -20,7 +21,7 @@ pub(super) const LIST_GATHERED: usize = 32 << 10;
 /// because there is no v2 of a push (PV-05).
 ///
 /// # Errors
-/// When refs cannot be read, or the client has gone.
+/// A push where refs cannot be written; when refs cannot be read, or the client has gone.
 pub fn serve(repository: &Repository, service: Service, out: &mut Out<'_>) -> Result<(), ServeError> {
     let context = &repository.context;
     let mut list = Vec::new();
@@ -40,6 +41,10 @@ pub fn greet(repository: &Repository, service: Service, out: &mut Out<'_>) -> Re
 }
 
 fn announce(repository: &Repository, service: Service, mut list: Vec<u8>, out: &mut Out<'_>) -> Result<(), ServeError> {
+    if service == Service::ReceivePack && repository.refs.format() == Format::Reftable {
+        // Before a pack is sent for nothing.
+        return Err(ServeError::Refused(NO_REFTABLE.to_owned()));
+    }
     match service.version(repository.context.version) {
         Version::V2 => capabilities(repository, &mut list)?,
         Version::V1 => {
@@ -82,6 +87,7 @@ fn refs(repository: &Repository, service: Service, list: &mut Vec<u8>, sink: &mu
     if lines.capabilities.is_some() {
         lines.add(&ObjectId::null(repository.hash()), b"capabilities^{}", b"")?;
     }
+    lines.shallow(repository)?;
     Ok(())
 }
 
@@ -111,7 +117,7 @@ fn receive_refs(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::R
         .filter(|objects| objects.file_name().is_some_and(|name| name == "objects"))
         .filter_map(|objects| Some(objects.parent()?.to_owned()))
         .filter(|git_dir| git_dir.join("refs").is_dir())
-        .map(|git_dir| RefStore::new(git_dir.clone(), git_dir, repository.hash()))
+        .map(|git_dir| RefStore::of_other(git_dir, repository.hash()))
         .collect();
     let mut shown = HashSet::new();
     visible::list(repository, For::Receive, &[], false, &mut |tip| {
@@ -156,6 +162,17 @@ struct Lines<'l, 's> {
 }
 
 impl Lines<'_, '_> {
+    /// Where our own history is cut (UA-10, RA-11).
+    fn shallow(&mut self, repository: &Repository) -> std::io::Result<()> {
+        let mut shallow: Vec<&ObjectId> = repository.objects.shallow().iter().collect();
+        shallow.sort_unstable();
+        for id in shallow {
+            pktline::text(self.list, format_args!("shallow {id}\n"))?;
+            self.spill()?;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, id: &oid, name: &[u8], suffix: &[u8]) -> anyhow::Result<()> {
         let capabilities = self.capabilities.take();
         pktline::append(self.list, |line| {
@@ -169,6 +186,10 @@ impl Lines<'_, '_> {
             }
             line.push(b'\n');
         })?;
+        Ok(self.spill()?)
+    }
+
+    fn spill(&mut self) -> std::io::Result<()> {
         if self.list.len() >= LIST_GATHERED {
             self.sink.write_all(self.list)?;
             self.list.clear();

@@ -7,14 +7,16 @@ use super::command::Arguments;
 use super::history::History;
 use super::negotiation::{Acks, Negotiator, Then};
 use super::progress::{Heartbeat, HeldBack, Pace};
+use super::shallow::Boundary;
 use super::wants::{self, Rule};
-use super::{ErrorChannel, Out, ServeError, finish};
+use super::{ErrorChannel, Out, ServeError, filter, finish};
+use crate::odb::closure::{Broken, Filter, TooManyPaths};
 use crate::pack::PackStats;
 use crate::pack::select::{self, Request};
 use crate::pack::write::{self, PackOptions};
 use crate::pktline::{self, FrameError, PacketReader};
 use crate::protocol::command::ArgumentLines;
-use crate::protocol::upload::{Round, RoundEnd, UploadRequest};
+use crate::protocol::upload::{Extensions, Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
 use crate::stream::{Body, Pulse};
@@ -28,17 +30,22 @@ use std::time::Instant;
 pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_>) -> Result<(), ServeError> {
     out.summary.operation = Some("fetch");
     let limits = &repository.context.limits;
-    let (request, round) = arguments.parse(|reader| UploadRequest::parse_v2(reader, repository.hash(), limits))?;
+    let (request, round) =
+        arguments.parse(|reader| UploadRequest::parse_v2(reader, repository.hash(), extensions(repository), limits))?;
     note(&request, &round, out);
     repository.context.trace.data_json("upload-pack", "fetch-info", || fetch_info(&request, &round));
     let rule = Rule::of(repository);
+    let filter = admit(repository, rule, &request, out)?;
     wants::check(repository, rule, &request.wants, out.sink)?;
     if request.wants.is_empty() && !request.wait_for_done {
         return Ok(());
     }
-    let mut negotiator = Negotiator::new(&request);
+    let mut boundary = Boundary::of_client(repository, rule, &request)?;
+    let mut negotiator = Negotiator::new(&request.wants, &request);
     if !round.haves.is_empty() {
-        let acks = negotiator.round(&round, &mut History::new(repository, rule).round(out.sink))?;
+        let seen = boundary.seen(repository);
+        let mut history = History::new(repository, rule).seen_as(&seen);
+        let acks = negotiator.round(&round, &mut history.round(out.sink))?;
         if round.end == RoundEnd::Flush {
             let mut section = Vec::new();
             pktline::line(&mut section, b"acknowledgments\n")?;
@@ -54,9 +61,19 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
             return Ok(());
         }
     }
+    if boundary.has_section(repository, &request) {
+        if !boundary.deepen(repository, rule, &request, out.sink)? {
+            boundary.take_over(repository, &request, out.sink)?;
+        }
+        let mut section = Vec::new();
+        pktline::line(&mut section, b"shallow-info\n")?;
+        boundary.append(&mut section)?;
+        pktline::delim(&mut section)?;
+        out.sink.write_all(&section)?;
+    }
     pktline::line(out.sink, b"packfile\n")?;
     out.sink.flush()?;
-    send_pack(repository, &request, &negotiator.into_common(), out)
+    send_pack(repository, &request, &boundary, filter.as_ref(), &negotiator.into_common(), out)
 }
 
 /// Answers a request of v0 or v1, behind its advertisement.
@@ -69,7 +86,13 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
 pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Result<(), ServeError> {
     let (context, hash) = (&repository.context, repository.hash());
     let mut lines = ArgumentLines::new(&context.limits);
-    let request = UploadRequest::parse_v0(&mut PacketReader::new(body), hash, &mut lines, &context.limits)?;
+    let request = UploadRequest::parse_v0(
+        &mut PacketReader::new(body),
+        hash,
+        extensions(repository),
+        &mut lines,
+        &context.limits,
+    )?;
     out.summary.operation = Some("fetch");
     out.summary.agent = request.agent.as_ref().map(ToString::to_string);
     out.summary.client_sid = request.session_id.as_ref().map(ToString::to_string);
@@ -83,9 +106,19 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         finish(body)?;
     }
     let rule = Rule::of(repository);
+    let filter = admit(repository, rule, &request, out)?;
     wants::check(repository, rule, &request.wants, out.sink)?;
-    let mut negotiator = Negotiator::new(&request);
-    let mut history = History::new(repository, rule);
+    let mut boundary = Boundary::of_client(repository, rule, &request)?;
+    if boundary.deepen(repository, rule, &request, out.sink)? {
+        let mut answer = Vec::new();
+        boundary.append(&mut answer)?;
+        pktline::flush(&mut answer)?;
+        out.sink.write_all(&answer)?;
+        out.pause(repository)?;
+    }
+    let seen = boundary.seen(repository);
+    let mut negotiator = Negotiator::new(&boundary.wants(&request), &request);
+    let mut history = History::new(repository, rule).seen_as(&seen);
     loop {
         let round = match (ahead.take(), context.stateless) {
             (Some(round), _) => round,
@@ -100,9 +133,26 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         out.sink.write_all(&answer)?;
         out.pause(repository)?;
         if acks.then == Then::Pack {
-            return send_pack(repository, &request, &negotiator.into_common(), out);
+            return send_pack(repository, &request, &boundary, filter.as_ref(), &negotiator.into_common(), out);
         }
     }
+}
+
+/// What this repository's owner allows.
+fn extensions(repository: &Repository) -> Extensions {
+    Extensions { filter: repository.settings.allow_filter }
+}
+
+/// The filter of a request, if it may be used.
+fn admit(
+    repository: &Repository,
+    rule: Rule,
+    request: &UploadRequest,
+    out: &mut Out<'_>,
+) -> Result<Option<Filter>, ServeError> {
+    let Some(spec) = &request.filter else { return Ok(None) };
+    out.summary.filter = Some(spec.name());
+    filter::admit(repository, rule, spec, out.sink).map(Some)
 }
 
 fn note(request: &UploadRequest, round: &Round, out: &mut Out<'_>) {
@@ -126,6 +176,8 @@ fn append(acks: &Acks, answer: &mut Vec<u8>) -> std::io::Result<()> {
 fn send_pack(
     repository: &Repository,
     request: &UploadRequest,
+    boundary: &Boundary,
+    filter: Option<&Filter>,
     common: &[ObjectId],
     out: &mut Out<'_>,
 ) -> Result<(), ServeError> {
@@ -135,7 +187,8 @@ fn send_pack(
     };
     let pace = Pace { keep_alive_s: repository.settings.upload_keep_alive_s, progress: !request.no_progress };
     let mut heartbeat = Heartbeat::new(out.sink, request.bands, pace, &Instant::now);
-    let stats = pack(repository, request, common, &mut heartbeat).map_err(ServeError::aborted)?;
+    let stats = pack(repository, request, boundary, filter, common, &mut heartbeat)
+        .map_err(|error| broken(repository, error))?;
     out.summary.objects = u64::from(stats.objects);
     out.summary.reused = u64::from(stats.reused);
     out.summary.deltas = u64::from(stats.deltas);
@@ -143,21 +196,34 @@ fn send_pack(
     Ok(())
 }
 
+/// Why a pack cannot be completed. In a partial clone a missing object is no damage: whoever fetches is told where it is not.
+fn broken(repository: &Repository, error: anyhow::Error) -> ServeError {
+    if let Some(too_many) = error.downcast_ref::<TooManyPaths>() {
+        return ServeError::Refused(format!("upload-pack: {too_many}"));
+    }
+    match error.downcast_ref::<Broken>() {
+        Some(Broken { id, kind, cause: None }) if repository.settings.is_partial_clone() => {
+            ServeError::Refused(format!("upload-pack: {kind} {id} is not here: this repository is a partial clone"))
+        }
+        _ => ServeError::aborted(error),
+    }
+}
+
 fn pack(
     repository: &Repository,
     request: &UploadRequest,
+    boundary: &Boundary,
+    filter: Option<&Filter>,
     common: &[ObjectId],
     heartbeat: &mut Heartbeat<'_>,
 ) -> anyhow::Result<PackStats> {
     let mut tags = Vec::new();
     if request.include_tag {
-        visible::for_each(repository, For::Upload, &["refs/tags/".into()], true, &mut |tip| {
-            tags.extend(tip.peeled.map(|peeled| (tip.id, peeled)));
-            Ok(())
-        })?;
+        visible::annotated_tags(repository, For::Upload, &mut |tag, peeled| tags.push((tag, peeled)))?;
     }
-    let wanted = Request { wants: &request.wants, common, tags: &tags, thin: request.thin_pack };
-    let selection = select::select(&repository.objects, &wanted, heartbeat)?;
+    let (wants, common) = (boundary.wants(request), boundary.common(common));
+    let wanted = Request { wants: &wants, common: &common, tags: &tags, filter, thin: request.thin_pack };
+    let selection = select::select(&boundary.seen(repository), &wanted, heartbeat)?;
     let options = PackOptions {
         thin: request.thin_pack,
         ofs_delta: request.ofs_delta,

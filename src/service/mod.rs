@@ -4,6 +4,7 @@ pub mod advertise;
 pub mod command;
 pub mod error;
 pub mod fetch;
+pub mod filter;
 pub mod history;
 pub mod ls_refs;
 pub mod negotiation;
@@ -11,6 +12,7 @@ pub mod offer;
 pub mod policy;
 pub mod progress;
 pub mod receive;
+pub mod shallow;
 pub mod stored;
 pub mod wants;
 

@@ -87,6 +87,10 @@ pub static OFFERS: &[Offer] = &[
     offer("side-band",                    UploadPack,  always,          flag,           None),
     offer("side-band-64k",                UploadPack,  always,          flag,           None),
     offer("ofs-delta",                    UploadPack,  always,          flag,           None),
+    offer("shallow",                      UploadPack,  always,          flag,           None),
+    offer("deepen-since",                 UploadPack,  always,          flag,           None),
+    offer("deepen-not",                   UploadPack,  always,          flag,           None),
+    offer("deepen-relative",              UploadPack,  always,          flag,           None),
     offer("no-progress",                  UploadPack,  always,          flag,           None),
     offer("include-tag",                  UploadPack,  always,          flag,           None),
     offer("multi_ack_detailed",           UploadPack,  always,          flag,           None),
@@ -94,6 +98,7 @@ pub static OFFERS: &[Offer] = &[
     offer("allow-reachable-sha1-in-want", UploadPack,  commits_wanted,  flag,           None),
     offer("no-done",                      UploadPack,  over_http,       flag,           None),
     offer("symref",                       UploadPack,  head_is_symref,  head_symref,    None),
+    offer("filter",                       UploadPack,  filters,         flag,           None),
     offer("session-id",                   UploadPack,  session_ids,     session_id,     None),
     offer("object-format",                UploadPack,  always,          object_format,  None),
     offer("agent",                        UploadPack,  always,          agent,          None),
@@ -111,8 +116,16 @@ pub static OFFERS: &[Offer] = &[
     offer("agent",                        ReceivePack, always,          agent,          None),
 ];
 
-/// The features of fetch in v2, in their announced order (V2-04).
-const FETCH_FEATURES: &[&str] = &["wait-for-done"];
+/// Whether something is offered.
+type When = fn(&View<'_>) -> bool;
+
+/// The features of fetch in v2, in their announced order (V2-04), each offered as its argument is understood.
+#[rustfmt::skip]
+const FETCH_FEATURES: &[(&str, When)] = &[
+    ("shallow",       always),
+    ("wait-for-done", always),
+    ("filter",        filters),
+];
 
 impl Block {
     /// The block of v0 and v1.
@@ -162,6 +175,10 @@ pub fn kind(name: &[u8], view: &View<'_>) -> Offered {
 
 fn always(_: &View<'_>) -> bool {
     true
+}
+
+fn filters(view: &View<'_>) -> bool {
+    view.repository.settings.allow_filter
 }
 
 fn session_ids(view: &View<'_>) -> bool {
@@ -229,8 +246,9 @@ fn unborn(view: &View<'_>) -> Value {
     }
 }
 
-fn fetch_features(_: &View<'_>) -> Value {
-    Value::Text(FETCH_FEATURES.join(" ").into_bytes())
+fn fetch_features(view: &View<'_>) -> Value {
+    let offered = FETCH_FEATURES.iter().filter(|(_, when)| when(view)).map(|(name, _)| *name);
+    Value::Text(offered.collect::<Vec<_>>().join(" ").into_bytes())
 }
 
 fn head_symref(view: &View<'_>) -> Value {
