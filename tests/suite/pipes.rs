@@ -560,6 +560,16 @@ fn traces_are_written_in_gits_forms() {
     has("packets", "\npacket: receive-pack> ok refs/heads/main\n");
     has("events", "\"category\":\"transfer\",\"key\":\"negotiated-version\",\"value\":\"1\"");
     has("events", "\"event\":\"child_start\"");
+    pipes.served().config("uploadpack.allowFilter", "true");
+    let mut fetch = pipes.git(Way::File, 2, &pipes.work("client"), &["init", "-q"]);
+    within_time(&mut fetch).succeeds();
+    let words = ["fetch", "-q", "--depth=2", "--filter=blob:none", "origin", "main"];
+    let mut fetch = pipes.git(Way::File, 2, &pipes.work("client"), &words);
+    within_time(fetch.env("GIT_TRACE2_EVENT", at("events"))).succeeds();
+    has("events", "\"key\":\"fetch-info\",\"value\":{");
+    for part in ["\"depth\":2", "\"filter\":\"blob:none\"", "\"haves\":0", "\"wants\":1", "\"shallows\":0"] {
+        has("events", part);
+    }
     // Standard error is the client's here.
     let said = pipes.say(&["upload-pack", "served.git"], &[("GIT_TRACE_PACKET", "1")], b"0000");
     assert!(said.err.contains("packet:  upload-pack< 0000\n"), "{said:?}");
