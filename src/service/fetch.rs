@@ -16,7 +16,7 @@ use crate::pack::select::{self, Request};
 use crate::pack::write::{self, PackOptions};
 use crate::pktline::{self, FrameError, PacketReader};
 use crate::protocol::command::ArgumentLines;
-use crate::protocol::depth::Depth;
+use crate::protocol::depth::{Depth, ENDLESS};
 use crate::protocol::filter::FilterSpec;
 use crate::protocol::upload::{Extensions, Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
@@ -164,15 +164,12 @@ fn note(request: &UploadRequest, round: &Round, out: &mut Out<'_>) {
 
 /// What a fetch asks for, in the words of git's trace2.
 fn fetch_info(request: &UploadRequest, round: &Round) -> serde_json::Value {
-    /// What git calls all there is.
-    const INFINITE_DEPTH: u32 = 0x7fff_ffff;
-    let (mut depth, mut since, mut not, mut relative) = (0, false, 0, false);
-    match &request.depth {
-        Depth::Unchanged => {}
-        Depth::Commits { count, relative: counted } => (depth, relative) = (count.get(), *counted),
-        Depth::Endless => depth = INFINITE_DEPTH,
-        Depth::Revisions { since: from, not: refs } => (since, not) = (from.is_some(), refs.len()),
-    }
+    let (depth, relative, since, not) = match &request.depth {
+        Depth::Unchanged => (0, false, false, 0),
+        Depth::Commits { count, relative } => (count.get(), *relative, false, 0),
+        Depth::Endless => (ENDLESS, false, false, 0),
+        Depth::Revisions { since, not } => (0, false, since.is_some(), not.len()),
+    };
     serde_json::json!({
         "haves": round.haves.len(),
         "wants": request.wants.len(),
