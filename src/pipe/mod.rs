@@ -131,7 +131,8 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
     let grant = access::local_user(service);
     summary.scope = Some(grant.scope().as_str());
     let silence = Some(options.timeout_s).filter(|&seconds| seconds > 0).map(Duration::from_secs);
-    let input = Stdin::new(silence, service == Service::ReceivePack);
+    // Who must be done within a time may not be silent for longer.
+    let input = Stdin::new(silence.or(context.timeout), service == Service::ReceivePack);
     let mut output = Stdout::new(input.stop_flag());
     if let Some(silence) = silence {
         output.give_up_after(silence);

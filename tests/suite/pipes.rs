@@ -533,6 +533,11 @@ fn a_silent_client_is_given_up_after_the_timeout() {
     talk.hear(|line| line == "0000");
     let said = talk.wait();
     assert!(said.status == 128 && said.err.contains("no byte of the request came for 1 seconds"), "{said:?}");
+    let mut push = pipes.program(&["receive-pack", "served.git"]);
+    push.env("ARTIFACTS_TIMEOUT", "1");
+    let mut talk = Talk::with(push);
+    talk.hear(|line| line == "0000");
+    assert_eq!(talk.wait().status, 128);
     // One that takes nothing.
     let mut talk = Talk::with(pipes.program(&["upload-pack", "--strict", "--timeout=1", "served.git"]));
     talk.hear(|line| line == "0000");
