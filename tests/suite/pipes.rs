@@ -482,6 +482,27 @@ fn what_was_not_ours_is_told_the_client_and_standard_error() {
 }
 
 #[test]
+fn a_client_that_is_still_talking_when_it_is_refused_is_heard_out() {
+    let (pipes, work) = Pipes::with_history();
+    let mut talk = Talk::with(pipes.program(&["upload-pack", "served.git"]));
+    talk.hear(|line| line == "0000");
+    talk.say(&[&format!("want {}", "1".repeat(40)), "0000"]);
+    assert!(talk.hear(|_| true)[0].starts_with("ERR upload-pack: not our ref"));
+    // More than a pipe holds.
+    let haves = format!("have {}", work.tip("main"));
+    talk.say(&vec![haves.as_str(); 10_000]);
+    assert_eq!(talk.end().status, 128);
+    // Who waits for the end of the answer sees it, and who says nothing is left.
+    let mut talk = Talk::with(pipes.program(&["upload-pack", "served.git"]));
+    talk.hear(|line| line == "0000");
+    talk.say(&["nonsense"]);
+    let mut rest = Vec::new();
+    talk.stdout.read_to_end(&mut rest).unwrap();
+    assert!(packets(&rest)[0].starts_with("ERR "), "{rest:?}");
+    assert_eq!(talk.wait().status, 128);
+}
+
+#[test]
 fn input_that_breaks_off_is_an_error_and_moves_nothing() {
     let (pipes, work) = Pipes::with_history();
     let hung_up = "fatal: the remote end hung up unexpectedly\n";
