@@ -17,6 +17,7 @@ use crate::pack::write::{self, PackOptions};
 use crate::pktline::{self, FrameError, PacketReader};
 use crate::protocol::command::ArgumentLines;
 use crate::protocol::depth::{Depth, ENDLESS};
+use crate::protocol::filter::FilterSpec;
 use crate::protocol::upload::{Extensions, Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
@@ -177,6 +178,7 @@ fn fetch_info(request: &UploadRequest, round: &Round) -> serde_json::Value {
         "deepen-since": since,
         "deepen-not": not,
         "deepen-relative": relative,
+        "filter": request.filter.as_ref().map(FilterSpec::name),
     })
 }
 
