@@ -24,11 +24,24 @@ pub enum AckMode {
     Section,
 }
 
+/// What is understood only where it is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extensions {
+    /// `want-ref` (uploadpack.allowRefInWant).
+    pub ref_in_want: bool,
+    /// `sideband-all` (uploadpack.allowSidebandAll).
+    pub sideband_all: bool,
+    /// `packfile-uris` (uploadpack.blobPackfileUri, artifacts.packfileUri).
+    pub packfile_uris: bool,
+}
+
 /// What a client wants, in any version of the protocol.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UploadRequest {
     /// The objects asked for, each once, in the order of the request.
     pub wants: Vec<ObjectId>,
+    /// v2: refs asked for by their names, each once, in the order of the request.
+    pub want_refs: Vec<BString>,
     /// How common objects are acknowledged.
     pub acks: AckMode,
     /// v0: the pack may follow `ready` at once.
@@ -45,6 +58,10 @@ pub struct UploadRequest {
     pub no_progress: bool,
     /// The side bands the pack goes through; `None`: raw.
     pub bands: Option<BandSize>,
+    /// v2: not only the pack but the whole answer goes through them.
+    pub sideband_all: bool,
+    /// v2: the protocols of addresses that may stand for parts of the pack; empty without `sideband_all` (FE-15).
+    pub packfile_uris: Vec<BString>,
     /// `agent=…` of v0; v2 has it in the envelope.
     pub agent: Option<BString>,
     /// `session-id=…` of v0; v2 has it in the envelope.
@@ -136,6 +153,7 @@ impl UploadRequest {
     pub fn parse_v2(
         reader: &mut PacketReader<'_>,
         hash: gix_hash::Kind,
+        extensions: Extensions,
         limits: &Limits,
     ) -> Result<(Self, Round), ProtocolError> {
         let mut request =
@@ -149,6 +167,7 @@ impl UploadRequest {
                 b"no-progress" => request.no_progress = true,
                 b"include-tag" => request.include_tag = true,
                 b"wait-for-done" => request.wait_for_done = true,
+                b"sideband-all" if extensions.sideband_all => request.sideband_all = true,
                 b"done" => round.end = RoundEnd::Done,
                 _ => {
                     if let Some(hex) = line.strip_prefix(b"want ") {
@@ -161,6 +180,11 @@ impl UploadRequest {
                         wants.add(id)?;
                     } else if let Some(hex) = line.strip_prefix(b"have ") {
                         round.haves.push(have(hash, hex)?);
+                    } else if let Some(name) = line.strip_prefix(b"want-ref ").filter(|_| extensions.ref_in_want) {
+                        wants.add_ref(name)?;
+                    } else if let Some(uris) = line.strip_prefix(b"packfile-uris ").filter(|_| extensions.packfile_uris)
+                    {
+                        request.hear_uris(uris)?;
                     } else {
                         return Err(ProtocolError::Said(format!("unexpected line: '{}'", shown(line))));
                     }
@@ -171,8 +195,20 @@ impl UploadRequest {
         if ended != Ended::Flush {
             return Err(ProtocolError::Said("expected flush after fetch arguments".to_owned()));
         }
-        request.wants = wants.list;
+        if !request.sideband_all {
+            request.packfile_uris.clear();
+        }
+        (request.wants, request.want_refs) = (wants.list, wants.refs);
         Ok((request, round))
+    }
+
+    /// Takes in the one line of protocols there may be, separated by commas.
+    fn hear_uris(&mut self, protocols: &[u8]) -> Result<(), ProtocolError> {
+        if !self.packfile_uris.is_empty() {
+            return Err(ProtocolError::Said("multiple packfile-uris lines forbidden".to_owned()));
+        }
+        self.packfile_uris = protocols.split(|&byte| byte == b',').map(BString::from).collect();
+        Ok(())
     }
 }
 
@@ -215,20 +251,42 @@ impl Round {
 struct Wants {
     list: Vec<ObjectId>,
     seen: HashSet<ObjectId>,
+    refs: Vec<BString>,
+    seen_refs: HashSet<BString>,
     most: u64,
 }
 
 impl Wants {
     fn new(limits: &Limits) -> Self {
-        Wants { list: Vec::new(), seen: HashSet::new(), most: limits.wants }
+        Wants {
+            list: Vec::new(),
+            seen: HashSet::new(),
+            refs: Vec::new(),
+            seen_refs: HashSet::new(),
+            most: limits.wants,
+        }
     }
 
     fn add(&mut self, id: ObjectId) -> Result<(), ProtocolError> {
         if self.seen.insert(id) {
-            if self.list.len() as u64 == self.most {
-                return Err(ProtocolError::Limit { what: "wants", most: self.most });
-            }
+            self.count()?;
             self.list.push(id);
+        }
+        Ok(())
+    }
+
+    fn add_ref(&mut self, name: &[u8]) -> Result<(), ProtocolError> {
+        if !self.seen_refs.insert(name.into()) {
+            return Err(ProtocolError::Said(format!("duplicate want-ref {}", shown(name))));
+        }
+        self.count()?;
+        self.refs.push(name.into());
+        Ok(())
+    }
+
+    fn count(&self) -> Result<(), ProtocolError> {
+        if (self.list.len() + self.refs.len()) as u64 >= self.most {
+            return Err(ProtocolError::Limit { what: "wants", most: self.most });
         }
         Ok(())
     }
@@ -293,6 +351,14 @@ mod tests {
         if let Some(bands) = request.bands {
             words += &format!(" {bands:?}");
         }
+        if request.sideband_all {
+            words += " all";
+        }
+        for (word, list) in [("refs", &request.want_refs), ("uris", &request.packfile_uris)] {
+            if !list.is_empty() {
+                words += &format!(" {word} {}", bstr::join(",", list).escape_ascii());
+            }
+        }
         words
     }
 
@@ -315,9 +381,13 @@ mod tests {
     }
 
     fn v2(lines: &str, limits: &Limits) -> String {
+        v2_with(Extensions::default(), lines, limits)
+    }
+
+    fn v2_with(extensions: Extensions, lines: &str, limits: &Limits) -> String {
         let packets = packets(lines);
         let mut input = &packets[..];
-        match UploadRequest::parse_v2(&mut PacketReader::new(&mut input), SHA1, limits) {
+        match UploadRequest::parse_v2(&mut PacketReader::new(&mut input), SHA1, extensions, limits) {
             Ok((request, round)) => format!("{} [{} {:?}]", words(&request), letters(&round.haves), round.end),
             Err(error) => error.to_string(),
         }
@@ -388,6 +458,29 @@ mod tests {
     }
 
     #[test]
+    fn refs_are_wanted_by_name_once_and_where_that_is_offered() {
+        let offered = Extensions { ref_in_want: true, ..Extensions::default() };
+        let limits = Limits { wants: 3, ..Limits::default() };
+        let check = |lines: &str, expected: &str| assert_eq!(v2_with(offered, lines, &limits), expected);
+        check("want A|want-ref refs/x\n|want-ref HEAD|0000", "A Section Large refs refs/x,HEAD [ Flush]");
+        check("want-ref refs/x|want-ref refs/x|0000", "duplicate want-ref refs/x");
+        check("want-ref|0000", "unexpected line: 'want-ref'");
+        check("want A|want B|want-ref x|want B|0000", "AB Section Large refs x [ Flush]");
+        check("want A|want B|want-ref x|want-ref y|0000", "the request is over the limit: wants is 3");
+        check("want-ref x|want-ref y|want-ref z|want A|0000", "the request is over the limit: wants is 3");
+    }
+
+    #[test]
+    fn addresses_are_heard_only_with_bands_for_everything() {
+        let offered = Extensions { sideband_all: true, packfile_uris: true, ..Extensions::default() };
+        let check = |lines: &str, expected: &str| assert_eq!(v2_with(offered, lines, &Limits::default()), expected);
+        check("packfile-uris https,http|sideband-all|0000", " Section Large all uris https,http [ Flush]");
+        check("packfile-uris https|0000", " Section Large [ Flush]");
+        check("packfile-uris https|packfile-uris https|sideband-all|0000", "multiple packfile-uris lines forbidden");
+        check("sideband-all=1|0000", "unexpected line: 'sideband-all=1'");
+    }
+
+    #[test]
     fn lines_and_wants_are_limited() {
         let limits = Limits { wants: 2, lines: 4, ..Limits::default() };
         assert_eq!(v0("want A|want B|want A|0000", &limits), "AB Plain");
@@ -406,8 +499,12 @@ mod tests {
     fn names_are_of_the_repositorys_hash() {
         let packets = packets("want A|0000");
         let mut input = &packets[..];
-        let parsed =
-            UploadRequest::parse_v2(&mut PacketReader::new(&mut input), gix_hash::Kind::Sha256, &Limits::default());
+        let parsed = UploadRequest::parse_v2(
+            &mut PacketReader::new(&mut input),
+            gix_hash::Kind::Sha256,
+            Extensions::default(),
+            &Limits::default(),
+        );
         assert!(parsed.is_err());
     }
 }

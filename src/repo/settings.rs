@@ -141,6 +141,10 @@ settings! {
     upload_keep_alive_s: u64 = |_| 5, seconds ["uploadpack.keepAlive"];
     /// What may be asked for beside tips that are shown; each key of git's own counts where it stands.
     git_wants: GitWants = |_| GitWants::default(), git_wants ["uploadpack.allowTipSHA1InWant", "uploadpack.allowReachableSHA1InWant", "uploadpack.allowAnySHA1InWant"];
+    /// Whether clients may ask for refs by their names.
+    ref_in_want: bool = |_| false, truth ["uploadpack.allowRefInWant"];
+    /// Whether clients may have whole answers, not only packs, through side bands.
+    sideband_all: bool = |_| false, truth ["uploadpack.allowSidebandAll"];
     /// Whether our session id is announced.
     advertise_sid: bool = |_| false, truth ["transfer.advertiseSID"];
     /// What is said about a HEAD without commits.

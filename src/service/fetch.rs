@@ -7,6 +7,8 @@ use super::command::Arguments;
 use super::history::History;
 use super::negotiation::{Acks, Negotiator, Then};
 use super::progress::{Heartbeat, HeldBack, Pace};
+use super::section::Section;
+use super::want_refs;
 use super::wants::{self, Rule};
 use super::{ErrorChannel, Out, ServeError, finish};
 use crate::pack::PackStats;
@@ -14,7 +16,7 @@ use crate::pack::select::{self, Request};
 use crate::pack::write::{self, PackOptions};
 use crate::pktline::{self, FrameError, PacketReader};
 use crate::protocol::command::ArgumentLines;
-use crate::protocol::upload::{Round, RoundEnd, UploadRequest};
+use crate::protocol::upload::{Extensions, Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
 use crate::stream::{Body, Pulse};
@@ -27,33 +29,42 @@ use std::time::Instant;
 /// Arguments that cannot be served, wants that may not be had; when objects cannot be read or the client has gone.
 pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_>) -> Result<(), ServeError> {
     out.summary.operation = Some("fetch");
-    let limits = &repository.context.limits;
-    let (request, round) = arguments.parse(|reader| UploadRequest::parse_v2(reader, repository.hash(), limits))?;
+    let (hash, limits) = (repository.hash(), &repository.context.limits);
+    let extensions = extensions(repository);
+    let (mut request, round) = arguments.parse(|reader| UploadRequest::parse_v2(reader, hash, extensions, limits))?;
     note(&request, &round, out);
+    if request.sideband_all {
+        *out.channel = ErrorChannel::Band3;
+    }
     let rule = Rule::of(repository);
-    wants::check(repository, rule, &request.wants, out.sink)?;
+    wants::check(repository, rule, &request.wants, &mut before_pack(repository, &request, out))?;
+    let wanted_refs = want_refs::resolve(repository, &mut request)?;
     if request.wants.is_empty() && !request.wait_for_done {
         return Ok(());
     }
     let mut negotiator = Negotiator::new(&request);
     if !round.haves.is_empty() {
-        let acks = negotiator.round(&round, &mut History::new(repository, rule).round(out.sink))?;
+        let mut pulse = before_pack(repository, &request, out);
+        let acks = negotiator.round(&round, &mut History::new(repository, rule).round(&mut pulse))?;
         if round.end == RoundEnd::Flush {
-            let mut section = Vec::new();
-            pktline::line(&mut section, b"acknowledgments\n")?;
-            append(&acks, &mut section)?;
-            match acks.then {
-                Then::Wait => pktline::flush(&mut section)?,
-                Then::Pack => pktline::delim(&mut section)?,
-            }
-            out.sink.write_all(&section)?;
+            let mut section = Section::begin("acknowledgments", request.sideband_all)?;
+            acks.lines.iter().try_for_each(|ack| section.line(format_args!("{ack}")))?;
+            out.sink.write_all(&match acks.then {
+                Then::Wait => section.flush(),
+                Then::Pack => section.delim(),
+            })?;
         }
         if acks.then == Then::Wait {
             out.pause(repository)?;
             return Ok(());
         }
     }
-    pktline::line(out.sink, b"packfile\n")?;
+    if !wanted_refs.is_empty() {
+        let mut section = Section::begin("wanted-refs", request.sideband_all)?;
+        wanted_refs.iter().try_for_each(|(id, name)| section.line(format_args!("{id} {name}")))?;
+        out.sink.write_all(&section.delim())?;
+    }
+    out.sink.write_all(&Section::begin("packfile", request.sideband_all)?.open())?;
     out.sink.flush()?;
     send_pack(repository, &request, &negotiator.into_common(), out)
 }
@@ -104,8 +115,23 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
     }
 }
 
+/// What this repository's owner allows.
+fn extensions(repository: &Repository) -> Extensions {
+    let settings = &repository.settings;
+    Extensions { ref_in_want: settings.ref_in_want, sideband_all: settings.sideband_all, packfile_uris: false }
+}
+
+/// Signs of life until the pack begins, for who can hear them.
+fn before_pack<'o>(repository: &Repository, request: &UploadRequest, out: &'o mut Out<'_>) -> Heartbeat<'o> {
+    Heartbeat::before_pack(out.sink, request.sideband_all, pace(repository, request), &Instant::now)
+}
+
+fn pace(repository: &Repository, request: &UploadRequest) -> Pace {
+    Pace { keep_alive_s: repository.settings.upload_keep_alive_s, progress: !request.no_progress }
+}
+
 fn note(request: &UploadRequest, round: &Round, out: &mut Out<'_>) {
-    out.summary.wants = request.wants.len() as u64;
+    out.summary.wants = (request.wants.len() + request.want_refs.len()) as u64;
     out.summary.haves = round.haves.len() as u64;
 }
 
@@ -124,8 +150,7 @@ fn send_pack(
         Some(_) => ErrorChannel::Band3,
         None => ErrorChannel::Silence,
     };
-    let pace = Pace { keep_alive_s: repository.settings.upload_keep_alive_s, progress: !request.no_progress };
-    let mut heartbeat = Heartbeat::new(out.sink, request.bands, pace, &Instant::now);
+    let mut heartbeat = Heartbeat::new(out.sink, request.bands, pace(repository, request), &Instant::now);
     let stats = pack(repository, request, common, &mut heartbeat).map_err(ServeError::aborted)?;
     out.summary.objects = u64::from(stats.objects);
     out.summary.reused = u64::from(stats.reused);

@@ -11,7 +11,9 @@ pub mod offer;
 pub mod policy;
 pub mod progress;
 pub mod receive;
+pub mod section;
 pub mod stored;
+pub mod want_refs;
 pub mod wants;
 
 use crate::audit::Summary;

@@ -111,8 +111,13 @@ pub static OFFERS: &[Offer] = &[
     offer("agent",                        ReceivePack, always,          agent,          None),
 ];
 
-/// The features of fetch in v2, in their announced order (V2-04).
-const FETCH_FEATURES: &[&str] = &["wait-for-done"];
+/// The features of fetch in v2, in their announced order (V2-04), each offered as its argument is understood.
+#[rustfmt::skip]
+const FETCH_FEATURES: &[(&str, fn(&View<'_>) -> bool)] = &[
+    ("wait-for-done", always),
+    ("ref-in-want",   refs_in_wants),
+    ("sideband-all",  bands_for_all),
+];
 
 impl Block {
     /// The block of v0 and v1.
@@ -162,6 +167,14 @@ pub fn kind(name: &[u8], view: &View<'_>) -> Offered {
 
 fn always(_: &View<'_>) -> bool {
     true
+}
+
+fn refs_in_wants(view: &View<'_>) -> bool {
+    view.repository.settings.ref_in_want
+}
+
+fn bands_for_all(view: &View<'_>) -> bool {
+    view.repository.settings.sideband_all
 }
 
 fn session_ids(view: &View<'_>) -> bool {
@@ -229,8 +242,9 @@ fn unborn(view: &View<'_>) -> Value {
     }
 }
 
-fn fetch_features(_: &View<'_>) -> Value {
-    Value::Text(FETCH_FEATURES.join(" ").into_bytes())
+fn fetch_features(view: &View<'_>) -> Value {
+    let offered = FETCH_FEATURES.iter().filter(|(_, when)| when(view)).map(|(name, _)| *name);
+    Value::Text(offered.collect::<Vec<_>>().join(" ").into_bytes())
 }
 
 fn head_symref(view: &View<'_>) -> Value {

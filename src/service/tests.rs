@@ -813,3 +813,5 @@ fn random_negotiations_are_gits() {
         }
     }
 }
+
+mod v2;
