@@ -462,7 +462,7 @@ mod tests {
         let offered = Extensions { ref_in_want: true, ..Extensions::default() };
         let limits = Limits { wants: 3, ..Limits::default() };
         let check = |lines: &str, expected: &str| assert_eq!(v2_with(offered, lines, &limits), expected);
-        check("want A|want-ref refs/x\n|want-ref HEAD|0000", "A Section Large refs refs/x,HEAD [ Flush]");
+        check("want A|want-ref refs/x\n|want-ref refs/y|0000", "A Section Large refs refs/x,refs/y [ Flush]");
         check("want-ref refs/x|want-ref refs/x|0000", "duplicate want-ref refs/x");
         check("want-ref|0000", "unexpected line: 'want-ref'");
         check("want A|want B|want-ref x|want B|0000", "AB Section Large refs x [ Flush]");
