@@ -29,6 +29,8 @@ pub mod access;
 pub mod http;
 mod tell;
 // L8: the edges.
+pub mod edge;
+
 pub mod cgi;
 pub mod cli;
 

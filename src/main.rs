@@ -1,5 +1,6 @@
 //! Which edge: by the environment, else by argv.
 
+use artifacts_http_backend::edge::Environ;
 use artifacts_http_backend::{cgi, cli};
 use std::process::ExitCode;
 
@@ -9,6 +10,6 @@ use std::process::ExitCode;
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    let environ = cgi::Environ::of_process();
+    let environ = Environ::of_process();
     if environ.is_cgi() { cgi::run(&environ) } else { cli::run(std::env::args_os()) }
 }

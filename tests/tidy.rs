@@ -18,7 +18,8 @@ const LAYERS: &[&[&str]] = &[
     &["pack"],
     &["service"],
     &["http", "access", "tell"],
-    &["cgi"],
+    &["edge"],
+    &["cgi", "pipe"],
     &["cli"],
 ];
 
@@ -124,7 +125,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("File::create", &["durable.rs"]),
     (".sync_all()", &["durable.rs"]),
     ("OpenOptions", &["durable.rs", "audit.rs", "refs/loose.rs"]),
-    ("env::var", &["cgi/mod.rs", "cli/"]),
+    ("env::var", &["edge/environ.rs", "cli/"]),
     ("SystemTime::now", &["cgi/mod.rs", "cli/"]),
     ("eprintln!", &["cli/"]),
     ("println!", &["cli/"]),

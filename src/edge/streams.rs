@@ -1,4 +1,4 @@
-//! Descriptors 0 and 1 of a CGI program.
+//! Descriptors 0 and 1.
 //!
 //! In: the descriptors. Out: a reader that gives up on a silent stream and, during a push, looks for SIGTERM; a sink that
 //! lets the kernel move the pages of files.

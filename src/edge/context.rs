@@ -1,0 +1,174 @@
+//! What a request brings besides its bytes, as far as all edges read it alike.
+//!
+//! In: the environment and the time. Out: a [`Context`]. Whose request it is, and what hooks inherit, is the edge's to say.
+
+use super::Environ;
+use crate::odb::alternates::parse as parse_alternates;
+use crate::protocol::{Limits, Version};
+use crate::repo::config::{ConfigSources, parameters};
+use crate::repo::{AccessMode, Context};
+use bstr::{BStr, BString, ByteSlice};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Bytes a request may use besides constants, where ARTIFACTS_MEMORY says nothing.
+const MEMORY_DEFAULT: u64 = 256 << 20;
+
+/// A stateless HTTP request of nobody's, without an environment for hooks.
+///
+/// # Errors
+/// A variable that cannot be understood: for the operator.
+pub fn context(
+    environ: &Environ,
+    mode: AccessMode,
+    version: Version,
+    since_epoch: Duration,
+) -> Result<Context, String> {
+    let memory = environ.size("ARTIFACTS_MEMORY")?.and_then(|bytes| u64::try_from(bytes).ok());
+    let timeout = environ.size("ARTIFACTS_TIMEOUT")?.and_then(|seconds| u64::try_from(seconds).ok());
+    let id = request_id(since_epoch);
+    let context = Context {
+        mode,
+        version,
+        now: since_epoch.as_secs(),
+        session_id: format!("{}-{id}-P{:08x}", since_epoch.as_secs(), std::process::id()),
+        id,
+        address: environ.text("REMOTE_ADDR"),
+        identity: BString::default(),
+        hook_environment: Vec::new(),
+        namespace: environ.said("GIT_NAMESPACE").map(ToOwned::to_owned),
+        config: config_sources(environ)?,
+        object_directory: environ.path("GIT_OBJECT_DIRECTORY"),
+        // Separated by colons, C-quoted where a name has one (EN-14, QU-04).
+        alternate_directories: parse_alternates(
+            environ.said("GIT_ALTERNATE_OBJECT_DIRECTORIES").unwrap_or_default(),
+            b':',
+        ),
+        in_quarantine: environ.get("GIT_QUARANTINE_PATH").is_some(),
+        agent: agent(environ),
+        limits: Limits::default(),
+        memory: memory.unwrap_or(MEMORY_DEFAULT),
+        timeout: timeout.filter(|&seconds| seconds > 0).map(Duration::from_secs),
+        stateless: true,
+        http: true,
+    };
+    match &context.namespace {
+        Some(namespace) if !is_namespace(namespace.as_bstr()) => {
+            Err(format!("bad git namespace path \"{}\"", namespace.escape_ascii()))
+        }
+        _ => Ok(context),
+    }
+}
+
+/// A request's id: enough to find it again in two logs, cheap to make.
+pub fn request_id(since_epoch: Duration) -> String {
+    let mixed = (since_epoch.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32);
+    let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!("{:08x}", mixed >> 32)
+}
+
+/// Every component must be a name a ref could have (HN-04).
+fn is_namespace(namespace: &BStr) -> bool {
+    let components = namespace.split(|&byte| byte == b'/').filter(|component| !component.is_empty());
+    components
+        .map(|component| [b"refs/namespaces/".as_slice(), component].concat())
+        .all(|name| gix_validate::reference::name(name.as_bstr()).is_ok())
+}
+
+/// What we call ourselves; GIT_USER_AGENT replaces it, bytes that do not show become dots (EN-11).
+fn agent(environ: &Environ) -> String {
+    match environ.said("GIT_USER_AGENT") {
+        Some(agent) => {
+            agent.bytes().map(|byte| if (33..127).contains(&byte) { char::from(byte) } else { '.' }).collect()
+        }
+        None => concat!("artifacts/", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// Where git's configuration is read from (EN-09).
+fn config_sources(environ: &Environ) -> Result<ConfigSources, String> {
+    let home = environ.path("HOME");
+    let system = match environ.get("GIT_CONFIG_SYSTEM") {
+        _ if environ.flag("GIT_CONFIG_NOSYSTEM") => None,
+        Some(path) => Some(PathBuf::from(OsStr::from_bytes(path))),
+        None => Some(PathBuf::from("/etc/gitconfig")),
+    };
+    let global = match environ.get("GIT_CONFIG_GLOBAL") {
+        Some(path) => vec![PathBuf::from(OsStr::from_bytes(path))],
+        None => {
+            let xdg = environ.path("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
+            let xdg = xdg.map(|folder| folder.join("git/config"));
+            xdg.into_iter().chain(home.as_ref().map(|home| home.join(".gitconfig"))).collect()
+        }
+    };
+    let mut overrides = Vec::new();
+    if let Some(text) = environ.get("GIT_CONFIG_PARAMETERS") {
+        overrides = parameters(text).map_err(|error| error.to_string())?;
+    }
+    // git lets the numbered ones count first and GIT_CONFIG_PARAMETERS (`git -c`) over them.
+    let mut numbered = Vec::new();
+    if let Some(count) = environ.said("GIT_CONFIG_COUNT") {
+        const COUNT_MAX: usize = 10_000;
+        let count: usize = count
+            .to_str()
+            .ok()
+            .and_then(|count| count.parse().ok())
+            .ok_or_else(|| "bogus count in GIT_CONFIG_COUNT".to_owned())?;
+        if count > COUNT_MAX {
+            return Err("too many entries in GIT_CONFIG_COUNT".to_owned());
+        }
+        for number in 0..count {
+            let key = environ
+                .get(&format!("GIT_CONFIG_KEY_{number}"))
+                .ok_or_else(|| format!("missing config key GIT_CONFIG_KEY_{number}"))?;
+            let value = environ
+                .get(&format!("GIT_CONFIG_VALUE_{number}"))
+                .ok_or_else(|| format!("missing config value GIT_CONFIG_VALUE_{number}"))?;
+            numbered.push((key.to_owned(), Some(value.to_owned())));
+        }
+    }
+    numbered.append(&mut overrides);
+    Ok(ConfigSources { system, global, home, overrides: numbered })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environ(pairs: &[(&str, &str)]) -> Environ {
+        Environ::from_pairs(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())))
+    }
+
+    #[test]
+    fn alternates_may_be_quoted() {
+        let check = |text: &str, expected: &[&str]| {
+            let found: Vec<_> =
+                parse_alternates(text.as_bytes(), b':').iter().map(|path| path.to_str().unwrap().to_owned()).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("", &[]);
+        check("/a:/b", &["/a", "/b"]);
+        check(":/a::", &["/a"]);
+        check("\"/a:b\\\"\\303\\274\":/c", &["/a:b\"ü", "/c"]);
+    }
+
+    #[test]
+    fn configuration_of_the_environment_counts_in_gits_order() {
+        let sources = config_sources(&environ(&[
+            ("GIT_CONFIG_PARAMETERS", "'a.b'='2'"),
+            ("GIT_CONFIG_COUNT", "1"),
+            ("GIT_CONFIG_KEY_0", "a.b"),
+            ("GIT_CONFIG_VALUE_0", "1"),
+            ("HOME", "/h"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+        ]))
+        .unwrap();
+        let values: Vec<_> = sources.overrides.iter().map(|(_, value)| value.clone().unwrap()).collect();
+        assert_eq!(values, ["1", "2"]);
+        assert_eq!(sources.system, None);
+        assert_eq!(sources.global, [PathBuf::from("/h/.config/git/config"), PathBuf::from("/h/.gitconfig")]);
+        assert!(config_sources(&environ(&[("GIT_CONFIG_COUNT", "1")])).is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! The environment of the process, read once.
+//!
+//! In: names and values as they came. Out: what they say, in the forms git reads. Which names there are is known to the edges.
+
+use bstr::{BStr, ByteSlice};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+/// Children find their programs here where no PATH came.
+const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The environment as it came: the first of doubled entries counts, as in `getenv`.
+#[derive(Debug, Clone, Default)]
+pub struct Environ(Vec<(OsString, OsString)>);
+
+impl Environ {
+    /// The process's own.
+    pub fn of_process() -> Self {
+        Environ(std::env::vars_os().collect())
+    }
+
+    /// One made by hand.
+    pub fn from_pairs(pairs: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Environ(pairs.into_iter().collect())
+    }
+
+    /// Whether this environment is a web server's for a CGI program.
+    pub fn is_cgi(&self) -> bool {
+        self.get("REQUEST_METHOD").is_some() || self.get("GATEWAY_INTERFACE").is_some()
+    }
+
+    /// A variable's bytes; set but empty is something.
+    pub fn get(&self, name: &str) -> Option<&BStr> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_bytes().as_bstr())
+    }
+
+    /// A variable that says something.
+    pub fn said(&self, name: &str) -> Option<&BStr> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// A variable that is a path.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        self.said(name).map(|value| PathBuf::from(OsStr::from_bytes(value)))
+    }
+
+    /// A variable that is text; what is no UTF-8 is replaced.
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.said(name).map(|value| value.to_str_lossy().into_owned())
+    }
+
+    /// A size with an optional k, m or g, as git reads them.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn size(&self, name: &str) -> Result<Option<i64>, String> {
+        let Some(value) = self.said(name) else { return Ok(None) };
+        let (digits, factor) = match value.last().map(u8::to_ascii_lowercase) {
+            Some(b'k') => (&value[..value.len() - 1], 1_i64 << 10),
+            Some(b'm') => (&value[..value.len() - 1], 1 << 20),
+            Some(b'g') => (&value[..value.len() - 1], 1 << 30),
+            _ => (value, 1),
+        };
+        let number = digits.trim().to_str().ok().and_then(|digits| digits.parse::<i64>().ok());
+        match number.and_then(|number| number.checked_mul(factor)) {
+            Some(number) => Ok(Some(number)),
+            None => Err(format!("failed to parse {name}: {}", value.escape_ascii())),
+        }
+    }
+
+    /// Whether a variable says yes, as git's `git_env_bool` reads it; unset: no.
+    pub fn flag(&self, name: &str) -> bool {
+        self.said(name)
+            .is_some_and(|value| !matches!(value.to_ascii_lowercase().as_slice(), b"0" | b"false" | b"no" | b"off"))
+    }
+
+    /// What children inherit: all of it, each name once, without what `dropped` names. Programs of an installed git are
+    /// found first where the operator says where they are (HB-27).
+    pub fn inherited(&self, dropped: &dyn Fn(&OsStr) -> bool) -> Vec<(OsString, OsString)> {
+        let mut seen: Vec<&OsStr> = Vec::new();
+        let mut inherited = Vec::new();
+        for (name, value) in &self.0 {
+            if name != "PATH" && !dropped(name) && !seen.contains(&name.as_os_str()) {
+                seen.push(name);
+                inherited.push((name.clone(), value.clone()));
+            }
+        }
+        let path = self.said("PATH").map_or_else(|| PATH_DEFAULT.into(), |path| path.to_owned());
+        let path = match self.said("GIT_EXEC_PATH") {
+            Some(exec) => [exec.as_bytes(), b":", path.as_bytes()].concat(),
+            None => path.into(),
+        };
+        inherited.push(("PATH".into(), OsString::from_vec(path)));
+        inherited
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environ(pairs: &[(&str, &str)]) -> Environ {
+        Environ::from_pairs(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())))
+    }
+
+    #[test]
+    fn the_first_of_doubled_variables_counts() {
+        let environ = environ(&[("A", "1"), ("A", "2"), ("B", "")]);
+        assert_eq!(environ.get("A").unwrap(), "1");
+        assert_eq!(environ.get("B").unwrap(), "");
+        assert!(environ.said("B").is_none() && environ.get("C").is_none());
+    }
+
+    #[test]
+    fn a_flag_is_read_as_git_reads_it() {
+        for (value, expected) in
+            [("1", true), ("true", true), ("0", false), ("False", false), ("", false), ("off", false)]
+        {
+            assert_eq!(environ(&[("A", value)]).flag("A"), expected, "{value}");
+        }
+        assert!(!environ(&[]).flag("A"));
+    }
+}

@@ -1,0 +1,11 @@
+//! What all edges share: the environment, the context made of it, descriptors 0 and 1.
+//!
+//! In: the process. Out: values. Nothing of a request's bytes is understood here.
+
+mod context;
+mod environ;
+mod streams;
+
+pub use context::{context, request_id};
+pub use environ::Environ;
+pub use streams::{Stdin, Stdout};
