@@ -4,6 +4,7 @@ pub mod capability;
 pub mod command;
 pub mod limits;
 pub mod ls_refs;
+pub mod object_info;
 pub mod push;
 pub mod report;
 pub mod upload;

@@ -6,6 +6,7 @@ pub mod create;
 pub mod fsck;
 pub mod hooks;
 pub mod locate;
+pub mod promisor;
 pub mod quarantine;
 pub mod server_info;
 pub mod settings;

@@ -5,6 +5,7 @@
 
 use super::AccessMode;
 use super::config::{ConfigEntry, Entries, boolean, integer};
+use super::promisor::{self, PromisorRemote};
 use crate::durable::Sharing;
 use anyhow::anyhow;
 use bstr::{BString, ByteSlice};
@@ -147,6 +148,16 @@ settings! {
     sideband_all: bool = |_| false, truth ["uploadpack.allowSidebandAll"];
     /// Whether our session id is announced.
     advertise_sid: bool = |_| false, truth ["transfer.advertiseSID"];
+    /// Whether clients may ask for the sizes of objects.
+    advertise_object_info: bool = |_| false, truth ["transfer.advertiseObjectInfo"];
+    /// Whether clients are told of the bundles that `bundle.*` names.
+    advertise_bundle_uris: bool = |_| false, truth ["uploadpack.advertiseBundleURIs"];
+    /// Whether clients are told of promisor remotes.
+    promisor_advertise: bool = |_| false, truth ["promisor.advertise"];
+    /// What they are told of them beside name and address: partialCloneFilter, token.
+    promisor_send_fields: Vec<BString> = |_| Vec::new(), words ["promisor.sendFields"];
+    /// Remotes that hold what this repository leaves to them, in git's order.
+    promisor_remotes: Vec<PromisorRemote> = |_| Vec::new(), promisor_remotes ["remote.<name>.promisor", "remote.<name>.partialCloneFilter", "remote.<name>.url", "remote.<name>.token"];
     /// What is said about a HEAD without commits.
     unborn: Unborn = |_| Unborn::Advertise, unborn ["lsrefs.unborn"];
 
@@ -290,6 +301,17 @@ fn texts(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BString>
     let keys: Vec<String> = keys.iter().map(|key| key.to_ascii_lowercase()).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     Ok(Some(entries.all(&keys).filter_map(|entry| entry.value.clone()).collect()))
+}
+
+/// The words of a list separated by commas.
+fn words(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BString>>> {
+    let list = text(entries, keys)?.unwrap_or_default();
+    let words = list.split(|&byte| byte == b',').map(|word| BString::from(word.trim()));
+    Ok(Some(words.filter(|word| !word.is_empty()).collect()))
+}
+
+fn promisor_remotes(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<Vec<PromisorRemote>>> {
+    promisor::remotes(entries).map(Some)
 }
 
 fn word(entries: &Entries, keys: &[&str]) -> Option<(Vec<u8>, ConfigEntry)> {

@@ -1,15 +1,18 @@
 //! One file per thing git asks. No HTTP: a service knows a repository, a body and an [`Out`].
 
 pub mod advertise;
+pub mod bundle_uri;
 pub mod command;
 pub mod error;
 pub mod fetch;
 pub mod history;
 pub mod ls_refs;
 pub mod negotiation;
+pub mod object_info;
 pub mod offer;
 pub mod policy;
 pub mod progress;
+pub mod promisor;
 pub mod receive;
 pub mod section;
 pub mod stored;

@@ -5,7 +5,7 @@
 
 use super::command::Arguments;
 use super::wants::Rule;
-use super::{Out, ServeError, Service, fetch, ls_refs};
+use super::{Out, ServeError, Service, bundle_uri, fetch, ls_refs, object_info, promisor};
 use crate::protocol::command::Offered;
 use crate::repo::Repository;
 use crate::repo::settings::Unborn;
@@ -81,6 +81,9 @@ pub static OFFERS: &[Offer] = &[
     offer("server-option",                V2,          always,          flag,           None),
     offer("object-format",                V2,          always,          object_format,  None),
     offer("session-id",                   V2,          session_ids,     session_id,     None),
+    offer("object-info",                  V2,          object_infos,    object_info,    Some(object_info::serve)),
+    offer("bundle-uri",                   V2,          bundle_uris,     flag,           Some(bundle_uri::serve)),
+    offer("promisor-remote",              V2,          promisors,       promisor,       None),
 
     offer("multi_ack",                    UploadPack,  always,          flag,           None),
     offer("thin-pack",                    UploadPack,  always,          flag,           None),
@@ -181,6 +184,18 @@ fn session_ids(view: &View<'_>) -> bool {
     view.repository.settings.advertise_sid
 }
 
+fn object_infos(view: &View<'_>) -> bool {
+    view.repository.settings.advertise_object_info
+}
+
+fn bundle_uris(view: &View<'_>) -> bool {
+    view.repository.settings.advertise_bundle_uris
+}
+
+fn promisors(view: &View<'_>) -> bool {
+    promisor::announcement(&view.repository.settings).is_some()
+}
+
 fn over_http(view: &View<'_>) -> bool {
     view.repository.context.http
 }
@@ -233,6 +248,15 @@ fn session_id(view: &View<'_>) -> Value {
 
 fn object_format(view: &View<'_>) -> Value {
     Value::Text(view.repository.hash().to_string().into_bytes())
+}
+
+/// The attributes there are.
+fn object_info(_: &View<'_>) -> Value {
+    Value::Text(b"size".to_vec())
+}
+
+fn promisor(view: &View<'_>) -> Value {
+    promisor::announcement(&view.repository.settings).map_or(Value::Flag, Value::Text)
 }
 
 fn unborn(view: &View<'_>) -> Value {

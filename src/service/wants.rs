@@ -75,28 +75,45 @@ pub fn check(repository: &Repository, rule: Rule, wants: &[ObjectId], pulse: &mu
             return Err(not_ours(want));
         }
     }
+    let refused = refused(repository, rule, wants, pulse)?;
+    match wants.iter().find(|want| refused.contains(*want)) {
+        None => Ok(()),
+        Some(want) => Err(not_ours(want)),
+    }
+}
+
+/// Of objects that exist those that may not be had.
+///
+/// # Errors
+/// When that cannot be found out within the memory allowed; what reading refs and objects reports.
+pub fn refused(
+    repository: &Repository,
+    rule: Rule,
+    wants: &[ObjectId],
+    pulse: &mut dyn Pulse,
+) -> Result<HashSet<ObjectId>, ServeError> {
     let (hidden_for, walk) = match rule {
-        Rule::Any => return Ok(()),
+        Rule::Any => return Ok(HashSet::new()),
         Rule::Git { hidden, walk } => (if hidden { For::Nobody } else { For::Upload }, walk),
         Rule::Commits | Rule::Reachable => (For::Upload, true),
         Rule::Advertised => (For::Upload, false),
     };
     let beyond = beyond_tips(repository, hidden_for, wants)?;
-    match (beyond.first(), walk) {
-        (None, _) => Ok(()),
-        (Some(first), false) => Err(not_ours(first)),
-        (Some(_), true) => check_reachable(repository, rule, hidden_for, &beyond, pulse),
+    match (beyond.is_empty(), walk) {
+        (true, _) => Ok(HashSet::new()),
+        (false, false) => Ok(beyond.into_iter().collect()),
+        (false, true) => unreachable(repository, rule, hidden_for, &beyond, pulse),
     }
 }
 
-/// Passes wants that no ref points to but that can be reached.
-fn check_reachable(
+/// Of wants that no ref points to those that cannot be reached.
+fn unreachable(
     repository: &Repository,
     rule: Rule,
     hidden_for: For,
     wants: &[ObjectId],
     pulse: &mut dyn Pulse,
-) -> Result<(), ServeError> {
+) -> Result<HashSet<ObjectId>, ServeError> {
     let objects = &repository.objects;
     let tips = history::tips(repository, hidden_for, &[])?;
     let (mut refused, mut commits, mut others) = (HashSet::new(), Vec::new(), Vec::new());
@@ -149,10 +166,7 @@ fn check_reachable(
         let selection = select::select(objects, &request, pulse)?;
         refused.extend(others.into_iter().filter(|other| !is_selected(repository, &selection, other)));
     }
-    match wants.iter().find(|want| refused.contains(*want)) {
-        None => Ok(()),
-        Some(want) => Err(not_ours(want)),
-    }
+    Ok(refused)
 }
 
 fn not_ours(want: &oid) -> ServeError {

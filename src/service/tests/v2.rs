@@ -121,3 +121,135 @@ fn an_error_before_the_pack_is_told_on_band_3_where_everything_has_a_band() {
     assert_eq!(channel(&want), "ErrLine");
     assert_eq!(channel(&format!("{want}|sideband-all")), "Band3");
 }
+
+/// A command answered as git answers it, refused with what git says on stderr.
+fn same_command(repo: &Repo, lines: &str) -> String {
+    let input = repo.packets(lines);
+    let (ours, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
+    let (theirs, served) = repo.theirs(http(Version::V2), false, &input);
+    assert_eq!(error.is_none(), served, "{lines}: {error:?}");
+    let ours = error.unwrap_or_else(|| told(repo, &ours));
+    assert!(!served || ours == told(repo, &theirs), "{lines}: {ours} is not {}", told(repo, &theirs));
+    ours
+}
+
+#[test]
+fn sizes_of_objects_are_told_as_by_git() {
+    let repo = Repo::drawn();
+    repo.git(&["config", "transfer.advertiseObjectInfo", "true"]);
+    let (announced, _) = repo.ours(http(Version::V2), &Operation::Advertise(Service::UploadPack), b"");
+    assert!(told(&repo, &announced).ends_with("|object-format=sha1\n|object-info=size\n|0000"));
+    let unknown = "1".repeat(40);
+    let ask = |lines: &str| same_command(&repo, &format!("command=object-info|object-format=sha1|{lines}0000"));
+    assert_eq!(ask(""), "0000");
+    assert_eq!(ask("0001|size|"), "0000");
+    assert_eq!(ask(&format!("0001|oid {unknown}|")), format!("{unknown} |0000"));
+    let told = ask(&format!("0001|size|oid <main>|oid {unknown}|oid <v1>|oid <main:two>|oid <main>|"));
+    assert_eq!(told.matches('|').count(), 6, "{told}");
+    assert!(told.starts_with("size|") && told.contains(&format!("{} 160|", repo.id("main:two"))), "{told}");
+    assert_eq!(ask("0001|oid <main:two>|"), format!("{}|0000", repo.id("main:two")));
+    repo.git(&["repack", "-q", "-a", "-d", "-f"]);
+    assert_eq!(ask("0001|size|oid <main:two>|oid <main>|"), ask("0001|size|oid <main:two>|oid <main>|"));
+    // As in a fetch, an object is what its name says, whatever replaces it elsewhere.
+    repo.git(&["replace", &repo.id("main:two"), &repo.blob("longer or shorter")]);
+    assert_eq!(ask("0001|size|oid <main:two>|"), format!("size|{} 160|0000", repo.id("main:two")));
+}
+
+#[test]
+fn object_info_refuses_what_it_does_not_know() {
+    let repo = Repo::drawn();
+    repo.git(&["config", "transfer.advertiseObjectInfo", "true"]);
+    let check = |lines: &str, expected: &str| {
+        let lines = format!("command=object-info|object-format=sha1|0001|{lines}");
+        let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &repo.packets(&lines));
+        assert_eq!((told(&repo, &answer).as_str(), error.as_deref()), ("", Some(expected)), "{lines}");
+        // git says the same, and goes on to a client that has stopped reading.
+        let (theirs, _) = repo.theirs(http(Version::V2), false, &repo.packets(&lines));
+        assert!(String::from_utf8_lossy(&theirs).contains(&format!("ERR {expected}")), "{lines}");
+    };
+    check("type|0000", "object-info: unexpected line: 'type'");
+    check("oid main|0000", "object-info: protocol error, expected to get oid, not 'main'");
+    check("size|0001", "object-info: expected flush after arguments");
+}
+
+#[test]
+fn a_token_hears_of_no_object_it_could_not_fetch() {
+    let repo = Repo::drawn();
+    repo.git(&["config", "transfer.advertiseObjectInfo", "true"]);
+    let (lost, blob) = (repo.commit_object("lost", &[]), repo.blob("lost blob"));
+    repo.git(&["config", "transfer.hideRefs", "refs/secret"]);
+    let known = |asked: Asked, id: &str| {
+        let (answer, error) =
+            repo.ours(asked, &UPLOAD, &repo.packets(&format!("command=object-info|0001|size|oid {id}|0000")));
+        assert_eq!(error, None);
+        !told(&repo, &answer).ends_with(" |0000")
+    };
+    let ids = ["<main>", "<root>", "<v1>", "<main:two>", "<refs/secret/side>", &lost, &blob];
+    let may = |asked| ids.iter().map(|id| if known(asked, id) { 'y' } else { '-' }).collect::<String>();
+    assert_eq!(may(tokens(Version::V2)), "yyyy---");
+    repo.git(&["config", "artifacts.wants", "commits"]);
+    assert_eq!(may(tokens(Version::V2)), "yyyy--y");
+    repo.git(&["config", "--unset", "artifacts.wants"]);
+    assert_eq!(may(http(Version::V2)), "yyyyyyy");
+}
+
+#[test]
+fn bundles_are_listed_as_they_are_configured() {
+    let repo = Repo::drawn();
+    for (key, value) in [
+        ("uploadpack.advertiseBundleURIs", "true"),
+        ("Bundle.Version", "1"),
+        ("bundle.mode", "all"),
+        ("bundle.Weekly.One.URI", "https://host/weekly one.bundle?x=y"),
+        ("bundle.Weekly.One.creationToken", "17"),
+        ("bundles.other", "1"),
+    ] {
+        repo.git(&["config", key, value]);
+    }
+    same_advertisement(&repo, Version::V2);
+    let expected = "bundle.version=1|bundle.mode=all|bundle.Weekly.One.uri=https://host/weekly one.bundle?x=y|\
+                    bundle.Weekly.One.creationtoken=17|0000";
+    assert_eq!(same_command(&repo, "command=bundle-uri|object-format=sha1|0000"), expected);
+    assert_eq!(same_command(&repo, "command=bundle-uri|object-format=sha1|0001|0000"), expected);
+    // Older gits told of this one too.
+    repo.git(&["config", "bundle.empty.uri", ""]);
+    let (answer, _) = repo.ours(http(Version::V2), &UPLOAD, &repo.packets("command=bundle-uri|0000"));
+    assert_eq!(told(&repo, &answer), expected);
+    assert_eq!(same_command(&repo, "command=bundle-uri|0001|x|0000"), "bundle-uri: unexpected argument: 'x'");
+    assert_eq!(same_command(&repo, "command=bundle-uri|0001|0001"), "bundle-uri: expected flush after arguments");
+}
+
+#[test]
+fn promisor_remotes_are_announced_with_the_fields_the_owner_names() {
+    let repo = Repo::drawn();
+    let announced = || {
+        let (answer, error) = repo.ours(http(Version::V2), &Operation::Advertise(Service::UploadPack), b"");
+        assert_eq!(error, None);
+        let told = told(&repo, &answer);
+        told.split('|').find_map(|line| line.strip_prefix("promisor-remote=")).map(|value| value.trim_end().to_owned())
+    };
+    for (key, value) in [
+        ("remote.big store.url", "https://host/a;b,c%"),
+        ("remote.big store.promisor", "true"),
+        ("remote.big store.partialCloneFilter", "blob:limit=5k"),
+        ("remote.big store.token", "s3cret"),
+        ("remote.second.url", "file:///x"),
+        ("remote.second.promisor", "true"),
+        ("remote.nowhere.promisor", "true"),
+        ("remote.origin.url", "https://host/o"),
+    ] {
+        repo.git(&["config", key, value]);
+    }
+    assert_eq!(announced(), None);
+    repo.git(&["config", "promisor.advertise", "true"]);
+    let name = "name=big%20store,url=https://host/a%3bb%2cc%25";
+    assert_eq!(announced(), Some(format!("{name};name=second,url=file:///x")));
+    repo.git(&["config", "promisor.sendFields", "Token, partialclonefilter,other"]);
+    let first = format!("{name},partialCloneFilter=blob:limit=5k,token=s3cret");
+    assert_eq!(announced(), Some(format!("{first};name=second,url=file:///x")));
+    repo.git(&["config", "promisor.sendFields", "partialCloneFilter"]);
+    assert_eq!(announced(), Some(format!("{name},partialCloneFilter=blob:limit=5k;name=second,url=file:///x")));
+    let (_, error) =
+        repo.ours(http(Version::V2), &UPLOAD, &repo.packets("command=fetch|promisor-remote=second|0001|done|0000"));
+    assert_eq!(error, None, "what is announced may be answered");
+}
