@@ -41,6 +41,9 @@ pub struct View<'a> {
     pub head: Option<&'a Head>,
 }
 
+/// Whether something is offered.
+type When = fn(&View<'_>) -> bool;
+
 /// Runs a command of v2.
 pub type Command = fn(&Repository, Arguments<'_>, &mut Out<'_>) -> Result<(), ServeError>;
 
@@ -62,7 +65,7 @@ pub struct Offer {
 const fn offer(
     name: &'static str,
     block: Block,
-    when: fn(&View<'_>) -> bool,
+    when: When,
     value: fn(&View<'_>) -> Value,
     command: Option<Command>,
 ) -> Offer {
@@ -116,7 +119,7 @@ pub static OFFERS: &[Offer] = &[
 
 /// The features of fetch in v2, in their announced order (V2-04), each offered as its argument is understood.
 #[rustfmt::skip]
-const FETCH_FEATURES: &[(&str, fn(&View<'_>) -> bool)] = &[
+const FETCH_FEATURES: &[(&str, When)] = &[
     ("wait-for-done", always),
     ("ref-in-want",   refs_in_wants),
     ("sideband-all",  bands_for_all),
