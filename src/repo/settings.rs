@@ -7,6 +7,7 @@ use super::AccessMode;
 use super::config::{ConfigEntry, Entries, boolean, integer};
 use super::promisor::{self, PromisorRemote};
 use crate::durable::Sharing;
+use crate::protocol::Versions;
 use anyhow::anyhow;
 use bstr::{BString, ByteSlice};
 use std::path::PathBuf;
@@ -219,6 +220,8 @@ settings! {
     read_only: bool = |_| false, truth ["artifacts.readOnly"];
     /// Which objects may be asked for: any, commits, reachable, advertised.
     wants: Option<Wants> = |_| None, wants ["artifacts.wants"];
+    /// Versions of the protocol that fetches may be asked in: 0, 1, 2. Pushes go on in 0 and 1.
+    protocol_versions: Versions = |_| Versions::ALL, versions ["artifacts.protocolVersions"];
     /// The most ref updates of one push; 0 or unset: a built-in limit.
     max_ref_updates: Option<u64> = |_| None, size ["artifacts.maxRefUpdates"];
     /// The most push options of one push; 0 or unset: a built-in limit.
@@ -447,6 +450,16 @@ fn git_wants(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<GitWants>> 
     Ok(Some(wants))
 }
 
+fn versions(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Versions>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, found)) => match Versions::parse(&value) {
+            Some(versions) => Ok(Some(versions)),
+            None => Err(bad(&found, "one or more of 0, 1 and 2")),
+        },
+    }
+}
+
 fn wants(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Wants>> {
     match word(entries, keys) {
         None => Ok(None),
@@ -506,6 +519,7 @@ mod tests {
             ("lsrefs.unborn", "maybe"),
             ("receive.unpacklimit", "many"),
             ("artifacts.wants", "all"),
+            ("artifacts.protocolversions", "2 3"),
             ("core.sharedrepository", "0077"),
         ] {
             let error = settings(&[(key, value)]).unwrap_err().to_string();

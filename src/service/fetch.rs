@@ -15,6 +15,7 @@ use crate::pack::PackStats;
 use crate::pack::select::{self, Request};
 use crate::pack::write::{self, PackOptions};
 use crate::pktline::{self, FrameError, PacketReader};
+use crate::protocol::Version;
 use crate::protocol::command::ArgumentLines;
 use crate::protocol::upload::{Extensions, Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
@@ -36,7 +37,7 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     if request.sideband_all {
         *out.channel = ErrorChannel::Band3;
     }
-    let rule = Rule::of(repository);
+    let rule = Rule::of(repository, Version::V2);
     wants::check(repository, rule, &request.wants, &mut before_pack(repository, &request, out))?;
     let wanted_refs = want_refs::resolve(repository, &mut request)?;
     if request.wants.is_empty() && !request.wait_for_done {
@@ -92,7 +93,7 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
     if context.stateless {
         finish(body)?;
     }
-    let rule = Rule::of(repository);
+    let rule = Rule::of(repository, Version::V0);
     wants::check(repository, rule, &request.wants, out.sink)?;
     let mut negotiator = Negotiator::new(&request);
     let mut history = History::new(repository, rule);

@@ -46,11 +46,18 @@ impl Service {
         }
     }
 
-    /// The version spoken when this one is asked for: there is no v2 of a push (PV-06).
-    pub fn version(self, asked: Version) -> Version {
+    /// The version spoken with a client: there is no v2 of a push (PV-06), and of a fetch what the owner lets speak.
+    ///
+    /// # Errors
+    /// A sentence for a client that understands none of them.
+    pub fn version(self, repository: &Repository) -> Result<Version, ServeError> {
+        let (asked, spoken) = (repository.context.version, repository.settings.protocol_versions);
         match (self, asked) {
-            (Service::ReceivePack, Version::V2) => Version::V0,
-            (Service::ReceivePack, Version::V0 | Version::V1) | (Service::UploadPack, _) => asked,
+            (Service::ReceivePack, Version::V2) => Ok(Version::V0),
+            (Service::ReceivePack, Version::V0 | Version::V1) => Ok(asked),
+            (Service::UploadPack, _) => {
+                spoken.greatest(asked).ok_or_else(|| ServeError::Refused(spoken.refusal(asked)))
+            }
         }
     }
 }
@@ -147,23 +154,24 @@ pub fn run(
     match operation {
         Operation::Advertise(service) => {
             out.summary.operation = Some("advertise");
-            out.summary.version = Some(service.version(context.version).number());
             finish(body)?;
-            advertise::serve(repository, *service, out)
+            let version = service.version(repository)?;
+            out.summary.version = Some(version.number());
+            advertise::serve(repository, *service, version, out)
         }
         Operation::Serve(service) => {
-            out.summary.version = Some(service.version(context.version).number());
-            if !context.stateless {
-                advertise::greet(repository, *service, out)?;
+            if *service == Service::UploadPack {
+                *out.channel = ErrorChannel::ErrLine;
             }
-            match (service, context.version) {
+            let version = service.version(repository)?;
+            out.summary.version = Some(version.number());
+            if !context.stateless {
+                advertise::greet(repository, *service, version, out)?;
+            }
+            match (service, version) {
                 (Service::ReceivePack, _) => receive::serve(repository, body, out),
-                (Service::UploadPack, Version::V0 | Version::V1) => {
-                    *out.channel = ErrorChannel::ErrLine;
-                    fetch::serve_v0(repository, body, out)
-                }
+                (Service::UploadPack, Version::V0 | Version::V1) => fetch::serve_v0(repository, body, out),
                 (Service::UploadPack, Version::V2) => {
-                    *out.channel = ErrorChannel::ErrLine;
                     while command::serve_one(repository, body, out)? && !context.stateless {
                         *out.channel = ErrorChannel::ErrLine;
                     }

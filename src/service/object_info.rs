@@ -8,6 +8,7 @@ use super::command::Arguments;
 use super::wants::{self, Rule};
 use super::{Out, ServeError};
 use crate::pktline;
+use crate::protocol::Version;
 use crate::protocol::object_info::ObjectInfoRequest;
 use crate::repo::Repository;
 use gix_hash::ObjectId;
@@ -62,6 +63,6 @@ fn unknown(
             unknown.insert(*id);
         }
     }
-    unknown.extend(wants::refused(repository, Rule::of(repository), &present, out.sink)?);
+    unknown.extend(wants::refused(repository, Rule::of(repository, Version::V2), &present, out.sink)?);
     Ok(unknown)
 }

@@ -37,9 +37,9 @@ pub enum Rule {
 
 impl Rule {
     /// The rule of a repository for one version of the protocol.
-    pub fn of(repository: &Repository) -> Self {
+    pub fn of(repository: &Repository, version: Version) -> Self {
         match Self::for_announcement(repository) {
-            Rule::Git { .. } if repository.context.version == Version::V2 => Rule::Any,
+            Rule::Git { .. } if version == Version::V2 => Rule::Any,
             rule => rule,
         }
     }

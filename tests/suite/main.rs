@@ -17,3 +17,4 @@ mod relay;
 mod signals;
 mod support;
 mod surroundings;
+mod versions;

@@ -122,6 +122,41 @@ fn an_error_before_the_pack_is_told_on_band_3_where_everything_has_a_band() {
     assert_eq!(channel(&format!("{want}|sideband-all")), "Band3");
 }
 
+#[test]
+fn only_the_versions_the_owner_lets_speak_are_spoken() {
+    let repo = Repo::drawn();
+    let announced = |asked: Asked| {
+        let (answer, error) = repo.ours(asked, &Operation::Advertise(Service::UploadPack), b"");
+        let answer = told(&repo, &answer);
+        match error {
+            Some(error) => error,
+            None if answer.contains("version 2\n") => "2".to_owned(),
+            None if answer.contains("version 1\n") => "1".to_owned(),
+            None => "0".to_owned(),
+        }
+    };
+    let all = || [Version::V0, Version::V1, Version::V2].map(|version| announced(http(version)));
+    assert_eq!(all(), ["0", "1", "2"]);
+    repo.git(&["config", "artifacts.protocolVersions", "0"]);
+    assert_eq!(all(), ["0", "0", "0"]);
+    assert!(same_fetch(&repo, http(Version::V1), "want <main> side-band-64k|0000|done").contains("pack of 9"));
+    repo.git(&["config", "artifacts.protocolVersions", "2"]);
+    let sentence = |version| {
+        format!(
+            "this repository is fetched with protocol version 2 alone, and version {version} was asked for: set \
+             protocol.version, which git knows from 2.18 on"
+        )
+    };
+    assert_eq!(all(), [sentence(0), sentence(1), "2".to_owned()]);
+    let (answer, error) = repo.ours(http(Version::V0), &UPLOAD, &repo.packets("want <main>|0000|done"));
+    assert_eq!((answer, error), (Vec::new(), Some(sentence(0))));
+    // Pushes have no version 2, and go on.
+    for version in [Version::V0, Version::V1, Version::V2] {
+        let (_, error) = repo.ours(http(version), &Operation::Advertise(Service::ReceivePack), b"");
+        assert_eq!(error, None);
+    }
+}
+
 /// A command answered as git answers it, refused with what git says on stderr.
 fn same_command(repo: &Repo, lines: &str) -> String {
     let input = repo.packets(lines);
