@@ -10,6 +10,7 @@ use crate::durable::Sharing;
 use crate::protocol::Versions;
 use anyhow::anyhow;
 use bstr::{BString, ByteSlice};
+use gix_hash::ObjectId;
 use std::path::PathBuf;
 
 /// receive.denyCurrentBranch and receive.denyDeleteCurrent
@@ -73,6 +74,24 @@ pub struct GitWants {
     pub reachable: bool,
     /// Anything that exists.
     pub any: bool,
+}
+
+/// A pack that clients can get elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackUri {
+    /// The hash of its content, as `git index-pack` prints it: its trailer.
+    pub pack: ObjectId,
+    /// Where it is.
+    pub uri: BString,
+}
+
+/// A blob that clients can get elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobUri {
+    /// The blob.
+    pub blob: ObjectId,
+    /// The pack it is in there.
+    pub at: PackUri,
 }
 
 /// What core.fsync asks for (git-config, core.fsync); unset means everything here (DESIGN B17).
@@ -147,6 +166,10 @@ settings! {
     ref_in_want: bool = |_| false, truth ["uploadpack.allowRefInWant"];
     /// Whether clients may have whole answers, not only packs, through side bands.
     sideband_all: bool = |_| false, truth ["uploadpack.allowSidebandAll"];
+    /// Blobs that clients may fetch elsewhere: `<object> <pack hash> <uri>`, any number of them.
+    blob_packfile_uris: Vec<BlobUri> = |_| Vec::new(), blob_uris ["uploadpack.blobPackfileUri"];
+    /// Whole packs that clients may fetch elsewhere: `<pack hash> <uri>`, any number of them.
+    packfile_uris: Vec<PackUri> = |_| Vec::new(), pack_uris ["artifacts.packfileUri"];
     /// Whether our session id is announced.
     advertise_sid: bool = |_| false, truth ["transfer.advertiseSID"];
     /// Whether clients may ask for the sizes of objects.
@@ -450,6 +473,40 @@ fn git_wants(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<GitWants>> 
     Ok(Some(wants))
 }
 
+fn blob_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BlobUri>>> {
+    let mut uris: Vec<BlobUri> = Vec::new();
+    let keys = keys.iter().map(|key| key.to_ascii_lowercase()).collect::<Vec<_>>();
+    for entry in entries.iter().filter(|entry| keys.iter().any(|key| entry.key == *key)) {
+        let value = entry.value.as_ref().map(|value| value.as_bstr()).unwrap_or_default();
+        let read = value
+            .split_once_str(" ")
+            .and_then(|(blob, at)| Some(BlobUri { blob: ObjectId::from_hex(blob).ok()?, at: pack_uri(at)? }));
+        let uri = read.ok_or_else(|| bad(entry, "'<object hash> <pack hash> <uri>'"))?;
+        if uris.iter().any(|known| known.blob == uri.blob) {
+            return Err(bad(entry, "an object that no other value names"));
+        }
+        uris.push(uri);
+    }
+    Ok(Some(uris))
+}
+
+fn pack_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<PackUri>>> {
+    let keys = keys.iter().map(|key| key.to_ascii_lowercase()).collect::<Vec<_>>();
+    let configured = entries.iter().filter(|entry| keys.iter().any(|key| entry.key == *key));
+    let read = |entry: &ConfigEntry| {
+        let value = entry.value.as_ref().map(|value| value.as_bstr()).unwrap_or_default();
+        pack_uri(value).ok_or_else(|| bad(entry, "'<pack hash> <uri>'"))
+    };
+    configured.map(read).collect::<Result<_, _>>().map(Some)
+}
+
+/// Both halves of `<pack hash> <uri>`; an address is one line.
+fn pack_uri(value: &[u8]) -> Option<PackUri> {
+    let (pack, uri) = value.split_once_str(" ")?;
+    let pack = ObjectId::from_hex(pack).ok()?;
+    (!uri.is_empty() && !uri.contains(&b'\n')).then(|| PackUri { pack, uri: uri.into() })
+}
+
 fn versions(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Versions>> {
     match word(entries, keys) {
         None => Ok(None),
@@ -520,6 +577,8 @@ mod tests {
             ("receive.unpacklimit", "many"),
             ("artifacts.wants", "all"),
             ("artifacts.protocolversions", "2 3"),
+            ("artifacts.packfileuri", "1234 https://host/x"),
+            ("uploadpack.blobpackfileuri", "https://host/x"),
             ("core.sharedrepository", "0077"),
         ] {
             let error = settings(&[(key, value)]).unwrap_err().to_string();

@@ -6,18 +6,20 @@
 use super::command::Arguments;
 use super::history::History;
 use super::negotiation::{Acks, Negotiator, Then};
+use super::offer::{self, View};
 use super::progress::{Heartbeat, HeldBack, Pace};
 use super::section::Section;
 use super::want_refs;
 use super::wants::{self, Rule};
 use super::{ErrorChannel, Out, ServeError, finish};
 use crate::pack::PackStats;
-use crate::pack::select::{self, Request};
+use crate::pack::elsewhere;
+use crate::pack::select::{self, Request, Selection};
 use crate::pack::write::{self, PackOptions};
 use crate::pktline::{self, FrameError, PacketReader};
 use crate::protocol::Version;
 use crate::protocol::command::ArgumentLines;
-use crate::protocol::upload::{Extensions, Round, RoundEnd, UploadRequest};
+use crate::protocol::upload::{Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
 use crate::stream::{Body, Pulse};
@@ -31,7 +33,7 @@ use std::time::Instant;
 pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_>) -> Result<(), ServeError> {
     out.summary.operation = Some("fetch");
     let (hash, limits) = (repository.hash(), &repository.context.limits);
-    let extensions = extensions(repository);
+    let extensions = offer::extensions(&View { repository, head: None });
     let (mut request, round) = arguments.parse(|reader| UploadRequest::parse_v2(reader, hash, extensions, limits))?;
     note(&request, &round, out);
     if request.sideband_all {
@@ -65,9 +67,14 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
         wanted_refs.iter().try_for_each(|(id, name)| section.line(format_args!("{id} {name}")))?;
         out.sink.write_all(&section.delim())?;
     }
+    let common = negotiator.into_common();
+    let chosen = match request.packfile_uris.is_empty() {
+        true => None,
+        false => Some(send_uris(repository, &request, &common, out)?),
+    };
     out.sink.write_all(&Section::begin("packfile", request.sideband_all)?.open())?;
     out.sink.flush()?;
-    send_pack(repository, &request, &negotiator.into_common(), out)
+    send_pack(repository, &request, &common, chosen, out)
 }
 
 /// Answers a request of v0 or v1, behind its advertisement.
@@ -111,15 +118,29 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         out.sink.write_all(&answer)?;
         out.pause(repository)?;
         if acks.then == Then::Pack {
-            return send_pack(repository, &request, &negotiator.into_common(), out);
+            return send_pack(repository, &request, &negotiator.into_common(), None, out);
         }
     }
 }
 
-/// What this repository's owner allows.
-fn extensions(repository: &Repository) -> Extensions {
-    let settings = &repository.settings;
-    Extensions { ref_in_want: settings.ref_in_want, sideband_all: settings.sideband_all, packfile_uris: false }
+/// Selects, and tells the addresses that stand for a part of it (FE-17); what is left is to be sent.
+fn send_uris(
+    repository: &Repository,
+    request: &UploadRequest,
+    common: &[ObjectId],
+    out: &mut Out<'_>,
+) -> Result<Selection, ServeError> {
+    let (objects, settings) = (&repository.objects, &repository.settings);
+    let mut selection =
+        choose(repository, request, common, &mut before_pack(repository, request, out)).map_err(ServeError::aborted)?;
+    let (packs, blobs) = (&settings.packfile_uris, &settings.blob_packfile_uris);
+    let uris = elsewhere::leave_out(&mut selection, objects, packs, blobs, &request.packfile_uris)?;
+    if !uris.is_empty() {
+        let mut section = Section::begin("packfile-uris", request.sideband_all)?;
+        uris.iter().try_for_each(|at| section.line(format_args!("{} {}", at.pack, at.uri)))?;
+        out.sink.write_all(&section.delim())?;
+    }
+    Ok(selection)
 }
 
 /// Signs of life until the pack begins, for who can hear them.
@@ -140,11 +161,12 @@ fn append(acks: &Acks, answer: &mut Vec<u8>) -> std::io::Result<()> {
     acks.lines.iter().try_for_each(|ack| pktline::text(answer, format_args!("{ack}\n")))
 }
 
-/// Selects and sends. From here on an error is told on band 3, or by a pack that ends too early (PO-16).
+/// Selects, unless that was done, and sends. From here on an error is told on band 3, or by a pack that ends too early (PO-16).
 fn send_pack(
     repository: &Repository,
     request: &UploadRequest,
     common: &[ObjectId],
+    chosen: Option<Selection>,
     out: &mut Out<'_>,
 ) -> Result<(), ServeError> {
     *out.channel = match request.bands {
@@ -152,7 +174,7 @@ fn send_pack(
         None => ErrorChannel::Silence,
     };
     let mut heartbeat = Heartbeat::new(out.sink, request.bands, pace(repository, request), &Instant::now);
-    let stats = pack(repository, request, common, &mut heartbeat).map_err(ServeError::aborted)?;
+    let stats = pack(repository, request, common, chosen, &mut heartbeat).map_err(ServeError::aborted)?;
     out.summary.objects = u64::from(stats.objects);
     out.summary.reused = u64::from(stats.reused);
     out.summary.deltas = u64::from(stats.deltas);
@@ -160,12 +182,13 @@ fn send_pack(
     Ok(())
 }
 
-fn pack(
+/// What goes out: what is wanted, and the tags that follow it.
+fn choose(
     repository: &Repository,
     request: &UploadRequest,
     common: &[ObjectId],
-    heartbeat: &mut Heartbeat<'_>,
-) -> anyhow::Result<PackStats> {
+    pulse: &mut dyn Pulse,
+) -> anyhow::Result<Selection> {
     let mut tags = Vec::new();
     if request.include_tag {
         visible::for_each(repository, For::Upload, &["refs/tags/".into()], true, &mut |tip| {
@@ -174,7 +197,20 @@ fn pack(
         })?;
     }
     let wanted = Request { wants: &request.wants, common, tags: &tags, thin: request.thin_pack };
-    let selection = select::select(&repository.objects, &wanted, heartbeat)?;
+    select::select(&repository.objects, &wanted, pulse)
+}
+
+fn pack(
+    repository: &Repository,
+    request: &UploadRequest,
+    common: &[ObjectId],
+    chosen: Option<Selection>,
+    heartbeat: &mut Heartbeat<'_>,
+) -> anyhow::Result<PackStats> {
+    let selection = match chosen {
+        Some(selection) => selection,
+        None => choose(repository, request, common, heartbeat)?,
+    };
     let options = PackOptions {
         thin: request.thin_pack,
         ofs_delta: request.ofs_delta,

@@ -7,6 +7,7 @@ use super::command::Arguments;
 use super::wants::Rule;
 use super::{Out, ServeError, Service, bundle_uri, fetch, ls_refs, object_info, promisor};
 use crate::protocol::command::Offered;
+use crate::protocol::upload::Extensions;
 use crate::repo::Repository;
 use crate::repo::settings::Unborn;
 use crate::repo::visible::Head;
@@ -123,6 +124,7 @@ const FETCH_FEATURES: &[(&str, When)] = &[
     ("wait-for-done", always),
     ("ref-in-want",   refs_in_wants),
     ("sideband-all",  bands_for_all),
+    ("packfile-uris", packfile_uris),
 ];
 
 impl Block {
@@ -155,6 +157,15 @@ pub fn offered<'v>(block: Block, view: &'v View<'v>) -> impl Iterator<Item = &'s
     OFFERS.iter().filter(move |offer| offer.block == block && (offer.when)(view))
 }
 
+/// Which arguments of fetch are offered beside those that always are.
+pub fn extensions(view: &View<'_>) -> Extensions {
+    Extensions {
+        ref_in_want: refs_in_wants(view),
+        sideband_all: bands_for_all(view),
+        packfile_uris: packfile_uris(view),
+    }
+}
+
 /// The row of a name of v2, if it is offered.
 pub fn find(name: &[u8], view: &View<'_>) -> Option<&'static Offer> {
     offered(Block::V2, view).find(|offer| offer.name.as_bytes() == name)
@@ -181,6 +192,11 @@ fn refs_in_wants(view: &View<'_>) -> bool {
 
 fn bands_for_all(view: &View<'_>) -> bool {
     view.repository.settings.sideband_all
+}
+
+fn packfile_uris(view: &View<'_>) -> bool {
+    let settings = &view.repository.settings;
+    !settings.blob_packfile_uris.is_empty() || !settings.packfile_uris.is_empty()
 }
 
 fn session_ids(view: &View<'_>) -> bool {

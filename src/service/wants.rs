@@ -5,7 +5,7 @@
 use super::{ServeError, history};
 use crate::odb::graph::Commits;
 use crate::odb::walk::{self, Reached};
-use crate::pack::select::{self, Selection};
+use crate::pack::select;
 use crate::protocol::Version;
 use crate::repo::settings::Wants;
 use crate::repo::visible::{self, For};
@@ -164,7 +164,7 @@ fn unreachable(
     if !others.is_empty() {
         let request = select::Request { wants: &tips, ..select::Request::default() };
         let selection = select::select(objects, &request, pulse)?;
-        refused.extend(others.into_iter().filter(|other| !is_selected(repository, &selection, other)));
+        refused.extend(others.into_iter().filter(|other| !selection.contains(objects, other)));
     }
     Ok(refused)
 }
@@ -178,13 +178,4 @@ fn beyond_tips(repository: &Repository, hidden_for: For, wants: &[ObjectId]) -> 
     let mut missing: HashSet<ObjectId> = wants.iter().copied().collect();
     visible::take_tips(repository, hidden_for, &mut missing)?;
     Ok(wants.iter().copied().filter(|want| missing.contains(want)).collect())
-}
-
-/// Whether an object is part of a selection of all a clone would get, whichever of its copies was chosen.
-fn is_selected(repository: &Repository, selection: &Selection, id: &oid) -> bool {
-    let packed = selection.packed.iter().any(|positions| {
-        let position = repository.objects.pack(positions.pack).position(id);
-        position.is_some_and(|at| positions.bits.get(at as usize / 64).is_some_and(|word| word >> (at % 64) & 1 == 1))
-    });
-    packed || selection.strays.iter().any(|stray| stray.id == id)
 }

@@ -290,3 +290,95 @@ fn promisor_remotes_are_announced_with_the_fields_the_owner_names() {
         repo.ours(http(Version::V2), &UPLOAD, &repo.packets("command=fetch|promisor-remote=second|0001|done|0000"));
     assert_eq!(error, None, "what is announced may be answered");
 }
+
+/// An answer with addresses: the lines of packfile-uris, and the rest.
+fn with_uris(repo: &Repo, lines: &str) -> (Vec<String>, String) {
+    let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &repo.packets(&fetch(lines)));
+    assert_eq!(error, None, "{lines}");
+    let plain = if lines.contains("sideband-all") { without_bands(&answer) } else { answer };
+    let told = told(repo, &plain);
+    match told.strip_prefix("packfile-uris\n|").and_then(|rest| rest.split_once("|0001|")) {
+        Some((uris, rest)) => (uris.split('|').map(|uri| uri.trim_end().to_owned()).collect(), rest.to_owned()),
+        None => (Vec::new(), told),
+    }
+}
+
+/// Names of what is in the pack of an answer.
+fn sent(answer: &str) -> BTreeSet<String> {
+    let names = answer.split(" of ").nth(1).and_then(|rest| rest.split_once(": ")).expect("there is a pack").1;
+    names.trim_end_matches("|0000").split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn blobs_that_are_elsewhere_are_told_not_sent() {
+    let repo = Repo::drawn();
+    repo.git(&["config", "uploadpack.allowSidebandAll", "true"]);
+    let (two, tagged, hash) = (repo.id("main:two"), repo.id("blob^{}"), "a".repeat(40));
+    let add = |blob: &str, uri: &str| {
+        repo.git(&["config", "--add", "uploadpack.blobPackfileUri", &format!("{blob} {hash} {uri}")]);
+    };
+    add(&two, "https://host/one.pack");
+    add(&tagged, "http://host/other.pack");
+    let (announced, _) = repo.ours(http(Version::V2), &Operation::Advertise(Service::UploadPack), b"");
+    assert!(told(&repo, &announced).contains(" sideband-all packfile-uris\n"));
+    let check = |lines: &str, uris: &[&str], without: &[&String]| {
+        let (told, answer) = with_uris(&repo, lines);
+        let uris: Vec<String> = uris.iter().map(|uri| format!("{hash} {uri}")).collect();
+        assert_eq!(told, uris, "{lines}");
+        let mut expected = sent(&with_uris(&repo, &lines.replace("sideband-all|", "")).1);
+        without.iter().for_each(|id| assert!(expected.remove(*id)));
+        assert_eq!(sent(&answer), expected, "{lines}");
+    };
+    let want = "want <main>|want <blob>|done";
+    check(&format!("sideband-all|packfile-uris https|{want}"), &["https://host/one.pack"], &[&two]);
+    let both = ["https://host/one.pack", "http://host/other.pack"];
+    check(&format!("sideband-all|packfile-uris http,https|{want}"), &both, &[&two, &tagged]);
+    check(&format!("sideband-all|packfile-uris ftp|{want}"), &[], &[]);
+    // Without bands for everything the addresses would have no place.
+    check(&format!("packfile-uris https|{want}"), &[], &[]);
+    check("sideband-all|packfile-uris https|want <one>|done", &[], &[]);
+    repo.git(&["repack", "-q", "-a", "-d", "-f"]);
+    check(&format!("sideband-all|packfile-uris https|{want}"), &["https://host/one.pack"], &[&two]);
+    check(
+        "sideband-all|packfile-uris https|want <topic>|have <one>|done|thin-pack|ofs-delta",
+        &["https://host/one.pack"],
+        &[&two],
+    );
+    // An address for several blobs is told once.
+    add(&repo.id("main~1:one"), "https://host/one.pack");
+    let (told, _) = with_uris(&repo, &format!("sideband-all|packfile-uris https|{want}|want <topic>"));
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
+#[test]
+fn whole_packs_that_are_elsewhere_are_told_only_where_all_of_them_is_wanted() {
+    let repo = Repo::drawn();
+    repo.git(&["config", "uploadpack.allowSidebandAll", "true"]);
+    let (ok, name, errors) = git_in(
+        &repo.path,
+        &["pack-objects", "--revs", "-q", "objects/pack/pack"],
+        format!("{}\n", repo.id("main")).as_bytes(),
+    );
+    assert!(ok, "{errors}");
+    let hash = String::from_utf8(name).expect("hexadecimal").trim_end().to_owned();
+    repo.git(&["config", "artifacts.packfileUri", &format!("{hash} https://host/main.pack")]);
+    let ask = |lines: &str| {
+        let (told, answer) = with_uris(&repo, &format!("sideband-all|packfile-uris https|{lines}|done"));
+        assert!(told.is_empty() || told == [format!("{hash} https://host/main.pack")], "{told:?}");
+        (told.len(), sent(&answer).into_iter().filter(|name| !name.is_empty()).count())
+    };
+    let all = ["<main>", "<topic>", "<refs/secret/side>", "<v1>"].map(|want| format!("want {want}|")).concat();
+    assert_eq!(ask("want <main>"), (1, 0));
+    assert_eq!(ask("want <topic>"), (1, 3));
+    assert_eq!(ask(&format!("{all}ofs-delta")), (1, 7));
+    // A part of it, or what is on top of what the client has, is sent.
+    assert_eq!(ask("want <one>"), (0, 6));
+    assert_eq!(ask("want <topic>|have <one>"), (0, 6));
+    // Its objects may be found elsewhere, loose or in a larger pack, as long as the pack itself is here.
+    std::fs::write(repo.path.join(format!("objects/pack/pack-{hash}.keep")), "").expect("it can be written");
+    repo.git(&["repack", "-q", "-a", "-d", "-f"]);
+    assert_eq!(ask(&format!("{all}thin-pack|ofs-delta")), (1, 7));
+    std::fs::remove_file(repo.path.join(format!("objects/pack/pack-{hash}.keep"))).expect("it was written");
+    repo.git(&["repack", "-q", "-a", "-d", "-f"]);
+    assert_eq!(ask("want <main>"), (0, 9));
+}
