@@ -1,5 +1,6 @@
 //! What protocol v2 has beside plain fetches, with a real git as the client.
 
+use crate::support::files::Files;
 use crate::support::{Repo, Site, bearer};
 
 fn site() -> Site {
@@ -90,5 +91,76 @@ fn git_takes_a_whole_answer_through_bands() {
     let trace = said(&clone, &["fetch", "--progress"]);
     assert!(trace.contains("sideband-all") && trace.contains("sideband< \\2Total 3 "), "{trace}");
     assert_eq!(clone.tip("origin/main"), site.repo("acme/site").tip("main"));
+    clone.fsck();
+}
+
+/// A site whose newest blob is the base of the others, and a directory beside it.
+fn offloading() -> (Site, Repo) {
+    let site = Site::with("acme/site", |work| {
+        let lines = |count: usize| (0..count).map(|line| format!("line {line} of the file\n")).collect::<String>();
+        for count in [300, 320, 340] {
+            std::fs::write(work.path.join("large.txt"), lines(count)).unwrap();
+            work.commit(&format!("lines {count}"));
+        }
+    });
+    let repo = site.repo("acme/site");
+    repo.git(&["repack", "-q", "-a", "-d", "-f"]);
+    repo.config("uploadpack.allowSidebandAll", "true");
+    (site, repo)
+}
+
+const URIS: [&str; 2] = ["-c", "fetch.uriProtocols=http,https"];
+
+#[test]
+fn git_fetches_a_blob_from_where_it_is_told() {
+    let (site, repo) = offloading();
+    let elsewhere = site.work("elsewhere");
+    let files = Files::of(&elsewhere.path);
+    let blob = repo.tip("main:large.txt");
+    let script =
+        format!("echo {blob} | git -C '{}' pack-objects -q '{}/blob'", repo.path.display(), elsewhere.path.display());
+    let output = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+    let hash = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let name = format!("blob-{hash}.pack");
+    repo.config("uploadpack.blobPackfileUri", &format!("{blob} {hash} {}", files.url(&name)));
+    let server = site.serve();
+    let url = server.url_with("acme/site", &site.token("acme/site", "read"));
+    site.desk().git(&[&URIS[..], &["clone", "-q", &url, "clone"]].concat());
+    assert_eq!(files.asked(), [name]);
+    site.work("clone").fsck();
+    assert_eq!(site.work("clone").tip("main:large.txt"), blob);
+    // Who does not want addresses gets everything in one answer.
+    site.desk().git(&["clone", "-q", &url, "whole"]);
+    assert_eq!(files.asked(), Vec::<String>::new());
+    site.work("whole").fsck();
+}
+
+#[test]
+fn git_fetches_a_whole_pack_from_where_it_is_told() {
+    let (site, repo) = offloading();
+    let elsewhere = site.work("elsewhere");
+    let files = Files::of(&elsewhere.path);
+    let packs = std::fs::read_dir(repo.path.join("objects/pack")).unwrap().flatten().map(|entry| entry.path());
+    let pack = packs.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "pack")).unwrap();
+    let hash = pack.file_stem().unwrap().to_str().unwrap().strip_prefix("pack-").unwrap().to_owned();
+    std::fs::copy(&pack, elsewhere.path.join("one.pack")).unwrap();
+    repo.config("artifacts.packfileUri", &format!("{hash} {}", files.url("one.pack")));
+    let server = site.serve();
+    let url = server.url_with("acme/site", &site.token("acme/site", "read"));
+    site.desk().git(&[&URIS[..], &["clone", "-q", &url, "clone"]].concat());
+    assert_eq!(files.asked(), ["one.pack"]);
+    site.work("clone").fsck();
+    // What came later is in the answer, and rests on nothing of the pack.
+    let fill = site.work("fill");
+    fill.commit("later");
+    fill.git(&["push", "-q", repo.path.to_str().unwrap(), "main"]);
+    site.desk().git(&[&URIS[..], &["clone", "-q", &url, "later"]].concat());
+    assert_eq!(files.asked(), ["one.pack"]);
+    site.work("later").fsck();
+    assert_eq!(site.work("later").tip("HEAD"), repo.tip("main"));
+    // A fetch of a part needs no pack.
+    let clone = site.work("clone");
+    clone.git(&[&URIS[..], &["fetch", "-q"]].concat());
+    assert_eq!(files.asked(), Vec::<String>::new());
     clone.fsck();
 }
