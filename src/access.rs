@@ -42,6 +42,15 @@ pub fn decide(
     Ok(decided)
 }
 
+/// Over pipes the operating system has decided, as for any program the user runs.
+pub fn local_user(service: Service) -> Grant {
+    let scope = match service {
+        Service::UploadPack => Scope::Read,
+        Service::ReceivePack => Scope::Write,
+    };
+    Grant::new(scope, None)
+}
+
 fn by_token(route: &Route, claim: Claim, place: Place, request: &Request) -> Result<(Grant, Box<Here>), Reject> {
     let record = match claim {
         Claim::Live(record) => record,

@@ -8,7 +8,9 @@ pub mod audit;
 pub mod calendar;
 pub mod children;
 pub mod durable;
+pub mod listing;
 pub mod stream;
+pub mod trace;
 // L0: framing.
 pub mod pktline;
 // L1: what is said.
@@ -33,6 +35,7 @@ pub mod edge;
 
 pub mod cgi;
 pub mod cli;
+pub mod pipe;
 
 use crate::access::Rules;
 use crate::audit::Summary;
@@ -77,7 +80,7 @@ pub fn serve(
     let mut channel = ErrorChannel::Status;
     let outcome =
         catch_unwind(AssertUnwindSafe(|| answer(request, &mut body, &mut response, &mut channel, site, &mut summary)))
-            .unwrap_or_else(|panic| Err(tell::Failure::panicked(&*panic)));
+            .unwrap_or_else(|panic| Err(tell::panicked(&*panic).into()));
     let report = match outcome {
         Ok(()) => None,
         Err(failure) => tell::tell(failure, &mut body, &mut response, &channel, &mut summary),
@@ -117,7 +120,9 @@ fn answer(
     summary.repository = Some(route.repository.trim_start_with(|char| char == '/').to_str_lossy().into_owned());
     let (claim, place) = find(&route, &request, site)?;
     let (grant, here) = access::decide(&route, claim, place, &request, site.rules)?;
-    request.context.act_as(&grant);
+    if route.operation == Operation::Serve(Service::ReceivePack) {
+        request.context.act_as(&grant);
+    }
     summary.token = grant.token().map(str::to_owned);
     summary.scope = Some(grant.scope().as_str());
     request.context.limit_as(&here.settings);

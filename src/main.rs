@@ -1,7 +1,7 @@
-//! Which edge: by the environment, else by argv.
+//! Which edge: by the program's name, else by the environment, else by argv.
 
 use artifacts_http_backend::edge::Environ;
-use artifacts_http_backend::{cgi, cli};
+use artifacts_http_backend::{cgi, cli, pipe};
 use std::process::ExitCode;
 
 /// Asks the kernel for memory in larger pieces than musl does: a CGI process lives for half a millisecond.
@@ -11,5 +11,16 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
     let environ = Environ::of_process();
-    if environ.is_cgi() { cgi::run(&environ) } else { cli::run(std::env::args_os()) }
+    let mut words = std::env::args_os();
+    // argv[0] is the caller's, never the client's: a web server that starts this program by its own name decides by the environment.
+    if let Some(service) = words.next().and_then(|name| pipe::service_of_name(&name)) {
+        return pipe::run(&environ, service, words);
+    }
+    if environ.is_cgi() {
+        return cgi::run(&environ);
+    }
+    match words.next().and_then(|word| pipe::service_of_word(&word)) {
+        Some(service) => pipe::run(&environ, service, words),
+        None => cli::run(std::env::args_os()),
+    }
 }

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::time::Duration;
 
 /// The bytes a request brings.
 pub trait Body: Read {
@@ -74,6 +75,12 @@ pub fn copy_range(file: &File, range: Range<u64>, out: &mut (impl Write + ?Sized
         at += read as u64;
     }
     Ok(())
+}
+
+/// The error of work that has lasted too long, which tells the client.
+pub fn out_of_time(time: Duration) -> io::Error {
+    let text = format!("the request took longer than {} seconds (ARTIFACTS_TIMEOUT)", time.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
 /// A pulse nobody feels.

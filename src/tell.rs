@@ -9,10 +9,10 @@ use crate::pktline::{self, Band, BandSize, SideBand};
 use crate::protocol::ProtocolError;
 use crate::protocol::report::{Refusal, ReportStatus};
 use crate::service::{ErrorChannel, ServeError};
-use crate::stream::Body;
+use crate::stream::{Body, Sink};
 use bstr::ByteSlice;
 use std::any::Any;
-use std::io::{self, Write};
+use std::io;
 
 /// Why a request was not served.
 #[derive(Debug)]
@@ -35,16 +35,14 @@ impl From<ServeError> for Failure {
     }
 }
 
-impl Failure {
-    /// A panic, caught: our fault, told as any other internal error.
-    pub fn panicked(panic: &(dyn Any + Send)) -> Self {
-        let text = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "unknown".to_owned());
-        Failure::Serve(ServeError::Internal(anyhow::anyhow!("panic: {text}")))
-    }
+/// A panic, caught: our fault, told as any other internal error.
+pub fn panicked(panic: &(dyn Any + Send)) -> ServeError {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "unknown".to_owned());
+    ServeError::Internal(anyhow::anyhow!("panic: {text}"))
 }
 
 /// Tells the client and returns the operator's line, without a newline; `None` where nobody is to be told.
@@ -70,42 +68,64 @@ pub fn tell(
             summary.error = Some(operator.clone());
             return Some(line(&operator, &id));
         }
-        Failure::Serve(error) => {
-            let Some(said) = arrived_badly(&error).or_else(|| error.told(&id)) else {
-                summary.outcome = "aborted";
-                return None;
-            };
-            match error {
-                ServeError::Internal(error) if arrived_badly_in(&error).is_none() => {
-                    summary.outcome = "error";
-                    (said, format!("{error:#}"))
-                }
-                _ => (said.clone(), said),
-            }
-        }
+        Failure::Serve(error) => audiences(error, summary)?,
     };
-    if summary.outcome.is_empty() {
-        summary.outcome = "refused";
-    }
     if drained.is_err() && matches!(channel, ErrorChannel::Status) {
         summary.outcome = "aborted";
     }
     summary.error = Some(operator.clone());
     let status = if summary.outcome == "error" { 500 } else { 400 };
-    if say(&said, status, response, channel).is_err() {
+    let told = match channel {
+        ErrorChannel::Status => response.reject(&Reject::new(status, said)),
+        ErrorChannel::ErrLine | ErrorChannel::Silence | ErrorChannel::Band3 | ErrorChannel::Push { .. } => {
+            say(&said, response, channel)
+        }
+    };
+    if told.is_err() {
         summary.outcome = "aborted";
     }
     Some(line(&operator, &id))
 }
 
-/// What the client hears, in the form it can hear now.
-fn say(text: &str, status: u16, response: &mut Response<'_>, channel: &ErrorChannel) -> io::Result<()> {
+/// The same over pipes: the client hears what the protocol can carry now, and nothing where nothing has been said. Returns
+/// what goes to standard error, which is the user's own there, or the operator's behind a daemon.
+pub fn tell_over_pipes(
+    error: ServeError,
+    sink: &mut dyn Sink,
+    channel: &ErrorChannel,
+    summary: &mut Summary,
+) -> Option<String> {
+    let (said, operator) = audiences(error, summary)?;
+    summary.error = Some(operator.clone());
+    if say(&said, sink, channel).and_then(|()| sink.flush()).is_err() {
+        summary.outcome = "aborted";
+    }
+    Some(fatal(&operator))
+}
+
+/// What the client hears and what the operator does; nothing where nobody listens.
+fn audiences(error: ServeError, summary: &mut Summary) -> Option<(String, String)> {
+    let Some(said) = arrived_badly(&error).or_else(|| error.told(&summary.id)) else {
+        summary.outcome = "aborted";
+        return None;
+    };
+    let (outcome, operator) = match error {
+        ServeError::Internal(error) if arrived_badly_in(&error).is_none() => ("error", format!("{error:#}")),
+        _ => ("refused", said.clone()),
+    };
+    if summary.outcome.is_empty() || outcome == "error" {
+        summary.outcome = outcome;
+    }
+    Some((said, operator))
+}
+
+/// What the client hears, in the form it can hear now; nothing in the form of a status.
+fn say(text: &str, sink: &mut dyn Sink, channel: &ErrorChannel) -> io::Result<()> {
     match channel {
-        ErrorChannel::Status => response.reject(&Reject::new(status, text)),
-        ErrorChannel::ErrLine => pktline::err(response, text),
-        ErrorChannel::Silence => Ok(()),
+        ErrorChannel::Status | ErrorChannel::Silence => Ok(()),
+        ErrorChannel::ErrLine => pktline::err(sink, text),
         ErrorChannel::Band3 => {
-            let mut bands = SideBand::new(response, BandSize::Large);
+            let mut bands = SideBand::new(sink, BandSize::Large);
             bands.send(Band::Error, format!("{text}\n").as_bytes())
         }
         ErrorChannel::Push { sideband, report, refs } => {
@@ -116,13 +136,13 @@ fn say(text: &str, status: u16, response: &mut Response<'_>, channel: &ErrorChan
             let status = status.into_bytes();
             match (report, sideband) {
                 (true, true) => {
-                    let mut bands = SideBand::new(response, BandSize::Large);
+                    let mut bands = SideBand::new(sink, BandSize::Large);
                     bands.send(Band::Data, &status)?;
-                    pktline::flush(response)
+                    pktline::flush(sink)
                 }
-                (true, false) => response.write_all(&status),
+                (true, false) => sink.write_all(&status),
                 (false, true) => {
-                    let mut bands = SideBand::new(response, BandSize::Large);
+                    let mut bands = SideBand::new(sink, BandSize::Large);
                     bands.send(Band::Error, format!("{text}\n").as_bytes())
                 }
                 (false, false) => Ok(()),
@@ -151,11 +171,16 @@ fn from_body(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 
 /// One short line for the operator, control bytes escaped (facts of web servers, R15).
 fn line(text: &str, id: &str) -> String {
+    format!("{} (request {id})", fatal(text))
+}
+
+/// As git's programs say that they end, in one line.
+pub fn fatal(text: &str) -> String {
     const CHARS_MAX: usize = 1500;
     let escaped: String = text
         .chars()
         .flat_map(|char| if char.is_control() { char.escape_default().collect::<Vec<_>>() } else { vec![char] })
         .take(CHARS_MAX)
         .collect();
-    format!("fatal: {escaped} (request {id})")
+    format!("fatal: {escaped}")
 }

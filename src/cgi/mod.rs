@@ -19,7 +19,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// What hooks do not inherit, so that a hook may push, or call this program (DESIGN B2).
 const NOT_FOR_HOOKS: &[&str] = &[
@@ -40,12 +40,12 @@ const DRAIN_TIME: Duration = Duration::from_secs(600);
 pub fn run(environ: &Environ) -> ExitCode {
     // A panic is caught and told as one line, like any other error.
     std::panic::set_hook(Box::new(|_| {}));
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = edge::clock();
     let site = site(environ);
     let request = request(environ, since_epoch);
     let finished = Rc::new(Cell::new(false));
     let push = is_push(environ);
-    let mut input = Stdin::new(&site.limits, push);
+    let mut input = Stdin::new(Some(Duration::from_secs(site.limits.silence_s)), push);
     let mut output = Stdout::new(input.stop_flag());
     let drain = DrainBudget { bytes: site.limits.drain_bytes, time: DRAIN_TIME };
     let extent = extent(environ);
@@ -65,15 +65,17 @@ pub fn run(environ: &Environ) -> ExitCode {
         time_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
         ..Summary::default()
     };
+    let trace = request.as_ref().map(|request| request.context.trace.clone()).unwrap_or_default();
+    trace.started("http-backend", &[]);
     let (summary, report) = serve(request, body, &mut output, finished, &site, summary);
     summary.request_done();
     if let Some(line) = report {
         let _ = writeln!(std::io::stderr(), "{line}");
     }
-    match summary.outcome {
-        "error" if summary.status == 200 => ExitCode::FAILURE,
-        _ => ExitCode::SUCCESS,
-    }
+    let status = u8::from(summary.outcome == "error" && summary.status == 200);
+    trace.release();
+    trace.ended(status);
+    status.into()
 }
 
 /// What the operator decided for the whole installation.
@@ -191,14 +193,14 @@ fn context(environ: &Environ, mode: AccessMode, since_epoch: Duration) -> Result
     if let Some(bytes) = environ.size("GIT_HTTP_MAX_REQUEST_BUFFER")? {
         context.limits.request_bytes_from_operator(u64::try_from(bytes).unwrap_or(0));
     }
-    let user = match mode {
-        AccessMode::WebServer => environ.text("REMOTE_USER").unwrap_or_else(|| "anonymous".to_owned()),
-        AccessMode::Tokens | AccessMode::Pipe => "anonymous".to_owned(),
-    };
-    let given = |name: &str| environ.text(name).filter(|_| mode == AccessMode::WebServer);
-    context.commit_as(&user, given("GIT_COMMITTER_NAME"), given("GIT_COMMITTER_EMAIL"));
     if is_push(environ) {
-        context.hook_environment.splice(0..0, hook_environment(environ, mode));
+        context.hook_environment = hook_environment(environ, mode);
+        let user = match mode {
+            AccessMode::WebServer => environ.text("REMOTE_USER").unwrap_or_else(|| "anonymous".to_owned()),
+            AccessMode::Tokens | AccessMode::Pipe => "anonymous".to_owned(),
+        };
+        let given = |name: &str| environ.text(name).filter(|_| mode == AccessMode::WebServer);
+        context.commit_as(&user, given("GIT_COMMITTER_NAME"), given("GIT_COMMITTER_EMAIL"));
     }
     Ok(context)
 }

@@ -9,6 +9,7 @@ pub mod serve;
 mod token;
 
 use crate::auth::TokenStore;
+use crate::edge::users;
 use crate::repo::create::RepositoryName;
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -26,11 +27,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 ///
 /// Run by a web server as a CGI program it answers git's requests; from a shell it looks after repositories and tokens.
 #[derive(Debug, Parser)]
-#[command(name = "artifacts-http-backend", version)]
+#[command(name = "artifacts-http-backend", version, after_help = SERVICES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// What main.rs runs before this tool is asked.
+const SERVICES: &str = "\
+Services over pipes, with the options of git's (-h shows them); also under the names git-upload-pack and git-receive-pack:
+  upload-pack   Serve a fetch to the client at the other end of stdin and stdout
+  receive-pack  Serve a push";
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
@@ -223,24 +230,14 @@ fn quoted(path: &Path) -> String {
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
-/// The user's name in /etc/passwd, else the number.
+/// The user's name, else the number.
 fn user_name(uid: u32) -> String {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    name_in(&passwd, uid).unwrap_or_else(|| uid.to_string())
+    users::by_id(uid).map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 /// A user as sudo's `-u` takes it: a name, or a number behind `#`.
 fn sudo_user(uid: u32) -> String {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    name_in(&passwd, uid).unwrap_or_else(|| format!("'#{uid}'"))
-}
-
-fn name_in(passwd: &str, uid: u32) -> Option<String> {
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let (name, number) = (fields.next()?, fields.nth(1)?);
-        (number.parse() == Ok(uid)).then(|| name.to_owned())
-    })
+    users::by_id(uid).map_or_else(|| format!("'#{uid}'"), |user| user.name)
 }
 
 /// Unix seconds as RFC 3339 has them, in UTC.
@@ -285,15 +282,6 @@ mod tests {
         check(4_107_542_399, "2100-02-28T23:59:59Z");
         check(4_107_542_400, "2100-03-01T00:00:00Z");
         check(u64::from(u32::MAX), "2106-02-07T06:28:15Z");
-    }
-
-    #[test]
-    fn users_have_the_names_of_etc_passwd() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/false\nbroken\n";
-        let check = |uid, expected: Option<&str>| assert_eq!(name_in(passwd, uid).as_deref(), expected);
-        check(0, Some("root"));
-        check(33, Some("www-data"));
-        check(34, None);
     }
 
     #[test]

@@ -6,12 +6,14 @@ use super::Environ;
 use crate::odb::alternates::parse as parse_alternates;
 use crate::protocol::{Limits, Version};
 use crate::repo::config::{ConfigSources, parameters};
-use crate::repo::{AccessMode, Context};
+use crate::repo::{AccessMode, Context, PushSwitches};
+use crate::trace::{Trace, Wanted};
 use bstr::{BStr, BString, ByteSlice};
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes a request may use besides constants, where ARTIFACTS_MEMORY says nothing.
 const MEMORY_DEFAULT: u64 = 256 << 20;
@@ -29,11 +31,17 @@ pub fn context(
     let memory = environ.size("ARTIFACTS_MEMORY")?.and_then(|bytes| u64::try_from(bytes).ok());
     let timeout = environ.size("ARTIFACTS_TIMEOUT")?.and_then(|seconds| u64::try_from(seconds).ok());
     let id = request_id(since_epoch);
+    let session_id = format!("{}-{id}-P{:08x}", since_epoch.as_secs(), std::process::id());
+    // A CGI program is silent on standard error until it has read its body.
+    let (trace, warnings) = Trace::open(&traces(environ), &session_id, clock, mode != AccessMode::Pipe);
+    for warning in warnings {
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
+    }
     let context = Context {
         mode,
         version,
         now: since_epoch.as_secs(),
-        session_id: format!("{}-{id}-P{:08x}", since_epoch.as_secs(), std::process::id()),
+        session_id,
         id,
         address: environ.text("REMOTE_ADDR"),
         identity: BString::default(),
@@ -53,6 +61,8 @@ pub fn context(
         timeout: timeout.filter(|&seconds| seconds > 0).map(Duration::from_secs),
         stateless: true,
         http: true,
+        push: PushSwitches::default(),
+        trace,
     };
     match &context.namespace {
         Some(namespace) if !is_namespace(namespace.as_bstr()) => {
@@ -62,11 +72,28 @@ pub fn context(
     }
 }
 
+/// The time since 1970.
+pub fn clock() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// A request's id: enough to find it again in two logs, cheap to make.
 pub fn request_id(since_epoch: Duration) -> String {
     let mixed = (since_epoch.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32);
     let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!("{:08x}", mixed >> 32)
+}
+
+/// What of [`Trace`] the environment wants.
+fn traces(environ: &Environ) -> Wanted {
+    Wanted {
+        general: environ.text("GIT_TRACE"),
+        packets: environ.text("GIT_TRACE_PACKET"),
+        events: environ.text("GIT_TRACE2_EVENT"),
+        bare: environ.flag("GIT_TRACE_BARE"),
+        parent: environ.text("GIT_TRACE2_PARENT_SID"),
+        parent_name: environ.text("GIT_TRACE2_PARENT_NAME"),
+    }
 }
 
 /// Every component must be a name a ref could have (HN-04).

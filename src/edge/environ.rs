@@ -62,7 +62,7 @@ impl Environ {
             Some(b'g') => (&value[..value.len() - 1], 1 << 30),
             _ => (value, 1),
         };
-        let number = digits.trim().to_str().ok().and_then(|digits| digits.parse::<i64>().ok());
+        let number = digits.trim_ascii().to_str().ok().and_then(|digits| digits.parse::<i64>().ok());
         match number.and_then(|number| number.checked_mul(factor)) {
             Some(number) => Ok(Some(number)),
             None => Err(format!("failed to parse {name}: {}", value.escape_ascii())),

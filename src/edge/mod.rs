@@ -5,7 +5,8 @@
 mod context;
 mod environ;
 mod streams;
+pub mod users;
 
-pub use context::{context, request_id};
+pub use context::{clock, context, request_id};
 pub use environ::Environ;
 pub use streams::{Stdin, Stdout};

@@ -3,8 +3,7 @@
 //! In: the descriptors. Out: a reader that gives up on a silent stream and, during a push, looks for SIGTERM; a sink that
 //! lets the kernel move the pages of files.
 
-use crate::protocol::Limits;
-use crate::stream::{Pulse, Sink, copy_range};
+use crate::stream::{Pulse, Sink, copy_range, out_of_time};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::fs::File;
@@ -12,23 +11,25 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Standard input.
 pub struct Stdin {
-    silence_s: u64,
+    silence: Option<Duration>,
     stop: Option<Arc<AtomicBool>>,
 }
 
 impl Stdin {
-    /// During a push SIGTERM is noted, not obeyed: it is looked at here and between stations.
-    pub fn new(limits: &Limits, push: bool) -> Self {
+    /// A stream that is given up after so much silence. During a push SIGTERM is noted, not obeyed: it is looked at here and
+    /// between stations.
+    pub fn new(silence: Option<Duration>, push: bool) -> Self {
         let stop = push.then(|| {
             let stop = Arc::new(AtomicBool::new(false));
             // Without the handler SIGTERM ends the process at once, which must be survived anyway.
             let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&stop));
             stop
         });
-        Stdin { silence_s: limits.silence_s, stop }
+        Stdin { silence, stop }
     }
 
     /// Set once SIGTERM came.
@@ -45,20 +46,39 @@ fn stopped(stop: Option<&Arc<AtomicBool>>) -> io::Result<()> {
     Ok(())
 }
 
+enum Ready {
+    Yes,
+    Interrupted,
+    /// Not within this time.
+    Late(Duration),
+}
+
+/// Waits until a descriptor is ready, for `time` at most.
+fn ready(descriptor: &PollFd<'_>, time: Option<Duration>) -> io::Result<Ready> {
+    let wait = time.map(|time| Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    match (poll(&mut [descriptor.clone()], wait.as_ref()), time) {
+        (Ok(0), Some(time)) => Ok(Ready::Late(time)),
+        (Ok(_), _) => Ok(Ready::Yes),
+        (Err(Errno::INTR), _) => Ok(Ready::Interrupted),
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
 impl Read for Stdin {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let input = rustix::stdio::stdin();
         loop {
             stopped(self.stop.as_ref())?;
-            let wait = Timespec { tv_sec: i64::try_from(self.silence_s).unwrap_or(i64::MAX), tv_nsec: 0 };
-            match poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&wait)) {
-                Ok(0) => {
-                    let text = format!("no byte of the request came for {} seconds", self.silence_s);
+            match ready(&PollFd::new(&input, PollFlags::IN), self.silence)? {
+                Ready::Yes => {}
+                Ready::Interrupted => continue,
+                Ready::Late(silence) => {
+                    let text = format!("no byte of the request came for {} seconds", silence.as_secs());
                     return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                 }
-                Ok(_) => {}
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
             }
             match rustix::io::read(input, &mut *into) {
                 Err(Errno::INTR) => {}
@@ -75,19 +95,56 @@ pub struct Stdout {
     stop: Option<Arc<AtomicBool>>,
     /// The kernel cannot move pages to this descriptor.
     copies: bool,
+    /// How long a reader may take nothing.
+    silence: Option<Duration>,
+    /// It took too long: nothing more is written.
+    given_up: bool,
+    /// When the whole conversation must be over, and how long that was.
+    deadline: Option<(Instant, Duration)>,
 }
+
+/// As much is written at once where a reader's silence counts: when a descriptor is ready, so much does not block (pipe(7)).
+const PIECE: usize = 4096;
 
 impl Stdout {
     /// `stop` ends long work once it is set.
     pub fn new(stop: Option<Arc<AtomicBool>>) -> Self {
-        Stdout { stop, copies: false }
+        Stdout { stop, copies: false, silence: None, given_up: false, deadline: None }
+    }
+
+    /// Gives up on a reader that takes nothing for so long.
+    pub fn give_up_after(&mut self, silence: Duration) {
+        self.silence = Some(silence);
+        self.copies = true;
+    }
+
+    /// From now on, work that lasts longer than `time` is ended.
+    pub fn deadline(&mut self, time: Duration) {
+        self.deadline = Instant::now().checked_add(time).map(|end| (end, time));
     }
 }
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let output = rustix::stdio::stdout();
+        let mut bytes = bytes;
         loop {
-            match rustix::io::write(rustix::stdio::stdout(), bytes) {
+            if self.given_up {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            if self.silence.is_some() {
+                bytes = &bytes[..bytes.len().min(PIECE)];
+                match ready(&PollFd::new(&output, PollFlags::OUT), self.silence)? {
+                    Ready::Yes => {}
+                    Ready::Interrupted => continue,
+                    Ready::Late(silence) => {
+                        self.given_up = true;
+                        let text = format!("nobody took a byte of the answer for {} seconds", silence.as_secs());
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                    }
+                }
+            }
+            match rustix::io::write(output, bytes) {
                 Err(Errno::INTR) => {}
                 Err(Errno::CONNRESET) => return Err(io::ErrorKind::BrokenPipe.into()),
                 written => return Ok(written?),
@@ -102,7 +159,13 @@ impl Write for Stdout {
 
 impl Pulse for Stdout {
     fn tick(&mut self, _done: u64) -> io::Result<()> {
-        stopped(self.stop.as_ref())
+        stopped(self.stop.as_ref())?;
+        if let Some((end, time)) = self.deadline
+            && Instant::now() > end
+        {
+            return Err(out_of_time(time));
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 //! a Content-Length: a client sees from nothing else that one was cut off.
 
 use super::request::Reject;
-use crate::stream::{Pulse, Sink};
+use crate::stream::{Pulse, Sink, out_of_time};
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write};
@@ -248,10 +248,7 @@ impl Pulse for Response<'_> {
         if let Some((deadline, time)) = self.deadline
             && Instant::now() > deadline
         {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("the request took longer than {} seconds (ARTIFACTS_TIMEOUT)", time.as_secs()),
-            ));
+            return Err(out_of_time(time));
         }
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(256) && self.waiting_since.is_some_and(|since| since.elapsed() > WAIT_MAX) {

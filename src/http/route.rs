@@ -77,15 +77,19 @@ impl Tail {
         match self {
             Tail::Is(tail) => path.strip_suffix(tail.as_bytes()).map(<[u8]>::len),
             Tail::Loose => {
-                let at = path.rfind("/objects/")?;
-                let (fan, rest) = path[at + "/objects/".len()..].split_once_str("/")?;
+                let mut components = path.rsplit(|&byte| byte == b'/');
+                let (rest, fan) = (components.next()?, components.next()?);
                 let hex = fan.len() == 2 && matches!(rest.len(), 38 | 62) && is_hex(fan) && is_hex(rest);
-                hex.then_some(at)
+                path[..path.len() - rest.len() - fan.len() - 1]
+                    .strip_suffix(b"/objects/")
+                    .map(<[u8]>::len)
+                    .filter(|_| hex)
             }
             Tail::Pack(ending) => {
-                let at = path.rfind("/objects/pack/pack-")?;
-                let name = path[at + "/objects/pack/pack-".len()..].strip_suffix(ending.as_bytes())?;
-                (matches!(name.len(), 40 | 64) && is_hex(name)).then_some(at)
+                let stem = path.strip_suffix(ending.as_bytes())?;
+                let name = stem.rsplit(|&byte| byte == b'-').next()?;
+                let rest = stem[..stem.len() - name.len()].strip_suffix(b"/objects/pack/pack-")?;
+                (matches!(name.len(), 40 | 64) && is_hex(name)).then_some(rest.len())
             }
         }
     }
@@ -150,7 +154,7 @@ fn literal_service(query: &[u8]) -> Result<Option<BString>, Reject> {
     let bad = |what: &str| Err(Reject::new(400, format!("The query's \"service\" {what}.")));
     let mut found: Option<&[u8]> = None;
     for pair in query.split(|&byte| byte == b'&') {
-        let (name, value) = pair.split_once_str("=").unwrap_or((pair, b""));
+        let (name, value) = name_and_value(pair);
         if name == b"service" {
             if found.replace(value).is_some() {
                 return bad("is given more than once");
@@ -167,12 +171,20 @@ fn literal_service(query: &[u8]) -> Result<Option<BString>, Reject> {
     }
 }
 
+/// The two sides of the first `=`; the value is empty where there is none.
+fn name_and_value(pair: &[u8]) -> (&[u8], &[u8]) {
+    match pair.iter().position(|&byte| byte == b'=') {
+        Some(at) => (&pair[..at], &pair[at + 1..]),
+        None => (pair, b""),
+    }
+}
+
 /// git's reading: names and values decoded, the last one counts (HB-24).
 fn last_service(query: &[u8]) -> Option<BString> {
     query
         .split(|&byte| byte == b'&')
         .filter_map(|pair| {
-            let (name, value) = pair.split_once_str("=").unwrap_or((pair, b""));
+            let (name, value) = name_and_value(pair);
             (super::request_word(name) == b"service").then(|| super::request_word(value).into())
         })
         .next_back()

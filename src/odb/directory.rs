@@ -5,9 +5,10 @@
 
 use super::index::Index;
 use super::packs::{Pack, PackId};
+use crate::listing::Listing;
 use gix_hash::{ObjectId, oid};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
@@ -331,27 +332,28 @@ impl Packs {
 
     /// Lists the folder. True when there is something new.
     fn list(&mut self, folder: &Path, register: &Register) -> io::Result<bool> {
+        // What it named a moment ago is found by the first listing too.
+        let fresh = self.midx_tried && self.listings == 0;
         self.midx_tried = true;
         // Before the listing: what appears meanwhile makes it differ the next time.
         self.listed = folder_identity(folder)?;
         self.listings += 1;
-        let mut something_new = self.renew_midx(folder, register);
+        let mut something_new = !fresh && self.renew_midx(folder, register);
         let mut indexed: Vec<OsString> = Vec::new();
-        let mut packed: HashMap<OsString, fs::DirEntry> = HashMap::new();
-        let entries = match fs::read_dir(folder) {
+        let mut packed: HashSet<OsString> = HashSet::new();
+        let entries = match Listing::open(folder) {
             Ok(entries) => Some(entries),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
         for entry in entries.into_iter().flatten() {
             let entry = entry?;
-            let name = entry.file_name();
-            let path = Path::new(&name);
+            let path = Path::new(&entry.name);
             let Some(stem) = path.file_stem().map(OsStr::to_owned) else { continue };
             match path.extension().and_then(OsStr::to_str) {
                 Some("idx") => indexed.push(stem),
                 Some("pack") => {
-                    packed.insert(stem, entry);
+                    packed.insert(stem);
                 }
                 _ => {}
             }
@@ -363,15 +365,17 @@ impl Packs {
         self.covered.clear();
         let mut found = Vec::new();
         for stem in indexed {
-            let Some(entry) = packed.get(&stem) else { continue };
+            if !packed.contains(&stem) {
+                continue;
+            }
             let known = self.names.contains_key(&stem);
             let slot = slot_of(&mut self.names, &stem, folder, register);
             something_new |= !known | slot.back();
             if covered.binary_search(&stem).is_ok() {
                 self.covered.push(slot);
             } else if !before.iter().any(|old| Rc::ptr_eq(old, &slot)) {
-                let time =
-                    entry.metadata().map(|metadata| (metadata.mtime(), metadata.mtime_nsec())).unwrap_or_default();
+                let time = slot.path.metadata().map(|metadata| (metadata.mtime(), metadata.mtime_nsec()));
+                let time = time.unwrap_or_default();
                 found.push((std::cmp::Reverse(time), stem, slot));
             }
         }

@@ -58,7 +58,8 @@ impl Stored for Pieces<'_> {
 
 /// A zlib decoder, used again for each stream.
 pub struct Inflater {
-    state: Decompress,
+    /// Made for the first stream: its window and tables are what an advertisement would pay for in vain.
+    state: Option<Decompress>,
     at: u64,
 }
 
@@ -71,7 +72,7 @@ impl Default for Inflater {
 impl Inflater {
     /// A decoder for any number of streams, one after the other.
     pub fn new() -> Self {
-        Inflater { state: Decompress::new(true), at: 0 }
+        Inflater { state: None, at: 0 }
     }
 
     /// Inflates the stream at `at` of `stored` into `out`, whose content is replaced, and says where it ended. It must hold
@@ -86,7 +87,9 @@ impl Inflater {
 
     /// Begins with the stream at `at`.
     fn start(&mut self, at: u64) {
-        self.state.reset(true);
+        if let Some(state) = &mut self.state {
+            state.reset(true);
+        }
         self.at = at;
     }
 
@@ -137,9 +140,10 @@ impl Inflater {
         if input.is_empty() {
             bail!("zlib stream is cut off");
         }
-        let (in_before, out_before) = (self.state.total_in(), self.state.total_out());
-        let status = self.state.decompress(input, out, FlushDecompress::Finish).context("zlib stream")?;
-        let (read, wrote) = (self.state.total_in() - in_before, self.state.total_out() - out_before);
+        let state = self.state.get_or_insert_with(|| Decompress::new(true));
+        let (in_before, out_before) = (state.total_in(), state.total_out());
+        let status = state.decompress(input, out, FlushDecompress::Finish).context("zlib stream")?;
+        let (read, wrote) = (state.total_in() - in_before, state.total_out() - out_before);
         self.at += read;
         if read == 0 && wrote == 0 && status != Status::StreamEnd && !out.is_empty() {
             bail!("zlib stream does not go on");

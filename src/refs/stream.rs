@@ -6,11 +6,12 @@
 use super::loose::{self, Loose};
 use super::packed::{Identity, Packed};
 use super::{RefStore, Row, SYMBOLIC_READS_MAX, Target, name};
+use crate::listing::Listing;
 use anyhow::Context;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
+use rustix::fs::FileType;
 use std::cmp::Ordering;
-use std::fs;
 use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
@@ -211,7 +212,7 @@ impl LooseRefs {
     ) -> anyhow::Result<()> {
         let directory = base.join(std::ffi::OsStr::from_bytes(name));
         let unreadable = || format!("cannot read directory {}", name.as_bstr());
-        let entries = match fs::read_dir(&directory) {
+        let entries = match Listing::open(&directory) {
             Ok(entries) => entries,
             // Removed because it has become empty, or replaced by a ref.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -222,18 +223,17 @@ impl LooseRefs {
         let length = name.len();
         for entry in entries {
             let entry = entry.with_context(|| format!("cannot read directory {}", name[..length].as_bstr()))?;
-            let file = entry.file_name();
-            let file = file.as_bytes();
+            let file = entry.name.as_bytes();
             if file.starts_with(b".") || file.ends_with(b".lock") || length + file.len() >= NAME_BYTES_MAX {
                 continue;
             }
             name.truncate(length);
             name.extend_from_slice(file);
-            let Ok(mut kind) = entry.file_type() else { continue };
+            let mut kind = entry.kind;
             let is_link = kind.is_symlink();
             if is_link {
-                match fs::metadata(entry.path()) {
-                    Ok(metadata) => kind = metadata.file_type(),
+                match rustix::fs::stat(directory.join(&entry.name)) {
+                    Ok(found) => kind = FileType::from_raw_mode(found.st_mode),
                     Err(_) => continue,
                 }
             }

@@ -221,7 +221,7 @@ pub fn boolean(entry: &ConfigEntry) -> anyhow::Result<bool> {
 /// Names the key and the file of a value that is none.
 pub fn integer(entry: &ConfigEntry) -> anyhow::Result<i64> {
     let parsed = entry.value.as_ref().and_then(|value| {
-        let value = value.trim();
+        let value = value.trim_ascii();
         let (digits, factor) = match value.last().map(u8::to_ascii_lowercase) {
             Some(b'k') => (&value[..value.len() - 1], 1 << 10),
             Some(b'm') => (&value[..value.len() - 1], 1 << 20),

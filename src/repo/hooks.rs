@@ -121,7 +121,7 @@ pub fn run(repository: &Repository, hook: Hook, told: &Told<'_>, sink: &mut dyn 
     let mut answer = Answer::Agreed;
     let mut watched = Watched { sink, failed: false };
     for program in programs(repository, hook) {
-        let one = start(repository, &program, told, Output::Sink(&mut watched));
+        let one = start(repository, hook, &program, told, Output::Sink(&mut watched));
         if watched.failed {
             return Err(one.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
         }
@@ -133,7 +133,13 @@ pub fn run(repository: &Repository, hook: Hook, told: &Told<'_>, sink: &mut dyn 
     Ok(answer)
 }
 
-fn start(repository: &Repository, program: &Program, told: &Told<'_>, output: Output<'_>) -> io::Result<Answer> {
+fn start(
+    repository: &Repository,
+    hook: Hook,
+    program: &Program,
+    told: &Told<'_>,
+    output: Output<'_>,
+) -> io::Result<Answer> {
     let (program, mut arguments) = match program {
         Program::File(path) => (path.as_path(), Vec::new()),
         Program::Command(command) => {
@@ -150,7 +156,19 @@ fn start(repository: &Repository, program: &Program, told: &Told<'_>, output: Ou
         environment: &environment(repository, &told.environment),
         directory: &repository.git_dir,
     };
-    Ok(match children::run(&child, &mut (told.lines)(), output, repository.context.timeout)? {
+    let words = || {
+        let words = std::iter::once(child.program.as_os_str()).chain(child.arguments.iter().map(OsString::as_os_str));
+        words.map(|word| word.to_string_lossy().into_owned()).collect()
+    };
+    let traced = repository.context.trace.child("hook", hook.name(), &words);
+    let ended = children::run(&child, &mut (told.lines)(), output, repository.context.timeout);
+    traced.ended(match &ended {
+        Ok(Ended::Status(status)) => *status,
+        // As a shell has it.
+        Ok(Ended::Signal(signal)) => 128 + signal,
+        Ok(Ended::Late) | Err(_) => -1,
+    });
+    Ok(match ended? {
         Ended::Status(0) => Answer::Agreed,
         Ended::Status(_) | Ended::Signal(_) => Answer::Declined,
         Ended::Late => Answer::Late,
@@ -311,7 +329,7 @@ impl TransactionHook for ReferenceTransaction<'_> {
         let told = Told { arguments: vec![word.into()], environment: Vec::new(), lines: &lines };
         programs(self.repository, Hook::ReferenceTransaction)
             .iter()
-            .map(|program| start(self.repository, program, &told, Output::Stderr))
+            .map(|program| start(self.repository, Hook::ReferenceTransaction, program, &told, Output::Stderr))
             .fold(true, |agreed, answer| agreed & answer.is_ok_and(|answer| answer.agreed()))
     }
 

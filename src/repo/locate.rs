@@ -140,7 +140,7 @@ fn is_git_directory(path: &Path, search: &Search<'_>) -> anyhow::Result<Option<F
     let Some(branch) = head(&path.join("HEAD")) else { return Ok(None) };
     let common_dir = match small_file(&path.join("commondir")) {
         Ok(Some(text)) => {
-            let target = Path::new(OsStr::from_bytes(text.trim_end()));
+            let target = Path::new(OsStr::from_bytes(text.trim_ascii_end()));
             path.join(target)
         }
         Ok(None) => path.to_owned(),
@@ -164,10 +164,10 @@ fn head(path: &Path) -> Option<Option<BString>> {
     }
     let text = small_file(path).ok()??;
     if let Some(target) = text.strip_prefix(b"ref:") {
-        let target = target.trim();
+        let target = target.trim_ascii();
         return target.starts_with(b"refs/").then(|| Some(target.into()));
     }
-    let hex = text.trim_end();
+    let hex = text.trim_ascii_end();
     (matches!(hex.len(), 40 | 64) && hex.iter().all(u8::is_ascii_hexdigit)).then_some(None)
 }
 

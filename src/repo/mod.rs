@@ -16,6 +16,7 @@ use crate::auth::Grant;
 use crate::odb::Objects;
 use crate::protocol::{Limits, Version};
 use crate::refs::RefStore;
+use crate::trace::Trace;
 use bstr::BString;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -47,7 +48,7 @@ pub struct Context {
     pub id: String,
     /// The peer's address, where it has one.
     pub address: Option<String>,
-    /// The committer in reflogs, `Name <email>`.
+    /// The committer in reflogs, `Name <email>`; empty where nothing is pushed.
     pub identity: BString,
     /// The environment hooks inherit, already without what they must not see (DESIGN B2), GIT_COMMITTER_* included.
     pub hook_environment: Vec<(OsString, OsString)>,
@@ -75,6 +76,21 @@ pub struct Context {
     pub stateless: bool,
     /// Whether this is an HTTP exchange (UA-06: `no-done` is announced there only).
     pub http: bool,
+    /// What a push was started with.
+    pub push: PushSwitches,
+    /// Who wants to know what happens.
+    pub trace: Trace,
+}
+
+/// The switches of `git receive-pack` that change what a push does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PushSwitches {
+    /// `--quiet`: no progress, whatever the client asks.
+    pub quiet: bool,
+    /// `--skip-connectivity-check`: new tips are believed to be complete.
+    pub skip_connectivity: bool,
+    /// `--reject-thin-pack-for-testing`: a pack's bases must be in it.
+    pub reject_thin: bool,
 }
 
 impl Context {

@@ -18,7 +18,7 @@ pub enum For {
     Nobody,
 }
 
-/// One visible ref, its name without the namespace, known to lead to an object that exists.
+/// One visible ref, its name without the namespace, known to lead to an object that exists, but for a push.
 #[derive(Debug, Clone, Copy)]
 pub struct VisibleRef<'a> {
     /// The name as the client sees it.
@@ -99,7 +99,8 @@ pub fn for_each(
                 // Missing or corrupt: left out, as git leaves it out (with a warning that nobody reads).
                 Ok(None) | Err(_) => return Ok(()),
             },
-            (false, _) if repository.objects.contains(&row.id)? => None,
+            // Who pushes is shown a ref whose object is lost too: it can be deleted, and hooks are told what it was.
+            (false, _) if hidden_for == For::Receive || repository.objects.contains(&row.id)? => None,
             (true, Some(_)) | (false, _) => return Ok(()),
         };
         let symref_target = row.symref_target.map(|target| stripped(target, &namespace));

@@ -46,6 +46,14 @@ impl Service {
         }
     }
 
+    /// `upload-pack` or `receive-pack`
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Service::UploadPack => "upload-pack",
+            Service::ReceivePack => "receive-pack",
+        }
+    }
+
     /// The version spoken with a client: there is no v2 of a push (PV-06), and of a fetch what the owner lets speak.
     ///
     /// # Errors
@@ -145,6 +153,30 @@ pub const PUSH_BANDS: BandSize = BandSize::Large;
 /// # Errors
 /// What could not be told in the protocol by the service itself; `tell` does, through `out.channel`.
 pub fn run(
+    operation: &Operation,
+    repository: &Repository,
+    body: &mut dyn Body,
+    out: &mut Out<'_>,
+) -> Result<(), ServeError> {
+    let trace = &repository.context.trace;
+    if !trace.is_on() {
+        return dispatch(operation, repository, body, out);
+    }
+    let service = match operation {
+        Operation::Advertise(service) | Operation::Serve(service) => *service,
+        Operation::Stored(_) => return dispatch(operation, repository, body, out),
+    };
+    trace.data("transfer", "negotiated-version", &service.version(repository.context.version).number().to_string());
+    let (mut body, mut sink) = trace.watch(service.short_name(), body, out.sink);
+    let mut out = Out { sink: &mut sink, channel: out.channel, summary: out.summary };
+    let outcome = dispatch(operation, repository, &mut body, &mut out);
+    if let Some(id) = &out.summary.client_sid {
+        trace.data("transfer", "client-sid", id);
+    }
+    outcome
+}
+
+fn dispatch(
     operation: &Operation,
     repository: &Repository,
     body: &mut dyn Body,

@@ -48,7 +48,10 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
     }
     let capabilities = &request.capabilities;
     let Out { sink, channel, summary } = out;
-    let pace = Pace { keep_alive_s: repository.settings.receive_keep_alive_s, progress: !capabilities.quiet };
+    let pace = Pace {
+        keep_alive_s: repository.settings.receive_keep_alive_s,
+        progress: !(capabilities.quiet || repository.context.push.quiet),
+    };
     let bands = capabilities.side_band.then_some(PUSH_BANDS);
     let mut client = Client::new(Heartbeat::new(*sink, bands, pace, &Instant::now));
 
@@ -178,6 +181,7 @@ fn receive(
         compression: settings.loose_compression,
         sync: sync(settings.fsync.pack || settings.fsync.loose_object),
         sharing: settings.sharing,
+        reject_thin: repository.context.push.reject_thin,
         keep_message: keep_message(),
     };
     client.set_awake(false);
@@ -239,7 +243,7 @@ fn connected(
     verdicts: &mut Verdicts,
     client: &mut Client<'_>,
 ) -> Result<(), ServeError> {
-    let Some(quarantine) = quarantine else { return Ok(()) };
+    let Some(quarantine) = quarantine.filter(|_| !repository.context.push.skip_connectivity) else { return Ok(()) };
     let objects = quarantine.objects();
     let tips: Vec<ObjectId> = verdicts.open().filter_map(|verdict| verdict.update.change.new_value()).collect();
     let mut known = known_tips(repository)?;

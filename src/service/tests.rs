@@ -6,7 +6,8 @@ use crate::pktline::{Packet, PacketReader};
 use crate::protocol::{Limits, Version};
 use crate::repo::config::ConfigSources;
 use crate::repo::locate::{self, Place, Search};
-use crate::repo::{AccessMode, Context};
+use crate::repo::{AccessMode, Context, PushSwitches};
+use crate::trace::Trace;
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -197,6 +198,8 @@ impl Repo {
             timeout: None,
             stateless: asked.stateless,
             http: asked.mode != AccessMode::Pipe,
+            push: PushSwitches::default(),
+            trace: Trace::default(),
         };
         Repository::open(*here, Grant::new(Scope::Read, None), context)
     }

@@ -53,6 +53,8 @@ pub struct ReceiveOptions<'a> {
     pub sync: Sync,
     /// Modes of new files.
     pub sharing: Sharing,
+    /// Whether a pack that is kept must bring the bases of all its deltas.
+    pub reject_thin: bool,
     /// The line in the `.keep` file that protects the pack until refs point to it (UN-13).
     pub keep_message: String,
 }

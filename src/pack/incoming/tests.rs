@@ -135,6 +135,7 @@ impl Repo {
             compression: 6,
             sync: Sync::Never,
             sharing: Sharing::Umask,
+            reject_thin: false,
             keep_message: "receive-pack 1 on host".into(),
         };
         adjust(&mut options);
@@ -1085,6 +1086,7 @@ fn a_failing_disk_leaves_the_old_or_the_new() {
                     compression: 6,
                     sync: Sync::Now,
                     sharing: Sharing::Umask,
+                    reject_thin: false,
                     keep_message: "receive-pack 1 on host".into(),
                 };
                 let mut body = Bytes { bytes: &thin, at: 0, most: 1000 };

@@ -37,6 +37,9 @@ impl Completion<'_> {
         examiner: &mut Examiner<'_>,
         pulse: &mut dyn Pulse,
     ) -> Result<u32, Fault> {
+        if self.options.reject_thin && !loose {
+            return Ok(resolved);
+        }
         let mut resolver = Resolver::new();
         let mut deflater = Deflater::new(self.options.compression);
         for id in self.family.missing_bases() {

@@ -7,9 +7,10 @@ use crate::pktline::{Packet, PacketReader};
 use crate::protocol::{Limits, Version};
 use crate::repo::config::ConfigSources;
 use crate::repo::locate::{self, Place, Search};
-use crate::repo::{AccessMode, Context, Repository};
+use crate::repo::{AccessMode, Context, PushSwitches, Repository};
 use crate::service::{ErrorChannel, Out, ServeError};
 use crate::stream::{Body, Pulse, Sink};
+use crate::trace::Trace;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -181,6 +182,8 @@ impl Pair {
             timeout: None,
             stateless: true,
             http: true,
+            push: PushSwitches::default(),
+            trace: Trace::default(),
         };
         change(&mut context);
         let search = Search {

@@ -1,0 +1,278 @@
+//! The other edge: services over pipes, for ssh, `file://`, daemons and shells.
+//!
+//! In: argv, the environment, descriptors 0, 1 and 2. Out: the conversation on 1, in git's words on 2 why it failed, git's exit
+//! statuses. Who runs the program has the access the operating system gives; no token is asked for here.
+
+mod options;
+mod person;
+
+pub use options::{service_of_name, service_of_word};
+
+use crate::audit::Summary;
+use crate::edge::{self, Environ, Stdin, Stdout, users};
+use crate::protocol::Version;
+use crate::repo::locate::{self, Here, Place, Search};
+use crate::repo::{AccessMode, Context, PushSwitches, Repository};
+use crate::service::{self, ErrorChannel, Operation, Out, ServeError, Service};
+use crate::stream::{Body, Pulse, Sink};
+use crate::{access, tell};
+use bstr::ByteSlice;
+use options::{Instead, Options, USAGE_STATUS};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// The exit status of git's programs when they cannot go on.
+const FATAL: u8 = 128;
+/// That of a program whose reader has gone: as if SIGPIPE had ended it.
+const READER_GONE: u8 = 141;
+
+/// Runs a service with the words behind its name.
+pub fn run(environ: &Environ, service: Service, words: impl Iterator<Item = OsString>) -> ExitCode {
+    let options = match options::parse(service, words) {
+        Ok(options) => options,
+        Err(Instead::Help(text)) => {
+            let _ = io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(Instead::Wrong(text)) => {
+            complain(&text);
+            return USAGE_STATUS.into();
+        }
+    };
+    // A panic is caught and told as one line, like any other error.
+    std::panic::set_hook(Box::new(|_| {}));
+    let context = match context(environ, service, &options) {
+        Ok(context) => context,
+        Err(text) => {
+            complain(&format!("fatal: {text}\n"));
+            return FATAL.into();
+        }
+    };
+    let trace = context.trace.clone();
+    trace.started(service.short_name(), &[options.directory.to_string_lossy().into_owned()]);
+    let status = serve(environ, service, &options, context);
+    trace.ended(status);
+    status.into()
+}
+
+fn complain(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// What this conversation brings besides its bytes; the committer is found when the configuration is.
+fn context(environ: &Environ, service: Service, options: &Options) -> Result<Context, String> {
+    let version = Version::parse(environ.get("GIT_PROTOCOL").unwrap_or_default());
+    let context = edge::context(environ, AccessMode::Pipe, version, edge::clock())?;
+    let (hook_environment, object_directory) = match service {
+        Service::UploadPack => (Vec::new(), context.object_directory),
+        // Hooks run elsewhere.
+        Service::ReceivePack => (environ.inherited(&|_| false), context.object_directory.map(absolute)),
+    };
+    Ok(Context {
+        address: environ.text("REMOTE_ADDR").or_else(|| ssh_client(environ)),
+        hook_environment,
+        object_directory,
+        stateless: options.stateless,
+        // What is said over HTTP alone is said to a client that speaks through us to a web server as well.
+        http: options.stateless,
+        push: PushSwitches {
+            quiet: options.quiet,
+            skip_connectivity: options.skip_connectivity,
+            reject_thin: options.reject_thin,
+        },
+        ..context
+    })
+}
+
+/// The client's address where sshd started us: `address port address port`.
+fn ssh_client(environ: &Environ) -> Option<String> {
+    environ.text("SSH_CONNECTION")?.split(' ').next().map(ToOwned::to_owned)
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    locate::absolute(&path).unwrap_or(path)
+}
+
+/// One conversation, from the repository's name to the exit status.
+fn serve(environ: &Environ, service: Service, options: &Options, mut context: Context) -> u8 {
+    let start = Instant::now();
+    let mut summary = Summary {
+        id: context.id.clone(),
+        remote: context.address.clone(),
+        repository: Some(options.directory.to_string_lossy().into_owned()),
+        version: Some(context.version.number()),
+        log: environ.path("ARTIFACTS_AUDIT_LOG"),
+        time_ms: context.now * 1000,
+        ..Summary::default()
+    };
+    let here = match find(service, options, &context) {
+        Ok(here) => here,
+        Err(text) => {
+            complain(&format!("{}\n", tell::fatal(&text)));
+            summary.outcome = "refused";
+            summary.error = Some(text);
+            summary.request_done();
+            return FATAL;
+        }
+    };
+    context.limit_as(&here.settings);
+    if service == Service::ReceivePack {
+        context.identity = person::committer(environ, &here.entries);
+    }
+    let grant = access::local_user(service);
+    summary.scope = Some(grant.scope().as_str());
+    let silence = Some(options.timeout_s).filter(|&seconds| seconds > 0).map(Duration::from_secs);
+    let input = Stdin::new(silence, service == Service::ReceivePack);
+    let mut output = Stdout::new(input.stop_flag());
+    if let Some(silence) = silence {
+        output.give_up_after(silence);
+    }
+    if let Some(time) = context.timeout {
+        output.deadline(time);
+    }
+    let (mut body, mut sink) = (Open { input, bytes: 0 }, Counted { output, bytes: 0 });
+    let repository = Repository::open(here, grant, context);
+    let operation = if options.advertise { Operation::Advertise(service) } else { Operation::Serve(service) };
+    let mut channel = ErrorChannel::Status;
+    let mut out = Out { sink: &mut sink, channel: &mut channel, summary: &mut summary };
+    let outcome = catch_unwind(AssertUnwindSafe(|| service::run(&operation, &repository, &mut body, &mut out)))
+        .unwrap_or_else(|panic| Err(tell::panicked(&*panic)));
+    let status = match outcome {
+        Ok(()) => {
+            summary.outcome = "ok";
+            0
+        }
+        Err(ServeError::ClientGone) => {
+            summary.outcome = "aborted";
+            READER_GONE
+        }
+        Err(error) => {
+            if let Some(line) = tell::tell_over_pipes(error, &mut sink, &channel, &mut summary) {
+                complain(&format!("{line}\n"));
+            }
+            FATAL
+        }
+    };
+    summary.bytes_in = body.bytes;
+    summary.bytes_out = sink.bytes;
+    summary.ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    summary.request_done();
+    status
+}
+
+/// The repository, or why there is none, in git's words (RE-06, RE-07, RE-16).
+fn find(service: Service, options: &Options, context: &Context) -> Result<Here, String> {
+    let search = Search {
+        mode: AccessMode::Pipe,
+        config: &context.config,
+        object_directory: context.object_directory.as_deref(),
+        // Who may read a repository may fetch from it; a push runs what its configuration names.
+        check_owner: service == Service::ReceivePack,
+        strict: options.strict,
+    };
+    let absent = || format!("'{}' does not appear to be a git repository", options.directory.to_string_lossy());
+    let path = if options.strict {
+        PathBuf::from(&options.directory)
+    } else {
+        expanded(&options.directory, context.config.home.as_deref()).ok_or_else(absent)?
+    };
+    match locate::by_path(&absolute(path), &search) {
+        Place::Here(here) => Ok(*here),
+        Place::Absent => Err(absent()),
+        Place::Unusable(error) => Err(format!("{error:#}")),
+    }
+}
+
+/// A path without slashes at its end, `~` and `~user` replaced by a home (RE-06); `None`: nobody's home.
+fn expanded(directory: &OsStr, home: Option<&Path>) -> Option<PathBuf> {
+    let bytes = directory.as_bytes();
+    let end = bytes.iter().rposition(|&byte| byte != b'/').map_or(bytes.len().min(1), |last| last + 1);
+    let bytes = bytes.get(..end)?;
+    let Some(rest) = bytes.strip_prefix(b"~") else { return Some(OsStr::from_bytes(bytes).into()) };
+    let (user, below) = rest.split_once_str("/").unwrap_or((rest, b""));
+    let home = match user {
+        b"" => home?.to_owned(),
+        user => users::by_name(user.to_str().ok()?)?.home,
+    };
+    Some(if below.is_empty() { home } else { home.join(OsStr::from_bytes(below)) })
+}
+
+/// What the client says, for as long as it likes: it ends when the client has nothing more to ask.
+struct Open {
+    input: Stdin,
+    bytes: u64,
+}
+
+impl Read for Open {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(into)?;
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
+
+impl Body for Open {
+    fn finish(&mut self) -> io::Result<u64> {
+        Ok(0)
+    }
+}
+
+/// What the client hears, counted.
+struct Counted {
+    output: Stdout,
+    bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.output.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+impl Pulse for Counted {
+    fn tick(&mut self, done: u64) -> io::Result<()> {
+        self.output.tick(done)
+    }
+}
+
+impl Sink for Counted {
+    fn send_file(&mut self, file: &File, range: Range<u64>) -> io::Result<()> {
+        self.bytes += range.end.saturating_sub(range.start);
+        self.output.send_file(file, range)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn homes_are_found_by_their_users() {
+        let root = users::by_id(0).expect("there is a root").home;
+        let check = |directory: &str, expected: Option<&Path>| {
+            assert_eq!(expanded(OsStr::new(directory), Some(Path::new("/h"))).as_deref(), expected, "{directory}");
+        };
+        check("/srv/r.git", Some(Path::new("/srv/r.git")));
+        check("/srv/r.git//", Some(Path::new("/srv/r.git")));
+        check("///", Some(Path::new("/")));
+        check("", Some(Path::new("")));
+        check("~", Some(Path::new("/h")));
+        check("~/r.git/", Some(Path::new("/h/r.git")));
+        check("~root/r.git", Some(&root.join("r.git")));
+        check("~nobody-has-this-name/r.git", None);
+        assert_eq!(expanded(OsStr::new("~/r"), None), None);
+    }
+}

@@ -1,0 +1,187 @@
+//! Packets as they pass, in the lines of git's GIT_TRACE_PACKET.
+//!
+//! In: bytes in any pieces. Out: a line for each packet; a pack is one line. What is no packet ends the watch, not the request.
+
+use std::fmt::{self, Write};
+
+/// Which way the bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client.
+    In,
+    /// To the client.
+    Out,
+}
+
+/// Bytes on their way.
+pub struct Packets {
+    who: &'static str,
+    direction: Direction,
+    /// The four digits of a packet, or its payload, as far as it has come.
+    gathered: Vec<u8>,
+    /// How long it will be.
+    wanted: usize,
+    /// Whether it is the payload.
+    payload: bool,
+    /// The pack has begun on band 1.
+    in_pack: bool,
+    /// Packets that travel on band 1: a push's report.
+    inner: Option<Box<Packets>>,
+    /// A pack without bands has begun, or something else that is no packet.
+    over: bool,
+}
+
+impl Packets {
+    /// A watch at the start of a packet.
+    pub fn new(who: &'static str, direction: Direction) -> Self {
+        Packets {
+            who,
+            direction,
+            gathered: Vec::new(),
+            wanted: 4,
+            payload: false,
+            in_pack: false,
+            inner: None,
+            over: false,
+        }
+    }
+
+    /// Looks at the next bytes.
+    pub fn feed(&mut self, mut bytes: &[u8], tell: &mut dyn FnMut(fmt::Arguments<'_>)) {
+        while !self.over {
+            let Some((now, later)) = bytes.split_at_checked(self.wanted - self.gathered.len()) else {
+                self.gathered.extend_from_slice(bytes);
+                return;
+            };
+            self.gathered.extend_from_slice(now);
+            bytes = later;
+            let whole = std::mem::take(&mut self.gathered);
+            if self.payload {
+                self.next(false, 4);
+                self.packet(&whole, tell);
+            } else {
+                self.head(&whole, tell);
+            }
+        }
+    }
+
+    fn next(&mut self, payload: bool, wanted: usize) {
+        (self.payload, self.wanted) = (payload, wanted);
+    }
+
+    fn head(&mut self, digits: &[u8], tell: &mut dyn FnMut(fmt::Arguments<'_>)) {
+        if digits == b"PACK" {
+            self.line(b"PACK ...", tell);
+            self.over = true;
+            return;
+        }
+        let hex = std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'));
+        match hex.and_then(|text| usize::from_str_radix(text, 16).ok()) {
+            Some(0..=2) => {
+                // A pack ends with a flush; so does a section, and another pack may follow it.
+                self.in_pack = false;
+                self.line(digits, tell);
+            }
+            Some(4) => self.line(b"", tell),
+            Some(length @ 5..) => self.next(true, length - 4),
+            Some(3) | None => self.over = true,
+        }
+    }
+
+    fn packet(&mut self, payload: &[u8], tell: &mut dyn FnMut(fmt::Arguments<'_>)) {
+        match payload.strip_prefix(b"\x01") {
+            Some(_) if self.in_pack => {}
+            Some(data) if data.starts_with(b"PACK") => {
+                self.in_pack = true;
+                self.line(b"PACK ...", tell);
+            }
+            Some(data) if self.direction == Direction::Out => {
+                let inner = self.inner.get_or_insert_with(|| Box::new(Packets::new(self.who, self.direction)));
+                inner.feed(data, tell);
+            }
+            _ => self.line(payload, tell),
+        }
+    }
+
+    /// Newlines are left out, what does not print is in octal.
+    fn line(&self, payload: &[u8], tell: &mut dyn FnMut(fmt::Arguments<'_>)) {
+        let mut text = String::with_capacity(payload.len());
+        for &byte in payload {
+            match byte {
+                b'\n' => {}
+                b' '..=b'~' => text.push(char::from(byte)),
+                _ => {
+                    let _ = write!(text, "\\{byte:o}");
+                }
+            }
+        }
+        let arrow = match self.direction {
+            Direction::In => '<',
+            Direction::Out => '>',
+        };
+        tell(format_args!("packet: {:>12}{arrow} {text}", self.who));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(direction: Direction, bytes: &[u8]) -> Vec<String> {
+        let mut all: Option<Vec<String>> = None;
+        for step in [1, 3, 7, 1 << 20] {
+            let mut packets = Packets::new("receive-pack", direction);
+            let mut lines = Vec::new();
+            for piece in bytes.chunks(step) {
+                packets.feed(piece, &mut |line| lines.push(line.to_string()));
+            }
+            if let Some(before) = &all {
+                assert_eq!(&lines, before, "{step} at a time");
+            }
+            all = Some(lines);
+        }
+        all.unwrap_or_default()
+    }
+
+    #[test]
+    fn each_packet_is_a_line_and_a_pack_is_one() {
+        let check = |direction, bytes: &[u8], expected: &[&str]| assert_eq!(told(direction, bytes), expected);
+        check(
+            Direction::In,
+            b"000cold\x00cap\n00000001PACK\x00\x00\x00\x020000",
+            &[
+                "packet: receive-pack< old\\0cap",
+                "packet: receive-pack< 0000",
+                "packet: receive-pack< 0001",
+                "packet: receive-pack< PACK ...",
+            ],
+        );
+        check(
+            Direction::Out,
+            b"000d\x01PACK....000d\x01........0009\x02one\n0000",
+            &["packet: receive-pack> PACK ...", "packet: receive-pack> \\2one", "packet: receive-pack> 0000"],
+        );
+    }
+
+    #[test]
+    fn a_report_on_a_band_is_told_line_by_line() {
+        let report = b"000eunpack ok\n0012ok refs/heads\n0000";
+        let (one, two) = report.split_at(20);
+        let mut bytes = Vec::new();
+        for part in [one, two] {
+            bytes.extend_from_slice(format!("{:04x}\x01", part.len() + 5).as_bytes());
+            bytes.extend_from_slice(part);
+        }
+        bytes.extend_from_slice(b"0000");
+        let expected =
+            ["unpack ok", "ok refs/heads", "0000", "0000"].map(|line| format!("packet: receive-pack> {line}"));
+        assert_eq!(told(Direction::Out, &bytes), expected);
+    }
+
+    #[test]
+    fn what_is_no_packet_ends_the_watch() {
+        assert_eq!(told(Direction::In, b"0004xyzw0000"), ["packet: receive-pack< "]);
+        assert_eq!(told(Direction::In, b"00030000"), [""; 0]);
+        assert_eq!(told(Direction::In, b"+0050000"), [""; 0]);
+    }
+}
