@@ -105,6 +105,8 @@ pub struct Commits<'a> {
     numbers: IdMap<u32>,
     parsed: Vec<Parsed>,
     parents: Vec<u32>,
+    /// Commits of the graph where somebody's history is cut, one bit each, by number.
+    cut: Vec<u64>,
     content: Vec<u8>,
 }
 
@@ -112,9 +114,18 @@ impl<'a> Commits<'a> {
     /// No commit has been read yet.
     pub fn new(objects: &'a Objects) -> Self {
         let graph = objects.graph();
+        let mut cut = Vec::new();
+        for position in objects.cut.iter().filter_map(|id| graph?.lookup(id)) {
+            let word = position.0 as usize / 64;
+            if word >= cut.len() {
+                cut.resize(word + 1, 0);
+            }
+            cut[word] |= 1 << (position.0 % 64);
+        }
         Commits {
             objects,
             graph,
+            cut,
             base: graph.map_or(0, Graph::num_commits),
             numbers: IdMap::default(),
             parsed: Vec::new(),
@@ -204,13 +215,22 @@ impl<'a> Commits<'a> {
         }
     }
 
-    /// The numbers of its parents, in `parents` (cleared first). They need not be there.
+    /// Whether history is cut at a commit: it has parents that are not walked to.
+    pub fn is_cut(&self, number: u32) -> bool {
+        if number < self.base {
+            return self.cut.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1);
+        }
+        self.objects.ends_at(self.id(number))
+    }
+
+    /// The numbers of its parents, in `parents` (cleared first): none where history is cut. They need not be there.
     ///
     /// # Errors
     /// As [`Commits::tree`].
     pub fn parents(&mut self, number: u32, parents: &mut Vec<u32>) -> anyhow::Result<()> {
         parents.clear();
         match self.graph {
+            Some(_) if number < self.base && self.is_cut(number) => {}
             Some(graph) if number < self.base => {
                 for parent in graph.commit_at(Position(number)).iter_parents() {
                     parents.push(parent.map_err(|error| anyhow::anyhow!("commit-graph: {error}"))?.0);
@@ -247,7 +267,7 @@ impl<'a> Commits<'a> {
         let hash = self.objects.hash_kind();
         let head = CommitHead::parse(content, hash).with_context(|| format!("commit {id}"))?;
         let from = u32::try_from(self.parents.len()).context("history is too large")?;
-        if !self.objects.shallow.contains(id) {
+        if !self.objects.ends_at(id) {
             for parent in head.parents() {
                 let parent = self.number(&parent);
                 self.parents.push(parent);

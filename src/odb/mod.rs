@@ -8,6 +8,7 @@ pub mod alternates;
 mod bases;
 pub mod closure;
 pub mod delta;
+pub mod depth;
 mod directory;
 pub mod graph;
 pub mod ids;
@@ -24,9 +25,9 @@ use anyhow::{Context, bail};
 use directory::{Directory, Register, Slot};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
+use ids::IdSet;
 use resolve::{Damaged, Reader};
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -93,7 +94,10 @@ pub struct Objects {
     shared: Rc<Shared>,
     object_limit: u64,
     graph_allowed: bool,
-    shallow: Rc<HashSet<ObjectId>>,
+    /// Where this repository's own history is cut.
+    shallow: Rc<IdSet>,
+    /// Where somebody's is who is looked at.
+    cut: Rc<IdSet>,
 }
 
 /// What a database and the same one with a directory in front have in common.
@@ -139,6 +143,7 @@ impl Objects {
             object_limit: OBJECT_BYTES_MAX,
             graph_allowed: true,
             shallow: Rc::default(),
+            cut: Rc::default(),
         }
     }
 
@@ -155,6 +160,23 @@ impl Objects {
             object_limit: self.object_limit,
             graph_allowed: self.graph_allowed,
             shallow: Rc::clone(&self.shallow),
+            cut: Rc::clone(&self.cut),
+        }
+    }
+
+    /// The same database in the eyes of somebody whose history is cut at these commits: to walks they have no parents. The
+    /// commit-graph stays in use, but is not followed there (SH-17).
+    pub fn cut_at(&self, commits: impl IntoIterator<Item = ObjectId>) -> Self {
+        Objects {
+            given: self.given.clone(),
+            borrowed: self.borrowed.clone(),
+            searched: self.searched.clone(),
+            last: RefCell::new(self.last.borrow().clone()),
+            shared: Rc::clone(&self.shared),
+            object_limit: self.object_limit,
+            graph_allowed: self.graph_allowed,
+            shallow: Rc::clone(&self.shallow),
+            cut: Rc::new(commits.into_iter().collect()),
         }
     }
 
@@ -185,10 +207,25 @@ impl Objects {
         self.graph_allowed = allowed;
     }
 
-    /// Names the commits where this repository's history is cut (its `shallow` file): to walks they have no parents. The
-    /// commit-graph, which knows nothing of that, is no longer used if there are any.
-    pub fn set_shallow(&mut self, commits: HashSet<ObjectId>) {
-        self.shallow = Rc::new(commits);
+    /// Names the commits where this repository's own history is cut (its `shallow` file): to walks they have no parents. The
+    /// commit-graph, which may know of more than there is, is no longer used if there are any.
+    pub fn set_shallow(&mut self, commits: Vec<ObjectId>) {
+        self.shallow = Rc::new(commits.into_iter().collect());
+    }
+
+    /// Where this repository's own history is cut.
+    pub fn shallow(&self) -> &IdSet {
+        &self.shallow
+    }
+
+    /// Whether these are the eyes of somebody whose history is cut; our own boundary is none of theirs.
+    pub fn are_cut(&self) -> bool {
+        !self.cut.is_empty()
+    }
+
+    /// Whether walks end at a commit, for whichever reason.
+    pub fn ends_at(&self, id: &oid) -> bool {
+        self.shallow.contains(id) || self.cut.contains(id)
     }
 
     /// What was found to be damaged or missing on the way, in words for the operator; each time only what is new.

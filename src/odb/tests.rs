@@ -689,6 +689,51 @@ fn a_walk_stops_at_shallow_commits_and_at_its_budget() {
 }
 
 #[test]
+fn a_commit_graph_is_not_followed_beyond_a_cut() {
+    let repo = Repo::with_history(SHA1, 20);
+    repo.git(&["commit-graph", "write", "--reachable"], b"");
+    let objects = repo.objects();
+    let (main, cut, root) = (repo.id("main"), repo.id("main~5"), repo.id("main~19"));
+    let seen = objects.cut_at([cut]);
+    assert!(seen.graph().is_some() && seen.are_cut() && !objects.are_cut());
+    let count = |wants: &[ObjectId], hidden: &[ObjectId]| {
+        walk::reachable_commits(&seen, wants, hidden, &mut Silent).unwrap().reachable.len()
+    };
+    assert_eq!(count(&[main], &[]), 6);
+    assert_eq!(count(&[main], &[cut]), 5);
+    // What is hidden is so up to the cut alone: the same history is there to be asked for.
+    assert_eq!(count(&[root], &[main]), 1);
+    assert!(!seen.is_ancestor(&root, &main, &mut Silent).unwrap());
+    assert!(objects.is_ancestor(&root, &main, &mut Silent).unwrap());
+    let extent = depth::so_deep(&seen, &[main], None, &mut Silent).unwrap();
+    assert_eq!(extent.ends, [cut]);
+    assert!(extent.has_inside(&main) && !extent.has_inside(&cut) && !extent.has_inside(&root));
+}
+
+#[test]
+fn a_depth_reads_no_more_commits_than_lie_before_its_end() {
+    let repo = Repo::with_history(SHA1, 10);
+    let ids: Vec<ObjectId> = (0..10).map(|n| repo.id(&format!("main~{n}"))).collect();
+    let tips = [ids[0], ids[4]];
+    for missing in [ids[2], ids[6]] {
+        fs::remove_file(loose::path(&repo.root.join("objects"), &missing)).unwrap();
+    }
+    let objects = repo.objects();
+    let ends = |depth| {
+        let extent = depth::so_deep(&objects, &tips, std::num::NonZeroU32::new(depth), &mut Silent);
+        extent.map(|extent| extent.ends).map_err(|error| error.downcast_ref::<Missing>().map(|missing| missing.0))
+    };
+    assert_eq!(ends(1), Ok(tips.to_vec()));
+    assert_eq!(ends(2), Ok(vec![ids[1], ids[5]]));
+    assert_eq!(ends(3), Ok(vec![ids[2], ids[6]]));
+    assert_eq!(ends(4), Err(Some(ids[2])));
+    let nearest = |n: usize| depth::of_nearest(&objects, &tips, &[ids[n]].into_iter().collect(), &mut Silent);
+    assert_eq!(nearest(5).unwrap(), Some(2));
+    assert_eq!(nearest(6).unwrap(), Some(3));
+    assert!(nearest(7).is_err());
+}
+
+#[test]
 fn a_missing_commit_is_an_error_behind_wants_and_none_behind_what_is_hidden() {
     let repo = Repo::with_history(SHA1, 10);
     let (main, old) = (repo.id("main"), repo.id("main~7"));

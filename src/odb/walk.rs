@@ -66,19 +66,19 @@ fn rank(commits: &mut Commits<'_>, number: u32) -> anyhow::Result<Rank> {
 }
 
 /// Marks of commits, by number.
-struct Marks(Vec<u8>);
+pub(super) struct Marks(Vec<u8>);
 
 impl Marks {
-    fn new(commits: &Commits<'_>) -> Self {
+    pub(super) fn new(commits: &Commits<'_>) -> Self {
         // The kernel gives zeroed pages only when they are touched: a large commit-graph costs nothing here.
         Marks(vec![0; commits.len()])
     }
 
-    fn of(&self, number: u32) -> u8 {
+    pub(super) fn of(&self, number: u32) -> u8 {
         self.0.get(number as usize).copied().unwrap_or_default()
     }
 
-    fn set(&mut self, number: u32, marks: u8) {
+    pub(super) fn set(&mut self, number: u32, marks: u8) {
         let at = number as usize;
         if at >= self.0.len() {
             self.0.resize((at + 1).next_power_of_two(), 0);
@@ -114,6 +114,20 @@ pub fn reachable_commits<'a>(
     objects: &'a Objects,
     wants: &[ObjectId],
     hidden: &[ObjectId],
+    pulse: &mut dyn Pulse,
+) -> anyhow::Result<CommitWalk<'a>> {
+    reachable_since(objects, wants, hidden, i64::MIN, pulse)
+}
+
+/// The same of those that are not older than `since`, and behind no older one.
+///
+/// # Errors
+/// As [`reachable_commits`].
+pub fn reachable_since<'a>(
+    objects: &'a Objects,
+    wants: &[ObjectId],
+    hidden: &[ObjectId],
+    since: i64,
     pulse: &mut dyn Pulse,
 ) -> anyhow::Result<CommitWalk<'a>> {
     let mut commits = Commits::new(objects);
@@ -157,6 +171,9 @@ pub fn reachable_commits<'a>(
         paint.marks.set(number, DONE);
         if !is_hidden {
             paint.open -= 1;
+            if time < since {
+                continue;
+            }
             found.push(top);
             oldest = oldest.min(time);
         }

@@ -17,6 +17,8 @@ pub struct Limits {
     pub prefixes: u64,
     /// `shallow` lines.
     pub shallows: u64,
+    /// Refs of `deepen-not` lines, each looked up.
+    pub deepen_nots: u64,
     /// Ref updates of one push (`artifacts.maxRefUpdates`).
     pub ref_updates: u64,
     /// Push options (`artifacts.maxPushOptions`).
@@ -37,6 +39,7 @@ impl Default for Limits {
             wants: 1_000_000,
             prefixes: 65_536,
             shallows: 1_000_000,
+            deepen_nots: 1_000,
             ref_updates: 100_000,
             push_options: 1_000,
             drain_bytes: 16 << 30,

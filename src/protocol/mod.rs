@@ -2,6 +2,7 @@
 
 pub mod capability;
 pub mod command;
+pub mod depth;
 pub mod limits;
 pub mod ls_refs;
 pub mod object_info;

@@ -4,6 +4,7 @@
 
 use super::capability::Capability;
 use super::command::{ArgumentLines, Ended};
+use super::depth::{Deepening, Depth};
 use super::{Limits, ProtocolError, shown};
 use crate::pktline::{BandSize, FrameError, PacketReader};
 use bstr::BString;
@@ -42,6 +43,10 @@ pub struct UploadRequest {
     pub wants: Vec<ObjectId>,
     /// v2: refs asked for by their names, each once, in the order of the request.
     pub want_refs: Vec<BString>,
+    /// Where the client's history is cut, each commit once: it has no parents of these.
+    pub shallow: Vec<ObjectId>,
+    /// How far the client's history is to reach.
+    pub depth: Depth,
     /// How common objects are acknowledged.
     pub acks: AckMode,
     /// v0: the pack may follow `ready` at once.
@@ -87,7 +92,7 @@ pub struct Round {
 }
 
 impl UploadRequest {
-    /// Reads the wants of v0 and v1 up to the flush (UR-01). No wants: the client has nothing to ask.
+    /// Reads wants and shallow lines of v0 and v1, in any order, up to the flush (UR-01). No wants: the client has nothing to ask.
     ///
     /// # Errors
     /// Any other line, too many lines or wants, bad framing, an end of the stream.
@@ -99,8 +104,12 @@ impl UploadRequest {
     ) -> Result<Self, ProtocolError> {
         let mut request = UploadRequest::default();
         let mut wants = Wants::new(limits);
+        let mut deepening = Deepening::default();
         // Whatever packet is no line ends the list, as in git.
         lines.read(reader, &mut |line| {
+            if deepening.take(line, hash, limits)? {
+                return Ok(());
+            }
             let want = line.strip_prefix(b"want ").and_then(|rest| rest.split_at_checked(hash.len_in_hex()));
             let Some((id, words)) = want.and_then(|(hex, words)| Some((ObjectId::from_hex(hex).ok()?, words))) else {
                 let line = shown(line);
@@ -108,15 +117,16 @@ impl UploadRequest {
                     "git upload-pack: protocol error, expected to get object ID, not '{line}'"
                 )));
             };
-            request.hear(words);
+            request.hear(words, &mut deepening);
             wants.add(id)
         })?;
         request.wants = wants.list;
+        (request.depth, request.shallow) = deepening.end()?;
         Ok(request)
     }
 
     /// Takes in the capabilities of one want line; they add up (UR-02), unknown ones are ignored (UR-03).
-    fn hear(&mut self, words: &[u8]) {
+    fn hear(&mut self, words: &[u8], deepening: &mut Deepening) {
         let (mut multi, mut detailed, mut small, mut large) = (false, false, false, false);
         for Capability { name, value } in Capability::words(words) {
             match name {
@@ -129,6 +139,7 @@ impl UploadRequest {
                 b"side-band-64k" => large = true,
                 b"no-progress" => self.no_progress = true,
                 b"include-tag" => self.include_tag = true,
+                b"deepen-relative" => deepening.relative(),
                 b"agent" => self.agent = value.map(BString::from),
                 b"session-id" => self.session_id = value.map(BString::from),
                 _ => {}
@@ -160,6 +171,7 @@ impl UploadRequest {
             UploadRequest { acks: AckMode::Section, bands: Some(BandSize::Large), ..UploadRequest::default() };
         let mut round = Round { haves: Vec::new(), end: RoundEnd::Flush };
         let mut wants = Wants::new(limits);
+        let mut deepening = Deepening::default();
         let ended = ArgumentLines::new(limits).read(reader, &mut |line| {
             match line {
                 b"thin-pack" => request.thin_pack = true,
@@ -168,6 +180,7 @@ impl UploadRequest {
                 b"include-tag" => request.include_tag = true,
                 b"wait-for-done" => request.wait_for_done = true,
                 b"sideband-all" if extensions.sideband_all => request.sideband_all = true,
+                b"deepen-relative" => deepening.relative(),
                 b"done" => round.end = RoundEnd::Done,
                 _ => {
                     if let Some(hex) = line.strip_prefix(b"want ") {
@@ -185,7 +198,7 @@ impl UploadRequest {
                     } else if let Some(uris) = line.strip_prefix(b"packfile-uris ").filter(|_| extensions.packfile_uris)
                     {
                         request.hear_uris(uris)?;
-                    } else {
+                    } else if !deepening.take(line, hash, limits)? {
                         return Err(ProtocolError::Said(format!("unexpected line: '{}'", shown(line))));
                     }
                 }
@@ -199,6 +212,7 @@ impl UploadRequest {
             request.packfile_uris.clear();
         }
         (request.wants, request.want_refs) = (wants.list, wants.refs);
+        (request.depth, request.shallow) = deepening.end()?;
         Ok((request, round))
     }
 
@@ -293,7 +307,7 @@ impl Wants {
 }
 
 /// An object name of the repository's own hash, and nothing behind it.
-fn id(hash: gix_hash::Kind, hex: &[u8]) -> Option<ObjectId> {
+pub(super) fn id(hash: gix_hash::Kind, hex: &[u8]) -> Option<ObjectId> {
     if hex.len() == hash.len_in_hex() { ObjectId::from_hex(hex).ok() } else { None }
 }
 
@@ -431,7 +445,7 @@ mod tests {
         };
         check("want abc|0000", "want abc");
         check("want |0000", "want ");
-        check("deepen 1|0000", "deepen 1");
+        check("deepen|0000", "deepen");
         check("filter blob:none|0000", "filter blob:none");
         check("done|0000", "done");
         assert_eq!(v0("want A", &Limits::default()), "the remote end hung up unexpectedly");
@@ -451,7 +465,7 @@ mod tests {
         check("want x|0000", "git upload-pack: protocol error, expected to get oid, not 'want x'");
         check("have x|0000", "git upload-pack: expected SHA1 object, got 'x'");
         for line in
-            ["deepen 1", "filter blob:none", "want-ref refs/heads/main", "sideband-all", "packfile-uris https", "x"]
+            ["deepen", "filter blob:none", "want-ref refs/heads/main", "sideband-all", "packfile-uris https", "x"]
         {
             check(&format!("{line}|0000"), &format!("unexpected line: '{line}'"));
         }

@@ -8,6 +8,7 @@ use super::config::{ConfigSources, Entries, Origin};
 use super::settings::Settings;
 use anyhow::{Context as _, anyhow, bail};
 use bstr::{BStr, BString, ByteSlice};
+use gix_hash::ObjectId;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -38,6 +39,8 @@ pub struct Here {
     pub entries: Entries,
     /// What it comes to.
     pub settings: Settings,
+    /// The commits at which its history is cut (its file `shallow`); empty where it is complete.
+    pub shallow: Vec<ObjectId>,
     /// Whether `git-daemon-export-ok` is there (HB-19).
     pub export_ok: bool,
 }
@@ -215,11 +218,21 @@ fn here(found: Found, gitfile: Option<&Path>, search: &Search<'_>) -> anyhow::Re
     if settings.reftable {
         bail!("'{}' keeps its refs in a reftable, which this version does not read", found.git_dir.display());
     }
-    if std::fs::metadata(found.common_dir.join("shallow")).is_ok_and(|file| file.len() > 0) {
-        bail!("'{}' is a shallow repository, which this version does not serve", found.git_dir.display());
-    }
+    let shallow = shallow(&found.common_dir.join("shallow"), settings.object_format)?;
     let export_ok = std::fs::metadata(found.git_dir.join("git-daemon-export-ok")).is_ok();
-    Ok(Here { git_dir: found.git_dir, common_dir: found.common_dir, entries, settings, export_ok })
+    Ok(Here { git_dir: found.git_dir, common_dir: found.common_dir, entries, settings, shallow, export_ok })
+}
+
+/// The commits at which the repository's own history is cut: one a line, of a file that mostly is not there.
+fn shallow(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Vec<ObjectId>> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read '{}'", path.display()))),
+    };
+    let id = |line: &[u8]| ObjectId::from_hex(line.get(..hash.len_in_hex())?).ok();
+    let read = |line: &[u8]| id(line).with_context(|| format!("bad shallow line: {}", line.escape_ascii()));
+    text.lines().map(read).collect()
 }
 
 /// Refuses a repository of another user unless safe.directory lists it (RE-07 to RE-09).

@@ -160,8 +160,10 @@ impl Repository {
         let mut directories = vec![objects];
         directories.extend(context.alternate_directories.iter().cloned());
         let hash = here.settings.object_format;
+        let mut objects = Objects::new(hash, directories);
+        objects.set_shallow(here.shallow);
         Repository {
-            objects: Objects::new(hash, directories),
+            objects,
             refs: RefStore::new(here.git_dir.clone(), here.common_dir.clone(), hash),
             git_dir: here.git_dir,
             common_dir: here.common_dir,

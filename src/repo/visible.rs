@@ -144,6 +144,30 @@ pub fn take_tips(repository: &Repository, hidden_for: For, ids: &mut HashSet<Obj
     })
 }
 
+/// What a name may be short for, in git's order (gitrevisions, `<refname>`).
+const SHORT_FOR: [(&str, &str); 6] = [
+    ("", ""),
+    ("refs/", ""),
+    ("refs/tags/", ""),
+    ("refs/heads/", ""),
+    ("refs/remotes/", ""),
+    ("refs/remotes/", "/HEAD"),
+];
+
+/// What the visible refs point to that a short name may stand for: mostly one, none, or several where it is ambiguous.
+pub fn named(repository: &Repository, hidden_for: For, short: &BStr) -> Vec<ObjectId> {
+    let mut ids = Vec::new();
+    for (before, behind) in SHORT_FOR {
+        let name = concatenated(&concatenated(before.as_bytes(), short), behind.as_bytes());
+        if !(name.starts_with(b"refs/") || name == "HEAD") || is_hidden(repository, hidden_for, name.as_bstr()) {
+            continue;
+        }
+        // One that is broken is none.
+        ids.extend(repository.refs.resolve(full_name(repository, name.as_bstr()).as_bstr()).ok().flatten());
+    }
+    ids
+}
+
 /// Whether a ref (name as the client sees it) is hidden.
 pub fn is_hidden(repository: &Repository, hidden_for: For, name: &BStr) -> bool {
     let full = full_name(repository, name);

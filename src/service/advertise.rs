@@ -92,6 +92,7 @@ fn refs(repository: &Repository, service: Service, list: &mut Vec<u8>, sink: &mu
     if lines.capabilities.is_some() {
         lines.add(&ObjectId::null(repository.hash()), b"capabilities^{}", b"")?;
     }
+    lines.shallow(repository)?;
     Ok(())
 }
 
@@ -166,6 +167,17 @@ struct Lines<'l, 's> {
 }
 
 impl Lines<'_, '_> {
+    /// Where our own history is cut (UA-10, RA-11).
+    fn shallow(&mut self, repository: &Repository) -> std::io::Result<()> {
+        let mut shallow: Vec<&ObjectId> = repository.objects.shallow().iter().collect();
+        shallow.sort_unstable();
+        for id in shallow {
+            pktline::text(self.list, format_args!("shallow {id}\n"))?;
+            self.spill()?;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, id: &oid, name: &[u8], suffix: &[u8]) -> anyhow::Result<()> {
         let capabilities = self.capabilities.take();
         pktline::append(self.list, |line| {
@@ -179,6 +191,10 @@ impl Lines<'_, '_> {
             }
             line.push(b'\n');
         })?;
+        Ok(self.spill()?)
+    }
+
+    fn spill(&mut self) -> std::io::Result<()> {
         if self.list.len() >= LIST_GATHERED {
             self.sink.write_all(self.list)?;
             self.list.clear();

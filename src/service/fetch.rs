@@ -9,6 +9,7 @@ use super::negotiation::{Acks, Negotiator, Then};
 use super::offer::{self, View};
 use super::progress::{Heartbeat, HeldBack, Pace};
 use super::section::Section;
+use super::shallow::Boundary;
 use super::want_refs;
 use super::wants::{self, Rule};
 use super::{ErrorChannel, Out, ServeError, finish};
@@ -45,10 +46,13 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     if request.wants.is_empty() && !request.wait_for_done {
         return Ok(());
     }
-    let mut negotiator = Negotiator::new(&request);
+    let mut boundary = Boundary::of_client(repository, rule, &request)?;
+    let mut negotiator = Negotiator::new(&request.wants, &request);
     if !round.haves.is_empty() {
+        let seen = boundary.seen(repository);
+        let mut history = History::new(repository, rule).seen_as(&seen);
         let mut pulse = before_pack(repository, &request, out);
-        let acks = negotiator.round(&round, &mut History::new(repository, rule).round(&mut pulse))?;
+        let acks = negotiator.round(&round, &mut history.round(&mut pulse))?;
         if round.end == RoundEnd::Flush {
             let mut section = Section::begin("acknowledgments", request.sideband_all)?;
             acks.lines.iter().try_for_each(|ack| section.line(format_args!("{ack}")))?;
@@ -62,6 +66,15 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
             return Ok(());
         }
     }
+    if boundary.has_section(repository, &request) {
+        let mut pulse = before_pack(repository, &request, out);
+        if !boundary.deepen(repository, rule, &request, &mut pulse)? {
+            boundary.take_over(repository, &request, &mut pulse)?;
+        }
+        let mut section = Section::begin("shallow-info", request.sideband_all)?;
+        boundary.tell(&mut |line| section.bare(line))?;
+        out.sink.write_all(&section.delim())?;
+    }
     if !wanted_refs.is_empty() {
         let mut section = Section::begin("wanted-refs", request.sideband_all)?;
         wanted_refs.iter().try_for_each(|(id, name)| section.line(format_args!("{id} {name}")))?;
@@ -70,11 +83,11 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     let common = negotiator.into_common();
     let chosen = match request.packfile_uris.is_empty() {
         true => None,
-        false => Some(send_uris(repository, &request, &common, out)?),
+        false => Some(send_uris(repository, &request, &boundary, &common, out)?),
     };
     out.sink.write_all(&Section::begin("packfile", request.sideband_all)?.open())?;
     out.sink.flush()?;
-    send_pack(repository, &request, &common, chosen, out)
+    send_pack(repository, &request, &boundary, &common, chosen, out)
 }
 
 /// Answers a request of v0 or v1, behind its advertisement.
@@ -102,8 +115,17 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
     }
     let rule = Rule::of(repository, Version::V0);
     wants::check(repository, rule, &request.wants, out.sink)?;
-    let mut negotiator = Negotiator::new(&request);
-    let mut history = History::new(repository, rule);
+    let mut boundary = Boundary::of_client(repository, rule, &request)?;
+    if boundary.deepen(repository, rule, &request, out.sink)? {
+        let mut answer = Vec::new();
+        boundary.tell(&mut |line| pktline::text(&mut answer, line))?;
+        pktline::flush(&mut answer)?;
+        out.sink.write_all(&answer)?;
+        out.pause(repository)?;
+    }
+    let seen = boundary.seen(repository);
+    let mut negotiator = Negotiator::new(&boundary.wants(&request), &request);
+    let mut history = History::new(repository, rule).seen_as(&seen);
     loop {
         let round = match (ahead.take(), context.stateless) {
             (Some(round), _) => round,
@@ -118,7 +140,7 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         out.sink.write_all(&answer)?;
         out.pause(repository)?;
         if acks.then == Then::Pack {
-            return send_pack(repository, &request, &negotiator.into_common(), None, out);
+            return send_pack(repository, &request, &boundary, &negotiator.into_common(), None, out);
         }
     }
 }
@@ -127,12 +149,13 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
 fn send_uris(
     repository: &Repository,
     request: &UploadRequest,
+    boundary: &Boundary,
     common: &[ObjectId],
     out: &mut Out<'_>,
 ) -> Result<Selection, ServeError> {
     let (objects, settings) = (&repository.objects, &repository.settings);
-    let mut selection =
-        choose(repository, request, common, &mut before_pack(repository, request, out)).map_err(ServeError::aborted)?;
+    let mut selection = choose(repository, request, boundary, common, &mut before_pack(repository, request, out))
+        .map_err(ServeError::aborted)?;
     let (packs, blobs) = (&settings.packfile_uris, &settings.blob_packfile_uris);
     let uris = elsewhere::leave_out(&mut selection, objects, packs, blobs, &request.packfile_uris)?;
     if !uris.is_empty() {
@@ -165,6 +188,7 @@ fn append(acks: &Acks, answer: &mut Vec<u8>) -> std::io::Result<()> {
 fn send_pack(
     repository: &Repository,
     request: &UploadRequest,
+    boundary: &Boundary,
     common: &[ObjectId],
     chosen: Option<Selection>,
     out: &mut Out<'_>,
@@ -174,7 +198,7 @@ fn send_pack(
         None => ErrorChannel::Silence,
     };
     let mut heartbeat = Heartbeat::new(out.sink, request.bands, pace(repository, request), &Instant::now);
-    let stats = pack(repository, request, common, chosen, &mut heartbeat).map_err(ServeError::aborted)?;
+    let stats = pack(repository, request, boundary, common, chosen, &mut heartbeat).map_err(ServeError::aborted)?;
     out.summary.objects = u64::from(stats.objects);
     out.summary.reused = u64::from(stats.reused);
     out.summary.deltas = u64::from(stats.deltas);
@@ -186,6 +210,7 @@ fn send_pack(
 fn choose(
     repository: &Repository,
     request: &UploadRequest,
+    boundary: &Boundary,
     common: &[ObjectId],
     pulse: &mut dyn Pulse,
 ) -> anyhow::Result<Selection> {
@@ -196,20 +221,22 @@ fn choose(
             Ok(())
         })?;
     }
-    let wanted = Request { wants: &request.wants, common, tags: &tags, thin: request.thin_pack };
-    select::select(&repository.objects, &wanted, pulse)
+    let (wants, common) = (boundary.wants(request), boundary.common(common));
+    let wanted = Request { wants: &wants, common: &common, tags: &tags, thin: request.thin_pack };
+    select::select(&boundary.seen(repository), &wanted, pulse)
 }
 
 fn pack(
     repository: &Repository,
     request: &UploadRequest,
+    boundary: &Boundary,
     common: &[ObjectId],
     chosen: Option<Selection>,
     heartbeat: &mut Heartbeat<'_>,
 ) -> anyhow::Result<PackStats> {
     let selection = match chosen {
         Some(selection) => selection,
-        None => choose(repository, request, common, heartbeat)?,
+        None => choose(repository, request, boundary, common, heartbeat)?,
     };
     let options = PackOptions {
         thin: request.thin_pack,

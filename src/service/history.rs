@@ -4,6 +4,7 @@
 
 use super::negotiation::Ancestry;
 use super::wants::Rule;
+use crate::odb::Objects;
 use crate::odb::graph::Commits;
 use crate::odb::walk;
 use crate::repo::Repository;
@@ -161,7 +162,10 @@ impl<'r> Visible<'r> {
 /// The history negotiation asks about: haves as far as the policy lets this client know of them.
 pub struct History<'r> {
     repository: &'r Repository,
+    /// As we have it: what the client may know of is found out here.
     commits: Commits<'r>,
+    /// As the client has it, where that is less.
+    client: Option<Commits<'r>>,
     rule: Rule,
     visible: Visible<'r>,
     /// The time of the oldest common commit: what is older cannot reach one (NE-11).
@@ -174,10 +178,18 @@ impl<'r> History<'r> {
         History {
             repository,
             commits: Commits::new(&repository.objects),
+            client: None,
             rule,
             visible: Visible::new(repository),
             oldest: i64::MAX,
         }
+    }
+
+    /// The same for a client whose history is cut: commits of `seen` have no parents there, so that nothing behind is taken for
+    /// common.
+    pub fn seen_as(mut self, seen: &'r Objects) -> Self {
+        self.client = seen.are_cut().then(|| Commits::new(seen));
+        self
     }
 
     /// For one round: what was found out stays for the next.
@@ -185,17 +197,9 @@ impl<'r> History<'r> {
         RoundHistory { history: self, pulse }
     }
 
-    /// Whether the client may know of everything we have.
-    fn tells_all(&self) -> bool {
-        match self.rule {
-            Rule::Any | Rule::Git { .. } => true,
-            Rule::Commits | Rule::Reachable | Rule::Advertised => false,
-        }
-    }
-
     /// Whether this client may know that we have an object.
     fn may_be_told(&mut self, id: &oid, kind: Kind, pulse: &mut dyn Pulse) -> anyhow::Result<bool> {
-        if self.tells_all() || self.visible.known.contains(id) {
+        if self.rule.tells_all() || self.visible.known.contains(id) {
             return Ok(true);
         }
         let others = self.rule == Rule::Commits;
@@ -219,7 +223,7 @@ pub struct RoundHistory<'h, 'r> {
 impl Ancestry for RoundHistory<'_, '_> {
     /// Haves are mostly tips, which the list of refs tells at once.
     fn expect(&mut self, haves: &[ObjectId]) -> anyhow::Result<()> {
-        if self.history.tells_all() {
+        if self.history.rule.tells_all() {
             return Ok(());
         }
         let repository = self.history.repository;
@@ -246,7 +250,8 @@ impl Ancestry for RoundHistory<'_, '_> {
         if header.kind != Kind::Commit {
             return Ok(Some(Vec::new()));
         }
-        let History { commits, oldest, .. } = self.history;
+        let History { commits, client, oldest, .. } = self.history;
+        let commits = client.as_mut().unwrap_or(commits);
         let number = commits.number(id);
         *oldest = (*oldest).min(commits.time(number)?);
         let mut parents = Vec::new();
@@ -258,7 +263,8 @@ impl Ancestry for RoundHistory<'_, '_> {
         if common.is_empty() {
             return Ok(false);
         }
-        let History { repository, commits, oldest, .. } = self.history;
+        let History { repository, commits, client, oldest, .. } = self.history;
+        let commits = client.as_mut().unwrap_or(commits);
         let wants = walk::split(&repository.objects, wants)?;
         if !wants.missing.is_empty() {
             return Ok(false);

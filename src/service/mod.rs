@@ -15,6 +15,7 @@ pub mod progress;
 pub mod promisor;
 pub mod receive;
 pub mod section;
+pub mod shallow;
 pub mod stored;
 pub mod want_refs;
 pub mod wants;
@@ -166,7 +167,9 @@ pub fn run(
         Operation::Advertise(service) | Operation::Serve(service) => *service,
         Operation::Stored(_) => return dispatch(operation, repository, body, out),
     };
-    trace.data("transfer", "negotiated-version", &service.version(repository.context.version).number().to_string());
+    if let Ok(version) = service.version(repository) {
+        trace.data("transfer", "negotiated-version", &version.number().to_string());
+    }
     let (mut body, mut sink) = trace.watch(service.short_name(), body, out.sink);
     let mut out = Out { sink: &mut sink, channel: out.channel, summary: out.summary };
     let outcome = dispatch(operation, repository, &mut body, &mut out);

@@ -98,13 +98,13 @@ pub struct Negotiator {
 }
 
 impl Negotiator {
-    /// Nothing is common yet.
-    pub fn new(request: &UploadRequest) -> Self {
+    /// Nothing is common yet. `wants` are those of the request, and what they come to with a boundary that moves.
+    pub fn new(wants: &[ObjectId], request: &UploadRequest) -> Self {
         Negotiator {
             mode: request.acks,
             no_done: request.no_done,
             wait_for_done: request.wait_for_done,
-            wants: request.wants.clone(),
+            wants: wants.to_vec(),
             common: Vec::new(),
             implied: HashSet::new(),
             last: None,
@@ -284,7 +284,8 @@ mod tests {
     fn told(request: UploadRequest, wants: &str, rounds: &str) -> String {
         let mut history =
             Drawn([('a', ""), ('b', "a"), ('c', "b"), ('d', "c"), ('e', ""), ('f', "e"), ('t', "")].into());
-        let mut negotiator = Negotiator::new(&UploadRequest { wants: wants.chars().map(id).collect(), ..request });
+        let wants: Vec<ObjectId> = wants.chars().map(id).collect();
+        let mut negotiator = Negotiator::new(&wants, &request);
         let mut told = Vec::new();
         for round in rounds.split_inclusive(['.', '!']) {
             let end = if round.ends_with('!') { RoundEnd::Done } else { RoundEnd::Flush };

@@ -94,6 +94,10 @@ pub static OFFERS: &[Offer] = &[
     offer("side-band",                    UploadPack,  always,          flag,           None),
     offer("side-band-64k",                UploadPack,  always,          flag,           None),
     offer("ofs-delta",                    UploadPack,  always,          flag,           None),
+    offer("shallow",                      UploadPack,  always,          flag,           None),
+    offer("deepen-since",                 UploadPack,  always,          flag,           None),
+    offer("deepen-not",                   UploadPack,  always,          flag,           None),
+    offer("deepen-relative",              UploadPack,  always,          flag,           None),
     offer("no-progress",                  UploadPack,  always,          flag,           None),
     offer("include-tag",                  UploadPack,  always,          flag,           None),
     offer("multi_ack_detailed",           UploadPack,  always,          flag,           None),
@@ -121,6 +125,7 @@ pub static OFFERS: &[Offer] = &[
 /// The features of fetch in v2, in their announced order (V2-04), each offered as its argument is understood.
 #[rustfmt::skip]
 const FETCH_FEATURES: &[(&str, When)] = &[
+    ("shallow",       always),
     ("wait-for-done", always),
     ("ref-in-want",   refs_in_wants),
     ("sideband-all",  bands_for_all),

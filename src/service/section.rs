@@ -30,6 +30,14 @@ impl Section {
     /// # Errors
     /// `InvalidInput` for a line that is longer than a packet.
     pub fn line(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
+        self.bare(format_args!("{line}\n"))
+    }
+
+    /// Adds a line as it is: git has some without a newline.
+    ///
+    /// # Errors
+    /// As [`Section::line`].
+    pub fn bare(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
         let banded = self.banded;
         let mut formatted = Ok(());
         pktline::append(&mut self.bytes, |packet| {
@@ -37,7 +45,6 @@ impl Section {
                 packet.push(Band::Data as u8);
             }
             formatted = packet.write_fmt(line);
-            packet.push(b'\n');
         })?;
         formatted
     }

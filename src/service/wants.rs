@@ -63,6 +63,14 @@ impl Rule {
             }
         }
     }
+
+    /// Whether a client may know of everything there is.
+    pub fn tells_all(self) -> bool {
+        match self {
+            Rule::Any | Rule::Git { .. } => true,
+            Rule::Commits | Rule::Reachable | Rule::Advertised => false,
+        }
+    }
 }
 
 /// Passes wants that may be had.

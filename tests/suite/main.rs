@@ -14,6 +14,7 @@ mod likeness;
 mod namespaces;
 mod push;
 mod relay;
+mod shallow;
 mod signals;
 mod support;
 mod surroundings;

@@ -72,6 +72,14 @@ fn git_asks_for_refs_by_name_where_that_is_offered() {
     assert!(trace.contains("want-ref refs/heads/main") && trace.contains("have "), "{trace}");
     assert_eq!(client.tip("taken"), repo.tip("main"));
     client.fsck();
+    let shallow = site.work("shallow");
+    shallow.git(&["init", "-q"]);
+    let trace = said(&shallow, &["fetch", "--depth", "1", &url, "main:refs/heads/taken"]);
+    assert!(trace.contains("want-ref refs/heads/main") && trace.contains("deepen 1"), "{trace}");
+    assert_eq!(shallow.git(&["rev-list", "--count", "taken"]), "1");
+    said(&shallow, &["fetch", "--deepen", "1", &url, "main"]);
+    assert_eq!(shallow.git(&["rev-list", "--count", "taken"]), "2");
+    shallow.fsck();
 }
 
 #[test]

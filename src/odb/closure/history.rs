@@ -35,7 +35,13 @@ pub(super) fn between(
 ) -> Result<History> {
     if !known.is_empty() {
         match reachable_commits(numbers.objects(), wants, known, pulse) {
-            Ok(mut walk) => return History::new(numbers, &mut walk.commits, &walk.reachable, &walk.boundary),
+            Ok(mut walk) => {
+                if numbers.objects().are_cut() {
+                    // Where history is cut no walk need lead from new commits to known ones, and all of these are compared.
+                    walk.boundary.extend(known.iter().map(|id| walk.commits.number(id)));
+                }
+                return History::new(numbers, &mut walk.commits, &walk.reachable, &walk.boundary);
+            }
             Err(error) => match error.downcast_ref::<Missing>() {
                 Some(Missing(id)) => return Err(Broken::missing("commit", id)),
                 None if error.chain().any(|cause| cause.is::<io::Error>()) => return Err(error),

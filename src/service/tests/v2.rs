@@ -66,6 +66,24 @@ fn refs_are_wanted_by_their_names_as_from_git() {
 }
 
 #[test]
+fn a_depth_and_refs_by_name_go_together() {
+    let repo = Repo::drawn();
+    repo.git(&["config", "uploadpack.allowRefInWant", "true"]);
+    repo.git(&["config", "uploadpack.allowSidebandAll", "true"]);
+    let main = repo.id("main");
+    // git's server sends wanted-refs first, which its own client refuses here.
+    let expected =
+        format!("shallow-info\n|shallow {main}|0001|wanted-refs\n|{main} refs/heads/main\n|0001|packfile\n|pack of 3");
+    for bands in ["", "sideband-all|"] {
+        let input = repo.packets(&fetch(&format!("{bands}deepen 1|want-ref refs/heads/main|done")));
+        let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
+        assert_eq!(error, None);
+        let answer = if bands.is_empty() { answer } else { without_bands(&answer) };
+        assert!(told(&repo, &answer).starts_with(&expected), "{}", told(&repo, &answer));
+    }
+}
+
+#[test]
 fn what_is_no_ref_of_the_list_cannot_be_wanted_by_name() {
     let repo = Repo::drawn();
     repo.git(&["config", "uploadpack.allowRefInWant", "true"]);
@@ -99,6 +117,9 @@ fn whole_answers_go_through_bands_where_asked() {
     check("want-ref refs/heads/topic|have <main>");
     check(&format!("want <topic>|have {}", "1".repeat(40)));
     check("want <topic>|have <main>|wait-for-done");
+    check("want <topic>|deepen 2|done");
+    check("want <topic>|deepen 1|shallow <main>|have <main>");
+    check("want <topic>|shallow <one>|have <main>|done");
     assert_eq!(check("done"), "");
     let unknown = "1".repeat(40);
     assert_eq!(check(&format!("want {unknown}|done")), format!("ERR upload-pack: not our ref {unknown}"));

@@ -1,0 +1,217 @@
+//! Shallow fetches: where the client's history is cut, and where it will be (gitprotocol-pack, Packfile Negotiation;
+//! gitprotocol-v2, fetch: shallow-info).
+//!
+//! In: a request. Out: the lines the client is told, and what they mean for negotiation and pack. Two boundaries are told
+//! apart: the repository's own ([`Objects::shallow`]), behind which nothing is here, and the client's, which is its alone.
+
+use super::ServeError;
+use super::history::History;
+use super::negotiation::Ancestry;
+use super::wants::Rule;
+use crate::odb::Objects;
+use crate::odb::depth::{self, Extent};
+use crate::odb::graph::Commits;
+use crate::odb::ids::IdSet;
+use crate::odb::walk;
+use crate::protocol::depth::Depth;
+use crate::protocol::upload::UploadRequest;
+use crate::protocol::{ProtocolError, shown};
+use crate::repo::Repository;
+use crate::repo::visible::{self, For};
+use crate::stream::Pulse;
+use bstr::{BString, ByteSlice};
+use gix_hash::ObjectId;
+use gix_object::Kind;
+use std::{fmt, io};
+
+/// The client's boundary: as it says, then as it becomes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Boundary {
+    /// Where its history was cut when it asked.
+    client: Vec<ObjectId>,
+    /// Where it will be cut besides.
+    shallow: Vec<ObjectId>,
+    /// Where it will no longer be.
+    unshallow: Vec<ObjectId>,
+    /// Parents of the latter: nobody wants them by name, and the client lacks them (SH-16).
+    beyond: Vec<ObjectId>,
+}
+
+impl Boundary {
+    /// What the client says of itself. Objects we lack, or do not tell it of, are passed over (SH-01).
+    ///
+    /// # Errors
+    /// `invalid shallow object …` for what is no commit; when an object cannot be read.
+    pub fn of_client(repository: &Repository, rule: Rule, request: &UploadRequest) -> Result<Self, ServeError> {
+        let mut client = Vec::new();
+        for id in &request.shallow {
+            match repository.objects.header(id)?.map(|header| header.kind) {
+                None => {}
+                Some(Kind::Commit) => client.push(*id),
+                Some(Kind::Tree | Kind::Blob | Kind::Tag) if rule.tells_all() => {
+                    return Err(said(format!("invalid shallow object {id}")));
+                }
+                Some(Kind::Tree | Kind::Blob | Kind::Tag) => {}
+            }
+        }
+        Ok(Boundary { client, ..Boundary::default() })
+    }
+
+    /// The objects in the client's eyes: its history ends where it was cut, and where it will be.
+    pub fn seen(&self, repository: &Repository) -> Objects {
+        repository.objects.cut_at(self.client.iter().chain(&self.shallow).copied())
+    }
+
+    /// Moves the boundary to the depth that is asked for. Whether one is.
+    ///
+    /// # Errors
+    /// In git's words: a ref of `deepen-not` that is none, or more than one; no commits that are new enough. When a commit
+    /// cannot be read, or the client has gone.
+    pub fn deepen(
+        &mut self,
+        repository: &Repository,
+        rule: Rule,
+        request: &UploadRequest,
+        pulse: &mut dyn Pulse,
+    ) -> Result<bool, ServeError> {
+        let objects = &repository.objects;
+        let extent = match &request.depth {
+            Depth::Unchanged => return Ok(false),
+            Depth::Endless if objects.shallow().is_empty() => {
+                // No walk is needed to know that nothing ends (SH-04). What no ref shows is nothing to be completed.
+                let mut history = History::new(repository, rule);
+                let mut history = history.round(pulse);
+                history.expect(&self.client)?;
+                for id in &self.client {
+                    if let Some(parents) = history.known(id)? {
+                        self.unshallow.push(*id);
+                        self.beyond.extend(parents);
+                    }
+                }
+                return Ok(true);
+            }
+            Depth::Endless => depth::so_deep(objects, &tips(repository, request)?, None, pulse)?,
+            Depth::Commits { count, relative } => {
+                let tips = tips(repository, request)?;
+                let from = if *relative { self.present_depth(objects, &tips, pulse)? } else { Some(0) };
+                // Who has no boundary on the way has nothing to deepen.
+                let Some(from) = from else { return Ok(true) };
+                depth::so_deep(objects, &tips, Some(count.saturating_add(from)), pulse)?
+            }
+            Depth::Revisions { since, not } => {
+                let since = since.map(|since| i64::try_from(since).unwrap_or(i64::MAX));
+                let (not, tips) = (left_out(repository, not)?, tips(repository, request)?);
+                let extent = depth::of_revisions(objects, &tips, since, &not, pulse)?;
+                let extent = extent.ok_or_else(|| said("no commits selected for shallow requests".to_owned()))?;
+                self.move_to(&extent, objects)?;
+                self.keep_met(&extent, objects, tips, pulse)?;
+                return Ok(true);
+            }
+        };
+        self.move_to(&extent, objects)?;
+        Ok(true)
+    }
+
+    /// What a shallow repository tells who did not ask for a depth: its own boundary as far as the client will meet it (SH-14).
+    ///
+    /// # Errors
+    /// When a commit cannot be read, or the client has gone.
+    pub fn take_over(
+        &mut self,
+        repository: &Repository,
+        request: &UploadRequest,
+        pulse: &mut dyn Pulse,
+    ) -> Result<(), ServeError> {
+        if !repository.objects.shallow().is_empty() {
+            let seen = self.seen(repository);
+            let extent = depth::so_deep(&seen, &tips(repository, request)?, None, pulse)?;
+            self.move_to(&extent, &repository.objects)?;
+        }
+        Ok(())
+    }
+
+    /// How deep the client's history is now: the shortest way to one of its cut commits.
+    fn present_depth(
+        &self,
+        objects: &Objects,
+        tips: &[ObjectId],
+        pulse: &mut dyn Pulse,
+    ) -> anyhow::Result<Option<u32>> {
+        depth::of_nearest(objects, tips, &self.client.iter().copied().collect(), pulse)
+    }
+
+    /// Only what changes for the client is told (SH-15).
+    fn move_to(&mut self, extent: &Extent<'_>, objects: &Objects) -> anyhow::Result<()> {
+        let client: IdSet = self.client.iter().copied().collect();
+        self.shallow.extend(extent.ends.iter().filter(|id| !client.contains(*id)));
+        self.unshallow.extend(self.client.iter().filter(|id| extent.has_inside(id)));
+        let mut commits = Commits::new(objects);
+        let mut parents = Vec::new();
+        for id in &self.unshallow {
+            let number = commits.number(id);
+            commits.parents(number, &mut parents)?;
+            self.beyond.extend(parents.iter().map(|parent| commits.id(*parent).to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Ends behind other ends stay away from the client, which would name commits it lacks as its boundary ever after: C git tells
+    /// it of them, and cannot complete such a clone.
+    fn keep_met(
+        &mut self,
+        extent: &Extent<'_>,
+        objects: &Objects,
+        tips: Vec<ObjectId>,
+        pulse: &mut dyn Pulse,
+    ) -> anyhow::Result<()> {
+        let sent = objects.cut_at(extent.ends.iter().copied());
+        let met = depth::so_deep(&sent, &[tips, self.beyond.clone()].concat(), None, pulse)?;
+        let met: IdSet = met.ends.into_iter().collect();
+        self.shallow.retain(|id| met.contains(id));
+        Ok(())
+    }
+
+    /// Whether v2 has a section for it: the client or we have a boundary, or one was asked for (SH-13).
+    pub fn has_section(&self, repository: &Repository, request: &UploadRequest) -> bool {
+        request.depth != Depth::Unchanged || !self.client.is_empty() || !repository.objects.shallow().is_empty()
+    }
+
+    /// Tells the client's lines, which have no newline, one by one.
+    ///
+    /// # Errors
+    /// What `line` reports.
+    pub fn tell(&self, line: &mut dyn FnMut(fmt::Arguments<'_>) -> io::Result<()>) -> io::Result<()> {
+        self.shallow.iter().try_for_each(|id| line(format_args!("shallow {id}")))?;
+        self.unshallow.iter().try_for_each(|id| line(format_args!("unshallow {id}")))
+    }
+
+    /// The wants, and what lies beyond the old boundary.
+    pub fn wants(&self, request: &UploadRequest) -> Vec<ObjectId> {
+        [&request.wants[..], &self.beyond].concat()
+    }
+
+    /// What the client has: common objects, and the commits at which its history was cut.
+    pub fn common(&self, common: &[ObjectId]) -> Vec<ObjectId> {
+        [common, &self.unshallow].concat()
+    }
+}
+
+/// The commits that are wanted, tags followed.
+fn tips(repository: &Repository, request: &UploadRequest) -> anyhow::Result<Vec<ObjectId>> {
+    Ok(walk::split(&repository.objects, &request.wants)?.commits)
+}
+
+/// What refs of `deepen-not` point to. They are named as the client sees them: hidden ones are none, and those of other
+/// namespaces neither (SH-08; docs/compatibility.md).
+fn left_out(repository: &Repository, names: &[BString]) -> Result<Vec<ObjectId>, ServeError> {
+    let one = |name: &BString| match visible::named(repository, For::Upload, name.as_bstr())[..] {
+        [id] => Ok(id),
+        [] => Err(said(format!("git upload-pack: deepen-not is not a ref: deepen-not {}", shown(name)))),
+        _ => Err(said(format!("git upload-pack: ambiguous deepen-not: deepen-not {}", shown(name)))),
+    };
+    names.iter().map(one).collect()
+}
+
+fn said(text: String) -> ServeError {
+    ProtocolError::Said(text).into()
+}

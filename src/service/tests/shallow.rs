@@ -1,0 +1,331 @@
+//! Shallow fetches beside git's.
+
+use super::*;
+
+/// ```text
+///   a --- b --- c --- d --- e --- h (main, HEAD)         x (refs/secret/x, on b)
+///          \         /
+///           f ----- g (side)
+/// ```
+/// Their times in thousands of seconds: a 1, b 2, c 3, f 4, g 5, d 6, e 7, h 8, x 9. `v1` is an annotated tag of `c`, `tree` one of a tree.
+pub(super) fn drawn() -> Repo {
+    let repo = Repo::new();
+    let commits =
+        [("a", ""), ("b", "a"), ("c", "b"), ("f", "b"), ("g", "f"), ("d", "cg"), ("e", "d"), ("h", "e"), ("x", "b")];
+    for (thousands, (name, parents)) in (1..).zip(commits) {
+        let parents: Vec<String> = parents.chars().map(|parent| repo.id(&parent.to_string())).collect();
+        let id = repo.dated(name, &parents, thousands * 1000);
+        repo.ids.borrow_mut().insert(name.to_owned(), id);
+    }
+    for (name, id) in [("refs/heads/main", "h"), ("refs/heads/side", "g"), ("refs/secret/x", "x")] {
+        repo.git(&["update-ref", name, &repo.id(id)]);
+    }
+    repo.git(&["tag", "-a", "-m", "v1", "v1", &repo.id("c")]);
+    repo.git(&["tag", "-a", "-m", "tree", "tree", "main^{tree}"]);
+    repo
+}
+
+impl Repo {
+    /// A commit of a time, whose tree has what its first parent's has and one file more.
+    pub(super) fn dated(&self, name: &str, parents: &[String], time: u64) -> String {
+        let inherited = parents.first().map(|parent| self.git(&["ls-tree", parent])).unwrap_or_default();
+        let entry = format!("{inherited}\n100644 blob {}\t{name}\n", self.blob(&format!("{name}\n").repeat(40)));
+        let written = |kind: &[&str], text: &str| {
+            let (ok, out, errors) = git_in(&self.path, kind, text.as_bytes());
+            assert!(ok, "{errors}");
+            String::from_utf8(out).expect("hexadecimal").trim_end().to_owned()
+        };
+        let tree = written(&["mktree"], entry.trim_start());
+        let parents: String = parents.iter().map(|parent| format!("parent {parent}\n")).collect();
+        let who = format!("C <c@example.com> {time} +0000");
+        let text = format!("tree {tree}\n{parents}author {who}\ncommitter {who}\n\n{name}\n");
+        written(&["hash-object", "-w", "-t", "commit", "--stdin"], &text)
+    }
+
+    fn cut(&self, names: &[&str]) {
+        let lines: String = names.iter().map(|name| format!("{}\n", self.id(name))).collect();
+        std::fs::write(self.path.join("shallow"), lines).expect("the repository can be written");
+    }
+}
+
+/// The same to v2, to v0 without and with a conversation; the answers of v2 and of v0.
+fn same(repo: &Repo, wants: &str, lines: &str, haves: &str) -> [String; 2] {
+    let wanted = |words: &str| wants.split(' ').map(|want| format!("want <{want}>{words}|")).collect::<String>();
+    let had: String = haves.split_whitespace().map(|have| format!("have <{have}>|")).collect();
+    let v2 = format!("command=fetch|object-format=sha1|0001|thin-pack|ofs-delta|{}{lines}{had}done|0000", wanted(""));
+    let v2 = same_fetch(repo, http(Version::V2), &v2);
+    let (relative, lines) = match lines.strip_prefix("deepen-relative|") {
+        Some(rest) => (" deepen-relative", rest),
+        None => ("", lines),
+    };
+    let words = format!(" multi_ack_detailed side-band-64k {CLONE}{relative}");
+    let v0 = format!("{}{lines}0000|", wanted(&words));
+    same_fetch(repo, http(Version::V0), &v0);
+    same_fetch(repo, http(Version::V0), &format!("{v0}{had}0000"));
+    let told = same_fetch(repo, http(Version::V0), &format!("{v0}{had}done"));
+    assert_eq!(same_fetch(repo, pipe(Version::V0), &format!("{v0}{had}0000|done")).is_empty(), told.is_empty());
+    [v2, told]
+}
+
+/// What was told of the boundary, by the letters of the drawing: `-` before what is no longer cut.
+fn boundary(repo: &Repo, answer: &str) -> String {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "x"];
+    let letter = |id: &str| names.into_iter().find(|name| repo.id(name) == id).expect("it is in the drawing");
+    let mut told: Vec<String> = answer
+        .split('|')
+        .filter_map(|line| match line.strip_prefix("shallow ") {
+            Some(id) => Some(letter(id).to_owned()),
+            None => line.strip_prefix("unshallow ").map(|id| format!("-{}", letter(id))),
+        })
+        .collect();
+    told.sort();
+    told.join(" ")
+}
+
+#[test]
+fn fetches_to_a_depth_are_gits() {
+    let repo = drawn();
+    repo.git(&["config", "uploadpack.allowAnySHA1InWant", "true"]);
+    let check = |wants: &str, lines: &str, haves: &str, expected: &str| {
+        for answer in same(&repo, wants, lines, haves) {
+            assert_eq!(boundary(&repo, &answer), expected, "{wants} {lines} {haves}");
+        }
+    };
+    check("h", "deepen 1|", "", "h");
+    check("h", "deepen 2|", "", "e");
+    check("h", "deepen 3|", "", "d");
+    check("h", "deepen 4|", "", "c g");
+    // b is five from h by c, and six by f.
+    check("h", "deepen 5|", "", "b f");
+    check("h", "deepen 6|", "", "a");
+    check("h", "deepen 7|", "", "");
+    check("h g", "deepen 2|", "", "e f");
+    check("h d", "deepen 2|", "", "c e g");
+    check("v1 tree", "deepen 1|", "", "c");
+    check("tree", "deepen 1|", "", "");
+    check("h", "deepen 2147483647|", "", "");
+    // Fetched anew, less deep and deeper.
+    check("h", "shallow <d>|deepen 1|", "d", "h");
+    check("h", "deepen 1|", "d", "h");
+    check("h", "shallow <e>|deepen 3|", "h", "-e d");
+    check("h", "shallow <e>|deepen 4|", "h", "-e c g");
+    check("h", "shallow <e>|shallow <f>|deepen 2|", "h g", "");
+    check("h", "shallow <e>|shallow <f>|deepen 6|", "h g", "-e -f a");
+    check("h", "shallow <e>|shallow <f>|deepen 2147483647|", "h g", "-e -f");
+    check("d", "shallow <e>|shallow <f>|deepen 2147483647|", "h g", "-e -f");
+    // On from what there is.
+    check("h", "deepen-relative|shallow <e>|deepen 1|", "h", "-e d");
+    check("h", "deepen-relative|shallow <e>|deepen 2|", "h", "-e c g");
+    // A client that is shallow, and wants to stay so.
+    check("h", "shallow <d>|", "d", "");
+    check("h", "shallow <d>|", "", "");
+    check("h", "shallow <d>|", "e", "");
+    check("h", "shallow <x>|", "x", "");
+    check("h", &format!("shallow {}|deepen 1|", "1".repeat(40)), "", "h");
+}
+
+#[test]
+fn a_relative_depth_counts_from_the_nearest_commit_that_is_cut() {
+    let repo = drawn();
+    let check = |lines: &str, expected: &str| {
+        let lines = format!("command=fetch|0001|want <main>|want <side>|deepen-relative|{lines}|done|0000");
+        let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &repo.packets(&lines));
+        assert_eq!(error, None);
+        assert_eq!(boundary(&repo, &told(&repo, &answer)), expected, "{lines}");
+    };
+    // d is the third from main, f the second from side. git before 2.54 deepens from each of them.
+    check("shallow <d>|shallow <f>|deepen 1", "-f b");
+    check("shallow <d>|shallow <f>|deepen 2", "-d -f a c");
+    check("shallow <d>|deepen 4294967", "-d");
+    // Nothing that is wanted leads to a cut: there is nothing to deepen. git before 2.55 makes it a depth of 1.
+    check("shallow <x>|deepen 1", "");
+    check("deepen 1", "");
+    check("shallow <d>|deepen 2147483646", "-d");
+}
+
+#[test]
+fn fetches_of_a_time_and_without_refs_are_gits() {
+    let repo = drawn();
+    let check = |wants: &str, lines: &str, haves: &str, expected: &str| {
+        for answer in same(&repo, wants, lines, haves) {
+            assert_eq!(boundary(&repo, &answer), expected, "{wants} {lines} {haves}");
+        }
+    };
+    check("main", "deepen-since 7000|", "", "e");
+    check("main", "deepen-since 6001|", "", "e");
+    check("main", "deepen-since 6000|", "", "d");
+    check("main", "deepen-since 3000|", "", "c f");
+    check("main side", "deepen-since 7000|", "", "e");
+    check("main side", "deepen-since 4000|", "", "d f");
+    check("main side", "deepen-since 5000|", "", "d g");
+    check("main", "deepen-since 1000|", "", "");
+    check("main", "deepen-since 0|", "", "");
+    check("main side", "deepen-not v1|", "", "d f");
+    check("main", "deepen-not v1|deepen-not refs/heads/side|", "", "d");
+    check("main", "deepen-not heads/side|deepen-since 7000|", "", "e");
+    check("main", "deepen-not tree|", "", "");
+    check("main side", "shallow <e>|deepen-not v1|", "main", "-e d f");
+    check("main", "shallow <e>|deepen-since 7000|", "main", "");
+    check("main", "shallow <e>|shallow <x>|deepen-since 3000|", "main", "-e c f");
+}
+
+#[test]
+fn an_end_behind_another_end_is_no_boundary_of_the_client() {
+    let repo = drawn();
+    let check = |lines: &str, expected: &str, gits: &str| {
+        let lines = format!("command=fetch|0001|thin-pack|want <main>|{lines}|done|0000");
+        let input = repo.packets(&lines);
+        let (ours, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
+        assert_eq!(error, None);
+        let (ours, theirs) = (told(&repo, &ours), told(&repo, &repo.theirs(http(Version::V2), false, &input).0));
+        assert_eq!(boundary(&repo, &ours), expected, "{lines}");
+        assert_eq!(boundary(&repo, &theirs), gits, "{lines}");
+        let pack = |answer: &str| answer.split("packfile").nth(1).map(str::to_owned);
+        assert_eq!(pack(&ours), pack(&theirs), "{lines}");
+    };
+    check("deepen-since 5000", "d", "d g");
+    check("deepen-not v1", "d", "d f");
+    check("deepen-not side", "d", "c d");
+    // What is sent for the commits behind the old boundary ends somewhere, too.
+    check("have <main>|shallow <d>|deepen-since 3000", "-d c f", "-d c f");
+    check("have <main>|shallow <e>|shallow <g>|deepen-not v1", "-e -g d f", "-e -g d f");
+}
+
+#[test]
+fn a_shallow_request_that_cannot_be_served_is_told_in_gits_words() {
+    let repo = drawn();
+    repo.git(&["update-ref", "refs/tags/side", &repo.id("c")]);
+    let check = |lines: &str, expected: &str| {
+        for (version, lines) in [
+            (Version::V2, format!("command=fetch|0001|want <main>|{lines}|done|0000")),
+            (Version::V0, format!("want <main>|{lines}|0000|done")),
+        ] {
+            let (answer, error) = repo.ours(http(version), &UPLOAD, &repo.packets(&lines));
+            assert_eq!(error.as_deref(), Some(expected), "{lines}");
+            assert!(!told(&repo, &answer).contains("pack"), "{lines}");
+            let (theirs, ok) = repo.theirs(http(version), false, &repo.packets(&lines));
+            assert!(!ok && !told(&repo, &theirs).contains("pack"), "{lines}");
+        }
+    };
+    check("deepen 0", "Invalid deepen: deepen 0");
+    check("deepen-since tomorrow", "Invalid deepen-since: deepen-since tomorrow");
+    check("deepen-since 9000", "no commits selected for shallow requests");
+    check("deepen-not main", "no commits selected for shallow requests");
+    check("deepen-not none", "git upload-pack: deepen-not is not a ref: deepen-not none");
+    check("deepen-not ../config", "git upload-pack: deepen-not is not a ref: deepen-not ../config");
+    check("deepen-not side", "git upload-pack: ambiguous deepen-not: deepen-not side");
+    let both = "git upload-pack: deepen and deepen-since (or deepen-not) cannot be used together";
+    check("deepen 1|deepen-since 5000", both);
+    check("shallow 11", "invalid shallow line: shallow 11");
+    let tree = repo.id("main^{tree}");
+    check(&format!("shallow {tree}"), &format!("invalid shallow object {tree}"));
+}
+
+/// A repository whose own history is cut at `names`, without what lies behind.
+fn cut_at(names: &[&str]) -> Repo {
+    let whole = drawn();
+    let repo = Repo::new();
+    *repo.ids.borrow_mut() = whole.ids.borrow().clone();
+    whole.cut(names);
+    let path = whole.path.to_str().expect("a path of letters").to_owned();
+    repo.git(&["fetch", "-q", "--update-shallow", &path, "refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*"]);
+    repo
+}
+
+#[test]
+fn a_shallow_repository_tells_its_boundary() {
+    let repo = cut_at(&["c", "f"]);
+    assert!(!git_in(&repo.path, &["cat-file", "-e", &repo.id("b")], b"").0);
+    for version in [Version::V0, Version::V1, Version::V2] {
+        same_advertisement(&repo, version);
+    }
+    let (ours, error) = repo.ours(http(Version::V0), &Operation::Advertise(Service::ReceivePack), b"");
+    assert_eq!(error, None);
+    let ours = told(&repo, &ours);
+    let mut cut = [repo.id("c"), repo.id("f")].map(|id| format!("shallow {id}\n|"));
+    cut.sort();
+    assert!(ours.ends_with(&format!("{}0000", cut.concat())), "{ours}");
+    assert_eq!(boundary(&repo, &ours.replace('\n', "")), "c f");
+}
+
+#[test]
+fn fetches_from_a_shallow_repository_are_gits() {
+    let repo = cut_at(&["c", "f"]);
+    let check = |wants: &str, lines: &str, haves: &str, expected: &str| {
+        let [v2, v0] = same(&repo, wants, lines, haves);
+        assert_eq!(boundary(&repo, &v2), expected, "{wants} {lines} {haves}");
+        // v0 has said it in its advertisement, and repeats it with a depth alone.
+        let expected = if lines.contains("deepen") { expected } else { "" };
+        assert_eq!(boundary(&repo, &v0), expected, "{wants} {lines} {haves}");
+    };
+    check("h", "", "", "c f");
+    check("h g", "", "h", "c f");
+    check("g", "", "", "f");
+    check("tree", "", "", "");
+    check("h", "shallow <c>|", "g", "f");
+    check("h", "shallow <c>|shallow <f>|", "e", "");
+    check("h", "shallow <d>|", "d", "");
+    check("h", "shallow <d>|shallow <f>|", "d g", "");
+    check("h", "deepen 1|", "", "h");
+    check("h", "deepen 4|", "", "c g");
+    check("h", "deepen 5|", "", "c f");
+    check("h", "deepen 100|", "", "c f");
+    check("h", "shallow <e>|deepen 100|", "h", "-e c f");
+    check("h", "shallow <e>|deepen 2147483647|", "h", "-e c f");
+    check("h", "shallow <c>|deepen 2147483647|", "g", "f");
+    check("h", "deepen-relative|shallow <e>|deepen 2|", "h", "-e c g");
+    check("h g", "deepen-since 5000|", "", "d g");
+    check("h g", "deepen-not v1|deepen-since 5000|", "", "d g");
+}
+
+#[test]
+fn revisions_that_reach_the_boundary_of_a_shallow_repository_end_there() {
+    let repo = cut_at(&["c", "f"]);
+    let check = |lines: &str, expected: &str| {
+        let lines = format!("command=fetch|0001|want <h>|{lines}|done|0000");
+        let input = repo.packets(&lines);
+        let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
+        assert_eq!(error, None);
+        assert_eq!(boundary(&repo, &told(&repo, &answer)), expected, "{lines}");
+        // git forgets its own boundary here, or says that there is none, and its client finds that commits are missing.
+        let theirs = boundary(&repo, &told(&repo, &repo.theirs(http(Version::V2), false, &input).0));
+        assert_ne!(theirs, expected, "{lines}");
+    };
+    check("want <g>|deepen-not v1", "d f");
+    check("deepen-since 2000", "c f");
+    check("shallow <f>|deepen-since 2000", "c");
+}
+
+#[test]
+fn refs_that_are_hidden_cannot_be_left_out() {
+    let repo = drawn();
+    let ask = |lines: &str| {
+        let lines = format!("command=fetch|0001|want <h>|{lines}|done|0000");
+        let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &repo.packets(&lines));
+        error.unwrap_or_else(|| boundary(&repo, &told(&repo, &answer)))
+    };
+    assert_eq!(ask("deepen-not secret/x"), "c f");
+    repo.git(&["config", "transfer.hideRefs", "refs/secret"]);
+    assert_eq!(ask("deepen-not secret/x"), "git upload-pack: deepen-not is not a ref: deepen-not secret/x");
+    assert_eq!(ask("deepen-not HEAD"), "no commits selected for shallow requests");
+}
+
+#[test]
+fn nothing_hidden_is_completed_for_a_token() {
+    let repo = drawn();
+    repo.git(&["config", "transfer.hideRefs", "refs/secret"]);
+    let x = repo.id("x");
+    let lost = repo.dated("lost", &[repo.dated("below", &[], 1)], 2);
+    let tree = repo.id("secret/x^{tree}");
+    let lines = format!("shallow <e>|shallow <x>|shallow {lost}|shallow {tree}|deepen 2147483647");
+    let ask = |asked: Asked, lines: &str| {
+        let lines = format!("command=fetch|0001|want <h>|{lines}|have <h>|done|0000");
+        let (answer, error) = repo.ours(asked, &UPLOAD, &repo.packets(&lines));
+        error.unwrap_or_else(|| told(&repo, &answer).split("|0001").next().expect("a section").to_owned())
+    };
+    let e = repo.id("e");
+    assert_eq!(ask(tokens(Version::V2), &lines), format!("shallow-info\n|unshallow {e}"));
+    let lines = lines.replace(&format!("shallow {tree}|"), "");
+    let all = format!("shallow-info\n|unshallow {e}|unshallow {x}|unshallow {lost}");
+    assert_eq!(ask(http(Version::V2), &lines), all);
+}
