@@ -4,6 +4,7 @@
 
 mod access;
 mod bodies;
+mod bundles;
 mod cli;
 mod clone;
 mod concurrency;
