@@ -40,7 +40,7 @@ pub fn read(git_dir: &Path) -> Result<Vec<Bundle>> {
     let mut bundles = Vec::new();
     for section in config.sections_by_name("bundle").into_iter().flatten() {
         let Some(id) = section.header().subsection_name() else { continue };
-        let token = section.value("creationToken").or_else(|| Some(id.to_owned().into()));
+        let token = section.value("creationToken").or_else(|| Some(id.to_owned()));
         let token = token.and_then(|token| token.to_str().ok()?.parse().ok());
         let uri = section.value("uri").and_then(|uri| uri.to_str().ok().map(str::to_owned));
         let (Some(token), Some(uri)) = (token, uri) else { continue };
