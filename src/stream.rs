@@ -48,6 +48,16 @@ pub trait Pulse {
 
 /// Where an answer goes.
 pub trait Sink: Write + Pulse {
+    /// A message for the user where the protocol has no band for one. An edge whose user sees our standard error writes it
+    /// there; others lose it.
+    ///
+    /// # Errors
+    /// None that would be the client's: a message that is lost harms nobody.
+    fn aside(&mut self, text: &[u8]) -> io::Result<()> {
+        let _ = text;
+        Ok(())
+    }
+
     /// Sends a part of a file. Edges with a descriptor let the kernel move the pages; this one copies.
     ///
     /// # Errors

@@ -169,6 +169,8 @@ struct Packs {
     /// Those that no multi-pack-index covers: newest first, then what was asked last with success in front.
     loose_ends: Vec<Rc<Slot>>,
     covered: Vec<Rc<Slot>>,
+    /// The names of packs beside which bitmaps lie.
+    bitmapped: Vec<OsString>,
     names: HashMap<OsString, Rc<Slot>>,
 }
 
@@ -245,6 +247,16 @@ impl Directory {
             packs.list(&self.folder(), register)?;
         }
         Ok(packs.loose_ends.iter().chain(&packs.covered).cloned().collect())
+    }
+
+    /// The packs beside which bitmaps lie.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn with_bitmaps(&self, register: &Register) -> io::Result<Vec<Rc<Slot>>> {
+        let mut packs = self.packs.borrow_mut();
+        packs.list_once(&self.folder(), register)?;
+        Ok(packs.bitmapped.iter().filter_map(|stem| packs.names.get(stem)).cloned().collect())
     }
 
     /// How many multi-pack-indexes are open.
@@ -339,6 +351,7 @@ impl Packs {
         self.listed = folder_identity(folder)?;
         self.listings += 1;
         let mut something_new = !fresh && self.renew_midx(folder, register);
+        self.bitmapped.clear();
         let mut indexed: Vec<OsString> = Vec::new();
         let mut packed: HashSet<OsString> = HashSet::new();
         let entries = match Listing::open(folder) {
@@ -352,6 +365,7 @@ impl Packs {
             let Some(stem) = path.file_stem().map(OsStr::to_owned) else { continue };
             match path.extension().and_then(OsStr::to_str) {
                 Some("idx") => indexed.push(stem),
+                Some("bitmap") => self.bitmapped.push(stem),
                 Some("pack") => {
                     packed.insert(stem);
                 }

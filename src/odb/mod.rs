@@ -6,6 +6,7 @@
 
 pub mod alternates;
 mod bases;
+pub mod bitmap;
 pub mod closure;
 pub mod delta;
 pub mod depth;
@@ -22,6 +23,7 @@ pub mod walk;
 
 use crate::stream::Pulse;
 use anyhow::{Context, bail};
+use bitmap::Bitmaps;
 use directory::{Directory, Register, Slot};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
@@ -100,6 +102,14 @@ pub struct Objects {
     cut: Rc<IdSet>,
 }
 
+/// A pack that has bitmaps, and they.
+pub struct Stored {
+    /// The pack.
+    pub pack: Rc<Pack>,
+    /// Its bitmaps.
+    pub bitmaps: Bitmaps,
+}
+
 /// What a database and the same one with a directory in front have in common.
 struct Shared {
     register: Register,
@@ -107,6 +117,8 @@ struct Shared {
     reader: RefCell<Reader>,
     damaged: RefCell<Damaged>,
     graph: OnceCell<Option<gix_commitgraph::Graph>>,
+    /// Looked for; `None` inside: there are none that can be used.
+    bitmaps: RefCell<Option<Option<Rc<Stored>>>>,
 }
 
 impl Shared {
@@ -133,6 +145,7 @@ impl Objects {
             reader: RefCell::new(Reader::new(CACHE_BYTES)),
             damaged: RefCell::default(),
             graph: OnceCell::new(),
+            bitmaps: RefCell::default(),
         });
         Objects {
             given: directories.iter().map(|path| shared.directory(path)).collect(),
@@ -436,6 +449,40 @@ impl Objects {
             graph::load(&directories, self.hash_kind(), &mut |warning| self.shared.register.warn(warning))
         };
         self.shared.graph.get_or_init(load).as_ref()
+    }
+
+    /// The bitmaps of the first pack that has usable ones, if history is not cut anywhere: they know nothing of that.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn bitmaps(&self) -> anyhow::Result<Option<Rc<Stored>>> {
+        if !self.graph_allowed || !self.shallow.is_empty() {
+            return Ok(None);
+        }
+        if let Some(looked) = &*self.shared.bitmaps.borrow() {
+            return Ok(looked.clone());
+        }
+        let register = &self.shared.register;
+        let mut found = None;
+        for directory in self.searched()?.iter() {
+            for slot in directory.with_bitmaps(register).with_context(|| read_error(directory))? {
+                let Some(pack) = slot.open(register) else { continue };
+                let path = pack.path().with_extension("bitmap");
+                match Bitmaps::open(&path, pack.checksum(), pack.len()) {
+                    Ok(bitmaps) => found = found.or_else(|| Some(Rc::new(Stored { pack, bitmaps }))),
+                    Err(error) if directory::is_gone(&error) => {}
+                    Err(error) => register.warn(format!("{}: {error:#}", path.display())),
+                }
+            }
+        }
+        *self.shared.bitmaps.borrow_mut() = Some(found.clone());
+        Ok(found)
+    }
+
+    /// Bitmaps turned out to be damaged: they are not asked again.
+    pub fn distrust(&self, stored: &Stored, error: &anyhow::Error) {
+        self.shared.register.warn(format!("{}: {error:#}", stored.pack.path().with_extension("bitmap").display()));
+        *self.shared.bitmaps.borrow_mut() = Some(None);
     }
 
     /// Peels tags: the id and kind of what the chain ends at; `None` when something on the way is missing.

@@ -621,6 +621,88 @@ fn random_histories_are_sent_as_git_would() {
     (0..seeds).for_each(check_random);
 }
 
+#[test]
+fn bitmaps_tell_what_git_would_send() {
+    for lookup_table in ["false", "true"] {
+        let repack = format!("git -c pack.writebitmaplookuptable={lookup_table} repack -adbq");
+        let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{repack}"));
+        assert!(repo.objects().bitmaps().unwrap().is_some());
+        REQUESTS.iter().for_each(|(wants, haves)| check(&repo, wants, haves, &FORMS[1..2]));
+        // What came since has none.
+        repo.script(
+            "at m2; seq 1 450 >big; mkdir -p d; echo new >d/new; c new m2; at side; c newer side new; git tag -m x x newer",
+        );
+        check(&repo, &["newer", "x", "ann2", "other"], &[], &FORMS);
+        check(&repo, &["new", "new:d"], &[], &FORMS[..1]);
+    }
+    check_stored_as(gix_hash::Kind::Sha256, "git repack -adbq");
+}
+
+#[test]
+fn bitmaps_of_random_histories_tell_what_git_would_send() {
+    let seeds = if std::env::var_os("RUN_SLOW_TESTS").is_some() { 40 } else { 2 };
+    for seed in 0..seeds {
+        let mut random = Random(seed);
+        let repo = Repo::new(gix_hash::Kind::Sha1);
+        repo.run(&["fast-import", "--quiet"], random_history(&mut random, 160, 6).as_bytes()).unwrap();
+        repo.git(&["update-ref", "refs/heads/main", "b120"]);
+        // Some commits are packed and have bitmaps, some have none, and the newest are not in the pack.
+        let mut commands: String = (100..=160).map(|mark| format!("delete refs/heads/b{mark}\n")).collect();
+        let ids: String =
+            (100..=160).map(|mark| format!("create refs/heads/b{mark} {}\n", repo.id(&format!("b{mark}")))).collect();
+        commands.extend(repo.git(&["tag"]).lines().map(|tag| format!("delete refs/tags/{tag}\n")));
+        repo.run(&["update-ref", "--stdin"], commands.as_bytes()).unwrap();
+        repo.git(&["repack", "-Adbq"]);
+        repo.run(&["update-ref", "--stdin"], ids.as_bytes()).unwrap();
+        assert!(repo.objects().bitmaps().unwrap().is_some());
+        for _ in 0..8 {
+            let names: Vec<_> = (0..1 + random.below(5)).map(|_| format!("b{}", 1 + random.below(160))).collect();
+            check(&repo, &names.iter().map(String::as_str).collect::<Vec<_>>(), &[], &FORMS[1..2]);
+        }
+    }
+}
+
+#[test]
+fn damaged_bitmaps_are_not_believed() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\ngit repack -adbq"));
+    let pack = repo.objects().bitmaps().unwrap().unwrap().pack.path().to_owned();
+    let path = pack.with_extension("bitmap");
+    let sound = std::fs::read(&path).unwrap();
+    let (wants, reseal) = (repo.ids(&["m2", "other"]), |bytes: &mut [u8]| {
+        let end = bytes.len() - 20;
+        let trailer =
+            sha1::Digest::finalize(sha1::Digest::chain_update(<sha1::Sha1 as sha1::Digest>::new(), &bytes[..end]));
+        bytes[end..].copy_from_slice(&trailer);
+    });
+    let expected = repo.expected(&wants, &[]);
+    let selected = || {
+        let objects = repo.objects();
+        let request = Request { wants: &wants, ..Request::default() };
+        let selection = select(&objects, &request, &mut Silent).map(|selection| ids(&selection, &objects));
+        (selection, objects.take_warnings())
+    };
+    let write = |bytes: &[u8]| {
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+    };
+    for at in 0..sound.len() {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1 << (at % 8);
+        write(&bytes);
+        let (selection, warnings) = selected();
+        assert_eq!(selection.unwrap(), expected, "byte {at}");
+        assert_eq!(warnings.len(), 1, "byte {at}: {warnings:?}");
+        // A lie with a good checksum ends somewhere, with what it says or with the truth.
+        if at < sound.len() - 20 {
+            reseal(&mut bytes);
+            write(&bytes);
+            let _ = selected();
+        }
+    }
+    write(&sound[..sound.len() - 1]);
+    assert_eq!(selected().0.unwrap(), expected);
+}
+
 /// Prints what a request costs us and git; needs RUN_SLOW_TESTS, and takes a repository from BENCH_REPOSITORY.
 #[test]
 fn a_large_repository_is_sent_as_git_would() {

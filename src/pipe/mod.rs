@@ -249,6 +249,11 @@ impl Pulse for Counted {
 }
 
 impl Sink for Counted {
+    fn aside(&mut self, text: &[u8]) -> io::Result<()> {
+        let _ = io::stderr().write_all(text);
+        Ok(())
+    }
+
     fn send_file(&mut self, file: &File, range: Range<u64>) -> io::Result<()> {
         self.bytes += range.end.saturating_sub(range.start);
         self.output.send_file(file, range)

@@ -18,7 +18,7 @@ pub enum For {
     Nobody,
 }
 
-/// One visible ref, its name without the namespace, known to lead to an object that exists, but for a push.
+/// One visible ref, its name without the namespace.
 #[derive(Debug, Clone, Copy)]
 pub struct VisibleRef<'a> {
     /// The name as the client sees it.
@@ -40,7 +40,7 @@ pub struct Head {
     pub target: Option<BString>,
 }
 
-/// HEAD (of the namespace); `None` where it is missing or hidden.
+/// HEAD (of the namespace); `None` where it is missing or hidden. Its object may be lost.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -51,13 +51,9 @@ pub fn head(repository: &Repository, hidden_for: For) -> anyhow::Result<Option<H
     let prefix = namespace_prefix(repository);
     let name = full_name(repository, b"HEAD".as_bstr());
     let Some(target) = repository.refs.read(name.as_bstr())? else { return Ok(None) };
-    let leads_to = match &target {
+    let id = match &target {
         crate::refs::Target::Direct(id) => Some(*id),
         crate::refs::Target::Symbolic(target) => repository.refs.resolve(target.as_bstr())?,
-    };
-    let id = match leads_to {
-        Some(id) if repository.objects.contains(&id)? => Some(id),
-        _ => None,
     };
     let target = match target {
         crate::refs::Target::Direct(_) => None,
@@ -66,11 +62,29 @@ pub fn head(repository: &Repository, hidden_for: For) -> anyhow::Result<Option<H
     Ok((id.is_some() || target.is_some()).then_some(Head { id, target }))
 }
 
-/// All visible refs below `refs/`, in byte order, HEAD not among them. `prefixes` are names as the client sees them; empty: all.
+/// Visible refs below `refs/` that lead to an object, in byte order, HEAD not among them. `prefixes` are names as the client
+/// sees them; empty: all.
 ///
 /// # Errors
-/// When refs cannot be read, or `each` fails.
+/// When refs or objects cannot be looked up, or `each` fails.
 pub fn for_each(
+    repository: &Repository,
+    hidden_for: For,
+    prefixes: &[BString],
+    peel: bool,
+    each: &mut dyn FnMut(&VisibleRef<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    list(repository, hidden_for, prefixes, peel, &mut |tip| {
+        if repository.objects.contains(&tip.id)? { each(tip) } else { Ok(()) }
+    })
+}
+
+/// The same with refs whose objects are lost, for lists: a client that were not told of them would take its own copies for
+/// outdated (git, GIT_REF_PARANOIA).
+///
+/// # Errors
+/// As [`for_each`].
+pub fn list(
     repository: &Repository,
     hidden_for: For,
     prefixes: &[BString],
@@ -90,18 +104,14 @@ pub fn for_each(
             return Ok(());
         }
         let peeled = match (peel, row.peeled) {
-            (true, Some(known)) if repository.objects.contains(&row.id)? => known,
+            (true, Some(known)) => known,
             (true, None) => match repository.objects.header(&row.id) {
                 Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
                     repository.objects.peel(&row.id)?.map(|(id, _)| id)
                 }
-                Ok(Some(_)) => None,
-                // Missing or corrupt: left out, as git leaves it out (with a warning that nobody reads).
-                Ok(None) | Err(_) => return Ok(()),
+                Ok(Some(_) | None) | Err(_) => None,
             },
-            // Who pushes is shown a ref whose object is lost too: it can be deleted, and hooks are told what it was.
-            (false, _) if hidden_for == For::Receive || repository.objects.contains(&row.id)? => None,
-            (true, Some(_)) | (false, _) => return Ok(()),
+            (false, _) => None,
         };
         let symref_target = row.symref_target.map(|target| stripped(target, &namespace));
         each(&VisibleRef { name, id: row.id, peeled, symref_target })

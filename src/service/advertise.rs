@@ -104,7 +104,7 @@ fn upload_refs(repository: &Repository, head: Option<&Head>, lines: &mut Lines<'
             lines.add(&peeled, b"HEAD", b"^{}")?;
         }
     }
-    visible::for_each(repository, For::Upload, &[], true, &mut |tip| {
+    visible::list(repository, For::Upload, &[], true, &mut |tip| {
         lines.add(&tip.id, tip.name, b"")?;
         match &tip.peeled {
             Some(peeled) => lines.add(peeled, tip.name, b"^{}"),
@@ -125,7 +125,7 @@ fn receive_refs(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::R
         .map(|git_dir| RefStore::new(git_dir.clone(), git_dir, repository.hash()))
         .collect();
     let mut shown = HashSet::new();
-    visible::for_each(repository, For::Receive, &[], false, &mut |tip| {
+    visible::list(repository, For::Receive, &[], false, &mut |tip| {
         if !alternates.is_empty() {
             shown.insert(tip.id);
         }

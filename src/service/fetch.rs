@@ -20,6 +20,7 @@ use crate::pack::write::{self, PackOptions};
 use crate::pktline::{self, FrameError, PacketReader};
 use crate::protocol::Version;
 use crate::protocol::command::ArgumentLines;
+use crate::protocol::depth::Depth;
 use crate::protocol::upload::{Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
@@ -37,6 +38,7 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     let extensions = offer::extensions(&View { repository, head: None });
     let (mut request, round) = arguments.parse(|reader| UploadRequest::parse_v2(reader, hash, extensions, limits))?;
     note(&request, &round, out);
+    repository.context.trace.data_json("upload-pack", "fetch-info", || fetch_info(&request, &round));
     if request.sideband_all {
         *out.channel = ErrorChannel::Band3;
     }
@@ -178,6 +180,26 @@ fn pace(repository: &Repository, request: &UploadRequest) -> Pace {
 fn note(request: &UploadRequest, round: &Round, out: &mut Out<'_>) {
     out.summary.wants = (request.wants.len() + request.want_refs.len()) as u64;
     out.summary.haves = round.haves.len() as u64;
+}
+
+/// What a fetch asks for, in the words of git's trace2.
+fn fetch_info(request: &UploadRequest, round: &Round) -> serde_json::Value {
+    let (depth, relative, since, not) = match &request.depth {
+        Depth::Unchanged => (0, false, false, 0),
+        Depth::Endless => (i32::MAX as u32, false, false, 0),
+        Depth::Commits { count, relative } => (count.get(), *relative, false, 0),
+        Depth::Revisions { since, not } => (0, false, since.is_some(), not.len()),
+    };
+    serde_json::json!({
+        "haves": round.haves.len(),
+        "wants": request.wants.len() + request.want_refs.len(),
+        "want-refs": request.want_refs.len(),
+        "depth": depth,
+        "shallows": request.shallow.len(),
+        "deepen-since": since,
+        "deepen-not": not,
+        "deepen-relative": relative,
+    })
 }
 
 fn append(acks: &Acks, answer: &mut Vec<u8>) -> std::io::Result<()> {

@@ -27,13 +27,21 @@ pub fn commits_max(repository: &Repository) -> u64 {
 /// When refs cannot be read.
 pub fn tips(repository: &Repository, hidden_for: For, prefixes: &[BString]) -> anyhow::Result<Vec<ObjectId>> {
     let mut tips = Vec::new();
-    tips.extend(visible::head(repository, hidden_for)?.and_then(|head| head.id));
+    tips.extend(head(repository, hidden_for)?);
     visible::for_each(repository, hidden_for, prefixes, true, &mut |tip| {
         tips.push(tip.id);
         tips.extend(tip.peeled);
         Ok(())
     })?;
     Ok(tips)
+}
+
+/// What HEAD points to, if it is there.
+fn head(repository: &Repository, hidden_for: For) -> anyhow::Result<Option<ObjectId>> {
+    match visible::head(repository, hidden_for)?.and_then(|head| head.id) {
+        Some(id) if repository.objects.contains(&id)? => Ok(Some(id)),
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// Clocks of committers differ by less than this, it is hoped; where they do not, a have is not acknowledged.
@@ -143,9 +151,7 @@ impl<'r> Visible<'r> {
         }
         self.roots = roots;
         let tips = match roots {
-            Roots::None | Roots::Head => {
-                visible::head(self.repository, For::Upload)?.and_then(|head| head.id).into_iter().collect()
-            }
+            Roots::None | Roots::Head => head(self.repository, For::Upload)?.into_iter().collect(),
             Roots::Branches => tips(self.repository, For::Upload, &["refs/heads/".into()])?,
             Roots::All => tips(self.repository, For::Upload, &[])?,
         };

@@ -26,7 +26,7 @@ pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_
     if request.prefixes.is_empty() || request.prefixes.iter().any(|prefix| b"HEAD".starts_with(prefix)) {
         head(repository, &mut lines)?;
     }
-    visible::for_each(repository, For::Upload, &request.prefixes, request.peel, &mut |tip| {
+    visible::list(repository, For::Upload, &request.prefixes, request.peel, &mut |tip| {
         lines.add(Some(tip.id), tip.name, tip.symref_target, tip.peeled)
     })?;
     let mut list = lines.list;

@@ -125,7 +125,7 @@ impl<'a> Heartbeat<'a> {
         (self.calls, self.left) = (1, 1);
     }
 
-    /// A message on band 2, as it is; nothing without side bands.
+    /// A message on band 2, as it is; aside without side bands.
     ///
     /// # Errors
     /// What the sink reports.
@@ -133,7 +133,7 @@ impl<'a> Heartbeat<'a> {
         self.say(Band::Progress, text)
     }
 
-    /// The last words, on band 3; nothing without side bands.
+    /// The last words, on band 3; aside without side bands.
     ///
     /// # Errors
     /// What the sink reports.
@@ -162,11 +162,14 @@ impl<'a> Heartbeat<'a> {
     }
 
     fn say(&mut self, band: Band, text: &[u8]) -> io::Result<()> {
-        if let Wire::Bands(bands) = &mut self.wire {
-            bands.send(band, text)?;
-            self.heard = (self.clock)();
+        match &mut self.wire {
+            Wire::Bands(bands) => {
+                bands.send(band, text)?;
+                self.heard = (self.clock)();
+                Ok(())
+            }
+            Wire::Raw(raw) => raw.out.aside(text),
         }
-        Ok(())
     }
 
     fn heard_if(&mut self, heard: bool) {

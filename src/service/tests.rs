@@ -401,6 +401,27 @@ fn advertisements_are_gits() {
 }
 
 #[test]
+fn refs_whose_objects_are_lost_are_listed_as_git_lists_them() {
+    let repo = Repo::drawn();
+    repo.git(&["pack-refs", "--all"]);
+    let lost = "0123456789".repeat(4);
+    let check = |repo: &Repo| {
+        same_advertisement(repo, Version::V0);
+        let input = repo.packets("command=ls-refs|0001|peel|symrefs|0000");
+        let (ours, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
+        assert_eq!((told(repo, &ours), error), (told(repo, &repo.theirs(http(Version::V2), false, &input).0), None));
+        assert!(told(repo, &ours).contains(&format!("{lost} refs/heads/ghost\n")));
+    };
+    std::fs::write(repo.path.join("refs/heads/ghost"), format!("{lost}\n")).expect("it can be written");
+    check(&repo);
+    repo.git(&["symbolic-ref", "HEAD", "refs/heads/ghost"]);
+    check(&repo);
+    let tag = repo.id("v1");
+    std::fs::remove_file(repo.path.join("objects").join(&tag[..2]).join(&tag[2..])).expect("it is a loose object");
+    check(&repo);
+}
+
+#[test]
 fn a_push_is_announced_without_head_and_with_what_alternates_have() {
     let origin = Repo::drawn();
     let fork = Repo::new();

@@ -349,7 +349,11 @@ impl Pulse for WatchedSink<'_> {
     }
 }
 
-impl Sink for WatchedSink<'_> {}
+impl Sink for WatchedSink<'_> {
+    fn aside(&mut self, text: &[u8]) -> io::Result<()> {
+        self.sink.aside(text)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ mod dumb;
 mod hostile;
 mod likeness;
 mod namespaces;
+mod pipes;
 mod push;
 mod relay;
 mod shallow;

@@ -90,7 +90,7 @@ pub(super) fn near(
     History::new(numbers, &mut commits, &new, &boundary).map(Some)
 }
 
-fn broken(commits: &Commits<'_>, number: u32, error: anyhow::Error) -> anyhow::Error {
+pub(super) fn broken(commits: &Commits<'_>, number: u32, error: anyhow::Error) -> anyhow::Error {
     let id = commits.id(number);
     if error.is::<Missing>() { Broken::missing("commit", id) } else { Broken::bad("commit", id, error) }
 }

@@ -5,6 +5,7 @@
 
 mod history;
 mod numbers;
+mod stored;
 mod trees;
 
 pub use numbers::{Marks, Numbers};
@@ -88,6 +89,11 @@ impl<'a> Closure<'a> {
         effort: Effort,
         pulse: &mut dyn Pulse,
     ) -> Result<Self> {
+        if known.is_empty()
+            && let Some(closure) = Self::find_stored(objects, wants, pulse)?
+        {
+            return Ok(closure);
+        }
         let mut numbers = Numbers::new(objects);
         let (mut found, mut held) = (Marks::default(), Marks::default());
         let mut buffer = Vec::new();
@@ -111,7 +117,7 @@ impl<'a> Closure<'a> {
         };
         found.extend(&walked.new);
         held.extend(&walked.boundary);
-        let mut trees = trees::Trees::new(&mut numbers, held, found.len(), pulse);
+        let mut trees = trees::Trees::new(&mut numbers, Marks::default(), held, found.len(), pulse);
         let roots = [walked.new_roots, wanted.trees].concat();
         trees.find(&roots, &walked.boundary_roots, &known_tips.trees, effort)?;
         let (contents, held) = trees.into_marks();
@@ -119,6 +125,22 @@ impl<'a> Closure<'a> {
         // Wanted tags and blobs may turn out to be known only now.
         found.subtract(&held);
         Ok(Closure { numbers, found, held })
+    }
+
+    /// The same where nothing is known and the repository has bitmaps; `None`: they are of no use.
+    fn find_stored(objects: &'a Objects, wants: &[ObjectId], pulse: &mut dyn Pulse) -> Result<Option<Self>> {
+        let Some(stored) = objects.bitmaps()? else { return Ok(None) };
+        let mut numbers = Numbers::new(objects);
+        numbers.begin_with(stored.pack.id())?;
+        let (mut marked, mut wanted) = (Marks::default(), Tips::default());
+        wanted.add_all(wants, &mut numbers, &mut marked, &mut Vec::new())?;
+        let Some(mut reached) = stored::reach(&mut numbers, &stored, &wanted.commits, pulse)? else { return Ok(None) };
+        reached.found.extend(&marked);
+        let count = reached.found.len();
+        let mut trees = trees::Trees::new(&mut numbers, reached.found, Marks::default(), count, pulse);
+        trees.find(&[reached.roots, wanted.trees].concat(), &[], &[], Effort::Exact)?;
+        let (found, held) = trees.into_marks();
+        Ok(Some(Closure { numbers, found, held }))
     }
 
     /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too.

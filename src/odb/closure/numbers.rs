@@ -3,6 +3,7 @@
 //! In: object names. Out: 32-bit numbers, a range of them for each pack in the order of its index. A name is looked at
 //! where it comes in and where it goes out; in between there are only numbers.
 
+use crate::odb::bitmap::Bits;
 use crate::odb::{Location, Objects, Pack, PackId};
 use anyhow::{Result, bail};
 use gix_hash::{ObjectId, oid};
@@ -50,6 +51,33 @@ impl<'a> Numbers<'a> {
             others_len: 0,
             recent: vec![NOTHING; RECENT],
         }
+    }
+
+    /// Gives the first range, where bits in the order of the pack can become numbers, to a pack. None are given yet.
+    ///
+    /// # Errors
+    /// When there are more objects than numbers.
+    pub fn begin_with(&mut self, pack: PackId) -> Result<()> {
+        assert!(self.ranges.is_empty(), "no number has been given");
+        self.range(pack).map(drop)
+    }
+
+    /// The numbers of objects that were given as bits in the order of the first pack.
+    pub fn in_pack_order(&self, bits: &Bits) -> Marks {
+        let Range { pack, len, .. } = &self.ranges[0];
+        let mut marks = Marks { packed: vec![0; bits.0.len()], strays: Vec::new() };
+        if bits.len() == *len {
+            // All of them: in which order does not matter.
+            marks.packed.copy_from_slice(&bits.0);
+            return marks;
+        }
+        let order = pack.by_offset();
+        for rank in bits.iter() {
+            if let Some(&position) = order.get(rank as usize) {
+                marks.packed[position as usize / 64] |= 1 << (position % 64);
+            }
+        }
+        marks
     }
 
     /// The database the numbers are about.

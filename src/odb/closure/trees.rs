@@ -70,12 +70,18 @@ pub(super) struct Trees<'w, 'a> {
 }
 
 impl<'w, 'a> Trees<'w, 'a> {
-    /// `held` and `count` go on from what the caller found.
-    pub(super) fn new(numbers: &'w mut Numbers<'a>, held: Marks, count: u64, pulse: &'w mut dyn Pulse) -> Self {
+    /// `held` and `count` go on from what the caller found; below what is in `found` already nothing is looked for.
+    pub(super) fn new(
+        numbers: &'w mut Numbers<'a>,
+        found: Marks,
+        held: Marks,
+        count: u64,
+        pulse: &'w mut dyn Pulse,
+    ) -> Self {
         Trees {
             numbers,
             pulse,
-            found: Marks::default(),
+            found,
             held,
             count,
             read: 0,

@@ -1,0 +1,273 @@
+//! Reachability bitmaps (`.bitmap`): for some commits, all that is reachable from them, one bit an object.
+//!
+//! In: a mapped file and what it was made for. Out: sets of objects in the order of the pack. Opening looks at the frame of
+//! each entry alone; what an entry holds is checked when it is used. Format: git's bitmap-format.
+
+use super::map::map;
+use anyhow::{Context, Result, bail, ensure};
+use gix_hash::oid;
+use gix_object::Kind;
+use memmap2::Mmap;
+use sha1::Digest;
+use std::fs::File;
+use std::path::Path;
+
+/// Signature, version, flags, number of entries; the checksum follows.
+const HEAD_BYTES: usize = 12;
+/// Position of the commit, how far back the base is, flags.
+const ENTRY_HEAD_BYTES: usize = 6;
+/// An entry of the lookup table: position, offset, row of the base.
+const ROW_BYTES: usize = 16;
+/// «Full closure»: required of all files.
+const FULL_DAG: u16 = 1;
+/// A cache of name hashes stands at the end.
+const HASH_CACHE: u16 = 4;
+/// A table of the entries stands before that.
+const LOOKUP_TABLE: u16 = 0x10;
+/// No base.
+const NOTHING: u32 = u32::MAX;
+
+/// An opened file.
+pub struct Bitmaps {
+    map: Mmap,
+    objects: u32,
+    /// Where the bitmap of each kind begins: commits, trees, blobs, tags.
+    kinds: [usize; 4],
+    entries: Vec<Entry>,
+    /// Entries by the index position of their commits.
+    by_position: Vec<u32>,
+}
+
+/// One commit's bitmap.
+struct Entry {
+    /// Of the commit, in the index.
+    position: u32,
+    /// Where its compressed words are told.
+    at: usize,
+    /// Which entry must be XORed with this one.
+    base: u32,
+}
+
+/// Bits of objects in the order of a pack: the n-th bit is the n-th object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bits(pub Vec<u64>);
+
+impl Bits {
+    /// None of `objects` objects.
+    pub fn none(objects: u32) -> Self {
+        Bits(vec![0; objects.div_ceil(64) as usize])
+    }
+
+    /// Whether a bit is set.
+    pub fn contains(&self, rank: u32) -> bool {
+        self.0.get(rank as usize / 64).is_some_and(|word| word >> (rank % 64) & 1 == 1)
+    }
+
+    /// How many bits are set.
+    pub fn len(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// Whether no bit is set.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// The set bits, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().enumerate().flat_map(|(index, &word)| {
+            let mut left = word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(index as u32 * 64 + bit)
+            })
+        })
+    }
+}
+
+impl Bitmaps {
+    /// Opens the file at `path`, made for an index of `objects` objects with this `checksum`.
+    ///
+    /// # Errors
+    /// When it cannot be read, belongs to something else, or its frame is damaged.
+    pub fn open(path: &Path, checksum: &oid, objects: u32) -> Result<Self> {
+        let map = map(&File::open(path)?)?;
+        let width = checksum.as_bytes().len();
+        ensure!(map.len() >= HEAD_BYTES + 2 * width && map[..4] == *b"BITM", "is no bitmap");
+        let [version, flags] = [4, 6].map(|at| u16::from_be_bytes([map[at], map[at + 1]]));
+        ensure!(version == 1, "has version {version}, which is unknown");
+        ensure!(flags & FULL_DAG != 0, "is incomplete");
+        ensure!(map[HEAD_BYTES..HEAD_BYTES + width] == *checksum.as_bytes(), "belongs to another pack");
+        let count = number(&map, 8).context("is cut off")?;
+        let end = map.len() - width;
+        // A wrong bit would leave out an object, and each client would have to find out.
+        ensure!(trailer(&map[..end], checksum.kind()) == map[end..], "does not match its checksum");
+        let mut kinds = [0; 4];
+        let mut at = HEAD_BYTES + width;
+        for kind in &mut kinds {
+            *kind = at;
+            at = Words::at(&map[..end], at)?.end;
+        }
+        let entries = if flags & LOOKUP_TABLE == 0 {
+            in_sequence(&map[..end], at, count)?
+        } else {
+            let cache = if flags & HASH_CACHE == 0 { 0 } else { objects as usize * 4 };
+            let start = end.checked_sub(cache + count as usize * ROW_BYTES).filter(|start| *start >= at);
+            in_table(&map[start.context("is cut off")?..end - cache], count)?
+        };
+        ensure!(entries.iter().all(|entry| entry.position < objects), "names a commit that is not there");
+        let mut by_position: Vec<u32> = (0..).take(entries.len()).collect();
+        by_position.sort_unstable_by_key(|&entry| entries[entry as usize].position);
+        Ok(Bitmaps { map, objects, kinds, entries, by_position })
+    }
+
+    /// How many objects there are bits for.
+    pub fn objects(&self) -> u32 {
+        self.objects
+    }
+
+    /// Whether the commit at an index position has a bitmap.
+    pub fn has(&self, position: u32) -> bool {
+        self.entry(position).is_some()
+    }
+
+    fn entry(&self, position: u32) -> Option<usize> {
+        let key = |entry: &u32| self.entries[*entry as usize].position;
+        let found = self.by_position.binary_search_by_key(&position, key).ok()?;
+        Some(self.by_position[found] as usize)
+    }
+
+    /// Adds everything reachable from the commit at an index position to `bits`; false: it has no bitmap. `scratch` is lent.
+    ///
+    /// # Errors
+    /// When the bitmap is damaged; `bits` is as it was then.
+    pub fn add(&self, position: u32, bits: &mut Bits, scratch: &mut Bits) -> Result<bool> {
+        let Some(mut entry) = self.entry(position) else { return Ok(false) };
+        scratch.0.clear();
+        scratch.0.resize(self.objects.div_ceil(64) as usize, 0);
+        // A bitmap is the XOR of all along the chain of its bases.
+        for _ in 0..self.entries.len() {
+            let Entry { at, base, .. } = self.entries[entry];
+            Words::at(&self.map, at)?.xor_into(&mut scratch.0)?;
+            if base == NOTHING {
+                self.check_end(scratch)?;
+                bits.0.iter_mut().zip(&scratch.0).for_each(|(all, more)| *all |= more);
+                return Ok(true);
+            }
+            entry = base as usize;
+        }
+        bail!("its bases go in a circle")
+    }
+
+    /// All objects of a kind.
+    ///
+    /// # Errors
+    /// When the bitmap is damaged.
+    pub fn of_kind(&self, kind: Kind) -> Result<Bits> {
+        let nth = match kind {
+            Kind::Commit => 0,
+            Kind::Tree => 1,
+            Kind::Blob => 2,
+            Kind::Tag => 3,
+        };
+        let mut bits = Bits::none(self.objects);
+        Words::at(&self.map, self.kinds[nth])?.xor_into(&mut bits.0)?;
+        self.check_end(&bits)?;
+        Ok(bits)
+    }
+
+    /// Bits beyond the last object mean damage.
+    fn check_end(&self, bits: &Bits) -> Result<()> {
+        let beyond = match (self.objects % 64, bits.0.last()) {
+            (0, _) | (_, None) => 0,
+            (used, Some(last)) => last >> used,
+        };
+        ensure!(beyond == 0, "names an object that is not there");
+        Ok(())
+    }
+}
+
+/// The hash over all before it, by the processor's instructions.
+fn trailer(bytes: &[u8], hash: gix_hash::Kind) -> Vec<u8> {
+    match hash {
+        gix_hash::Kind::Sha1 => sha1::Sha1::digest(bytes).to_vec(),
+        _ => sha2::Sha256::digest(bytes).to_vec(),
+    }
+}
+
+/// The entries one after the other, as all files have them.
+fn in_sequence(bytes: &[u8], mut at: usize, count: u32) -> Result<Vec<Entry>> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for nth in 0..count {
+        let position = number(bytes, at).context("is cut off")?;
+        let back = *bytes.get(at + 4).context("is cut off")?;
+        let base = match back {
+            0 => NOTHING,
+            back => nth.checked_sub(back.into()).context("an entry rests on one before the first")?,
+        };
+        let words = Words::at(bytes, at + ENTRY_HEAD_BYTES)?;
+        entries.push(Entry { position, at: at + ENTRY_HEAD_BYTES, base });
+        at = words.end;
+    }
+    Ok(entries)
+}
+
+/// The entries by the lookup table, which spares looking at each of them.
+fn in_table(table: &[u8], count: u32) -> Result<Vec<Entry>> {
+    let entry = |row: &[u8]| {
+        let (position, high, low, base) = (number(row, 0)?, number(row, 4)?, number(row, 8)?, number(row, 12)?);
+        let offset = usize::try_from(u64::from(high) << 32 | u64::from(low)).ok()?;
+        let base_fits = base == NOTHING || base < count;
+        base_fits.then_some(Entry { position, at: offset.checked_add(ENTRY_HEAD_BYTES)?, base })
+    };
+    table.chunks_exact(ROW_BYTES).map(|row| entry(row).context("has a damaged lookup table")).collect()
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+/// A bitmap's compressed words (EWAH): after a word that tells of a run, words as they are.
+struct Words<'a> {
+    words: &'a [u8],
+    end: usize,
+}
+
+impl<'a> Words<'a> {
+    /// Number of bits, number of words, the words, the position of the last run.
+    fn at(bytes: &'a [u8], at: usize) -> Result<Self> {
+        let framed = || {
+            let start = at.checked_add(8)?;
+            let len = (number(bytes, at + 4)? as usize).checked_mul(8)?;
+            let end = start.checked_add(len)?;
+            Some(Words { words: bytes.get(start..end)?, end: end.checked_add(4).filter(|end| *end <= bytes.len())? })
+        };
+        framed().context("is cut off")
+    }
+
+    /// XORs what the words tell with `bits`, from its first word on.
+    fn xor_into(&self, bits: &mut [u64]) -> Result<()> {
+        const DAMAGED: &str = "has a bitmap that is longer than it should be";
+        let mut words =
+            self.words.chunks_exact(8).map(|word| u64::from_be_bytes(word.try_into().expect("eight bytes")));
+        let mut at = 0_usize;
+        while let Some(run) = words.next() {
+            let (ones, repeated, plain) = (run & 1 == 1, (run >> 1) as u32 as usize, (run >> 33) as usize);
+            let run_end = at + repeated;
+            if ones {
+                bits.get_mut(at..run_end).context(DAMAGED)?.iter_mut().for_each(|word| *word ^= u64::MAX);
+            }
+            at = run_end;
+            if plain > 0 {
+                let end = at + plain;
+                let there = bits.get_mut(at..end).context(DAMAGED)?;
+                for bits in there {
+                    *bits ^= words.next().context("has a bitmap that is cut off")?;
+                }
+                at = end;
+            }
+        }
+        Ok(())
+    }
+}

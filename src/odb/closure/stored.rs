@@ -1,0 +1,84 @@
+//! Commits by the repository's bitmaps.
+//!
+//! In: names of commits. Out: everything reachable from those that have a bitmap, or lead to one, as numbers; and what lies
+//! before: new commits and the roots of their trees. No tree is read here.
+
+use super::history::broken;
+use super::{Broken, Marks, Numbers};
+use crate::odb::Stored;
+use crate::odb::bitmap::Bits;
+use crate::odb::graph::Commits;
+use crate::stream::Pulse;
+use anyhow::Result;
+use gix_hash::ObjectId;
+
+/// What bitmaps tell, and what they do not.
+pub(super) struct Reached {
+    /// Everything they tell, and the commits they do not know.
+    pub(super) found: Marks,
+    /// The trees of those commits, each once.
+    pub(super) roots: Vec<u32>,
+}
+
+/// Everything behind `tips`. `numbers` must begin with the pack of `stored`. `None`: the bitmaps are damaged, and nothing
+/// was found out.
+///
+/// # Errors
+/// [`Broken`] for a commit that is missing or corrupt; when the client has gone.
+pub(super) fn reach(
+    numbers: &mut Numbers<'_>,
+    stored: &Stored,
+    tips: &[ObjectId],
+    pulse: &mut dyn Pulse,
+) -> Result<Option<Reached>> {
+    let Stored { pack, bitmaps } = stored;
+    let mut commits = Commits::new(numbers.objects());
+    let mut tips: Vec<(u64, u32)> = tips
+        .iter()
+        .map(|id| (pack.position(id).map_or(0, |position| pack.offset_at(position)), commits.number(id)))
+        .collect();
+    // Packs hold new commits first: their bitmaps contain those of older tips. What is not in the pack is newer still.
+    tips.sort_unstable_by(|one, other| other.cmp(one));
+    let mut pending: Vec<u32> = tips.into_iter().map(|(_, number)| number).collect();
+    let (mut bits, mut scratch) = (Bits::none(bitmaps.objects()), Bits::default());
+    let (mut met, mut beyond, mut parents) = (Marks::default(), Vec::new(), Vec::new());
+    while let Some(number) = pending.pop() {
+        if !met.insert(number) {
+            continue;
+        }
+        if let Some(position) = pack.position(commits.id(number)) {
+            let rank = pack.rank_at_offset(pack.offset_at(position));
+            if rank.is_some_and(|rank| bits.contains(rank)) {
+                continue;
+            }
+            match bitmaps.add(position, &mut bits, &mut scratch) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => {
+                    numbers.objects().distrust(stored, &error);
+                    return Ok(None);
+                }
+            }
+        }
+        beyond.push(number);
+        pulse.tick(beyond.len() as u64)?;
+        commits.parents(number, &mut parents).map_err(|error| broken(&commits, number, error))?;
+        pending.append(&mut parents);
+    }
+    let mut found = numbers.in_pack_order(&bits);
+    let (mut roots, mut seen) = (Vec::new(), Marks::default());
+    for number in beyond {
+        let id = commits.id(number);
+        let commit = numbers.of(id)?.ok_or_else(|| Broken::missing("commit", id))?;
+        if !found.insert(commit) {
+            // A bitmap that was added later knows it, and its tree.
+            continue;
+        }
+        let tree = commits.tree(number).map_err(|error| broken(&commits, number, error))?;
+        let tree = numbers.of(&tree)?.ok_or_else(|| Broken::missing("tree", &tree))?;
+        if seen.insert(tree) {
+            roots.push(tree);
+        }
+    }
+    Ok(Some(Reached { found, roots }))
+}
