@@ -52,7 +52,7 @@ summary! {
     id: String,
     /// The peer's address.
     remote: Option<String>,
-    /// The path before the operation.
+    /// The path before the operation; over pipes the directory as it was named.
     repository: Option<String>,
     /// `advertise`, `ls-refs`, `fetch`, `push`, `probe`, `stored`; null where it did not get that far.
     operation: Option<&'static str>,
@@ -82,12 +82,14 @@ summary! {
     bytes_out: u64,
     /// Milliseconds from the start of the process's work to the end of the answer.
     ms: u64,
-    /// The HTTP status.
+    /// The HTTP status; 0 over pipes.
     status: u16,
     /// `ok`, `refused`, `error`, or `aborted` when the client went away.
     outcome: &'static str,
     /// The reason, for the operator.
     error: Option<String>,
+    /// What was found damaged or missing, and done without.
+    warnings: Vec<String>,
 }
 
 impl Summary {

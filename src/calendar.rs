@@ -12,3 +12,10 @@ pub fn civil(days: u64) -> (u64, u64, u64) {
     let month = if month < 10 { month + 3 } else { month - 9 };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
+
+/// The days from 1970-01-01 to a date of the Gregorian calendar in that year or later.
+pub fn days(year: u64, month: u64, day: u64) -> u64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (era, of_era) = (year / 400, year % 400);
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * month + 2) / 5 + day - 1 - 719_468
+}

@@ -85,6 +85,7 @@ pub fn serve(
         Ok(()) => None,
         Err(failure) => tell::tell(failure, &mut body, &mut response, &channel, &mut summary),
     };
+    let report = tell::warn(report, &summary);
     if response.end().is_err() && summary.outcome.is_empty() {
         summary.outcome = "aborted";
     }
@@ -127,8 +128,26 @@ fn answer(
     summary.scope = Some(grant.scope().as_str());
     request.context.limit_as(&here.settings);
     let repository = Repository::open(*here, grant, request.context);
+    let asked = (&request.method, &request.conditions);
+    let outcome = respond(&route, asked, &repository, body, response, channel, summary);
+    summary.warnings = repository.objects.take_warnings();
+    outcome
+}
+
+/// Stations 7 to 10.
+fn respond(
+    route: &Route,
+    asked: (&http::Method, &http::Conditions),
+    repository: &Repository,
+    body: &mut HttpBody<'_>,
+    response: &mut Response<'_>,
+    channel: &mut ErrorChannel,
+    summary: &mut Summary,
+) -> Result<(), tell::Failure> {
     match &route.operation {
-        Operation::Stored(file) => return http::dumb::answer(file, &repository, response, summary).map_err(Into::into),
+        Operation::Stored(file) => {
+            return http::dumb::answer(file, asked, repository, response, summary).map_err(Into::into);
+        }
         Operation::Advertise(service) => {
             let media = format!("application/x-{}-advertisement", service.name());
             response.describe(&media, http::response::Caching::No, true);
@@ -143,7 +162,7 @@ fn answer(
             }
         }
     }
-    service::run(&route.operation, &repository, body, &mut Out { sink: response, channel, summary })?;
+    service::run(&route.operation, repository, body, &mut Out { sink: response, channel, summary })?;
     body.finish().map_err(service::ServeError::from)?;
     Ok(())
 }

@@ -14,6 +14,9 @@ use bstr::ByteSlice;
 use std::any::Any;
 use std::io;
 
+/// More warnings than these stand in the audit line alone.
+const WARNINGS_MAX: usize = 5;
+
 /// Why a request was not served.
 #[derive(Debug)]
 pub enum Failure {
@@ -66,7 +69,7 @@ pub fn tell(
                 summary.outcome = "aborted";
             }
             summary.error = Some(operator.clone());
-            return Some(line(&operator, &id));
+            return Some(line("fatal", &operator, &id));
         }
         Failure::Serve(error) => audiences(error, summary)?,
     };
@@ -84,7 +87,7 @@ pub fn tell(
     if told.is_err() {
         summary.outcome = "aborted";
     }
-    Some(line(&operator, &id))
+    Some(line("fatal", &operator, &id))
 }
 
 /// The same over pipes: the client hears what the protocol can carry now, and nothing where nothing has been said. Returns
@@ -101,6 +104,18 @@ pub fn tell_over_pipes(
         summary.outcome = "aborted";
     }
     Some(fatal(&operator))
+}
+
+/// The operator's lines with a line for each thing that was found damaged and done without, as far as a glance reaches.
+pub fn warn(report: Option<String>, summary: &Summary) -> Option<String> {
+    let warnings = summary.warnings.iter().take(WARNINGS_MAX).map(|warning| line("warning", warning, &summary.id));
+    let lines: Vec<String> = report.into_iter().chain(warnings).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// The same over pipes, where a line stands for itself; nothing where there is nothing to say.
+pub fn warn_over_pipes(summary: &Summary) -> String {
+    summary.warnings.iter().take(WARNINGS_MAX).map(|warning| one_line("warning", warning) + "\n").collect()
 }
 
 /// What the client hears and what the operator does; nothing where nobody listens.
@@ -170,17 +185,21 @@ fn from_body(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 }
 
 /// One short line for the operator, control bytes escaped (facts of web servers, R15).
-fn line(text: &str, id: &str) -> String {
-    format!("{} (request {id})", fatal(text))
+fn line(kind: &str, text: &str, id: &str) -> String {
+    format!("{} (request {id})", one_line(kind, text))
 }
 
 /// As git's programs say that they end, in one line.
 pub fn fatal(text: &str) -> String {
+    one_line("fatal", text)
+}
+
+fn one_line(kind: &str, text: &str) -> String {
     const CHARS_MAX: usize = 1500;
     let escaped: String = text
         .chars()
         .flat_map(|char| if char.is_control() { char.escape_default().collect::<Vec<_>>() } else { vec![char] })
         .take(CHARS_MAX)
         .collect();
-    format!("fatal: {escaped}")
+    format!("{kind}: {escaped}")
 }

@@ -124,7 +124,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("fs::hard_link", &["durable.rs"]),
     ("File::create", &["durable.rs"]),
     (".sync_all()", &["durable.rs"]),
-    ("OpenOptions", &["durable.rs", "audit.rs", "refs/loose.rs", "trace/mod.rs"]),
+    ("OpenOptions", &["durable.rs", "audit.rs", "refs/files/loose.rs", "trace/mod.rs"]),
     ("env::var", &["edge/environ.rs", "cli/"]),
     ("SystemTime::now", &["edge/context.rs", "cli/"]),
     ("eprintln!", &["cli/"]),

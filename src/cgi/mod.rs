@@ -7,6 +7,7 @@ use crate::access::Rules;
 use crate::audit::Summary;
 use crate::auth::{Credentials, TokenStore};
 use crate::edge::{self, Environ, Stdin, Stdout};
+use crate::http::Conditions;
 use crate::http::body::{DrainBudget, Extent, HttpBody};
 use crate::http::request::{Method, Reject, Request, RequestPath};
 use crate::protocol::{Limits, Version};
@@ -70,6 +71,7 @@ pub fn run(environ: &Environ) -> ExitCode {
     let (summary, report) = serve(request, body, &mut output, finished, &site, summary);
     summary.request_done();
     if let Some(line) = report {
+        trace.failed(&line);
         let _ = writeln!(std::io::stderr(), "{line}");
     }
     let status = u8::from(summary.outcome == "error" && summary.status == 200);
@@ -162,12 +164,23 @@ fn request(environ: &Environ, since_epoch: Duration) -> Result<Request, Reject> 
         path,
         query: environ.get("QUERY_STRING").map(ToOwned::to_owned).unwrap_or_default(),
         content_type: environ.get("CONTENT_TYPE").map(ToOwned::to_owned),
+        conditions: conditions(environ),
         credentials,
         remote_user: environ.get("REMOTE_USER").map(ToOwned::to_owned).filter(|_| mode == AccessMode::WebServer),
         not_behind_nginx: environ.said("SERVER_SOFTWARE").is_some_and(|name| !name.contains_str("nginx")),
         http_1_1: environ.get("SERVER_PROTOCOL").is_some_and(|protocol| protocol == "HTTP/1.1"),
         context: context(environ, mode, since_epoch).map_err(|text| broken(&text))?,
     })
+}
+
+fn conditions(environ: &Environ) -> Conditions {
+    let said = |name: &str| environ.get(name).map(ToOwned::to_owned);
+    Conditions {
+        none_match: said("HTTP_IF_NONE_MATCH"),
+        modified_since: said("HTTP_IF_MODIFIED_SINCE"),
+        range: said("HTTP_RANGE"),
+        if_range: said("HTTP_IF_RANGE"),
+    }
 }
 
 /// A path with `//`, `/./` or `/../` in it, or that ends in `/.` or `/..`, or does not begin with a slash (HB-07, HB-08).

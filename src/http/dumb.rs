@@ -1,24 +1,32 @@
-//! Stored files as HTTP: types, dates, caching (HD-07 to HD-11).
+//! Stored files as HTTP: types, dates, caching, conditions and ranges (HD-07 to HD-12).
 //!
-//! In: an operation on a stored file. Out: its head and its bytes, always the whole file.
+//! In: an operation on a stored file, and what the client has of it. Out: its head and its bytes, or that part of them that is asked for.
 
+use super::conditions::{Share, Validators};
 use super::request::Reject;
 use super::response::{Caching, Response, http_date};
+use super::{Conditions, Method};
 use crate::audit::Summary;
 use crate::repo::Repository;
 use crate::service::ServeError;
 use crate::service::StoredFile;
 use crate::service::stored::{self, Content};
 use crate::stream::Sink;
+use sha2::{Digest, Sha256};
+use std::fs::Metadata;
 use std::io::Write;
-use std::time::UNIX_EPOCH;
+use std::os::unix::fs::MetadataExt;
 
-/// Answers with the file, or with 404.
+/// Bytes of a hash that tell two lists of one repository apart.
+const TAG_BYTES: usize = 16;
+
+/// Answers with the file, a part of it, or 304, 404, 416.
 ///
 /// # Errors
 /// When it cannot be read, or the client has gone.
 pub fn answer(
     file: &StoredFile,
+    (method, conditions): (&Method, &Conditions),
     repository: &Repository,
     response: &mut Response<'_>,
     summary: &mut Summary,
@@ -34,18 +42,66 @@ pub fn answer(
         stored::Caching::Never => Caching::No,
         stored::Caching::Forever => Caching::Forever(repository.context.now),
     };
+    let (tag, modified, size) = match &found.content {
+        Content::Computed(bytes) => (tag_of_bytes(bytes), None, bytes.len() as u64),
+        Content::File(_, metadata) => (tag_of_file(metadata), Some(changed(metadata)), metadata.len()),
+    };
+    let share = match method {
+        // A range is a thing of GET alone.
+        Method::Get => conditions.share(&Validators { tag: &tag, modified, size }),
+        Method::Head | Method::Post | Method::Other(_) => {
+            Conditions { range: None, ..conditions.clone() }.share(&Validators { tag: &tag, modified, size })
+        }
+    };
     response.describe(found.media, caching, false);
+    response.header("ETag", tag);
+    if let Some(modified) = modified {
+        response.header("Last-Modified", http_date(modified));
+        response.header("Accept-Ranges", "bytes");
+    }
+    let range = match share {
+        Share::Whole => 0..size,
+        Share::Part(range) => {
+            response.status(206);
+            response.header("Content-Range", format!("bytes {}-{}/{size}", range.start, range.end - 1));
+            range
+        }
+        Share::NotModified => {
+            response.status(304);
+            response.without_body();
+            return Ok(());
+        }
+        Share::Unsatisfiable => {
+            let reject = Reject::new(416, "The file has no such bytes.");
+            response.reject(&reject.header("Content-Range", format!("bytes */{size}")))?;
+            summary.outcome = "refused";
+            return Ok(());
+        }
+    };
+    response.length(range.end - range.start);
     match found.content {
         Content::Computed(bytes) => {
-            response.length(bytes.len() as u64);
-            response.write_all(&bytes)?;
+            let part = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+            let part = part.and_then(|(start, end)| bytes.get(start..end));
+            response.write_all(part.expect("a range was cut to what is there"))?;
         }
-        Content::File(file, size, modified) => {
-            let seconds = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            response.header("Last-Modified", http_date(seconds));
-            response.length(size);
-            response.send_file(&file, 0..size)?;
-        }
+        Content::File(file, _) => response.send_file(&file, range)?,
     }
     Ok(())
+}
+
+/// What is made anew for each request is known by its bytes.
+fn tag_of_bytes(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    let digits: String = hash.iter().take(TAG_BYTES).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{digits}\"")
+}
+
+/// A file is replaced by another one, and never changed in its place: time and size tell two apart, on every node that serves it.
+fn tag_of_file(metadata: &Metadata) -> String {
+    format!("\"{:x}-{:x}-{:x}\"", metadata.mtime(), metadata.mtime_nsec(), metadata.len())
+}
+
+fn changed(metadata: &Metadata) -> u64 {
+    u64::try_from(metadata.mtime()).unwrap_or(0)
 }

@@ -3,11 +3,13 @@
 //! In: what an edge read from its surroundings. Out: an operation to run, and a head in front of its bytes.
 
 pub mod body;
+pub mod conditions;
 pub mod dumb;
 pub mod request;
 pub mod response;
 pub mod route;
 
+pub use conditions::Conditions;
 pub use request::{Method, Reject, Request};
 pub use response::Response;
 pub use route::Route;

@@ -1,5 +1,6 @@
 //! A request as it arrived, and the refusals that are HTTP statuses.
 
+use super::Conditions;
 use crate::auth::Credentials;
 use crate::repo::Context;
 use bstr::BString;
@@ -60,6 +61,8 @@ pub struct Request {
     pub query: BString,
     /// The type of the body.
     pub content_type: Option<BString>,
+    /// What the client has already of a stored file.
+    pub conditions: Conditions,
     /// What Authorization said.
     pub credentials: Credentials,
     /// Whom the web server says it has authenticated; looked at in `webserver` mode only.

@@ -4,6 +4,7 @@
 //! folder is listed once, and again after a miss. Indexes are opened when they are asked for the first time.
 
 use super::index::Index;
+use super::midx::Midx;
 use super::packs::{Pack, PackId};
 use crate::listing::Listing;
 use gix_hash::{ObjectId, oid};
@@ -153,15 +154,17 @@ fn identity(metadata: &Metadata) -> Identity {
 }
 
 /// One multi-pack-index, or one layer of a chain of them.
-struct Midx {
-    file: gix_pack::multi_index::File,
-    slots: Vec<Option<Rc<Slot>>>,
+struct Layer {
+    path: PathBuf,
+    midx: Midx,
+    /// The slots of its packs, as far as they were asked for.
+    slots: HashMap<u32, Rc<Slot>>,
 }
 
 #[derive(Default)]
 struct Packs {
     /// The newest layer first.
-    midx: Vec<Midx>,
+    midx: Vec<Layer>,
     midx_identity: Option<Identity>,
     midx_tried: bool,
     listed: Option<Identity>,
@@ -316,23 +319,19 @@ impl Packs {
 
     /// Whether the multi-pack-index has an object, and the pack it names for it.
     fn in_midx(&mut self, id: &oid, folder: &Path, register: &Register) -> (bool, Option<Rc<Slot>>) {
-        let found = self.midx.iter_mut().find_map(|midx| midx.file.lookup(id).map(|entry| (midx, entry)));
-        let Some((midx, entry)) = found else { return (false, None) };
-        let pack = match midx.file.pack_id_and_pack_offset_at_index(entry) {
-            Ok((pack, _offset)) => pack as usize,
-            Err(error) => {
-                register.warn(format!("{}: {error}", midx.file.path().display()));
-                return (true, None);
-            }
-        };
-        let (Some(slot), Some(name)) = (midx.slots.get_mut(pack), midx.file.index_names().get(pack)) else {
+        let found = self.midx.iter_mut().find_map(|layer| layer.midx.pack_of(id).map(|pack| (layer, pack)));
+        let Some((layer, pack)) = found else { return (false, None) };
+        if let Some(slot) = layer.slots.get(&pack) {
+            return (true, Some(Rc::clone(slot)));
+        }
+        // Folders in a name are cut off: packs lie here and nowhere else.
+        let Some(stem) = layer.midx.name(pack).and_then(|name| Path::new(name).file_stem()) else {
+            register.warn(format!("{}: it has no pack {pack}", layer.path.display()));
             return (true, None);
         };
-        // Folders in a name are cut off: packs lie here and nowhere else.
-        if let (None, Some(stem)) = (&slot, name.file_stem()) {
-            *slot = Some(slot_of(&mut self.names, stem, folder, register));
-        }
-        (true, slot.clone())
+        let slot = slot_of(&mut self.names, stem, folder, register);
+        layer.slots.insert(pack, Rc::clone(&slot));
+        (true, Some(slot))
     }
 
     fn list_once(&mut self, folder: &Path, register: &Register) -> io::Result<()> {
@@ -372,8 +371,9 @@ impl Packs {
                 _ => {}
             }
         }
-        let names = self.midx.iter().flat_map(|midx| midx.file.index_names());
-        let mut covered: Vec<OsString> = names.filter_map(|name| name.file_stem().map(OsStr::to_owned)).collect();
+        let names = self.midx.iter().flat_map(|layer| layer.midx.names());
+        let mut covered: Vec<OsString> =
+            names.filter_map(|name| Path::new(name).file_stem().map(OsStr::to_owned)).collect();
         covered.sort_unstable();
         let before: Vec<Rc<Slot>> = std::mem::take(&mut self.loose_ends);
         self.covered.clear();
@@ -401,16 +401,12 @@ impl Packs {
     }
 }
 
-fn open_layer(path: &Path, register: &Register) -> Option<Midx> {
-    match gix_pack::multi_index::File::at(path, None) {
-        Ok(file) if file.object_hash() == register.hash => {
-            let slots = vec![None; file.index_names().len()];
-            return Some(Midx { file, slots });
-        }
-        Ok(_) => register.warn(format!("{}: made for another object format", path.display())),
+fn open_layer(path: &Path, register: &Register) -> Option<Layer> {
+    match Midx::open(path, register.hash) {
+        Ok(midx) => return Some(Layer { path: path.to_owned(), midx, slots: HashMap::new() }),
         // It was replaced in this moment; the indexes are there anyway.
-        Err(_) if !path.exists() => {}
-        Err(error) => register.warn(format!("{}: {error}", path.display())),
+        Err(error) if is_gone(&error) => {}
+        Err(error) => register.warn(format!("{}: {error:#}", path.display())),
     }
     None
 }

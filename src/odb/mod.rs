@@ -17,6 +17,7 @@ mod index;
 pub mod inflate;
 mod loose;
 mod map;
+mod midx;
 pub mod packs;
 mod resolve;
 pub mod walk;

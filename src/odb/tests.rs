@@ -119,7 +119,8 @@ impl Repo {
 
     /// All objects as git has them.
     fn contents(&self) -> BTreeMap<ObjectId, (String, Vec<u8>)> {
-        let batch = self.git(&["cat-file", "--batch-all-objects", "--batch"], b"");
+        // Without what a test may have damaged, and what an older git may not know.
+        let batch = self.git(&["-c", "core.multiPackIndex=false", "cat-file", "--batch-all-objects", "--batch"], b"");
         let mut contents = BTreeMap::new();
         let mut rest = &batch[..];
         while !rest.is_empty() {
@@ -282,6 +283,104 @@ fn a_chain_of_multi_pack_indexes_is_read() {
     objects.locate(&id).unwrap().unwrap();
     assert_eq!(objects.given[0].layers(), 3);
     check(&repo, &objects);
+}
+
+/// The place of a chunk in a file of chunks.
+fn chunk_at(bytes: &[u8], id: &[u8; 4]) -> usize {
+    let entry = bytes[12..].chunks_exact(12).find(|entry| entry[..4] == *id).unwrap();
+    u64::from_be_bytes(entry[4..].try_into().unwrap()) as usize
+}
+
+#[test]
+fn a_multi_pack_index_of_version_2_names_its_packs_in_any_order() {
+    let repo = Repo::with_history(SHA1, 10);
+    repo.git(&["repack", "-dq"], b"");
+    repo.import("refs/heads/main", 11, 10);
+    repo.git(&["repack", "-dq"], b"");
+    repo.git(&["multi-pack-index", "write"], b"");
+    let path = repo.root.join("objects/pack/multi-pack-index");
+    let mut bytes = fs::read(&path).unwrap();
+    let (names, offsets) = (chunk_at(&bytes, b"PNAM"), chunk_at(&bytes, b"OOFF"));
+    let length = bytes[names..].iter().position(|byte| *byte == 0).unwrap() + 1;
+    bytes[names..names + 2 * length].rotate_left(length);
+    let count = repo.contents().len();
+    for object in 0..count {
+        bytes[offsets + object * 8 + 3] ^= 1;
+    }
+    bytes[4] = 2;
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, bytes).unwrap();
+    let midx = midx::Midx::open(&path, SHA1).unwrap();
+    let objects = repo.objects();
+    for pack in objects.packs(true).unwrap().into_iter().map(|id| objects.pack(id)) {
+        for position in 0..pack.len() {
+            let named = midx.name(midx.pack_of(pack.id_at(position)).unwrap()).unwrap();
+            assert_eq!(Some(named), pack.path().with_extension("idx").file_name());
+        }
+    }
+    check(&repo, &repo.objects());
+    assert_eq!(repo.objects().given[0].layers(), 0, "nothing is opened before it is needed");
+}
+
+#[test]
+fn a_damaged_multi_pack_index_is_passed_over_with_a_word_for_the_operator() {
+    let repo = Repo::with_history(SHA1, 10);
+    repo.git(&["repack", "-dq"], b"");
+    repo.git(&["multi-pack-index", "write"], b"");
+    let path = repo.root.join("objects/pack/multi-pack-index");
+    let sound = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let (names, fan, offsets) = (chunk_at(&sound, b"PNAM"), chunk_at(&sound, b"OIDF"), chunk_at(&sound, b"OOFF"));
+    let check_damaged = |damage: &dyn Fn(&mut Vec<u8>), expected: &str| {
+        let mut bytes = sound.clone();
+        damage(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        let objects = repo.objects();
+        check(&repo, &objects);
+        let warnings = objects.take_warnings();
+        assert!(warnings.iter().any(|warning| warning.contains(expected)), "{expected}: {warnings:?}");
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+    };
+    check_damaged(&|bytes| bytes.truncate(30), "too small");
+    check_damaged(&|bytes| bytes[0] = b'X', "unknown form");
+    check_damaged(&|bytes| bytes[4] = 3, "version 3");
+    check_damaged(&|bytes| bytes[5] = 2, "made for sha256");
+    check_damaged(&|bytes| bytes[6] = 200, "outside of the file");
+    check_damaged(&|bytes| bytes[6] = 1, "it has no end");
+    check_damaged(&|bytes| bytes[12 + 5] = 1, "outside of the file");
+    check_damaged(&|bytes| bytes[fan] = 0xff, "out of order");
+    check_damaged(&|bytes| bytes[fan + 1023] ^= 1, "wrong size");
+    check_damaged(&|bytes| bytes[offsets + 2] = 9, "it has no pack 2304");
+    // A name that leads elsewhere leads nowhere.
+    let mut bytes = sound.clone();
+    bytes[names..names + 5].copy_from_slice(b"../..");
+    fs::write(&path, bytes).unwrap();
+    check(&repo, &repo.objects());
+}
+
+#[test]
+fn a_chain_with_a_damaged_layer_is_used_up_to_there() {
+    let repo = Repo::with_history(SHA1, 10);
+    for n in 1..4 {
+        repo.git(&["repack", "-dq"], b"");
+        repo.git(&["multi-pack-index", "write", "--incremental"], b"");
+        repo.import("refs/heads/main", n * 10 + 1, 10);
+    }
+    let folder = repo.root.join("objects/pack/multi-pack-index.d");
+    let chain = fs::read_to_string(folder.join("multi-pack-index-chain")).unwrap();
+    let second = folder.join(format!("multi-pack-index-{}.midx", chain.lines().nth(1).unwrap()));
+    let mut bytes = fs::read(&second).unwrap();
+    fs::remove_file(&second).unwrap();
+    let missing = repo.objects();
+    check(&repo, &missing);
+    assert_eq!((missing.given[0].layers(), missing.take_warnings().len()), (1, 0));
+    bytes[4] = 7;
+    fs::write(&second, bytes).unwrap();
+    let damaged = repo.objects();
+    check(&repo, &damaged);
+    let warnings = damaged.take_warnings();
+    assert_eq!(damaged.given[0].layers(), 1);
+    assert!(warnings[0].contains(".midx: multi-pack-index has version 7"), "{warnings:?}");
 }
 
 #[test]
@@ -565,13 +664,27 @@ fn tags_are_peeled_and_names_are_split_by_kind() {
     assert!(buffer.is_empty());
 }
 
+/// How wrong the clocks of committers are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Skew {
+    No,
+    Slight,
+    /// So far that a commit-graph's corrected dates do not fit into 31 bits beside the date.
+    Far,
+}
+
 /// A history with merges and with clocks that run backwards, all of it on `refs/heads/b<n>`.
-fn tangled(seed: u64, commits: u64, skewed: bool) -> Repo {
+fn tangled(seed: u64, commits: u64, skew: Skew) -> Repo {
     let repo = Repo::new(SHA1);
     let mut dice = Dice(seed);
     let mut stream = String::new();
     for n in 1..=commits {
-        let time = 1_600_000_000 + if skewed && dice.below(4) == 0 { dice.below(100_000) } else { n * 100 };
+        let time = match skew {
+            Skew::Slight if dice.below(4) == 0 => 1_600_000_000 + dice.below(100_000),
+            Skew::Far if dice.below(4) == 0 => 4_000_000_000 + dice.below(100_000),
+            Skew::Far => n * 100,
+            Skew::No | Skew::Slight => 1_600_000_000 + n * 100,
+        };
         stream += &format!("commit refs/heads/b{n}\nmark :{n}\ncommitter C <c> {time} +0000\ndata 0\n");
         if n > 1 && dice.below(30) > 0 {
             stream += &format!("from :{}\n", n - 1 - dice.below(4.min(n - 1)));
@@ -588,8 +701,8 @@ fn tangled(seed: u64, commits: u64, skewed: bool) -> Repo {
 /// Walks over tangled histories agree with git's, with and without a commit-graph, in one file or a chain.
 #[test]
 fn walks_agree_with_git() {
-    for (seed, skewed) in [(1, false), (2, true), (3, true)] {
-        let repo = tangled(seed, 60, skewed);
+    for (seed, skew) in [(1, Skew::No), (2, Skew::Slight), (3, Skew::Slight), (4, Skew::Far)] {
+        let repo = tangled(seed, 60, skew);
         for graph in ["none", "half", "chain", "all"] {
             let tips: Vec<_> = (1..=30).map(|n| format!("refs/heads/b{n}")).collect();
             match graph {
@@ -607,11 +720,17 @@ fn walks_agree_with_git() {
                     let more = repo.git(&["rev-parse", "b45", "b50"], b"");
                     repo.git(&["commit-graph", "write", "--split=no-merge", "--stdin-commits"], &more);
                 }
-                "all" => drop(repo.git(&["commit-graph", "write", "--reachable"], b"")),
+                "all" => drop(repo.git(&["commit-graph", "write", "--reachable", "--changed-paths"], b"")),
                 _ => {}
             }
             let objects = repo.objects();
             assert_eq!(objects.graph().is_some(), graph != "none");
+            if skew == Skew::Far && graph == "all" {
+                let graph = fs::read(repo.root.join("objects/info/commit-graph")).unwrap();
+                let chunks = graph[8..200].escape_ascii().to_string();
+                // What this is to test.
+                assert!(["GDA2", "GDO2", "BDAT"].iter().all(|chunk| chunks.contains(chunk)), "{chunks}");
+            }
             compare_walks(&repo, &objects, &mut Dice(seed));
         }
     }

@@ -115,7 +115,9 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
     let here = match find(service, options, &context) {
         Ok(here) => here,
         Err(text) => {
-            complain(&format!("{}\n", tell::fatal(&text)));
+            let line = tell::fatal(&text);
+            context.trace.failed(&line);
+            complain(&format!("{line}\n"));
             summary.outcome = "refused";
             summary.error = Some(text);
             summary.request_done();
@@ -137,7 +139,7 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
     if let Some(time) = context.timeout {
         output.deadline(time);
     }
-    let (mut body, mut sink) = (Open { input, bytes: 0 }, Counted { output, bytes: 0 });
+    let (mut body, mut sink) = (Open { input, bytes: 0 }, Counted { output, bytes: 0, heard: silence.is_none() });
     let repository = Repository::open(here, grant, context);
     let operation = if options.advertise { Operation::Advertise(service) } else { Operation::Serve(service) };
     let mut channel = ErrorChannel::Status;
@@ -154,12 +156,17 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
             READER_GONE
         }
         Err(error) => {
-            if let Some(line) = tell::tell_over_pipes(error, &mut sink, &channel, &mut summary) {
+            let trace = &repository.context.trace;
+            let mut watched = trace.watch_sink(service.short_name(), &mut sink);
+            if let Some(line) = tell::tell_over_pipes(error, &mut watched, &channel, &mut summary) {
+                trace.failed(&line);
                 complain(&format!("{line}\n"));
             }
             FATAL
         }
     };
+    summary.warnings = repository.objects.take_warnings();
+    complain(&tell::warn_over_pipes(&summary));
     summary.bytes_in = body.bytes;
     summary.bytes_out = sink.bytes;
     summary.ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -228,6 +235,8 @@ impl Body for Open {
 struct Counted {
     output: Stdout,
     bytes: u64,
+    /// Whether standard error is the user's: a daemon's timeout says that it is not (PO-22).
+    heard: bool,
 }
 
 impl Write for Counted {
@@ -250,7 +259,9 @@ impl Pulse for Counted {
 
 impl Sink for Counted {
     fn aside(&mut self, text: &[u8]) -> io::Result<()> {
-        let _ = io::stderr().write_all(text);
+        if self.heard {
+            let _ = io::stderr().write_all(text);
+        }
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! A bare repository made and questioned by an installed git, for the tests of this directory.
 
 use super::transaction::{RefChange, ReflogEntry};
-use super::{LockPolicy, RefStore, RefTransaction, Row, TransactionHook, TransactionState};
+use super::{Format, LockPolicy, RefStore, RefTransaction, Row, TransactionHook, TransactionState};
 use crate::auth::{Grant, Scope};
 use crate::durable::{self, Sharing, Sync};
 use crate::protocol::report::Refusal;
@@ -15,6 +15,7 @@ use std::time::Duration;
 pub(super) struct Repo {
     root: PathBuf,
     hash: gix_hash::Kind,
+    format: Format,
 }
 
 impl Repo {
@@ -23,11 +24,19 @@ impl Repo {
     }
 
     pub(super) fn with_hash(hash: gix_hash::Kind) -> Self {
+        Repo::with_format(hash, Format::Files)
+    }
+
+    pub(super) fn with_format(hash: gix_hash::Kind, format: Format) -> Self {
         let root = std::env::temp_dir().join(durable::unique("refs-"));
         fs::create_dir(&root).unwrap();
-        let repo = Repo { root, hash };
-        let format = format!("--object-format={hash}");
-        repo.git(&["init", "--quiet", "--bare", &format, "--initial-branch=main", "."]);
+        let repo = Repo { root, hash, format };
+        let objects = format!("--object-format={hash}");
+        let refs = match format {
+            Format::Files => "--ref-format=files",
+            Format::Reftable => "--ref-format=reftable",
+        };
+        repo.git(&["init", "--quiet", "--bare", &objects, refs, "--initial-branch=main", "."]);
         repo
     }
 
@@ -47,7 +56,7 @@ impl Repo {
         }
         let root = std::env::temp_dir().join(durable::unique("refs-"));
         copy(&self.root, &root);
-        Repo { root, hash: self.hash }
+        Repo { root, hash: self.hash, format: self.format }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -55,7 +64,7 @@ impl Repo {
     }
 
     pub(super) fn store(&self) -> RefStore {
-        RefStore::new(self.root.clone(), self.root.clone(), self.hash)
+        RefStore::new(self.format, self.root.clone(), self.root.clone(), self.hash)
     }
 
     pub(super) fn command(&self, arguments: &[&str]) -> Command {

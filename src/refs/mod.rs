@@ -1,27 +1,24 @@
 //! Names: one ref, HEAD, all refs in order, and transactions. Nothing of objects is known here.
+//!
+//! In: names and changes. Out: what refs say, which refs there are. There are two stores, [`files`] and [`reftable`], and nobody outside
+//! knows which one a repository has.
 
-mod batch;
-#[cfg(test)]
-mod crash;
+mod files;
 #[cfg(test)]
 mod fixture;
-mod lock;
-mod loose;
+mod identity;
 mod name;
-mod packed;
-pub mod reflog;
-mod rewrite;
-pub mod stream;
+mod prefixes;
+mod reftable;
 pub mod transaction;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bstr::{BStr, BString, ByteSlice};
+use files::Files;
 use gix_hash::ObjectId;
-use loose::Loose;
-use packed::Packed;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use prefixes::Prefixes;
+use reftable::Reftable;
+use std::path::PathBuf;
 
 pub use name::is_per_worktree;
 pub use transaction::{LockPolicy, RefTransaction, TransactionHook, TransactionState};
@@ -29,7 +26,16 @@ pub use transaction::{LockPolicy, RefTransaction, TransactionHook, TransactionSt
 /// How many refs are read, at most, on the way from a symbolic one to an object (git's own number).
 const SYMBOLIC_READS_MAX: usize = 5;
 
-/// What a ref's file says.
+/// How a repository keeps its refs (`extensions.refStorage`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One file for each ref, and packed-refs.
+    Files,
+    /// A stack of tables.
+    Reftable,
+}
+
+/// What a ref says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// An object.
@@ -51,35 +57,42 @@ pub struct Row<'a> {
     pub symref_target: Option<&'a BStr>,
 }
 
-/// The refs of one repository (files: loose and packed).
+/// The refs of one repository.
 pub struct RefStore {
-    git_dir: PathBuf,
-    common_dir: PathBuf,
-    hash: gix_hash::Kind,
+    storage: Storage,
+}
+
+enum Storage {
+    Files(Files),
+    Reftable(Reftable),
 }
 
 impl RefStore {
-    /// `git_dir` holds HEAD and per-worktree refs, `common_dir` the others; equal but for linked worktrees.
-    pub fn new(git_dir: PathBuf, common_dir: PathBuf, hash: gix_hash::Kind) -> Self {
-        RefStore { git_dir, common_dir, hash }
+    /// `git_dir` has HEAD and per-worktree refs, `common_dir` the others; equal but for linked worktrees. Nothing is read yet.
+    pub fn new(format: Format, git_dir: PathBuf, common_dir: PathBuf, hash: gix_hash::Kind) -> Self {
+        let storage = match format {
+            Format::Files => Storage::Files(Files { git_dir, common_dir, hash }),
+            Format::Reftable => Storage::Reftable(Reftable::new(&git_dir, &common_dir, hash)),
+        };
+        RefStore { storage }
     }
 
-    /// The directory of HEAD.
-    pub fn git_dir(&self) -> &Path {
-        &self.git_dir
+    /// The refs of a repository whose configuration is none of ours, such as one that objects are borrowed from: the format is told by
+    /// what is there.
+    pub fn of_other(git_dir: PathBuf, hash: gix_hash::Kind) -> Self {
+        let format = if reftable::is_at(&git_dir) { Format::Reftable } else { Format::Files };
+        RefStore::new(format, git_dir.clone(), git_dir, hash)
     }
 
-    /// The directory of shared refs.
-    pub fn common_dir(&self) -> &Path {
-        &self.common_dir
+    /// How they are kept.
+    pub fn format(&self) -> Format {
+        match self.storage {
+            Storage::Files(_) => Format::Files,
+            Storage::Reftable(_) => Format::Reftable,
+        }
     }
 
-    /// SHA-1 or SHA-256.
-    pub fn hash_kind(&self) -> gix_hash::Kind {
-        self.hash
-    }
-
-    /// What the ref itself says: loose, then packed, then loose again (ST-01). `None`: there is none.
+    /// What the ref itself says. `None`: there is none.
     ///
     /// # Errors
     /// When it cannot be read or is broken.
@@ -88,22 +101,9 @@ impl RefStore {
         if !name::is_valid(name) || !name::is_safe(name) {
             return Ok(None);
         }
-        match self.read_loose(name)? {
-            Loose::Found(target) => return Ok(Some(target)),
-            Loose::Broken => bail!("unable to resolve reference '{name}': reference broken"),
-            Loose::Missing | Loose::Directory => {}
-        }
-        if !name.starts_with(b"refs/") {
-            return Ok(None);
-        }
-        if let Some(id) = Packed::open(&self.packed_path(), self.hash)?.find(name)? {
-            return Ok(Some(Target::Direct(id)));
-        }
-        // Created between the two looks, or packed and then unpacked by an update.
-        match self.read_loose(name)? {
-            Loose::Found(target) => Ok(Some(target)),
-            Loose::Broken => bail!("unable to resolve reference '{name}': reference broken"),
-            Loose::Missing | Loose::Directory => Ok(None),
+        match &self.storage {
+            Storage::Files(files) => files.read(name),
+            Storage::Reftable(reftable) => reftable.read(name),
         }
     }
 
@@ -123,88 +123,23 @@ impl RefStore {
         bail!("unable to resolve reference '{name}': too many levels of symbolic refs")
     }
 
-    /// All refs whose full names begin with one of `prefixes` (all below `refs/` where it is empty), in byte order, each once.
-    /// Broken and dangling ones are left out. HEAD is not among them.
+    /// All refs whose full names begin with one of `prefixes` (all below `refs/` where it is empty), in byte order, each once, of one
+    /// moment as far as the store has such. Broken and dangling ones are left out. HEAD is not among them.
     ///
     /// # Errors
-    /// When a directory or packed-refs cannot be read, or `each` fails.
+    /// When the store cannot be read, or `each` fails.
     pub fn for_each(
         &self,
         prefixes: &[BString],
         each: &mut dyn FnMut(&Row<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        stream::for_each(self, prefixes, each)
-    }
-
-    /// The directory a name's file and log lie below.
-    fn base(&self, name: &[u8]) -> &Path {
-        if is_per_worktree(name.as_bstr()) { &self.git_dir } else { &self.common_dir }
-    }
-
-    /// The loose file of a name, which is safe.
-    fn loose_path(&self, name: &[u8]) -> PathBuf {
-        self.base(name).join(OsStr::from_bytes(name))
-    }
-
-    fn read_loose(&self, name: &BStr) -> anyhow::Result<Loose> {
-        loose::read(&self.loose_path(name), self.hash).with_context(|| format!("unable to resolve reference '{name}'"))
-    }
-
-    fn packed_path(&self) -> PathBuf {
-        self.common_dir.join("packed-refs")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fixture::Repo;
-    use super::*;
-
-    #[test]
-    fn a_ref_is_read_loose_first_then_packed_and_symbolic_ones_as_such() {
-        let repo = Repo::new();
-        let (one, two) = (repo.commit("one"), repo.commit("two"));
-        repo.git(&["update-ref", "refs/heads/main", &one.to_string()]);
-        repo.git(&["update-ref", "refs/heads/packed", &one.to_string()]);
-        repo.git(&["pack-refs", "--all"]);
-        repo.git(&["update-ref", "refs/heads/main", &two.to_string()]);
-        repo.git(&["symbolic-ref", "refs/heads/other", "refs/heads/packed"]);
-        repo.write("refs/heads/broken", "nonsense");
-        fs_link(&repo, "refs/heads/packed", "refs/heads/link");
-        let store = repo.store();
-        let check =
-            |name: &str, expected: Option<Target>| assert_eq!(store.read(name.into()).unwrap(), expected, "{name}");
-        check("refs/heads/main", Some(Target::Direct(two)));
-        check("refs/heads/packed", Some(Target::Direct(one)));
-        check("refs/heads/other", Some(Target::Symbolic("refs/heads/packed".into())));
-        check("refs/heads/link", Some(Target::Symbolic("refs/heads/packed".into())));
-        check("HEAD", Some(Target::Symbolic("refs/heads/main".into())));
-        check("refs/heads/missing", None);
-        check("refs/heads", None);
-        check("refs/heads/main/below", None);
-        check("refs/../HEAD", None);
-        check("config", None);
-        assert!(store.read("refs/heads/broken".into()).is_err());
-        assert_eq!(store.resolve("HEAD".into()).unwrap(), Some(two));
-        assert_eq!(store.resolve("refs/heads/other".into()).unwrap(), Some(one));
-        assert_eq!(store.resolve("refs/heads/missing".into()).unwrap(), None);
-    }
-
-    #[test]
-    fn five_refs_are_read_on_the_way_to_an_object_and_no_more() {
-        let repo = Repo::new();
-        let one = repo.commit("one");
-        repo.git(&["update-ref", "refs/heads/r0", &one.to_string()]);
-        for step in 1..6 {
-            repo.write(&format!("refs/heads/r{step}"), &format!("ref: refs/heads/r{}\n", step - 1));
+        let prefixes = Prefixes::new(prefixes);
+        if prefixes.is_empty() {
+            return Ok(());
         }
-        let store = repo.store();
-        assert_eq!(store.resolve("refs/heads/r4".into()).unwrap(), Some(one));
-        assert!(store.resolve("refs/heads/r5".into()).is_err());
-        assert_eq!(repo.our_refs(&[]), repo.refs());
-    }
-
-    fn fs_link(repo: &Repo, target: &str, name: &str) {
-        std::os::unix::fs::symlink(target, repo.dir().join(name)).unwrap();
+        match &self.storage {
+            Storage::Files(files) => files.for_each(&prefixes, each),
+            Storage::Reftable(reftable) => reftable.for_each(&prefixes, each),
+        }
     }
 }

@@ -3,8 +3,7 @@
 //! In: changes. Out: a result for each. What was promised is on the disk when a commit returns. A crash leaves each ref old or new,
 //! and an atomic transaction all old or all new. Nothing of objects is known here.
 
-use super::RefStore;
-use super::batch::Batch;
+use super::{RefStore, Storage};
 use crate::auth::WriteGrant;
 use crate::durable::{Sharing, Sync};
 use crate::protocol::report::Refusal;
@@ -79,6 +78,13 @@ pub struct RefChange {
 /// Tells what an object peels to, as in [`super::Row`].
 pub type Peel<'a> = &'a dyn Fn(ObjectId) -> Option<Option<ObjectId>>;
 
+/// Why a change was refused, and what C git says about it on the side band; `None`: it was made.
+pub(super) type Refused = Option<(Refusal, Option<String>)>;
+
+/// What a push into a repository that keeps its refs in a reftable is told.
+pub const NO_REFTABLE: &str =
+    "this repository keeps its refs in a reftable, which this server reads and does not write";
+
 /// Changes that are made together.
 pub struct RefTransaction<'a> {
     store: &'a RefStore,
@@ -135,12 +141,11 @@ impl<'a> RefTransaction<'a> {
             return;
         }
         let changes: Vec<&RefChange> = chosen.iter().map(|at| &self.changes[*at]).collect();
-        let mut batch = Batch::new(self.store, &self.locks, self.peel, &changes, atomic);
-        batch.check_names();
-        if batch.goes_on() {
-            make(&mut batch, self.hook);
-        }
-        for ((refused, at), change) in batch.finish().into_iter().zip(chosen).zip(&changes) {
+        let refused = match &self.store.storage {
+            Storage::Files(files) => files.transact(&changes, atomic, &self.locks, self.peel, self.hook),
+            Storage::Reftable(_) => changes.iter().map(|_| Some((Refusal::Said(NO_REFTABLE.into()), None))).collect(),
+        };
+        for ((refused, at), change) in refused.into_iter().zip(chosen).zip(&changes) {
             if let Some((refusal, detail)) = refused {
                 if let Some(detail) = detail {
                     self.hook.refused(change.name.as_bstr(), &detail);
@@ -151,39 +156,10 @@ impl<'a> RefTransaction<'a> {
     }
 }
 
-/// Makes the changes of a batch, station by station; what is refused on the way stands in the batch.
-fn make(batch: &mut Batch<'_>, hook: &mut dyn TransactionHook) {
-    let asked = batch.asked();
-    if !hook.state(TransactionState::Preparing, &asked) {
-        batch.refuse_all("in 'preparing' phase, update aborted by the reference-transaction hook");
-    }
-    if batch.goes_on() {
-        batch.lock();
-    }
-    if batch.goes_on() {
-        batch.judge();
-    }
-    if batch.goes_on() {
-        batch.prepare();
-    }
-    if batch.goes_on() && !hook.state(TransactionState::Prepared, &batch.updates()) {
-        batch.refuse_all("in 'prepared' phase, update aborted by the reference-transaction hook");
-    }
-    if batch.goes_on() {
-        batch.commit();
-    }
-    // From here on nobody can object.
-    if batch.goes_on() {
-        hook.state(TransactionState::Committed, &batch.updates());
-    } else {
-        hook.state(TransactionState::Aborted, &asked);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Calls, Repo, change, commit, logged, policy};
     use super::*;
+    use crate::refs::fixture::{Calls, Repo, change, commit, logged, policy};
     use std::sync::atomic::{AtomicBool, Ordering};
 
     const NEW: Option<Option<ObjectId>> = Some(None);

@@ -6,6 +6,7 @@
 use super::AccessMode;
 use super::config::{ConfigSources, Entries, Origin};
 use super::settings::Settings;
+use crate::refs::Target;
 use anyhow::{Context as _, anyhow, bail};
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
@@ -16,6 +17,11 @@ use std::path::{Path, PathBuf};
 
 /// The most bytes HEAD, a gitfile or `commondir` may have.
 const POINTER_BYTES_MAX: u64 = 4096;
+
+/// What the file HEAD says where HEAD is kept elsewhere, as in a reftable.
+const ELSEWHERE: &str = "refs/heads/.invalid";
+/// How the keys begin that include a file on some branches only.
+const ON_BRANCH: &[u8] = b"includeif.onbranch:";
 
 /// Where a name led.
 #[derive(Debug)]
@@ -212,11 +218,21 @@ fn here(found: Found, gitfile: Option<&Path>, search: &Search<'_>) -> anyhow::Re
         check_owner(&found.git_dir, gitfile, &protected, search.config)?;
     }
     let branch = found.branch.as_ref().map(|branch| branch.as_bstr());
-    let entries = operator.with_repository(search.config, &found.common_dir, &found.git_dir, branch)?;
-    check_format(&entries)?;
-    let settings = Settings::read(&entries, search.mode)?;
-    if settings.reftable {
-        bail!("'{}' keeps its refs in a reftable, which this version does not read", found.git_dir.display());
+    let read = |branch: Option<&BStr>| -> anyhow::Result<(Entries, Settings)> {
+        let operator = operator.clone();
+        let entries = operator.with_repository(search.config, &found.common_dir, &found.git_dir, branch)?;
+        check_format(&entries)?;
+        let settings = Settings::read(&entries, search.mode)?;
+        Ok((entries, settings))
+    };
+    let (mut entries, mut settings) = read(branch)?;
+    if branch.is_some_and(|branch| branch == ELSEWHERE) && entries.iter().any(|entry| entry.key.starts_with(ON_BRANCH))
+    {
+        let storage = &settings.ref_storage;
+        let refs = storage.open(&found.git_dir, &found.common_dir, settings.object_format);
+        if let Some(Target::Symbolic(branch)) = refs.read(b"HEAD".as_bstr())? {
+            (entries, settings) = read(Some(branch.as_bstr()))?;
+        }
     }
     let shallow = shallow(&found.common_dir.join("shallow"), settings.object_format)?;
     let export_ok = std::fs::metadata(found.git_dir.join("git-daemon-export-ok")).is_ok();

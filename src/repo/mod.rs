@@ -165,7 +165,7 @@ impl Repository {
         objects.set_shallow(here.shallow);
         Repository {
             objects,
-            refs: RefStore::new(here.git_dir.clone(), here.common_dir.clone(), hash),
+            refs: here.settings.ref_storage.open(&here.git_dir, &here.common_dir, hash),
             git_dir: here.git_dir,
             common_dir: here.common_dir,
             entries: here.entries,

@@ -8,10 +8,11 @@ use super::config::{ConfigEntry, Entries, boolean, integer};
 use super::promisor::{self, PromisorRemote};
 use crate::durable::Sharing;
 use crate::protocol::Versions;
+use crate::refs::{Format, RefStore};
 use anyhow::anyhow;
 use bstr::{BString, ByteSlice};
 use gix_hash::ObjectId;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// receive.denyCurrentBranch and receive.denyDeleteCurrent
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +95,36 @@ pub struct BlobUri {
     pub at: PackUri,
 }
 
+/// How and where refs are kept (git-config, extensions.refStorage).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefStorage {
+    /// The form.
+    pub format: Format,
+    /// The directory they are in, relative to the repository's common one; `None`: that one itself.
+    pub place: Option<PathBuf>,
+}
+
+impl Default for RefStorage {
+    fn default() -> Self {
+        RefStorage { format: Format::Files, place: None }
+    }
+}
+
+impl RefStorage {
+    /// The refs of a repository. A linked worktree's own are below those of all, where these are elsewhere.
+    pub fn open(&self, git_dir: &Path, common_dir: &Path, hash: gix_hash::Kind) -> RefStore {
+        let Some(place) = &self.place else {
+            return RefStore::new(self.format, git_dir.to_owned(), common_dir.to_owned(), hash);
+        };
+        let shared = common_dir.join(place);
+        let own = match git_dir.file_name() {
+            Some(name) if git_dir != common_dir => shared.join("worktrees").join(name),
+            Some(_) | None => shared.clone(),
+        };
+        RefStore::new(self.format, own, shared, hash)
+    }
+}
+
 /// What core.fsync asks for (git-config, core.fsync); unset means everything here (DESIGN B17).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the words of core.fsync")]
@@ -140,8 +171,8 @@ macro_rules! settings {
 settings! {
     /// The hash of object names.
     object_format: gix_hash::Kind = |_| gix_hash::Kind::Sha1, object_format ["extensions.objectFormat"];
-    /// Whether refs are kept in a reftable.
-    reftable: bool = |_| false, ref_storage ["extensions.refStorage"];
+    /// How refs are kept, `files` or `reftable`, and where, if elsewhere: `reftable://PATH`.
+    ref_storage: RefStorage = |_| RefStorage::default(), ref_storage ["extensions.refStorage"];
     /// A promisor remote: objects may be missing.
     partial_clone: Option<BString> = |_| None, text ["extensions.partialClone"];
     /// Whether there is no work tree; unset: decided by the place of the git directory.
@@ -362,15 +393,17 @@ fn object_format(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<gix_
     }
 }
 
-fn ref_storage(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>> {
-    match word(entries, keys) {
-        None => Ok(None),
-        Some((value, found)) => match value.split_str("://").next().unwrap_or_default() {
-            b"files" => Ok(Some(false)),
-            b"reftable" => Ok(Some(true)),
-            _ => Err(bad(&found, "files or reftable")),
-        },
-    }
+fn ref_storage(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<RefStorage>> {
+    let Some(found) = entry(entries, keys) else { return Ok(None) };
+    let value = found.value.as_ref().map(|value| value.as_bytes()).unwrap_or_default();
+    let (name, place) = value.split_once_str("://").map_or((value, None), |(name, place)| (name, Some(place)));
+    let format = match name {
+        b"files" => Format::Files,
+        b"reftable" => Format::Reftable,
+        _ => return Err(bad(found, "files or reftable")),
+    };
+    let place = place.filter(|place| !place.is_empty()).map(|place| gix_path_of(place.into()));
+    Ok(Some(RefStorage { format, place }))
 }
 
 fn unborn(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Unborn>> {

@@ -1,8 +1,9 @@
 //! What this request may see of the refs: hideRefs and namespaces.
 //!
-//! In: a repository. Out: its refs under the names the client knows, each leading to an object that exists (UA-11).
+//! In: a repository. Out: its refs under the names the client knows.
 
 use super::Repository;
+use crate::refs::Row;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 use std::collections::HashSet;
@@ -133,26 +134,65 @@ pub fn take_tips(repository: &Repository, hidden_for: For, ids: &mut HashSet<Obj
     let namespace = namespace_prefix(repository);
     let rules = rules(repository, hidden_for);
     let prefixes = if namespace.is_empty() { Vec::new() } else { vec![concatenated(&namespace, b"refs/")] };
-    repository.refs.for_each(&prefixes, &mut |row| {
-        if ids.is_empty() || hidden(rules, Some(stripped(row.name, &namespace)), row.name) {
+    let taken = repository.refs.for_each(&prefixes, &mut |row| {
+        if hidden(rules, Some(stripped(row.name, &namespace)), row.name) {
             return Ok(());
         }
         ids.remove(&row.id);
-        let peeled = match row.peeled {
-            Some(known) => known,
-            None => match repository.objects.header(&row.id) {
-                Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
-                    repository.objects.peel(&row.id)?.map(|(id, _)| id)
-                }
-                Ok(_) | Err(_) => None,
-            },
-        };
-        if let Some(peeled) = peeled {
+        if let Some(peeled) = peeled(repository, row)? {
             ids.remove(&peeled);
+        }
+        if ids.is_empty() { Err(Enough.into()) } else { Ok(()) }
+    });
+    taken.or_else(|error| if error.is::<Enough>() { Ok(()) } else { Err(error) })
+}
+
+/// Calls `each` with every visible ref below `refs/tags/` that is an annotated tag, and with what that peels to. Whether they
+/// exist is not looked at where packed-refs knows the rest: of many tags few are asked for.
+///
+/// # Errors
+/// When refs or such tags cannot be read.
+pub fn annotated_tags(
+    repository: &Repository,
+    hidden_for: For,
+    each: &mut dyn FnMut(ObjectId, ObjectId),
+) -> anyhow::Result<()> {
+    let namespace = namespace_prefix(repository);
+    let rules = rules(repository, hidden_for);
+    repository.refs.for_each(&[concatenated(&namespace, b"refs/tags/")], &mut |row| {
+        if !hidden(rules, Some(stripped(row.name, &namespace)), row.name)
+            && let Some(peeled) = peeled(repository, row)?
+        {
+            each(row.id, peeled);
         }
         Ok(())
     })
 }
+
+/// What a ref peels to, if it is an annotated tag.
+fn peeled(repository: &Repository, row: &Row<'_>) -> anyhow::Result<Option<ObjectId>> {
+    match row.peeled {
+        Some(known) => Ok(known),
+        None => match repository.objects.header(&row.id) {
+            Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
+                Ok(repository.objects.peel(&row.id)?.map(|(id, _)| id))
+            }
+            Ok(_) | Err(_) => Ok(None),
+        },
+    }
+}
+
+/// Ends a listing early.
+#[derive(Debug)]
+struct Enough;
+
+impl std::fmt::Display for Enough {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nothing more is looked for")
+    }
+}
+
+impl std::error::Error for Enough {}
 
 /// What a name may be short for, in git's order (gitrevisions, `<refname>`).
 const SHORT_FOR: [(&str, &str); 6] = [

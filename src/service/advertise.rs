@@ -6,7 +6,8 @@ use super::offer::{self, Block, View};
 use super::{Out, ServeError, Service};
 use crate::pktline;
 use crate::protocol::Version;
-use crate::refs::RefStore;
+use crate::refs::transaction::NO_REFTABLE;
+use crate::refs::{Format, RefStore};
 use crate::repo::visible::{self, For, Head};
 use crate::repo::{AccessMode, Repository};
 use crate::stream::Sink;
@@ -20,7 +21,7 @@ pub(super) const LIST_GATHERED: usize = 32 << 10;
 /// because there is no v2 of a push (PV-05).
 ///
 /// # Errors
-/// When refs cannot be read, or the client has gone.
+/// A push where refs cannot be written; when refs cannot be read, or the client has gone.
 pub fn serve(repository: &Repository, service: Service, version: Version, out: &mut Out<'_>) -> Result<(), ServeError> {
     let context = &repository.context;
     let mut list = Vec::new();
@@ -50,6 +51,10 @@ fn announce(
     mut list: Vec<u8>,
     out: &mut Out<'_>,
 ) -> Result<(), ServeError> {
+    if service == Service::ReceivePack && repository.refs.format() == Format::Reftable {
+        // Before a pack is sent for nothing.
+        return Err(ServeError::Refused(NO_REFTABLE.to_owned()));
+    }
     match version {
         Version::V2 => capabilities(repository, &mut list)?,
         Version::V1 => {
@@ -122,7 +127,7 @@ fn receive_refs(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::R
         .filter(|objects| objects.file_name().is_some_and(|name| name == "objects"))
         .filter_map(|objects| Some(objects.parent()?.to_owned()))
         .filter(|git_dir| git_dir.join("refs").is_dir())
-        .map(|git_dir| RefStore::new(git_dir.clone(), git_dir, repository.hash()))
+        .map(|git_dir| RefStore::of_other(git_dir, repository.hash()))
         .collect();
     let mut shown = HashSet::new();
     visible::list(repository, For::Receive, &[], false, &mut |tip| {

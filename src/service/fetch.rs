@@ -238,10 +238,7 @@ fn choose(
 ) -> anyhow::Result<Selection> {
     let mut tags = Vec::new();
     if request.include_tag {
-        visible::for_each(repository, For::Upload, &["refs/tags/".into()], true, &mut |tip| {
-            tags.extend(tip.peeled.map(|peeled| (tip.id, peeled)));
-            Ok(())
-        })?;
+        visible::annotated_tags(repository, For::Upload, &mut |tag, peeled| tags.push((tag, peeled)))?;
     }
     let (wants, common) = (boundary.wants(request), boundary.common(common));
     let wanted = Request { wants: &wants, common: &common, tags: &tags, thin: request.thin_pack };

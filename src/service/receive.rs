@@ -320,7 +320,7 @@ pub fn alternate_tips(
             continue;
         };
         let mut ids = Vec::new();
-        let refs = RefStore::new(git_dir.to_owned(), git_dir.to_owned(), repository.hash());
+        let refs = RefStore::of_other(git_dir.to_owned(), repository.hash());
         let _ = refs.for_each(&[], &mut |row| {
             ids.push(row.id);
             Ok(())

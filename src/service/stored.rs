@@ -7,11 +7,10 @@ use super::{Out, ServeError, StoredFile};
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
 use bstr::{BStr, BString};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 /// One stored file.
 #[derive(Debug)]
@@ -29,8 +28,8 @@ pub struct Stored {
 pub enum Content {
     /// Made for this request.
     Computed(Vec<u8>),
-    /// A file, opened: its length in bytes and when it was last changed.
-    File(File, u64, SystemTime),
+    /// A file, opened, and what is known of it.
+    File(File, Metadata),
 }
 
 /// What is said about caches.
@@ -69,7 +68,7 @@ pub fn serve(file: &StoredFile, repository: &Repository, out: &mut Out<'_>) -> R
     match open(file, repository)? {
         None => return Err(ServeError::Refused("there is no such file".to_owned())),
         Some(Stored { content: Content::Computed(content), .. }) => out.sink.write_all(&content)?,
-        Some(Stored { content: Content::File(file, size, _), .. }) => out.sink.send_file(&file, 0..size)?,
+        Some(Stored { content: Content::File(file, metadata), .. }) => out.sink.send_file(&file, 0..metadata.len())?,
     }
     out.pause(repository)?;
     Ok(())
@@ -143,8 +142,7 @@ fn on_disk(
     if !metadata.is_file() {
         return Ok(None);
     }
-    let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-    Ok(Some(Stored { content: Content::File(file, metadata.len(), modified), media, caching }))
+    Ok(Some(Stored { content: Content::File(file, metadata), media, caching }))
 }
 
 /// The file of a path that begins with `objects/`, in the repository's own object directory. Paths that could lead out of it

@@ -740,7 +740,7 @@ fn stored_files_are_computed_or_opened() {
     let packs = stored(StoredFile::InfoPacks);
     let name = packs.strip_prefix("P ").and_then(|rest| rest.strip_suffix("\n\n")).expect("one pack");
     let pack = open_stored(&repo, StoredFile::Pack(format!("objects/pack/{name}").into())).expect("it is there");
-    assert!(matches!(pack.content, stored::Content::File(_, size, _) if size > 32));
+    assert!(matches!(pack.content, stored::Content::File(_, metadata) if metadata.len() > 32));
     for path in ["objects/info/alternates", "objects/../config", "objects//config", "config", "objects/pack"] {
         assert!(open_stored(&repo, StoredFile::Info(path.into())).is_none(), "{path}");
     }

@@ -137,6 +137,12 @@ impl Trace {
         tracing.event("cmd_name", &[("name", json!(name)), ("hierarchy", json!(hierarchy))]);
     }
 
+    /// It could not go on, and said so.
+    pub fn failed(&self, line: &str) {
+        let Some(tracing) = &self.0 else { return };
+        tracing.event("error", &[("msg", json!(line)), ("fmt", json!("%s"))]);
+    }
+
     /// The program ends.
     pub fn ended(&self, code: u8) {
         let Some(tracing) = &self.0 else { return };
@@ -182,8 +188,12 @@ impl Trace {
         sink: &'t mut dyn Sink,
     ) -> (WatchedBody<'t>, WatchedSink<'t>) {
         let body = WatchedBody { body, trace: self, packets: Packets::new(who, Direction::In) };
-        let sink = WatchedSink { sink, trace: self, packets: Packets::new(who, Direction::Out) };
-        (body, sink)
+        (body, self.watch_sink(who, sink))
+    }
+
+    /// The same of a sink alone, between two packets.
+    pub fn watch_sink<'t>(&'t self, who: &'static str, sink: &'t mut dyn Sink) -> WatchedSink<'t> {
+        WatchedSink { sink, trace: self, packets: Packets::new(who, Direction::Out) }
     }
 
     fn packets(&self, packets: &mut Packets, bytes: &[u8]) {
@@ -430,6 +440,7 @@ mod tests {
             trace.data("transfer", "negotiated-version", "2");
             trace.data_json("upload-pack", "fetch-info", || json!({"wants": 1}));
             trace.child("hook", "update", &|| vec!["hooks/update".to_owned()]).ended(1);
+            trace.failed("fatal: no");
             trace.ended(0);
         });
         let has = |part: &str| assert!(text.contains(part), "{part} is not in {text}");
@@ -441,6 +452,8 @@ mod tests {
         has(r#""event":"data_json""#);
         has(r#""key":"fetch-info","value":{"wants":1}"#);
         has(r#""event":"child_exit""#);
+        has(r#""event":"error""#);
+        has(r#""msg":"fatal: no""#);
         has(r#""event":"atexit""#);
         assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{text}");
     }

@@ -208,3 +208,99 @@ fn a_client_without_the_smart_protocol_clones_packs_and_loose_objects() {
     assert_eq!(clone.refs(), site.repo("acme/site").refs());
     assert_eq!(clone.git(&["symbolic-ref", "HEAD"]), "refs/heads/main");
 }
+
+/// The site's pack: its path in the URL, and its bytes.
+fn pack(site: &Site) -> (String, Vec<u8>) {
+    let served = site.repo("acme/site");
+    let [pack] = &files(&served, "objects/pack", ".pack")[..] else { panic!("one pack") };
+    let path = format!("objects/pack/{pack}");
+    let bytes = std::fs::read(served.path.join(&path)).unwrap();
+    (path, bytes)
+}
+
+fn get_with(site: &Site, method: &str, path: &str, said: &[(&str, &str)]) -> Answer {
+    let mut request = site.cgi(method, &format!("/acme/site.git/{path}"));
+    for (name, value) in [("ARTIFACTS_AUTH", "webserver"), ("GIT_HTTP_EXPORT_ALL", "")].iter().chain(said) {
+        request = request.env(name, value);
+    }
+    request.run()
+}
+
+#[test]
+fn who_has_a_file_already_is_told_so_in_a_few_bytes() {
+    let site = site();
+    let (pack, _) = pack(&site);
+    for path in ["HEAD", "info/refs", "objects/info/packs", &pack] {
+        let first = get(&site, path);
+        let tag = first.header("ETag").unwrap();
+        for method in ["GET", "HEAD"] {
+            let again = get_with(&site, method, path, &[("HTTP_IF_NONE_MATCH", tag)]);
+            assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
+            for name in ["ETag", "Cache-Control", "Last-Modified"] {
+                assert_eq!(again.header(name), first.header(name), "{path}: {name}");
+            }
+            assert_eq!(again.header("Content-Length"), None, "{path}: no length of what is not there");
+        }
+        let other = get_with(&site, "GET", path, &[("HTTP_IF_NONE_MATCH", "\"other\"")]);
+        assert_eq!((other.status, &other.body), (200, &first.body), "{path}");
+    }
+    let modified = get(&site, &pack).header("Last-Modified").unwrap().to_owned();
+    let since = |path: &str| get_with(&site, "GET", path, &[("HTTP_IF_MODIFIED_SINCE", &modified)]).status;
+    assert_eq!((since(&pack), since("info/refs")), (304, 200), "what is made for each request has no date");
+    let tag = get(&site, "info/refs").header("ETag").unwrap().to_owned();
+    site.repo("acme/site").git(&["update-ref", "refs/heads/new", "refs/heads/main"]);
+    assert_eq!(get_with(&site, "GET", "info/refs", &[("HTTP_IF_NONE_MATCH", &tag)]).status, 200, "it has changed");
+}
+
+#[test]
+fn a_range_is_that_part_of_the_file_as_long_as_it_is_the_same_file() {
+    let site = site();
+    let (pack, bytes) = pack(&site);
+    let size = bytes.len();
+    let whole = get(&site, &pack);
+    assert_eq!((whole.status, whole.header("Accept-Ranges")), (200, Some("bytes")));
+    let tag = whole.header("ETag").unwrap();
+    let check = |said: &[(&str, &str)], expected: std::ops::Range<usize>| {
+        let answer = get_with(&site, "GET", &pack, said);
+        let is_part = expected != (0..size);
+        assert_eq!(answer.status, if is_part { 206 } else { 200 }, "{said:?}");
+        let range = format!("bytes {}-{}/{size}", expected.start, expected.end - 1);
+        assert_eq!(answer.header("Content-Range"), is_part.then_some(range.as_str()), "{said:?}");
+        assert_eq!(answer.header("Content-Length").unwrap(), expected.len().to_string());
+        assert_eq!(answer.body, bytes[expected], "{said:?}");
+        assert_eq!(answer.header("Cache-Control"), Some("public, max-age=31536000"));
+    };
+    check(&[("HTTP_RANGE", "bytes=100-")], 100..size);
+    check(&[("HTTP_RANGE", "bytes=10-19")], 10..20);
+    check(&[("HTTP_RANGE", "bytes=-20")], size - 20..size);
+    check(&[("HTTP_RANGE", "bytes=100-"), ("HTTP_IF_RANGE", tag)], 100..size);
+    check(&[("HTTP_RANGE", "bytes=100-"), ("HTTP_IF_RANGE", "\"other\"")], 0..size);
+    check(&[("HTTP_RANGE", "bytes=1-2,5-6")], 0..size);
+    let beyond = get_with(&site, "GET", &pack, &[("HTTP_RANGE", &format!("bytes={size}-"))]);
+    assert_eq!((beyond.status, beyond.header("Content-Range")), (416, Some(format!("bytes */{size}").as_str())));
+    let head = get_with(&site, "HEAD", &pack, &[("HTTP_RANGE", "bytes=100-")]);
+    assert_eq!((head.status, head.header("Content-Length").unwrap()), (200, size.to_string().as_str()));
+    assert_eq!(head.body, b"");
+    let list = get_with(&site, "GET", "info/refs", &[("HTTP_RANGE", "bytes=5-9")]);
+    assert_eq!((list.status, list.body), (206, get(&site, "info/refs").body[5..10].to_vec()));
+}
+
+#[test]
+fn a_client_goes_on_with_a_pack_it_has_half_of() {
+    let site = site();
+    let (pack, bytes) = pack(&site);
+    let log = site.root().join("audit.log");
+    let environment = [("GIT_HTTP_EXPORT_ALL", ""), ("ARTIFACTS_AUDIT_LOG", log.to_str().unwrap())];
+    let server = site.serve_with(&["--auth", "webserver"], &environment);
+    let clone = site.work("half");
+    clone.git(&["init", "-q"]);
+    std::fs::write(clone.path.join(format!(".git/{pack}.temp")), &bytes[..bytes.len() / 2]).unwrap();
+    let mut fetch = crate::support::git_command(&clone.path);
+    fetch.env("GIT_SMART_HTTP", "0").args(["fetch", "-q", &server.url("acme/site"), "main"]);
+    crate::support::Ran::from(fetch.output().unwrap()).succeeds();
+    clone.fsck();
+    let text = std::fs::read_to_string(&log).unwrap();
+    let sent = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["bytes_out"].as_u64().unwrap();
+    let rest = (bytes.len() - bytes.len() / 2) as u64;
+    assert!(text.lines().any(|line| line.contains("\"status\":206") && sent(line) == rest), "{text}");
+}

@@ -232,17 +232,23 @@ fn stored_files_are_gits() {
     }
 }
 
-/// git lists them, and every clone then fails, because what it asks for is not there.
+/// As git lists them: a mirror that were not told of them would delete its own, sound copies. A clone that does not ask for them works.
 #[test]
-fn refs_that_lead_nowhere_are_left_out_and_harm_no_clone() {
+fn refs_whose_objects_are_lost_are_listed_and_harm_no_other() {
     let site = site();
     let served = site.repo("acme/site");
-    std::fs::write(served.path.join("refs/heads/dangling"), format!("{}\n", "1".repeat(40))).unwrap();
+    let lost = "1".repeat(40);
+    std::fs::write(served.path.join("refs/heads/lost"), format!("{lost}\n")).unwrap();
     let token = site.token("acme/site", "read");
     let server = site.serve();
+    let url = server.url_with("acme/site", &token);
     for version in ["0", "2"] {
         let (protocol, name) = (format!("protocol.version={version}"), format!("clone-{version}"));
-        site.desk().git(&["-c", &protocol, "clone", "-q", "--mirror", &server.url_with("acme/site", &token), &name]);
+        let listed = site.desk().git(&["-c", &protocol, "ls-remote", &url]);
+        assert!(listed.contains(&format!("{lost}\trefs/heads/lost")), "{listed}");
+        site.desk().git(&["-c", &protocol, "clone", "-q", "--single-branch", &url, &name]);
         site.work(&name).fsck();
+        let mirror = site.desk().try_git(&["-c", &protocol, "clone", "-q", "--mirror", &url, "mirror"]);
+        mirror.fails_with(&format!("not our ref {lost}"));
     }
 }

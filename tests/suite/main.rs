@@ -18,6 +18,7 @@ mod push;
 mod relay;
 mod shallow;
 mod signals;
+mod storage;
 mod support;
 mod surroundings;
 mod versions;

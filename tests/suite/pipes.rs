@@ -556,6 +556,9 @@ fn traces_are_written_in_gits_forms() {
     // Standard error is the client's here.
     let said = pipes.say(&["upload-pack", "served.git"], &[("GIT_TRACE_PACKET", "1")], b"0000");
     assert!(said.err.contains("packet:  upload-pack< 0000\n"), "{said:?}");
+    let refused = framed(&[&format!("want {}", "1".repeat(40)), "0000"]);
+    let said = pipes.say(&["upload-pack", "served.git"], &[("GIT_TRACE_PACKET", "1")], &refused);
+    assert!(said.err.contains("packet:  upload-pack> ERR upload-pack: not our ref 1111"), "{said:?}");
     let odd = pipes.say(&["upload-pack", "served.git"], &[("GIT_TRACE_PACKET", "here")], b"0000");
     assert!(odd.status == 0 && odd.err.starts_with("warning: unknown trace value"), "{odd:?}");
 }

@@ -1,7 +1,7 @@
 //! Servers that hand over the whole request before they read one byte of the answer (fcgiwrap, mod_cgi, mod_cgid, uWSGI): a
 //! program that says more than a pipe holds before it has read everything would wait for ever, and they with it.
 
-use crate::support::{Cgi, NULL, PUSH, Site, framed, noise, updates};
+use crate::support::{Cgi, NULL, PUSH, Site, framed, noise, until, updates};
 use std::time::Duration;
 
 const UPLOAD: &str = "/acme/site.git/git-upload-pack";
@@ -126,4 +126,28 @@ fn nothing_is_said_before_the_last_byte_of_the_request() {
             assert!(answer.exit >= 0 && answer.status > 0, "{what}: {answer:?}");
         }
     }
+}
+
+#[test]
+fn traces_wait_for_the_end_of_the_body_unless_they_go_to_a_file() {
+    let site = site();
+    let token = site.token("acme/site", "read");
+    let tip = site.work("fill").tip("HEAD");
+    let (aside, file) = (site.root().join("stderr"), site.root().join("events"));
+    let body = framed(&["command=ls-refs", "0001", "peel", "0000"]);
+    let request = site.cgi("POST", UPLOAD).bearer(&token).protocol(2).body(body.clone());
+    let request = request.env("GIT_TRACE_PACKET", "1").env("GIT_TRACE2_EVENT", file.to_str().unwrap());
+    let mut running = request.opening(&format!("exec 2>{}", aside.display())).start();
+    running.feed(&body[..body.len() - 4]).unwrap();
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
+    until("a line in the file", || read(&file).contains("negotiated-version"));
+    assert!(running.is_silent(Duration::from_millis(100)));
+    assert_eq!(read(&aside), "");
+    running.feed(&body[body.len() - 4..]).unwrap();
+    let answer = running.end();
+    assert!(answer.status == 200 && answer.text().contains(&format!("{tip} refs/heads/main")), "{answer:?}");
+    for line in ["packet:  upload-pack< command=ls-refs", &format!("packet:  upload-pack> {tip} refs/heads/main")] {
+        assert!(read(&aside).contains(line), "{}", read(&aside));
+    }
+    assert!(!read(&aside).contains("art_v1") && !read(&file).contains("art_v1"));
 }

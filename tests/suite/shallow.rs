@@ -1,6 +1,8 @@
 //! Shallow clones and fetches with a real git, every protocol version, from whole repositories and from shallow ones.
 
-use crate::support::{Repo, Site};
+use crate::support::{Repo, Site, framed};
+use std::io::Write;
+use std::process::Stdio;
 
 const VERSIONS: [&str; 3] = ["0", "1", "2"];
 
@@ -193,4 +195,40 @@ fn a_shallow_repository_is_served_as_far_as_it_reaches() {
         served.git(&["update-ref", "-d", &format!("refs/heads/whole-{}", client.version)]);
         served.git(&["update-ref", "-d", &format!("refs/heads/shallow-{}", client.version)]);
     });
+}
+
+#[test]
+fn a_boundary_of_ten_thousand_commits_is_nothing_much() {
+    const COUNT: usize = 10_000;
+    let site = Site::new();
+    let served = site.create("acme/site");
+    let mut stream = String::from("blob\nmark :1\ndata 0\n\n");
+    for n in 0..COUNT {
+        stream += &format!("commit refs/heads/main\ncommitter C <c@example.com> {} +0000\ndata 0\n", 1000 + n);
+        stream += if n == 0 { "M 644 :1 file\n\n" } else { "\n" };
+    }
+    let mut command = crate::support::git_command(&served.path);
+    let mut import = command.args(["fast-import", "--quiet"]).stdin(Stdio::piped()).spawn().unwrap();
+    import.stdin.take().unwrap().write_all(stream.as_bytes()).unwrap();
+    assert!(import.wait().unwrap().success());
+    let ids = served.git(&["rev-list", "main"]);
+    let ids: Vec<&str> = ids.lines().collect();
+    let token = site.token("acme/site", "read");
+    let ask = |depth: &str| {
+        let mut lines = vec!["command=fetch".to_owned(), "0001".to_owned(), format!("want {}", ids[0])];
+        lines.extend(ids.iter().map(|id| format!("shallow {id}")));
+        lines.extend([depth, "done", "0000"].map(str::to_owned));
+        let lines: Vec<&str> = lines.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
+        let request = site.cgi("POST", "/acme/site.git/git-upload-pack").bearer(&token).protocol(2);
+        let answer = request.body(framed(&lines)).megabytes(64).env("ARTIFACTS_MEMORY", "32m").run();
+        assert_eq!(answer.status, 200, "{}", answer.stderr);
+        let packets = answer.packets();
+        assert!(packets.contains(&"packfile".to_owned()), "{depth}: {:?}", packets.last());
+        packets.iter().filter(|line| line.starts_with("unshallow ")).count()
+    };
+    assert_eq!(ask(""), 0);
+    assert_eq!(ask("deepen 1"), 0);
+    assert_eq!(ask("deepen 9000"), 8999);
+    assert_eq!(ask("deepen 2147483647"), COUNT);
+    assert_eq!(ask("deepen-since 2000"), 8999);
 }

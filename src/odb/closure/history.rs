@@ -37,8 +37,14 @@ pub(super) fn between(
         match reachable_commits(numbers.objects(), wants, known, pulse) {
             Ok(mut walk) => {
                 if numbers.objects().are_cut() {
-                    // Where history is cut no walk need lead from new commits to known ones, and all of these are compared.
-                    walk.boundary.extend(known.iter().map(|id| walk.commits.number(id)));
+                    // Where history is cut no walk need lead from new commits to known ones. All of these are compared, and
+                    // wanted ones that turned out to be known.
+                    let mut reached = Marks::default();
+                    walk.reachable.iter().for_each(|number| {
+                        reached.insert(*number);
+                    });
+                    let named = known.iter().chain(wants).map(|id| walk.commits.number(id));
+                    walk.boundary.extend(named.filter(|number| !reached.contains(*number)));
                 }
                 return History::new(numbers, &mut walk.commits, &walk.reachable, &walk.boundary);
             }

@@ -89,7 +89,7 @@ impl<'a> Closure<'a> {
         effort: Effort,
         pulse: &mut dyn Pulse,
     ) -> Result<Self> {
-        if known.is_empty()
+        if (effort, known.is_empty()) == (Effort::Exact, true)
             && let Some(closure) = Self::find_stored(objects, wants, pulse)?
         {
             return Ok(closure);
@@ -143,7 +143,8 @@ impl<'a> Closure<'a> {
         Ok(Some(Closure { numbers, found, held }))
     }
 
-    /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too.
+    /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too;
+    /// a tag that is not there is passed over.
     ///
     /// # Errors
     /// When a tag cannot be read.
@@ -153,6 +154,9 @@ impl<'a> Closure<'a> {
             match self.numbers.of(peeled)? {
                 Some(number) if self.found.contains(number) => {}
                 _ => continue,
+            }
+            if self.numbers.of(tag)?.is_none() {
+                continue;
             }
             let mut next = tag.to_owned();
             while next != *peeled {

@@ -329,3 +329,106 @@ fn nothing_hidden_is_completed_for_a_token() {
     let all = format!("shallow-info\n|unshallow {e}|unshallow {x}|unshallow {lost}");
     assert_eq!(ask(http(Version::V2), &lines), all);
 }
+
+/// A random history of so many commits, letters from `a` on, each younger than its parents; every third has a branch.
+fn random(dice: &mut Dice, count: u8) -> Repo {
+    let repo = Repo::new();
+    let mut stream = String::new();
+    for n in 0..count {
+        let name = char::from(b'a' + n);
+        let who = format!("C <c@example.com> {} +0000", 1000 * (u64::from(n) + 1));
+        let file = dice.roll(4);
+        stream += &format!("commit refs/made/{name}\nmark :{}\ncommitter {who}\ndata 1\n{name}\n", n + 1);
+        for (word, parent) in ["from", "merge"].into_iter().zip(0..dice.roll(4).min(2)) {
+            let back = 1 + (dice.roll(4) + parent) as u8;
+            if back <= n {
+                stream += &format!("{word} :{}\n", n + 1 - back);
+            }
+        }
+        stream += &format!("M 644 inline d{}/f{file}\ndata <<E\n{}\nE\n", file % 2, format!("{name}\n").repeat(9));
+    }
+    let (ok, _, errors) = git_in(&repo.path, &["fast-import", "--quiet"], stream.as_bytes());
+    assert!(ok, "{errors}");
+    for line in repo.git(&["for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/made/"]).lines() {
+        let (name, id) = line.split_once(' ').expect("two words");
+        repo.ids.borrow_mut().insert(name.to_owned(), id.to_owned());
+    }
+    for n in (0..count).rev().step_by(3) {
+        let name = char::from(b'a' + n).to_string();
+        repo.git(&["update-ref", &format!("refs/heads/{name}"), &repo.id(&name)]);
+    }
+    repo.git(&["config", "uploadpack.allowAnySHA1InWant", "true"]);
+    if dice.roll(2) == 0 {
+        repo.git(&["repack", "-q", "-a", "-d"]);
+        repo.git(&["commit-graph", "write", "--reachable"]);
+    }
+    repo
+}
+
+/// The same request to both. git alone tells of ends of revisions behind other ends, and cuts what the client has there, too; in
+/// v2 it takes what lies behind a client's boundary for common. Both make it send what the client has.
+fn alike(repo: &Repo, version: Version, lines: &str) {
+    let input = repo.packets(lines);
+    let (answer, error) = repo.ours(http(version), &UPLOAD, &input);
+    // Its negotiation in v0 sees through boundaries with the help of a commit-graph.
+    let graph = repo.path.join("objects/info/commit-graph");
+    let aside = graph.with_extension("aside");
+    let has_graph = std::fs::rename(&graph, &aside).is_ok();
+    let theirs = repo.theirs(http(version), false, &input).0;
+    if has_graph {
+        std::fs::rename(&aside, &graph).expect("it was there");
+    }
+    let split = |answer: &[u8]| -> (Vec<String>, BTreeSet<String>) {
+        let text = comparable(&told(repo, answer));
+        let (lines, pack) = text.split_once("pack of ").unwrap_or((&text, ""));
+        let objects = pack.split([' ', ':', '|']).filter(|word| word.len() == 40).map(str::to_owned).collect();
+        (lines.split('|').map(str::to_owned).collect(), objects)
+    };
+    let ((ours, our_objects), (mut theirs, their_objects)) = (split(&answer), split(&theirs));
+    let mut git_cuts_more = version == Version::V2 && lines.contains("|shallow ") && lines.contains("|have ");
+    if lines.contains("deepen-since ") || lines.contains("deepen-not ") {
+        let before = theirs.len();
+        theirs.retain(|line| !line.starts_with("shallow ") || ours.contains(line));
+        git_cuts_more |= theirs.len() < before;
+    }
+    assert_eq!(ours, theirs, "{lines} {error:?}");
+    if git_cuts_more {
+        assert!(our_objects.is_subset(&their_objects), "{lines}");
+    } else {
+        assert_eq!(our_objects, their_objects, "{lines}");
+    }
+}
+
+#[test]
+fn random_shallow_fetches_are_gits() {
+    let many = std::env::var_os("RUN_SLOW_TESTS").is_some();
+    for seed in 0..if many { 100 } else { 2 } {
+        let mut dice = Dice(seed);
+        let repo = random(&mut dice, 14);
+        for _ in 0..if many { 20 } else { 4 } {
+            let some = |dice: &mut Dice, word: &str, most: usize| -> String {
+                (0..dice.roll(most)).map(|_| format!("{word} <{}>|", char::from(b'a' + dice.roll(14) as u8))).collect()
+            };
+            let wants = format!("want <n>|{}", some(&mut dice, "want", 3));
+            let cut = some(&mut dice, "shallow", 4);
+            let haves = some(&mut dice, "have", 5);
+            let depth = match dice.roll(6) {
+                0 => String::new(),
+                1 => "deepen 2147483647|".to_owned(),
+                2 => format!("deepen-since {}|", 1000 * dice.roll(14)),
+                3 => format!("deepen-not {}|", char::from(b'a' + 1 + 3 * dice.roll(4) as u8)),
+                _ => format!("deepen {}|", 1 + dice.roll(6)),
+            };
+            let words = "multi_ack_detailed side-band-64k thin-pack ofs-delta";
+            let v0 = format!("{}{cut}{depth}0000|{haves}", wants.replace(">|", &format!("> {words}|")));
+            let v2 = format!("command=fetch|0001|thin-pack|ofs-delta|{wants}{cut}{depth}{haves}");
+            alike(&repo, Version::V0, &format!("{v0}0000"));
+            alike(&repo, Version::V0, &format!("{v0}done"));
+            alike(&repo, Version::V2, &format!("{v2}done|0000"));
+            // git's v2 says ready as if the client's history were whole.
+            if cut.is_empty() {
+                alike(&repo, Version::V2, &format!("{v2}0000"));
+            }
+        }
+    }
+}

@@ -4,8 +4,8 @@
 //! disk, which become packed-refs by a rename each. All are written in one pass: C git waits a second for that lock, no more.
 
 use super::packed::{Packed, Peeled, Record};
-use super::transaction::LockPolicy;
 use crate::durable::{self, Sync};
+use crate::refs::transaction::LockPolicy;
 use anyhow::Context;
 use bstr::BStr;
 use gix_hash::ObjectId;
@@ -26,7 +26,7 @@ pub(super) enum Value {
     AsIs,
     /// Nothing.
     Gone,
-    /// An object, and what it peels to where that is known, as in [`super::Row`].
+    /// An object, and what it peels to where that is known, as in [`crate::refs::Row`].
     At(ObjectId, Option<Option<ObjectId>>),
 }
 

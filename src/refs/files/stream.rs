@@ -3,10 +3,13 @@
 //! In: prefixes. Out: one row after the other. Only directories that can hold a wanted name are read, no map is made of packed refs,
 //! and no list mixes two states of packed-refs.
 
+use super::Files;
 use super::loose::{self, Loose};
-use super::packed::{Identity, Packed};
-use super::{RefStore, Row, SYMBOLIC_READS_MAX, Target, name};
+use super::packed::Packed;
 use crate::listing::Listing;
+use crate::refs::identity::Identity;
+use crate::refs::prefixes::Prefixes;
+use crate::refs::{Row, SYMBOLIC_READS_MAX, Target, name};
 use anyhow::Context;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
@@ -24,19 +27,15 @@ const ROUNDS_MAX: usize = 16;
 /// No name is longer: it would not fit into a path.
 const NAME_BYTES_MAX: usize = 4096;
 
-/// See [`RefStore::for_each`].
+/// See [`crate::refs::RefStore::for_each`].
 pub(super) fn for_each(
-    store: &RefStore,
-    prefixes: &[BString],
+    store: &Files,
+    prefixes: &Prefixes<'_>,
     each: &mut dyn FnMut(&Row<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let prefixes = Prefixes::new(prefixes);
-    if prefixes.0.is_empty() {
-        return Ok(());
-    }
-    let (loose, packed) = snapshot(store, &prefixes)?;
+    let (loose, packed) = snapshot(store, prefixes)?;
     let mut records = packed.records();
-    for &prefix in &prefixes.0 {
+    for prefix in prefixes.iter() {
         let mut more = records.seek(prefix)? && records.record().name.starts_with(prefix);
         let mut entries = loose.below(prefix).iter().peekable();
         loop {
@@ -74,7 +73,7 @@ pub(super) fn for_each(
 }
 
 /// The loose refs, and the packed-refs file that was there before and after they were read.
-fn snapshot(store: &RefStore, prefixes: &Prefixes<'_>) -> anyhow::Result<(LooseRefs, Packed)> {
+fn snapshot(store: &Files, prefixes: &Prefixes<'_>) -> anyhow::Result<(LooseRefs, Packed)> {
     let path = store.packed_path();
     let mut round = 1;
     loop {
@@ -92,7 +91,7 @@ fn snapshot(store: &RefStore, prefixes: &Prefixes<'_>) -> anyhow::Result<(LooseR
 
 /// Where a symbolic ref leads to in the end, in the same snapshot as far as it reaches; `None`: nowhere, or it is broken.
 fn resolve(
-    store: &RefStore,
+    store: &Files,
     loose: &LooseRefs,
     packed: &Packed,
     target: &BStr,
@@ -115,38 +114,6 @@ fn resolve(
         }
     }
     Ok(None)
-}
-
-/// Prefixes below `refs/`, ascending, none beginning with another.
-struct Prefixes<'a>(Vec<&'a [u8]>);
-
-impl<'a> Prefixes<'a> {
-    fn new(prefixes: &'a [BString]) -> Self {
-        let root = b"refs/".as_slice();
-        if prefixes.is_empty() {
-            return Prefixes(vec![root]);
-        }
-        let mut wanted: Vec<&[u8]> = prefixes
-            .iter()
-            .map(|prefix| if root.starts_with(prefix) { root } else { prefix.as_slice() })
-            .filter(|prefix| prefix.starts_with(root))
-            .collect();
-        wanted.sort_unstable();
-        wanted.dedup_by(|later, earlier| later.starts_with(earlier));
-        Prefixes(wanted)
-    }
-
-    /// Whether a name begins with one of them.
-    fn cover(&self, name: &[u8]) -> bool {
-        let after = self.0.partition_point(|prefix| *prefix <= name);
-        self.0[..after].last().is_some_and(|prefix| name.starts_with(prefix))
-    }
-
-    /// Whether names below a directory, which ends in a slash, may begin with one of them.
-    fn reach(&self, directory: &[u8]) -> bool {
-        let after = self.0.partition_point(|prefix| *prefix < directory);
-        self.0.get(after).is_some_and(|prefix| prefix.starts_with(directory)) || self.cover(directory)
-    }
 }
 
 /// Loose refs by name. The names lie in one buffer.
@@ -179,7 +146,7 @@ impl LooseRefs {
         &self.entries[start..start + count]
     }
 
-    fn scan(&mut self, store: &RefStore, prefixes: &Prefixes<'_>) -> anyhow::Result<()> {
+    fn scan(&mut self, store: &Files, prefixes: &Prefixes<'_>) -> anyhow::Result<()> {
         let linked = store.git_dir != store.common_dir;
         let mut name = b"refs/".to_vec();
         self.scan_directory(store, &store.common_dir, prefixes, &mut name, linked, false)?;
@@ -203,7 +170,7 @@ impl LooseRefs {
     /// A linked directory is followed, but not one inside of it: links that lead in a circle have an end.
     fn scan_directory(
         &mut self,
-        store: &RefStore,
+        store: &Files,
         base: &Path,
         prefixes: &Prefixes<'_>,
         name: &mut Vec<u8>,
@@ -265,8 +232,9 @@ impl LooseRefs {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Repo, list};
     use super::*;
+    use crate::refs::fixture::{Repo, list};
+    use crate::refs::{Format, RefStore};
     use std::fmt::Write;
 
     fn populated(hash: gix_hash::Kind) -> Repo {
@@ -409,7 +377,7 @@ mod tests {
         for step in [1, 700] {
             let keys: Vec<String> = (0..5000).step_by(step).map(|number| format!("refs/heads/{number:06}")).collect();
             let mut met = 0;
-            let each = |at: usize, record: Option<crate::refs::packed::Record<'_>>| {
+            let each = |at: usize, record: Option<crate::refs::files::packed::Record<'_>>| {
                 assert!(record.unwrap().name.starts_with(keys[at].as_bytes()));
                 met += 1;
                 Ok(())
@@ -429,7 +397,7 @@ mod tests {
         let git_dir = repo.dir().join("worktrees/tree");
         repo.write("worktrees/tree/refs/bisect/bad", &format!("{one}\n"));
         repo.write("refs/bisect/good", &format!("{one}\n"));
-        let store = RefStore::new(git_dir, repo.dir().to_owned(), gix_hash::Kind::Sha1);
+        let store = RefStore::new(Format::Files, git_dir, repo.dir().to_owned(), gix_hash::Kind::Sha1);
         assert_eq!(list(&store, &[]), format!("refs/bisect/bad {one}\nrefs/heads/main {one}\n"));
         assert_eq!(list(&store, &["refs/bisect/"]), format!("refs/bisect/bad {one}\n"));
         assert_eq!(store.read("HEAD".into()).unwrap(), Some(Target::Direct(one)));

@@ -3,10 +3,11 @@
 //! In: a change that is about to be made, its ref locked. Out: one line at the end of the ref's log. Which refs get a log is
 //! decided by the caller (core.logAllRefUpdates); a log that exists always gets its line.
 
+use super::Files;
 use super::lock::remove_empty_directories;
-use super::transaction::{LockPolicy, ReflogEntry};
-use super::{RefStore, name};
 use crate::durable::{self, Sync};
+use crate::refs::name;
+use crate::refs::transaction::{LockPolicy, ReflogEntry};
 use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
 use std::ffi::OsStr;
@@ -16,18 +17,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// Where a ref's log lies.
-pub(super) fn path(store: &RefStore, name: &BStr) -> PathBuf {
+pub(super) fn path(store: &Files, name: &BStr) -> PathBuf {
     store.base(name).join("logs").join(OsStr::from_bytes(name))
 }
 
 /// Whether a change of this ref is written down.
-pub(super) fn wanted(store: &RefStore, name: &BStr, entry: &ReflogEntry) -> bool {
+pub(super) fn wanted(store: &Files, name: &BStr, entry: &ReflogEntry) -> bool {
     entry.create || fs::metadata(path(store, name)).is_ok_and(|metadata| metadata.is_file())
 }
 
 /// Appends a line with one write, if the ref has a log or shall get one.
 pub(super) fn append(
-    store: &RefStore,
+    store: &Files,
     name: &BStr,
     old: ObjectId,
     new: ObjectId,
@@ -62,7 +63,7 @@ pub(super) fn append(
 }
 
 /// Removes a deleted ref's log, and the directories that are empty without it.
-pub(super) fn remove(store: &RefStore, name: &BStr) -> io::Result<()> {
+pub(super) fn remove(store: &Files, name: &BStr) -> io::Result<()> {
     match durable::unlink(&path(store, name)) {
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Ok(()),

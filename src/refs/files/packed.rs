@@ -4,11 +4,12 @@
 //! costs a hundredth of what a row does, and nothing happens to us when a server loses the file. A file that is not sorted is
 //! sorted in memory. Nothing is ever written here.
 
+use crate::refs::identity::Identity;
 use anyhow::{Context, anyhow};
 use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
 use std::cmp::Ordering;
-use std::fs::{self, File, Metadata};
+use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -25,28 +26,6 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// How often a file is opened again when a network file system says that its handle is stale.
 const STALE_RETRIES: u32 = 2;
-
-/// Which file a name led to: when two are equal, nobody has replaced it in between.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity([i64; 4], [u64; 3]);
-
-impl Identity {
-    fn of(metadata: &Metadata) -> Self {
-        Identity(
-            [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()],
-            [metadata.dev(), metadata.ino(), metadata.size()],
-        )
-    }
-
-    /// The file of that name now; `None` where there is none.
-    pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
-        match fs::metadata(path) {
-            Ok(metadata) => Ok(Some(Identity::of(&metadata))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
 
 /// What the header promises about refs without a `^` line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +73,7 @@ impl Record<'_> {
         ObjectId::from_hex(self.id).map_err(|_| unexpected(self.raw))
     }
 
-    /// What the object peels to, as in [`super::Row`].
+    /// What the object peels to, as in [`crate::refs::Row`].
     pub(super) fn peeled(&self) -> anyhow::Result<Option<Option<ObjectId>>> {
         match self.tag_target {
             Some(hex) => Ok(Some(Some(ObjectId::from_hex(hex).map_err(|_| unexpected(self.raw))?))),

@@ -2,11 +2,11 @@
 
 #![cfg(feature = "failpoints")]
 
-use super::fixture::{Calls, Repo, change, commit, logged, policy};
-use super::transaction::RefChange;
-use super::{LockPolicy, Target};
 use crate::durable::Sync;
 use crate::durable::failpoints::{self, Action};
+use crate::refs::fixture::{Calls, Repo, change, commit, logged, policy};
+use crate::refs::transaction::RefChange;
+use crate::refs::{LockPolicy, Target};
 use gix_hash::ObjectId;
 use std::io::ErrorKind;
 use std::path::Path;

@@ -2,7 +2,7 @@
 //!
 //! In: a path. Out: what stands there. Nothing is followed here, and a file that says neither is told apart from none.
 
-use super::{Target, name};
+use crate::refs::{Target, name};
 use bstr::{BString, ByteSlice};
 use gix_hash::ObjectId;
 use rustix::fs::OFlags;

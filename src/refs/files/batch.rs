@@ -8,14 +8,15 @@
 
 mod effect;
 
+use super::Files;
 use super::lock::{Lock, LockError, remove_empty_directories};
 use super::loose::Loose;
 use super::packed::Packed;
 use super::reflog;
 use super::rewrite::Rewrite;
-use super::transaction::{LockPolicy, Peel, RefChange};
-use super::{RefStore, SYMBOLIC_READS_MAX, Target, name};
 use crate::protocol::report::Refusal;
+use crate::refs::transaction::{LockPolicy, Peel, RefChange};
+use crate::refs::{SYMBOLIC_READS_MAX, Target, name};
 use anyhow::Context;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
@@ -28,7 +29,7 @@ const MANY: usize = 64;
 
 /// A transaction under way.
 pub(super) struct Batch<'b> {
-    store: &'b RefStore,
+    store: &'b Files,
     policy: &'b LockPolicy,
     peel: Option<Peel<'b>>,
     changes: &'b [&'b RefChange],
@@ -91,7 +92,7 @@ enum Question {
 impl<'b> Batch<'b> {
     /// Nothing is looked at yet.
     pub(super) fn new(
-        store: &'b RefStore,
+        store: &'b Files,
         policy: &'b LockPolicy,
         peel: Option<Peel<'b>>,
         changes: &'b [&'b RefChange],
@@ -303,7 +304,7 @@ impl<'b> Batch<'b> {
         }
         let path = self.store.loose_path(head);
         let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
-        match Lock::acquire(self.store.git_dir(), path, b"", ref_timeout, sharing) {
+        match Lock::acquire(&self.store.git_dir, path, b"", ref_timeout, sharing) {
             Ok((lock, _)) => {
                 // Somebody may have moved it to another branch before it was locked; then it is none of ours.
                 let now = self.store.read_loose(head);
@@ -391,7 +392,7 @@ impl<'b> Batch<'b> {
         // A linked packed-refs is locked where it is.
         let path = path.canonicalize().unwrap_or(path);
         let LockPolicy { packed_timeout, sharing, .. } = *self.policy;
-        let why = match Lock::acquire(self.store.common_dir(), path, b"", packed_timeout, sharing) {
+        let why = match Lock::acquire(&self.store.common_dir, path, b"", packed_timeout, sharing) {
             Ok((lock, _)) => {
                 self.packed_lock = Some(lock);
                 return true;

@@ -1,0 +1,135 @@
+//! A multi-pack-index, versions 1 and 2 (gitformat-pack): which pack has an object, for many packs at once.
+//!
+//! In: a mapped file. Out: names of packs, numbers of packs. Opening looks at the head and at the sizes of the tables; what
+//! stands in them is checked when it is used. Layers of a chain are such files, too, each of which counts its packs from zero.
+
+use super::map::map;
+use anyhow::{Context, bail, ensure};
+use gix_hash::oid;
+use memmap2::Mmap;
+use std::cell::OnceCell;
+use std::cmp::Ordering;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const HEAD: usize = 12;
+const FAN: usize = 256 * 4;
+/// Identifier and place of a chunk.
+const CHUNK: usize = 12;
+
+/// An opened multi-pack-index.
+pub(super) struct Midx {
+    map: Mmap,
+    /// Bytes of a name.
+    width: usize,
+    packs: u32,
+    objects: u32,
+    names: Range<usize>,
+    fan: usize,
+    lookup: usize,
+    offsets: usize,
+    /// Where each pack's name lies, found when one is asked for.
+    places: OnceCell<Vec<Range<usize>>>,
+}
+
+impl Midx {
+    /// Opens and checks the frame: signature, version, object format, tables.
+    pub fn open(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Self> {
+        let map = map(&File::open(path)?)?;
+        let width = hash.len_in_bytes();
+        let end = map.len().checked_sub(width).filter(|end| *end >= HEAD + CHUNK);
+        let end = end.context("multi-pack-index is too small")?;
+        ensure!(map[..4] == *b"MIDX", "multi-pack-index has an unknown form");
+        ensure!(matches!(map[4], 1 | 2), "multi-pack-index has version {}, which is unknown", map[4]);
+        let format = match map[5] {
+            1 => gix_hash::Kind::Sha1,
+            2 => gix_hash::Kind::Sha256,
+            number => bail!("multi-pack-index has object format {number}, which is unknown"),
+        };
+        ensure!(format == hash, "multi-pack-index is made for {format}, the repository is of {hash}");
+        let chunk = |id: &[u8; 4]| chunk(&map, end, id).with_context(|| format!("chunk {}", id.escape_ascii()));
+        let (names, fan, lookup, offsets) = (chunk(b"PNAM")?, chunk(b"OIDF")?, chunk(b"OIDL")?, chunk(b"OOFF")?);
+        ensure!(fan.len() == FAN, "multi-pack-index has a fan-out of the wrong size");
+        let mut objects = 0;
+        for slot in 0..256 {
+            let next = u32_at(&map, fan.start + slot * 4);
+            ensure!(next >= objects, "multi-pack-index has a fan-out that is out of order");
+            objects = next;
+        }
+        // In 64 bits neither can overflow.
+        let (count, width_64) = (u64::from(objects), width as u64);
+        ensure!(
+            lookup.len() as u64 == count * width_64 && offsets.len() as u64 == count * 8,
+            "multi-pack-index has tables of the wrong size for {objects} objects"
+        );
+        let packs = u32_at(&map, 8);
+        let (fan, lookup, offsets) = (fan.start, lookup.start, offsets.start);
+        Ok(Midx { map, width, packs, objects, names, fan, lookup, offsets, places: OnceCell::new() })
+    }
+
+    /// The number of the pack that holds an object; a number that is none of its packs is one the file is wrong about.
+    pub fn pack_of(&self, id: &oid) -> Option<u32> {
+        let wanted = id.as_bytes();
+        if wanted.len() != self.width {
+            return None;
+        }
+        let first = usize::from(wanted[0]);
+        let mut low = if first == 0 { 0 } else { u32_at(&self.map, self.fan + (first - 1) * 4) };
+        let mut high = u32_at(&self.map, self.fan + first * 4).min(self.objects);
+        while low < high {
+            let middle = low.midpoint(high);
+            let at = self.lookup + middle as usize * self.width;
+            match wanted.cmp(&self.map[at..at + self.width]) {
+                Ordering::Equal => return Some(u32_at(&self.map, self.offsets + middle as usize * 8)),
+                Ordering::Less => high = middle,
+                Ordering::Greater => low = middle + 1,
+            }
+        }
+        None
+    }
+
+    /// The file name of a pack's index; `None` where there is no such pack.
+    pub fn name(&self, pack: u32) -> Option<&OsStr> {
+        let place = self.places().get(pack as usize)?.clone();
+        Some(OsStr::from_bytes(&self.map[place]))
+    }
+
+    /// The file names of all its packs' indexes.
+    pub fn names(&self) -> impl Iterator<Item = &OsStr> {
+        self.places().iter().map(|place| OsStr::from_bytes(&self.map[place.clone()]))
+    }
+
+    fn places(&self) -> &[Range<usize>] {
+        self.places.get_or_init(|| {
+            let mut places = Vec::new();
+            let mut at = self.names.start;
+            for name in self.map[self.names.clone()].split(|byte| *byte == 0).take(self.packs as usize) {
+                places.push(at..at + name.len());
+                at += name.len() + 1;
+            }
+            places
+        })
+    }
+}
+
+/// Where a chunk lies: from its place to that of the next one in the list.
+fn chunk(map: &[u8], end: usize, id: &[u8; 4]) -> anyhow::Result<Range<usize>> {
+    let count = usize::from(map[6]);
+    let table = map.get(HEAD..HEAD + (count + 1) * CHUNK).context("the list of chunks is cut off")?;
+    let mut entries = table.chunks_exact(CHUNK);
+    let place = |entry: &[u8]| u64::from_be_bytes(entry[4..].try_into().expect("a slice of eight"));
+    let entry = entries.find(|entry| entry[..4] == *id).context("it is missing")?;
+    let next = entries.next().context("it has no end")?;
+    let (from, to) = (place(entry), place(next));
+    ensure!(from <= to && to <= end as u64 && from >= (HEAD + table.len()) as u64, "it lies outside of the file");
+    // Both are at most a length in memory.
+    Ok(from as usize..to as usize)
+}
+
+/// Reads a big-endian number; the caller has checked that it is there.
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("a slice of four"))
+}

@@ -1,0 +1,182 @@
+//! Refs as files: loose ones, one file each, and packed-refs.
+//!
+//! In: names. Out: what stands there, listings, changes. The layout and the locks are C git's, which may work here at the same time.
+
+pub(super) mod batch;
+#[cfg(test)]
+mod crash;
+mod lock;
+mod loose;
+mod packed;
+mod reflog;
+mod rewrite;
+mod stream;
+
+use super::prefixes::Prefixes;
+use super::transaction::{LockPolicy, Peel, RefChange, Refused, TransactionHook, TransactionState};
+use super::{Row, Target, is_per_worktree};
+use anyhow::{Context, bail};
+use batch::Batch;
+use bstr::{BStr, ByteSlice};
+use loose::Loose;
+use packed::Packed;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The files of one repository's refs.
+pub(super) struct Files {
+    pub(super) git_dir: PathBuf,
+    pub(super) common_dir: PathBuf,
+    pub(super) hash: gix_hash::Kind,
+}
+
+impl Files {
+    /// See [`super::RefStore::read`]. The name must be safe. Loose, then packed, then loose again (ST-01).
+    pub(super) fn read(&self, name: &BStr) -> anyhow::Result<Option<Target>> {
+        match self.read_loose(name)? {
+            Loose::Found(target) => return Ok(Some(target)),
+            Loose::Broken => bail!("unable to resolve reference '{name}': reference broken"),
+            Loose::Missing | Loose::Directory => {}
+        }
+        if !name.starts_with(b"refs/") {
+            return Ok(None);
+        }
+        if let Some(id) = Packed::open(&self.packed_path(), self.hash)?.find(name)? {
+            return Ok(Some(Target::Direct(id)));
+        }
+        // Created between the two looks, or packed and then unpacked by an update.
+        match self.read_loose(name)? {
+            Loose::Found(target) => Ok(Some(target)),
+            Loose::Broken => bail!("unable to resolve reference '{name}': reference broken"),
+            Loose::Missing | Loose::Directory => Ok(None),
+        }
+    }
+
+    /// See [`super::RefStore::for_each`].
+    pub(super) fn for_each(
+        &self,
+        prefixes: &Prefixes<'_>,
+        each: &mut dyn FnMut(&Row<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        stream::for_each(self, prefixes, each)
+    }
+
+    /// Makes changes, and says of each whether it was refused.
+    pub(super) fn transact(
+        &self,
+        changes: &[&RefChange],
+        atomic: bool,
+        locks: &LockPolicy,
+        peel: Option<Peel<'_>>,
+        hook: &mut dyn TransactionHook,
+    ) -> Vec<Refused> {
+        let mut batch = Batch::new(self, locks, peel, changes, atomic);
+        batch.check_names();
+        if batch.goes_on() {
+            make(&mut batch, hook);
+        }
+        batch.finish()
+    }
+
+    /// The directory a name's file and log lie below.
+    fn base(&self, name: &[u8]) -> &Path {
+        if is_per_worktree(name.as_bstr()) { &self.git_dir } else { &self.common_dir }
+    }
+
+    /// The loose file of a name, which is safe.
+    fn loose_path(&self, name: &[u8]) -> PathBuf {
+        self.base(name).join(OsStr::from_bytes(name))
+    }
+
+    fn read_loose(&self, name: &BStr) -> anyhow::Result<Loose> {
+        loose::read(&self.loose_path(name), self.hash).with_context(|| format!("unable to resolve reference '{name}'"))
+    }
+
+    fn packed_path(&self) -> PathBuf {
+        self.common_dir.join("packed-refs")
+    }
+}
+
+/// Makes the changes of a batch, station by station; what is refused on the way stands in the batch.
+fn make(batch: &mut Batch<'_>, hook: &mut dyn TransactionHook) {
+    let asked = batch.asked();
+    if !hook.state(TransactionState::Preparing, &asked) {
+        batch.refuse_all("in 'preparing' phase, update aborted by the reference-transaction hook");
+    }
+    if batch.goes_on() {
+        batch.lock();
+    }
+    if batch.goes_on() {
+        batch.judge();
+    }
+    if batch.goes_on() {
+        batch.prepare();
+    }
+    if batch.goes_on() && !hook.state(TransactionState::Prepared, &batch.updates()) {
+        batch.refuse_all("in 'prepared' phase, update aborted by the reference-transaction hook");
+    }
+    if batch.goes_on() {
+        batch.commit();
+    }
+    // From here on nobody can object.
+    if batch.goes_on() {
+        hook.state(TransactionState::Committed, &batch.updates());
+    } else {
+        hook.state(TransactionState::Aborted, &asked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refs::fixture::Repo;
+
+    #[test]
+    fn a_ref_is_read_loose_first_then_packed_and_symbolic_ones_as_such() {
+        let repo = Repo::new();
+        let (one, two) = (repo.commit("one"), repo.commit("two"));
+        repo.git(&["update-ref", "refs/heads/main", &one.to_string()]);
+        repo.git(&["update-ref", "refs/heads/packed", &one.to_string()]);
+        repo.git(&["pack-refs", "--all"]);
+        repo.git(&["update-ref", "refs/heads/main", &two.to_string()]);
+        repo.git(&["symbolic-ref", "refs/heads/other", "refs/heads/packed"]);
+        repo.write("refs/heads/broken", "nonsense");
+        fs_link(&repo, "refs/heads/packed", "refs/heads/link");
+        let store = repo.store();
+        let check =
+            |name: &str, expected: Option<Target>| assert_eq!(store.read(name.into()).unwrap(), expected, "{name}");
+        check("refs/heads/main", Some(Target::Direct(two)));
+        check("refs/heads/packed", Some(Target::Direct(one)));
+        check("refs/heads/other", Some(Target::Symbolic("refs/heads/packed".into())));
+        check("refs/heads/link", Some(Target::Symbolic("refs/heads/packed".into())));
+        check("HEAD", Some(Target::Symbolic("refs/heads/main".into())));
+        check("refs/heads/missing", None);
+        check("refs/heads", None);
+        check("refs/heads/main/below", None);
+        check("refs/../HEAD", None);
+        check("config", None);
+        assert!(store.read("refs/heads/broken".into()).is_err());
+        assert_eq!(store.resolve("HEAD".into()).unwrap(), Some(two));
+        assert_eq!(store.resolve("refs/heads/other".into()).unwrap(), Some(one));
+        assert_eq!(store.resolve("refs/heads/missing".into()).unwrap(), None);
+    }
+
+    #[test]
+    fn five_refs_are_read_on_the_way_to_an_object_and_no_more() {
+        let repo = Repo::new();
+        let one = repo.commit("one");
+        repo.git(&["update-ref", "refs/heads/r0", &one.to_string()]);
+        for step in 1..6 {
+            repo.write(&format!("refs/heads/r{step}"), &format!("ref: refs/heads/r{}\n", step - 1));
+        }
+        let store = repo.store();
+        assert_eq!(store.resolve("refs/heads/r4".into()).unwrap(), Some(one));
+        assert!(store.resolve("refs/heads/r5".into()).is_err());
+        assert_eq!(repo.our_refs(&[]), repo.refs());
+    }
+
+    fn fs_link(repo: &Repo, target: &str, name: &str) {
+        std::os::unix::fs::symlink(target, repo.dir().join(name)).unwrap();
+    }
+}

@@ -1,0 +1,48 @@
+//! Which names a listing is to have.
+//!
+//! In: prefixes as they were asked for. Out: the same below `refs/`, in order, none beginning with another. Nothing is read here.
+
+use bstr::BString;
+
+/// Prefixes below `refs/`, ascending, none beginning with another.
+pub(super) struct Prefixes<'a>(Vec<&'a [u8]>);
+
+impl<'a> Prefixes<'a> {
+    /// Names as a client asks for them; none at all means all below `refs/`.
+    pub(super) fn new(prefixes: &'a [BString]) -> Self {
+        let root = b"refs/".as_slice();
+        if prefixes.is_empty() {
+            return Prefixes(vec![root]);
+        }
+        let mut wanted: Vec<&[u8]> = prefixes
+            .iter()
+            .map(|prefix| if root.starts_with(prefix) { root } else { prefix.as_slice() })
+            .filter(|prefix| prefix.starts_with(root))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup_by(|later, earlier| later.starts_with(earlier));
+        Prefixes(wanted)
+    }
+
+    /// Whether there is none: nothing below `refs/` is wanted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().copied()
+    }
+
+    /// Whether a name begins with one of them.
+    pub(super) fn cover(&self, name: &[u8]) -> bool {
+        let after = self.0.partition_point(|prefix| *prefix <= name);
+        self.0[..after].last().is_some_and(|prefix| name.starts_with(prefix))
+    }
+
+    /// Whether names below a directory, which ends in a slash, may begin with one of them.
+    pub(super) fn reach(&self, directory: &[u8]) -> bool {
+        let after = self.0.partition_point(|prefix| *prefix < directory);
+        self.0.get(after).is_some_and(|prefix| prefix.starts_with(directory)) || self.cover(directory)
+    }
+}

@@ -1,0 +1,170 @@
+//! Refs as a stack of tables (git's reftable format, Documentation/technical/reftable).
+//!
+//! In: names. Out: what the newest table says, listings of one moment. Tables never change once they are written, so what is open stays
+//! good; whether there are newer ones is asked of their list each time. Nothing is written here.
+
+mod block;
+mod merged;
+mod stack;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use super::prefixes::Prefixes;
+use super::{Row, SYMBOLIC_READS_MAX, Target, is_per_worktree, name};
+use block::Value;
+use bstr::{BStr, BString, ByteSlice};
+use gix_hash::ObjectId;
+use stack::Stack;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// The directory of tables in a git directory.
+const DIRECTORY: &str = "reftable";
+
+/// Whether a git directory keeps its refs here.
+pub(super) fn is_at(git_dir: &Path) -> bool {
+    git_dir.join(DIRECTORY).join(stack::LIST).is_file()
+}
+
+/// The tables of one repository.
+pub(super) struct Reftable {
+    shared: Tables,
+    /// HEAD and the other refs of a linked worktree; a main worktree has them among the others.
+    own: Option<Tables>,
+    hash: gix_hash::Kind,
+}
+
+impl Reftable {
+    pub(super) fn new(git_dir: &Path, common_dir: &Path, hash: gix_hash::Kind) -> Self {
+        let tables = |directory: &Path| Tables { directory: directory.join(DIRECTORY), open: RefCell::default() };
+        Reftable { shared: tables(common_dir), own: (git_dir != common_dir).then(|| tables(git_dir)), hash }
+    }
+
+    /// See [`super::RefStore::read`].
+    pub(super) fn read(&self, name: &BStr) -> anyhow::Result<Option<Target>> {
+        let tables = self.own.as_ref().filter(|_| is_per_worktree(name)).unwrap_or(&self.shared);
+        Ok(match tables.now(self.hash)?.find(name)? {
+            None | Some(Value::Deleted) => None,
+            Some(Value::Direct(id, _)) => Some(Target::Direct(id)),
+            Some(Value::Symbolic(target)) => Some(Target::Symbolic(target)),
+        })
+    }
+
+    /// See [`super::RefStore::for_each`].
+    pub(super) fn for_each(
+        &self,
+        prefixes: &Prefixes<'_>,
+        each: &mut dyn FnMut(&Row<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let own = self.own.as_ref().map(|own| own.now(self.hash)).transpose()?;
+        Snapshot { shared: self.shared.now(self.hash)?, own }.for_each(prefixes, each)
+    }
+}
+
+/// One directory of tables.
+struct Tables {
+    directory: PathBuf,
+    /// As they were when they were last asked for.
+    open: RefCell<Option<Rc<Stack>>>,
+}
+
+impl Tables {
+    /// The tables as they are now.
+    fn now(&self, hash: gix_hash::Kind) -> anyhow::Result<Rc<Stack>> {
+        let mut open = self.open.borrow_mut();
+        if let Some(stack) = open.as_ref()
+            && stack.is_current(&self.directory)?
+        {
+            return Ok(Rc::clone(stack));
+        }
+        let stack = Rc::new(Stack::open(&self.directory, hash)?);
+        *open = Some(Rc::clone(&stack));
+        Ok(stack)
+    }
+}
+
+/// All refs of one moment.
+struct Snapshot {
+    shared: Rc<Stack>,
+    own: Option<Rc<Stack>>,
+}
+
+impl Snapshot {
+    fn for_each(
+        &self,
+        prefixes: &Prefixes<'_>,
+        each: &mut dyn FnMut(&Row<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut shared = self.shared.refs();
+        let mut own = self.own.as_ref().map(|own| own.refs());
+        for prefix in prefixes.iter() {
+            let mut more = shared.seek(prefix)? && shared.name().starts_with(prefix);
+            let mut more_own = match &mut own {
+                Some(own) => own.seek(prefix)? && own.name().starts_with(prefix),
+                None => false,
+            };
+            while more || more_own {
+                let own = own.as_mut().filter(|own| more_own && !(more && shared.name() < own.name()));
+                match own {
+                    Some(own) => {
+                        if is_per_worktree(own.name().as_bstr()) {
+                            self.give(own.name().as_bstr(), own.value(), each)?;
+                        }
+                        more_own = own.advance()? && own.name().starts_with(prefix);
+                    }
+                    None => {
+                        // The main worktree's own are none of a linked one's.
+                        if self.own.is_none() || !is_per_worktree(shared.name().as_bstr()) {
+                            self.give(shared.name().as_bstr(), shared.value(), each)?;
+                        }
+                        more = shared.advance()? && shared.name().starts_with(prefix);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn give(
+        &self,
+        name: &BStr,
+        value: &Value,
+        each: &mut dyn FnMut(&Row<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        if !name::is_valid(name) {
+            return Ok(());
+        }
+        match value {
+            Value::Deleted => Ok(()),
+            Value::Direct(id, peeled) => {
+                // What is stored without a target may be a tag nobody could look into; a branch never is one (UP-25).
+                let peeled = peeled.map(Some).or(name.starts_with(b"refs/heads/").then_some(None));
+                each(&Row { name, id: *id, peeled, symref_target: None })
+            }
+            Value::Symbolic(target) => match self.resolve(target)? {
+                Some((last, id)) => each(&Row { name, id, peeled: None, symref_target: Some(last.as_bstr()) }),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Where a symbolic ref leads to in the end; `None`: nowhere.
+    fn resolve(&self, target: &BString) -> anyhow::Result<Option<(BString, ObjectId)>> {
+        let mut at = target.clone();
+        // The ref it comes from has been read.
+        for _ in 1..SYMBOLIC_READS_MAX {
+            if !name::is_valid(&at) || !name::is_safe(&at) {
+                return Ok(None);
+            }
+            let stack = self.own.as_ref().filter(|_| is_per_worktree(at.as_bstr())).unwrap_or(&self.shared);
+            match stack.find(&at)? {
+                None | Some(Value::Deleted) => return Ok(None),
+                Some(Value::Direct(id, _)) => return Ok(Some((at, id))),
+                Some(Value::Symbolic(target)) => at = target,
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,269 @@
+//! How repositories are kept: reftable, SHA-256, linked worktrees, borrowed objects. Each is served as git serves it.
+
+use crate::support::{Answer, Cgi, Repo, Site, bearer, framed, git_command};
+
+/// The protocol versions a client may ask for.
+const VERSIONS: [u8; 3] = [0, 1, 2];
+
+/// A repository of the given formats below the root, with branches, tags of all kinds, symbolic refs and deleted refs.
+fn site(objects: &str, refs: &str) -> Site {
+    let site = Site::new();
+    let served = site.repo("acme/site");
+    std::fs::create_dir_all(&served.path).unwrap();
+    served.git(&["init", "-q", "--bare", &format!("--object-format={objects}"), &format!("--ref-format={refs}"), "."]);
+    let work = site.work("fill");
+    work.git(&["init", "-q", &format!("--object-format={objects}")]);
+    work.commit("one");
+    work.git(&["tag", "light"]);
+    work.git(&["tag", "-a", "-m", "annotated", "annotated"]);
+    work.git(&["tag", "-a", "-m", "nested", "nested", "annotated"]);
+    work.git(&["checkout", "-q", "-b", "side"]);
+    work.commit("two");
+    work.git(&["branch", "gone"]);
+    work.git(&["push", "-q", "--mirror", served.path.to_str().unwrap()]);
+    served.git(&["update-ref", "-d", "refs/heads/gone"]);
+    served.git(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"]);
+    served.git(&["symbolic-ref", "refs/heads/dangling", "refs/heads/nothing"]);
+    site
+}
+
+/// This program's answer, and that of git's own in its place.
+fn both(request: &Cgi) -> (Answer, Answer) {
+    let request = request.clone().env("ARTIFACTS_AUTH", "webserver").env("GIT_HTTP_EXPORT_ALL", "");
+    (request.run(), request.clone().through(&["git", "http-backend"]).run())
+}
+
+/// Everything that lists refs says what git's program says, for the repository at `path` of the URL.
+fn lists_as_git(site: &Site, path: &str, objects: &str) {
+    let check = |what: &str, request: &Cgi| {
+        let (ours, gits) = both(request);
+        assert_eq!((ours.status, gits.status), (200, 200), "{what}: {} {}", ours.stderr, gits.stderr);
+        // Capabilities follow the first ref; they name programs.
+        let refs = |answer: &Answer| -> Vec<String> {
+            if !what.starts_with('v') {
+                return answer.text().lines().map(str::to_owned).collect();
+            }
+            answer.packets().iter().map(|line| line.split("\\x00").next().unwrap_or_default().to_owned()).collect()
+        };
+        let (ours, gits) = (refs(&ours), refs(&gits));
+        assert_eq!(ours, gits, "{what} of {path}");
+    };
+    for version in [0, 1] {
+        let request = site.cgi("GET", &format!("/{path}/info/refs?service=git-upload-pack")).protocol(version);
+        check(&format!("v{version}"), &request);
+    }
+    let format = format!("object-format={objects}");
+    for arguments in [&["peel", "symrefs", "unborn"][..], &[], &["ref-prefix refs/heads/", "ref-prefix refs/tags/n"]] {
+        let lines = [&["command=ls-refs", &format, "0001"], arguments, &["0000"]].concat();
+        let request = site.cgi("POST", &format!("/{path}/git-upload-pack")).protocol(2).body(framed(&lines));
+        check(&format!("v2 {arguments:?}"), &request);
+    }
+    for file in ["HEAD", "info/refs", "objects/info/packs"] {
+        check(file, &site.cgi("GET", &format!("/{path}/{file}")));
+    }
+}
+
+/// Clones with every version of the protocol, fetches what is new, and clones without it.
+fn clones(site: &Site) {
+    let served = site.repo("acme/site");
+    let work = site.work("fill");
+    let token = site.token("acme/site", "read");
+    served.config("http.getanyfile", "true");
+    served.git(&["repack", "-a", "-d", "-q"]);
+    let server = site.serve();
+    for version in VERSIONS {
+        let name = format!("clone-{version}");
+        let protocol = format!("protocol.version={version}");
+        site.desk().git(&["-c", &protocol, "clone", "-q", "--mirror", &server.url_with("acme/site", &token), &name]);
+        let clone = site.work(&name);
+        clone.fsck();
+        assert_eq!(clone.refs(), served.refs(), "version {version}");
+        work.commit(&format!("for {name}"));
+        work.git(&["push", "-q", served.path.to_str().unwrap(), "HEAD:refs/heads/side"]);
+        clone.git(&["-c", &protocol, "fetch", "-q"]);
+        clone.fsck();
+        assert_eq!(clone.refs(), served.refs(), "version {version}");
+    }
+    served.git(&["update-server-info"]);
+    let mut dumb = git_command(&site.desk().path);
+    dumb.args(["clone", "-q", "--mirror", &server.url_with("acme/site", &token), "dumb"]).env("GIT_SMART_HTTP", "0");
+    crate::support::Ran::from(dumb.output().unwrap()).succeeds();
+    let dumb = site.work("dumb");
+    dumb.fsck();
+    assert_eq!(dumb.refs(), served.refs());
+}
+
+#[test]
+fn reftable_repositories_are_listed_and_cloned_as_others() {
+    for objects in ["sha1", "sha256"] {
+        let site = site(objects, "reftable");
+        lists_as_git(&site, "acme/site.git", objects);
+        let served = site.repo("acme/site");
+        served.git(&["symbolic-ref", "HEAD", "refs/heads/unborn"]);
+        lists_as_git(&site, "acme/site.git", objects);
+        served.git(&["update-ref", "--no-deref", "HEAD", "refs/tags/nested^{}"]);
+        lists_as_git(&site, "acme/site.git", objects);
+        served.git(&["symbolic-ref", "HEAD", "refs/heads/main"]);
+        clones(&site);
+    }
+}
+
+#[test]
+fn repositories_of_long_object_names_are_listed_and_cloned_as_others() {
+    let site = site("sha256", "files");
+    lists_as_git(&site, "acme/site.git", "sha256");
+    site.repo("acme/site").git(&["pack-refs", "--all"]);
+    lists_as_git(&site, "acme/site.git", "sha256");
+    clones(&site);
+}
+
+#[test]
+fn a_push_into_a_reftable_is_refused_before_a_pack_is_sent() {
+    let site = site("sha1", "reftable");
+    let token = site.token("acme/site", "write");
+    let server = site.serve();
+    let work = site.work("fill");
+    let before = site.repo("acme/site").refs();
+    work.commit("three");
+    let push = ["-c", &bearer(&token), "push", &server.url("acme/site"), "HEAD:refs/heads/new"];
+    work.try_git(&push).fails_with("keeps its refs in a reftable");
+    // Who does not ask first is told in the report.
+    let tip = work.tip("HEAD");
+    let pack = work.pack(&format!("{tip}\n"));
+    let update = [(crate::support::NULL, tip.as_str(), "refs/heads/new")];
+    let report = site.push("acme/site", &token, &update, &pack).run().report();
+    assert!(report[1].starts_with("ng refs/heads/new this repository keeps its refs in a reftable"), "{report:?}");
+    assert_eq!(site.repo("acme/site").refs(), before);
+    assert_eq!(site.repo("acme/site").leftovers(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_linked_worktree_is_a_repository_with_a_head_of_its_own() {
+    for refs in ["files", "reftable"] {
+        let site = site("sha1", refs);
+        let served = site.repo("acme/site");
+        let tree = site.work("tree");
+        served.git(&["worktree", "add", "-q", "--detach", tree.path.to_str().unwrap(), "side"]);
+        tree.git(&["update-ref", "refs/worktree/mine", "HEAD"]);
+        served.git(&["update-ref", "refs/worktree/main", "HEAD"]);
+        lists_as_git(&site, "acme/site.git/worktrees/tree", "sha1");
+        lists_as_git(&site, "acme/site.git", "sha1");
+        // Its work tree has a gitfile that leads there.
+        std::fs::rename(&tree.path, site.root().join("acme/tree")).unwrap();
+        lists_as_git(&site, "acme/tree", "sha1");
+        let other = Repo::at(site.root().join("acme/plain"));
+        site.desk().git(&["clone", "-q", served.path.to_str().unwrap(), other.path.to_str().unwrap()]);
+        lists_as_git(&site, "acme/plain", "sha1");
+    }
+}
+
+#[test]
+fn a_namespace_shows_its_refs_alone_in_a_reftable_too() {
+    let site = site("sha1", "reftable");
+    let served = site.repo("acme/site");
+    served.git(&["update-ref", "refs/namespaces/n/refs/heads/only", "refs/heads/side"]);
+    served.git(&["symbolic-ref", "refs/namespaces/n/HEAD", "refs/namespaces/n/refs/heads/only"]);
+    let tip = served.tip("side");
+    let lines = framed(&["command=ls-refs", "0001", "symrefs", "0000"]);
+    let request = site.cgi("POST", "/acme/site.git/git-upload-pack").protocol(2).body(lines);
+    let request = request.env("ARTIFACTS_AUTH", "webserver").env("GIT_HTTP_EXPORT_ALL", "");
+    let expected = [&format!("{tip} HEAD symref-target:refs/heads/only"), &format!("{tip} refs/heads/only"), "0000"];
+    assert_eq!(request.env("GIT_NAMESPACE", "n").run().packets(), expected);
+}
+
+#[test]
+fn the_branch_of_a_conditional_include_is_heads_in_a_reftable() {
+    let site = site("sha1", "reftable");
+    let served = site.repo("acme/site");
+    served.config("includeIf.onbranch:main.path", "hidden");
+    std::fs::write(served.path.join("hidden"), "[transfer]\n\thideRefs = refs/tags\n").unwrap();
+    lists_as_git(&site, "acme/site.git", "sha1");
+    served.git(&["symbolic-ref", "HEAD", "refs/heads/side"]);
+    lists_as_git(&site, "acme/site.git", "sha1");
+}
+
+#[test]
+fn what_borrows_from_a_reftable_repository_names_its_tips_to_who_pushes() {
+    let site = site("sha1", "reftable");
+    let lender = site.repo("acme/site");
+    let borrower = site.create("acme/fork");
+    let alternates = format!("{}\n", lender.path.join("objects").display());
+    std::fs::write(borrower.path.join("objects/info/alternates"), alternates).unwrap();
+    let token = site.token("acme/fork", "write");
+    let answer = site.cgi("GET", "/acme/fork.git/info/refs?service=git-receive-pack").bearer(&token).run();
+    let text = answer.text();
+    for name in ["refs/heads/main", "refs/heads/side", "refs/tags/nested"] {
+        assert!(
+            text.contains(&format!("{} .have\n", lender.tip(name)))
+                || text.contains(&format!("{} .have\0", lender.tip(name))),
+            "{text}"
+        );
+    }
+}
+
+/// A repository whose history lies in several packs and layers of a commit-graph, all objects named by `objects`.
+fn layered(objects: &str) -> Site {
+    let site = site(objects, "files");
+    let served = site.repo("acme/site");
+    let work = site.work("fill");
+    for round in 0..3 {
+        work.commit(&format!("round {round}"));
+        work.git(&["push", "-q", served.path.to_str().unwrap(), "HEAD:refs/heads/main"]);
+        served.git(&["repack", "-d", "-q"]);
+        served.git(&["multi-pack-index", "write", "--incremental"]);
+        served.git(&["commit-graph", "write", "--reachable", "--split=no-merge", "--changed-paths"]);
+    }
+    site
+}
+
+fn clone_fresh(site: &Site, server: &crate::support::Server, token: &str, name: &str) {
+    site.desk().git(&["clone", "-q", "--mirror", &server.url_with("acme/site", token), name]);
+    site.work(name).fsck();
+    assert_eq!(site.work(name).refs(), site.repo("acme/site").refs());
+}
+
+#[test]
+fn chains_of_indexes_and_of_commit_graphs_are_used_and_damaged_ones_are_told_of() {
+    for objects in ["sha1", "sha256"] {
+        let site = layered(objects);
+        let served = site.repo("acme/site");
+        let (token, server) = (site.token("acme/site", "read"), site.serve());
+        clone_fresh(&site, &server, &token, "sound");
+        assert!(!server.stderr().contains("warning"), "{}", server.stderr());
+        let chain = |folder: &str, name: &str| std::fs::read_to_string(served.path.join(folder).join(name)).unwrap();
+        let layers = chain("objects/pack/multi-pack-index.d", "multi-pack-index-chain");
+        let graphs = chain("objects/info/commit-graphs", "commit-graph-chain");
+        assert_eq!((layers.lines().count(), graphs.lines().count()), (3, 3));
+        for (path, damage) in [
+            (format!("objects/pack/multi-pack-index.d/multi-pack-index-{}.midx", layers.lines().last().unwrap()), 4),
+            (format!("objects/info/commit-graphs/graph-{}.graph", graphs.lines().last().unwrap()), 4),
+        ] {
+            let path = served.path.join(path);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[damage] = 99;
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, bytes).unwrap();
+        }
+        clone_fresh(&site, &server, &token, "damaged");
+        let said = server.stderr();
+        for what in ["multi-pack-index has version 99", "commit-graph"] {
+            assert!(said.lines().any(|line| line.starts_with("warning: ") && line.contains(what)), "{what}: {said}");
+        }
+    }
+}
+
+#[test]
+fn an_alternate_that_is_not_there_is_told_and_done_without() {
+    let site = site("sha1", "files");
+    let served = site.repo("acme/site");
+    std::fs::write(served.path.join("objects/info/alternates"), "/nowhere/at/all\n").unwrap();
+    let expected = "warning: object directory /nowhere/at/all does not exist; check";
+    let request = site.cgi("GET", "/acme/site.git/info/refs?service=git-upload-pack");
+    let answer = request.bearer(&site.token("acme/site", "read")).run();
+    assert_eq!(answer.status, 200);
+    assert!(answer.stderr.starts_with(expected) && answer.stderr.lines().count() == 1, "{}", answer.stderr);
+    let mut pipe = std::process::Command::new(crate::support::PROGRAM);
+    pipe.args(["upload-pack", "--http-backend-info-refs"]).arg(&served.path);
+    let ran = crate::support::Ran::from(pipe.output().unwrap());
+    assert!(ran.ok && ran.err.starts_with(expected), "{}", ran.err);
+}
