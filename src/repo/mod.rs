@@ -9,6 +9,7 @@ pub mod hooks;
 pub mod locate;
 pub mod promisor;
 pub mod quarantine;
+pub mod revision;
 pub mod server_info;
 pub mod settings;
 pub mod visible;

@@ -125,6 +125,24 @@ impl RefStorage {
     }
 }
 
+/// Which object filters clients may use (uploadpackfilter.*).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterRules {
+    /// Those that no key names.
+    others: bool,
+    /// A filter's name, and whether it may be used; what comes later counts more.
+    named: Vec<(BString, bool)>,
+    /// The largest depth of a tree filter.
+    pub tree_depth_max: u64,
+}
+
+impl FilterRules {
+    /// Whether the filter of this name may be used.
+    pub fn allow(&self, name: &str) -> bool {
+        self.named.iter().rev().find(|(named, _)| named == name).map_or(self.others, |(_, allowed)| *allowed)
+    }
+}
+
 /// What core.fsync asks for (git-config, core.fsync); unset means everything here (DESIGN B17).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the words of core.fsync")]
@@ -193,6 +211,10 @@ settings! {
     upload_keep_alive_s: u64 = |_| 5, seconds ["uploadpack.keepAlive"];
     /// What may be asked for beside tips that are shown; each key of git's own counts where it stands.
     git_wants: GitWants = |_| GitWants::default(), git_wants ["uploadpack.allowTipSHA1InWant", "uploadpack.allowReachableSHA1InWant", "uploadpack.allowAnySHA1InWant"];
+    /// Whether clients may leave objects out of a fetch (partial clones); unset: yes in `tokens` mode, no in `webserver` mode.
+    allow_filter: bool = |mode| mode == AccessMode::Tokens, truth ["uploadpack.allowFilter"];
+    /// Which filters they may use; each key counts where it stands.
+    filters: FilterRules = |_| FilterRules { others: true, named: Vec::new(), tree_depth_max: u64::MAX }, filters ["uploadpackfilter.allow", "uploadpackfilter.<filter>.allow", "uploadpackfilter.tree.maxDepth"];
     /// Whether clients may ask for refs by their names.
     ref_in_want: bool = |_| false, truth ["uploadpack.allowRefInWant"];
     /// Whether clients may have whole answers, not only packs, through side bands.
@@ -283,6 +305,11 @@ settings! {
 }
 
 impl Settings {
+    /// Whether objects may be missing because another repository promises them.
+    pub fn is_partial_clone(&self) -> bool {
+        !self.promisor_remotes.is_empty()
+    }
+
     /// Whether a work tree belongs to the git directory.
     pub fn is_bare(&self, git_dir: &std::path::Path) -> bool {
         self.bare.unwrap_or_else(|| self.worktree.is_none() && git_dir.file_name().is_none_or(|name| name != ".git"))
@@ -550,6 +577,29 @@ fn versions(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Versions>
     }
 }
 
+fn filters(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<FilterRules>> {
+    let mut rules = FilterRules { others: true, named: Vec::new(), tree_depth_max: u64::MAX };
+    for entry in entries.iter() {
+        let Some(key) = entry.key.strip_prefix(b"uploadpackfilter.") else { continue };
+        if key == b"allow" {
+            rules.others = boolean(entry)?;
+        } else if let Some(name) = key.strip_suffix(b".allow") {
+            rules.named.push((name.into(), boolean(entry)?));
+        } else if key == b"tree.maxdepth" {
+            if entry.value.is_none() {
+                let place = entry
+                    .file
+                    .as_ref()
+                    .map_or_else(|| "command-line config".to_owned(), |file| format!("file {}", file.display()));
+                return Err(anyhow!("unable to parse '{}' from {place}", entry.key));
+            }
+            rules.tree_depth_max = u64::try_from(integer(entry)?).map_err(|_| bad(entry, "a depth"))?;
+            rules.named.push(("tree".into(), true));
+        }
+    }
+    Ok(Some(rules))
+}
+
 fn wants(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Wants>> {
     match word(entries, keys) {
         None => Ok(None),
@@ -607,6 +657,9 @@ mod tests {
     fn what_cannot_be_understood_names_its_key() {
         for (key, value) in [
             ("lsrefs.unborn", "maybe"),
+            ("uploadpackfilter.tree.maxdepth", "-1"),
+            ("uploadpackfilter.blob:none.allow", "perhaps"),
+            ("remote.origin.promisor", "perhaps"),
             ("receive.unpacklimit", "many"),
             ("artifacts.wants", "all"),
             ("artifacts.protocolversions", "2 3"),

@@ -12,7 +12,8 @@ use super::section::Section;
 use super::shallow::Boundary;
 use super::want_refs;
 use super::wants::{self, Rule};
-use super::{ErrorChannel, Out, ServeError, finish};
+use super::{ErrorChannel, Out, ServeError, filter, finish};
+use crate::odb::closure::{Broken, Filter, TooManyPaths};
 use crate::pack::PackStats;
 use crate::pack::elsewhere;
 use crate::pack::select::{self, Request, Selection};
@@ -36,13 +37,16 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     out.summary.operation = Some("fetch");
     let (hash, limits) = (repository.hash(), &repository.context.limits);
     let extensions = offer::extensions(&View { repository, head: None });
+    let promised = arguments.promised_elsewhere;
     let (mut request, round) = arguments.parse(|reader| UploadRequest::parse_v2(reader, hash, extensions, limits))?;
+    request.promised = promised;
     note(&request, &round, out);
     repository.context.trace.data_json("upload-pack", "fetch-info", || fetch_info(&request, &round));
     if request.sideband_all {
         *out.channel = ErrorChannel::Band3;
     }
     let rule = Rule::of(repository, Version::V2);
+    let filter = admit(repository, rule, &request, out)?;
     wants::check(repository, rule, &request.wants, &mut before_pack(repository, &request, out))?;
     let wanted_refs = want_refs::resolve(repository, &mut request)?;
     if request.wants.is_empty() && !request.wait_for_done {
@@ -85,11 +89,11 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     let common = negotiator.into_common();
     let chosen = match request.packfile_uris.is_empty() {
         true => None,
-        false => Some(send_uris(repository, &request, &boundary, &common, out)?),
+        false => Some(send_uris(repository, &request, &boundary, filter.as_ref(), &common, out)?),
     };
     out.sink.write_all(&Section::begin("packfile", request.sideband_all)?.open())?;
     out.sink.flush()?;
-    send_pack(repository, &request, &boundary, &common, chosen, out)
+    send_pack(repository, &request, &boundary, filter.as_ref(), &common, chosen, out)
 }
 
 /// Answers a request of v0 or v1, behind its advertisement.
@@ -102,7 +106,13 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
 pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Result<(), ServeError> {
     let (context, hash) = (&repository.context, repository.hash());
     let mut lines = ArgumentLines::new(&context.limits);
-    let request = UploadRequest::parse_v0(&mut PacketReader::new(body), hash, &mut lines, &context.limits)?;
+    let request = UploadRequest::parse_v0(
+        &mut PacketReader::new(body),
+        hash,
+        offer::extensions(&View { repository, head: None }),
+        &mut lines,
+        &context.limits,
+    )?;
     out.summary.operation = Some("fetch");
     out.summary.agent = request.agent.as_ref().map(ToString::to_string);
     out.summary.client_sid = request.session_id.as_ref().map(ToString::to_string);
@@ -116,6 +126,7 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         finish(body)?;
     }
     let rule = Rule::of(repository, Version::V0);
+    let filter = admit(repository, rule, &request, out)?;
     wants::check(repository, rule, &request.wants, out.sink)?;
     let mut boundary = Boundary::of_client(repository, rule, &request)?;
     if boundary.deepen(repository, rule, &request, out.sink)? {
@@ -142,7 +153,7 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         out.sink.write_all(&answer)?;
         out.pause(repository)?;
         if acks.then == Then::Pack {
-            return send_pack(repository, &request, &boundary, &negotiator.into_common(), None, out);
+            return send_pack(repository, &request, &boundary, filter.as_ref(), &negotiator.into_common(), None, out);
         }
     }
 }
@@ -152,12 +163,14 @@ fn send_uris(
     repository: &Repository,
     request: &UploadRequest,
     boundary: &Boundary,
+    filter: Option<&Filter>,
     common: &[ObjectId],
     out: &mut Out<'_>,
 ) -> Result<Selection, ServeError> {
     let (objects, settings) = (&repository.objects, &repository.settings);
-    let mut selection = choose(repository, request, boundary, common, &mut before_pack(repository, request, out))
-        .map_err(ServeError::aborted)?;
+    let mut pulse = before_pack(repository, request, out);
+    let mut selection =
+        choose(repository, request, boundary, filter, common, &mut pulse).map_err(|error| broken(repository, error))?;
     let (packs, blobs) = (&settings.packfile_uris, &settings.blob_packfile_uris);
     let uris = elsewhere::leave_out(&mut selection, objects, packs, blobs, &request.packfile_uris)?;
     if !uris.is_empty() {
@@ -175,6 +188,18 @@ fn before_pack<'o>(repository: &Repository, request: &UploadRequest, out: &'o mu
 
 fn pace(repository: &Repository, request: &UploadRequest) -> Pace {
     Pace { keep_alive_s: repository.settings.upload_keep_alive_s, progress: !request.no_progress }
+}
+
+/// The filter of a request, if it may be used.
+fn admit(
+    repository: &Repository,
+    rule: Rule,
+    request: &UploadRequest,
+    out: &mut Out<'_>,
+) -> Result<Option<Filter>, ServeError> {
+    let Some(spec) = &request.filter else { return Ok(None) };
+    out.summary.filter = Some(spec.name());
+    filter::admit(repository, rule, spec, out.sink).map(Some)
 }
 
 fn note(request: &UploadRequest, round: &Round, out: &mut Out<'_>) {
@@ -211,6 +236,7 @@ fn send_pack(
     repository: &Repository,
     request: &UploadRequest,
     boundary: &Boundary,
+    filter: Option<&Filter>,
     common: &[ObjectId],
     chosen: Option<Selection>,
     out: &mut Out<'_>,
@@ -220,7 +246,8 @@ fn send_pack(
         None => ErrorChannel::Silence,
     };
     let mut heartbeat = Heartbeat::new(out.sink, request.bands, pace(repository, request), &Instant::now);
-    let stats = pack(repository, request, boundary, common, chosen, &mut heartbeat).map_err(ServeError::aborted)?;
+    let stats = pack(repository, request, boundary, filter, common, chosen, &mut heartbeat)
+        .map_err(|error| broken(repository, error))?;
     out.summary.objects = u64::from(stats.objects);
     out.summary.reused = u64::from(stats.reused);
     out.summary.deltas = u64::from(stats.deltas);
@@ -228,11 +255,27 @@ fn send_pack(
     Ok(())
 }
 
+/// Why a pack cannot be completed. In a partial clone a missing object is no damage: whoever fetches is told where it is not.
+fn broken(repository: &Repository, error: anyhow::Error) -> ServeError {
+    if let Some(too_many) = error.downcast_ref::<TooManyPaths>() {
+        return ServeError::Refused(format!("upload-pack: {too_many}"));
+    }
+    match error.downcast_ref::<Broken>() {
+        Some(Broken { id, kind, cause: None }) if repository.settings.is_partial_clone() => {
+            // The first words are git's.
+            let text = format!("lazy fetching disabled; {kind} {id} is not here: this repository is a partial clone");
+            ServeError::Refused(format!("upload-pack: {text}"))
+        }
+        _ => ServeError::aborted(error),
+    }
+}
+
 /// What goes out: what is wanted, and the tags that follow it.
 fn choose(
     repository: &Repository,
     request: &UploadRequest,
     boundary: &Boundary,
+    filter: Option<&Filter>,
     common: &[ObjectId],
     pulse: &mut dyn Pulse,
 ) -> anyhow::Result<Selection> {
@@ -241,7 +284,14 @@ fn choose(
         visible::annotated_tags(repository, For::Upload, &mut |tag, peeled| tags.push((tag, peeled)))?;
     }
     let (wants, common) = (boundary.wants(request), boundary.common(common));
-    let wanted = Request { wants: &wants, common: &common, tags: &tags, thin: request.thin_pack };
+    let wanted = Request {
+        wants: &wants,
+        common: &common,
+        tags: &tags,
+        filter,
+        promised: request.promised,
+        thin: request.thin_pack,
+    };
     select::select(&boundary.seen(repository), &wanted, pulse)
 }
 
@@ -249,13 +299,14 @@ fn pack(
     repository: &Repository,
     request: &UploadRequest,
     boundary: &Boundary,
+    filter: Option<&Filter>,
     common: &[ObjectId],
     chosen: Option<Selection>,
     heartbeat: &mut Heartbeat<'_>,
 ) -> anyhow::Result<PackStats> {
     let selection = match chosen {
         Some(selection) => selection,
-        None => choose(repository, request, boundary, common, heartbeat)?,
+        None => choose(repository, request, boundary, filter, common, heartbeat)?,
     };
     let options = PackOptions {
         thin: request.thin_pack,

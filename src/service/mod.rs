@@ -5,6 +5,7 @@ pub mod bundle_uri;
 pub mod command;
 pub mod error;
 pub mod fetch;
+pub mod filter;
 pub mod history;
 pub mod ls_refs;
 pub mod negotiation;

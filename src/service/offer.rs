@@ -105,6 +105,7 @@ pub static OFFERS: &[Offer] = &[
     offer("allow-reachable-sha1-in-want", UploadPack,  commits_wanted,  flag,           None),
     offer("no-done",                      UploadPack,  over_http,       flag,           None),
     offer("symref",                       UploadPack,  head_is_symref,  head_symref,    None),
+    offer("filter",                       UploadPack,  filters,         flag,           None),
     offer("session-id",                   UploadPack,  session_ids,     session_id,     None),
     offer("object-format",                UploadPack,  always,          object_format,  None),
     offer("agent",                        UploadPack,  always,          agent,          None),
@@ -127,6 +128,7 @@ pub static OFFERS: &[Offer] = &[
 const FETCH_FEATURES: &[(&str, When)] = &[
     ("shallow",       always),
     ("wait-for-done", always),
+    ("filter",        filters),
     ("ref-in-want",   refs_in_wants),
     ("sideband-all",  bands_for_all),
     ("packfile-uris", packfile_uris),
@@ -165,6 +167,7 @@ pub fn offered<'v>(block: Block, view: &'v View<'v>) -> impl Iterator<Item = &'s
 /// Which arguments of fetch are offered beside those that always are.
 pub fn extensions(view: &View<'_>) -> Extensions {
     Extensions {
+        filter: filters(view),
         ref_in_want: refs_in_wants(view),
         sideband_all: bands_for_all(view),
         packfile_uris: packfile_uris(view),
@@ -189,6 +192,10 @@ pub fn kind(name: &[u8], view: &View<'_>) -> Offered {
 
 fn always(_: &View<'_>) -> bool {
     true
+}
+
+fn filters(view: &View<'_>) -> bool {
+    view.repository.settings.allow_filter
 }
 
 fn refs_in_wants(view: &View<'_>) -> bool {

@@ -403,3 +403,44 @@ fn whole_packs_that_are_elsewhere_are_told_only_where_all_of_them_is_wanted() {
     repo.git(&["repack", "-q", "-a", "-d", "-f"]);
     assert_eq!(ask("want <main>"), (0, 9));
 }
+
+#[test]
+fn what_a_remote_promised_may_be_missing_for_who_accepts_that_remote() {
+    let repo = Repo::drawn();
+    let two = repo.id("main:two");
+    repo.git(&["repack", "-q", "-a", "-d", "--no-write-bitmap-index", "--filter=blob:none"]);
+    // Blobs stay loose; the one of the tip goes.
+    std::fs::remove_file(repo.path.join("objects").join(&two[..2]).join(&two[2..])).expect("it is loose");
+    let main = repo.id("main");
+    let entries = std::fs::read_dir(repo.path.join("objects/pack")).expect("it is there").flatten();
+    let mut indexes =
+        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "idx"));
+    let holds = |path: &PathBuf| repo.git(&["verify-pack", "-v", path.to_str().expect("plain")]).contains(&main);
+    let pack = indexes.find(holds).expect("there is a pack of commits and trees");
+    for (key, value) in [
+        ("remote.big store.url", "https://host/store"),
+        ("remote.big store.promisor", "true"),
+        ("promisor.advertise", "true"),
+    ] {
+        repo.git(&["config", key, value]);
+    }
+    // How many objects come, or why none do.
+    let ask = |accepted: &str| {
+        let lines = format!("command=fetch|{accepted}object-format=sha1|0001|want <main>|no-progress|done|0000");
+        let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &repo.packets(&lines));
+        match (error, answer.windows(8).position(|eight| eight == b"PACK\0\0\0\x02")) {
+            (None, Some(at)) => Ok(u32::from_be_bytes(answer[at + 8..at + 12].try_into().expect("four bytes"))),
+            (error, _) => Err(error.unwrap_or_default()),
+        }
+    };
+    let refused = |accepted: &str| {
+        let error = ask(accepted).expect_err("blobs are missing");
+        assert!(error.starts_with("upload-pack: lazy fetching disabled; blob "), "{error}");
+    };
+    refused("");
+    refused("promisor-remote=big%20store|");
+    // From here on the remote has promised whatever the trees name.
+    std::fs::write(pack.with_extension("promisor"), "").expect("it can be written");
+    refused("promisor-remote=other|");
+    assert_eq!(ask("promisor-remote=other;big%20store|"), Ok(8), "three commits, three trees, two blobs");
+}
