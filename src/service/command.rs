@@ -39,11 +39,24 @@ impl Arguments<'_> {
     }
 }
 
+/// What holds from one request of a conversation to the next.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Conversation {
+    /// The client has accepted a promisor remote of ours. git says so with ls-refs, and not again with its fetch: where each
+    /// request is a conversation of its own, a fetch is without.
+    promised_elsewhere: bool,
+}
+
 /// Serves one request; `false`: there was none, the client has nothing more to ask.
 ///
 /// # Errors
 /// What cannot be served, and whatever the command reports.
-pub fn serve_one(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Result<bool, ServeError> {
+pub fn serve_one(
+    repository: &Repository,
+    conversation: &mut Conversation,
+    body: &mut dyn Body,
+    out: &mut Out<'_>,
+) -> Result<bool, ServeError> {
     let view = View { repository, head: None };
     let envelope = Envelope::parse(
         &mut PacketReader::new(body),
@@ -60,7 +73,8 @@ pub fn serve_one(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>
     let command = offer::find(&envelope.command, &view).and_then(|offer| offer.command);
     let command = command.ok_or_else(|| ProtocolError::Said(format!("invalid command '{}'", envelope.command)))?;
     let accepted = envelope.promisor_remotes.as_ref().map(|names| names.as_bstr());
-    let promised_elsewhere = accepted.is_some_and(|names| promisor::accepts(&repository.settings, names));
+    conversation.promised_elsewhere |= accepted.is_some_and(|names| promisor::accepts(&repository.settings, names));
+    let promised_elsewhere = conversation.promised_elsewhere;
     command(repository, Arguments { body, present: envelope.arguments, promised_elsewhere }, out)?;
     Ok(true)
 }

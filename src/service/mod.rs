@@ -208,7 +208,8 @@ fn dispatch(
                 (Service::ReceivePack, _) => receive::serve(repository, body, out),
                 (Service::UploadPack, Version::V0 | Version::V1) => fetch::serve_v0(repository, body, out),
                 (Service::UploadPack, Version::V2) => {
-                    while command::serve_one(repository, body, out)? && !context.stateless {
+                    let mut conversation = command::Conversation::default();
+                    while command::serve_one(repository, &mut conversation, body, out)? && !context.stateless {
                         *out.channel = ErrorChannel::ErrLine;
                     }
                     Ok(())

@@ -443,4 +443,8 @@ fn what_a_remote_promised_may_be_missing_for_who_accepts_that_remote() {
     std::fs::write(pack.with_extension("promisor"), "").expect("it can be written");
     refused("promisor-remote=other|");
     assert_eq!(ask("promisor-remote=other;big%20store|"), Ok(8), "three commits, three trees, two blobs");
+    // In a longer conversation git says it once, with ls-refs.
+    let lines = "command=ls-refs|promisor-remote=big%20store|0000|command=fetch|0001|want <main>|done|0000";
+    let (_, error) = repo.ours(pipe(Version::V2), &UPLOAD, &repo.packets(lines));
+    assert_eq!(error, None);
 }
