@@ -476,7 +476,7 @@ impl Objects {
     /// # Errors
     /// When a directory cannot be read.
     pub fn bitmaps(&self) -> anyhow::Result<Option<Rc<Stored>>> {
-        if !self.graph_allowed || !self.shallow.is_empty() {
+        if !self.graph_allowed || !self.shallow.is_empty() || self.are_cut() {
             return Ok(None);
         }
         if let Some(looked) = &*self.shared.bitmaps.borrow() {

@@ -857,13 +857,16 @@ fn a_walk_stops_at_shallow_commits_and_at_its_budget() {
 }
 
 #[test]
-fn a_commit_graph_is_not_followed_beyond_a_cut() {
+fn commit_graph_and_bitmaps_are_not_followed_beyond_a_cut() {
     let repo = Repo::with_history(SHA1, 20);
     repo.git(&["commit-graph", "write", "--reachable"], b"");
+    repo.git(&["repack", "-q", "-a", "-d", "-b"], b"");
     let objects = repo.objects();
+    assert!(objects.bitmaps().unwrap().is_some());
     let (main, cut, root) = (repo.id("main"), repo.id("main~5"), repo.id("main~19"));
     let seen = objects.cut_at([cut]);
     assert!(seen.graph().is_some() && seen.are_cut() && !objects.are_cut());
+    assert!(seen.bitmaps().unwrap().is_none());
     let count = |wants: &[ObjectId], hidden: &[ObjectId]| {
         walk::reachable_commits(&seen, wants, hidden, &mut Silent).unwrap().reachable.len()
     };

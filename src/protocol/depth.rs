@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::num::NonZeroU32;
 
 /// The depth that means all there is (git's INFINITE_DEPTH).
-const ENDLESS: u64 = 0x7fff_ffff;
+pub const ENDLESS: u32 = 0x7fff_ffff;
 
 /// How far history is to reach.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub enum Depth {
 #[derive(Debug, Default)]
 pub(super) struct Deepening {
     shallow: Vec<ObjectId>,
-    count: Option<u64>,
+    count: Option<u32>,
     relative: bool,
     revisions: bool,
     since: Option<u64>,
@@ -58,9 +58,9 @@ impl Deepening {
                 Some(id) => self.cut(id, limits)?,
             }
         } else if let Some(number) = line.strip_prefix(b"deepen ") {
-            match c_number(number) {
+            match c_number(number).and_then(|count| u32::try_from(count).ok()) {
                 Some(count @ 1..=ENDLESS) => self.count = Some(count),
-                _ => return said("Invalid deepen"),
+                Some(_) | None => return said("Invalid deepen"),
             }
         } else if let Some(number) = line.strip_prefix(b"deepen-since ") {
             match c_number(number) {
@@ -111,7 +111,7 @@ impl Deepening {
             }
             (None, true) => Depth::Revisions { since: self.since, not: self.not },
             (Some(ENDLESS), false) => Depth::Endless,
-            (count, false) => match count.and_then(|count| NonZeroU32::new(u32::try_from(count).ok()?)) {
+            (count, false) => match count.and_then(NonZeroU32::new) {
                 Some(count) => Depth::Commits { count, relative: self.relative },
                 None => Depth::Unchanged,
             },

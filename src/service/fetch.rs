@@ -21,7 +21,7 @@ use crate::pack::write::{self, PackOptions};
 use crate::pktline::{self, FrameError, PacketReader};
 use crate::protocol::Version;
 use crate::protocol::command::ArgumentLines;
-use crate::protocol::depth::Depth;
+use crate::protocol::depth::{Depth, ENDLESS};
 use crate::protocol::upload::{Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
@@ -211,8 +211,8 @@ fn note(request: &UploadRequest, round: &Round, out: &mut Out<'_>) {
 fn fetch_info(request: &UploadRequest, round: &Round) -> serde_json::Value {
     let (depth, relative, since, not) = match &request.depth {
         Depth::Unchanged => (0, false, false, 0),
-        Depth::Endless => (i32::MAX as u32, false, false, 0),
         Depth::Commits { count, relative } => (count.get(), *relative, false, 0),
+        Depth::Endless => (ENDLESS, false, false, 0),
         Depth::Revisions { since, not } => (0, false, since.is_some(), not.len()),
     };
     serde_json::json!({
@@ -224,6 +224,7 @@ fn fetch_info(request: &UploadRequest, round: &Round) -> serde_json::Value {
         "deepen-since": since,
         "deepen-not": not,
         "deepen-relative": relative,
+        "filter": request.filter.as_ref().map(|filter| filter.name()),
     })
 }
 
