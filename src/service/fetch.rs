@@ -22,6 +22,7 @@ use crate::pktline::{self, FrameError, PacketReader};
 use crate::protocol::Version;
 use crate::protocol::command::ArgumentLines;
 use crate::protocol::depth::{Depth, ENDLESS};
+use crate::protocol::filter::FilterSpec;
 use crate::protocol::upload::{Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
@@ -224,7 +225,7 @@ fn fetch_info(request: &UploadRequest, round: &Round) -> serde_json::Value {
         "deepen-since": since,
         "deepen-not": not,
         "deepen-relative": relative,
-        "filter": request.filter.as_ref().map(|filter| filter.name()),
+        "filter": request.filter.as_ref().map(FilterSpec::name),
     })
 }
 
