@@ -4,6 +4,7 @@
 
 mod access;
 mod bodies;
+mod bundles;
 mod cli;
 mod clone;
 mod concurrency;
@@ -21,3 +22,4 @@ mod signals;
 mod storage;
 mod support;
 mod surroundings;
+mod versions;
