@@ -70,6 +70,8 @@ summary! {
     wants: u64,
     /// Objects the client said it has.
     haves: u64,
+    /// The kind of the filter of a partial clone.
+    filter: Option<&'static str>,
     /// Objects in the pack sent or received.
     objects: u64,
     /// Of them copied as they were stored.

@@ -27,7 +27,7 @@ pub(super) fn load(directories: &[PathBuf], hash: gix_hash::Kind, warn: &mut dyn
             Err(error) => warn(format!("{}: {error}", single.display())),
         }
         let chain = directory.join("info/commit-graphs/commit-graph-chain");
-        match load_chain(&chain, directories, hash) {
+        match load_chain(&chain, directories, hash, warn) {
             Ok(Some(graph)) => return Some(graph),
             Ok(None) => {}
             Err(error) => warn(format!("{}: {error:#}", chain.display())),
@@ -36,8 +36,14 @@ pub(super) fn load(directories: &[PathBuf], hash: gix_hash::Kind, warn: &mut dyn
     None
 }
 
-/// A chain's files may lie in the alternates: a fork's graph stands on that of its origin.
-fn load_chain(chain: &Path, directories: &[PathBuf], hash: gix_hash::Kind) -> anyhow::Result<Option<Graph>> {
+/// A chain's files may lie in the alternates: a fork's graph stands on that of its origin. What is below a layer that is missing or
+/// damaged is used all the same.
+fn load_chain(
+    chain: &Path,
+    directories: &[PathBuf],
+    hash: gix_hash::Kind,
+    warn: &mut dyn FnMut(String),
+) -> anyhow::Result<Option<Graph>> {
     let file = match fs::File::open(chain) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -54,19 +60,30 @@ fn load_chain(chain: &Path, directories: &[PathBuf], hash: gix_hash::Kind) -> an
         let below =
             directories.iter().map(|directory| directory.join(format!("info/commit-graphs/graph-{name}.graph")));
         let Some(path) = below.into_iter().find(|path| path.exists()) else { break };
-        let file = File::at(&path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-        let stands_on = usize::from(file.base_graph_count()) == names.len()
-            && file.iter_base_graph_ids().eq(names.iter().map(AsRef::<oid>::as_ref));
-        if file.object_hash() != hash || !stands_on {
-            bail!("{} does not belong where it stands", path.display());
+        match open_layer(&path, &names, hash) {
+            Ok(file) => files.push(file),
+            Err(error) => {
+                warn(format!("commit-graph {}: {error:#}", path.display()));
+                break;
+            }
         }
         names.push(name);
-        files.push(file);
     }
     if files.is_empty() {
         return Ok(None);
     }
     Graph::new(files).map(Some).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// One file of a chain, which stands on the others.
+fn open_layer(path: &Path, below: &[ObjectId], hash: gix_hash::Kind) -> anyhow::Result<File> {
+    let file = File::at(path).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let stands_on = usize::from(file.base_graph_count()) == below.len()
+        && file.iter_base_graph_ids().eq(below.iter().map(AsRef::<oid>::as_ref));
+    if file.object_hash() != hash || !stands_on {
+        bail!("it does not belong where it stands");
+    }
+    Ok(file)
 }
 
 /// A commit that a walk came to is not there.

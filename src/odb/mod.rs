@@ -19,6 +19,7 @@ mod loose;
 mod map;
 mod midx;
 pub mod packs;
+pub mod promised;
 mod resolve;
 pub mod walk;
 
@@ -35,7 +36,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-pub use packs::{Entry, EntryHead, EntryKind, Pack, PackId};
+pub use packs::{EntryHead, EntryKind, Pack, PackId};
 
 /// The largest object that is inflated into memory where nobody says otherwise.
 pub const OBJECT_BYTES_MAX: u64 = 4 << 30;
@@ -396,6 +397,24 @@ impl Objects {
                 Err(error) => self.find(id, buffer)?.ok_or(error),
             },
         }
+    }
+
+    /// The size of an object whose place is known. Of a delta only the beginning is inflated, and no chain is followed.
+    ///
+    /// # Errors
+    /// As [`Objects::header`]; also when it has vanished.
+    pub fn size_at(&self, location: Location, id: &oid) -> anyhow::Result<u64> {
+        if let Location::Packed { pack, position } = location {
+            let pack = self.pack(pack);
+            let offset = pack.offset_at(position);
+            if !self.is_damaged(pack.id(), offset)
+                && let Ok(size) = self.size_packed(&pack, offset)
+            {
+                return Ok(size);
+            }
+        }
+        let header = self.header(id)?.with_context(|| format!("object {id} has vanished"))?;
+        Ok(header.size)
     }
 
     /// The content of the entry at an offset of a pack, for walks that know places and no names.

@@ -36,22 +36,7 @@ pub enum EntryKind {
     RefDelta(ObjectId),
 }
 
-/// One entry's header and extent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// How it is stored.
-    pub kind: EntryKind,
-    /// Inflated bytes of what is stored (of a delta: the delta's).
-    pub size: u64,
-    /// Where its header begins.
-    pub offset: u64,
-    /// Where its zlib stream begins.
-    pub data: u64,
-    /// Where the next entry (or the trailer) begins.
-    pub end: u64,
-}
-
-/// One entry's header alone, which costs no reverse index.
+/// One entry's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryHead {
     /// How it is stored.
@@ -159,6 +144,29 @@ impl Pack {
         })
     }
 
+    /// Where the entries at some index positions end, which are sorted by their offsets. Where the order of the pack is not
+    /// known, one look at all offsets is cheaper than to sort them.
+    pub fn ends_of(&self, chosen: &[u32]) -> Vec<u64> {
+        if self.order.get().is_some() || self.reverse().is_some() {
+            let end = |position: &u32| {
+                let rank = self.rank_at_offset(self.offset_at(*position))?;
+                Some(self.position_at_rank(rank + 1).map_or(self.body_end(), |next| self.offset_at(next)))
+            };
+            if let Some(ends) = chosen.iter().map(end).collect() {
+                return ends;
+            }
+        }
+        let starts: Vec<u64> = chosen.iter().map(|position| self.offset_at(*position)).collect();
+        let mut ends = vec![self.body_end(); starts.len()];
+        for offset in (0..self.len()).map(|position| self.offset_at(position)) {
+            // The last entry that begins before this one ends here at the latest.
+            if let Some(end) = starts.partition_point(|start| *start < offset).checked_sub(1) {
+                ends[end] = ends[end].min(offset);
+            }
+        }
+        ends
+    }
+
     /// The index position of the n-th entry of the pack. Where there is a `.rev`, this reads no more than it asks for.
     pub fn position_at_rank(&self, rank: u32) -> Option<u32> {
         match (self.order.get(), self.reverse()) {
@@ -189,24 +197,6 @@ impl Pack {
     fn reverse(&self) -> Option<&Reverse> {
         let open = || Reverse::open(&self.path.with_extension("rev"), self.hash, &self.index).ok();
         self.reverse.get_or_init(open).as_ref()
-    }
-
-    /// Header and extent of the entry at an index position.
-    ///
-    /// # Errors
-    /// When the header is corrupt.
-    pub fn entry(&self, position: u32) -> anyhow::Result<Entry> {
-        let offset = self.offset_at(position);
-        let head = self.head_at(offset)?;
-        let rank = self.rank_at_offset(offset).context("reverse index does not know an entry")?;
-        let end = match self.position_at_rank(rank + 1) {
-            Some(next) => self.offset_at(next),
-            None => self.body_end(),
-        };
-        if end <= head.data || end > self.body_end() {
-            bail!("entry at offset {offset} of {} has no room", self.path.display());
-        }
-        Ok(Entry { kind: head.kind, size: head.size, offset, data: head.data, end })
     }
 
     /// The header of the entry at a pack offset.

@@ -6,7 +6,7 @@
 use super::bases::Bases;
 use super::directory::Slot;
 use super::inflate::Inflater;
-use super::packs::{EntryKind, Pack, PackId};
+use super::packs::{EntryHead, EntryKind, Pack, PackId};
 use super::{Header, Objects, TooLarge, delta, loose};
 use anyhow::{Context, bail};
 use gix_hash::ObjectId;
@@ -70,6 +70,17 @@ impl Reader {
             chain: Vec::new(),
             delta: Vec::new(),
         }
+    }
+
+    /// The size of what an entry stands for: a delta begins with it.
+    fn size(&mut self, pack: &Pack, head: &EntryHead) -> anyhow::Result<u64> {
+        if let EntryKind::Whole(_) = head.kind {
+            return Ok(head.size);
+        }
+        let mut start = [0; 20];
+        let Reader { inflater, buffer, .. } = self;
+        let (filled, _) = pack.stored(buffer, |stored| inflater.head(stored, head.data, &mut start))?;
+        delta::sizes(&start[..filled]).map(|(_, size, _)| size)
     }
 }
 
@@ -227,6 +238,11 @@ impl Objects {
         Err(first_error.unwrap_or_else(|| anyhow::anyhow!("no sound copy of object {id}")))
     }
 
+    /// The size of the object at an offset. An error says nothing about other copies.
+    pub(super) fn size_packed(&self, pack: &Rc<Pack>, offset: u64) -> anyhow::Result<u64> {
+        self.shared.reader.borrow_mut().size(pack, &pack.head_at(offset)?)
+    }
+
     /// Kind and size of the entry at an offset. An error says nothing about other copies.
     pub(super) fn header_packed(&self, pack: &Rc<Pack>, offset: u64) -> anyhow::Result<Header> {
         let mut reader = self.shared.reader.borrow_mut();
@@ -234,10 +250,8 @@ impl Objects {
         if let EntryKind::Whole(kind) = head.kind {
             return Ok(Header { kind, size: head.size });
         }
-        let mut start = [0; 20];
+        let size = reader.size(pack, &head)?;
         let Reader { inflater, buffer, bases, .. } = &mut *reader;
-        let (filled, _) = pack.stored(buffer, |stored| inflater.head(stored, head.data, &mut start))?;
-        let (_, size, _) = delta::sizes(&start[..filled])?;
         let (mut pack, mut offset, mut kind) = (Rc::clone(pack), offset, head.kind);
         for _ in 0..CHAIN_MAX {
             if let Some(kind) = bases.kind((pack.id(), offset)) {

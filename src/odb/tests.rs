@@ -162,11 +162,11 @@ fn check(repo: &Repo, objects: &Objects) {
         if let Location::Packed { pack, position } = location {
             let pack = objects.pack(pack);
             assert_eq!(pack.id_at(position).to_owned(), *id);
-            let entry = pack.entry(position).unwrap();
+            let offset = pack.offset_at(position);
             let mut bytes = Vec::new();
-            let bytes = pack.bytes(entry.offset..entry.end, &mut bytes).unwrap();
+            let bytes = pack.bytes(offset..pack.ends_of(&[position])[0], &mut bytes).unwrap();
             assert_eq!(pack.crc32_at(position).unwrap_or_else(|| crc32fast::hash(bytes)), crc32fast::hash(bytes));
-            assert_eq!(pack.position_at_offset(entry.offset), Some(position));
+            assert_eq!(pack.position_at_offset(offset), Some(position));
         }
     }
     let unknown = ObjectId::try_from(&[0x5a; 32][..repo.hash.len_in_bytes()]).unwrap();
@@ -197,6 +197,26 @@ fn one_pack_is_read_with_and_without_its_reverse_index() {
     }
     check(&repo, &repo.objects());
     assert_eq!(with, order(repo.objects()));
+}
+
+#[test]
+fn entries_end_where_others_begin_with_and_without_a_known_order() {
+    let repo = Repo::with_history(SHA1, 40);
+    repo.git(&["-c", "pack.writeReverseIndex=true", "repack", "-adq"], b"");
+    let ends = |every: usize| {
+        let objects = repo.objects();
+        let pack = objects.pack(objects.packs(true).unwrap()[0]);
+        let mut chosen: Vec<u32> = (0..pack.len()).step_by(every).collect();
+        chosen.sort_by_key(|position| pack.offset_at(*position));
+        (pack.ends_of(&chosen), pack.body_end())
+    };
+    let with: Vec<_> = [1, 2, 7, 1000].map(ends).into();
+    for file in repo.pack_files("rev") {
+        fs::remove_file(file).unwrap();
+    }
+    let without: Vec<_> = [1, 2, 7, 1000].map(ends).into();
+    assert_eq!(with, without);
+    assert_eq!(with[0].0.last(), Some(&with[0].1));
 }
 
 #[test]
@@ -381,6 +401,35 @@ fn a_chain_with_a_damaged_layer_is_used_up_to_there() {
     let warnings = damaged.take_warnings();
     assert_eq!(damaged.given[0].layers(), 1);
     assert!(warnings[0].contains(".midx: multi-pack-index has version 7"), "{warnings:?}");
+}
+
+#[test]
+fn a_chain_of_commit_graphs_is_used_up_to_a_damaged_layer() {
+    let repo = Repo::with_history(SHA1, 10);
+    for n in 1..4 {
+        repo.git(&["commit-graph", "write", "--reachable", "--split=no-merge"], b"");
+        repo.import("refs/heads/main", n * 10 + 1, 10);
+    }
+    let folder = repo.root.join("objects/info/commit-graphs");
+    let chain = fs::read_to_string(folder.join("commit-graph-chain")).unwrap();
+    let second = folder.join(format!("graph-{}.graph", chain.lines().nth(1).unwrap()));
+    let sound = fs::read(&second).unwrap();
+    let check_graph = |commits: u32, warnings: usize, what: &str| {
+        let objects = repo.objects();
+        assert_eq!(objects.graph().unwrap().num_commits(), commits, "{what}");
+        assert_eq!(objects.take_warnings().len(), warnings, "{what}");
+        check(&repo, &objects);
+    };
+    check_graph(30, 0, "whole");
+    fs::remove_file(&second).unwrap();
+    check_graph(10, 0, "a layer is missing");
+    for (at, what) in [(4, "another version"), (5, "another object format"), (7, "another place in the chain")] {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 3;
+        fs::write(&second, bytes).unwrap();
+        check_graph(10, 1, what);
+        fs::remove_file(&second).unwrap();
+    }
 }
 
 #[test]
@@ -608,7 +657,7 @@ fn no_damage_to_any_file_of_a_pack_makes_a_panic() {
             for pack in objects.packs(true).unwrap() {
                 let pack = objects.pack(pack);
                 for position in 0..pack.len() {
-                    let _ = pack.entry(position);
+                    let _ = (pack.head_at(pack.offset_at(position)), pack.ends_of(&[position]));
                 }
             }
             let _ = walk::reachable_commits(&objects, &[repo_tip(&contents)], &[], &mut Silent);

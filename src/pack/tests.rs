@@ -4,7 +4,7 @@ use super::PackStats;
 use super::select::{Request, Selection, select};
 use super::write::{PackOptions, write};
 use crate::odb::Objects;
-use crate::odb::closure::Broken;
+use crate::odb::closure::{Broken, Missing};
 use crate::repo::connectivity;
 use crate::stream::Silent;
 use gix_hash::ObjectId;
@@ -154,7 +154,7 @@ fn options(thin: bool, ofs_delta: bool) -> PackOptions {
 }
 
 fn pack(objects: &Objects, wants: &[ObjectId], common: &[ObjectId], options: &PackOptions) -> (Vec<u8>, PackStats) {
-    let request = Request { wants, common, tags: &[], thin: options.thin };
+    let request = Request { wants, common, thin: options.thin, ..Request::default() };
     let selection = select(objects, &request, &mut Silent).unwrap();
     let mut out = Vec::new();
     let stats = write(&selection, objects, options, &mut out).unwrap();
@@ -173,7 +173,7 @@ fn check_ids(repo: &Repo, wants: &[ObjectId], haves: &[ObjectId], forms: &[(bool
     let before = Repo::new(repo.hash);
     before.run(&["index-pack", "--stdin"], &repo.packed(haves)).unwrap();
     for &(thin, ofs_delta) in forms {
-        let request = Request { wants, common: haves, tags: &[], thin };
+        let request = Request { wants, common: haves, thin, ..Request::default() };
         let selection = select(&objects, &request, &mut Silent).unwrap();
         assert_eq!(ids(&selection, &objects), expected, "wants {wants:?} haves {haves:?}");
         assert_eq!(selection.count as usize, expected.len());
@@ -184,14 +184,15 @@ fn check_ids(repo: &Repo, wants: &[ObjectId], haves: &[ObjectId], forms: &[(bool
         client.run(&args, &bytes).unwrap_or_else(|error| panic!("thin {thin}, offsets {ofs_delta}: {error}"));
         assert!(ofs_delta || !has_ofs_deltas(&client), "a base was given by offset");
     }
-    assert_eq!(connectivity::check(&objects, wants, haves, &mut Silent).unwrap(), Ok(()));
+    assert_eq!(connectivity::check(&objects, wants, haves, Missing::Refused, &mut Silent).unwrap(), Ok(()));
 }
 
 /// Whether a repository's packs hold deltas by offset.
 fn has_ofs_deltas(repo: &Repo) -> bool {
     let objects = repo.objects();
     objects.packs(true).unwrap().into_iter().map(|id| objects.pack(id)).any(|pack| {
-        (0..pack.len()).any(|at| matches!(pack.entry(at).unwrap().kind, crate::odb::EntryKind::OfsDelta(_)))
+        let kind = |at| pack.head_at(pack.offset_at(at)).unwrap().kind;
+        (0..pack.len()).any(|at| matches!(kind(at), crate::odb::EntryKind::OfsDelta(_)))
     })
 }
 
@@ -360,7 +361,8 @@ fn a_thin_pack_rests_on_what_the_client_has() {
     let blobs = [repo.id("one:big"), repo.id("two:big")];
     let delta = blobs.iter().position(|id| {
         let Some(crate::odb::Location::Packed { pack, position }) = objects.locate(id).unwrap() else { panic!() };
-        !matches!(objects.pack(pack).entry(position).unwrap().kind, crate::odb::EntryKind::Whole(_))
+        let pack = objects.pack(pack);
+        !matches!(pack.head_at(pack.offset_at(position)).unwrap().kind, crate::odb::EntryKind::Whole(_))
     });
     let (wants, haves) = match delta {
         Some(1) => (haves, wants),
@@ -382,7 +384,7 @@ fn tags_follow_what_they_point_to() {
     let tags = [(repo.id("ann2"), repo.id("two")), (repo.id("blobtag"), repo.id("one:big"))];
     let check = |wants: &[&str], haves: &[&str], expected: &[&str]| {
         let (wants, haves) = (repo.ids(wants), repo.ids(haves));
-        let request = Request { wants: &wants, common: &haves, tags: &tags, thin: false };
+        let request = Request { wants: &wants, common: &haves, tags: &tags, ..Request::default() };
         let selection = select(&objects, &request, &mut Silent).unwrap();
         let tags = &ids(&selection, &objects) - &repo.expected(&wants, &haves);
         assert_eq!(tags, repo.ids(expected).into_iter().collect());
@@ -408,9 +410,12 @@ fn a_missing_object_is_named() {
         let request = Request { wants: &wants, ..Request::default() };
         let error = select(&objects, &request, &mut Silent).unwrap_err();
         assert_eq!(error.downcast_ref::<Broken>().map(|broken| broken.id), Some(id), "{error:#}");
-        assert_eq!(connectivity::check(&objects, &wants, &[], &mut Silent).unwrap(), Err(id));
+        assert_eq!(connectivity::check(&objects, &wants, &[], Missing::Refused, &mut Silent).unwrap(), Err(id));
         // What is missing behind a known tip is not asked for.
-        assert_eq!(connectivity::check(&objects, &repo.ids(&["revert"]), &wants, &mut Silent).unwrap(), Ok(()));
+        assert_eq!(
+            connectivity::check(&objects, &repo.ids(&["revert"]), &wants, Missing::Refused, &mut Silent).unwrap(),
+            Ok(())
+        );
         std::fs::write(&path, content).unwrap();
     }
 }
@@ -424,8 +429,9 @@ fn connectivity_walks_what_exists_but_no_known_tip_reaches() {
     std::fs::remove_file(repo.dir.join("objects").join(&hex[..2]).join(&hex[2..])).unwrap();
     let objects = repo.objects();
     let known = repo.ids(&["one", "two", "m2", "ann"]);
-    let check =
-        |tip: &str, known: &[ObjectId]| connectivity::check(&objects, &[repo.id(tip)], known, &mut Silent).unwrap();
+    let check = |tip: &str, known: &[ObjectId]| {
+        connectivity::check(&objects, &[repo.id(tip)], known, Missing::Refused, &mut Silent).unwrap()
+    };
     assert_eq!(check("new", &known), Err(missing));
     assert_eq!(check("new", &[]), Err(missing));
     assert_eq!(check("new^{tree}", &known), Err(missing));
@@ -433,7 +439,7 @@ fn connectivity_walks_what_exists_but_no_known_tip_reaches() {
     assert_eq!(check("three", &known), Ok(()));
     assert_eq!(check("ann2", &known), Ok(()));
     assert_eq!(check("blobtag", &known), Ok(()));
-    assert_eq!(connectivity::check(&objects, &[missing], &known, &mut Silent).unwrap(), Err(missing));
+    assert_eq!(connectivity::check(&objects, &[missing], &known, Missing::Refused, &mut Silent).unwrap(), Err(missing));
 }
 
 #[test]
@@ -455,7 +461,10 @@ fn connectivity_ends_soon_among_many_tips() {
     let ticks = |tip: &str| {
         let mut pulse = Count(0);
         let known = repo.ids(&["main"]);
-        assert_eq!(connectivity::check(&objects, &[repo.id(tip)], &known, &mut pulse).unwrap(), Ok(()));
+        assert_eq!(
+            connectivity::check(&objects, &[repo.id(tip)], &known, Missing::Refused, &mut pulse).unwrap(),
+            Ok(())
+        );
         pulse.0
     };
     assert!(ticks("main") < 5);
@@ -477,9 +486,9 @@ fn damage(repo: &Repo, id: &ObjectId) {
         panic!("not packed")
     };
     let pack = objects.pack(pack);
-    let entry = pack.entry(position).unwrap();
+    let end = pack.ends_of(&[position])[0];
     let mut bytes = std::fs::read(pack.path()).unwrap();
-    bytes[entry.end as usize - 1] ^= 0x20;
+    bytes[end as usize - 1] ^= 0x20;
     std::fs::remove_file(pack.path()).unwrap();
     std::fs::write(pack.path(), bytes).unwrap();
 }
@@ -742,7 +751,7 @@ fn measure(repo: &Repo, what: &str, wants: &[ObjectId], haves: &[ObjectId]) {
     let between = |a: u64, b: u64| (b - a) / 1000;
     let start = time();
     let objects = repo.objects();
-    let request = Request { wants, common: haves, tags: &[], thin: true };
+    let request = Request { wants, common: haves, thin: true, ..Request::default() };
     let selection = select(&objects, &request, &mut Silent).unwrap();
     let selected = time();
     let mut out = Vec::new();
@@ -757,3 +766,5 @@ fn measure(repo: &Repo, what: &str, wants: &[ObjectId], haves: &[ObjectId]) {
     );
     assert!(ids(&selection, &objects) == expected);
 }
+
+mod filters;

@@ -128,7 +128,9 @@ impl Positions {
     }
 
     fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.bits.iter().enumerate().flat_map(|(index, word)| {
+        // Mostly there are none in a word: a partial clone asks for few of many objects.
+        let words = self.bits.iter().enumerate().filter(|(_, word)| **word != 0);
+        words.flat_map(|(index, word)| {
             let first = index as u32 * 64;
             (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| first + bit)
         })
@@ -150,9 +152,9 @@ impl Taken<'_> {
             // Few of many: the whole order needs not be known.
             let mut chosen: Vec<u32> = positions.iter().collect();
             chosen.sort_unstable_by_key(|position| pack.offset_at(*position));
-            for position in chosen {
-                let entry = pack.entry(position)?;
-                each(position, entry.offset..entry.end)?;
+            let ends = pack.ends_of(&chosen);
+            for (position, end) in chosen.into_iter().zip(ends) {
+                each(position, pack.offset_at(position)..end)?;
             }
         }
         Ok(())
@@ -204,6 +206,10 @@ impl<'a> Sources<'a> {
         let taken = &self.packs[self.current];
         if let Some(place) = taken.place(offset) {
             return Ok(Base::Written(place));
+        }
+        if self.bases.is_empty() && self.packs.len() == 1 {
+            // It was not sent, and there is nowhere else where it could be. Its name is not looked for.
+            return Ok(Base::Absent);
         }
         match taken.pack.position_at_offset(offset) {
             Some(position) => self.base_elsewhere(position),

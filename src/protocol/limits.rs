@@ -19,6 +19,8 @@ pub struct Limits {
     pub shallows: u64,
     /// Refs of `deepen-not` lines, each looked up.
     pub deepen_nots: u64,
+    /// Filters of one `filter` line, parts of combinations among them.
+    pub filter_parts: u64,
     /// Ref updates of one push (`artifacts.maxRefUpdates`).
     pub ref_updates: u64,
     /// Push options (`artifacts.maxPushOptions`).
@@ -40,6 +42,7 @@ impl Default for Limits {
             prefixes: 65_536,
             shallows: 1_000_000,
             deepen_nots: 1_000,
+            filter_parts: 64,
             ref_updates: 100_000,
             push_options: 1_000,
             drain_bytes: 16 << 30,

@@ -3,6 +3,7 @@
 pub mod capability;
 pub mod command;
 pub mod depth;
+pub mod filter;
 pub mod limits;
 pub mod ls_refs;
 pub mod push;

@@ -5,6 +5,7 @@
 use super::capability::Capability;
 use super::command::{ArgumentLines, Ended};
 use super::depth::{Deepening, Depth};
+use super::filter::FilterSpec;
 use super::{Limits, ProtocolError, shown};
 use crate::pktline::{BandSize, FrameError, PacketReader};
 use bstr::BString;
@@ -23,6 +24,13 @@ pub enum AckMode {
     Detailed,
     /// v2's section of acknowledgments.
     Section,
+}
+
+/// What is understood only where it is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extensions {
+    /// Object filters (uploadpack.allowFilter).
+    pub filter: bool,
 }
 
 /// What a client wants, in any version of the protocol.
@@ -46,6 +54,8 @@ pub struct UploadRequest {
     pub ofs_delta: bool,
     /// Annotated tags of what is sent are sent too.
     pub include_tag: bool,
+    /// What is left out on purpose.
+    pub filter: Option<FilterSpec>,
     /// No progress on band 2.
     pub no_progress: bool,
     /// The side bands the pack goes through; `None`: raw.
@@ -75,23 +85,33 @@ pub struct Round {
 }
 
 impl UploadRequest {
-    /// Reads wants and shallow lines of v0 and v1, in any order, up to the flush (UR-01). No wants: the client has nothing to ask.
+    /// Reads the wants of v0 and v1, shallow lines and a filter, in any order, up to the flush (UR-01). No wants: the client
+    /// has nothing to ask.
     ///
     /// # Errors
     /// Any other line, too many lines or wants, bad framing, an end of the stream.
     pub fn parse_v0(
         reader: &mut PacketReader<'_>,
         hash: gix_hash::Kind,
+        extensions: Extensions,
         lines: &mut ArgumentLines,
         limits: &Limits,
     ) -> Result<Self, ProtocolError> {
         let mut request = UploadRequest::default();
         let mut wants = Wants::new(limits);
         let mut deepening = Deepening::default();
+        let mut may_filter = false;
         // Whatever packet is no line ends the list, as in git.
         lines.read(reader, &mut |line| {
             if deepening.take(line, hash, limits)? {
                 return Ok(());
+            }
+            if let Some(filter) = line.strip_prefix(b"filter ") {
+                if !may_filter {
+                    let text = "git upload-pack: filtering capability not negotiated";
+                    return Err(ProtocolError::Said(text.to_owned()));
+                }
+                return request.leave_out(filter, limits);
             }
             let want = line.strip_prefix(b"want ").and_then(|rest| rest.split_at_checked(hash.len_in_hex()));
             let Some((id, words)) = want.and_then(|(hex, words)| Some((ObjectId::from_hex(hex).ok()?, words))) else {
@@ -100,6 +120,7 @@ impl UploadRequest {
                     "git upload-pack: protocol error, expected to get object ID, not '{line}'"
                 )));
             };
+            may_filter |= extensions.filter && Capability::words(words).any(|word| word.name == b"filter");
             request.hear(words, &mut deepening);
             wants.add(id)
         })?;
@@ -140,6 +161,14 @@ impl UploadRequest {
         }
     }
 
+    fn leave_out(&mut self, filter: &[u8], limits: &Limits) -> Result<(), ProtocolError> {
+        if self.filter.is_some() {
+            return Err(ProtocolError::Said("multiple filter-specs cannot be combined".to_owned()));
+        }
+        self.filter = Some(FilterSpec::parse(filter, limits)?);
+        Ok(())
+    }
+
     /// Reads the arguments of v2's fetch: what is wanted, and the one round of haves that comes with it.
     ///
     /// # Errors
@@ -147,6 +176,7 @@ impl UploadRequest {
     pub fn parse_v2(
         reader: &mut PacketReader<'_>,
         hash: gix_hash::Kind,
+        extensions: Extensions,
         limits: &Limits,
     ) -> Result<(Self, Round), ProtocolError> {
         let mut request =
@@ -174,6 +204,8 @@ impl UploadRequest {
                         wants.add(id)?;
                     } else if let Some(hex) = line.strip_prefix(b"have ") {
                         round.haves.push(have(hash, hex)?);
+                    } else if let Some(filter) = line.strip_prefix(b"filter ").filter(|_| extensions.filter) {
+                        request.leave_out(filter, limits)?;
                     } else if !deepening.take(line, hash, limits)? {
                         return Err(ProtocolError::Said(format!("unexpected line: '{}'", shown(line))));
                     }
@@ -286,6 +318,8 @@ mod tests {
         packets
     }
 
+    const FILTER: Extensions = Extensions { filter: true };
+
     fn letters(ids: &[ObjectId]) -> String {
         ids.iter().map(|id| id.to_hex_with_len(1).to_string().to_uppercase()).collect()
     }
@@ -307,15 +341,22 @@ mod tests {
         if let Some(bands) = request.bands {
             words += &format!(" {bands:?}");
         }
+        if let Some(filter) = &request.filter {
+            words += &format!(" {filter:?}");
+        }
         words
     }
 
     fn v0(lines: &str, limits: &Limits) -> String {
+        v0_with(Extensions::default(), lines, limits)
+    }
+
+    fn v0_with(extensions: Extensions, lines: &str, limits: &Limits) -> String {
         let packets = packets(lines);
         let mut input = &packets[..];
         let mut lines = ArgumentLines::new(limits);
         let mut reader = PacketReader::new(&mut input);
-        let mut told = match UploadRequest::parse_v0(&mut reader, SHA1, &mut lines, limits) {
+        let mut told = match UploadRequest::parse_v0(&mut reader, SHA1, extensions, &mut lines, limits) {
             Ok(request) => words(&request),
             Err(error) => return error.to_string(),
         };
@@ -329,9 +370,13 @@ mod tests {
     }
 
     fn v2(lines: &str, limits: &Limits) -> String {
+        v2_with(Extensions::default(), lines, limits)
+    }
+
+    fn v2_with(extensions: Extensions, lines: &str, limits: &Limits) -> String {
         let packets = packets(lines);
         let mut input = &packets[..];
-        match UploadRequest::parse_v2(&mut PacketReader::new(&mut input), SHA1, limits) {
+        match UploadRequest::parse_v2(&mut PacketReader::new(&mut input), SHA1, extensions, limits) {
             Ok((request, round)) => format!("{} [{} {:?}]", words(&request), letters(&round.haves), round.end),
             Err(error) => error.to_string(),
         }
@@ -376,7 +421,6 @@ mod tests {
         check("want abc|0000", "want abc");
         check("want |0000", "want ");
         check("deepen|0000", "deepen");
-        check("filter blob:none|0000", "filter blob:none");
         check("done|0000", "done");
         assert_eq!(v0("want A", &Limits::default()), "the remote end hung up unexpectedly");
     }
@@ -394,11 +438,30 @@ mod tests {
         check("want A", "the remote end hung up unexpectedly");
         check("want x|0000", "git upload-pack: protocol error, expected to get oid, not 'want x'");
         check("have x|0000", "git upload-pack: expected SHA1 object, got 'x'");
-        for line in
-            ["deepen", "filter blob:none", "want-ref refs/heads/main", "sideband-all", "packfile-uris https", "x"]
-        {
+        for line in ["deepen", "filter", "want-ref refs/heads/main", "sideband-all", "packfile-uris https", "x"] {
             check(&format!("{line}|0000"), &format!("unexpected line: '{line}'"));
         }
+    }
+
+    #[test]
+    fn a_filter_is_understood_once_and_where_it_is_offered() {
+        let limits = Limits::default();
+        let check = |lines: &str, expected: &str| assert_eq!(v0_with(FILTER, lines, &limits), expected);
+        check("want A filter|filter blob:none|want B|0000", "AB Plain BlobNone");
+        check("want A|want B filter|filter tree:1|0000", "AB Plain Tree(1)");
+        let silent = "git upload-pack: filtering capability not negotiated";
+        check("want A|filter blob:none|want B filter|0000", silent);
+        check("filter blob:none|want A filter|0000", silent);
+        check("want A filter|filter blob:none|filter blob:none|0000", "multiple filter-specs cannot be combined");
+        check("want A filter|filter x|0000", "invalid filter-spec 'x'");
+        assert_eq!(v0("want A filter|filter blob:none|0000", &limits), silent);
+
+        let check = |lines: &str, expected: &str| assert_eq!(v2_with(FILTER, lines, &limits), expected);
+        check("filter blob:limit=1k\n|want A|0000", "A Section Large BlobLimit(1024) [ Flush]");
+        check("filter tree:0|want A|filter tree:0|0000", "multiple filter-specs cannot be combined");
+        check("filter tree:x|0000", "expected 'tree:<depth>'");
+        check("filter|0000", "unexpected line: 'filter'");
+        assert_eq!(v2("filter blob:none|0000", &limits), "unexpected line: 'filter blob:none'");
     }
 
     #[test]
@@ -420,8 +483,12 @@ mod tests {
     fn names_are_of_the_repositorys_hash() {
         let packets = packets("want A|0000");
         let mut input = &packets[..];
-        let parsed =
-            UploadRequest::parse_v2(&mut PacketReader::new(&mut input), gix_hash::Kind::Sha256, &Limits::default());
+        let parsed = UploadRequest::parse_v2(
+            &mut PacketReader::new(&mut input),
+            gix_hash::Kind::Sha256,
+            Extensions::default(),
+            &Limits::default(),
+        );
         assert!(parsed.is_err());
     }
 }

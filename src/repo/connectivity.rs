@@ -4,12 +4,12 @@
 //! Nothing is taken for complete because it exists; only because a known tip reaches it.
 
 use crate::odb::Objects;
-use crate::odb::closure::{Broken, Closure, Effort};
+use crate::odb::closure::{Broken, Closure, Effort, Filter, Missing, Search};
 use crate::stream::Pulse;
 use gix_hash::ObjectId;
 
 /// Whether everything reachable from `tips` and not from `known` (complete by assumption: tips of existing refs) exists.
-/// Blobs are probed, not read (CO-07).
+/// Blobs are probed, not read (CO-07). Of trees and blobs some may be `missing` (CO-06).
 ///
 /// # Errors
 /// When the client has gone or an index cannot be read; a missing or corrupt object is `Ok(Err(which))`.
@@ -17,10 +17,13 @@ pub fn check(
     objects: &Objects,
     tips: &[ObjectId],
     known: &[ObjectId],
+    missing: Missing,
     pulse: &mut dyn Pulse,
 ) -> anyhow::Result<Result<(), ObjectId>> {
     pulse.begin("Checking connectivity", None)?;
-    match Closure::find(objects, tips, known, Effort::Enough, pulse) {
+    let filter = Filter::default();
+    let search = Search { wants: tips, known, effort: Effort::Enough, filter: &filter, missing };
+    match Closure::find(objects, &search, pulse) {
         Ok(_) => pulse.end()?,
         Err(error) => match error.downcast_ref::<Broken>() {
             Some(broken) => return Ok(Err(broken.id)),

@@ -7,6 +7,7 @@ pub mod fsck;
 pub mod hooks;
 pub mod locate;
 pub mod quarantine;
+pub mod revision;
 pub mod server_info;
 pub mod settings;
 pub mod visible;

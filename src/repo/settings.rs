@@ -104,6 +104,24 @@ impl RefStorage {
     }
 }
 
+/// Which object filters clients may use (uploadpackfilter.*).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterRules {
+    /// Those that no key names.
+    others: bool,
+    /// A filter's name, and whether it may be used; what comes later counts more.
+    named: Vec<(BString, bool)>,
+    /// The largest depth of a tree filter.
+    pub tree_depth_max: u64,
+}
+
+impl FilterRules {
+    /// Whether the filter of this name may be used.
+    pub fn allow(&self, name: &str) -> bool {
+        self.named.iter().rev().find(|(named, _)| named == name).map_or(self.others, |(_, allowed)| *allowed)
+    }
+}
+
 /// What core.fsync asks for (git-config, core.fsync); unset means everything here (DESIGN B17).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the words of core.fsync")]
@@ -154,6 +172,8 @@ settings! {
     ref_storage: RefStorage = |_| RefStorage::default(), ref_storage ["extensions.refStorage"];
     /// A promisor remote: objects may be missing.
     partial_clone: Option<BString> = |_| None, text ["extensions.partialClone"];
+    /// The same for each remote.
+    promisor_remote: bool = |_| false, promisors ["remote.<name>.promisor"];
     /// Whether there is no work tree; unset: decided by the place of the git directory.
     bare: Option<bool> = |_| None, truth ["core.bare"];
     /// The work tree.
@@ -172,6 +192,10 @@ settings! {
     upload_keep_alive_s: u64 = |_| 5, seconds ["uploadpack.keepAlive"];
     /// What may be asked for beside tips that are shown; each key of git's own counts where it stands.
     git_wants: GitWants = |_| GitWants::default(), git_wants ["uploadpack.allowTipSHA1InWant", "uploadpack.allowReachableSHA1InWant", "uploadpack.allowAnySHA1InWant"];
+    /// Whether clients may leave objects out of a fetch (partial clones); unset: yes in `tokens` mode, no in `webserver` mode.
+    allow_filter: bool = |mode| mode == AccessMode::Tokens, truth ["uploadpack.allowFilter"];
+    /// Which filters they may use; each key counts where it stands.
+    filters: FilterRules = |_| FilterRules { others: true, named: Vec::new(), tree_depth_max: u64::MAX }, filters ["uploadpackfilter.allow", "uploadpackfilter.<filter>.allow", "uploadpackfilter.tree.maxDepth"];
     /// Whether our session id is announced.
     advertise_sid: bool = |_| false, truth ["transfer.advertiseSID"];
     /// What is said about a HEAD without commits.
@@ -242,6 +266,11 @@ settings! {
 }
 
 impl Settings {
+    /// Whether objects may be missing because another repository promises them.
+    pub fn is_partial_clone(&self) -> bool {
+        self.partial_clone.is_some() || self.promisor_remote
+    }
+
     /// Whether a work tree belongs to the git directory.
     pub fn is_bare(&self, git_dir: &std::path::Path) -> bool {
         self.bare.unwrap_or_else(|| self.worktree.is_none() && git_dir.file_name().is_none_or(|name| name != ".git"))
@@ -452,6 +481,31 @@ fn git_wants(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<GitWants>> 
         }
     }
     Ok(Some(wants))
+}
+
+fn promisors(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<bool>> {
+    let of_remotes = |entry: &&ConfigEntry| entry.key.starts_with(b"remote.") && entry.key.ends_with(b".promisor");
+    let mut any = false;
+    for entry in entries.iter().filter(of_remotes) {
+        any |= boolean(entry)?;
+    }
+    Ok(Some(any))
+}
+
+fn filters(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<FilterRules>> {
+    let mut rules = FilterRules { others: true, named: Vec::new(), tree_depth_max: u64::MAX };
+    for entry in entries.iter() {
+        let Some(key) = entry.key.strip_prefix(b"uploadpackfilter.") else { continue };
+        if key == b"allow" {
+            rules.others = boolean(entry)?;
+        } else if let Some(name) = key.strip_suffix(b".allow") {
+            rules.named.push((name.into(), boolean(entry)?));
+        } else if key == b"tree.maxdepth" {
+            rules.tree_depth_max = u64::try_from(integer(entry)?).map_err(|_| bad(entry, "a depth"))?;
+            rules.named.push(("tree".into(), true));
+        }
+    }
+    Ok(Some(rules))
 }
 
 fn wants(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Wants>> {

@@ -9,14 +9,16 @@ use super::negotiation::{Acks, Negotiator, Then};
 use super::progress::{Heartbeat, HeldBack, Pace};
 use super::shallow::Boundary;
 use super::wants::{self, Rule};
-use super::{ErrorChannel, Out, ServeError, finish};
+use super::{ErrorChannel, Out, ServeError, filter, finish};
+use crate::odb::closure::{Broken, Filter, TooManyPaths};
 use crate::pack::PackStats;
 use crate::pack::select::{self, Request};
 use crate::pack::write::{self, PackOptions};
 use crate::pktline::{self, FrameError, PacketReader};
 use crate::protocol::command::ArgumentLines;
 use crate::protocol::depth::{Depth, ENDLESS};
-use crate::protocol::upload::{Round, RoundEnd, UploadRequest};
+use crate::protocol::filter::FilterSpec;
+use crate::protocol::upload::{Extensions, Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
 use crate::stream::{Body, Pulse};
@@ -30,10 +32,12 @@ use std::time::Instant;
 pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_>) -> Result<(), ServeError> {
     out.summary.operation = Some("fetch");
     let limits = &repository.context.limits;
-    let (request, round) = arguments.parse(|reader| UploadRequest::parse_v2(reader, repository.hash(), limits))?;
+    let (request, round) =
+        arguments.parse(|reader| UploadRequest::parse_v2(reader, repository.hash(), extensions(repository), limits))?;
     note(&request, &round, out);
     repository.context.trace.data_json("upload-pack", "fetch-info", || fetch_info(&request, &round));
     let rule = Rule::of(repository);
+    let filter = admit(repository, rule, &request, out)?;
     wants::check(repository, rule, &request.wants, out.sink)?;
     if request.wants.is_empty() && !request.wait_for_done {
         return Ok(());
@@ -71,7 +75,7 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     }
     pktline::line(out.sink, b"packfile\n")?;
     out.sink.flush()?;
-    send_pack(repository, &request, &boundary, &negotiator.into_common(), out)
+    send_pack(repository, &request, &boundary, filter.as_ref(), &negotiator.into_common(), out)
 }
 
 /// Answers a request of v0 or v1, behind its advertisement.
@@ -84,7 +88,13 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
 pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Result<(), ServeError> {
     let (context, hash) = (&repository.context, repository.hash());
     let mut lines = ArgumentLines::new(&context.limits);
-    let request = UploadRequest::parse_v0(&mut PacketReader::new(body), hash, &mut lines, &context.limits)?;
+    let request = UploadRequest::parse_v0(
+        &mut PacketReader::new(body),
+        hash,
+        extensions(repository),
+        &mut lines,
+        &context.limits,
+    )?;
     out.summary.operation = Some("fetch");
     out.summary.agent = request.agent.as_ref().map(ToString::to_string);
     out.summary.client_sid = request.session_id.as_ref().map(ToString::to_string);
@@ -98,6 +108,7 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         finish(body)?;
     }
     let rule = Rule::of(repository);
+    let filter = admit(repository, rule, &request, out)?;
     wants::check(repository, rule, &request.wants, out.sink)?;
     let mut boundary = Boundary::of_client(repository, rule, &request)?;
     if boundary.deepen(repository, rule, &request, out.sink)? {
@@ -124,9 +135,26 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         out.sink.write_all(&answer)?;
         out.pause(repository)?;
         if acks.then == Then::Pack {
-            return send_pack(repository, &request, &boundary, &negotiator.into_common(), out);
+            return send_pack(repository, &request, &boundary, filter.as_ref(), &negotiator.into_common(), out);
         }
     }
+}
+
+/// What this repository's owner allows.
+fn extensions(repository: &Repository) -> Extensions {
+    Extensions { filter: repository.settings.allow_filter }
+}
+
+/// The filter of a request, if it may be used.
+fn admit(
+    repository: &Repository,
+    rule: Rule,
+    request: &UploadRequest,
+    out: &mut Out<'_>,
+) -> Result<Option<Filter>, ServeError> {
+    let Some(spec) = &request.filter else { return Ok(None) };
+    out.summary.filter = Some(spec.name());
+    filter::admit(repository, rule, spec, out.sink).map(Some)
 }
 
 fn note(request: &UploadRequest, round: &Round, out: &mut Out<'_>) {
@@ -150,6 +178,7 @@ fn fetch_info(request: &UploadRequest, round: &Round) -> serde_json::Value {
         "deepen-since": since,
         "deepen-not": not,
         "deepen-relative": relative,
+        "filter": request.filter.as_ref().map(FilterSpec::name),
     })
 }
 
@@ -162,6 +191,7 @@ fn send_pack(
     repository: &Repository,
     request: &UploadRequest,
     boundary: &Boundary,
+    filter: Option<&Filter>,
     common: &[ObjectId],
     out: &mut Out<'_>,
 ) -> Result<(), ServeError> {
@@ -171,7 +201,8 @@ fn send_pack(
     };
     let pace = Pace { keep_alive_s: repository.settings.upload_keep_alive_s, progress: !request.no_progress };
     let mut heartbeat = Heartbeat::new(out.sink, request.bands, pace, &Instant::now);
-    let stats = pack(repository, request, boundary, common, &mut heartbeat).map_err(ServeError::aborted)?;
+    let stats = pack(repository, request, boundary, filter, common, &mut heartbeat)
+        .map_err(|error| broken(repository, error))?;
     out.summary.objects = u64::from(stats.objects);
     out.summary.reused = u64::from(stats.reused);
     out.summary.deltas = u64::from(stats.deltas);
@@ -179,10 +210,24 @@ fn send_pack(
     Ok(())
 }
 
+/// Why a pack cannot be completed. In a partial clone a missing object is no damage: whoever fetches is told where it is not.
+fn broken(repository: &Repository, error: anyhow::Error) -> ServeError {
+    if let Some(too_many) = error.downcast_ref::<TooManyPaths>() {
+        return ServeError::Refused(format!("upload-pack: {too_many}"));
+    }
+    match error.downcast_ref::<Broken>() {
+        Some(Broken { id, kind, cause: None }) if repository.settings.is_partial_clone() => {
+            ServeError::Refused(format!("upload-pack: {kind} {id} is not here: this repository is a partial clone"))
+        }
+        _ => ServeError::aborted(error),
+    }
+}
+
 fn pack(
     repository: &Repository,
     request: &UploadRequest,
     boundary: &Boundary,
+    filter: Option<&Filter>,
     common: &[ObjectId],
     heartbeat: &mut Heartbeat<'_>,
 ) -> anyhow::Result<PackStats> {
@@ -191,7 +236,7 @@ fn pack(
         visible::annotated_tags(repository, For::Upload, &mut |tag, peeled| tags.push((tag, peeled)))?;
     }
     let (wants, common) = (boundary.wants(request), boundary.common(common));
-    let wanted = Request { wants: &wants, common: &common, tags: &tags, thin: request.thin_pack };
+    let wanted = Request { wants: &wants, common: &common, tags: &tags, filter, thin: request.thin_pack };
     let selection = select::select(&boundary.seen(repository), &wanted, heartbeat)?;
     let options = PackOptions {
         thin: request.thin_pack,

@@ -4,6 +4,7 @@ pub mod advertise;
 pub mod command;
 pub mod error;
 pub mod fetch;
+pub mod filter;
 pub mod history;
 pub mod ls_refs;
 pub mod negotiation;

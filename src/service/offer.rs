@@ -98,6 +98,7 @@ pub static OFFERS: &[Offer] = &[
     offer("allow-reachable-sha1-in-want", UploadPack,  commits_wanted,  flag,           None),
     offer("no-done",                      UploadPack,  over_http,       flag,           None),
     offer("symref",                       UploadPack,  head_is_symref,  head_symref,    None),
+    offer("filter",                       UploadPack,  filters,         flag,           None),
     offer("session-id",                   UploadPack,  session_ids,     session_id,     None),
     offer("object-format",                UploadPack,  always,          object_format,  None),
     offer("agent",                        UploadPack,  always,          agent,          None),
@@ -115,8 +116,16 @@ pub static OFFERS: &[Offer] = &[
     offer("agent",                        ReceivePack, always,          agent,          None),
 ];
 
-/// The features of fetch in v2, in their announced order (V2-04).
-const FETCH_FEATURES: &[&str] = &["shallow", "wait-for-done"];
+/// Whether something is offered.
+type When = fn(&View<'_>) -> bool;
+
+/// The features of fetch in v2, in their announced order (V2-04), each offered as its argument is understood.
+#[rustfmt::skip]
+const FETCH_FEATURES: &[(&str, When)] = &[
+    ("shallow",       always),
+    ("wait-for-done", always),
+    ("filter",        filters),
+];
 
 impl Block {
     /// The block of v0 and v1.
@@ -166,6 +175,10 @@ pub fn kind(name: &[u8], view: &View<'_>) -> Offered {
 
 fn always(_: &View<'_>) -> bool {
     true
+}
+
+fn filters(view: &View<'_>) -> bool {
+    view.repository.settings.allow_filter
 }
 
 fn session_ids(view: &View<'_>) -> bool {
@@ -233,8 +246,9 @@ fn unborn(view: &View<'_>) -> Value {
     }
 }
 
-fn fetch_features(_: &View<'_>) -> Value {
-    Value::Text(FETCH_FEATURES.join(" ").into_bytes())
+fn fetch_features(view: &View<'_>) -> Value {
+    let offered = FETCH_FEATURES.iter().filter(|(_, when)| when(view)).map(|(name, _)| *name);
+    Value::Text(offered.collect::<Vec<_>>().join(" ").into_bytes())
 }
 
 fn head_symref(view: &View<'_>) -> Value {

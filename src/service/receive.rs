@@ -14,6 +14,7 @@ use super::{ErrorChannel, Out, PUSH_BANDS, ServeError};
 use crate::auth::WriteGrant;
 use crate::durable::{self, Sync};
 use crate::odb::Objects;
+use crate::odb::closure::Missing;
 use crate::pack::incoming::{IncomingPack, ReceiveOptions, UnpackError};
 use crate::protocol::push::{Heard, Offered, PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::Refusal;
@@ -247,7 +248,8 @@ fn connected(
     let objects = quarantine.objects();
     let tips: Vec<ObjectId> = verdicts.open().filter_map(|verdict| verdict.update.change.new_value()).collect();
     let mut known = known_tips(repository)?;
-    if connectivity::check(objects, &tips, &known, &mut Unspoken(client))?.is_ok() {
+    let missing = if repository.settings.is_partial_clone() { Missing::Promised } else { Missing::Refused };
+    if connectivity::check(objects, &tips, &known, missing, &mut Unspoken(client))?.is_ok() {
         return Ok(());
     }
     let cut = parents_behind(objects, &request.shallow);
@@ -258,15 +260,15 @@ fn connected(
             verdict.judge(result.clone());
             continue;
         }
-        let result = match connectivity::check(objects, &[tip], &known, &mut Unspoken(client))? {
+        let result = match connectivity::check(objects, &[tip], &known, missing, &mut Unspoken(client))? {
             Ok(()) => {
                 known.push(tip);
                 Ok(())
             }
             // Complete for the client, whose history is cut there; we do not take over its boundary (SP-02).
-            Err(missing) if cut.contains(&missing) => Err(Refusal::ShallowUpdate),
-            Err(missing) => {
-                client.message(&format!("error: object {missing} is missing or broken"))?;
+            Err(broken) if cut.contains(&broken) => Err(Refusal::ShallowUpdate),
+            Err(broken) => {
+                client.message(&format!("error: object {broken} is missing or broken"))?;
                 Err(Refusal::MissingObjects)
             }
         };

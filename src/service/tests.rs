@@ -14,6 +14,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+mod repack;
+
 /// ```text
 ///   root --- one --- two (main, HEAD) --- three (topic)
 ///               \--- side (refs/secret/side)          lost: reachable from nothing, as is its blob
@@ -845,3 +847,5 @@ fn random_negotiations_are_gits() {
         }
     }
 }
+
+mod filters;

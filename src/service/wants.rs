@@ -3,13 +3,13 @@
 //! In: wants. Out: nothing, or the refusal of the first that may not be had. Hidden and missing objects are refused alike.
 
 use super::{ServeError, history};
+use crate::odb::closure::{Closure, Effort, Filter, Missing, Search};
 use crate::odb::graph::Commits;
 use crate::odb::walk::{self, Reached};
-use crate::pack::select::{self, Selection};
 use crate::protocol::Version;
 use crate::repo::settings::Wants;
 use crate::repo::visible::{self, For};
-use crate::repo::{AccessMode, Repository};
+use crate::repo::{AccessMode, Repository, revision};
 use crate::stream::Pulse;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
@@ -83,12 +83,29 @@ pub fn check(repository: &Repository, rule: Rule, wants: &[ObjectId], pulse: &mu
             return Err(not_ours(want));
         }
     }
-    let (hidden_for, walk) = match rule {
+    let (hidden_for, walk, contents) = match rule {
         Rule::Any => return Ok(()),
-        Rule::Git { hidden, walk } => (if hidden { For::Nobody } else { For::Upload }, walk),
-        Rule::Commits | Rule::Reachable => (For::Upload, true),
-        Rule::Advertised => (For::Upload, false),
+        Rule::Git { hidden, walk } => (if hidden { For::Nobody } else { For::Upload }, walk, walk),
+        Rule::Commits => (For::Upload, true, true),
+        Rule::Reachable => (For::Upload, true, false),
+        Rule::Advertised => (For::Upload, false, false),
     };
+    // A partial clone asks for trees and blobs, many times and for nothing else: where these need only exist, no ref is read.
+    let mut others = Vec::new();
+    let wants = match wants.first() {
+        Some(first) if contents && is_content(repository, first)? => {
+            for want in wants {
+                if !is_content(repository, want)? {
+                    others.push(*want);
+                }
+            }
+            others.as_slice()
+        }
+        Some(_) | None => wants,
+    };
+    if wants.is_empty() {
+        return Ok(());
+    }
     let beyond = beyond_tips(repository, hidden_for, wants)?;
     match (beyond.first(), walk) {
         (None, _) => Ok(()),
@@ -152,11 +169,7 @@ fn check_reachable(
             }
         }
     }
-    if !others.is_empty() {
-        let request = select::Request { wants: &tips, ..select::Request::default() };
-        let selection = select::select(objects, &request, pulse)?;
-        refused.extend(others.into_iter().filter(|other| !is_selected(repository, &selection, other)));
-    }
+    refused.extend(beyond_reach(repository, others, &tips, pulse)?);
     match wants.iter().find(|want| refused.contains(*want)) {
         None => Ok(()),
         Some(want) => Err(not_ours(want)),
@@ -174,11 +187,42 @@ fn beyond_tips(repository: &Repository, hidden_for: For, wants: &[ObjectId]) -> 
     Ok(wants.iter().copied().filter(|want| missing.contains(want)).collect())
 }
 
-/// Whether an object is part of a selection of all a clone would get, whichever of its copies was chosen.
-fn is_selected(repository: &Repository, selection: &Selection, id: &oid) -> bool {
-    let packed = selection.packed.iter().any(|positions| {
-        let position = repository.objects.pack(positions.pack).position(id);
-        position.is_some_and(|at| positions.bits.get(at as usize / 64).is_some_and(|word| word >> (at % 64) & 1 == 1))
-    });
-    packed || selection.strays.iter().any(|stray| stray.id == id)
+/// Those trees and blobs that cannot be reached from the tips. Most can from the first of them, which is HEAD's.
+fn beyond_reach(
+    repository: &Repository,
+    mut contents: Vec<ObjectId>,
+    tips: &[ObjectId],
+    pulse: &mut dyn Pulse,
+) -> anyhow::Result<Vec<ObjectId>> {
+    let objects = &repository.objects;
+    let head = match tips.first() {
+        Some(tip) => revision::peel(repository, tip, Kind::Tree)?,
+        None => None,
+    };
+    for from in [head.as_slice(), tips] {
+        if contents.is_empty() {
+            break;
+        }
+        let search = Search {
+            wants: from,
+            known: &[],
+            effort: Effort::Enough,
+            filter: &Filter::default(),
+            missing: Missing::Passed,
+        };
+        let mut closure = Closure::find(objects, &search, pulse)?;
+        let mut left = Vec::new();
+        for id in contents {
+            if closure.numbers.of(&id)?.is_none_or(|number| !closure.found.contains(number)) {
+                left.push(id);
+            }
+        }
+        contents = left;
+    }
+    Ok(contents)
+}
+
+fn is_content(repository: &Repository, id: &oid) -> anyhow::Result<bool> {
+    let header = repository.objects.header(id)?;
+    Ok(header.is_some_and(|header| matches!(header.kind, Kind::Tree | Kind::Blob)))
 }

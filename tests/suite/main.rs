@@ -9,6 +9,7 @@ mod clone;
 mod concurrency;
 mod config;
 mod dumb;
+mod filter;
 mod hostile;
 mod likeness;
 mod namespaces;

@@ -267,3 +267,45 @@ fn an_alternate_that_is_not_there_is_told_and_done_without() {
     let ran = crate::support::Ran::from(pipe.output().unwrap());
     assert!(ran.ok && ran.err.starts_with(expected), "{}", ran.err);
 }
+
+#[test]
+fn refs_that_are_kept_elsewhere_are_found_there() {
+    for refs in ["files", "reftable"] {
+        let site = site("sha1", refs);
+        let served = site.repo("acme/site");
+        let ask = || {
+            let lines = framed(&["command=ls-refs", "0001", "peel", "symrefs", "0000"]);
+            let request = site.cgi("POST", "/acme/site.git/git-upload-pack").protocol(2).body(lines);
+            request.bearer(&site.token("acme/site", "read")).run().packets()
+        };
+        let before = ask();
+        assert!(before.len() > 5, "{before:?}");
+        // As git 2.55 lays it out.
+        let place = site.work("elsewhere").path;
+        served.git(&["pack-refs", "--all"]);
+        for name in ["HEAD", "refs", "packed-refs", "reftable"] {
+            if served.path.join(name).exists() {
+                std::fs::rename(served.path.join(name), place.join(name)).unwrap();
+            }
+        }
+        std::fs::write(served.path.join("HEAD"), "ref: refs/heads/.invalid\n").unwrap();
+        std::fs::create_dir(served.path.join("refs")).unwrap();
+        let config = served.path.join("config");
+        let text = std::fs::read_to_string(&config)
+            .unwrap()
+            .replace("repositoryformatversion = 0", "repositoryformatversion = 1");
+        std::fs::write(&config, format!("{text}[extensions]\n\trefStorage = {refs}://{}\n", place.display())).unwrap();
+        assert_eq!(ask(), before);
+    }
+}
+
+#[test]
+fn check_says_what_a_reftable_means_here() {
+    let site = site("sha1", "reftable");
+    let said = site.try_tool(&["check", "acme/site"]).out;
+    assert!(said.contains("kept in a reftable") && said.contains("refs migrate --ref-format=files"), "{said}");
+    // And the remedy is one.
+    site.repo("acme/site").git(&["refs", "migrate", "--ref-format=files"]);
+    let said = site.try_tool(&["check", "acme/site"]).out;
+    assert!(!said.contains("reftable"), "{said}");
+}

@@ -2,15 +2,16 @@
 //!
 //! In: names of commits. Out: the new commits and the known ones they rest on, as numbers, and the root trees of both.
 
-use super::{Broken, Marks, Numbers};
+use super::{Absent, Broken, Marks, Numbers};
+use crate::odb::Objects;
 use crate::odb::graph::{Commits, Missing};
-use crate::odb::walk::reachable_commits;
+use crate::odb::walk::{CommitWalk, reachable_commits};
 use crate::stream::Pulse;
 use anyhow::Result;
 use gix_hash::{ObjectId, oid};
 use std::io;
 
-/// What a walk found.
+/// What a walk found, as objects.
 #[derive(Default)]
 pub(super) struct History {
     /// Commits reachable from the wanted and not from the known ones.
@@ -27,16 +28,16 @@ pub(super) struct History {
 ///
 /// # Errors
 /// [`Broken`] for what new commits name and is missing or corrupt.
-pub(super) fn between(
-    numbers: &mut Numbers<'_>,
+pub(super) fn between<'a>(
+    objects: &'a Objects,
     wants: &[ObjectId],
     known: &[ObjectId],
     pulse: &mut dyn Pulse,
-) -> Result<History> {
+) -> Result<CommitWalk<'a>> {
     if !known.is_empty() {
-        match reachable_commits(numbers.objects(), wants, known, pulse) {
+        match reachable_commits(objects, wants, known, pulse) {
             Ok(mut walk) => {
-                if numbers.objects().are_cut() {
+                if objects.are_cut() {
                     // Where history is cut no walk need lead from new commits to known ones. All of these are compared, and
                     // wanted ones that turned out to be known.
                     let mut reached = Marks::default();
@@ -46,7 +47,7 @@ pub(super) fn between(
                     let named = known.iter().chain(wants).map(|id| walk.commits.number(id));
                     walk.boundary.extend(named.filter(|number| !reached.contains(*number)));
                 }
-                return History::new(numbers, &mut walk.commits, &walk.reachable, &walk.boundary);
+                return Ok(walk);
             }
             Err(error) => match error.downcast_ref::<Missing>() {
                 Some(Missing(id)) => return Err(Broken::missing("commit", id)),
@@ -56,7 +57,7 @@ pub(super) fn between(
             },
         }
     }
-    Ok(near(numbers, wants, &[], pulse)?.expect("without known commits there is no other end"))
+    Ok(near(objects, wants, &[], pulse)?.expect("without known commits there is no other end"))
 }
 
 /// Walks from `wants` until it meets commits that are themselves named in `known`: all that a push or a fetch of what was
@@ -64,15 +65,15 @@ pub(super) fn between(
 ///
 /// # Errors
 /// [`Broken`] for what new commits name and is missing or corrupt.
-pub(super) fn near(
-    numbers: &mut Numbers<'_>,
+pub(super) fn near<'a>(
+    objects: &'a Objects,
     wants: &[ObjectId],
     known: &[ObjectId],
     pulse: &mut dyn Pulse,
-) -> Result<Option<History>> {
+) -> Result<Option<CommitWalk<'a>>> {
     let known = Names::new(known);
     let patience = known.ids.len().saturating_mul(2).saturating_add(256);
-    let mut commits = Commits::new(numbers.objects());
+    let mut commits = Commits::new(objects);
     let mut met = Marks::default();
     let (mut new, mut boundary) = (Vec::new(), Vec::new());
     let mut pending: Vec<u32> = wants.iter().map(|id| commits.number(id)).collect();
@@ -93,7 +94,7 @@ pub(super) fn near(
         commits.parents(number, &mut parents).map_err(|error| broken(&commits, number, error))?;
         pending.append(&mut parents);
     }
-    History::new(numbers, &mut commits, &new, &boundary).map(Some)
+    Ok(Some(CommitWalk { commits, reachable: new, boundary }))
 }
 
 pub(super) fn broken(commits: &Commits<'_>, number: u32, error: anyhow::Error) -> anyhow::Error {
@@ -102,23 +103,38 @@ pub(super) fn broken(commits: &Commits<'_>, number: u32, error: anyhow::Error) -
 }
 
 impl History {
-    fn new(numbers: &mut Numbers<'_>, commits: &mut Commits<'_>, new: &[u32], boundary: &[u32]) -> Result<Self> {
+    /// Gives numbers to what a walk found; without `roots` nobody asks for trees, and none is looked up.
+    ///
+    /// # Errors
+    /// [`Broken`] for what new commits name and is missing or corrupt.
+    pub(super) fn new(
+        numbers: &mut Numbers<'_>,
+        walk: CommitWalk<'_>,
+        roots: bool,
+        absent: &mut Absent,
+    ) -> Result<Self> {
+        let CommitWalk { mut commits, reachable, boundary } = walk;
         let mut history = History::default();
         let (mut new_roots, mut boundary_roots) = (Marks::default(), Marks::default());
-        for &number in new {
+        for number in reachable {
             let id = commits.id(number);
             history.new.insert(numbers.of(id)?.ok_or_else(|| Broken::missing("commit", id))?);
-            let tree = commits.tree(number).map_err(|error| broken(commits, number, error))?;
-            let tree = numbers.of(&tree)?.ok_or_else(|| Broken::missing("tree", &tree))?;
-            if new_roots.insert(tree) {
-                history.new_roots.push(tree);
+            if !roots {
+                continue;
+            }
+            let tree = commits.tree(number).map_err(|error| broken(&commits, number, error))?;
+            match numbers.of(&tree)? {
+                Some(tree) if new_roots.insert(tree) => history.new_roots.push(tree),
+                Some(_) => {}
+                None => absent.meet("tree", &tree)?,
             }
         }
-        for &number in boundary {
+        for number in boundary {
+            let Some(commit) = numbers.of(commits.id(number))? else { continue };
             // What a damaged known commit would keep away is taken for new.
-            let (Some(commit), Ok(tree)) = (numbers.of(commits.id(number))?, commits.tree(number)) else { continue };
+            let Ok(tree) = commits.tree(number) else { continue };
             history.boundary.insert(commit);
-            if let Some(tree) = numbers.of(&tree)?.filter(|tree| boundary_roots.insert(*tree)) {
+            if let Some(tree) = numbers.of(&tree)?.filter(|tree| roots && boundary_roots.insert(*tree)) {
                 history.boundary_roots.push(tree);
             }
         }

@@ -1,21 +1,30 @@
 //! Closure: what is reachable from some objects and not from others.
 //!
 //! In: names of wanted and of known objects. Out: sets of numbers. Trees are read path by path and each at most once as a
-//! wanted one; blobs are looked up, never read; gitlinks are passed over.
+//! wanted one, or once for each path where that matters; blobs are looked up, never read; gitlinks are passed over. What a
+//! filter leaves out is not even looked up.
 
+mod filter;
 mod history;
 mod numbers;
+mod sparse;
 mod stored;
 mod trees;
 
+pub use filter::Filter;
 pub use numbers::{Marks, Numbers};
+pub use sparse::Patterns;
+pub use trees::TooManyPaths;
 
-use crate::odb::Objects;
+use crate::odb::ids::IdMap;
+use crate::odb::{Header, Objects, promised};
 use crate::stream::Pulse;
 use anyhow::Result;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
+use history::History;
 use std::fmt;
+use trees::{Ends, Trees};
 
 /// How far known objects are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +33,68 @@ pub enum Effort {
     Enough,
     /// Through all trees of the known commits at the boundary, as git does, as long as the cost stays near that of the rest.
     Exact,
+}
+
+/// What is asked of a closure.
+#[derive(Debug, Clone)]
+pub struct Search<'a> {
+    /// Names of objects of any kind.
+    pub wants: &'a [ObjectId],
+    /// The same, of what stays away with all that lies behind it. What is missing of it is passed over.
+    pub known: &'a [ObjectId],
+    /// How far that is followed.
+    pub effort: Effort,
+    /// What else stays away.
+    pub filter: &'a Filter,
+    /// Which trees and blobs may be missing.
+    pub missing: Missing,
+}
+
+/// Which trees and blobs may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// None.
+    Refused,
+    /// Those that a promisor's pack names, as in a partial clone.
+    Promised,
+    /// All: it is only asked what can be reached.
+    Passed,
+}
+
+/// Trees and blobs that are not there.
+struct Absent {
+    missing: Missing,
+    /// To be looked for among the promised.
+    met: IdMap<&'static str>,
+}
+
+impl Absent {
+    /// So many are remembered; more are an error at once.
+    const MOST: usize = 1 << 20;
+
+    fn new(missing: Missing) -> Self {
+        Absent { missing, met: IdMap::default() }
+    }
+
+    /// Passes one, or remembers it.
+    fn meet(&mut self, kind: &'static str, id: &oid) -> Result<()> {
+        match self.missing {
+            Missing::Passed => Ok(()),
+            Missing::Promised if self.met.len() < Self::MOST => {
+                self.met.insert(id.to_owned(), kind);
+                Ok(())
+            }
+            Missing::Promised | Missing::Refused => Err(Broken::missing(kind, id)),
+        }
+    }
+
+    /// Passes what was remembered if all of it is promised.
+    fn check(mut self, objects: &Objects, pulse: &mut dyn Pulse) -> Result<()> {
+        if !self.met.is_empty() {
+            promised::take_promised(objects, &mut self.met, pulse)?;
+        }
+        self.met.iter().next().map_or(Ok(()), |(id, kind)| Err(Broken::missing(kind, id)))
+    }
 }
 
 /// A wanted object that is missing or cannot be read.
@@ -66,7 +137,7 @@ pub struct Closure<'a> {
     pub numbers: Numbers<'a>,
     /// Everything reachable from the wanted objects and not from the known ones.
     pub found: Marks,
-    /// Objects reachable from known ones, as far as they were met.
+    /// Objects reachable from known ones, as far as they were met, and as far as who uses the filter has them.
     pub held: Marks,
 }
 
@@ -78,69 +149,100 @@ struct Tips {
 }
 
 impl<'a> Closure<'a> {
-    /// Finds everything reachable from `wants` and not from `known`. Known objects that are missing are passed over.
+    /// Finds everything reachable from the wants and not from what is known.
     ///
     /// # Errors
     /// [`Broken`] when a wanted object is missing or corrupt; else when the client has gone or an index cannot be read.
-    pub fn find(
-        objects: &'a Objects,
-        wants: &[ObjectId],
-        known: &[ObjectId],
-        effort: Effort,
-        pulse: &mut dyn Pulse,
-    ) -> Result<Self> {
-        if (effort, known.is_empty()) == (Effort::Exact, true)
-            && let Some(closure) = Self::find_stored(objects, wants, pulse)?
+    pub fn find(objects: &'a Objects, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Self> {
+        let Search { wants, known, effort, filter, missing } = *search;
+        if known.is_empty()
+            && effort == Effort::Exact
+            && missing != Missing::Promised
+            && filter.is_by_kind()
+            && let Some(closure) = Self::find_stored(objects, search, pulse)?
         {
             return Ok(closure);
         }
         let mut numbers = Numbers::new(objects);
         let (mut found, mut held) = (Marks::default(), Marks::default());
+        let mut absent = Absent::new(missing);
         let mut buffer = Vec::new();
-        let mut history = None;
+        let mut walked = None;
         if effort == Effort::Enough {
             let mut wanted = Tips::default();
             wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
-            history = history::near(&mut numbers, &wanted.commits, known, pulse)?.map(|walk| (wanted, walk));
+            walked = history::near(objects, &wanted.commits, known, pulse)?.map(|walk| (wanted, walk));
         }
         let mut known_tips = Tips::default();
-        let (wanted, walked) = match history {
+        let (wanted, walk) = match walked {
             Some(near) => near,
             None => {
                 known_tips.add_known(known, &mut numbers, &mut held, &mut buffer)?;
                 let mut wanted = Tips::default();
                 found = Marks::default();
                 wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
-                let walked = history::between(&mut numbers, &wanted.commits, &known_tips.commits, pulse)?;
-                (wanted, walked)
+                let walk = history::between(objects, &wanted.commits, &known_tips.commits, pulse)?;
+                (wanted, walk)
             }
         };
-        found.extend(&walked.new);
+        let walked = History::new(&mut numbers, walk, filter.reaches(0), &mut absent)?;
         held.extend(&walked.boundary);
-        let mut trees = trees::Trees::new(&mut numbers, Marks::default(), held, found.len(), pulse);
-        let roots = [walked.new_roots, wanted.trees].concat();
-        trees.find(&roots, &walked.boundary_roots, &known_tips.trees, effort)?;
+        if filter.commits() {
+            found.extend(&walked.new);
+        } else {
+            mark(&wanted.commits, &mut numbers, &mut found)?;
+        }
+        let ends = Ends {
+            roots: &walked.new_roots,
+            wanted: &wanted.trees,
+            boundary: &walked.boundary_roots,
+            known: &known_tips.trees,
+        };
+        let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
+        trees.find(&ends, effort)?;
         let (contents, held) = trees.into_marks();
         found.extend(&contents);
         // Wanted tags and blobs may turn out to be known only now.
         found.subtract(&held);
+        if !filter.is_all() {
+            // Who uses a filter may lack what it has left out: what it asks for by name it gets (FI-03).
+            mark(wants, &mut numbers, &mut found)?;
+        }
+        absent.check(objects, pulse)?;
         Ok(Closure { numbers, found, held })
     }
 
     /// The same where nothing is known and the repository has bitmaps; `None`: they are of no use.
-    fn find_stored(objects: &'a Objects, wants: &[ObjectId], pulse: &mut dyn Pulse) -> Result<Option<Self>> {
+    fn find_stored(objects: &'a Objects, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Option<Self>> {
+        let Search { wants, filter, missing, .. } = *search;
+        // Who asks for trees and blobs wants few of them. Bitmaps are read from end to end before they are believed.
+        let content = |header: Header| matches!(header.kind, Kind::Tree | Kind::Blob);
+        let Some(first) = wants.first() else { return Ok(None) };
+        if objects.header(first)?.is_none_or(content) {
+            return Ok(None);
+        }
         let Some(stored) = objects.bitmaps()? else { return Ok(None) };
         let mut numbers = Numbers::new(objects);
         numbers.begin_with(stored.pack.id())?;
         let (mut marked, mut wanted) = (Marks::default(), Tips::default());
         wanted.add_all(wants, &mut numbers, &mut marked, &mut Vec::new())?;
-        let Some(mut reached) = stored::reach(&mut numbers, &stored, &wanted.commits, pulse)? else { return Ok(None) };
-        reached.found.extend(&marked);
-        let count = reached.found.len();
-        let mut trees = trees::Trees::new(&mut numbers, reached.found, Marks::default(), count, pulse);
-        trees.find(&[reached.roots, wanted.trees].concat(), &[], &[], Effort::Exact)?;
-        let (found, held) = trees.into_marks();
-        Ok(Some(Closure { numbers, found, held }))
+        let Some(reached) = stored::reach(&mut numbers, &stored, &wanted.commits, pulse)? else { return Ok(None) };
+        let mut found = reached.found.clone();
+        if !stored::leave_out(&numbers, &stored, filter, &mut found)? {
+            return Ok(None);
+        }
+        found.extend(&marked);
+        let mut absent = Absent::new(missing);
+        // What bitmaps tell is not walked again, whether it passes or not.
+        let mut trees = Trees::new(&mut numbers, filter, reached.found, found.len(), &mut absent, pulse);
+        let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, boundary: &[], known: &[] };
+        trees.find(&ends, Effort::Exact)?;
+        found.extend(&trees.into_marks().0);
+        wanted.trees.iter().for_each(|tree| {
+            found.insert(*tree);
+        });
+        mark(wants, &mut numbers, &mut found)?;
+        Ok(Some(Closure { numbers, found, held: Marks::default() }))
     }
 
     /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too;
@@ -229,6 +331,15 @@ impl Tips {
             return Ok(());
         }
     }
+}
+
+fn mark(ids: &[ObjectId], numbers: &mut Numbers<'_>, marks: &mut Marks) -> Result<()> {
+    for id in ids {
+        if let Some(number) = numbers.of(id)? {
+            marks.insert(number);
+        }
+    }
+    Ok(())
 }
 
 fn name(kind: Kind) -> &'static str {

@@ -234,6 +234,14 @@ impl<'a> Numbers<'a> {
         self.objects.find_at(self.location(number), id, buffer)
     }
 
+    /// The size of the object, which is not read for that.
+    ///
+    /// # Errors
+    /// When the object is corrupt or has vanished.
+    pub fn size(&self, number: u32) -> Result<u64> {
+        self.objects.size_at(self.location(number), self.id(number))
+    }
+
     /// The members of a set that lie in packs: for each pack that has some, one bit for each position of its index.
     pub fn by_pack<'s>(&'s self, marks: &'s Marks) -> impl Iterator<Item = (PackId, Vec<u64>)> + 's {
         self.ranges.iter().filter_map(|range| {

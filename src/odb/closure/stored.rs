@@ -4,13 +4,14 @@
 //! before: new commits and the roots of their trees. No tree is read here.
 
 use super::history::broken;
-use super::{Broken, Marks, Numbers};
+use super::{Broken, Filter, Marks, Numbers};
 use crate::odb::Stored;
 use crate::odb::bitmap::Bits;
 use crate::odb::graph::Commits;
 use crate::stream::Pulse;
 use anyhow::Result;
 use gix_hash::ObjectId;
+use gix_object::Kind;
 
 /// What bitmaps tell, and what they do not.
 pub(super) struct Reached {
@@ -81,4 +82,38 @@ pub(super) fn reach(
         }
     }
     Ok(Some(Reached { found, roots }))
+}
+
+/// Takes out of what [`reach`] found what a filter by kinds does not let pass; false: the bitmaps are damaged.
+///
+/// # Errors
+/// When the size of a blob cannot be read.
+pub(super) fn leave_out(numbers: &Numbers<'_>, stored: &Stored, filter: &Filter, found: &mut Marks) -> Result<bool> {
+    let Stored { pack, bitmaps } = stored;
+    for (kind, passes) in [(Kind::Tree, filter.trees()), (Kind::Blob, filter.blobs())] {
+        let passes = passes && filter.reaches(0);
+        let limit = filter.size().filter(|_| kind == Kind::Blob);
+        if passes && limit.is_none() {
+            continue;
+        }
+        let bits = match bitmaps.of_kind(kind) {
+            Ok(bits) => bits,
+            Err(error) => {
+                numbers.objects().distrust(stored, &error);
+                return Ok(false);
+            }
+        };
+        match limit {
+            Some(limit) if passes => {
+                // In the order of the pack, which is the order in which it is read.
+                for position in bits.iter().filter_map(|rank| pack.position_at_rank(rank)) {
+                    if found.contains(position) && numbers.size(position)? >= limit {
+                        found.remove(position);
+                    }
+                }
+            }
+            Some(_) | None => found.subtract(&numbers.in_pack_order(&bits)),
+        }
+    }
+    Ok(true)
 }

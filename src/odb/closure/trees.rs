@@ -1,26 +1,74 @@
 //! Trees, path by path.
 //!
-//! In: root trees, new and known. Out: what is below the new ones and not below the known ones. All trees of one path are
-//! read together, in the order in which they are stored: their bases are at hand, and each is compared with the one before
-//! it, so that only the entries that differ are looked at.
+//! In: root trees, new and known. Out: what is below the new ones and not below the known ones, as far as a filter lets it
+//! pass. All trees of one path are read together, in the order in which they are stored: their bases are at hand, and each is
+//! compared with the one before it, so that only the entries that differ are looked at.
+//!
+//! Mostly a tree is walked once, wherever it is met first. Where a filter counts steps, paths are taken in the order of their
+//! length, so that a tree is met first where it lies highest. Where a filter looks at paths, it is walked at each of them as far
+//! as the patterns reach.
 
-use super::{Broken, Effort, Marks, Numbers};
+use super::{Absent, Broken, Effort, Filter, Marks, Numbers};
 use crate::stream::Pulse;
 use anyhow::{Result, anyhow};
 use bstr::ByteSlice;
 use gix_hash::oid;
 use gix_object::Kind;
 use std::cmp::Ordering;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::ops::Range;
 
 /// Known trees that may be read beyond the compared ones, for [`Effort::Exact`]: these many, and four for each that was read anyway.
 const HELD_BEYOND: u64 = 2048;
+
+/// Where trees are walked from.
+pub(super) struct Ends<'e> {
+    /// Trees of new commits.
+    pub(super) roots: &'e [u32],
+    /// Trees that were asked for by name.
+    pub(super) wanted: &'e [u32],
+    /// Trees of known commits at the boundary.
+    pub(super) boundary: &'e [u32],
+    /// Trees the other side named itself.
+    pub(super) known: &'e [u32],
+}
+
+/// Trees that may be read again at other paths where a filter looks at these: so many, and so many for each object found. A few
+/// trees can stand at more paths than anybody could walk.
+const AGAIN_BEYOND: u64 = 1 << 18;
+const AGAIN_EACH: u64 = 256;
+
+/// Patterns would have to be compared with too many paths.
+#[derive(Debug, Clone, Copy)]
+pub struct TooManyPaths;
+
+impl fmt::Display for TooManyPaths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the patterns of a sparse filter lead to too many paths")
+    }
+}
+
+impl std::error::Error for TooManyPaths {}
 
 /// The trees that stand at one path.
 #[derive(Default)]
 struct Level {
     new: Vec<u32>,
     held: Vec<u32>,
+    /// How deep below a commit lies what these trees hold; what a wanted tree holds lies as deep as a commit's tree.
+    depth: u64,
+    place: Place,
+}
+
+/// A path, where a filter asks for it.
+#[derive(Default)]
+struct Place {
+    /// How long the path of the directory is in which it stands.
+    above: usize,
+    name: Vec<u8>,
+    /// For each pattern file whether it lets the directory in.
+    inside: u64,
 }
 
 /// A tree as it was read.
@@ -50,9 +98,19 @@ struct Child {
 
 pub(super) struct Trees<'w, 'a> {
     numbers: &'w mut Numbers<'a>,
+    filter: &'w Filter,
+    absent: &'w mut Absent,
     pulse: &'w mut dyn Pulse,
     found: Marks,
+    /// Trees that are walked, but left out.
+    passed: Marks,
+    /// Trees that were walked below the reach of patterns, by what these say of their directory.
+    beyond: HashMap<u64, Marks>,
+    /// Blobs that were found to be too large.
+    large: Marks,
     held: Marks,
+    /// Known blobs which who uses the filter may lack: they stay away, but no delta may rest on them.
+    lacked: Marks,
     /// How many objects were found, the caller's included.
     count: u64,
     /// How many trees were read.
@@ -67,22 +125,33 @@ pub(super) struct Trees<'w, 'a> {
     last: Tree,
     names: Vec<u8>,
     children: Vec<Child>,
+    /// Of the current level.
+    depth: u64,
+    path: Vec<u8>,
+    inside: u64,
 }
 
 impl<'w, 'a> Trees<'w, 'a> {
-    /// `held` and `count` go on from what the caller found; below what is in `found` already nothing is looked for.
+    /// `held` and `count` go on from what the caller found; below what is in `held` already nothing is looked for.
     pub(super) fn new(
         numbers: &'w mut Numbers<'a>,
-        found: Marks,
+        filter: &'w Filter,
         held: Marks,
         count: u64,
+        absent: &'w mut Absent,
         pulse: &'w mut dyn Pulse,
     ) -> Self {
         Trees {
             numbers,
+            filter,
+            absent,
             pulse,
-            found,
+            found: Marks::default(),
+            passed: Marks::default(),
+            beyond: HashMap::new(),
+            large: Marks::default(),
             held,
+            lacked: Marks::default(),
             count,
             read: 0,
             unread: Vec::new(),
@@ -92,6 +161,9 @@ impl<'w, 'a> Trees<'w, 'a> {
             last: Tree::default(),
             names: Vec::new(),
             children: Vec::new(),
+            depth: 0,
+            path: Vec::new(),
+            inside: 0,
         }
     }
 
@@ -100,40 +172,62 @@ impl<'w, 'a> Trees<'w, 'a> {
         (self.found, self.held)
     }
 
-    /// Finds what is below `roots` and not below the roots at the boundary; `known` are trees the other side named itself.
+    /// Finds what is below the roots and the wanted trees, and not below those that are known.
     ///
     /// # Errors
     /// [`Broken`] when something is missing or corrupt.
-    pub(super) fn find(&mut self, roots: &[u32], boundary: &[u32], known: &[u32], effort: Effort) -> Result<()> {
-        for tree in boundary.iter().chain(known) {
+    pub(super) fn find(&mut self, ends: &Ends<'_>, effort: Effort) -> Result<()> {
+        for tree in ends.boundary.iter().chain(ends.known) {
             self.held.insert(*tree);
         }
-        self.unread.extend(known);
+        self.unread.extend(ends.known);
         if effort == Effort::Exact {
             self.open_held(u64::MAX)?;
         }
-        self.descend(roots, boundary)?;
+        self.descend(ends)?;
         if effort == Effort::Exact {
             self.open_held(self.read.saturating_mul(4).saturating_add(HELD_BEYOND))?;
         }
         if self.mistaken {
             // Rare: a known tree was met at a path where only new ones stood. What hangs on it alone is known as well.
             self.count -= self.found.len();
-            self.found = Marks::default();
-            self.descend(roots, &[])?;
+            (self.found, self.passed) = (Marks::default(), Marks::default());
+            self.beyond.clear();
+            self.descend(&Ends { boundary: &[], ..*ends })?;
         }
         Ok(())
     }
 
-    /// Walks down from the roots; what is known stays away.
-    fn descend(&mut self, roots: &[u32], boundary: &[u32]) -> Result<()> {
-        let mut top = Level { new: Vec::new(), held: boundary.to_vec() };
-        for root in roots {
-            self.meet_new(*root, &mut top.new);
+    /// Walks down from the ends; what is known stays away.
+    fn descend(&mut self, ends: &Ends<'_>) -> Result<()> {
+        let mut named = Level::default();
+        for &tree in ends.wanted {
+            if !self.held.contains(tree) {
+                self.count += u64::from(self.found.insert(tree));
+                named.new.push(tree);
+            }
         }
-        let mut levels = vec![top];
-        while let Some(mut level) = levels.pop() {
-            if level.new.is_empty() {
+        let inside = self.filter.inside(b"", 0);
+        let mut top = Level { depth: 1, held: ends.boundary.to_vec(), ..Level::default() };
+        top.place.inside = inside;
+        let roots = if self.filter.reaches(0) { ends.roots } else { &[] };
+        for &tree in roots {
+            if self.meet_new(tree) {
+                top.new.push(tree);
+            }
+        }
+        let (by_path, by_depth) = (self.filter.is_by_path(), self.filter.is_by_depth());
+        let mut levels = VecDeque::new();
+        if by_path || by_depth {
+            levels.push_back(named);
+        } else {
+            top.new.append(&mut named.new);
+        }
+        levels.push_back(top);
+        // With paths, the deepest first: then the path of a directory stays as long as something in it is left.
+        let in_order = by_depth && !by_path;
+        while let Some(mut level) = if in_order { levels.pop_front() } else { levels.pop_back() } {
+            if level.new.is_empty() || !self.filter.reaches(level.depth) {
                 self.unread.append(&mut level.held);
             } else {
                 self.level(level)?;
@@ -143,28 +237,46 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    /// Marks a new object; a tree met for the first time is put on `trees`.
-    fn meet_new(&mut self, number: u32, trees: &mut Vec<u32>) {
-        if !self.held.contains(number) && self.found.insert(number) {
-            self.count += 1;
-            trees.push(number);
+    /// Marks a new tree; whether it is to be walked from here.
+    fn meet_new(&mut self, number: u32) -> bool {
+        if self.held.contains(number) {
+            return false;
         }
+        let new = if self.filter.trees() {
+            let new = self.found.insert(number);
+            self.count += u64::from(new);
+            new
+        } else {
+            self.passed.insert(number)
+        };
+        new || self.filter.is_by_path()
     }
 
     /// Marks a known object.
     fn meet_held(&mut self, number: u32, kind: EntryKind) {
-        if self.held.insert(number) && self.found.contains(number) {
-            if kind == EntryKind::Tree {
+        if kind == EntryKind::Tree {
+            if self.held.insert(number) && (self.found.contains(number) || self.passed.contains(number)) {
                 self.mistaken = true;
-            } else {
-                self.found.remove(number);
-                self.count -= 1;
             }
+            return;
+        }
+        let known = if self.filter.leaves_blobs() { &mut self.held } else { &mut self.lacked };
+        if known.insert(number) && self.found.remove(number) {
+            self.count -= 1;
         }
     }
 
     /// Reads all trees of one path, known ones first. Their sub-trees are left in `children`.
     fn level(&mut self, mut level: Level) -> Result<()> {
+        self.depth = level.depth;
+        if self.filter.is_by_path() {
+            if self.read > self.count.saturating_mul(AGAIN_EACH).saturating_add(AGAIN_BEYOND) {
+                return Err(TooManyPaths.into());
+            }
+            self.path.truncate(level.place.above);
+            enter(&mut self.path, &level.place.name);
+            self.inside = level.place.inside;
+        }
         self.numbers.sort_as_stored(&mut level.held);
         self.numbers.sort_as_stored(&mut level.new);
         self.last.clear();
@@ -205,26 +317,60 @@ impl<'w, 'a> Trees<'w, 'a> {
         let current = std::mem::take(&mut self.current);
         for &at in &current.fresh {
             let (kind, name, id) = self.entry(&current, at);
-            if kind == EntryKind::Gitlink {
-                continue;
-            }
-            let expected = if kind == EntryKind::Tree { "tree" } else { "blob" };
-            let number = match self.numbers.of(id)? {
-                Some(number) => number,
-                None => {
-                    let from = self.numbers.id(tree);
-                    return Err(Broken::missing(expected, id).context(format!("tree {from} cannot be followed")));
-                }
-            };
-            if !self.held.contains(number) && self.found.insert(number) {
-                self.count += 1;
-                if kind == EntryKind::Tree {
-                    self.child(&current.bytes[name], number, false);
-                }
+            match kind {
+                EntryKind::Tree => self.new_tree(tree, &current.bytes[name], id)?,
+                EntryKind::Blob if self.filter.blobs() => self.new_blob(tree, &current.bytes[name], id)?,
+                EntryKind::Blob | EntryKind::Gitlink => {}
             }
         }
         self.current = current;
         Ok(())
+    }
+
+    fn new_tree(&mut self, from: u32, name: &[u8], id: &oid) -> Result<()> {
+        let Some(number) = self.numbers.of(id)? else { return self.missing("tree", id, from) };
+        if self.meet_new(number) && self.filter.reaches(self.depth + 1) {
+            self.child(name, number, false);
+        }
+        Ok(())
+    }
+
+    fn new_blob(&mut self, from: u32, name: &[u8], id: &oid) -> Result<()> {
+        let number = self.numbers.of(id)?;
+        let is_met = |number| self.held.contains(number) || self.lacked.contains(number) || self.found.contains(number);
+        if number.is_some_and(is_met) || !self.is_admitted(name) {
+            return Ok(());
+        }
+        let Some(number) = number else { return self.missing("blob", id, from) };
+        if let Some(size) = self.filter.size() {
+            if self.large.contains(number) {
+                return Ok(());
+            }
+            if self.numbers.size(number).map_err(|cause| Broken::bad("blob", id, cause))? >= size {
+                self.large.insert(number);
+                return Ok(());
+            }
+        }
+        self.found.insert(number);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Whether a blob of this name passes at the current path.
+    fn is_admitted(&mut self, name: &[u8]) -> bool {
+        if !self.filter.is_by_path() {
+            return true;
+        }
+        let above = self.path.len();
+        enter(&mut self.path, name);
+        let admitted = self.filter.admits(&self.path, self.inside);
+        self.path.truncate(above);
+        admitted
+    }
+
+    fn missing(&mut self, kind: &'static str, id: &oid, from: u32) -> Result<()> {
+        let met = self.absent.meet(kind, id);
+        met.map_err(|error| error.context(format!("tree {} cannot be followed", self.numbers.id(from))))
     }
 
     /// Marks a known tree's entries; what is missing there does not matter. With `compared` its sub-trees become children, else they wait.
@@ -232,7 +378,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         let current = std::mem::take(&mut self.current);
         for &at in &current.fresh {
             let (kind, name, id) = self.entry(&current, at);
-            if kind == EntryKind::Gitlink {
+            if kind == EntryKind::Gitlink || kind == EntryKind::Blob && !self.filter.blobs() {
                 continue;
             }
             let Some(number) = self.numbers.of(id)? else { continue };
@@ -262,11 +408,12 @@ impl<'w, 'a> Trees<'w, 'a> {
     }
 
     /// Sub-trees of one name make one level.
-    fn group(&mut self, levels: &mut Vec<Level>) {
+    fn group(&mut self, levels: &mut VecDeque<Level>) {
+        let by_path = self.filter.is_by_path();
         let names = &self.names;
         self.children.sort_by(|a, b| names[a.name.clone()].cmp(&names[b.name.clone()]));
         for same in self.children.chunk_by(|a, b| names[a.name.clone()] == names[b.name.clone()]) {
-            let mut level = Level::default();
+            let mut level = Level { depth: self.depth + 1, ..Level::default() };
             for child in same {
                 if child.held { &mut level.held } else { &mut level.new }.push(child.number);
             }
@@ -274,7 +421,21 @@ impl<'w, 'a> Trees<'w, 'a> {
                 level.held.sort_unstable();
                 level.held.dedup();
             }
-            levels.push(level);
+            if by_path {
+                level.new.sort_unstable();
+                level.new.dedup();
+                let above = self.path.len();
+                level.place.above = above;
+                level.place.name = names[same[0].name.clone()].to_vec();
+                enter(&mut self.path, &level.place.name);
+                level.place.inside = self.filter.inside(&self.path, self.inside);
+                self.path.truncate(above);
+                if self.filter.is_beyond_patterns(level.depth) {
+                    let walked = self.beyond.entry(level.place.inside).or_default();
+                    level.new.retain(|tree| walked.insert(*tree));
+                }
+            }
+            levels.push_back(level);
         }
     }
 
@@ -298,6 +459,14 @@ impl<'w, 'a> Trees<'w, 'a> {
         }
         Ok(())
     }
+}
+
+/// Goes one step down a path.
+fn enter(path: &mut Vec<u8>, name: &[u8]) {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
 }
 
 impl Tree {

@@ -3,7 +3,7 @@
 //! In: names of what is wanted and of what the client has. Out: bits, one for each object of a pack that goes out. Contents of
 //! blobs are never looked at.
 
-use crate::odb::closure::{Closure, Effort};
+use crate::odb::closure::{Closure, Effort, Filter, Missing, Search};
 use crate::odb::{Objects, PackId};
 use crate::stream::Pulse;
 use anyhow::Context;
@@ -18,6 +18,8 @@ pub struct Request<'a> {
     pub common: &'a [ObjectId],
     /// Annotated tags to add when what they peel to is selected (include-tag, PO-04): tag, what it peels to.
     pub tags: &'a [(ObjectId, ObjectId)],
+    /// What is left out on purpose.
+    pub filter: Option<&'a Filter>,
     /// Whether deltas may rest on objects the client has but the pack lacks.
     pub thin: bool,
 }
@@ -53,13 +55,22 @@ pub struct Selection {
     pub count: u32,
 }
 
-/// Selects everything reachable from the wants and not from the common objects (PO-01).
+/// Selects everything reachable from the wants and not from the common objects (PO-01) that the filter lets pass.
 ///
 /// # Errors
 /// When an object is missing or corrupt, or the client has gone.
 pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -> anyhow::Result<Selection> {
     pulse.begin("Enumerating objects", None)?;
-    let mut closure = Closure::find(objects, request.wants, request.common, Effort::Exact, pulse)?;
+    let all = Filter::default();
+    let filter = request.filter.unwrap_or(&all);
+    let search = Search {
+        wants: request.wants,
+        known: request.common,
+        effort: Effort::Exact,
+        filter,
+        missing: Missing::Refused,
+    };
+    let mut closure = Closure::find(objects, &search, pulse)?;
     closure.add_tags(request.tags)?;
     let count = u32::try_from(closure.found.len()).context("more objects than a pack can hold")?;
     pulse.tick(count.into())?;
@@ -73,7 +84,8 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
     Ok(Selection {
         packed: positions(&closure.found),
         strays: closure.numbers.strays(&closure.found).map(|(id, directory)| Stray { id, directory }).collect(),
-        bases: if request.thin { positions(&closure.held) } else { Vec::new() },
+        // A base that a filter has left out would have to be fetched alone.
+        bases: if request.thin && filter.leaves_trees() { positions(&closure.held) } else { Vec::new() },
         count,
     })
 }

@@ -1,0 +1,190 @@
+//! Patterns of a sparse checkout: which paths it would fill (gitignore).
+//!
+//! In: the lines of a pattern file. Out: for a path whether the last pattern that matches it lets it in. Nothing is read here.
+
+use bstr::{BStr, BString, ByteSlice};
+use gix_glob::wildmatch::{self, Mode};
+
+/// Patterns in the order of their file; the last that matches decides.
+#[derive(Debug, Clone, Default)]
+pub struct Patterns(Vec<Pattern>);
+
+#[derive(Debug, Clone)]
+struct Pattern {
+    /// Without `!` in front and without a slash at the end.
+    text: BString,
+    /// How much of it stands for itself, up to the first special byte.
+    literal: usize,
+    /// It takes paths out.
+    negative: bool,
+    /// It had a slash at the end.
+    directories_only: bool,
+    /// It has no other slash, and is about the last component of a path.
+    about_names: bool,
+}
+
+impl Patterns {
+    /// Reads a pattern file. As in git a last line without its end counts for nothing.
+    pub fn parse(text: &[u8]) -> Self {
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        let mut patterns = Vec::new();
+        let mut rest = text;
+        while let Some((line, behind)) = rest.split_once_str("\n") {
+            rest = behind;
+            if line.is_empty() || line.starts_with(b"#") {
+                continue;
+            }
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let line = line.find_byte(0).map_or(line, |end| &line[..end]);
+            patterns.push(Pattern::parse(without_trailing_spaces(line)));
+        }
+        Patterns(patterns)
+    }
+
+    /// How many components the longest path has that a pattern looks at as a whole. Below that only names count.
+    pub(super) fn reach(&self) -> u64 {
+        let reach = |pattern: &Pattern| match pattern.text.find(b"**") {
+            _ if pattern.about_names => 0,
+            Some(_) => u64::MAX,
+            None => pattern.text.iter().filter(|byte| **byte == b'/').count() as u64 + 1,
+        };
+        self.0.iter().map(reach).max().unwrap_or(0)
+    }
+
+    /// Whether the path is let in; `None` where no pattern says anything: then what holds for its directory holds.
+    pub fn matched(&self, path: &[u8], is_directory: bool) -> Option<bool> {
+        let name = path.rfind_byte(b'/').map_or(path, |slash| &path[slash + 1..]);
+        let last = self.0.iter().rev().find(|pattern| pattern.matches(path, name, is_directory));
+        last.map(|pattern| !pattern.negative)
+    }
+}
+
+impl Pattern {
+    fn parse(line: &[u8]) -> Self {
+        let (line, negative) = match line.strip_prefix(b"!") {
+            Some(line) => (line, true),
+            None => (line, false),
+        };
+        let (text, directories_only) = match line.strip_suffix(b"/") {
+            Some(text) => (text, true),
+            None => (line, false),
+        };
+        Pattern {
+            text: text.into(),
+            literal: text.find_byteset(br"*?[\").unwrap_or(text.len()),
+            negative,
+            directories_only,
+            about_names: !text.contains(&b'/'),
+        }
+    }
+
+    fn matches(&self, path: &[u8], name: &[u8], is_directory: bool) -> bool {
+        if self.directories_only && !is_directory {
+            return false;
+        }
+        if self.about_names {
+            return self.fits(&self.text, self.literal, name, Mode::empty());
+        }
+        // A slash in front says only that the pattern begins at the root.
+        let (text, literal) = match self.text.strip_prefix(b"/") {
+            Some(text) => (text, self.literal - 1),
+            None => (self.text.as_bytes(), self.literal),
+        };
+        !path.is_empty() && self.fits(text, literal, path, Mode::NO_MATCH_SLASH_LITERAL)
+    }
+
+    fn fits(&self, text: &[u8], literal: usize, subject: &[u8], mode: wildmatch::Mode) -> bool {
+        if literal == text.len() {
+            return text == subject;
+        }
+        subject.starts_with(&text[..literal]) && gix_glob::wildmatch(BStr::new(text), BStr::new(subject), mode)
+    }
+}
+
+/// Blanks at the end go, unless a backslash stands before them.
+fn without_trailing_spaces(line: &[u8]) -> &[u8] {
+    let mut spaces = None;
+    let mut bytes = line.iter().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        spaces = match byte {
+            b' ' => spaces.or(Some(at)),
+            // What follows is no blank to be cut off; at the end of the line git gives up.
+            b'\\' if bytes.next().is_none() => return line,
+            _ => None,
+        };
+    }
+    &line[..spaces.unwrap_or(line.len())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(patterns: &str, path: &str, expected: Option<bool>) {
+        let is_directory = path.ends_with('/');
+        let path = path.trim_end_matches('/');
+        let got = Patterns::parse(patterns.as_bytes()).matched(path.as_bytes(), is_directory);
+        assert_eq!(got, expected, "{patterns:?} {path}");
+    }
+
+    #[test]
+    fn the_last_pattern_that_matches_decides() {
+        check("a\n", "a", Some(true));
+        check("a\n", "x/a", Some(true));
+        check("a\n", "ab", None);
+        check("a\n!a\n", "a", Some(false));
+        check("!a\na\n", "a", Some(true));
+        check("*\n!b\n", "x/b", Some(false));
+        check("*\n!b\n", "x/c", Some(true));
+    }
+
+    #[test]
+    fn slashes_tie_a_pattern_to_the_root_or_to_directories() {
+        check("/a\n", "a", Some(true));
+        check("/a\n", "x/a", None);
+        check("x/a\n", "x/a", Some(true));
+        check("x/a\n", "y/x/a", None);
+        check("/a/\n", "a/", Some(true));
+        check("/a/\n", "a", None);
+        check("a/\n", "x/a/", Some(true));
+        check("/*\n!/*/\n", "a", Some(true));
+        check("/*\n!/*/\n", "a/", Some(false));
+        check("/*\n", "a/b", None);
+        check("**/b\n", "a/x/b", Some(true));
+        check("a/**\n", "a/x/b", Some(true));
+        check("/\n", "a", None);
+    }
+
+    #[test]
+    fn the_root_is_a_directory_without_a_name() {
+        check("*\n", "/", Some(true));
+        check("/\n", "/", Some(true));
+        check("/*\n", "/", None);
+        check("a\n", "/", None);
+    }
+
+    #[test]
+    fn wildcards_and_escapes_are_gits() {
+        check("*.c\n", "x/y.c", Some(true));
+        check("x/*.c\n", "x/y/z.c", None);
+        check("?b\n", "ab", Some(true));
+        check("[a-c]x\n", "bx", Some(true));
+        check("\\*x\n", "*x", Some(true));
+        check("\\*x\n", "ax", None);
+        check("\\!a\n", "!a", Some(true));
+        check("\\#a\n", "#a", Some(true));
+    }
+
+    #[test]
+    fn lines_are_read_as_git_reads_them() {
+        check("\u{feff}a\n", "a", Some(true));
+        check("# a\n\na\r\n", "a", Some(true));
+        check("#a\n", "#a", None);
+        check("a", "a", None);
+        check("a  \n", "a", Some(true));
+        check("a\\ \n", "a ", Some(true));
+        check("a\\ b  \n", "a b", Some(true));
+        check("a\\\\  \n", "a\\", Some(true));
+        check(" a\n", " a", Some(true));
+    }
+}
