@@ -94,8 +94,11 @@ impl Boundary {
             Depth::Commits { count, relative } => {
                 let tips = tips(repository, request)?;
                 let from = if *relative { self.present_depth(objects, &tips, pulse)? } else { Some(0) };
-                // Who has no boundary on the way has nothing to deepen.
-                let Some(from) = from else { return Ok(true) };
+                // Who has no boundary on the way has nothing to deepen, but may meet ours.
+                let Some(from) = from else {
+                    self.take_over(repository, request, pulse)?;
+                    return Ok(true);
+                };
                 depth::so_deep(objects, &tips, Some(count.saturating_add(from)), pulse)?
             }
             Depth::Revisions { since, not } => {

@@ -15,6 +15,8 @@ pub struct Said {
     pub boundary: BTreeSet<String>,
     /// The text of an ERR packet.
     pub refusal: Option<String>,
+    /// A line of the boundary that came before.
+    pub twice: Option<String>,
     /// What came on band 3.
     pub broken_off: String,
     /// A pack as it came.
@@ -44,7 +46,7 @@ impl Said {
                         said.refusal = Some(text.to_owned());
                     } else if line.starts_with("shallow ") || line.starts_with("unshallow ") {
                         if !said.boundary.insert(line.clone()) {
-                            return Err(format!("{line} is told twice"));
+                            said.twice = Some(line);
                         }
                     } else {
                         said.lines.push(line);

@@ -142,7 +142,9 @@ impl Universe {
                 _ => {
                     let mut text = match files.get(&path) {
                         Some((_, id)) => self.objects[id].data.clone(),
-                        None => (0..dice.between(0, 40)).map(|line| format!("line {line}\n")).collect::<String>().into(),
+                        None => {
+                            (0..dice.between(0, 40)).map(|line| format!("line {line}\n")).collect::<String>().into()
+                        }
                     };
                     text.extend_from_slice(format!("more {}\n", dice.below(1000)).as_bytes());
                     let id = self.plain(Kind::Blob, text, Vec::new());
@@ -206,6 +208,15 @@ impl Universe {
             }
         }
         met
+    }
+
+    /// An object, and what it leads to while that is a tag.
+    pub fn chain(&self, id: ObjectId) -> Vec<ObjectId> {
+        let mut chain = vec![id];
+        while let Some(tag) = self.objects.get(chain.last().unwrap()).filter(|object| object.kind == Kind::Tag) {
+            chain.push(tag.holds[0]);
+        }
+        chain
     }
 
     /// For people.

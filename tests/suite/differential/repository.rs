@@ -54,8 +54,13 @@ impl Served {
 
     fn git(&self, arguments: &[&str], input: &str) -> String {
         let mut command = git_command(&self.path);
-        let mut child =
-            command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -100,8 +105,7 @@ impl Served {
         let mut present: BTreeSet<ObjectId> = self.universe.objects.keys().copied().collect();
         if dice.chance(20) {
             let merged = self.universe.commits.iter().filter(|id| !self.universe.objects[*id].parents.is_empty());
-            let wished: BTreeSet<ObjectId> =
-                dice.some(&merged.copied().collect::<Vec<_>>(), 4).into_iter().collect();
+            let wished: BTreeSet<ObjectId> = dice.some(&merged.copied().collect::<Vec<_>>(), 4).into_iter().collect();
             let reached = self.universe.closure(tips, &wished);
             self.shallow = wished.intersection(&reached).copied().collect();
             if !self.shallow.is_empty() {
@@ -196,7 +200,7 @@ impl Served {
                 if many == 9 {
                     self.kept.push("a later pack with bitmaps");
                     if self.shallow.is_empty() {
-                        self.git(&["repack", "-adbq"], "");
+                        self.git(&["repack", "-Adbq"], "");
                     }
                 }
             }

@@ -52,7 +52,11 @@ impl Asked {
             wants: wants(served, dice),
             haves: Vec::new(),
             shallow: BTreeSet::new(),
-            acks: if version == 2 { Acks::Section } else { *dice.pick(&[Acks::Plain, Acks::Multi, Acks::Detailed, Acks::Detailed]) },
+            acks: if version == 2 {
+                Acks::Section
+            } else {
+                *dice.pick(&[Acks::Plain, Acks::Multi, Acks::Detailed, Acks::Detailed])
+            },
             thin: dice.chance(60),
             ofs: dice.chance(70),
             filter: None,
@@ -136,7 +140,15 @@ impl Asked {
                 lines.push(format!("deepen-not {}", dice.pick(&served.refs).0));
             }
             _ => {
-                let bad = ["deepen 0", "deepen -1", "deepen x", "deepen-since x", "deepen-not nowhere", "deepen 3 ", "deepen"];
+                let bad = [
+                    "deepen 0",
+                    "deepen -1",
+                    "deepen x",
+                    "deepen-since x",
+                    "deepen-not nowhere",
+                    "deepen 3 ",
+                    "deepen",
+                ];
                 lines.push((*dice.pick(&bad)).to_owned());
                 if dice.chance(30) {
                     lines.push("deepen 2".to_owned());
@@ -232,7 +244,8 @@ impl Asked {
 
     /// For people.
     pub fn told(&self, served: &Served) -> String {
-        let lines: String = self.lines.iter().map(|line| format!("    {}\n", served.universe.explained(line))).collect();
+        let lines: String =
+            self.lines.iter().map(|line| format!("    {}\n", served.universe.explained(line))).collect();
         format!("version {}, {:?}\n{lines}", self.version, self.way)
     }
 }
