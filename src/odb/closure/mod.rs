@@ -191,7 +191,12 @@ impl<'a> Closure<'a> {
         if filter.commits() {
             found.extend(&walked.new);
         } else {
-            mark(&wanted.commits, &mut numbers, &mut found)?;
+            // What is asked for by name passes every filter, unless it is known.
+            for id in &wanted.commits {
+                if let Some(number) = numbers.of(id)?.filter(|number| walked.new.contains(*number)) {
+                    found.insert(number);
+                }
+            }
         }
         let ends = Ends {
             roots: &walked.new_roots,

@@ -210,6 +210,14 @@ impl Universe {
         met
     }
 
+    /// Whether each commit is newer than its parents.
+    pub fn clocks_agree(&self) -> bool {
+        self.commits
+            .iter()
+            .map(|id| &self.objects[id])
+            .all(|commit| commit.parents.iter().all(|parent| self.objects[parent].time < commit.time))
+    }
+
     /// An object, and what it leads to while that is a tag.
     pub fn chain(&self, id: ObjectId) -> Vec<ObjectId> {
         let mut chain = vec![id];

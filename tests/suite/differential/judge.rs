@@ -4,6 +4,7 @@ use super::answer::{Pack, Said};
 use super::repository::Served;
 use super::request::{Acks, Asked};
 use gix_hash::ObjectId;
+use gix_object::Kind;
 use std::collections::BTreeSet;
 
 /// What a server did.
@@ -27,8 +28,9 @@ pub type Allowed = &'static str;
 pub fn compare(served: &Served, asked: &Asked, ours: &Outcome, gits: &Outcome) -> Result<Vec<Allowed>, String> {
     match (&ours.said.refusal, gits.refusal()) {
         (None, None) => {}
-        (ours, gits) => {
-            return compare_refusals(served, asked, ours.as_deref(), gits.as_deref()).map(|word| vec![word]);
+        (refusal, gits_refusal) => {
+            let refusals = (refusal.as_deref(), gits_refusal.as_deref());
+            return compare_refusals(served, asked, refusals, ours.said.pack.is_some()).map(|word| vec![word]);
         }
     }
     if !ours.said.broken_off.is_empty() {
@@ -47,6 +49,10 @@ pub fn compare(served: &Served, asked: &Asked, ours: &Outcome, gits: &Outcome) -
         {
             // NE-11: where there are hidden refs, or a commit-graph sees through the boundary, git may be ready too early.
             return Ok(vec!["ready later"]);
+        } else if ours.said.boundary != gits.said.boundary {
+            // Whoever is told of another boundary has another history in common.
+            let client = Client::behind(served, asked, &ours.said)?;
+            return Ok(client.compare_boundaries(&ours.said, &gits.said)?.into_iter().collect());
         } else if asked.acks == Acks::Section
             && !asked.shallow.is_empty()
             && holds_in_order(&ours.said.lines, &gits.said.lines)
@@ -78,15 +84,26 @@ pub fn compare(served: &Served, asked: &Asked, ours: &Outcome, gits: &Outcome) -
     Ok(allowed)
 }
 
-fn compare_refusals(served: &Served, asked: &Asked, ours: Option<&str>, gits: Option<&str>) -> Result<Allowed, String> {
+fn compare_refusals(
+    served: &Served,
+    asked: &Asked,
+    (ours, gits): (Option<&str>, Option<&str>),
+    has_pack: bool,
+) -> Result<Allowed, String> {
     if ours == gits {
         return Ok("refused");
     }
     let (our_text, gits_text) = match (ours, gits) {
         (Some(ours), Some(gits)) => (ours, gits),
-        // FI-02: such a filter is looked at before it is used.
-        (Some(text), None) if text.starts_with("unable to access sparse blob in ") => {
+        // FI-02, SH-09: in version 2 git looks at these when there is to be a pack.
+        (Some(text), None)
+            if text.starts_with("unable to access sparse blob in ") || text.contains("cannot be used together") =>
+        {
             return Ok("refused before the pack");
+        }
+        // SH-07: and we look for such refs when there is to be one.
+        (None, Some(text)) if text.contains("deepen-not is not a ref") && !has_pack => {
+            return Ok("refused with the pack");
         }
         // UR-06: what a tag leads to is advertised with it.
         (None, Some(text)) if asked.wants.iter().any(|id| is_peeled(served, id) && text.ends_with(&id.to_string())) => {
@@ -95,11 +112,18 @@ fn compare_refusals(served: &Served, asked: &Asked, ours: Option<&str>, gits: Op
         _ => return Err(format!("refused: {ours:?}\ngit: {gits:?}")),
     };
     // Of several faults either may be told: git finds these while it still reads the request.
-    let early = |text: &str| text.contains(": not our ref ") || text.contains("cannot be used together");
+    let early = |text: &str| {
+        ["not our ref ", "cannot be used together", "deepen-not is not a ref", "no commits selected"]
+            .iter()
+            .any(|fault| text.contains(fault))
+    };
     if early(our_text) || early(gits_text) {
         return Ok("refused for another fault");
     }
-    if our_text.starts_with("unable to access sparse blob in ") && gits_text.contains("aborting due to ") {
+    // FI-02: such a filter is looked at before it is used, and nothing is said of what may not be had.
+    let unusable = ["aborting due to ", "unable to parse sparse filter data in "];
+    if our_text.starts_with("unable to access sparse blob in ") && unusable.iter().any(|text| gits_text.contains(text))
+    {
         return Ok("refused before the pack");
     }
     Err(format!("refused: {our_text}\ngit: {gits_text}"))
@@ -112,7 +136,8 @@ fn is_peeled(served: &Served, id: &ObjectId) -> bool {
 /// Whether they are the same up to a `ready`.
 fn is_ready_before(one: &[String], other: &[String]) -> bool {
     let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
-    one.get(same).is_some_and(|line| line.ends_with("ready"))
+    // With multi_ack this is said by acknowledging what is unknown.
+    one.get(same).is_some_and(|line| line.ends_with("ready") || line.ends_with(" continue"))
 }
 
 /// Whether one has all lines of the other, and acknowledgments besides.
@@ -135,6 +160,9 @@ struct Client<'a> {
     served: &'a Served,
     asked: &'a Asked,
     owned: BTreeSet<ObjectId>,
+    /// What the wants lead to, up to its new boundary.
+    wanted: BTreeSet<ObjectId>,
+    /// The same, and what its own objects lead to then.
     needed: BTreeSet<ObjectId>,
 }
 
@@ -156,8 +184,9 @@ impl<'a> Client<'a> {
         }
         let told: Vec<ObjectId> = asked.haves.iter().chain(&asked.shallow).copied().collect();
         let owned = served.universe.closure(told.iter().copied(), &asked.shallow);
+        let wanted = served.universe.closure(asked.wants.iter().copied(), &boundary);
         let needed = served.universe.closure(asked.wants.iter().copied().chain(told), &boundary);
-        Ok(Client { served, asked, owned, needed })
+        Ok(Client { served, asked, owned, wanted, needed })
     }
 
     fn names<'i>(&self, ids: impl IntoIterator<Item = &'i ObjectId>) -> String {
@@ -175,7 +204,7 @@ impl<'a> Client<'a> {
         // SH-10, SH-05: the server's own boundary counts, and of the new one what the client will have.
         let own = |line: &&String| shallow(line).is_some_and(|id| self.served.shallow.contains(&id));
         let idle = |line: &&String| match shallow(line) {
-            Some(id) => self.asked.by_revisions && !self.needed.contains(&id),
+            Some(id) => self.asked.by_revisions && !self.wanted.contains(&id),
             None => self.served.shallow.iter().any(|id| line.ends_with(&id.to_string())),
         };
         match (more.iter().all(own), less.iter().all(idle)) {
@@ -217,6 +246,7 @@ impl<'a> Client<'a> {
         if more.is_empty() && less.is_empty() {
             return Ok(None);
         }
+        let universe = &self.served.universe;
         // PO-01: what the client has by its own words need not be sent.
         let less: BTreeSet<ObjectId> = less
             .into_iter()
@@ -225,8 +255,21 @@ impl<'a> Client<'a> {
         if more.is_empty() && (other_boundary || less.is_empty()) {
             return Ok(Some("smaller"));
         }
+        // PO-01: neither leaves out all that the client has, but what is at the edge of what is new. With clocks that do not
+        // agree git's walk ends elsewhere, and has another edge.
+        if more.is_subset(&self.owned) && less.is_empty() && !universe.clocks_agree() {
+            return Ok(Some("clocks"));
+        }
+        // FI-02: git asks a part of a combination no more once it has let an object pass.
+        let combined = self.asked.filter.as_ref().is_some_and(|filter| filter.starts_with("combine:"));
+        if combined && more.is_subset(&self.wanted) && less.is_empty() {
+            return Ok(Some("passed by every part"));
+        }
         // FI-03: what is asked for by name is sent, whatever the filter says and the client has behind other objects.
-        let by_name = self.asked.wants.iter().flat_map(|id| self.served.universe.chain(*id)).collect();
+        let named: Vec<ObjectId> = self.asked.wants.iter().flat_map(|id| universe.chain(*id)).collect();
+        let is_tree = |id: &&ObjectId| universe.objects[*id].kind == Kind::Tree;
+        let below = universe.closure(named.iter().filter(is_tree).copied(), &BTreeSet::new());
+        let by_name = named.into_iter().chain(below).collect();
         if self.asked.filter.is_some() && more.is_subset(&by_name) && less.is_empty() {
             return Ok(Some("by name"));
         }

@@ -25,6 +25,9 @@ pub enum Acks {
     Section,
 }
 
+/// The depth that means no end.
+const ENDLESS: u32 = 0x7fff_ffff;
+
 /// A request.
 pub struct Asked {
     pub way: Way,
@@ -123,7 +126,7 @@ impl Asked {
     fn deepening(&mut self, served: &Served, dice: &mut Dice) -> Vec<String> {
         let mut lines = Vec::new();
         match dice.below(20) {
-            0..=9 => lines.push(format!("deepen {}", dice.pick(&[1, 1, 2, 3, 4, 7, 2_147_483_647]))),
+            0..=9 => lines.push(format!("deepen {}", dice.pick(&[1, 1, 2, 3, 4, 7, ENDLESS]))),
             10..=13 => {
                 let commit = *dice.pick(&served.universe.commits);
                 lines.push(format!("deepen-since {}", served.universe.objects[&commit].time + dice.below(100) as u64));
@@ -184,7 +187,7 @@ impl Asked {
         words.extend(self.ofs.then_some("ofs-delta"));
         words.extend(dice.chance(30).then_some("include-tag"));
         words.extend(dice.chance(10).then_some("wait-for-done"));
-        words.extend((!deepening.is_empty() && dice.chance(25)).then_some("deepen-relative"));
+        words.extend((may_be_relative(deepening) && dice.chance(25)).then_some("deepen-relative"));
         words.extend(dice.chance(1).then_some("unheard-of"));
         lines.extend(words.into_iter().map(str::to_owned));
         lines.extend(self.wants.iter().map(|id| format!("want {id}")));
@@ -211,7 +214,7 @@ impl Asked {
         words.extend(self.ofs.then_some("ofs-delta"));
         words.extend(dice.chance(30).then_some("include-tag"));
         words.push("no-progress");
-        words.extend((!deepening.is_empty() && dice.chance(25)).then_some("deepen-relative"));
+        words.extend((may_be_relative(deepening) && dice.chance(25)).then_some("deepen-relative"));
         words.extend((self.filter.is_some() && dice.chance(95)).then_some("filter"));
         let mut lines = Vec::new();
         for (number, want) in self.wants.iter().enumerate() {
@@ -248,6 +251,11 @@ impl Asked {
             self.lines.iter().map(|line| format!("    {}\n", served.universe.explained(line))).collect();
         format!("version {}, {:?}\n{lines}", self.version, self.way)
     }
+}
+
+/// Without an end there is nothing to count from: C git adds to that number too, beyond what it can hold.
+fn may_be_relative(deepening: &[String]) -> bool {
+    !deepening.is_empty() && !deepening.iter().any(|line| line.contains(&ENDLESS.to_string()))
 }
 
 /// Mostly tips; now and then what one may perhaps not have.
