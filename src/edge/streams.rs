@@ -32,6 +32,11 @@ impl Stdin {
         Stdin { silence, stop }
     }
 
+    /// From now on it is given up after so much silence.
+    pub fn give_up_after(&mut self, silence: Duration) {
+        self.silence = Some(silence);
+    }
+
     /// Set once SIGTERM came.
     pub fn stop_flag(&self) -> Option<Arc<AtomicBool>> {
         self.stop.clone()
@@ -116,6 +121,15 @@ impl Stdout {
     pub fn give_up_after(&mut self, silence: Duration) {
         self.silence = Some(silence);
         self.copies = true;
+    }
+
+    /// Whoever reads sees the end of the answer, though this process goes on.
+    pub fn close(&mut self) {
+        self.given_up = true;
+        if let Ok(nothing) = File::open("/dev/null") {
+            // Where that fails, the reader waits until the process ends.
+            let _ = rustix::stdio::dup2_stdout(&nothing);
+        }
     }
 
     /// From now on, work that lasts longer than `time` is ended.

@@ -33,6 +33,9 @@ const FATAL: u8 = 128;
 /// That of a program whose reader has gone: as if SIGPIPE had ended it.
 const READER_GONE: u8 = 141;
 
+/// How long a refused client may be silent before it is left.
+const HEARD_OUT: Duration = Duration::from_secs(2);
+
 /// Runs a service with the words behind its name.
 pub fn run(environ: &Environ, service: Service, words: impl Iterator<Item = OsString>) -> ExitCode {
     let options = match options::parse(service, words) {
@@ -131,7 +134,8 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
     let grant = access::local_user(service);
     summary.scope = Some(grant.scope().as_str());
     let silence = Some(options.timeout_s).filter(|&seconds| seconds > 0).map(Duration::from_secs);
-    let input = Stdin::new(silence, service == Service::ReceivePack);
+    // Who must be done within a time may not be silent for longer.
+    let input = Stdin::new(silence.or(context.timeout), service == Service::ReceivePack);
     let mut output = Stdout::new(input.stop_flag());
     if let Some(silence) = silence {
         output.give_up_after(silence);
@@ -162,6 +166,8 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
                 trace.failed(&line);
                 complain(&format!("{line}\n"));
             }
+            sink.output.close();
+            body.hear_out(repository.context.limits.drain_bytes);
             FATAL
         }
     };
@@ -215,6 +221,15 @@ fn expanded(directory: &OsStr, home: Option<&Path>) -> Option<PathBuf> {
 struct Open {
     input: Stdin,
     bytes: u64,
+}
+
+impl Open {
+    /// Lets a client that was refused finish what it says: one that is still writing would be ended by a signal before it has
+    /// read why. Not for long, if it says nothing more.
+    fn hear_out(&mut self, most: u64) {
+        self.input.give_up_after(HEARD_OUT);
+        let _ = io::copy(&mut self.input.by_ref().take(most), &mut io::sink());
+    }
 }
 
 impl Read for Open {

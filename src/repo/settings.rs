@@ -501,6 +501,13 @@ fn filters(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<FilterRules>>
         } else if let Some(name) = key.strip_suffix(b".allow") {
             rules.named.push((name.into(), boolean(entry)?));
         } else if key == b"tree.maxdepth" {
+            if entry.value.is_none() {
+                let place = entry
+                    .file
+                    .as_ref()
+                    .map_or_else(|| "command-line config".to_owned(), |file| format!("file {}", file.display()));
+                return Err(anyhow!("unable to parse '{}' from {place}", entry.key));
+            }
             rules.tree_depth_max = u64::try_from(integer(entry)?).map_err(|_| bad(entry, "a depth"))?;
             rules.named.push(("tree".into(), true));
         }
@@ -565,6 +572,9 @@ mod tests {
     fn what_cannot_be_understood_names_its_key() {
         for (key, value) in [
             ("lsrefs.unborn", "maybe"),
+            ("uploadpackfilter.tree.maxdepth", "-1"),
+            ("uploadpackfilter.blob:none.allow", "perhaps"),
+            ("remote.origin.promisor", "perhaps"),
             ("receive.unpacklimit", "many"),
             ("artifacts.wants", "all"),
             ("core.sharedrepository", "0077"),

@@ -17,6 +17,7 @@ use crate::pack::write::{self, PackOptions};
 use crate::pktline::{self, FrameError, PacketReader};
 use crate::protocol::command::ArgumentLines;
 use crate::protocol::depth::{Depth, ENDLESS};
+use crate::protocol::filter::FilterSpec;
 use crate::protocol::upload::{Extensions, Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
@@ -177,6 +178,7 @@ fn fetch_info(request: &UploadRequest, round: &Round) -> serde_json::Value {
         "deepen-since": since,
         "deepen-not": not,
         "deepen-relative": relative,
+        "filter": request.filter.as_ref().map(FilterSpec::name),
     })
 }
 
@@ -215,7 +217,9 @@ fn broken(repository: &Repository, error: anyhow::Error) -> ServeError {
     }
     match error.downcast_ref::<Broken>() {
         Some(Broken { id, kind, cause: None }) if repository.settings.is_partial_clone() => {
-            ServeError::Refused(format!("upload-pack: {kind} {id} is not here: this repository is a partial clone"))
+            // The first words are git's.
+            let text = format!("lazy fetching disabled; {kind} {id} is not here: this repository is a partial clone");
+            ServeError::Refused(format!("upload-pack: {text}"))
         }
         _ => ServeError::aborted(error),
     }
@@ -234,7 +238,8 @@ fn pack(
         visible::annotated_tags(repository, For::Upload, &mut |tag, peeled| tags.push((tag, peeled)))?;
     }
     let (wants, common) = (boundary.wants(request), boundary.common(common));
-    let wanted = Request { wants: &wants, common: &common, tags: &tags, filter, thin: request.thin_pack };
+    let thin = request.thin_pack;
+    let wanted = Request { wants: &wants, common: &common, tags: &tags, filter, thin, ..Request::default() };
     let selection = select::select(&boundary.seen(repository), &wanted, heartbeat)?;
     let options = PackOptions {
         thin: request.thin_pack,

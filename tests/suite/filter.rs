@@ -142,3 +142,25 @@ fn a_server_that_is_a_partial_clone_takes_pushes_and_serves_what_it_has() {
     full.git(&["push", "-q", &url, "HEAD:refs/heads/moved"]);
     assert_eq!(served.tip("moved"), full.tip("HEAD"));
 }
+
+#[test]
+fn a_clone_may_be_shallow_and_partial_and_grow() {
+    let site = Site::with("acme/site", history);
+    let token = site.token("acme/site", "read");
+    let server = site.serve();
+    let url = server.url_with("acme/site", &token);
+    for version in ["0", "2"] {
+        let (protocol, name) = (format!("protocol.version={version}"), format!("shallow-{version}"));
+        let url = url.as_str();
+        let clone = ["-c", &protocol, "clone", "-q", "--depth=1", "--no-checkout", "--filter=blob:none", url, &name];
+        site.desk().git(&clone);
+        let clone = site.work(&name);
+        assert_eq!(kinds(&clone), [1, 5, 0, 0], "version {version}");
+        clone.git(&["-c", &protocol, "checkout", "-q", "main"]);
+        assert_eq!(kinds(&clone), [1, 5, 6, 0]);
+        clone.git(&["-c", &protocol, "fetch", "-q", "--unshallow"]);
+        assert_eq!(kinds(&clone), [2, 9, 6, 1]);
+        assert_eq!(clone.git(&["show", "HEAD~1:a/b/c/deep.txt"]), "deep");
+        clone.fsck();
+    }
+}

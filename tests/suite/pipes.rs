@@ -1,7 +1,7 @@
 //! The services over pipes: real git clients over `file://` and ssh, conversations by hand, clients that vanish or say nothing.
 
 use crate::support::{
-    NULL, PROGRAM, PUSH, Ran, Repo, Scratch, ended, framed, git_command, packets, readable, until, updates,
+    NULL, PROGRAM, PUSH, Ran, Repo, Scratch, ended, framed, git_command, packets, readable, reader, until, updates,
     write_script,
 };
 use std::io::{Read, Write};
@@ -88,7 +88,7 @@ impl Pipes {
     }
 
     fn run(&self, way: Way, version: u8, at: &Repo, arguments: &[&str]) -> Ran {
-        self.git(way, version, at, arguments).output().unwrap().into()
+        within_time(&mut self.git(way, version, at, arguments))
     }
 
     /// The program in a shell's hands.
@@ -119,11 +119,18 @@ struct Said {
 }
 
 impl Said {
-    fn of(child: Child) -> Self {
-        let output = child.wait_with_output().unwrap();
-        let status = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap());
-        Said { status, out: output.stdout, err: String::from_utf8_lossy(&output.stderr).into_owned() }
+    fn of(mut child: Child) -> Self {
+        let (stdout, stderr) = (reader(child.stdout.take().unwrap()), reader(child.stderr.take().unwrap()));
+        let status = ended(&mut child);
+        let err = String::from_utf8_lossy(&stderr.join().unwrap()).into_owned();
+        Said { status: status.code().unwrap_or_else(|| -status.signal().unwrap()), out: stdout.join().unwrap(), err }
     }
+}
+
+/// Runs a client that may wait for ever where the program says nothing: then the test fails.
+fn within_time(command: &mut Command) -> Ran {
+    let said = Said::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    Ran { ok: said.status == 0, out: String::from_utf8_lossy(&said.out).trim_end().to_owned(), err: said.err }
 }
 
 /// A conversation in turns.
@@ -234,7 +241,7 @@ fn histories_that_parted_are_agreed_upon_round_by_round() {
         work.git(&["push", "-q", pipes.served().path.to_str().unwrap(), "theirs"]);
         let trace = pipes.scratch.path().join("packets");
         let mut fetch = pipes.git(Way::File, version, &client, &["fetch", "-q", "origin", "theirs"]);
-        let ran: Ran = fetch.env("GIT_TRACE_PACKET", &trace).output().unwrap().into();
+        let ran = within_time(fetch.env("GIT_TRACE_PACKET", &trace));
         ran.succeeds();
         let heard = std::fs::read_to_string(&trace).unwrap();
         let ours = |part: &str| heard.lines().filter(|line| line.contains(part)).count();
@@ -338,7 +345,7 @@ fn hooks_hear_see_and_say_over_pipes_what_they_do_with_git() {
         served.hook("post-receive", &format!("{}; cat >&2", note("post $MINE ${REQUEST_METHOD-none}")));
         work.commit("three");
         let mut push = pipes.git(way, 0, &work, &["push", "origin", "main"]);
-        let ran: Ran = push.env("MINE", "inherited").output().unwrap().into();
+        let ran = within_time(push.env("MINE", "inherited"));
         assert!(ran.ok, "{}", ran.err);
         for line in ["remote: out of pre", "remote: err of pre", "refs/heads/main"] {
             assert!(ran.err.contains(line), "{line}: {}", ran.err);
@@ -475,6 +482,27 @@ fn what_was_not_ours_is_told_the_client_and_standard_error() {
 }
 
 #[test]
+fn a_client_that_is_still_talking_when_it_is_refused_is_heard_out() {
+    let (pipes, work) = Pipes::with_history();
+    let mut talk = Talk::with(pipes.program(&["upload-pack", "served.git"]));
+    talk.hear(|line| line == "0000");
+    talk.say(&[&format!("want {}", "1".repeat(40)), "0000"]);
+    assert!(talk.hear(|_| true)[0].starts_with("ERR upload-pack: not our ref"));
+    // More than a pipe holds.
+    let haves = format!("have {}", work.tip("main"));
+    talk.say(&vec![haves.as_str(); 10_000]);
+    assert_eq!(talk.end().status, 128);
+    // Who waits for the end of the answer sees it, and who says nothing is left.
+    let mut talk = Talk::with(pipes.program(&["upload-pack", "served.git"]));
+    talk.hear(|line| line == "0000");
+    talk.say(&["nonsense"]);
+    let mut rest = Vec::new();
+    talk.stdout.read_to_end(&mut rest).unwrap();
+    assert!(packets(&rest)[0].starts_with("ERR "), "{rest:?}");
+    assert_eq!(talk.wait().status, 128);
+}
+
+#[test]
 fn input_that_breaks_off_is_an_error_and_moves_nothing() {
     let (pipes, work) = Pipes::with_history();
     let hung_up = "fatal: the remote end hung up unexpectedly\n";
@@ -526,6 +554,11 @@ fn a_silent_client_is_given_up_after_the_timeout() {
     talk.hear(|line| line == "0000");
     let said = talk.wait();
     assert!(said.status == 128 && said.err.contains("no byte of the request came for 1 seconds"), "{said:?}");
+    let mut push = pipes.program(&["receive-pack", "served.git"]);
+    push.env("ARTIFACTS_TIMEOUT", "1");
+    let mut talk = Talk::with(push);
+    talk.hear(|line| line == "0000");
+    assert_eq!(talk.wait().status, 128);
     // One that takes nothing.
     let mut talk = Talk::with(pipes.program(&["upload-pack", "--strict", "--timeout=1", "served.git"]));
     talk.hear(|line| line == "0000");
@@ -543,7 +576,7 @@ fn traces_are_written_in_gits_forms() {
     let mut push = pipes.git(Way::File, 1, &work, &["push", "-q", "origin", "main"]);
     push.env("GIT_TRACE", at("general")).env("GIT_TRACE_PACKET", at("packets"));
     push.env("GIT_TRACE2_EVENT", at("events")).env("GIT_TRACE_BARE", "1");
-    assert!(push.status().unwrap().success());
+    within_time(&mut push).succeeds();
     let read = |name: &str| std::fs::read_to_string(at(name)).unwrap();
     let has = |name: &str, part: &str| assert!(read(name).contains(part), "{part} is not in {}", read(name));
     has("general", "\ntrace: built-in: git receive-pack ");
@@ -553,6 +586,16 @@ fn traces_are_written_in_gits_forms() {
     has("packets", "\npacket: receive-pack> ok refs/heads/main\n");
     has("events", "\"category\":\"transfer\",\"key\":\"negotiated-version\",\"value\":\"1\"");
     has("events", "\"event\":\"child_start\"");
+    pipes.served().config("uploadpack.allowFilter", "true");
+    let mut fetch = pipes.git(Way::File, 2, &pipes.work("client"), &["init", "-q"]);
+    within_time(&mut fetch).succeeds();
+    let words = ["fetch", "-q", "--depth=2", "--filter=blob:none", "origin", "main"];
+    let mut fetch = pipes.git(Way::File, 2, &pipes.work("client"), &words);
+    within_time(fetch.env("GIT_TRACE2_EVENT", at("events"))).succeeds();
+    has("events", "\"key\":\"fetch-info\",\"value\":{");
+    for part in ["\"depth\":2", "\"filter\":\"blob:none\"", "\"haves\":0", "\"wants\":1", "\"shallows\":0"] {
+        has("events", part);
+    }
     // Standard error is the client's here.
     let said = pipes.say(&["upload-pack", "served.git"], &[("GIT_TRACE_PACKET", "1")], b"0000");
     assert!(said.err.contains("packet:  upload-pack< 0000\n"), "{said:?}");

@@ -52,9 +52,10 @@ pub struct Search<'a> {
 }
 
 /// Which trees and blobs may be missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Missing {
     /// None.
+    #[default]
     Refused,
     /// Those that a promisor's pack names, as in a partial clone.
     Promised,

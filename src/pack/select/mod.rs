@@ -20,6 +20,8 @@ pub struct Request<'a> {
     pub tags: &'a [(ObjectId, ObjectId)],
     /// What is left out on purpose.
     pub filter: Option<&'a Filter>,
+    /// Which trees and blobs may be missing: the client gets them elsewhere.
+    pub missing: Missing,
     /// Whether deltas may rest on objects the client has but the pack lacks.
     pub thin: bool,
 }
@@ -68,7 +70,7 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
         known: request.common,
         effort: Effort::Exact,
         filter,
-        missing: Missing::Refused,
+        missing: request.missing,
     };
     let mut closure = Closure::find(objects, &search, pulse)?;
     closure.add_tags(request.tags)?;

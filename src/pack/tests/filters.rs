@@ -173,6 +173,9 @@ fn random_histories_are_filtered_as_git_would() {
     let mut random = Random(7);
     for round in 0..6 {
         let repo = tangled(&mut random);
+        if round % 2 == 1 {
+            repo.git(&["repack", "-adbq"]);
+        }
         let tips: Vec<_> = (0..3).map(|branch| repo.id(&format!("b{branch}"))).collect();
         let all = repo.git(&["rev-list", "--all"]);
         let all: Vec<_> = all.lines().map(|line| ObjectId::from_hex(line.as_bytes()).unwrap()).collect();
@@ -283,6 +286,16 @@ fn promised_objects_may_be_missing() {
         assert_eq!(check(&below, Missing::Promised), Ok(()), "{filter}");
         assert_eq!(check(&moved, Missing::Refused), Err(big), "{filter}");
         assert_eq!(check(&invented, Missing::Promised), Err(unknown), "{filter}: nobody promised that");
+        // A client that fetches them elsewhere gets what is here.
+        let send = |tip: &str, missing| {
+            let wants = [ObjectId::from_hex(tip.as_bytes()).unwrap()];
+            let request = Request { wants: &wants, missing, ..Request::default() };
+            let objects = partial.objects();
+            select(&objects, &request, &mut Silent).map(|selection| ids(&selection, &objects))
+        };
+        let sent = send(&moved, Missing::Promised).unwrap();
+        assert!(sent.contains(&tips[0]) && !sent.contains(&big));
+        assert!(send(&moved, Missing::Refused).is_err() && send(&invented, Missing::Promised).is_err());
     }
 }
 

@@ -566,7 +566,8 @@ pub fn readable(descriptor: &impl AsFd, time: Duration) -> bool {
     poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&wait)).unwrap() > 0
 }
 
-fn reader(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+/// Reads to the end, beside what else is done.
+pub fn reader(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         let _ = from.read_to_end(&mut bytes);
