@@ -65,13 +65,8 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
     pulse.begin("Enumerating objects", None)?;
     let all = Filter::default();
     let filter = request.filter.unwrap_or(&all);
-    let search = Search {
-        wants: request.wants,
-        known: request.common,
-        effort: Effort::Exact,
-        filter,
-        missing: request.missing,
-    };
+    let search =
+        Search { wants: request.wants, known: request.common, effort: Effort::Exact, filter, missing: request.missing };
     let mut closure = Closure::find(objects, &search, pulse)?;
     closure.add_tags(request.tags)?;
     let count = u32::try_from(closure.found.len()).context("more objects than a pack can hold")?;

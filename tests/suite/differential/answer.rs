@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub struct Said {
     /// Lines before the pack, flushes among them; not those of the boundary, nor of errors.
     pub lines: Vec<String>,
+    /// The section wanted-refs, which stands behind that of the boundary here and before it in C git (FE-10).
+    pub wanted: BTreeSet<String>,
     /// `shallow` and `unshallow`, in any order.
     pub boundary: BTreeSet<String>,
     /// The text of an ERR packet.
@@ -24,9 +26,10 @@ pub struct Said {
 }
 
 impl Said {
-    /// Of an answer behind its advertisement.
-    pub fn hear(mut bytes: &[u8]) -> Result<Self, String> {
+    /// Of an answer behind its advertisement, all of it in side bands or its pack alone.
+    pub fn hear(mut bytes: &[u8], all_in_bands: bool) -> Result<Self, String> {
         let mut said = Said::default();
+        let (mut in_wanted, mut in_pack) = (false, !all_in_bands);
         let mut pack = Vec::new();
         while !bytes.is_empty() {
             if bytes.starts_with(b"PACK") {
@@ -35,7 +38,12 @@ impl Said {
             }
             let (packet, rest) = packet(bytes)?;
             bytes = rest;
+            let packet = match packet {
+                Ok([1, line @ ..]) if !in_pack => Ok(line),
+                packet => packet,
+            };
             match packet {
+                Err(_) if in_wanted => in_wanted = false,
                 Err(special) => said.lines.push(special.to_owned()),
                 Ok([1, data @ ..]) => pack.extend_from_slice(data),
                 Ok([2, ..]) => {}
@@ -48,7 +56,12 @@ impl Said {
                         if !said.boundary.insert(line.clone()) {
                             said.twice = Some(line);
                         }
+                    } else if line == "wanted-refs" {
+                        in_wanted = true;
+                    } else if in_wanted {
+                        said.wanted.insert(line);
                     } else {
+                        in_pack |= line == "packfile";
                         said.lines.push(line);
                     }
                 }

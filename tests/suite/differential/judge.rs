@@ -6,6 +6,7 @@ use super::request::{Acks, Asked};
 use gix_hash::ObjectId;
 use gix_object::Kind;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 /// What a server did.
 pub struct Outcome {
@@ -39,32 +40,13 @@ pub fn compare(served: &Served, asked: &Asked, ours: &Outcome, gits: &Outcome) -
     if let Some(line) = &ours.said.twice {
         return Err(format!("told twice: {line}"));
     }
+    if ours.said.wanted != gits.said.wanted {
+        return Err(format!("wanted refs: {:?}\ngit: {:?}", ours.said.wanted, gits.said.wanted));
+    }
     let mut allowed = Vec::new();
-    if ours.said.lines != gits.said.lines {
-        if asked.acks == Acks::Plain && ours.said.lines == first_ack_alone(&gits.said.lines) {
-            // NE-02: without multi_ack one object is acknowledged, which git may follow with others.
-            allowed.push("one acknowledgment");
-        } else if is_ready_before(&gits.said.lines, &ours.said.lines)
-            && (!served.hidden.is_empty() || !ours.said.boundary.is_empty() || !asked.shallow.is_empty())
-        {
-            // NE-11: where there are hidden refs, or a commit-graph sees through the boundary, git may be ready too early.
-            return Ok(vec!["ready later"]);
-        } else if ours.said.boundary != gits.said.boundary {
-            // Whoever is told of another boundary has another history in common.
-            let client = Client::behind(served, asked, &ours.said)?;
-            return Ok(client.compare_boundaries(&ours.said, &gits.said)?.into_iter().collect());
-        } else if asked.acks == Acks::Section
-            && !asked.shallow.is_empty()
-            && holds_in_order(&ours.said.lines, &gits.said.lines)
-        {
-            // NE-10: what lies behind the client's boundary is not taken for common.
-            allowed.push("acknowledged behind the boundary");
-        } else {
-            let explained = |lines: &[String]| {
-                lines.iter().map(|line| served.universe.explained(line)).collect::<Vec<_>>().join("\n")
-            };
-            return Err(format!("said:\n{}\ngit:\n{}", explained(&ours.said.lines), explained(&gits.said.lines)));
-        }
+    match compare_lines(served, asked, &ours.said, &gits.said)? {
+        ControlFlow::Continue(word) => allowed.extend(word),
+        ControlFlow::Break(word) => return Ok(vec![word]),
     }
     let client = Client::behind(served, asked, &ours.said)?;
     let boundary = client.compare_boundaries(&ours.said, &gits.said)?;
@@ -84,6 +66,38 @@ pub fn compare(served: &Served, asked: &Asked, ours: &Outcome, gits: &Outcome) -
     Ok(allowed)
 }
 
+/// Compares what is said before the pack. A break: what follows need not be the same.
+fn compare_lines(
+    served: &Served,
+    asked: &Asked,
+    ours: &Said,
+    gits: &Said,
+) -> Result<ControlFlow<Allowed, Option<Allowed>>, String> {
+    if ours.lines == gits.lines {
+        return Ok(ControlFlow::Continue(None));
+    }
+    // NE-02: without multi_ack one object is acknowledged, which git may follow with others.
+    if asked.acks == Acks::Plain && ours.lines == first_ack_alone(&gits.lines) {
+        return Ok(ControlFlow::Continue(Some("one acknowledgment")));
+    }
+    // NE-11: where there are hidden refs, or a commit-graph sees through the boundary, git may be ready too early.
+    let early = !served.hidden.is_empty() || !ours.boundary.is_empty() || !asked.shallow.is_empty();
+    if early && is_ready_before(&gits.lines, &ours.lines) {
+        return Ok(ControlFlow::Break("ready later"));
+    }
+    // Whoever is told of another boundary has another history in common.
+    if let Some(word) = Client::behind(served, asked, ours)?.compare_boundaries(ours, gits)? {
+        return Ok(ControlFlow::Break(word));
+    }
+    // NE-10: what lies behind the client's boundary is not taken for common.
+    if asked.acks == Acks::Section && !asked.shallow.is_empty() && holds_in_order(&ours.lines, &gits.lines) {
+        return Ok(ControlFlow::Continue(Some("acknowledged behind the boundary")));
+    }
+    let explained =
+        |lines: &[String]| lines.iter().map(|line| served.universe.explained(line)).collect::<Vec<_>>().join("\n");
+    Err(format!("said:\n{}\ngit:\n{}", explained(&ours.lines), explained(&gits.lines)))
+}
+
 fn compare_refusals(
     served: &Served,
     asked: &Asked,
@@ -101,8 +115,8 @@ fn compare_refusals(
         {
             return Ok("refused before the pack");
         }
-        // SH-07: and we look for such refs when there is to be one.
-        (None, Some(text)) if text.contains("deepen-not is not a ref") && !has_pack => {
+        // SH-07, SH-10: and we look for refs and commits when there is to be one.
+        (None, Some(text)) if !has_pack && (text.contains("deepen-not") || text.contains("no commits selected")) => {
             return Ok("refused with the pack");
         }
         // UR-06: what a tag leads to is advertised with it.
@@ -113,7 +127,7 @@ fn compare_refusals(
     };
     // Of several faults either may be told: git finds these while it still reads the request.
     let early = |text: &str| {
-        ["not our ref ", "cannot be used together", "deepen-not is not a ref", "no commits selected"]
+        ["not our ref ", "cannot be used together", "deepen-not", "no commits selected"]
             .iter()
             .any(|fault| text.contains(fault))
     };
@@ -248,10 +262,8 @@ impl<'a> Client<'a> {
         }
         let universe = &self.served.universe;
         // PO-01: what the client has by its own words need not be sent.
-        let less: BTreeSet<ObjectId> = less
-            .into_iter()
-            .filter(|id| !self.owned.contains(self.served.universe.chain(*id).last().unwrap()))
-            .collect();
+        let less: BTreeSet<ObjectId> =
+            less.into_iter().filter(|id| !self.owned.contains(universe.chain(*id).last().unwrap())).collect();
         if more.is_empty() && (other_boundary || less.is_empty()) {
             return Ok(Some("smaller"));
         }

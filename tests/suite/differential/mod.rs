@@ -16,7 +16,7 @@ use answer::Said;
 use dice::Dice;
 use judge::Outcome;
 use repository::Served;
-use request::{Asked, Way};
+use request::{Asked, Offered, Way};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -34,6 +34,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 #[test]
 fn generated_requests_are_answered_as_git_answers_them() {
     let (seed, requests) = (number("DIFFERENTIAL_SEED", 1), number("DIFFERENTIAL_REQUESTS", 120));
+    let git = git_version();
     let (mut counts, mut differences) = (BTreeMap::<&str, u64>::new(), Vec::new());
     for number in 0..requests.div_ceil(REQUESTS_EACH) {
         let seed = seed + number;
@@ -43,9 +44,10 @@ fn generated_requests_are_answered_as_git_answers_them() {
         }
         let mut dice = Dice::new(seed);
         let served = Served::make(&scratch.path().join("repository.git"), &mut dice);
+        let offered = Offered::of(&served, git);
         let last = REQUESTS_EACH.min(requests - number * REQUESTS_EACH);
         for request in 1..=last {
-            let asked = Asked::random(&served, &mut dice);
+            let asked = Asked::random(&served, &offered, &mut dice);
             match ask_both(&served, &asked) {
                 Ok(words) => {
                     *counts.entry("all").or_default() += 1;
@@ -67,6 +69,14 @@ fn generated_requests_are_answered_as_git_answers_them() {
     assert!(differences.is_empty(), "{}\n{count} of {requests} requests", differences.join("\n----\n"));
 }
 
+/// Major and minor number.
+fn git_version() -> (u32, u32) {
+    let output = Command::new("git").arg("version").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut numbers = text.rsplit(' ').next().unwrap().split('.').map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 fn ask_both(served: &Served, asked: &Asked) -> Result<Vec<&'static str>, String> {
     std::thread::scope(|scope| {
         let gits = scope.spawn(|| ask(served, asked, false));
@@ -76,15 +86,16 @@ fn ask_both(served: &Served, asked: &Asked) -> Result<Vec<&'static str>, String>
     })
 }
 
-/// C git counts without bitmaps: with them it leaves out more than it says.
 fn ask(served: &Served, asked: &Asked, ours: bool) -> Result<Outcome, String> {
-    let environment = [
-        ("GIT_CONFIG_NOSYSTEM", "1"),
-        ("GIT_CONFIG_GLOBAL", "/dev/null"),
-        ("GIT_CONFIG_COUNT", "1"),
-        ("GIT_CONFIG_KEY_0", "pack.useBitmaps"),
-        ("GIT_CONFIG_VALUE_0", "false"),
-    ];
+    let mut environment = vec![("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null")];
+    if !ours {
+        // With bitmaps git leaves out more than without.
+        environment.extend([
+            ("GIT_CONFIG_COUNT", "1"),
+            ("GIT_CONFIG_KEY_0", "pack.useBitmaps"),
+            ("GIT_CONFIG_VALUE_0", "false"),
+        ]);
+    }
     match asked.way {
         Way::Http => {
             let mut cgi = Cgi::to(served.path.parent().unwrap(), "POST", "/repository.git/git-upload-pack");
@@ -95,7 +106,7 @@ fn ask(served: &Served, asked: &Asked, ours: bool) -> Result<Outcome, String> {
             if answer.status != 200 {
                 return Err(format!("status {}: {}", answer.status, answer.stderr));
             }
-            Ok(Outcome { said: Said::hear(&answer.body)?, stderr: answer.stderr })
+            Ok(Outcome { said: Said::hear(&answer.body, asked.all_in_bands)?, stderr: answer.stderr })
         }
         Way::Pipe => {
             let mut command = Command::new(if ours { PROGRAM } else { "git" });
@@ -109,7 +120,10 @@ fn ask(served: &Served, asked: &Asked, ours: bool) -> Result<Outcome, String> {
             drop(stdin);
             let output = child.wait_with_output().unwrap();
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-            Ok(Outcome { said: Said::hear(Said::behind_the_advertisement(&output.stdout)?)?, stderr })
+            Ok(Outcome {
+                said: Said::hear(Said::behind_the_advertisement(&output.stdout)?, asked.all_in_bands)?,
+                stderr,
+            })
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::dice::Dice;
 use super::history::Universe;
-use crate::support::{Repo, git_command};
+use crate::support::git_command;
 use gix_hash::ObjectId;
 use gix_object::Kind;
 use std::collections::BTreeSet;
@@ -81,7 +81,13 @@ impl Served {
         self.git(&arguments, "");
         self.config.push_str("[transfer]\n\thideRefs = refs/hidden\n");
         self.config.push_str("[uploadpack]\n");
-        for (key, percent) in [("allowFilter", 85), ("allowTipSHA1InWant", 20), ("allowReachableSHA1InWant", 15)] {
+        for (key, percent) in [
+            ("allowFilter", 85),
+            ("allowTipSHA1InWant", 20),
+            ("allowReachableSHA1InWant", 15),
+            ("allowRefInWant", 50),
+            ("allowSidebandAll", 50),
+        ] {
             if dice.chance(percent) {
                 self.config.push_str(&format!("\t{key} = true\n"));
             }
@@ -221,10 +227,6 @@ impl Served {
             std::fs::create_dir_all(own.join("pack")).unwrap();
             std::fs::write(own.join("info/alternates"), format!("{}\n", other.display())).unwrap();
         }
-    }
-
-    pub fn repo(&self) -> Repo {
-        Repo::at(&self.path)
     }
 
     /// For people.

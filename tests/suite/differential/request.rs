@@ -2,9 +2,31 @@
 
 use super::dice::Dice;
 use super::repository::Served;
-use crate::support::framed;
+use crate::support::{Cgi, framed};
 use gix_hash::ObjectId;
 use std::collections::BTreeSet;
+
+/// What may be asked for: what both servers understand.
+pub struct Offered {
+    /// The features of version 2's fetch.
+    features: String,
+    /// Git counts a relative depth from the client's boundary since its version 2.55 alone.
+    relative_depth: bool,
+}
+
+impl Offered {
+    pub fn of(served: &Served, git: (u32, u32)) -> Self {
+        let request =
+            Cgi::to(served.path.parent().unwrap(), "GET", "/repository.git/info/refs?service=git-upload-pack");
+        let request = request.env("ARTIFACTS_AUTH", "webserver").env("GIT_HTTP_EXPORT_ALL", "").protocol(2);
+        let features = request.run().packets().into_iter().find(|line| line.starts_with("fetch="));
+        Offered { features: features.unwrap_or_default(), relative_depth: git >= (2, 55) }
+    }
+
+    fn has(&self, feature: &str) -> bool {
+        self.features.trim_start_matches("fetch=").split(' ').any(|word| word == feature)
+    }
+}
 
 /// How a request reaches the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +63,14 @@ pub struct Asked {
     pub thin: bool,
     pub ofs: bool,
     pub filter: Option<String>,
+    /// Version 2 with sideband-all.
+    pub all_in_bands: bool,
     /// Since a time, or without refs.
     pub by_revisions: bool,
 }
 
 impl Asked {
-    pub fn random(served: &Served, dice: &mut Dice) -> Self {
+    pub fn random(served: &Served, offered: &Offered, dice: &mut Dice) -> Self {
         let version = *dice.pick(&[0, 0, 1, 2, 2, 2]);
         let mut asked = Asked {
             way: if dice.chance(20) { Way::Pipe } else { Way::Http },
@@ -63,6 +87,7 @@ impl Asked {
             thin: dice.chance(60),
             ofs: dice.chance(70),
             filter: None,
+            all_in_bands: false,
             by_revisions: false,
         };
         asked.become_client(served, dice);
@@ -71,9 +96,9 @@ impl Asked {
         }
         let deepening = if dice.chance(40) { asked.deepening(served, dice) } else { Vec::new() };
         if version == 2 {
-            asked.write_v2(&deepening, dice);
+            asked.write_v2(&deepening, served, offered, dice);
         } else {
-            asked.write_v0(&deepening, dice);
+            asked.write_v0(&deepening, offered, dice);
         }
         asked
     }
@@ -176,7 +201,7 @@ impl Asked {
         lines
     }
 
-    fn write_v2(&mut self, deepening: &[String], dice: &mut Dice) {
+    fn write_v2(&mut self, deepening: &[String], served: &Served, offered: &Offered, dice: &mut Dice) {
         let mut lines = vec!["command=fetch".to_owned()];
         if self.wants.first().is_some_and(|want| want.kind() == gix_hash::Kind::Sha256) {
             lines.push("object-format=sha256".to_owned());
@@ -187,10 +212,23 @@ impl Asked {
         words.extend(self.ofs.then_some("ofs-delta"));
         words.extend(dice.chance(30).then_some("include-tag"));
         words.extend(dice.chance(10).then_some("wait-for-done"));
-        words.extend((may_be_relative(deepening) && dice.chance(25)).then_some("deepen-relative"));
+        words.extend(
+            (dice.chance(25) && offered.relative_depth && may_be_relative(deepening)).then_some("deepen-relative"),
+        );
         words.extend(dice.chance(1).then_some("unheard-of"));
+        self.all_in_bands = dice.chance(20) && offered.has("sideband-all");
+        words.extend(self.all_in_bands.then_some("sideband-all"));
         lines.extend(words.into_iter().map(str::to_owned));
         lines.extend(self.wants.iter().map(|id| format!("want {id}")));
+        if dice.chance(20) && offered.has("ref-in-want") {
+            for (name, id) in dice.some(&served.refs, 2) {
+                lines.push(format!("want-ref {name}"));
+                self.wants.push(id);
+            }
+            if dice.chance(4) {
+                lines.push("want-ref refs/heads/nowhere".to_owned());
+            }
+        }
         lines.extend(self.boundary(deepening, dice));
         lines.extend(self.filter.iter().map(|filter| format!("filter {filter}")));
         lines.extend(self.haves.iter().map(|id| format!("have {id}")));
@@ -201,7 +239,7 @@ impl Asked {
         self.lines = lines;
     }
 
-    fn write_v0(&mut self, deepening: &[String], dice: &mut Dice) {
+    fn write_v0(&mut self, deepening: &[String], offered: &Offered, dice: &mut Dice) {
         let mut words = Vec::new();
         match self.acks {
             Acks::Plain | Acks::Section => {}
@@ -214,7 +252,9 @@ impl Asked {
         words.extend(self.ofs.then_some("ofs-delta"));
         words.extend(dice.chance(30).then_some("include-tag"));
         words.push("no-progress");
-        words.extend((may_be_relative(deepening) && dice.chance(25)).then_some("deepen-relative"));
+        words.extend(
+            (dice.chance(25) && offered.relative_depth && may_be_relative(deepening)).then_some("deepen-relative"),
+        );
         words.extend((self.filter.is_some() && dice.chance(95)).then_some("filter"));
         let mut lines = Vec::new();
         for (number, want) in self.wants.iter().enumerate() {
@@ -264,13 +304,13 @@ fn wants(served: &Served, dice: &mut Dice) -> Vec<ObjectId> {
     let mut wants = Vec::new();
     for _ in 0..dice.between(1, 4) {
         let want = match dice.below(100) {
-            0..=69 => dice.pick(&served.refs).1,
-            70..=79 => *dice.pick(&universe.commits),
-            80..=83 => *dice.pick(&universe.trees),
-            84..=86 if !universe.blobs.is_empty() => *dice.pick(&universe.blobs),
-            87..=89 if !universe.tags.is_empty() => *dice.pick(&universe.tags),
-            90..=91 if !served.hidden.is_empty() => dice.pick(&served.hidden).1,
-            92 => universe.unknown(dice),
+            0..=84 => dice.pick(&served.refs).1,
+            85..=88 => *dice.pick(&universe.commits),
+            89..=91 => *dice.pick(&universe.trees),
+            92..=93 if !universe.blobs.is_empty() => *dice.pick(&universe.blobs),
+            94..=95 if !universe.tags.is_empty() => *dice.pick(&universe.tags),
+            96..=97 if !served.hidden.is_empty() => dice.pick(&served.hidden).1,
+            98 => universe.unknown(dice),
             _ => served.refs[0].1,
         };
         wants.push(want);
@@ -299,7 +339,11 @@ fn filter(served: &Served, dice: &mut Dice) -> String {
         }
     };
     if dice.chance(15) {
-        let parts: Vec<String> = (0..dice.between(1, 3)).map(|_| plain(dice).replace(':', "%3a")).collect();
+        let parts: Vec<String> = (0..dice.between(1, 3))
+            .map(|_| plain(dice).replace(':', "%3a"))
+            // Git has refused empty ones in some versions, and not in others.
+            .filter(|part| !part.is_empty())
+            .collect();
         return format!("combine:{}", parts.join("+"));
     }
     plain(dice)
