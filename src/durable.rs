@@ -206,6 +206,34 @@ pub fn touch(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty())?)
 }
 
+/// Gives an open file the permission bits that another one has.
+///
+/// # Errors
+/// As `stat(2)` and `fchmod(2)`.
+pub fn copy_mode(from: &Path, to: &File) -> io::Result<()> {
+    fail_point("copy_mode", from)?;
+    to.set_permissions(Permissions::from_mode(fs::metadata(from)?.mode() & 0o777))
+}
+
+/// Puts a small file in the place of another by one rename, on the disk before the call returns.
+///
+/// # Errors
+/// As `open(2)`, `write(2)`, `fsync(2)` and `rename(2)`; then nothing is left of it.
+pub fn replace(path: &Path, bytes: &[u8], sharing: Sharing) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let fresh = parent.join(unique("tmp_file_"));
+    let written = create(&fresh, 0o666, sharing).and_then(|mut file| {
+        write_all(&mut file, bytes)?;
+        fsync(&file)?;
+        rename(&fresh, path)
+    });
+    if written.is_err() {
+        // What is left is ours alone; that it cannot be removed changes nothing.
+        let _ = unlink(&fresh);
+    }
+    written.and_then(|()| fsync_directory(parent))
+}
+
 /// Creates one directory.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //! In: arguments, and the environment, which is read here once. Out: text or JSON on stdout, warnings and errors on stderr,
 //! an exit status. A secret stands on stdout alone, once, when it is made; whatever goes to stderr is searched for one first.
 
+mod bundle;
 mod check;
 mod repo;
 pub mod serve;
@@ -49,6 +50,9 @@ enum Command {
     /// Make, list, validate, revoke and prune tokens
     #[command(subcommand)]
     Token(token::Command),
+    /// Make bundles from which clones begin, and tell git's clients of them
+    #[command(subcommand)]
+    Bundle(bundle::Command),
     /// Look for what is wrong with the installation, or with one repository, and say how to put it right
     Check(check::Args),
 }
@@ -81,6 +85,7 @@ impl Command {
             Command::Serve(args) => serve::run(args),
             Command::Repo(command) => command.run(),
             Command::Token(command) => command.run(),
+            Command::Bundle(command) => command.run(),
             Command::Check(args) => args.run(),
         }
     }

@@ -157,6 +157,10 @@ fn config_sources(environ: &Environ) -> Result<ConfigSources, String> {
         }
     }
     numbered.append(&mut overrides);
+    // git's own tests turn it on for every server at once (EN-15).
+    if environ.flag("GIT_TEST_SIDEBAND_ALL") {
+        numbered.push(("uploadpack.allowSidebandAll".into(), Some("true".into())));
+    }
     Ok(ConfigSources { system, global, home, overrides: numbered })
 }
 
@@ -197,5 +201,12 @@ mod tests {
         assert_eq!(sources.system, None);
         assert_eq!(sources.global, [PathBuf::from("/h/.config/git/config"), PathBuf::from("/h/.gitconfig")]);
         assert!(config_sources(&environ(&[("GIT_CONFIG_COUNT", "1")])).is_err());
+    }
+
+    #[test]
+    fn gits_tests_turn_bands_for_everything_on() {
+        let overrides = |value| config_sources(&environ(&[("GIT_TEST_SIDEBAND_ALL", value)])).unwrap().overrides;
+        assert_eq!(overrides("1"), [("uploadpack.allowSidebandAll".into(), Some("true".into()))]);
+        assert_eq!(overrides("0"), []);
     }
 }

@@ -1,5 +1,7 @@
 //! Packs: which objects go out and from which bytes; packs that come in.
 
+pub mod bundle;
+pub mod elsewhere;
 pub mod incoming;
 pub mod select;
 pub mod unpack;

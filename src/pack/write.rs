@@ -119,10 +119,6 @@ struct Taken<'a> {
 }
 
 impl Positions {
-    fn contains(&self, position: u32) -> bool {
-        self.bits.get(position as usize / 64).is_some_and(|word| word >> (position % 64) & 1 == 1)
-    }
-
     fn len(&self) -> u64 {
         self.bits.iter().map(|word| u64::from(word.count_ones())).sum()
     }

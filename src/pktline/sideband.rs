@@ -84,13 +84,16 @@ impl<'a> SideBand<'a> {
         self.out.flush()
     }
 
-    /// An empty band 1 packet, `0005\x01`: nothing to say, still alive. Gathered data goes out instead where there is some.
+    /// An empty packet of a band: nothing to say, still alive. Gathered data goes out instead where there is some.
+    ///
+    /// Band 1 while a pack goes out, as git does; band 2 before it, where an empty line of band 1 would be a line of a section
+    /// (gitprotocol-v2, sideband-all).
     ///
     /// # Errors
     /// What the sink reports.
-    pub fn keep_alive(&mut self) -> io::Result<()> {
+    pub fn keep_alive(&mut self, band: Band) -> io::Result<()> {
         if self.gathered() == 0 {
-            self.packet.extend_from_slice(&head(Band::Data, 0));
+            self.packet.extend_from_slice(&head(band, 0));
             self.send_packet()?;
         } else {
             self.send_gathered()?;
@@ -245,10 +248,10 @@ mod tests {
     fn a_keep_alive_is_empty_only_when_nothing_waits() {
         let mut out = Vec::new();
         let mut band = SideBand::new(&mut out, BandSize::Large);
-        band.keep_alive().expect("memory can be written");
+        band.keep_alive(Band::Data).expect("memory can be written");
         band.write_all(b"PACK").expect("memory can be written");
-        band.keep_alive().expect("memory can be written");
-        band.keep_alive().expect("memory can be written");
+        band.keep_alive(Band::Data).expect("memory can be written");
+        band.keep_alive(Band::Data).expect("memory can be written");
         assert_eq!(out, b"0005\x010009\x01PACK0005\x01");
     }
 

@@ -27,6 +27,8 @@ pub struct Envelope {
     pub agent: Option<BString>,
     /// `session-id=…`
     pub session_id: Option<BString>,
+    /// `promisor-remote=…`: the remotes it accepts, of those it was told of.
+    pub promisor_remotes: Option<BString>,
     /// Whether arguments follow, up to a flush.
     pub arguments: bool,
 }
@@ -91,6 +93,7 @@ impl Envelope {
                     format = value.into();
                 }
                 b"agent" => envelope.agent = value.map(BString::from),
+                b"promisor-remote" => envelope.promisor_remotes = value.map(BString::from),
                 b"session-id" => envelope.session_id = Some(value.unwrap_or_default().into()),
                 _ => {}
             }

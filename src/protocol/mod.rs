@@ -6,6 +6,7 @@ pub mod depth;
 pub mod filter;
 pub mod limits;
 pub mod ls_refs;
+pub mod object_info;
 pub mod push;
 pub mod report;
 pub mod upload;
@@ -47,6 +48,51 @@ impl Version {
             })
             .max()
             .unwrap_or_default()
+    }
+}
+
+/// The versions a repository is fetched with (`artifacts.protocolVersions`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    spoken: [bool; 3],
+}
+
+impl Versions {
+    /// All there are.
+    pub const ALL: Versions = Versions { spoken: [true; 3] };
+
+    /// Reads their numbers, separated by blanks or commas; `None` for any other word, and for no number at all.
+    pub fn parse(list: &[u8]) -> Option<Self> {
+        let mut versions = Versions { spoken: [false; 3] };
+        let words = list.split(|byte| byte.is_ascii_whitespace() || *byte == b',').filter(|word| !word.is_empty());
+        for word in words {
+            let number = match word {
+                b"0" => Version::V0,
+                b"1" => Version::V1,
+                b"2" => Version::V2,
+                _ => return None,
+            };
+            versions.spoken[usize::from(number.number())] = true;
+        }
+        versions.spoken.contains(&true).then_some(versions)
+    }
+
+    /// The version to speak with who asked for one: the greatest up to it, since who asks for one understands what came before.
+    pub fn greatest(self, asked: Version) -> Option<Version> {
+        let spoken = |version: &Version| *version <= asked && self.spoken[usize::from(version.number())];
+        [Version::V2, Version::V1, Version::V0].into_iter().find(spoken)
+    }
+
+    /// The sentence for a client that speaks none of them.
+    pub fn refusal(self, asked: Version) -> String {
+        let numbers: Vec<&str> =
+            ["0", "1", "2"].into_iter().zip(self.spoken).filter(|one| one.1).map(|one| one.0).collect();
+        format!(
+            "this repository is fetched with protocol version {} alone, and version {} was asked for: \
+             set protocol.version, which git knows from 2.18 on",
+            numbers.join(" or "),
+            asked.number()
+        )
     }
 }
 
@@ -113,6 +159,28 @@ mod tests {
         check(b"version=3", Version::V0);
         check(b"version=2 ", Version::V0);
         check(b"VERSION=2", Version::V0);
+    }
+
+    #[test]
+    fn the_greatest_version_both_speak_is_spoken() {
+        let check = |list: &[u8], expected: &str| {
+            let spoken = Versions::parse(list).map_or("bad".to_owned(), |versions| {
+                let to =
+                    |asked| versions.greatest(asked).map_or("-".to_owned(), |version| version.number().to_string());
+                [Version::V0, Version::V1, Version::V2].map(to).concat()
+            });
+            assert_eq!(spoken, expected, "{}", list.escape_ascii());
+        };
+        check(b"0 1 2", "012");
+        check(b"2", "--2");
+        check(b"1, 2", "-12");
+        check(b"0,2", "002");
+        check(b" 0 ", "000");
+        check(b"", "bad");
+        check(b"3", "bad");
+        check(b"2x", "bad");
+        let versions = Versions::parse(b"1 2").expect("they are versions");
+        assert!(versions.refusal(Version::V0).contains("protocol version 1 or 2 alone, and version 0 was asked for"));
     }
 
     #[test]

@@ -31,6 +31,12 @@ pub enum AckMode {
 pub struct Extensions {
     /// Object filters (uploadpack.allowFilter).
     pub filter: bool,
+    /// `want-ref` (uploadpack.allowRefInWant).
+    pub ref_in_want: bool,
+    /// `sideband-all` (uploadpack.allowSidebandAll).
+    pub sideband_all: bool,
+    /// `packfile-uris` (uploadpack.blobPackfileUri, artifacts.packfileUri).
+    pub packfile_uris: bool,
 }
 
 /// What a client wants, in any version of the protocol.
@@ -38,6 +44,8 @@ pub struct Extensions {
 pub struct UploadRequest {
     /// The objects asked for, each once, in the order of the request.
     pub wants: Vec<ObjectId>,
+    /// v2: refs asked for by their names, each once, in the order of the request.
+    pub want_refs: Vec<BString>,
     /// Where the client's history is cut, each commit once: it has no parents of these.
     pub shallow: Vec<ObjectId>,
     /// How far the client's history is to reach.
@@ -56,10 +64,16 @@ pub struct UploadRequest {
     pub include_tag: bool,
     /// What is left out on purpose.
     pub filter: Option<FilterSpec>,
+    /// v2: what is missing here and promised elsewhere the client will get there.
+    pub promised: bool,
     /// No progress on band 2.
     pub no_progress: bool,
     /// The side bands the pack goes through; `None`: raw.
     pub bands: Option<BandSize>,
+    /// v2: not only the pack but the whole answer goes through them.
+    pub sideband_all: bool,
+    /// v2: the protocols of addresses that may stand for parts of the pack; empty without `sideband_all` (FE-15).
+    pub packfile_uris: Vec<BString>,
     /// `agent=…` of v0; v2 has it in the envelope.
     pub agent: Option<BString>,
     /// `session-id=…` of v0; v2 has it in the envelope.
@@ -191,6 +205,7 @@ impl UploadRequest {
                 b"no-progress" => request.no_progress = true,
                 b"include-tag" => request.include_tag = true,
                 b"wait-for-done" => request.wait_for_done = true,
+                b"sideband-all" if extensions.sideband_all => request.sideband_all = true,
                 b"deepen-relative" => deepening.relative(),
                 b"done" => round.end = RoundEnd::Done,
                 _ => {
@@ -204,6 +219,11 @@ impl UploadRequest {
                         wants.add(id)?;
                     } else if let Some(hex) = line.strip_prefix(b"have ") {
                         round.haves.push(have(hash, hex)?);
+                    } else if let Some(name) = line.strip_prefix(b"want-ref ").filter(|_| extensions.ref_in_want) {
+                        wants.add_ref(name)?;
+                    } else if let Some(uris) = line.strip_prefix(b"packfile-uris ").filter(|_| extensions.packfile_uris)
+                    {
+                        request.hear_uris(uris)?;
                     } else if let Some(filter) = line.strip_prefix(b"filter ").filter(|_| extensions.filter) {
                         request.leave_out(filter, limits)?;
                     } else if !deepening.take(line, hash, limits)? {
@@ -216,9 +236,21 @@ impl UploadRequest {
         if ended != Ended::Flush {
             return Err(ProtocolError::Said("expected flush after fetch arguments".to_owned()));
         }
-        request.wants = wants.list;
+        if !request.sideband_all {
+            request.packfile_uris.clear();
+        }
+        (request.wants, request.want_refs) = (wants.list, wants.refs);
         (request.depth, request.shallow) = deepening.end()?;
         Ok((request, round))
+    }
+
+    /// Takes in the one line of protocols there may be, separated by commas.
+    fn hear_uris(&mut self, protocols: &[u8]) -> Result<(), ProtocolError> {
+        if !self.packfile_uris.is_empty() {
+            return Err(ProtocolError::Said("multiple packfile-uris lines forbidden".to_owned()));
+        }
+        self.packfile_uris = protocols.split(|&byte| byte == b',').map(BString::from).collect();
+        Ok(())
     }
 }
 
@@ -261,20 +293,42 @@ impl Round {
 struct Wants {
     list: Vec<ObjectId>,
     seen: HashSet<ObjectId>,
+    refs: Vec<BString>,
+    seen_refs: HashSet<BString>,
     most: u64,
 }
 
 impl Wants {
     fn new(limits: &Limits) -> Self {
-        Wants { list: Vec::new(), seen: HashSet::new(), most: limits.wants }
+        Wants {
+            list: Vec::new(),
+            seen: HashSet::new(),
+            refs: Vec::new(),
+            seen_refs: HashSet::new(),
+            most: limits.wants,
+        }
     }
 
     fn add(&mut self, id: ObjectId) -> Result<(), ProtocolError> {
         if self.seen.insert(id) {
-            if self.list.len() as u64 == self.most {
-                return Err(ProtocolError::Limit { what: "wants", most: self.most });
-            }
+            self.count()?;
             self.list.push(id);
+        }
+        Ok(())
+    }
+
+    fn add_ref(&mut self, name: &[u8]) -> Result<(), ProtocolError> {
+        if !self.seen_refs.insert(name.into()) {
+            return Err(ProtocolError::Said(format!("duplicate want-ref {}", shown(name))));
+        }
+        self.count()?;
+        self.refs.push(name.into());
+        Ok(())
+    }
+
+    fn count(&self) -> Result<(), ProtocolError> {
+        if (self.list.len() + self.refs.len()) as u64 >= self.most {
+            return Err(ProtocolError::Limit { what: "wants", most: self.most });
         }
         Ok(())
     }
@@ -318,7 +372,8 @@ mod tests {
         packets
     }
 
-    const FILTER: Extensions = Extensions { filter: true };
+    const FILTER: Extensions =
+        Extensions { filter: true, ref_in_want: false, sideband_all: false, packfile_uris: false };
 
     fn letters(ids: &[ObjectId]) -> String {
         ids.iter().map(|id| id.to_hex_with_len(1).to_string().to_uppercase()).collect()
@@ -340,6 +395,14 @@ mod tests {
         }
         if let Some(bands) = request.bands {
             words += &format!(" {bands:?}");
+        }
+        if request.sideband_all {
+            words += " all";
+        }
+        for (word, list) in [("refs", &request.want_refs), ("uris", &request.packfile_uris)] {
+            if !list.is_empty() {
+                words += &format!(" {word} {}", bstr::join(",", list).escape_ascii());
+            }
         }
         if let Some(filter) = &request.filter {
             words += &format!(" {filter:?}");
@@ -441,6 +504,29 @@ mod tests {
         for line in ["deepen", "filter", "want-ref refs/heads/main", "sideband-all", "packfile-uris https", "x"] {
             check(&format!("{line}|0000"), &format!("unexpected line: '{line}'"));
         }
+    }
+
+    #[test]
+    fn refs_are_wanted_by_name_once_and_where_that_is_offered() {
+        let offered = Extensions { ref_in_want: true, ..Extensions::default() };
+        let limits = Limits { wants: 3, ..Limits::default() };
+        let check = |lines: &str, expected: &str| assert_eq!(v2_with(offered, lines, &limits), expected);
+        check("want A|want-ref refs/x\n|want-ref refs/y|0000", "A Section Large refs refs/x,refs/y [ Flush]");
+        check("want-ref refs/x|want-ref refs/x|0000", "duplicate want-ref refs/x");
+        check("want-ref|0000", "unexpected line: 'want-ref'");
+        check("want A|want B|want-ref x|want B|0000", "AB Section Large refs x [ Flush]");
+        check("want A|want B|want-ref x|want-ref y|0000", "the request is over the limit: wants is 3");
+        check("want-ref x|want-ref y|want-ref z|want A|0000", "the request is over the limit: wants is 3");
+    }
+
+    #[test]
+    fn addresses_are_heard_only_with_bands_for_everything() {
+        let offered = Extensions { sideband_all: true, packfile_uris: true, ..Extensions::default() };
+        let check = |lines: &str, expected: &str| assert_eq!(v2_with(offered, lines, &Limits::default()), expected);
+        check("packfile-uris https,http|sideband-all|0000", " Section Large all uris https,http [ Flush]");
+        check("packfile-uris https|0000", " Section Large [ Flush]");
+        check("packfile-uris https|packfile-uris https|sideband-all|0000", "multiple packfile-uris lines forbidden");
+        check("sideband-all=1|0000", "unexpected line: 'sideband-all=1'");
     }
 
     #[test]

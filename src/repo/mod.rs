@@ -1,11 +1,13 @@
 //! One repository, opened for one request.
 
+pub mod bundles;
 pub mod config;
 pub mod connectivity;
 pub mod create;
 pub mod fsck;
 pub mod hooks;
 pub mod locate;
+pub mod promisor;
 pub mod quarantine;
 pub mod revision;
 pub mod server_info;

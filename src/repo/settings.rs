@@ -5,10 +5,13 @@
 
 use super::AccessMode;
 use super::config::{ConfigEntry, Entries, boolean, integer};
+use super::promisor::{self, PromisorRemote};
 use crate::durable::Sharing;
+use crate::protocol::Versions;
 use crate::refs::{Format, RefStore};
 use anyhow::anyhow;
 use bstr::{BString, ByteSlice};
+use gix_hash::ObjectId;
 use std::path::{Path, PathBuf};
 
 /// receive.denyCurrentBranch and receive.denyDeleteCurrent
@@ -72,6 +75,24 @@ pub struct GitWants {
     pub reachable: bool,
     /// Anything that exists.
     pub any: bool,
+}
+
+/// A pack that clients can get elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackUri {
+    /// The hash of its content, as `git index-pack` prints it: its trailer.
+    pub pack: ObjectId,
+    /// Where it is.
+    pub uri: BString,
+}
+
+/// A blob that clients can get elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobUri {
+    /// The blob.
+    pub blob: ObjectId,
+    /// The pack it is in there.
+    pub at: PackUri,
 }
 
 /// How and where refs are kept (git-config, extensions.refStorage).
@@ -172,8 +193,6 @@ settings! {
     ref_storage: RefStorage = |_| RefStorage::default(), ref_storage ["extensions.refStorage"];
     /// A promisor remote: objects may be missing.
     partial_clone: Option<BString> = |_| None, text ["extensions.partialClone"];
-    /// The same for each remote.
-    promisor_remote: bool = |_| false, promisors ["remote.<name>.promisor"];
     /// Whether there is no work tree; unset: decided by the place of the git directory.
     bare: Option<bool> = |_| None, truth ["core.bare"];
     /// The work tree.
@@ -196,8 +215,26 @@ settings! {
     allow_filter: bool = |mode| mode == AccessMode::Tokens, truth ["uploadpack.allowFilter"];
     /// Which filters they may use; each key counts where it stands.
     filters: FilterRules = |_| FilterRules { others: true, named: Vec::new(), tree_depth_max: u64::MAX }, filters ["uploadpackfilter.allow", "uploadpackfilter.<filter>.allow", "uploadpackfilter.tree.maxDepth"];
+    /// Whether clients may ask for refs by their names.
+    ref_in_want: bool = |_| false, truth ["uploadpack.allowRefInWant"];
+    /// Whether clients may have whole answers, not only packs, through side bands.
+    sideband_all: bool = |_| false, truth ["uploadpack.allowSidebandAll"];
+    /// Blobs that clients may fetch elsewhere: `<object> <pack hash> <uri>`, any number of them.
+    blob_packfile_uris: Vec<BlobUri> = |_| Vec::new(), blob_uris ["uploadpack.blobPackfileUri"];
+    /// Whole packs that clients may fetch elsewhere: `<pack hash> <uri>`, any number of them.
+    packfile_uris: Vec<PackUri> = |_| Vec::new(), pack_uris ["artifacts.packfileUri"];
     /// Whether our session id is announced.
     advertise_sid: bool = |_| false, truth ["transfer.advertiseSID"];
+    /// Whether clients may ask for the sizes of objects.
+    advertise_object_info: bool = |_| false, truth ["transfer.advertiseObjectInfo"];
+    /// Whether clients are told of the bundles that `bundle.*` names.
+    advertise_bundle_uris: bool = |_| false, truth ["uploadpack.advertiseBundleURIs"];
+    /// Whether clients are told of promisor remotes.
+    promisor_advertise: bool = |_| false, truth ["promisor.advertise"];
+    /// What they are told of them beside name and address: partialCloneFilter, token.
+    promisor_send_fields: Vec<BString> = |_| Vec::new(), words ["promisor.sendFields"];
+    /// Remotes that hold what this repository leaves to them, in git's order.
+    promisor_remotes: Vec<PromisorRemote> = |_| Vec::new(), promisor_remotes ["remote.<name>.promisor", "remote.<name>.partialCloneFilter", "remote.<name>.url", "remote.<name>.token"];
     /// What is said about a HEAD without commits.
     unborn: Unborn = |_| Unborn::Advertise, unborn ["lsrefs.unborn"];
 
@@ -259,6 +296,8 @@ settings! {
     read_only: bool = |_| false, truth ["artifacts.readOnly"];
     /// Which objects may be asked for: any, commits, reachable, advertised.
     wants: Option<Wants> = |_| None, wants ["artifacts.wants"];
+    /// Versions of the protocol that fetches may be asked in: 0, 1, 2. Pushes go on in 0 and 1.
+    protocol_versions: Versions = |_| Versions::ALL, versions ["artifacts.protocolVersions"];
     /// The most ref updates of one push; 0 or unset: a built-in limit.
     max_ref_updates: Option<u64> = |_| None, size ["artifacts.maxRefUpdates"];
     /// The most push options of one push; 0 or unset: a built-in limit.
@@ -268,7 +307,7 @@ settings! {
 impl Settings {
     /// Whether objects may be missing because another repository promises them.
     pub fn is_partial_clone(&self) -> bool {
-        self.partial_clone.is_some() || self.promisor_remote
+        !self.promisor_remotes.is_empty()
     }
 
     /// Whether a work tree belongs to the git directory.
@@ -346,6 +385,17 @@ fn texts(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BString>
     let keys: Vec<String> = keys.iter().map(|key| key.to_ascii_lowercase()).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     Ok(Some(entries.all(&keys).filter_map(|entry| entry.value.clone()).collect()))
+}
+
+/// The words of a list separated by commas.
+fn words(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BString>>> {
+    let list = text(entries, keys)?.unwrap_or_default();
+    let words = list.split(|&byte| byte == b',').map(|word| BString::from(word.trim()));
+    Ok(Some(words.filter(|word| !word.is_empty()).collect()))
+}
+
+fn promisor_remotes(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<Vec<PromisorRemote>>> {
+    promisor::remotes(entries).map(Some)
 }
 
 fn word(entries: &Entries, keys: &[&str]) -> Option<(Vec<u8>, ConfigEntry)> {
@@ -483,13 +533,48 @@ fn git_wants(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<GitWants>> 
     Ok(Some(wants))
 }
 
-fn promisors(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<bool>> {
-    let of_remotes = |entry: &&ConfigEntry| entry.key.starts_with(b"remote.") && entry.key.ends_with(b".promisor");
-    let mut any = false;
-    for entry in entries.iter().filter(of_remotes) {
-        any |= boolean(entry)?;
+fn blob_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BlobUri>>> {
+    let mut uris: Vec<BlobUri> = Vec::new();
+    let keys = keys.iter().map(|key| key.to_ascii_lowercase()).collect::<Vec<_>>();
+    for entry in entries.iter().filter(|entry| keys.iter().any(|key| entry.key == *key)) {
+        let value = entry.value.as_ref().map(|value| value.as_bstr()).unwrap_or_default();
+        let read = value
+            .split_once_str(" ")
+            .and_then(|(blob, at)| Some(BlobUri { blob: ObjectId::from_hex(blob).ok()?, at: pack_uri(at)? }));
+        let uri = read.ok_or_else(|| bad(entry, "'<object hash> <pack hash> <uri>'"))?;
+        if uris.iter().any(|known| known.blob == uri.blob) {
+            return Err(bad(entry, "an object that no other value names"));
+        }
+        uris.push(uri);
     }
-    Ok(Some(any))
+    Ok(Some(uris))
+}
+
+fn pack_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<PackUri>>> {
+    let keys = keys.iter().map(|key| key.to_ascii_lowercase()).collect::<Vec<_>>();
+    let configured = entries.iter().filter(|entry| keys.iter().any(|key| entry.key == *key));
+    let read = |entry: &ConfigEntry| {
+        let value = entry.value.as_ref().map(|value| value.as_bstr()).unwrap_or_default();
+        pack_uri(value).ok_or_else(|| bad(entry, "'<pack hash> <uri>'"))
+    };
+    configured.map(read).collect::<Result<_, _>>().map(Some)
+}
+
+/// Both halves of `<pack hash> <uri>`; an address is one line.
+fn pack_uri(value: &[u8]) -> Option<PackUri> {
+    let (pack, uri) = value.split_once_str(" ")?;
+    let pack = ObjectId::from_hex(pack).ok()?;
+    (!uri.is_empty() && !uri.contains(&b'\n')).then(|| PackUri { pack, uri: uri.into() })
+}
+
+fn versions(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Versions>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, found)) => match Versions::parse(&value) {
+            Some(versions) => Ok(Some(versions)),
+            None => Err(bad(&found, "one or more of 0, 1 and 2")),
+        },
+    }
 }
 
 fn filters(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<FilterRules>> {
@@ -577,6 +662,9 @@ mod tests {
             ("remote.origin.promisor", "perhaps"),
             ("receive.unpacklimit", "many"),
             ("artifacts.wants", "all"),
+            ("artifacts.protocolversions", "2 3"),
+            ("artifacts.packfileuri", "1234 https://host/x"),
+            ("uploadpack.blobpackfileuri", "https://host/x"),
             ("core.sharedrepository", "0077"),
         ] {
             let error = settings(&[(key, value)]).unwrap_err().to_string();

@@ -22,30 +22,40 @@ pub(super) const LIST_GATHERED: usize = 32 << 10;
 ///
 /// # Errors
 /// A push where refs cannot be written; when refs cannot be read, or the client has gone.
-pub fn serve(repository: &Repository, service: Service, out: &mut Out<'_>) -> Result<(), ServeError> {
+pub fn serve(repository: &Repository, service: Service, version: Version, out: &mut Out<'_>) -> Result<(), ServeError> {
     let context = &repository.context;
     let mut list = Vec::new();
-    if context.mode != AccessMode::Pipe && context.version != Version::V2 {
+    let expected = match service {
+        Service::UploadPack => version,
+        Service::ReceivePack => context.version,
+    };
+    if context.mode != AccessMode::Pipe && expected != Version::V2 {
         pktline::text(&mut list, format_args!("# service={}\n", service.name()))?;
         pktline::flush(&mut list)?;
     }
-    announce(repository, service, list, out)
+    announce(repository, service, version, list, out)
 }
 
 /// What a service says first where it speaks first.
 ///
 /// # Errors
 /// As [`serve`].
-pub fn greet(repository: &Repository, service: Service, out: &mut Out<'_>) -> Result<(), ServeError> {
-    announce(repository, service, Vec::new(), out)
+pub fn greet(repository: &Repository, service: Service, version: Version, out: &mut Out<'_>) -> Result<(), ServeError> {
+    announce(repository, service, version, Vec::new(), out)
 }
 
-fn announce(repository: &Repository, service: Service, mut list: Vec<u8>, out: &mut Out<'_>) -> Result<(), ServeError> {
+fn announce(
+    repository: &Repository,
+    service: Service,
+    version: Version,
+    mut list: Vec<u8>,
+    out: &mut Out<'_>,
+) -> Result<(), ServeError> {
     if service == Service::ReceivePack && repository.refs.format() == Format::Reftable {
         // Before a pack is sent for nothing.
         return Err(ServeError::Refused(NO_REFTABLE.to_owned()));
     }
-    match service.version(repository.context.version) {
+    match version {
         Version::V2 => capabilities(repository, &mut list)?,
         Version::V1 => {
             pktline::line(&mut list, b"version 1\n")?;

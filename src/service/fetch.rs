@@ -6,19 +6,24 @@
 use super::command::Arguments;
 use super::history::History;
 use super::negotiation::{Acks, Negotiator, Then};
+use super::offer::{self, View};
 use super::progress::{Heartbeat, HeldBack, Pace};
+use super::section::Section;
 use super::shallow::Boundary;
+use super::want_refs;
 use super::wants::{self, Rule};
 use super::{ErrorChannel, Out, ServeError, filter, finish};
-use crate::odb::closure::{Broken, Filter, TooManyPaths};
+use crate::odb::closure::{Broken, Filter, Missing, TooManyPaths};
 use crate::pack::PackStats;
-use crate::pack::select::{self, Request};
+use crate::pack::elsewhere;
+use crate::pack::select::{self, Request, Selection};
 use crate::pack::write::{self, PackOptions};
 use crate::pktline::{self, FrameError, PacketReader};
+use crate::protocol::Version;
 use crate::protocol::command::ArgumentLines;
 use crate::protocol::depth::{Depth, ENDLESS};
 use crate::protocol::filter::FilterSpec;
-use crate::protocol::upload::{Extensions, Round, RoundEnd, UploadRequest};
+use crate::protocol::upload::{Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
 use crate::stream::{Body, Pulse};
@@ -31,14 +36,20 @@ use std::time::Instant;
 /// Arguments that cannot be served, wants that may not be had; when objects cannot be read or the client has gone.
 pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_>) -> Result<(), ServeError> {
     out.summary.operation = Some("fetch");
-    let limits = &repository.context.limits;
-    let (request, round) =
-        arguments.parse(|reader| UploadRequest::parse_v2(reader, repository.hash(), extensions(repository), limits))?;
+    let (hash, limits) = (repository.hash(), &repository.context.limits);
+    let extensions = offer::extensions(&View { repository, head: None });
+    let promised = arguments.promised_elsewhere;
+    let (mut request, round) = arguments.parse(|reader| UploadRequest::parse_v2(reader, hash, extensions, limits))?;
+    request.promised = promised;
     note(&request, &round, out);
     repository.context.trace.data_json("upload-pack", "fetch-info", || fetch_info(&request, &round));
-    let rule = Rule::of(repository);
+    if request.sideband_all {
+        *out.channel = ErrorChannel::Band3;
+    }
+    let rule = Rule::of(repository, Version::V2);
     let filter = admit(repository, rule, &request, out)?;
-    wants::check(repository, rule, &request.wants, out.sink)?;
+    wants::check(repository, rule, &request.wants, &mut before_pack(repository, &request, out))?;
+    let wanted_refs = want_refs::resolve(repository, &mut request)?;
     if request.wants.is_empty() && !request.wait_for_done {
         return Ok(());
     }
@@ -47,16 +58,15 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     if !round.haves.is_empty() {
         let seen = boundary.seen(repository);
         let mut history = History::new(repository, rule).seen_as(&seen);
-        let acks = negotiator.round(&round, &mut history.round(out.sink))?;
+        let mut pulse = before_pack(repository, &request, out);
+        let acks = negotiator.round(&round, &mut history.round(&mut pulse))?;
         if round.end == RoundEnd::Flush {
-            let mut section = Vec::new();
-            pktline::line(&mut section, b"acknowledgments\n")?;
-            append(&acks, &mut section)?;
-            match acks.then {
-                Then::Wait => pktline::flush(&mut section)?,
-                Then::Pack => pktline::delim(&mut section)?,
-            }
-            out.sink.write_all(&section)?;
+            let mut section = Section::begin("acknowledgments", request.sideband_all)?;
+            acks.lines.iter().try_for_each(|ack| section.line(format_args!("{ack}")))?;
+            out.sink.write_all(&match acks.then {
+                Then::Wait => section.flush(),
+                Then::Pack => section.delim(),
+            })?;
         }
         if acks.then == Then::Wait {
             out.pause(repository)?;
@@ -64,18 +74,27 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
         }
     }
     if boundary.has_section(repository, &request) {
-        if !boundary.deepen(repository, rule, &request, out.sink)? {
-            boundary.take_over(repository, &request, out.sink)?;
+        let mut pulse = before_pack(repository, &request, out);
+        if !boundary.deepen(repository, rule, &request, &mut pulse)? {
+            boundary.take_over(repository, &request, &mut pulse)?;
         }
-        let mut section = Vec::new();
-        pktline::line(&mut section, b"shallow-info\n")?;
-        boundary.append(&mut section)?;
-        pktline::delim(&mut section)?;
-        out.sink.write_all(&section)?;
+        let mut section = Section::begin("shallow-info", request.sideband_all)?;
+        boundary.tell(&mut |line| section.bare(line))?;
+        out.sink.write_all(&section.delim())?;
     }
-    pktline::line(out.sink, b"packfile\n")?;
+    if !wanted_refs.is_empty() {
+        let mut section = Section::begin("wanted-refs", request.sideband_all)?;
+        wanted_refs.iter().try_for_each(|(id, name)| section.line(format_args!("{id} {name}")))?;
+        out.sink.write_all(&section.delim())?;
+    }
+    let common = negotiator.into_common();
+    let chosen = match request.packfile_uris.is_empty() {
+        true => None,
+        false => Some(send_uris(repository, &request, &boundary, filter.as_ref(), &common, out)?),
+    };
+    out.sink.write_all(&Section::begin("packfile", request.sideband_all)?.open())?;
     out.sink.flush()?;
-    send_pack(repository, &request, &boundary, filter.as_ref(), &negotiator.into_common(), out)
+    send_pack(repository, &request, &boundary, filter.as_ref(), &common, chosen, out)
 }
 
 /// Answers a request of v0 or v1, behind its advertisement.
@@ -91,7 +110,7 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
     let request = UploadRequest::parse_v0(
         &mut PacketReader::new(body),
         hash,
-        extensions(repository),
+        offer::extensions(&View { repository, head: None }),
         &mut lines,
         &context.limits,
     )?;
@@ -107,13 +126,13 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
     if context.stateless {
         finish(body)?;
     }
-    let rule = Rule::of(repository);
+    let rule = Rule::of(repository, Version::V0);
     let filter = admit(repository, rule, &request, out)?;
     wants::check(repository, rule, &request.wants, out.sink)?;
     let mut boundary = Boundary::of_client(repository, rule, &request)?;
     if boundary.deepen(repository, rule, &request, out.sink)? {
         let mut answer = Vec::new();
-        boundary.append(&mut answer)?;
+        boundary.tell(&mut |line| pktline::text(&mut answer, line))?;
         pktline::flush(&mut answer)?;
         out.sink.write_all(&answer)?;
         out.pause(repository)?;
@@ -135,14 +154,41 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         out.sink.write_all(&answer)?;
         out.pause(repository)?;
         if acks.then == Then::Pack {
-            return send_pack(repository, &request, &boundary, filter.as_ref(), &negotiator.into_common(), out);
+            return send_pack(repository, &request, &boundary, filter.as_ref(), &negotiator.into_common(), None, out);
         }
     }
 }
 
-/// What this repository's owner allows.
-fn extensions(repository: &Repository) -> Extensions {
-    Extensions { filter: repository.settings.allow_filter }
+/// Selects, and tells the addresses that stand for a part of it (FE-17); what is left is to be sent.
+fn send_uris(
+    repository: &Repository,
+    request: &UploadRequest,
+    boundary: &Boundary,
+    filter: Option<&Filter>,
+    common: &[ObjectId],
+    out: &mut Out<'_>,
+) -> Result<Selection, ServeError> {
+    let (objects, settings) = (&repository.objects, &repository.settings);
+    let mut pulse = before_pack(repository, request, out);
+    let mut selection =
+        choose(repository, request, boundary, filter, common, &mut pulse).map_err(|error| broken(repository, error))?;
+    let (packs, blobs) = (&settings.packfile_uris, &settings.blob_packfile_uris);
+    let uris = elsewhere::leave_out(&mut selection, objects, packs, blobs, &request.packfile_uris)?;
+    if !uris.is_empty() {
+        let mut section = Section::begin("packfile-uris", request.sideband_all)?;
+        uris.iter().try_for_each(|at| section.line(format_args!("{} {}", at.pack, at.uri)))?;
+        out.sink.write_all(&section.delim())?;
+    }
+    Ok(selection)
+}
+
+/// Signs of life until the pack begins, for who can hear them.
+fn before_pack<'o>(repository: &Repository, request: &UploadRequest, out: &'o mut Out<'_>) -> Heartbeat<'o> {
+    Heartbeat::before_pack(out.sink, request.sideband_all, pace(repository, request), &Instant::now)
+}
+
+fn pace(repository: &Repository, request: &UploadRequest) -> Pace {
+    Pace { keep_alive_s: repository.settings.upload_keep_alive_s, progress: !request.no_progress }
 }
 
 /// The filter of a request, if it may be used.
@@ -158,7 +204,7 @@ fn admit(
 }
 
 fn note(request: &UploadRequest, round: &Round, out: &mut Out<'_>) {
-    out.summary.wants = request.wants.len() as u64;
+    out.summary.wants = (request.wants.len() + request.want_refs.len()) as u64;
     out.summary.haves = round.haves.len() as u64;
 }
 
@@ -172,7 +218,8 @@ fn fetch_info(request: &UploadRequest, round: &Round) -> serde_json::Value {
     };
     serde_json::json!({
         "haves": round.haves.len(),
-        "wants": request.wants.len(),
+        "wants": request.wants.len() + request.want_refs.len(),
+        "want-refs": request.want_refs.len(),
         "depth": depth,
         "shallows": request.shallow.len(),
         "deepen-since": since,
@@ -186,22 +233,22 @@ fn append(acks: &Acks, answer: &mut Vec<u8>) -> std::io::Result<()> {
     acks.lines.iter().try_for_each(|ack| pktline::text(answer, format_args!("{ack}\n")))
 }
 
-/// Selects and sends. From here on an error is told on band 3, or by a pack that ends too early (PO-16).
+/// Selects, unless that was done, and sends. From here on an error is told on band 3, or by a pack that ends too early (PO-16).
 fn send_pack(
     repository: &Repository,
     request: &UploadRequest,
     boundary: &Boundary,
     filter: Option<&Filter>,
     common: &[ObjectId],
+    chosen: Option<Selection>,
     out: &mut Out<'_>,
 ) -> Result<(), ServeError> {
     *out.channel = match request.bands {
         Some(_) => ErrorChannel::Band3,
         None => ErrorChannel::Silence,
     };
-    let pace = Pace { keep_alive_s: repository.settings.upload_keep_alive_s, progress: !request.no_progress };
-    let mut heartbeat = Heartbeat::new(out.sink, request.bands, pace, &Instant::now);
-    let stats = pack(repository, request, boundary, filter, common, &mut heartbeat)
+    let mut heartbeat = Heartbeat::new(out.sink, request.bands, pace(repository, request), &Instant::now);
+    let stats = pack(repository, request, boundary, filter, common, chosen, &mut heartbeat)
         .map_err(|error| broken(repository, error))?;
     out.summary.objects = u64::from(stats.objects);
     out.summary.reused = u64::from(stats.reused);
@@ -225,22 +272,44 @@ fn broken(repository: &Repository, error: anyhow::Error) -> ServeError {
     }
 }
 
+/// What goes out: what is wanted, and the tags that follow it.
+fn choose(
+    repository: &Repository,
+    request: &UploadRequest,
+    boundary: &Boundary,
+    filter: Option<&Filter>,
+    common: &[ObjectId],
+    pulse: &mut dyn Pulse,
+) -> anyhow::Result<Selection> {
+    let mut tags = Vec::new();
+    if request.include_tag {
+        visible::annotated_tags(repository, For::Upload, &mut |tag, peeled| tags.push((tag, peeled)))?;
+    }
+    let (wants, common) = (boundary.wants(request), boundary.common(common));
+    let wanted = Request {
+        wants: &wants,
+        common: &common,
+        tags: &tags,
+        filter,
+        missing: if request.promised { Missing::Promised } else { Missing::Refused },
+        thin: request.thin_pack,
+    };
+    select::select(&boundary.seen(repository), &wanted, pulse)
+}
+
 fn pack(
     repository: &Repository,
     request: &UploadRequest,
     boundary: &Boundary,
     filter: Option<&Filter>,
     common: &[ObjectId],
+    chosen: Option<Selection>,
     heartbeat: &mut Heartbeat<'_>,
 ) -> anyhow::Result<PackStats> {
-    let mut tags = Vec::new();
-    if request.include_tag {
-        visible::annotated_tags(repository, For::Upload, &mut |tag, peeled| tags.push((tag, peeled)))?;
-    }
-    let (wants, common) = (boundary.wants(request), boundary.common(common));
-    let thin = request.thin_pack;
-    let wanted = Request { wants: &wants, common: &common, tags: &tags, filter, thin, ..Request::default() };
-    let selection = select::select(&boundary.seen(repository), &wanted, heartbeat)?;
+    let selection = match chosen {
+        Some(selection) => selection,
+        None => choose(repository, request, boundary, filter, common, heartbeat)?,
+    };
     let options = PackOptions {
         thin: request.thin_pack,
         ofs_delta: request.ofs_delta,

@@ -1,6 +1,7 @@
 //! One file per thing git asks. No HTTP: a service knows a repository, a body and an [`Out`].
 
 pub mod advertise;
+pub mod bundle_uri;
 pub mod command;
 pub mod error;
 pub mod fetch;
@@ -8,12 +9,16 @@ pub mod filter;
 pub mod history;
 pub mod ls_refs;
 pub mod negotiation;
+pub mod object_info;
 pub mod offer;
 pub mod policy;
 pub mod progress;
+pub mod promisor;
 pub mod receive;
+pub mod section;
 pub mod shallow;
 pub mod stored;
+pub mod want_refs;
 pub mod wants;
 
 use crate::audit::Summary;
@@ -51,11 +56,18 @@ impl Service {
         }
     }
 
-    /// The version spoken when this one is asked for: there is no v2 of a push (PV-06).
-    pub fn version(self, asked: Version) -> Version {
+    /// The version spoken with a client: there is no v2 of a push (PV-06), and of a fetch what the owner lets speak.
+    ///
+    /// # Errors
+    /// A sentence for a client that understands none of them.
+    pub fn version(self, repository: &Repository) -> Result<Version, ServeError> {
+        let (asked, spoken) = (repository.context.version, repository.settings.protocol_versions);
         match (self, asked) {
-            (Service::ReceivePack, Version::V2) => Version::V0,
-            (Service::ReceivePack, Version::V0 | Version::V1) | (Service::UploadPack, _) => asked,
+            (Service::ReceivePack, Version::V2) => Ok(Version::V0),
+            (Service::ReceivePack, Version::V0 | Version::V1) => Ok(asked),
+            (Service::UploadPack, _) => {
+                spoken.greatest(asked).ok_or_else(|| ServeError::Refused(spoken.refusal(asked)))
+            }
         }
     }
 }
@@ -156,7 +168,9 @@ pub fn run(
         Operation::Advertise(service) | Operation::Serve(service) => *service,
         Operation::Stored(_) => return dispatch(operation, repository, body, out),
     };
-    trace.data("transfer", "negotiated-version", &service.version(repository.context.version).number().to_string());
+    if let Ok(version) = service.version(repository) {
+        trace.data("transfer", "negotiated-version", &version.number().to_string());
+    }
     let (mut body, mut sink) = trace.watch(service.short_name(), body, out.sink);
     let mut out = Out { sink: &mut sink, channel: out.channel, summary: out.summary };
     let outcome = dispatch(operation, repository, &mut body, &mut out);
@@ -176,24 +190,26 @@ fn dispatch(
     match operation {
         Operation::Advertise(service) => {
             out.summary.operation = Some("advertise");
-            out.summary.version = Some(service.version(context.version).number());
             finish(body)?;
-            advertise::serve(repository, *service, out)
+            let version = service.version(repository)?;
+            out.summary.version = Some(version.number());
+            advertise::serve(repository, *service, version, out)
         }
         Operation::Serve(service) => {
-            out.summary.version = Some(service.version(context.version).number());
-            if !context.stateless {
-                advertise::greet(repository, *service, out)?;
+            if *service == Service::UploadPack {
+                *out.channel = ErrorChannel::ErrLine;
             }
-            match (service, context.version) {
+            let version = service.version(repository)?;
+            out.summary.version = Some(version.number());
+            if !context.stateless {
+                advertise::greet(repository, *service, version, out)?;
+            }
+            match (service, version) {
                 (Service::ReceivePack, _) => receive::serve(repository, body, out),
-                (Service::UploadPack, Version::V0 | Version::V1) => {
-                    *out.channel = ErrorChannel::ErrLine;
-                    fetch::serve_v0(repository, body, out)
-                }
+                (Service::UploadPack, Version::V0 | Version::V1) => fetch::serve_v0(repository, body, out),
                 (Service::UploadPack, Version::V2) => {
-                    *out.channel = ErrorChannel::ErrLine;
-                    while command::serve_one(repository, body, out)? && !context.stateless {
+                    let mut conversation = command::Conversation::default();
+                    while command::serve_one(repository, &mut conversation, body, out)? && !context.stateless {
                         *out.channel = ErrorChannel::ErrLine;
                     }
                     Ok(())

@@ -5,8 +5,9 @@
 
 use super::command::Arguments;
 use super::wants::Rule;
-use super::{Out, ServeError, Service, fetch, ls_refs};
+use super::{Out, ServeError, Service, bundle_uri, fetch, ls_refs, object_info, promisor};
 use crate::protocol::command::Offered;
+use crate::protocol::upload::Extensions;
 use crate::repo::Repository;
 use crate::repo::settings::Unborn;
 use crate::repo::visible::Head;
@@ -41,6 +42,9 @@ pub struct View<'a> {
     pub head: Option<&'a Head>,
 }
 
+/// Whether something is offered.
+type When = fn(&View<'_>) -> bool;
+
 /// Runs a command of v2.
 pub type Command = fn(&Repository, Arguments<'_>, &mut Out<'_>) -> Result<(), ServeError>;
 
@@ -62,7 +66,7 @@ pub struct Offer {
 const fn offer(
     name: &'static str,
     block: Block,
-    when: fn(&View<'_>) -> bool,
+    when: When,
     value: fn(&View<'_>) -> Value,
     command: Option<Command>,
 ) -> Offer {
@@ -81,6 +85,9 @@ pub static OFFERS: &[Offer] = &[
     offer("server-option",                V2,          always,          flag,           None),
     offer("object-format",                V2,          always,          object_format,  None),
     offer("session-id",                   V2,          session_ids,     session_id,     None),
+    offer("object-info",                  V2,          object_infos,    object_info,    Some(object_info::serve)),
+    offer("bundle-uri",                   V2,          bundle_uris,     flag,           Some(bundle_uri::serve)),
+    offer("promisor-remote",              V2,          promisors,       promisor,       None),
 
     offer("multi_ack",                    UploadPack,  always,          flag,           None),
     offer("thin-pack",                    UploadPack,  always,          flag,           None),
@@ -116,15 +123,15 @@ pub static OFFERS: &[Offer] = &[
     offer("agent",                        ReceivePack, always,          agent,          None),
 ];
 
-/// Whether something is offered.
-type When = fn(&View<'_>) -> bool;
-
 /// The features of fetch in v2, in their announced order (V2-04), each offered as its argument is understood.
 #[rustfmt::skip]
 const FETCH_FEATURES: &[(&str, When)] = &[
     ("shallow",       always),
     ("wait-for-done", always),
     ("filter",        filters),
+    ("ref-in-want",   refs_in_wants),
+    ("sideband-all",  bands_for_all),
+    ("packfile-uris", packfile_uris),
 ];
 
 impl Block {
@@ -157,6 +164,16 @@ pub fn offered<'v>(block: Block, view: &'v View<'v>) -> impl Iterator<Item = &'s
     OFFERS.iter().filter(move |offer| offer.block == block && (offer.when)(view))
 }
 
+/// Which arguments of fetch are offered beside those that always are.
+pub fn extensions(view: &View<'_>) -> Extensions {
+    Extensions {
+        filter: filters(view),
+        ref_in_want: refs_in_wants(view),
+        sideband_all: bands_for_all(view),
+        packfile_uris: packfile_uris(view),
+    }
+}
+
 /// The row of a name of v2, if it is offered.
 pub fn find(name: &[u8], view: &View<'_>) -> Option<&'static Offer> {
     offered(Block::V2, view).find(|offer| offer.name.as_bytes() == name)
@@ -181,8 +198,33 @@ fn filters(view: &View<'_>) -> bool {
     view.repository.settings.allow_filter
 }
 
+fn refs_in_wants(view: &View<'_>) -> bool {
+    view.repository.settings.ref_in_want
+}
+
+fn bands_for_all(view: &View<'_>) -> bool {
+    view.repository.settings.sideband_all
+}
+
+fn packfile_uris(view: &View<'_>) -> bool {
+    let settings = &view.repository.settings;
+    !settings.blob_packfile_uris.is_empty() || !settings.packfile_uris.is_empty()
+}
+
 fn session_ids(view: &View<'_>) -> bool {
     view.repository.settings.advertise_sid
+}
+
+fn object_infos(view: &View<'_>) -> bool {
+    view.repository.settings.advertise_object_info
+}
+
+fn bundle_uris(view: &View<'_>) -> bool {
+    view.repository.settings.advertise_bundle_uris
+}
+
+fn promisors(view: &View<'_>) -> bool {
+    promisor::announcement(&view.repository.settings).is_some()
 }
 
 fn over_http(view: &View<'_>) -> bool {
@@ -237,6 +279,15 @@ fn session_id(view: &View<'_>) -> Value {
 
 fn object_format(view: &View<'_>) -> Value {
     Value::Text(view.repository.hash().to_string().into_bytes())
+}
+
+/// The attributes there are.
+fn object_info(_: &View<'_>) -> Value {
+    Value::Text(b"size".to_vec())
+}
+
+fn promisor(view: &View<'_>) -> Value {
+    promisor::announcement(&view.repository.settings).map_or(Value::Flag, Value::Text)
 }
 
 fn unborn(view: &View<'_>) -> Value {

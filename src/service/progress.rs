@@ -46,6 +46,8 @@ pub struct Heartbeat<'a> {
     looked: Instant,
     stage: Option<Stage>,
     awake: bool,
+    /// Where an empty packet does no harm.
+    empty: Band,
 }
 
 enum Wire<'a> {
@@ -90,7 +92,25 @@ impl<'a> Heartbeat<'a> {
             Some(size) => Wire::Bands(SideBand::new(out, size)),
             None => Wire::Raw(Raw { out, gathered: Vec::new() }),
         };
-        Heartbeat { wire, pace, clock, heard: now, calls: 1, left: 1, looked: now, stage: None, awake: true }
+        Heartbeat {
+            wire,
+            pace,
+            clock,
+            heard: now,
+            calls: 1,
+            left: 1,
+            looked: now,
+            stage: None,
+            awake: true,
+            empty: Band::Data,
+        }
+    }
+
+    /// A heartbeat for what is found out before the pack: it speaks only where the whole answer goes through bands, and there
+    /// on band 2 alone. Nothing is written through it.
+    pub fn before_pack(out: &'a mut dyn Sink, sideband_all: bool, pace: Pace, clock: &'a dyn Fn() -> Instant) -> Self {
+        let bands = sideband_all.then_some(BandSize::Large);
+        Heartbeat { empty: Band::Progress, ..Heartbeat::new(out, bands, pace, clock) }
     }
 
     /// Whether signs of life and progress go out. A push is silent while its body is read (RQ-12): what `begin` and `tick` bring
@@ -177,7 +197,7 @@ impl<'a> Heartbeat<'a> {
             && !silence.is_zero()
             && now.saturating_duration_since(self.heard) >= silence
         {
-            bands.keep_alive()?;
+            bands.keep_alive(self.empty)?;
             self.heard = now;
         }
         Ok(())

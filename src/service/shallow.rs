@@ -13,7 +13,6 @@ use crate::odb::depth::{self, Extent};
 use crate::odb::graph::Commits;
 use crate::odb::ids::IdSet;
 use crate::odb::walk;
-use crate::pktline;
 use crate::protocol::depth::Depth;
 use crate::protocol::upload::UploadRequest;
 use crate::protocol::{ProtocolError, shown};
@@ -23,6 +22,7 @@ use crate::stream::Pulse;
 use bstr::{BString, ByteSlice};
 use gix_hash::ObjectId;
 use gix_object::Kind;
+use std::{fmt, io};
 
 /// The client's boundary: as it says, then as it becomes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -159,7 +159,8 @@ impl Boundary {
     }
 
     /// Ends behind other ends stay away from the client, which would name commits it lacks as its boundary ever after: C git tells
-    /// it of them, and cannot complete such a clone.
+    /// it of them, and cannot complete such a clone. What is wanted and left out all the same is sent as far as our boundary, which
+    /// the client then has to know.
     fn keep_met(
         &mut self,
         extent: &Extent<'_>,
@@ -171,6 +172,8 @@ impl Boundary {
         let met = depth::so_deep(&sent, &[tips, self.beyond.clone()].concat(), None, pulse)?;
         let met: IdSet = met.ends.into_iter().collect();
         self.shallow.retain(|id| met.contains(id));
+        let told: IdSet = self.shallow.iter().chain(&self.client).copied().collect();
+        self.shallow.extend(objects.shallow().iter().filter(|id| met.contains(*id) && !told.contains(*id)));
         Ok(())
     }
 
@@ -179,13 +182,13 @@ impl Boundary {
         request.depth != Depth::Unchanged || !self.client.is_empty() || !repository.objects.shallow().is_empty()
     }
 
-    /// The lines the client is told.
+    /// Tells the client's lines, which have no newline, one by one.
     ///
     /// # Errors
-    /// When `answer` cannot be written.
-    pub fn append(&self, answer: &mut Vec<u8>) -> std::io::Result<()> {
-        self.shallow.iter().try_for_each(|id| pktline::text(answer, format_args!("shallow {id}")))?;
-        self.unshallow.iter().try_for_each(|id| pktline::text(answer, format_args!("unshallow {id}")))
+    /// What `line` reports.
+    pub fn tell(&self, line: &mut dyn FnMut(fmt::Arguments<'_>) -> io::Result<()>) -> io::Result<()> {
+        self.shallow.iter().try_for_each(|id| line(format_args!("shallow {id}")))?;
+        self.unshallow.iter().try_for_each(|id| line(format_args!("unshallow {id}")))
     }
 
     /// The wants, and what lies beyond the old boundary.

@@ -631,6 +631,8 @@ fn what_cannot_be_served_is_told() {
     };
     check(Version::V2, "nonsense|0000", "unknown capability 'nonsense'");
     check(Version::V2, "command=object-info|0000", "invalid command 'object-info'");
+    check(Version::V2, "command=bundle-uri|0000", "invalid command 'bundle-uri'");
+    check(Version::V2, "command=fetch|promisor-remote=x|0000", "unknown capability 'promisor-remote=x'");
     check(Version::V2, "command=fetch|session-id=x|0000", "unknown capability 'session-id=x'");
     check(Version::V2, "command=ls-refs|0001|peel|nonsense|0000", "unexpected line: 'nonsense'");
     check(Version::V2, "command=fetch|0001|filter blob:none|0000", "unexpected line: 'filter blob:none'");
@@ -849,3 +851,4 @@ fn random_negotiations_are_gits() {
 }
 
 mod filters;
+mod v2;

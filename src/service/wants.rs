@@ -37,9 +37,9 @@ pub enum Rule {
 
 impl Rule {
     /// The rule of a repository for one version of the protocol.
-    pub fn of(repository: &Repository) -> Self {
+    pub fn of(repository: &Repository, version: Version) -> Self {
         match Self::for_announcement(repository) {
-            Rule::Git { .. } if repository.context.version == Version::V2 => Rule::Any,
+            Rule::Git { .. } if version == Version::V2 => Rule::Any,
             rule => rule,
         }
     }
@@ -83,8 +83,25 @@ pub fn check(repository: &Repository, rule: Rule, wants: &[ObjectId], pulse: &mu
             return Err(not_ours(want));
         }
     }
+    let refused = refused(repository, rule, wants, pulse)?;
+    match wants.iter().find(|want| refused.contains(*want)) {
+        None => Ok(()),
+        Some(want) => Err(not_ours(want)),
+    }
+}
+
+/// Of objects that exist those that may not be had.
+///
+/// # Errors
+/// When that cannot be found out within the memory allowed; what reading refs and objects reports.
+pub fn refused(
+    repository: &Repository,
+    rule: Rule,
+    wants: &[ObjectId],
+    pulse: &mut dyn Pulse,
+) -> Result<HashSet<ObjectId>, ServeError> {
     let (hidden_for, walk, contents) = match rule {
-        Rule::Any => return Ok(()),
+        Rule::Any => return Ok(HashSet::new()),
         Rule::Git { hidden, walk } => (if hidden { For::Nobody } else { For::Upload }, walk, walk),
         Rule::Commits => (For::Upload, true, true),
         Rule::Reachable => (For::Upload, true, false),
@@ -104,24 +121,24 @@ pub fn check(repository: &Repository, rule: Rule, wants: &[ObjectId], pulse: &mu
         Some(_) | None => wants,
     };
     if wants.is_empty() {
-        return Ok(());
+        return Ok(HashSet::new());
     }
     let beyond = beyond_tips(repository, hidden_for, wants)?;
-    match (beyond.first(), walk) {
-        (None, _) => Ok(()),
-        (Some(first), false) => Err(not_ours(first)),
-        (Some(_), true) => check_reachable(repository, rule, hidden_for, &beyond, pulse),
+    match (beyond.is_empty(), walk) {
+        (true, _) => Ok(HashSet::new()),
+        (false, false) => Ok(beyond.into_iter().collect()),
+        (false, true) => unreachable(repository, rule, hidden_for, &beyond, pulse),
     }
 }
 
-/// Passes wants that no ref points to but that can be reached.
-fn check_reachable(
+/// Of wants that no ref points to those that cannot be reached.
+fn unreachable(
     repository: &Repository,
     rule: Rule,
     hidden_for: For,
     wants: &[ObjectId],
     pulse: &mut dyn Pulse,
-) -> Result<(), ServeError> {
+) -> Result<HashSet<ObjectId>, ServeError> {
     let objects = &repository.objects;
     let tips = history::tips(repository, hidden_for, &[])?;
     let (mut refused, mut commits, mut others) = (HashSet::new(), Vec::new(), Vec::new());
@@ -170,10 +187,7 @@ fn check_reachable(
         }
     }
     refused.extend(beyond_reach(repository, others, &tips, pulse)?);
-    match wants.iter().find(|want| refused.contains(*want)) {
-        None => Ok(()),
-        Some(want) => Err(not_ours(want)),
-    }
+    Ok(refused)
 }
 
 fn not_ours(want: &oid) -> ServeError {

@@ -4,6 +4,7 @@
 
 mod access;
 mod bodies;
+mod bundles;
 mod cli;
 mod clone;
 mod concurrency;
@@ -22,3 +23,4 @@ mod signals;
 mod storage;
 mod support;
 mod surroundings;
+mod versions;

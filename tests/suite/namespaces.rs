@@ -132,3 +132,21 @@ fn a_token_says_nothing_about_namespaces() {
     let tip = tip(&site, DEEP);
     assert_eq!(listed, format!("ref: refs/heads/main\tHEAD\n{tip}\tHEAD\n{tip}\trefs/heads/main"));
 }
+
+#[test]
+fn a_ref_to_leave_out_is_named_as_in_the_namespace() {
+    let site = site();
+    let token = site.token("acme/site", "read");
+    let served = site.repo("acme/site");
+    served.git(&["update-ref", &format!("{ONE}refs/tags/first"), "refs/heads/main"]);
+    let ask = |name: &str| {
+        let (want, not) = (format!("want {}", tip(&site, ONE)), format!("deepen-not {name}"));
+        let request = site.cgi("POST", "/acme/site.git/git-upload-pack").bearer(&token).protocol(2);
+        let body = framed(&["command=fetch", "0001", &want, &not, "done", "0000"]);
+        request.env("GIT_NAMESPACE", "one").body(body).run().packets()
+    };
+    assert_eq!(ask("first")[..2], ["shallow-info".to_owned(), format!("shallow {}", tip(&site, ONE))]);
+    for outside in [format!("{DEEP}refs/heads/main"), format!("../{DEEP}HEAD"), "namespaces/one/HEAD".to_owned()] {
+        assert_eq!(ask(&outside), [format!("ERR git upload-pack: deepen-not is not a ref: deepen-not {outside}")]);
+    }
+}

@@ -7,7 +7,7 @@ use crate::odb::closure::{Closure, Effort, Filter, Missing, Search};
 use crate::odb::{Objects, PackId};
 use crate::stream::Pulse;
 use anyhow::Context;
-use gix_hash::ObjectId;
+use gix_hash::{ObjectId, oid};
 
 /// What is to be selected.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +55,58 @@ pub struct Selection {
     pub bases: Vec<Positions>,
     /// How many objects are selected.
     pub count: u32,
+}
+
+impl Positions {
+    /// Whether a position is in the set.
+    pub fn contains(&self, position: u32) -> bool {
+        self.bits.get(position as usize / 64).is_some_and(|word| word >> (position % 64) & 1 == 1)
+    }
+
+    fn remove(&mut self, position: u32) {
+        if let Some(word) = self.bits.get_mut(position as usize / 64) {
+            *word &= !(1 << (position % 64));
+        }
+    }
+}
+
+impl Selection {
+    /// Whether an object goes out, whichever of its copies was chosen.
+    pub fn contains(&self, objects: &Objects, id: &oid) -> bool {
+        self.is_packed(objects, id) || self.strays.iter().any(|stray| *stray.id == *id)
+    }
+
+    /// Whether an object goes out from a pack.
+    pub fn is_packed(&self, objects: &Objects, id: &oid) -> bool {
+        self.packed_at(objects, id).is_some()
+    }
+
+    /// Takes an object out; whether it was in.
+    pub fn remove(&mut self, objects: &Objects, id: &oid) -> bool {
+        if self.remove_packed(objects, id) {
+            return true;
+        }
+        let Some(at) = self.strays.iter().position(|stray| *stray.id == *id) else { return false };
+        self.strays.remove(at);
+        self.count -= 1;
+        true
+    }
+
+    /// The same, where it would go out from a pack.
+    pub fn remove_packed(&mut self, objects: &Objects, id: &oid) -> bool {
+        let Some((at, position)) = self.packed_at(objects, id) else { return false };
+        self.packed[at].remove(position);
+        self.count -= 1;
+        true
+    }
+
+    /// The set an object is in, and its position there. An object is in one set at most.
+    fn packed_at(&self, objects: &Objects, id: &oid) -> Option<(usize, u32)> {
+        self.packed.iter().enumerate().find_map(|(at, positions)| {
+            let position = objects.pack(positions.pack).position(id)?;
+            positions.contains(position).then_some((at, position))
+        })
+    }
 }
 
 /// Selects everything reachable from the wants and not from the common objects (PO-01) that the filter lets pass.

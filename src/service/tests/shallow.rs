@@ -53,6 +53,7 @@ fn same(repo: &Repo, wants: &str, lines: &str, haves: &str) -> [String; 2] {
     let wanted = |words: &str| wants.split(' ').map(|want| format!("want <{want}>{words}|")).collect::<String>();
     let had: String = haves.split_whitespace().map(|have| format!("have <{have}>|")).collect();
     let v2 = format!("command=fetch|object-format=sha1|0001|thin-pack|ofs-delta|{}{lines}{had}done|0000", wanted(""));
+    same_fetch(repo, pipe(Version::V2), &v2);
     let v2 = same_fetch(repo, http(Version::V2), &v2);
     let (relative, lines) = match lines.strip_prefix("deepen-relative|") {
         Some(rest) => (" deepen-relative", rest),
@@ -292,6 +293,7 @@ fn revisions_that_reach_the_boundary_of_a_shallow_repository_end_there() {
         assert_ne!(theirs, expected, "{lines}");
     };
     check("want <g>|deepen-not v1", "d f");
+    check("want <g>|deepen-not side", "d f");
     check("deepen-since 2000", "c f");
     check("shallow <f>|deepen-since 2000", "c");
 }

@@ -85,7 +85,9 @@ impl Said {
 }
 
 /// The first packet: a line, or what is none.
-fn packet(bytes: &[u8]) -> Result<(Result<&[u8], &'static str>, &[u8]), String> {
+type Packet<'a> = Result<&'a [u8], &'static str>;
+
+fn packet(bytes: &[u8]) -> Result<(Packet<'_>, &[u8]), String> {
     let digits = bytes.get(..4).and_then(|digits| std::str::from_utf8(digits).ok());
     let size = digits.and_then(|digits| usize::from_str_radix(digits, 16).ok());
     let shown = || String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();

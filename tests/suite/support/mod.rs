@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test module uses its own part")]
 
+pub mod files;
+
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::OsStr;

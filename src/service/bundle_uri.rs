@@ -1,0 +1,46 @@
+//! bundle-uri (gitprotocol-v2, bundle-uri): where bundles are that begin a clone.
+//!
+//! In: nothing but the command. Out: every `bundle.*` entry of the configuration, in its order. The addresses are not looked at.
+
+use super::advertise::LIST_GATHERED;
+use super::command::Arguments;
+use super::{Out, ServeError};
+use crate::pktline;
+use crate::protocol::command::{ArgumentLines, Ended};
+use crate::protocol::{ProtocolError, shown};
+use crate::repo::Repository;
+
+/// Lists the configuration of bundles (V2-23); entries without a value are left out, as git leaves them out.
+///
+/// # Errors
+/// When there are arguments (V2-24), or the client has gone.
+pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_>) -> Result<(), ServeError> {
+    out.summary.operation = Some("bundle-uri");
+    let limits = &repository.context.limits;
+    arguments.parse(|reader| {
+        let ended = ArgumentLines::new(limits).read(reader, &mut |line| {
+            Err(ProtocolError::Said(format!("bundle-uri: unexpected argument: '{}'", shown(line))))
+        })?;
+        match ended {
+            Ended::Flush => Ok(()),
+            Ended::Other => Err(ProtocolError::Said("bundle-uri: expected flush after arguments".to_owned())),
+        }
+    })?;
+    let mut list = Vec::new();
+    for entry in repository.entries.iter().filter(|entry| entry.key.starts_with(b"bundle.")) {
+        let Some(value) = entry.value.as_ref().filter(|value| !value.is_empty()) else { continue };
+        pktline::append(&mut list, |line| {
+            line.extend_from_slice(&entry.key);
+            line.push(b'=');
+            line.extend_from_slice(value);
+        })?;
+        if list.len() >= LIST_GATHERED {
+            out.sink.write_all(&list)?;
+            list.clear();
+        }
+    }
+    pktline::flush(&mut list)?;
+    out.sink.write_all(&list)?;
+    out.pause(repository)?;
+    Ok(())
+}

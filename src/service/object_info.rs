@@ -1,0 +1,68 @@
+//! object-info (gitprotocol-v2, object-info): sizes of objects, without the objects.
+//!
+//! In: object names. Out: a line for each. What a client may not have is as unknown to it as what we lack. Like everything
+//! upload-pack serves, objects are what they are: refs/replace is not applied (V2-22).
+
+use super::advertise::{LIST_GATHERED, push_hex};
+use super::command::Arguments;
+use super::wants::{self, Rule};
+use super::{Out, ServeError};
+use crate::pktline;
+use crate::protocol::Version;
+use crate::protocol::object_info::ObjectInfoRequest;
+use crate::repo::Repository;
+use gix_hash::ObjectId;
+use std::collections::HashSet;
+
+/// Tells what is asked of objects.
+///
+/// # Errors
+/// Arguments that cannot be served; when objects cannot be read or the client has gone.
+pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_>) -> Result<(), ServeError> {
+    out.summary.operation = Some("object-info");
+    let (hash, limits) = (repository.hash(), &repository.context.limits);
+    let request = arguments.parse(|reader| ObjectInfoRequest::parse(reader, hash, limits))?;
+    out.summary.wants = request.objects.len() as u64;
+    let unknown = unknown(repository, &request, out)?;
+    let mut list = Vec::new();
+    if request.size && !request.objects.is_empty() {
+        pktline::line(&mut list, b"size")?;
+    }
+    for id in &request.objects {
+        let header = if unknown.contains(id) { None } else { repository.objects.header(id)? };
+        pktline::append(&mut list, |line| {
+            push_hex(line, id);
+            match header {
+                None => line.push(b' '),
+                Some(header) if request.size => line.extend_from_slice(format!(" {}", header.size).as_bytes()),
+                Some(_) => {}
+            }
+        })?;
+        if list.len() >= LIST_GATHERED {
+            out.sink.write_all(&list)?;
+            list.clear();
+        }
+    }
+    pktline::flush(&mut list)?;
+    out.sink.write_all(&list)?;
+    out.pause(repository)?;
+    Ok(())
+}
+
+/// The objects this client hears nothing of.
+fn unknown(
+    repository: &Repository,
+    request: &ObjectInfoRequest,
+    out: &mut Out<'_>,
+) -> Result<HashSet<ObjectId>, ServeError> {
+    let (mut unknown, mut present) = (HashSet::new(), Vec::new());
+    for id in &request.objects {
+        if repository.objects.contains(id)? {
+            present.push(*id);
+        } else {
+            unknown.insert(*id);
+        }
+    }
+    unknown.extend(wants::refused(repository, Rule::of(repository, Version::V2), &present, out.sink)?);
+    Ok(unknown)
+}
