@@ -15,7 +15,7 @@ pub struct Said {
     pub wanted: BTreeSet<String>,
     /// `shallow` and `unshallow`, in any order.
     pub boundary: BTreeSet<String>,
-    /// The text of an ERR packet.
+    /// The text of an ERR packet, or of band 3 where all is in bands.
     pub refusal: Option<String>,
     /// A line of the boundary that came before.
     pub twice: Option<String>,
@@ -47,6 +47,9 @@ impl Said {
                 Err(special) => said.lines.push(special.to_owned()),
                 Ok([1, data @ ..]) => pack.extend_from_slice(data),
                 Ok([2, ..]) => {}
+                Ok([3, text @ ..]) if !in_pack => {
+                    said.refusal = Some(String::from_utf8_lossy(text).trim_end_matches('\n').to_owned())
+                }
                 Ok([3, text @ ..]) => said.broken_off.push_str(&String::from_utf8_lossy(text)),
                 Ok(line) => {
                     let line = String::from_utf8_lossy(line).trim_end_matches('\n').to_owned();

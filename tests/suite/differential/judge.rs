@@ -40,13 +40,13 @@ pub fn compare(served: &Served, asked: &Asked, ours: &Outcome, gits: &Outcome) -
     if let Some(line) = &ours.said.twice {
         return Err(format!("told twice: {line}"));
     }
-    if ours.said.wanted != gits.said.wanted {
-        return Err(format!("wanted refs: {:?}\ngit: {:?}", ours.said.wanted, gits.said.wanted));
-    }
     let mut allowed = Vec::new();
     match compare_lines(served, asked, &ours.said, &gits.said)? {
         ControlFlow::Continue(word) => allowed.extend(word),
         ControlFlow::Break(word) => return Ok(vec![word]),
+    }
+    if ours.said.wanted != gits.said.wanted {
+        return Err(format!("wanted refs: {:?}\ngit: {:?}", ours.said.wanted, gits.said.wanted));
     }
     let client = Client::behind(served, asked, &ours.said)?;
     let boundary = client.compare_boundaries(&ours.said, &gits.said)?;
@@ -127,7 +127,7 @@ fn compare_refusals(
     };
     // Of several faults either may be told: git finds these while it still reads the request.
     let early = |text: &str| {
-        ["not our ref ", "cannot be used together", "deepen-not", "no commits selected"]
+        ["not our ref ", "unknown ref ", "cannot be used together", "deepen-not", "no commits selected"]
             .iter()
             .any(|fault| text.contains(fault))
     };
