@@ -23,6 +23,7 @@ use anyhow::Result;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use history::History;
+use std::collections::HashSet;
 use std::fmt;
 use trees::{Ends, Trees};
 
@@ -193,7 +194,12 @@ impl<'a> Closure<'a> {
         if filter.commits() {
             found.extend(&walked.new);
         } else {
-            mark(&wanted.commits, &mut numbers, &mut found)?;
+            // What is asked for by name passes every filter, unless it is known.
+            for id in &wanted.commits {
+                if let Some(number) = numbers.of(id)?.filter(|number| walked.new.contains(*number)) {
+                    found.insert(number);
+                }
+            }
         }
         let ends = Ends {
             roots: &walked.new_roots,
@@ -208,8 +214,14 @@ impl<'a> Closure<'a> {
         // Wanted tags and blobs may turn out to be known only now.
         found.subtract(&held);
         if !filter.is_all() {
-            // Who uses a filter may lack what it has left out: what it asks for by name it gets (FI-03).
-            mark(wants, &mut numbers, &mut found)?;
+            // Who uses a filter may lack trees and blobs that it has left out: those it asks for by name it gets (FI-03).
+            let known: HashSet<&ObjectId> = known.iter().collect();
+            for want in wants.iter().filter(|want| !known.contains(want)) {
+                let Some(number) = numbers.of(want)? else { continue };
+                if matches!(kind(&numbers, number)?, Kind::Tree | Kind::Blob) {
+                    found.insert(number);
+                }
+            }
         }
         absent.check(objects, pulse)?;
         Ok(Closure { numbers, found, held, relatives })
