@@ -416,9 +416,9 @@ impl<'w, 'a> Trees<'w, 'a> {
         let wanted = match self.relate {
             Relate::None => false,
             Relate::Apart => !self.numbers.are_together(number, other),
-            Relate::All => number != other,
+            Relate::All => true,
         };
-        if wanted {
+        if wanted && number != other {
             self.relatives.push((number, other));
         }
     }
