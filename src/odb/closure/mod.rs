@@ -141,6 +141,8 @@ pub struct Closure<'a> {
     pub found: Marks,
     /// Objects reachable from known ones, as far as they were met, and as far as who uses the filter has them.
     pub held: Marks,
+    /// Objects, and what each is another version of: at the same path, in a neighbouring commit. The first such pair counts.
+    pub relatives: Vec<(u32, u32)>,
 }
 
 /// Ends of what was asked for, by kind.
@@ -207,7 +209,7 @@ impl<'a> Closure<'a> {
         };
         let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
         trees.find(&ends, effort)?;
-        let (contents, held) = trees.into_marks();
+        let (contents, held, relatives) = trees.into_marks();
         found.extend(&contents);
         // Wanted tags and blobs may turn out to be known only now.
         found.subtract(&held);
@@ -222,7 +224,7 @@ impl<'a> Closure<'a> {
             }
         }
         absent.check(objects, pulse)?;
-        Ok(Closure { numbers, found, held })
+        Ok(Closure { numbers, found, held, relatives })
     }
 
     /// The same where nothing is known and the repository has bitmaps; `None`: they are of no use.
@@ -250,12 +252,13 @@ impl<'a> Closure<'a> {
         let mut trees = Trees::new(&mut numbers, filter, reached.found, found.len(), &mut absent, pulse);
         let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, boundary: &[], known: &[] };
         trees.find(&ends, Effort::Exact)?;
-        found.extend(&trees.into_marks().0);
+        let (contents, _, relatives) = trees.into_marks();
+        found.extend(&contents);
         wanted.trees.iter().for_each(|tree| {
             found.insert(*tree);
         });
         mark(wants, &mut numbers, &mut found)?;
-        Ok(Some(Closure { numbers, found, held: Marks::default() }))
+        Ok(Some(Closure { numbers, found, held: Marks::default(), relatives }))
     }
 
     /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too;
