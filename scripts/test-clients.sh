@@ -1,7 +1,9 @@
 #!/bin/sh
-# Runs clients other than git against the embedded server: dulwich, libgit2 (through pygit2) and isomorphic-git.
-#   scripts/test-clients.sh [dulwich|pygit2|isomorphic]...
-# They are installed below target/ by pip and npm. ARTIFACTS_HTTP_BACKEND names the program.
+# Runs clients against the embedded server: git, an old git, dulwich, libgit2 (through pygit2), isomorphic-git and gitoxide's gix.
+#   scripts/test-clients.sh [git|old-git|dulwich|pygit2|isomorphic|gix]...
+# dulwich, pygit2 and isomorphic-git are installed below target/ by pip and npm. ARTIFACTS_HTTP_BACKEND names the program,
+# OLD_GIT_EXEC an old git (1.6.6 is the first that speaks smart HTTP), GIX gitoxide's, if it is not in PATH: who is not there is
+# passed over.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -11,7 +13,8 @@ else
 	built=$(scripts/release.sh)
 	program=$(echo "$built" | tail -n 1)
 fi
-[ $# -gt 0 ] || set -- dulwich pygit2 isomorphic
+[ $# -gt 0 ] || set -- git old-git dulwich pygit2 isomorphic gix
+gix=${GIX:-$(command -v gix || true)}
 
 install_python() {
 	[ target/python/installed -nt tests/clients/requirements.txt ] && return
@@ -58,12 +61,35 @@ mint() {
 status=0
 for client; do
 	echo "== $client"
+	case $client in
+	old-git)
+		[ -n "${OLD_GIT_EXEC:-}" ] || {
+			echo "skipped: OLD_GIT_EXEC names no old git"
+			continue
+		}
+		;;
+	gix)
+		[ -n "$gix" ] || {
+			echo "skipped: there is no gix in PATH, and GIX names none"
+			continue
+		}
+		;;
+	esac
 	"$program" repo create "clients/$client" --root "$scratch/root" >/dev/null
 	remote=$base/clients/$client.git
 	write=$(mint "clients/$client" write)
 	read=$(mint "clients/$client" read)
 	mkdir "$scratch/$client"
 	case $client in
+	git)
+		tests/clients/git_client.sh "$(command -v git)" "$remote" "$write" "$read" "$scratch/$client" || status=1
+		;;
+	old-git)
+		tests/clients/git_client.sh "$OLD_GIT_EXEC" "$remote" "$write" "$read" "$scratch/$client" || status=1
+		;;
+	gix)
+		tests/clients/gix_client.sh "$gix" "$remote" "$write" "$read" "$scratch/$client" || status=1
+		;;
 	dulwich | pygit2)
 		install_python
 		target/python/bin/python "tests/clients/${client}_client.py" "$remote" "$write" "$read" "$scratch/$client" || status=1

@@ -10,7 +10,7 @@
 #   release  the static release binary (scripts/release.sh), which the stages below test
 #   shell    tests/shell: the program as CGI, called from a shell
 #   servers  tests/servers: nginx + fcgiwrap, Apache, the embedded server, with real git clients
-#   clients  tests/clients: dulwich, libgit2, isomorphic-git
+#   clients  tests/clients: git, an old git, dulwich, libgit2, isomorphic-git, gix (scripts/test-clients.sh says which need to be named)
 set -eu
 cd "$(dirname "$0")/.."
 stages="tools fmt clippy unit release shell servers clients"

@@ -1,4 +1,4 @@
-"""dulwich as a client: first push, clone, fetch, push, a refused push. Run by scripts/test-clients.sh."""
+"""dulwich as a client: first push, clone, fetch, push, shallow and partial clones, a refused push. Run by scripts/test-clients.sh."""
 
 import os
 import sys
@@ -42,6 +42,36 @@ with open(os.devnull, "wb") as quiet:
     assert fetched.refs[b"refs/heads/main"] == second, fetched.refs
     assert second in porcelain.Repo(two).object_store
     print("ok - push and fetch")
+
+def history(directory):
+    """How many commits there are, to the boundary."""
+    with porcelain.Repo(directory) as repository:
+        return sum(1 for _ in repository.get_walker([repository.refs[b"refs/remotes/origin/main"]]))
+
+
+three, four = os.path.join(scratch, "three"), os.path.join(scratch, "four")
+commit(one, "third")
+push(one, write)
+with open(os.devnull, "wb") as quiet:
+    for version in (0, 2):
+        directory = f"{three}-{version}"
+        porcelain.clone(
+            url, directory, username="x", password=read, errstream=quiet, depth=1, protocol_version=version
+        ).close()
+        assert history(directory) == 1, history(directory)
+        print(f"ok - shallow clone, protocol {version}")
+        porcelain.fetch(directory, "origin", username="x", password=read, outstream=quiet, errstream=quiet, depth=2)
+        assert history(directory) == 2, history(directory)
+        porcelain.fetch(directory, "origin", username="x", password=read, outstream=quiet, errstream=quiet, unshallow=True)
+        assert history(directory) == 3, history(directory)
+        print("ok - deepened, and completed")
+    porcelain.clone(
+        url, four, username="x", password=read, errstream=quiet, bare=True, filter_spec="blob:none", protocol_version=2
+    ).close()
+    with porcelain.Repo(four) as partial:
+        kinds = {partial[id].type_name for id in partial.object_store}
+        assert kinds == {b"commit", b"tree"}, kinds
+    print("ok - partial clone")
 
 try:
     push(one, read, b"refs/heads/refused")

@@ -1,4 +1,4 @@
-"""libgit2 as a client, through pygit2: first push, clone, fetch, push, a refused push. Run by scripts/test-clients.sh."""
+"""libgit2 as a client, through pygit2: first push, clone, fetch, push, a shallow clone, a refused push. Run by scripts/test-clients.sh."""
 
 import os
 import sys
@@ -37,6 +37,23 @@ origin.push(["refs/heads/main"], callbacks=with_token(write))
 two.remotes["origin"].fetch(callbacks=with_token(read))
 assert two.references["refs/remotes/origin/main"].target == second
 print("ok - push and fetch")
+
+commit(one, "third")
+origin.push(["refs/heads/main"], callbacks=with_token(write))
+three = pygit2.clone_repository(url, os.path.join(scratch, "three"), callbacks=with_token(read), depth=1)
+
+
+def history():
+    return sum(1 for _ in three.walk(three.references["refs/remotes/origin/main"].target))
+
+
+assert three.is_shallow and history() == 1, history()
+print("ok - shallow clone")
+three.remotes["origin"].fetch(callbacks=with_token(read), depth=2)
+assert three.is_shallow and history() == 2, history()
+three.remotes["origin"].fetch(callbacks=with_token(read), depth=2**31 - 1)
+assert not three.is_shallow and history() == 3, history()
+print("ok - deepened, and completed")
 
 try:
     origin.push(["refs/heads/main:refs/heads/refused"], callbacks=with_token(read))

@@ -1,4 +1,4 @@
-// isomorphic-git as a client: first push, clone, fetch, push, a refused push. Run by scripts/test-clients.sh.
+// isomorphic-git as a client: first push, clone, fetch, push, a shallow clone, a refused push. Run by scripts/test-clients.sh.
 const assert = require('node:assert')
 const crypto = require('node:crypto')
 const fs = require('node:fs')
@@ -38,6 +38,20 @@ async function main() {
   await git.fetch({ fs, http, dir: two, url, ref: 'main', ...withToken(read) })
   assert.strictEqual(await git.resolveRef({ fs, dir: two, ref: 'refs/remotes/origin/main' }), second)
   console.log('ok - push and fetch')
+
+  await commit(one, 'third')
+  assert.ok((await push(write)).ok)
+  const three = path.join(scratch, 'three')
+  const history = async () => (await git.log({ fs, dir: three, ref: 'refs/remotes/origin/main' })).length
+  const fetch = (how) => git.fetch({ fs, http, dir: three, url, ref: 'main', singleBranch: true, ...how, ...withToken(read) })
+  await git.clone({ fs, http, dir: three, url, depth: 1, ...withToken(read) })
+  assert.strictEqual(await history(), 1)
+  console.log('ok - shallow clone')
+  await fetch({ depth: 1, relative: true })
+  assert.strictEqual(await history(), 2)
+  await fetch({ depth: 2147483647 })
+  assert.strictEqual(await history(), 3)
+  console.log('ok - deepened, and completed')
 
   await assert.rejects(push(read, 'refs/heads/refused'), (error) => error.data?.statusCode === 403)
   console.log('ok - a read token cannot push')
