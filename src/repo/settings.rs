@@ -5,6 +5,7 @@
 
 use super::AccessMode;
 use super::config::{ConfigEntry, Entries, boolean, integer};
+use super::fsck::Changes;
 use super::promisor::{self, PromisorRemote};
 use crate::durable::Sharing;
 use crate::protocol::Versions;
@@ -244,6 +245,8 @@ settings! {
     max_input_size: Option<u64> = |_| None, size ["receive.maxInputSize"];
     /// Whether every pushed object is checked; unset: a protecting subset in `tokens` mode, nothing else elsewhere.
     fsck_objects: Option<bool> = |_| None, truth ["receive.fsckObjects", "transfer.fsckObjects"];
+    /// What a check's findings are: `error`, `warn` or `ignore`; and lists of objects that are let pass. Where objects are checked.
+    fsck: Changes = |_| Changes::default(), fsck ["receive.fsck.<msg-id>", "receive.fsck.skipList"];
     /// Seconds of silence after which a push sends a sign of life; 0 never.
     receive_keep_alive_s: u64 = |_| 5, seconds ["receive.keepAlive"];
     /// Pushes to a branch that is checked out.
@@ -407,6 +410,11 @@ fn bad(entry: &ConfigEntry, wanted: &str) -> anyhow::Error {
     let file = entry.file.as_deref().map(|file| format!(" in file {}", file.display())).unwrap_or_default();
     let value = entry.value.as_ref().map(|value| value.escape_ascii().to_string()).unwrap_or_default();
     anyhow!("bad config value '{value}' for '{}'{file}: {wanted} is expected", entry.key)
+}
+
+/// Where an entry is from, as git says it.
+fn place_of(entry: &ConfigEntry) -> String {
+    entry.file.as_ref().map_or_else(|| "command-line config".to_owned(), |file| format!("file {}", file.display()))
 }
 
 fn object_format(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<gix_hash::Kind>> {
@@ -587,17 +595,30 @@ fn filters(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<FilterRules>>
             rules.named.push((name.into(), boolean(entry)?));
         } else if key == b"tree.maxdepth" {
             if entry.value.is_none() {
-                let place = entry
-                    .file
-                    .as_ref()
-                    .map_or_else(|| "command-line config".to_owned(), |file| format!("file {}", file.display()));
-                return Err(anyhow!("unable to parse '{}' from {place}", entry.key));
+                return Err(anyhow!("unable to parse '{}' from {}", entry.key, place_of(entry)));
             }
             rules.tree_depth_max = u64::try_from(integer(entry)?).map_err(|_| bad(entry, "a depth"))?;
             rules.named.push(("tree".into(), true));
         }
     }
     Ok(Some(rules))
+}
+
+/// `receive.fsck.*`; nothing falls back on `fsck.*`, which is about `git fsck`.
+fn fsck(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<Changes>> {
+    let mut changes = Changes::default();
+    for entry in entries.iter() {
+        let Some(id) = entry.key.strip_prefix(b"receive.fsck.") else { continue };
+        let Some(value) = &entry.value else {
+            return Err(anyhow!("unable to parse '{}' from {}", entry.key, place_of(entry)));
+        };
+        if id == b"skiplist" {
+            changes.skip(gix_path_of(value.clone()));
+        } else {
+            changes.add(id, value)?;
+        }
+    }
+    Ok(Some(changes))
 }
 
 fn wants(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Wants>> {
@@ -670,6 +691,17 @@ mod tests {
             let error = settings(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(value), "{error}");
         }
+    }
+
+    #[test]
+    fn words_of_checks_and_lists_without_a_name_are_refused_as_by_git() {
+        let error = settings(&[("receive.fsck.missingEmail", "fatal")]).unwrap_err().to_string();
+        assert_eq!(error, "Unknown fsck message type: 'fatal'");
+        assert!(settings(&[("receive.fsck.unknown", "fatal")]).is_ok());
+        let overrides = vec![("receive.fsck.skipList".into(), None)];
+        let sources = ConfigSources { overrides, ..Default::default() };
+        let error = Settings::read(&Entries::default().with_overrides(&sources), AccessMode::Pipe).unwrap_err();
+        assert_eq!(error.to_string(), "unable to parse 'receive.fsck.skiplist' from command-line config");
     }
 
     #[test]

@@ -170,6 +170,8 @@ fn receive(
         (None, AccessMode::Tokens) => Some(Rules::protecting()),
         (Some(false), _) | (None, AccessMode::WebServer | AccessMode::Pipe) => None,
     };
+    let fsck = fsck.map(|rules| changed(repository, rules)).transpose()?;
+    let warnings = settings.fsck.warnings().filter(|_| fsck.is_some()).collect::<Vec<_>>();
     let options = ReceiveOptions {
         hash: repository.hash(),
         directory: quarantine.path(),
@@ -186,7 +188,20 @@ fn receive(
         keep_message: keep_message(),
     };
     client.set_awake(false);
-    IncomingPack::receive(body, &options, &mut Arrival(client))
+    let mut pack = IncomingPack::receive(body, &options, &mut Arrival(client))?;
+    pack.notes.splice(..0, warnings);
+    Ok(pack)
+}
+
+/// The rules for objects as the owner has changed them; git's child for packs fails where that cannot be understood.
+fn changed(repository: &Repository, rules: Rules) -> Result<Rules, UnpackError> {
+    let home = repository.context.config.home.as_deref();
+    let changed = rules.changed_by(&repository.settings.fsck, &repository.git_dir, home, repository.hash());
+    changed.map_err(|error| UnpackError {
+        status: "index-pack abnormal exit".into(),
+        detail: error.to_string(),
+        notes: Vec::new(),
+    })
 }
 
 fn sync(wanted: bool) -> Sync {
