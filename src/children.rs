@@ -44,12 +44,14 @@ impl Ended {
     }
 }
 
-/// Where a child's two outputs go.
+/// Where a child's two outputs go. A sink also gets a tick at least every second.
 pub enum Output<'a> {
-    /// Both to the sink, as they come. The sink also gets a tick at least every second.
+    /// Both to the sink, as they come.
     Sink(&'a mut dyn Sink),
     /// Both to our own standard error.
     Stderr,
+    /// Standard output alone to the sink, as with `Sink`; what goes to standard error is lost.
+    Stdout(&'a mut dyn Sink),
 }
 
 /// The longest time between two ticks.
@@ -76,12 +78,17 @@ pub fn run(
     let (mut running, said, sink) = match output {
         Output::Sink(sink) => {
             let (reader, writer) = io::pipe()?;
-            let running = start(child, &|| writer.try_clone().map(Stdio::from))?;
+            let both = || writer.try_clone().map(Stdio::from);
+            (start(child, &both, &both)?, Some(reader), Some(sink))
+        }
+        Output::Stdout(sink) => {
+            let (reader, writer) = io::pipe()?;
+            let running = start(child, &|| writer.try_clone().map(Stdio::from), &|| Ok(Stdio::null()))?;
             (running, Some(reader), Some(sink))
         }
         Output::Stderr => {
             let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
-            (start(child, &stderr)?, None, None)
+            (start(child, &stderr, &stderr)?, None, None)
         }
     };
     let stdin = running.stdin.take();
@@ -99,12 +106,16 @@ pub fn run(
 }
 
 /// Starts a child. A file that no interpreter line makes a program is a script for the shell, as for git.
-fn start(child: &Child<'_>, output: &dyn Fn() -> io::Result<Stdio>) -> io::Result<std::process::Child> {
+fn start(
+    child: &Child<'_>,
+    output: &dyn Fn() -> io::Result<Stdio>,
+    errors: &dyn Fn() -> io::Result<Stdio>,
+) -> io::Result<std::process::Child> {
     let spawn = |program: &Path, script: Option<&Path>| {
         let mut command = Command::new(program);
         command.args(script).args(child.arguments);
         command.env_clear().envs(child.environment.iter().map(|(name, value)| (name, value)));
-        command.current_dir(child.directory).stdin(Stdio::piped()).stdout(output()?).stderr(output()?);
+        command.current_dir(child.directory).stdin(Stdio::piped()).stdout(output()?).stderr(errors()?);
         command.spawn()
     };
     match spawn(child.program, None) {

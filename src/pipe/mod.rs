@@ -81,6 +81,7 @@ fn context(environ: &Environ, service: Service, options: &Options) -> Result<Con
     Ok(Context {
         address: environ.text("REMOTE_ADDR").or_else(|| ssh_client(environ)),
         hook_environment,
+        named: options.directory.as_bytes().into(),
         object_directory,
         stateless: options.stateless,
         // What is said over HTTP alone is said to a client that speaks through us to a web server as well.

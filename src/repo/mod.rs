@@ -12,6 +12,7 @@ pub mod quarantine;
 pub mod revision;
 pub mod server_info;
 pub mod settings;
+pub mod signature;
 pub mod visible;
 
 use crate::auth::Grant;
@@ -54,6 +55,8 @@ pub struct Context {
     pub identity: BString,
     /// The environment hooks inherit, already without what they must not see (DESIGN B2), GIT_COMMITTER_* included.
     pub hook_environment: Vec<(OsString, OsString)>,
+    /// How the repository was named to us: an argument over pipes, `.` over HTTP, as git names it there.
+    pub named: BString,
     /// `GIT_NAMESPACE`
     pub namespace: Option<BString>,
     /// Where configuration comes from.

@@ -154,6 +154,23 @@ pub struct Fsync {
     pub reference: bool,
 }
 
+/// A secret of the owner's (receive.certNonceSeed). Debug does not show it.
+#[derive(Clone)]
+pub struct Seed(BString);
+
+impl Seed {
+    /// Its bytes.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seed")
+    }
+}
+
 /// One row of the table, for docs and `check`.
 #[derive(Debug)]
 pub struct Row {
@@ -261,6 +278,20 @@ settings! {
     advertise_atomic: bool = |_| true, truth ["receive.advertiseAtomic"];
     /// Whether push options are offered.
     advertise_push_options: bool = |_| false, truth ["receive.advertisePushOptions"];
+    /// The secret from which nonces of push certificates are made; set: signed pushes are offered.
+    cert_nonce_seed: Option<Seed> = |_| None, seed ["receive.certNonceSeed"];
+    /// Over how many seconds a nonce of another request is as good as that of this one.
+    cert_nonce_slop_s: u64 = |_| 0, bytes ["receive.certNonceSlop"];
+    /// The program that verifies OpenPGP signatures of push certificates.
+    gpg_program: Option<PathBuf> = |_| None, path_of_any ["gpg.program", "gpg.openpgp.program"];
+    /// The same for X.509.
+    gpg_x509_program: Option<PathBuf> = |_| None, path ["gpg.x509.program"];
+    /// The same for SSH.
+    gpg_ssh_program: Option<PathBuf> = |_| None, path ["gpg.ssh.program"];
+    /// Whose SSH signatures are known.
+    gpg_ssh_allowed_signers: Option<PathBuf> = |_| None, path ["gpg.ssh.allowedSignersFile"];
+    /// Which SSH keys are revoked.
+    gpg_ssh_revocation_file: Option<PathBuf> = |_| None, path ["gpg.ssh.revocationFile"];
     /// Whether clients may send deltas by offset.
     prefer_ofs_delta: bool = |_| true, truth ["repack.useDeltaBaseOffset"];
     /// Whether info/refs and objects/info/packs are rewritten after a push.
@@ -376,6 +407,17 @@ fn text(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<BString>> {
 
 fn path(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<PathBuf>>> {
     Ok(text(entries, keys)?.map(|text| Some(gix_path_of(text))))
+}
+
+/// Of several keys for one thing the one that stands last counts.
+fn path_of_any(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<PathBuf>>> {
+    let keys = keys.iter().map(|key| key.to_ascii_lowercase()).collect::<Vec<_>>();
+    let last = entries.iter().rev().find(|entry| keys.iter().any(|key| entry.key == *key));
+    Ok(last.and_then(|entry| entry.value.clone()).map(|text| Some(gix_path_of(text))))
+}
+
+fn seed(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<Seed>>> {
+    Ok(text(entries, keys)?.map(|text| Some(Seed(text))))
 }
 
 fn gix_path_of(text: BString) -> PathBuf {

@@ -4,6 +4,7 @@
 //! In: a repository whose grant is for writing, and the body. Out: a report. No ref moves before every object behind it is in
 //! its place, and nothing is said to have happened before it has.
 
+mod certificate;
 mod client;
 mod stations;
 mod verdicts;
@@ -26,6 +27,7 @@ use crate::repo::visible::{self, For};
 use crate::repo::{AccessMode, Repository, connectivity, server_info};
 use crate::stream::Body;
 use bstr::ByteSlice;
+use certificate::Certified;
 use client::{Arrival, Client, Hooked, Unspoken};
 use gix_hash::ObjectId;
 use stations::Stations;
@@ -57,11 +59,17 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
     let mut client = Client::new(Heartbeat::new(*sink, bands, pace, &Instant::now));
 
     let mut verdicts = Verdicts::of(&request);
+    if let Some(certificate) = &request.certificate
+        && !certificate.options().eq(request.options.iter())
+    {
+        verdicts.refuse_open(&Refusal::InconsistentOptions);
+    }
+    let mut certified = Certified::of(repository, &request);
     let unpacked = take_objects(repository, &request, body, &mut client)?;
     summary.objects = unpacked.as_ref().map_or(0, |taken| taken.pack.objects.into());
     let unpack = match unpacked {
         Ok(taken) => {
-            decide(repository, &proof, &request, taken, &mut verdicts, &mut client)?;
+            decide(repository, &proof, &request, &mut certified, taken, &mut verdicts, &mut client)?;
             Ok(())
         }
         Err(status) => {
@@ -78,7 +86,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
     if capabilities.report != ReportForm::Silent {
         client.report(verdicts.report(unpack.as_ref().map(|_| ()).map_err(String::as_str)))?;
     }
-    if let Err(error) = after(repository, &request, &verdicts, &mut client) {
+    if let Err(error) = after(repository, &request, &mut certified, &verdicts, &mut client) {
         summary.error = Some(format!("{error:#}"));
     }
     client.finish()
@@ -172,7 +180,17 @@ fn receive(
     };
     let fsck = fsck.map(|rules| changed(repository, rules)).transpose()?;
     let warnings = settings.fsck.warnings().filter(|_| fsck.is_some()).collect::<Vec<_>>();
-    let options = ReceiveOptions {
+    let options = options_of(repository, quarantine, fsck);
+    client.set_awake(false);
+    let mut pack = IncomingPack::receive(body, &options, &mut Arrival(client))?;
+    pack.notes.splice(..0, warnings);
+    Ok(pack)
+}
+
+/// How objects come into a quarantine.
+fn options_of<'a>(repository: &Repository, quarantine: &'a Quarantine, fsck: Option<Rules>) -> ReceiveOptions<'a> {
+    let settings = &repository.settings;
+    ReceiveOptions {
         hash: repository.hash(),
         directory: quarantine.path(),
         objects: quarantine.objects(),
@@ -186,11 +204,7 @@ fn receive(
         sharing: settings.sharing,
         reject_thin: repository.context.push.reject_thin,
         keep_message: keep_message(),
-    };
-    client.set_awake(false);
-    let mut pack = IncomingPack::receive(body, &options, &mut Arrival(client))?;
-    pack.notes.splice(..0, warnings);
-    Ok(pack)
+    }
 }
 
 /// The rules for objects as the owner has changed them; git's child for packs fails where that cannot be understood.
@@ -213,6 +227,7 @@ fn decide(
     repository: &Repository,
     proof: &WriteGrant,
     request: &PushRequest,
+    certified: &mut Certified<'_>,
     taken: Taken,
     verdicts: &mut Verdicts,
     client: &mut Client<'_>,
@@ -222,7 +237,7 @@ fn decide(
     for verdict in verdicts.open() {
         verdict.judge(hidden(repository, verdict));
     }
-    pre_receive(repository, request, quarantine.as_ref(), verdicts, client)?;
+    pre_receive(repository, request, certified, quarantine.as_ref(), verdicts, client)?;
     if request.capabilities.atomic {
         verdicts.refuse_open_if_one_is();
     }
@@ -373,11 +388,13 @@ fn hidden(repository: &Repository, verdict: &Verdict) -> Result<(), Refusal> {
 fn pre_receive(
     repository: &Repository,
     request: &PushRequest,
+    certified: &mut Certified<'_>,
     quarantine: Option<&Quarantine>,
     verdicts: &mut Verdicts,
     client: &mut Client<'_>,
 ) -> io::Result<()> {
     let mut environment = options_environment(request);
+    environment.extend_from_slice(certified.environment(Hook::PreReceive, client)?);
     environment.extend(quarantine.map(Quarantine::environment).unwrap_or_default());
     let hash = repository.hash();
     let lines = || -> Lines<'_> { Box::new(verdicts.iter().map(|verdict| hook_line(hash, &verdict.update))) };
@@ -450,13 +467,16 @@ fn release(repository: &Repository, pack: &IncomingPack) {
 fn after(
     repository: &Repository,
     request: &PushRequest,
+    certified: &mut Certified<'_>,
     verdicts: &Verdicts,
     client: &mut Client<'_>,
 ) -> anyhow::Result<()> {
     let hash = repository.hash();
     if verdicts.updated().next().is_some() {
         let lines = || -> Lines<'_> { Box::new(verdicts.updated().map(|update| hook_line(hash, update))) };
-        let told = Told { arguments: Vec::new(), environment: options_environment(request), lines: &lines };
+        let mut environment = options_environment(request);
+        environment.extend_from_slice(certified.environment(Hook::PostReceive, client)?);
+        let told = Told { arguments: Vec::new(), environment, lines: &lines };
         run_hook(repository, Hook::PostReceive, &told, client)?;
         let arguments = verdicts.updated().map(|update| hooks::word(&update.name)).collect();
         let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
