@@ -1,5 +1,6 @@
 //! One repository, opened for one request.
 
+pub mod alternate_refs;
 pub mod bundles;
 pub mod config;
 pub mod connectivity;

@@ -311,6 +311,10 @@ settings! {
     big_file_threshold: u64 = |_| 512 << 20, bytes ["core.bigFileThreshold"];
     /// What is forced to disk; unset: everything.
     fsync: Fsync = |_| Fsync { loose_object: true, pack: true, pack_metadata: true, reference: true }, fsync ["core.fsync"];
+    /// A command for the shell that names the tips of an alternate, whose path is its argument.
+    alternate_refs_command: Option<BString> = |_| None, text ["core.alternateRefsCommand"];
+    /// Which refs of alternates count, where no command says so: beginnings of names, separated by spaces.
+    alternate_refs_prefixes: Option<BString> = |_| None, text ["core.alternateRefsPrefixes"];
     /// Modes of new files.
     sharing: Sharing = |_| Sharing::Umask, sharing ["core.sharedRepository"];
     /// Which refs get a reflog; unset: existing ones in bare repositories, branches in others.

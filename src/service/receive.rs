@@ -19,12 +19,11 @@ use crate::odb::closure::Missing;
 use crate::pack::incoming::{IncomingPack, ReceiveOptions, UnpackError};
 use crate::protocol::push::{Heard, Offered, PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::Refusal;
-use crate::refs::RefStore;
 use crate::repo::fsck::Rules;
 use crate::repo::hooks::{self, Answer, Hook, Lines, Told};
 use crate::repo::quarantine::Quarantine;
 use crate::repo::visible::{self, For};
-use crate::repo::{AccessMode, Repository, connectivity, server_info};
+use crate::repo::{AccessMode, Repository, alternate_refs, connectivity, server_info};
 use crate::stream::Body;
 use bstr::ByteSlice;
 use certificate::Certified;
@@ -326,7 +325,7 @@ fn known_tips(repository: &Repository) -> anyhow::Result<Vec<ObjectId>> {
     {
         known.push(head);
     }
-    alternate_tips(repository, &mut |id| {
+    alternate_refs::for_each(repository, &mut |id| {
         if repository.objects.contains(&id)? {
             known.push(id);
         }
@@ -335,31 +334,6 @@ fn known_tips(repository: &Repository) -> anyhow::Result<Vec<ObjectId>> {
     known.sort_unstable();
     known.dedup();
     Ok(known)
-}
-
-/// The refs of repositories we borrow objects from (RA-08): an alternate counts where its parent has refs.
-///
-/// # Errors
-/// When the alternates cannot be read, or `each` fails. Refs that cannot be read count for nothing.
-pub fn alternate_tips(
-    repository: &Repository,
-    each: &mut dyn FnMut(ObjectId) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    for objects in repository.objects.alternates()? {
-        let Some(git_dir) =
-            objects.parent().filter(|git_dir| objects.ends_with("objects") && git_dir.join("refs").is_dir())
-        else {
-            continue;
-        };
-        let mut ids = Vec::new();
-        let refs = RefStore::of_other(git_dir.to_owned(), repository.hash());
-        let _ = refs.for_each(&[], &mut |row| {
-            ids.push(row.id);
-            Ok(())
-        });
-        ids.into_iter().try_for_each(&mut *each)?;
-    }
-    Ok(())
 }
 
 /// What the client's cut commits would lead on to.

@@ -852,4 +852,5 @@ fn random_negotiations_are_gits() {
 }
 
 mod filters;
+mod haves;
 mod v2;
