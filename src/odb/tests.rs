@@ -839,6 +839,29 @@ fn compare_walks(repo: &Repo, objects: &Objects, dice: &mut Dice) {
 }
 
 #[test]
+fn a_want_older_than_what_is_common_is_walked_though_another_walk_passed_it_by() {
+    // common <- late <- newest, and common <- old <- newest, where the clock of `old` was wrong.
+    let repo = Repo::new(SHA1);
+    let mut stream = String::new();
+    let commits = [("common", 100, ""), ("old", 10, "common"), ("late", 101, "common"), ("newest", 102, "old late")];
+    for (mark, (name, time, parents)) in (1..).zip(commits) {
+        stream += &format!("commit refs/heads/{name}\nmark :{mark}\ncommitter C <c@x> {time} +0000\ndata 0\n");
+        for (number, parent) in parents.split_whitespace().enumerate() {
+            let at = 1 + commits.iter().position(|(name, _, _)| *name == parent).unwrap();
+            stream += &format!("{} :{at}\n", ["from", "merge"][number]);
+        }
+        stream += "\n";
+    }
+    repo.git(&["fast-import", "--quiet"], stream.as_bytes());
+    let objects = repo.objects();
+    let (common, old, newest) = (repo.id("common"), repo.id("old"), repo.id("newest"));
+    for wants in [[newest, old], [old, newest]] {
+        let mut commits = Commits::new(&objects);
+        assert!(walk::reaches_all(&mut commits, &wants, &[common], 100, &mut Silent).unwrap());
+    }
+}
+
+#[test]
 fn a_walk_stops_at_shallow_commits_and_at_its_budget() {
     let repo = Repo::with_history(SHA1, 20);
     repo.git(&["commit-graph", "write", "--reachable"], b"");

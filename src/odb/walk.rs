@@ -330,13 +330,19 @@ pub fn reaches_all(
         let number = commits.number(id);
         marks.set(number, VISITED | REACHES);
     }
+    let mut numbers = Vec::with_capacity(wants.len());
+    for want in wants {
+        let Some((want, Kind::Commit)) = commits.objects().peel(want)? else { return Ok(false) };
+        numbers.push(commits.number(&want));
+    }
+    // Who lies deeper first: others may reach what is common through it alone.
+    numbers.sort_by_key(|want| commits.generation(*want));
     let mut stack = Vec::new();
     let mut parents = Vec::new();
     let mut steps = 0;
-    for want in wants {
-        let Some((want, Kind::Commit)) = commits.objects().peel(want)? else { return Ok(false) };
-        let want = commits.number(&want);
-        if marks.of(want) & VISITED == 0 {
+    for want in numbers {
+        // It may have been met and not walked, being older than what is common.
+        if marks.of(want) & REACHES == 0 {
             marks.set(want, VISITED);
             stack.push(want);
         }

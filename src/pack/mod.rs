@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod elsewhere;
+mod encode;
 pub mod incoming;
 pub mod select;
 pub mod unpack;

@@ -377,6 +377,39 @@ fn a_thin_pack_rests_on_what_the_client_has() {
     check_ids(&repo, &wants, &haves, &FORMS);
 }
 
+/// Ten versions of a file of some 20 kB that no zlib makes small, each with one line changed.
+const VERSIONS: &str = r#"
+    for line in $(seq 300); do echo $line $(echo $line | sha1sum); done >file; c v0
+    for n in $(seq 9); do sed -i "$((n * 30))s/.*/changed $n/" file; c v$n v$((n - 1)); done
+"#;
+
+#[test]
+fn new_versions_go_out_as_deltas_on_others() {
+    let small = |repo: &Repo, wants: &[&str], haves: &[&str], form: (bool, bool), most: u64| {
+        check(repo, wants, haves, &[form]);
+        let (_, stats) = pack(&repo.objects(), &repo.ids(wants), &repo.ids(haves), &options(form.0, form.1));
+        assert!(stats.bytes < most, "{wants:?} {haves:?} {form:?}: {} bytes", stats.bytes);
+        assert!(stats.deltas > 0);
+    };
+    // A whole version has 12 kB.
+    let loose = Repo::made_by(gix_hash::Kind::Sha1, VERSIONS);
+    for ofs_delta in [true, false] {
+        small(&loose, &["v9"], &[], (false, ofs_delta), 18_000);
+        small(&loose, &["v9"], &["v5"], (true, ofs_delta), 3_000);
+        small(&loose, &["v9"], &["v5"], (false, ofs_delta), 15_000);
+    }
+    // In a pack the newest version is whole and the old ones are deltas on it, of which the client has some.
+    let packed = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\ngit repack -adfq"));
+    small(&packed, &["v9"], &["v5"], (true, true), 3_000);
+    small(&packed, &["v7"], &["v5"], (true, true), 2_000);
+    // As pushes leave it: a pack for each version, with nothing in it to rest on.
+    let packs = "for n in $(seq 0 9); do { echo v$n; [ $n = 0 ] || echo ^v$((n - 1)); } | git pack-objects -q --revs ../objects/pack/pack >/dev/null; done
+        git prune-packed -q";
+    let many = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\n{packs}"));
+    small(&many, &["v9"], &[], (false, true), 18_000);
+    small(&many, &["v9"], &["v3"], (true, false), 4_000);
+}
+
 #[test]
 fn tags_follow_what_they_point_to() {
     let repo = Repo::made_by(gix_hash::Kind::Sha1, SHAPES);

@@ -5,15 +5,17 @@
 //! that is written later from the same pack, or that the client has; so no two deltas can rest on each other.
 
 use super::PackStats;
-use super::select::{Positions, Selection, Stray};
+use super::encode::Encoder;
+use super::select::{Positions, Selection, Spot, Stray};
 use crate::odb::inflate::Inflater;
-use crate::odb::{EntryKind, Location, Objects, Pack};
+use crate::odb::{EntryKind, Location, Objects, Pack, PackId};
 use crate::stream::Sink;
 use anyhow::{Context, Result, bail, ensure};
 use flate2::{Compress, Compression, FlushCompress, Status};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use sha1::Digest;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
@@ -25,6 +27,11 @@ const PIECE_BYTES: usize = 64 << 10;
 const RUN_BYTES: u64 = 64 << 10;
 /// And hashed when there are so many, while they are still in the processor's cache.
 const RUN_BYTES_MAX: u64 = 256 << 10;
+/// Smaller objects are not worth a delta, larger ones not the memory.
+const RELATED_BYTES_MIN: usize = 80;
+const RELATED_BYTES_MAX: usize = LARGE_BYTES as usize;
+/// So many deltas made here may lie one on the other.
+const DEPTH_MAX: u32 = 50;
 /// Loose objects larger than this are never in memory as a whole.
 const LARGE_BYTES: u64 = 8 << 20;
 
@@ -63,6 +70,12 @@ pub fn write(selection: &Selection, objects: &Objects, options: &PackOptions, ou
         deflate: Compress::new(Compression::new(options.compression.min(9)), true),
         inflater: Inflater::new(),
         written: 0,
+        selection,
+        encoder: Encoder::default(),
+        base: Vec::new(),
+        depths: HashMap::new(),
+        loose_places: HashMap::new(),
+        forward: false,
     };
     writer.out.write(b"PACK\0\0\0\x02")?;
     writer.out.write(&selection.count.to_be_bytes())?;
@@ -104,6 +117,7 @@ enum Base {
 struct Sources<'a> {
     packs: Vec<Taken<'a>>,
     bases: Vec<(Rc<Pack>, &'a Positions)>,
+    loose_bases: &'a [Stray],
     /// The pack that is being copied.
     current: usize,
 }
@@ -192,9 +206,10 @@ impl<'a> Sources<'a> {
             })
             .collect();
         packs.sort_by_key(|taken| std::cmp::Reverse(taken.pack.len()));
-        let bases = if options.thin { selection.bases.as_slice() } else { &[] };
+        let (bases, loose_bases): (&[_], &[_]) =
+            if options.thin { (&selection.bases, &selection.loose_bases) } else { (&[], &[]) };
         let bases = bases.iter().map(|positions| (objects.pack(positions.pack), positions)).collect();
-        Sources { packs, bases, current: 0 }
+        Sources { packs, bases, loose_bases, current: 0 }
     }
 
     /// Where the base of a delta of the current pack is: at `offset` of the same pack.
@@ -210,6 +225,22 @@ impl<'a> Sources<'a> {
         match taken.pack.position_at_offset(offset) {
             Some(position) => self.base_elsewhere(position),
             None => bail!("no entry at offset {offset} of {}", taken.pack.path().display()),
+        }
+    }
+
+    /// Where an object that was taken from a pack stands, if it is written.
+    fn place(&self, pack: PackId, position: u32) -> Option<u64> {
+        let taken = self.packs.iter().find(|taken| taken.positions.pack == pack)?;
+        taken.place(taken.pack.offset_at(position))
+    }
+
+    /// Whether the client has an object.
+    fn is_held(&self, spot: Spot) -> bool {
+        match spot {
+            Spot::Packed(pack, position) => {
+                self.bases.iter().any(|(_, positions)| positions.pack == pack && positions.contains(position))
+            }
+            Spot::Loose(number) => self.loose_bases.binary_search_by_key(&number, |stray| stray.number).is_ok(),
         }
     }
 
@@ -253,6 +284,16 @@ struct Writer<'a> {
     deflate: Compress,
     inflater: Inflater,
     written: u32,
+    selection: &'a Selection,
+    encoder: Encoder,
+    /// Lent: the content of another version.
+    base: Vec<u8>,
+    /// How many deltas made here lie one on the other below an object.
+    depths: HashMap<Spot, u32>,
+    /// Where loose objects came to stand.
+    loose_places: HashMap<u32, u64>,
+    /// A delta was written whose base comes later.
+    forward: bool,
 }
 
 impl Writer<'_> {
@@ -287,8 +328,15 @@ impl Writer<'_> {
             // Another copy may be good.
             _ => return self.recovered(pack.id_at(position)),
         };
+        let spot = Spot::Packed(pack.id(), position);
         let base = match head.kind {
-            EntryKind::Whole(_) => {
+            EntryKind::Whole(kind) => {
+                if let Some(relative) = self.relative_elsewhere(spot) {
+                    self.read(pack, position)?;
+                    if self.related(spot, relative, kind)? {
+                        return Ok(());
+                    }
+                }
                 self.stats.reused += 1;
                 return self.out.copy(pack, range, &mut self.stored);
             }
@@ -315,21 +363,99 @@ impl Writer<'_> {
                     self.out.write(pack.id_at(base).as_bytes())?;
                 }
                 (Base::Held(id) | Base::Later(id), _) => {
+                    self.forward |= matches!(base, Base::Later(_));
                     self.out.head(7, head.size, None)?;
                     self.out.write(id.as_bytes())?;
                 }
                 (Base::Absent | Base::Written(_), _) => {
-                    let location =
-                        Location::Packed { pack: self.sources.packs[self.sources.current].positions.pack, position };
-                    let kind = self.objects.find_at(location, pack.id_at(position), &mut self.content)?;
+                    let kind = self.read(pack, position)?;
+                    if let Some(relative) = self.relative(spot)
+                        && self.related(spot, relative, kind)?
+                    {
+                        return Ok(());
+                    }
                     return self.deflated(kind);
                 }
             }
         }
+        self.forward |= same && matches!(base, Base::Later(_));
         self.stats.reused += 1;
         self.stats.reused_deltas += 1;
         self.stats.deltas += 1;
         self.out.copy(pack, if same { range } else { head.data..range.end }, &mut self.stored)
+    }
+
+    /// Reads the content of an object of a pack.
+    fn read(&mut self, pack: &Pack, position: u32) -> Result<Kind> {
+        let location = Location::Packed { pack: pack.id(), position };
+        self.objects.find_at(location, pack.id_at(position), &mut self.content)
+    }
+
+    /// Another version of an object.
+    fn relative(&self, of: Spot) -> Option<Spot> {
+        let relatives = &self.selection.relatives;
+        let at = relatives.binary_search_by_key(&of, |(of, _)| *of).ok()?;
+        Some(relatives[at].1)
+    }
+
+    /// The same for an object that is stored whole: where it lies in a pack together with the other one, whoever made the
+    /// pack has found no delta worth its while, and the object may be the other one's base.
+    fn relative_elsewhere(&self, of: Spot) -> Option<Spot> {
+        let relative = self.relative(of)?;
+        let together = match (of, relative) {
+            (Spot::Packed(pack, _), Spot::Packed(other, _)) => pack == other,
+            (_, _) => false,
+        };
+        (!together || self.sources.is_held(relative)).then_some(relative)
+    }
+
+    /// Writes `content` as a delta on another version of it, if that is written already or held by the client, and worth it.
+    fn related(&mut self, of: Spot, other: Spot, kind: Kind) -> Result<bool> {
+        let size = self.content.len();
+        let depth = self.depths.get(&other).map_or(1, |depth| depth + 1);
+        if !(RELATED_BYTES_MIN..=RELATED_BYTES_MAX).contains(&size) || depth > DEPTH_MAX {
+            return Ok(false);
+        }
+        let written = match other {
+            Spot::Loose(number) => self.loose_places.get(&number).copied(),
+            // What a delta that is written already rests on comes later: it may rest on nothing written.
+            Spot::Packed(..) if self.forward => None,
+            Spot::Packed(pack, position) => self.sources.place(pack, position),
+        };
+        let id = match other {
+            Spot::Packed(pack, position) => self.objects.pack(pack).id_at(position).to_owned(),
+            Spot::Loose(number) => match self.selection.loose(number) {
+                Some(stray) => stray.id,
+                None => return Ok(false),
+            },
+        };
+        if written.is_none() && !self.sources.is_held(other) {
+            return Ok(false);
+        }
+        let header = self.objects.header(&id)?;
+        if !header.is_some_and(|header| header.kind == kind && header.size <= RELATED_BYTES_MAX as u64) {
+            return Ok(false);
+        }
+        if self.objects.find(&id, &mut self.base)? != Some(kind) {
+            return Ok(false);
+        }
+        let limit = size / 2 - id.as_bytes().len();
+        let Some(delta) = self.encoder.encode(&self.base, &self.content, limit) else { return Ok(false) };
+        match written {
+            Some(place) if self.options.ofs_delta => {
+                let distance = self.out.place() - place;
+                self.out.head(6, delta.len() as u64, Some(distance))?;
+            }
+            Some(_) | None => {
+                self.out.head(7, delta.len() as u64, None)?;
+                self.out.write(id.as_bytes())?;
+            }
+        }
+        self.deflate.reset();
+        self.out.deflate(&mut self.deflate, delta, true)?;
+        self.depths.insert(of, depth);
+        self.stats.deltas += 1;
+        Ok(true)
     }
 
     /// Whether an entry is as it was when its index was written.
@@ -387,7 +513,19 @@ impl Writer<'_> {
         }
         let location = Location::Loose(stray.directory);
         let kind = self.objects.find_at(location, &stray.id, &mut self.content)?;
-        self.deflated(kind)
+        let spot = Spot::Loose(stray.number);
+        let place = self.out.place();
+        let related = match self.relative(spot) {
+            Some(relative) => self.related(spot, relative, kind)?,
+            None => false,
+        };
+        if !related {
+            self.deflated(kind)?;
+        }
+        if !self.selection.relatives.is_empty() {
+            self.loose_places.insert(stray.number, place);
+        }
+        Ok(())
     }
 
     /// Passes a large loose object from one zlib stream into another, and compares its name at the end.

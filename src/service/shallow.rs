@@ -94,8 +94,11 @@ impl Boundary {
             Depth::Commits { count, relative } => {
                 let tips = tips(repository, request)?;
                 let from = if *relative { self.present_depth(objects, &tips, pulse)? } else { Some(0) };
-                // Who has no boundary on the way has nothing to deepen.
-                let Some(from) = from else { return Ok(true) };
+                // Who has no boundary on the way has nothing to deepen, but may meet ours.
+                let Some(from) = from else {
+                    self.take_over(repository, request, pulse)?;
+                    return Ok(true);
+                };
                 depth::so_deep(objects, &tips, Some(count.saturating_add(from)), pulse)?
             }
             Depth::Revisions { since, not } => {
@@ -156,7 +159,8 @@ impl Boundary {
     }
 
     /// Ends behind other ends stay away from the client, which would name commits it lacks as its boundary ever after: C git tells
-    /// it of them, and cannot complete such a clone.
+    /// it of them, and cannot complete such a clone. What is wanted and left out all the same is sent as far as our boundary, which
+    /// the client then has to know.
     fn keep_met(
         &mut self,
         extent: &Extent<'_>,
@@ -168,6 +172,8 @@ impl Boundary {
         let met = depth::so_deep(&sent, &[tips, self.beyond.clone()].concat(), None, pulse)?;
         let met: IdSet = met.ends.into_iter().collect();
         self.shallow.retain(|id| met.contains(id));
+        let told: IdSet = self.shallow.iter().chain(&self.client).copied().collect();
+        self.shallow.extend(objects.shallow().iter().filter(|id| met.contains(*id) && !told.contains(*id)));
         Ok(())
     }
 

@@ -23,6 +23,7 @@ use anyhow::Result;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use history::History;
+use std::collections::HashSet;
 use std::fmt;
 use trees::{Ends, Trees};
 
@@ -140,6 +141,8 @@ pub struct Closure<'a> {
     pub found: Marks,
     /// Objects reachable from known ones, as far as they were met, and as far as who uses the filter has them.
     pub held: Marks,
+    /// Objects, and what each is another version of: at the same path, in a neighbouring commit. The first such pair counts.
+    pub relatives: Vec<(u32, u32)>,
 }
 
 /// Ends of what was asked for, by kind.
@@ -191,7 +194,12 @@ impl<'a> Closure<'a> {
         if filter.commits() {
             found.extend(&walked.new);
         } else {
-            mark(&wanted.commits, &mut numbers, &mut found)?;
+            // What is asked for by name passes every filter, unless it is known.
+            for id in &wanted.commits {
+                if let Some(number) = numbers.of(id)?.filter(|number| walked.new.contains(*number)) {
+                    found.insert(number);
+                }
+            }
         }
         let ends = Ends {
             roots: &walked.new_roots,
@@ -201,16 +209,22 @@ impl<'a> Closure<'a> {
         };
         let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
         trees.find(&ends, effort)?;
-        let (contents, held) = trees.into_marks();
+        let (contents, held, relatives) = trees.into_marks();
         found.extend(&contents);
         // Wanted tags and blobs may turn out to be known only now.
         found.subtract(&held);
         if !filter.is_all() {
-            // Who uses a filter may lack what it has left out: what it asks for by name it gets (FI-03).
-            mark(wants, &mut numbers, &mut found)?;
+            // Who uses a filter may lack trees and blobs that it has left out: those it asks for by name it gets (FI-03).
+            let known: HashSet<&ObjectId> = known.iter().collect();
+            for want in wants.iter().filter(|want| !known.contains(want)) {
+                let Some(number) = numbers.of(want)? else { continue };
+                if matches!(kind(&numbers, number)?, Kind::Tree | Kind::Blob) {
+                    found.insert(number);
+                }
+            }
         }
         absent.check(objects, pulse)?;
-        Ok(Closure { numbers, found, held })
+        Ok(Closure { numbers, found, held, relatives })
     }
 
     /// The same where nothing is known and the repository has bitmaps; `None`: they are of no use.
@@ -238,12 +252,13 @@ impl<'a> Closure<'a> {
         let mut trees = Trees::new(&mut numbers, filter, reached.found, found.len(), &mut absent, pulse);
         let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, boundary: &[], known: &[] };
         trees.find(&ends, Effort::Exact)?;
-        found.extend(&trees.into_marks().0);
+        let (contents, _, relatives) = trees.into_marks();
+        found.extend(&contents);
         wanted.trees.iter().for_each(|tree| {
             found.insert(*tree);
         });
         mark(wants, &mut numbers, &mut found)?;
-        Ok(Some(Closure { numbers, found, held: Marks::default() }))
+        Ok(Some(Closure { numbers, found, held: Marks::default(), relatives }))
     }
 
     /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too;

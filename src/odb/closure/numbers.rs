@@ -189,6 +189,11 @@ impl<'a> Numbers<'a> {
         &self.ranges[self.ranges.partition_point(|range| range.first <= number) - 1]
     }
 
+    /// Whether two objects lie in the same pack.
+    pub fn are_together(&self, one: u32, other: u32) -> bool {
+        one < STRAYS && other < STRAYS && self.range_of(one).first == self.range_of(other).first
+    }
+
     /// The name of a number given before.
     pub fn id(&self, number: u32) -> &oid {
         if number >= STRAYS {
@@ -255,11 +260,21 @@ impl<'a> Numbers<'a> {
         })
     }
 
-    /// The members of a set that lie in no pack: name and object directory.
-    pub fn strays<'s>(&'s self, marks: &'s Marks) -> impl Iterator<Item = (ObjectId, u32)> + 's {
+    /// The members of a set that lie in no pack, as places in [`Numbers::all_strays`].
+    pub fn strays(marks: &Marks) -> impl Iterator<Item = usize> + '_ {
         marks.strays.iter().enumerate().flat_map(move |(index, word)| {
-            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| self.strays[index * 64 + bit])
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| index * 64 + bit)
         })
+    }
+
+    /// All objects met that lie in no pack: name and object directory.
+    pub fn all_strays(&self) -> &[(ObjectId, u32)] {
+        &self.strays
+    }
+
+    /// The place of an object in [`Numbers::all_strays`]; `None` where it lies in a pack.
+    pub fn stray_place(number: u32) -> Option<u32> {
+        number.checked_sub(STRAYS)
     }
 }
 

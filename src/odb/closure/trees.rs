@@ -77,8 +77,17 @@ struct Tree {
     bytes: Vec<u8>,
     /// Where its entries begin; the last of these is its end.
     starts: Vec<usize>,
-    /// Where those begin that the tree before it did not have.
-    fresh: Vec<usize>,
+    /// Those that the tree before it did not have.
+    fresh: Vec<Fresh>,
+}
+
+/// An entry that another tree of the same path did not have.
+#[derive(Clone, Copy)]
+struct Fresh {
+    /// Where it begins.
+    at: usize,
+    /// Where the entry of its name begins in that other tree.
+    other: Option<usize>,
 }
 
 /// What an entry points to.
@@ -121,6 +130,10 @@ pub(super) struct Trees<'w, 'a> {
     opened: Marks,
     /// A tree that was taken for new is a known one.
     mistaken: bool,
+    /// Whether there is anything known, on which new objects may rest.
+    has_known: bool,
+    /// Found objects, and what each is another version of.
+    relatives: Vec<(u32, u32)>,
     current: Tree,
     last: Tree,
     names: Vec<u8>,
@@ -157,6 +170,8 @@ impl<'w, 'a> Trees<'w, 'a> {
             unread: Vec::new(),
             opened: Marks::default(),
             mistaken: false,
+            has_known: false,
+            relatives: Vec::new(),
             current: Tree::default(),
             last: Tree::default(),
             names: Vec::new(),
@@ -167,9 +182,9 @@ impl<'w, 'a> Trees<'w, 'a> {
         }
     }
 
-    /// The objects found, and those known.
-    pub(super) fn into_marks(self) -> (Marks, Marks) {
-        (self.found, self.held)
+    /// The objects found, and those known; found ones with what each is another version of, some perhaps twice.
+    pub(super) fn into_marks(self) -> (Marks, Marks, Vec<(u32, u32)>) {
+        (self.found, self.held, self.relatives)
     }
 
     /// Finds what is below the roots and the wanted trees, and not below those that are known.
@@ -180,6 +195,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         for tree in ends.boundary.iter().chain(ends.known) {
             self.held.insert(*tree);
         }
+        self.has_known = !(ends.boundary.is_empty() && ends.known.is_empty());
         self.unread.extend(ends.known);
         if effort == Effort::Exact {
             self.open_held(u64::MAX)?;
@@ -282,6 +298,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         self.last.clear();
         self.names.clear();
         self.children.clear();
+        let mut before = None;
         for number in level.held {
             self.opened.insert(number);
             // A damaged known tree hides nothing: what is below is taken for new.
@@ -291,11 +308,16 @@ impl<'w, 'a> Trees<'w, 'a> {
             }
             self.visit_held(true)?;
             std::mem::swap(&mut self.current, &mut self.last);
+            before = Some(number);
         }
         for number in level.new {
             self.read(number)?;
             self.visit_new(number)?;
             std::mem::swap(&mut self.current, &mut self.last);
+            if let Some(before) = before {
+                self.relate(number, before);
+            }
+            before = Some(number);
         }
         Ok(())
     }
@@ -315,11 +337,15 @@ impl<'w, 'a> Trees<'w, 'a> {
 
     fn visit_new(&mut self, tree: u32) -> Result<()> {
         let current = std::mem::take(&mut self.current);
-        for &at in &current.fresh {
+        for &Fresh { at, other } in &current.fresh {
             let (kind, name, id) = self.entry(&current, at);
             match kind {
                 EntryKind::Tree => self.new_tree(tree, &current.bytes[name], id)?,
-                EntryKind::Blob if self.filter.blobs() => self.new_blob(tree, &current.bytes[name], id)?,
+                EntryKind::Blob if self.filter.blobs() => {
+                    if let Some(number) = self.new_blob(tree, &current.bytes[name], id)? {
+                        self.relate_to_entry(number, other)?;
+                    }
+                }
                 EntryKind::Blob | EntryKind::Gitlink => {}
             }
         }
@@ -335,25 +361,46 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    fn new_blob(&mut self, from: u32, name: &[u8], id: &oid) -> Result<()> {
+    /// The blob's number if it is new and passes.
+    fn new_blob(&mut self, from: u32, name: &[u8], id: &oid) -> Result<Option<u32>> {
         let number = self.numbers.of(id)?;
         let is_met = |number| self.held.contains(number) || self.lacked.contains(number) || self.found.contains(number);
         if number.is_some_and(is_met) || !self.is_admitted(name) {
-            return Ok(());
+            return Ok(None);
         }
-        let Some(number) = number else { return self.missing("blob", id, from) };
+        let Some(number) = number else { return self.missing("blob", id, from).map(|()| None) };
         if let Some(size) = self.filter.size() {
             if self.large.contains(number) {
-                return Ok(());
+                return Ok(None);
             }
             if self.numbers.size(number).map_err(|cause| Broken::bad("blob", id, cause))? >= size {
                 self.large.insert(number);
-                return Ok(());
+                return Ok(None);
             }
         }
         self.found.insert(number);
         self.count += 1;
+        Ok(Some(number))
+    }
+
+    /// Notes what a found blob is another version of: what the entry at `other` of the tree before is.
+    fn relate_to_entry(&mut self, number: u32, other: Option<usize>) -> Result<()> {
+        let Some(at) = other else { return Ok(()) };
+        let last = std::mem::take(&mut self.last);
+        let (_, _, id) = self.entry(&last, at);
+        let other = self.numbers.of(id);
+        self.last = last;
+        if let Some(other) = other? {
+            self.relate(number, other);
+        }
         Ok(())
+    }
+
+    /// Notes that an object is another version of one that may serve as its delta's base. In one pack git has tried that.
+    fn relate(&mut self, number: u32, other: u32) {
+        if number != other && (self.has_known || !self.numbers.are_together(number, other)) {
+            self.relatives.push((number, other));
+        }
     }
 
     /// Whether a blob of this name passes at the current path.
@@ -376,7 +423,7 @@ impl<'w, 'a> Trees<'w, 'a> {
     /// Marks a known tree's entries; what is missing there does not matter. With `compared` its sub-trees become children, else they wait.
     fn visit_held(&mut self, compared: bool) -> Result<()> {
         let current = std::mem::take(&mut self.current);
-        for &at in &current.fresh {
+        for &Fresh { at, .. } in &current.fresh {
             let (kind, name, id) = self.entry(&current, at);
             if kind == EntryKind::Gitlink || kind == EntryKind::Blob && !self.filter.blobs() {
                 continue;
@@ -496,14 +543,16 @@ impl Tree {
                 return Some(());
             }
             let entry = Entry::parse(ours, at, hash_len)?;
-            self.fresh.push(at);
+            let mut other = None;
             while let Some(&start) = last.starts.get(their).filter(|start| **start < theirs.len()) {
                 let order = Entry::parse(theirs, start, hash_len)?.order(theirs, &entry, ours);
                 their += usize::from(order != Ordering::Greater);
                 if order != Ordering::Less {
+                    other = (order == Ordering::Equal).then_some(start);
                     break;
                 }
             }
+            self.fresh.push(Fresh { at, other });
             at = entry.id.end;
         }
     }

@@ -3,8 +3,8 @@
 //! In: names of what is wanted and of what the client has. Out: bits, one for each object of a pack that goes out. Contents of
 //! blobs are never looked at.
 
-use crate::odb::closure::{Closure, Effort, Filter, Missing, Search};
-use crate::odb::{Objects, PackId};
+use crate::odb::closure::{Closure, Effort, Filter, Marks, Missing, Numbers, Search};
+use crate::odb::{Location, Objects, PackId};
 use crate::stream::Pulse;
 use anyhow::Context;
 use gix_hash::{ObjectId, oid};
@@ -42,6 +42,17 @@ pub struct Stray {
     pub id: ObjectId,
     /// In which object directory.
     pub directory: u32,
+    /// Its number among those met, as [`Spot::Loose`] has it.
+    pub number: u32,
+}
+
+/// An object, by where it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Spot {
+    /// In a pack, at an index position.
+    Packed(PackId, u32),
+    /// In no pack: its number among those met.
+    Loose(u32),
 }
 
 /// The objects that go out.
@@ -53,6 +64,10 @@ pub struct Selection {
     pub strays: Vec<Stray>,
     /// Objects the client is known to have, as delta bases (only with `thin`).
     pub bases: Vec<Positions>,
+    /// Loose objects the client is known to have, the same way.
+    pub loose_bases: Vec<Stray>,
+    /// Selected objects by place, and for each another version of it that is selected or a base.
+    pub relatives: Vec<(Spot, Spot)>,
     /// How many objects are selected.
     pub count: u32,
 }
@@ -74,6 +89,14 @@ impl Selection {
     /// Whether an object goes out, whichever of its copies was chosen.
     pub fn contains(&self, objects: &Objects, id: &oid) -> bool {
         self.is_packed(objects, id) || self.strays.iter().any(|stray| *stray.id == *id)
+    }
+
+    /// A loose object that goes out or that the client has, by its number.
+    pub fn loose(&self, number: u32) -> Option<&Stray> {
+        let find = |strays: &'_ [Stray]| strays.binary_search_by_key(&number, |stray| stray.number).ok();
+        find(&self.strays)
+            .map(|at| &self.strays[at])
+            .or_else(|| find(&self.loose_bases).map(|at| &self.loose_bases[at]))
     }
 
     /// Whether an object goes out from a pack.
@@ -128,13 +151,35 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
     pulse.begin("Counting objects", Some(count.into()))?;
     pulse.tick(count.into())?;
     pulse.end()?;
-    let positions =
-        |marks| closure.numbers.by_pack(marks).map(|(pack, bits)| Positions { pack, bits }).collect::<Vec<_>>();
+    let numbers = &closure.numbers;
+    let positions = |marks| numbers.by_pack(marks).map(|(pack, bits)| Positions { pack, bits }).collect::<Vec<_>>();
+    let stray = |place: usize| {
+        let (id, directory) = numbers.all_strays()[place];
+        Stray { id, directory, number: place as u32 }
+    };
+    // A base that a filter has left out would have to be fetched alone.
+    let none = Marks::default();
+    let held = if request.thin && filter.leaves_trees() { &closure.held } else { &none };
+    let spot = |number| match Numbers::stray_place(number) {
+        Some(place) => Spot::Loose(place),
+        None => match numbers.location(number) {
+            Location::Packed { pack, position } => Spot::Packed(pack, position),
+            Location::Loose(_) => unreachable!("it has no place among the loose ones"),
+        },
+    };
+    let of_use = |(of, other): &&(u32, u32)| {
+        closure.found.contains(*of) && (closure.found.contains(*other) || held.contains(*other))
+    };
+    let mut relatives: Vec<(Spot, Spot)> =
+        closure.relatives.iter().filter(of_use).map(|(of, other)| (spot(*of), spot(*other))).collect();
+    relatives.sort_by_key(|(of, _)| *of);
+    relatives.dedup_by_key(|(of, _)| *of);
     Ok(Selection {
         packed: positions(&closure.found),
-        strays: closure.numbers.strays(&closure.found).map(|(id, directory)| Stray { id, directory }).collect(),
-        // A base that a filter has left out would have to be fetched alone.
-        bases: if request.thin && filter.leaves_trees() { positions(&closure.held) } else { Vec::new() },
+        strays: Numbers::strays(&closure.found).map(stray).collect(),
+        bases: positions(held),
+        loose_bases: Numbers::strays(held).map(stray).collect(),
+        relatives,
         count,
     })
 }

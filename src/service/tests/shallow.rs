@@ -293,6 +293,7 @@ fn revisions_that_reach_the_boundary_of_a_shallow_repository_end_there() {
         assert_ne!(theirs, expected, "{lines}");
     };
     check("want <g>|deepen-not v1", "d f");
+    check("want <g>|deepen-not side", "d f");
     check("deepen-since 2000", "c f");
     check("shallow <f>|deepen-since 2000", "c");
 }

@@ -263,22 +263,7 @@ impl Site {
 
     /// A CGI request to this site.
     pub fn cgi(&self, method: &str, path: &str) -> Cgi {
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let mut cgi = Cgi { environment: Vec::new(), body: Vec::new(), before: String::new(), instead: Vec::new() };
-        for (name, value) in [
-            ("GATEWAY_INTERFACE", "CGI/1.1"),
-            ("SERVER_PROTOCOL", "HTTP/1.1"),
-            ("REQUEST_METHOD", method),
-            ("PATH_INFO", path),
-            ("QUERY_STRING", query),
-            ("REMOTE_ADDR", "192.0.2.7"),
-            ("GIT_CONFIG_NOSYSTEM", "1"),
-            ("PATH", &std::env::var("PATH").unwrap()),
-            ("GIT_PROJECT_ROOT", self.root().to_str().unwrap()),
-        ] {
-            cgi = cgi.env(name, value);
-        }
-        cgi
+        Cgi::to(&self.root(), method, path)
     }
 
     /// A push over CGI.
@@ -382,6 +367,26 @@ pub struct Cgi {
 }
 
 impl Cgi {
+    /// To the repositories below a directory.
+    pub fn to(root: &Path, method: &str, path: &str) -> Self {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let mut cgi = Cgi { environment: Vec::new(), body: Vec::new(), before: String::new(), instead: Vec::new() };
+        for (name, value) in [
+            ("GATEWAY_INTERFACE", "CGI/1.1"),
+            ("SERVER_PROTOCOL", "HTTP/1.1"),
+            ("REQUEST_METHOD", method),
+            ("PATH_INFO", path),
+            ("QUERY_STRING", query),
+            ("REMOTE_ADDR", "192.0.2.7"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("PATH", &std::env::var("PATH").unwrap()),
+            ("GIT_PROJECT_ROOT", root.to_str().unwrap()),
+        ] {
+            cgi = cgi.env(name, value);
+        }
+        cgi
+    }
+
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value.to_owned()));

@@ -1,0 +1,247 @@
+//! Deltas, made: what an object has in common with another one, and what not.
+//!
+//! In: two contents. Out: a delta in git's form (gitformat-pack, «Deltified representation»), or none where it would be no
+//! smaller than allowed. The base is known by its blocks; the object is looked through byte by byte for one of them.
+
+/// What is looked for has this many bytes.
+const BLOCK: usize = 16;
+/// A block that stands at more places than this is looked for at these alone.
+const PLACES_MAX: usize = 16;
+/// A match this long is good enough.
+const LONG: usize = 4096;
+/// One copy reaches no further.
+const COPY_MAX: usize = 0x1_0000;
+/// One insertion holds no more.
+const OWN_MAX: usize = 0x7f;
+/// No block.
+const NOTHING: u32 = u32::MAX;
+/// Of the rolling hash: odd, with bits all over.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Makes deltas; what it allocates it uses again.
+#[derive(Default)]
+pub struct Encoder {
+    /// By hash: the first block of the base that has it.
+    heads: Vec<u32>,
+    /// By block: the next one with the same slot.
+    next: Vec<u32>,
+    delta: Vec<u8>,
+}
+
+/// The hash of a block, which can be moved on by a byte.
+#[derive(Clone, Copy)]
+struct Rolling(u64);
+
+impl Rolling {
+    fn of(block: &[u8]) -> Self {
+        Rolling(block.iter().fold(0, |hash: u64, byte| hash.wrapping_mul(FACTOR).wrapping_add(u64::from(*byte))))
+    }
+
+    fn roll(self, out: u8, into: u8) -> Self {
+        const LAST: u64 = FACTOR.wrapping_pow(BLOCK as u32 - 1);
+        let without = self.0.wrapping_sub(u64::from(out).wrapping_mul(LAST));
+        Rolling(without.wrapping_mul(FACTOR).wrapping_add(u64::from(into)))
+    }
+
+    fn slot(self, bits: u32) -> usize {
+        (self.0.wrapping_mul(FACTOR) >> (64 - bits)) as usize
+    }
+}
+
+impl Encoder {
+    /// The delta that makes `target` of `base`, if it has at most `limit` bytes.
+    pub fn encode(&mut self, base: &[u8], target: &[u8], limit: usize) -> Option<&[u8]> {
+        if base.len() < BLOCK || target.len() < BLOCK || u32::try_from(base.len()).is_err() {
+            return None;
+        }
+        let bits = self.index(base);
+        self.delta.clear();
+        number(base.len(), &mut self.delta);
+        number(target.len(), &mut self.delta);
+        let (mut at, mut own) = (0, 0);
+        let mut hash = Rolling::of(&target[..BLOCK]);
+        while at + BLOCK <= target.len() {
+            let Some((mut from, mut length)) = self.longest(base, target, at, hash.slot(bits)) else {
+                if at + BLOCK < target.len() {
+                    hash = hash.roll(target[at], target[at + BLOCK]);
+                }
+                at += 1;
+                if self.delta.len() + (at - own) > limit {
+                    return None;
+                }
+                continue;
+            };
+            // It may have begun earlier.
+            while at > own && from > 0 && target[at - 1] == base[from - 1] {
+                (at, from, length) = (at - 1, from - 1, length + 1);
+            }
+            insert(&target[own..at], &mut self.delta);
+            copy(from, length, &mut self.delta);
+            at += length;
+            own = at;
+            if self.delta.len() > limit {
+                return None;
+            }
+            if at + BLOCK <= target.len() {
+                hash = Rolling::of(&target[at..at + BLOCK]);
+            }
+        }
+        insert(&target[own..], &mut self.delta);
+        (self.delta.len() <= limit).then_some(&self.delta)
+    }
+
+    /// Indexes the blocks of the base; how many bits a slot has.
+    fn index(&mut self, base: &[u8]) -> u32 {
+        let blocks = base.len() / BLOCK;
+        let bits = (blocks.next_power_of_two().trailing_zeros() + 1).max(4);
+        self.heads.clear();
+        self.heads.resize(1 << bits, NOTHING);
+        self.next.clear();
+        self.next.resize(blocks, NOTHING);
+        let mut after = None;
+        // From the end, so that the first places are found first.
+        for block in (0..blocks).rev() {
+            let bytes = &base[block * BLOCK..(block + 1) * BLOCK];
+            let slot = Rolling::of(bytes).slot(bits);
+            // Of a run of the same only its begin is kept: a match goes on from there.
+            let behind = if after == Some(bytes) { self.next[block + 1] } else { self.heads[slot] };
+            after = Some(bytes);
+            self.next[block] = behind;
+            self.heads[slot] = block as u32;
+        }
+        bits
+    }
+
+    /// The longest match of what stands at `at`: where in the base, and how long.
+    fn longest(&self, base: &[u8], target: &[u8], at: usize, slot: usize) -> Option<(usize, usize)> {
+        let mut best = None;
+        let mut block = self.heads[slot];
+        for _ in 0..PLACES_MAX {
+            if block == NOTHING {
+                break;
+            }
+            let from = block as usize * BLOCK;
+            let length = common(&base[from..], &target[at..]);
+            if length >= BLOCK && best.is_none_or(|(_, known)| length > known) {
+                best = Some((from, length));
+                if length >= LONG {
+                    break;
+                }
+            }
+            block = self.next[block as usize];
+        }
+        best
+    }
+}
+
+/// How many bytes are the same from the beginning.
+fn common(a: &[u8], b: &[u8]) -> usize {
+    let words = a.chunks_exact(8).zip(b.chunks_exact(8)).take_while(|(a, b)| a == b).count() * 8;
+    words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count()
+}
+
+/// A size as the delta's head has it: seven bits a byte, the lowest first.
+fn number(mut size: usize, delta: &mut Vec<u8>) {
+    while size >= 0x80 {
+        delta.push(size as u8 | 0x80);
+        size >>= 7;
+    }
+    delta.push(size as u8);
+}
+
+fn insert(bytes: &[u8], delta: &mut Vec<u8>) {
+    for piece in bytes.chunks(OWN_MAX) {
+        delta.push(piece.len() as u8);
+        delta.extend_from_slice(piece);
+    }
+}
+
+fn copy(mut from: usize, mut length: usize, delta: &mut Vec<u8>) {
+    while length > 0 {
+        let size = length.min(COPY_MAX);
+        let op = delta.len();
+        delta.push(0x80);
+        for (bit, byte) in (from as u32).to_le_bytes().into_iter().enumerate() {
+            if byte != 0 {
+                delta[op] |= 1 << bit;
+                delta.push(byte);
+            }
+        }
+        // The greatest size is told by none.
+        if size < COPY_MAX {
+            for (bit, byte) in (size as u16).to_le_bytes().into_iter().enumerate() {
+                if byte != 0 {
+                    delta[op] |= 0x10 << bit;
+                    delta.push(byte);
+                }
+            }
+        }
+        from += size;
+        length -= size;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::odb::delta;
+    use proptest::prelude::*;
+
+    /// The delta makes the target again; how long it is.
+    fn check(base: &[u8], target: &[u8]) -> Option<usize> {
+        let mut encoder = Encoder::default();
+        let made = encoder.encode(base, target, usize::MAX)?;
+        let mut again = Vec::new();
+        delta::apply(base, made, u64::MAX, &mut again).unwrap();
+        assert!(again == target);
+        Some(made.len())
+    }
+
+    fn text(lines: std::ops::Range<u32>) -> Vec<u8> {
+        lines.flat_map(|line| format!("line {line} of many\n").into_bytes()).collect()
+    }
+
+    #[test]
+    fn what_is_the_same_is_copied() {
+        let base = text(0..5000);
+        assert_eq!(check(&base, &base), Some(6 + 1 + 4), "the head and two copies");
+        let mut changed = base.clone();
+        changed.splice(40_000..40_010, *b"something else");
+        assert!(check(&base, &changed).unwrap() < 50);
+        let moved = [&base[50_000..], &base[..50_000]].concat();
+        assert!(check(&base, &moved).unwrap() < 100);
+        assert!(check(&base, &text(100..4000)).unwrap() < 300);
+    }
+
+    #[test]
+    fn repeated_bytes_are_found_soon() {
+        let base = vec![0; 1 << 20];
+        assert!(check(&base, &vec![0; 3 << 20]).unwrap() < 300);
+        let pattern: Vec<u8> = b"0123456789abcde\n".repeat(1 << 14);
+        assert!(check(&pattern, &pattern[5..]).unwrap() < 60);
+    }
+
+    #[test]
+    fn a_delta_beyond_the_limit_is_none() {
+        let (base, other) = (text(0..100), text(1000..1100));
+        let mut encoder = Encoder::default();
+        let length = encoder.encode(&base, &other, usize::MAX).unwrap().len();
+        assert!(encoder.encode(&base, &other, length - 1).is_none());
+        assert_eq!(encoder.encode(&base, &other, length).map(<[u8]>::len), Some(length));
+        assert!(encoder.encode(b"short", &other, usize::MAX).is_none());
+        assert!(encoder.encode(&base, b"short", usize::MAX).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn every_delta_makes_its_object(pieces in prop::collection::vec((0_usize..4000, 0_usize..400), 0..12), own in prop::collection::vec(any::<u8>(), 0..300)) {
+            let base = text(0..300);
+            let mut target = own;
+            for (from, length) in pieces {
+                let from = from.min(base.len());
+                target.extend_from_slice(&base[from..(from + length).min(base.len())]);
+            }
+            check(&base, &target);
+        }
+    }
+}
