@@ -44,14 +44,16 @@ impl Ended {
     }
 }
 
-/// Where a child's two outputs go.
+/// Where a child's two outputs go. A sink also gets a tick at least every second.
 pub enum Output<'a> {
-    /// Both to the sink, as they come. The sink also gets a tick at least every second.
+    /// Both to the sink, as they come.
     Sink(&'a mut dyn Sink),
     /// What it makes to the sink, what it says aside ([`Sink::aside`]). The sink is ticked as well.
     Apart(&'a mut dyn Sink),
     /// Both to our own standard error.
     Stderr,
+    /// Standard output alone to the sink, as with `Sink`; what goes to standard error is lost.
+    Stdout(&'a mut dyn Sink),
 }
 
 /// The longest time between two ticks.
@@ -80,6 +82,11 @@ pub fn run(
             let (reader, writer) = io::pipe()?;
             let writer = || writer.try_clone().map(Stdio::from);
             (start(child, &writer, &writer)?, Some(reader), None, Some(sink))
+        }
+        Output::Stdout(sink) => {
+            let (reader, writer) = io::pipe()?;
+            let running = start(child, &|| writer.try_clone().map(Stdio::from), &|| Ok(Stdio::null()))?;
+            (running, Some(reader), None, Some(sink))
         }
         Output::Apart(sink) => {
             let ((made, maker), (said, speaker)) = (io::pipe()?, io::pipe()?);

@@ -46,6 +46,7 @@ pub fn context(
         address: environ.text("REMOTE_ADDR"),
         identity: BString::default(),
         hook_environment: Vec::new(),
+        named: ".".into(),
         namespace: environ.said("GIT_NAMESPACE").map(ToOwned::to_owned),
         config: config_sources(environ)?,
         object_directory: environ.path("GIT_OBJECT_DIRECTORY"),

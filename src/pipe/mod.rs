@@ -76,6 +76,7 @@ fn context(environ: &Environ, options: &Options) -> Result<Context, String> {
     Ok(Context {
         address: environ.text("REMOTE_ADDR").or_else(|| ssh_client(environ)),
         hook_environment: environ.inherited(&|_| false),
+        named: options.directory.as_bytes().into(),
         // Hooks run elsewhere.
         object_directory: context.object_directory.map(absolute),
         stateless: options.stateless,

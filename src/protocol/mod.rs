@@ -1,6 +1,7 @@
 //! What is said: `parse` and `encode` for each message. No repository, no side effects.
 
 pub mod capability;
+pub mod certificate;
 pub mod command;
 pub mod depth;
 pub mod filter;

@@ -2,6 +2,7 @@
 //!
 //! In: the body up to where a pack may begin. Out: a [`PushRequest`]. The pack itself is never touched.
 
+use super::certificate::PushCertificate;
 use super::{Limits, ProtocolError};
 use crate::pktline::{FrameError, Packet, PacketReader};
 use bstr::{BStr, BString, ByteSlice};
@@ -139,6 +140,8 @@ pub struct PushRequest {
     pub options: Vec<BString>,
     /// What the client can do.
     pub capabilities: PushCapabilities,
+    /// What the client signed: then the updates are those in it.
+    pub certificate: Option<PushCertificate>,
 }
 
 impl PushRequest {
@@ -157,8 +160,16 @@ impl PushRequest {
     ) -> Result<Self, ProtocolError> {
         let mut lines = Lines { reader: PacketReader::new(body), limits, lines: 0, bytes: 0 };
         let mut request = PushRequest::default();
+        let mut certificate = Vec::new();
         while let Some(line) = lines.next()? {
-            request.take_line(line, offered, limits, heard)?;
+            if !request.begins_certificate(line, offered, heard)? {
+                request.take_line(line, offered, limits, heard)?;
+            } else if !lines.certificate(&mut certificate)? {
+                break;
+            }
+        }
+        if !certificate.is_empty() {
+            request.take_certificate(PushCertificate::new(certificate), offered, limits, heard)?;
         }
         if request.updates.is_empty() {
             return Ok(request);
@@ -181,6 +192,48 @@ impl PushRequest {
     /// Whether a pack follows: it does unless refs are only deleted (RQ-08, RQ-09).
     pub fn brings_pack(&self) -> bool {
         self.updates.iter().any(|update| !update.change.is_deletion())
+    }
+
+    /// Whether the lines of a certificate follow.
+    fn begins_certificate(
+        &mut self,
+        line: &[u8],
+        offered: &Offered,
+        heard: &mut dyn FnMut(Heard<'_>),
+    ) -> Result<bool, ProtocolError> {
+        match line.strip_prefix(b"push-cert") {
+            Some(b"") => Ok(true),
+            Some([0, list @ ..]) => {
+                self.capabilities.add(list, offered)?;
+                heard(Heard::Capabilities(&self.capabilities));
+                Ok(true)
+            }
+            Some(_) | None => Ok(false),
+        }
+    }
+
+    /// What is signed is what is asked, and nothing beside it (RQ-10).
+    fn take_certificate(
+        &mut self,
+        certificate: PushCertificate,
+        offered: &Offered,
+        limits: &Limits,
+        heard: &mut dyn FnMut(Heard<'_>),
+    ) -> Result<(), ProtocolError> {
+        if !self.updates.is_empty() {
+            let text = "protocol error: got both push certificate and unsigned commands";
+            return Err(ProtocolError::Said(text.into()));
+        }
+        let Some(updates) = certificate.updates() else {
+            let text = certificate.text();
+            let begin = text.get(..QUOTED_MAX).unwrap_or(text).escape_ascii();
+            return Err(ProtocolError::Said(format!("malformed push certificate {begin}")));
+        };
+        for line in updates {
+            self.take_update(line, offered, limits, heard)?;
+        }
+        self.certificate = Some(certificate);
+        Ok(())
     }
 
     fn take_line(
@@ -207,6 +260,16 @@ impl PushRequest {
             self.capabilities.add(list, offered)?;
             heard(Heard::Capabilities(&self.capabilities));
         }
+        self.take_update(command, offered, limits, heard)
+    }
+
+    fn take_update(
+        &mut self,
+        command: &[u8],
+        offered: &Offered,
+        limits: &Limits,
+        heard: &mut dyn FnMut(Heard<'_>),
+    ) -> Result<(), ProtocolError> {
         let update = ref_update(command, offered.hash).ok_or_else(|| unexpected("old/new/ref", command))?;
         if self.updates.len() as u64 >= limits.ref_updates {
             return Err(ProtocolError::Limit { what: "ref_updates", most: limits.ref_updates });
@@ -280,14 +343,34 @@ impl Lines<'_, '_> {
     /// The next line without its newline; `None` at the flush. The end of the stream is no flush: what came before it may be
     /// a part of what was meant.
     fn next(&mut self) -> Result<Option<&[u8]>, ProtocolError> {
-        let packet = self.reader.next()?.ok_or(FrameError::Truncated)?;
-        match packet {
+        Ok(self.data()?.map(|line| line.strip_suffix(b"\n").unwrap_or(line)))
+    }
+
+    /// Adds the lines of a certificate to `text`; `false`: a flush was their end, and is that of the request.
+    fn certificate(&mut self, text: &mut Vec<u8>) -> Result<bool, ProtocolError> {
+        while let Some(line) = self.data()? {
+            if line == b"push-cert-end\n" {
+                return Ok(true);
+            }
+            // Hooks and signatures would not agree on what comes behind it.
+            if line.contains(&0) {
+                return Err(ProtocolError::Said("protocol error: a push certificate contains a NUL byte".into()));
+            }
+            text.extend_from_slice(line);
+        }
+        Ok(false)
+    }
+
+    /// The next data; `None` at the flush.
+    fn data(&mut self) -> Result<Option<&[u8]>, ProtocolError> {
+        let line = match self.reader.next()?.ok_or(FrameError::Truncated)? {
             Packet::Flush => return Ok(None),
-            Packet::Data(line) => self.bytes = self.bytes.saturating_add(line.len() as u64),
+            Packet::Data(line) => line,
             Packet::Delim | Packet::ResponseEnd => {
                 return Err(ProtocolError::Said("protocol error: got an unexpected packet".into()));
             }
-        }
+        };
+        self.bytes = self.bytes.saturating_add(line.len() as u64);
         self.lines += 1;
         if self.lines > self.limits.lines {
             return Err(ProtocolError::Limit { what: "lines", most: self.limits.lines });
@@ -295,7 +378,7 @@ impl Lines<'_, '_> {
         if self.bytes > self.limits.inflated_bytes {
             return Err(ProtocolError::Limit { what: "inflated_bytes", most: self.limits.inflated_bytes });
         }
-        Ok(packet.text())
+        Ok(Some(line))
     }
 }
 
@@ -314,6 +397,9 @@ mod tests {
         for line in lines {
             match *line {
                 "0000" | "0001" => bytes.extend_from_slice(line.as_bytes()),
+                line if line.starts_with('-') => {
+                    bytes.extend_from_slice(format!("{:04x}{line}", line.len() + 4).as_bytes());
+                }
                 line => {
                     let line = line.replace('A', A).replace('B', B).replace('O', O);
                     bytes.extend_from_slice(format!("{:04x}{line}", line.len() + 4).as_bytes());
@@ -403,6 +489,27 @@ mod tests {
         check(&["O A r\0push-options", "0000", "a=b\n", "c d", "0000"], "r:-1 option:a=b option:c d options");
         check(&["O A r\0push-options", "0000", "0000"], "r:-1 options");
         check(&["O A r\0push-options", "0000", "a\0b", "0000"], "protocol error: a push option contains a NUL byte");
+    }
+
+    #[test]
+    fn a_certificate_says_what_is_asked() {
+        let begin = ["push-cert\0quiet push-options", "certificate version 0.1\n", "push-option x\n", "\n"];
+        let signed = ["O A a\n", "A B b\n", "-----BEGIN PGP SIGNATURE-----\n", "O A c\n"];
+        let with = |more: &[&'static str]| [&begin[..], &signed[..], more].concat();
+        check(&with(&["push-cert-end\n", "0000", "x", "0000"]), "a:-1 b:12 option:x quiet options");
+        check(&with(&["push-cert-end\n", "shallow A", "0000", "0000"]), "a:-1 b:12 shallow:1 quiet options");
+        // A flush ends the certificate and the request.
+        check(&with(&["0000", "x", "0000"]), "a:-1 b:12 option:x quiet options");
+        check(&["push-cert\0quiet", "v\n", "\n", "push-cert-end\n", "0000"], "quiet");
+        check(&["push-cert\0quiet", "push-cert-end\n", "0000"], "quiet");
+        let both = "protocol error: got both push certificate and unsigned commands";
+        check(&with(&["push-cert-end\n", "O A c", "0000"]), both);
+        check(&["O A c", "push-cert", "v\n", "\n", "O A a\n", "push-cert-end\n", "0000"], both);
+        check(&["push-cert", "no end\n", "push-cert-end\n", "0000"], "malformed push certificate no end\\n");
+        check(&["push-cert", "\n", "\n", "x\n", "0000"], "protocol error: expected old/new/ref, got 'x'");
+        check(&["push-cert", "a\0b\n", "0000"], "protocol error: a push certificate contains a NUL byte");
+        check(&["push-cert", "0001"], "protocol error: got an unexpected packet");
+        check(&["push-certs", "0000"], "protocol error: expected old/new/ref, got 'push-certs'");
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub enum Refusal {
     CurrentBranchDeletion,
     /// `shallow update not allowed`
     ShallowUpdate,
+    /// `inconsistent push options`
+    InconsistentOptions,
     /// `inconsistent aliased update`
     InconsistentAlias,
     /// `broken symref`
@@ -86,6 +88,7 @@ impl std::fmt::Display for Refusal {
             Refusal::DeletionProhibited => "deletion prohibited",
             Refusal::CurrentBranchDeletion => "deletion of the current branch prohibited",
             Refusal::ShallowUpdate => "shallow update not allowed",
+            Refusal::InconsistentOptions => "inconsistent push options",
             Refusal::InconsistentAlias => "inconsistent aliased update",
             Refusal::BrokenSymref => "broken symref",
             Refusal::InvalidNewValue => "invalid new value provided",

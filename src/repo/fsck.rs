@@ -6,9 +6,11 @@
 mod files;
 mod format;
 mod names;
+mod rules;
 mod tree;
 
 pub use files::Files;
+pub use rules::{Changes, Rules};
 
 use crate::odb::Objects;
 use gix_hash::{ObjectId, oid};
@@ -113,29 +115,6 @@ impl std::fmt::Display for Message {
     }
 }
 
-/// How serious each message is.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    severities: Vec<Severity>,
-}
-
-impl Rules {
-    /// git's own for incoming objects (receive.fsckObjects).
-    pub fn strict() -> Self {
-        Rules { severities: MESSAGES.iter().map(|(_, strict, _)| *strict).collect() }
-    }
-
-    /// What clients must be protected from; oddities that old histories are full of are only told.
-    pub fn protecting() -> Self {
-        Rules { severities: MESSAGES.iter().map(|(_, _, protecting)| *protecting).collect() }
-    }
-
-    /// How serious a message is.
-    pub fn severity(&self, message: Message) -> Severity {
-        self.severities[message as usize]
-    }
-}
-
 /// Findings beyond this many are not told.
 const FINDINGS_MAX: usize = 200;
 
@@ -186,7 +165,7 @@ impl Report<'_> {
     /// Reports; `true` when the object is refused for it.
     fn say(&mut self, message: Message, text: impl Into<String>) -> bool {
         let severity = self.rules.severity(message);
-        if severity == Severity::Ignore {
+        if severity == Severity::Ignore || self.rules.skips(self.id) {
             return false;
         }
         let refused = severity >= Severity::Error;

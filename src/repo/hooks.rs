@@ -283,7 +283,8 @@ fn file(repository: &Repository, hook: Hook) -> PathBuf {
 /// Where programs are found when the web server does not say.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-fn environment(repository: &Repository, more: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+/// What a child of ours sees: what the edge allows, and that the repository is where it runs.
+pub(super) fn environment(repository: &Repository, more: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
     let given = &repository.context.hook_environment;
     let mut environment = vec![("PATH".into(), PATH.into())];
     environment.extend(given.iter().filter(|(name, _)| name != "GIT_DIR" && name != "GIT_WORK_TREE").cloned());

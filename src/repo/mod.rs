@@ -1,5 +1,6 @@
 //! One repository, opened for one request.
 
+pub mod alternate_refs;
 pub mod bundles;
 pub mod config;
 pub mod connectivity;
@@ -12,6 +13,7 @@ pub mod quarantine;
 pub mod revision;
 pub mod server_info;
 pub mod settings;
+pub mod signature;
 pub mod visible;
 
 use crate::auth::Grant;
@@ -54,6 +56,8 @@ pub struct Context {
     pub identity: BString,
     /// The environment hooks inherit, already without what they must not see (DESIGN B2), GIT_COMMITTER_* included.
     pub hook_environment: Vec<(OsString, OsString)>,
+    /// How the repository was named to us: an argument over pipes, `.` over HTTP, as git names it there.
+    pub named: BString,
     /// `GIT_NAMESPACE`
     pub namespace: Option<BString>,
     /// Where configuration comes from.

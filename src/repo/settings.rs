@@ -5,6 +5,7 @@
 
 use super::AccessMode;
 use super::config::{ConfigEntry, Entries, Origin, boolean, integer};
+use super::fsck::Changes;
 use super::promisor::{self, PromisorRemote};
 use crate::durable::Sharing;
 use crate::protocol::Versions;
@@ -153,6 +154,23 @@ pub struct Fsync {
     pub reference: bool,
 }
 
+/// A secret of the owner's (receive.certNonceSeed). Debug does not show it.
+#[derive(Clone)]
+pub struct Seed(BString);
+
+impl Seed {
+    /// Its bytes.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seed")
+    }
+}
+
 /// One row of the table, for docs and `check`.
 #[derive(Debug)]
 pub struct Row {
@@ -246,6 +264,8 @@ settings! {
     max_input_size: Option<u64> = |_| None, size ["receive.maxInputSize"];
     /// Whether every pushed object is checked; unset: a protecting subset in `tokens` mode, nothing else elsewhere.
     fsck_objects: Option<bool> = |_| None, truth ["receive.fsckObjects", "transfer.fsckObjects"];
+    /// What a check's findings are: `error`, `warn` or `ignore`; and lists of objects that are let pass. Where objects are checked.
+    fsck: Changes = |_| Changes::default(), fsck ["receive.fsck.<msg-id>", "receive.fsck.skipList"];
     /// Seconds of silence after which a push sends a sign of life; 0 never.
     receive_keep_alive_s: u64 = |_| 5, seconds ["receive.keepAlive"];
     /// Pushes to a branch that is checked out.
@@ -260,6 +280,20 @@ settings! {
     advertise_atomic: bool = |_| true, truth ["receive.advertiseAtomic"];
     /// Whether push options are offered.
     advertise_push_options: bool = |_| false, truth ["receive.advertisePushOptions"];
+    /// The secret from which nonces of push certificates are made; set: signed pushes are offered.
+    cert_nonce_seed: Option<Seed> = |_| None, seed ["receive.certNonceSeed"];
+    /// Over how many seconds a nonce of another request is as good as that of this one.
+    cert_nonce_slop_s: u64 = |_| 0, bytes ["receive.certNonceSlop"];
+    /// The program that verifies OpenPGP signatures of push certificates.
+    gpg_program: Option<PathBuf> = |_| None, path_of_any ["gpg.program", "gpg.openpgp.program"];
+    /// The same for X.509.
+    gpg_x509_program: Option<PathBuf> = |_| None, path ["gpg.x509.program"];
+    /// The same for SSH.
+    gpg_ssh_program: Option<PathBuf> = |_| None, path ["gpg.ssh.program"];
+    /// Whose SSH signatures are known.
+    gpg_ssh_allowed_signers: Option<PathBuf> = |_| None, path ["gpg.ssh.allowedSignersFile"];
+    /// Which SSH keys are revoked.
+    gpg_ssh_revocation_file: Option<PathBuf> = |_| None, path ["gpg.ssh.revocationFile"];
     /// Whether clients may send deltas by offset.
     prefer_ofs_delta: bool = |_| true, truth ["repack.useDeltaBaseOffset"];
     /// Whether info/refs and objects/info/packs are rewritten after a push.
@@ -279,6 +313,10 @@ settings! {
     big_file_threshold: u64 = |_| 512 << 20, bytes ["core.bigFileThreshold"];
     /// What is forced to disk; unset: everything.
     fsync: Fsync = |_| Fsync { loose_object: true, pack: true, pack_metadata: true, reference: true }, fsync ["core.fsync"];
+    /// A command for the shell that names the tips of an alternate, whose path is its argument.
+    alternate_refs_command: Option<BString> = |_| None, text ["core.alternateRefsCommand"];
+    /// Which refs of alternates count, where no command says so: beginnings of names, separated by spaces.
+    alternate_refs_prefixes: Option<BString> = |_| None, text ["core.alternateRefsPrefixes"];
     /// Modes of new files.
     sharing: Sharing = |_| Sharing::Umask, sharing ["core.sharedRepository"];
     /// Which refs get a reflog; unset: existing ones in bare repositories, branches in others.
@@ -385,6 +423,17 @@ fn path(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<PathBu
     Ok(text(entries, keys)?.map(|text| Some(gix_path_of(text))))
 }
 
+/// Of several keys for one thing the one that stands last counts.
+fn path_of_any(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<PathBuf>>> {
+    let keys = keys.iter().map(|key| key.to_ascii_lowercase()).collect::<Vec<_>>();
+    let last = entries.iter().rev().find(|entry| keys.iter().any(|key| entry.key == *key));
+    Ok(last.and_then(|entry| entry.value.clone()).map(|text| Some(gix_path_of(text))))
+}
+
+fn seed(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<Seed>>> {
+    Ok(text(entries, keys)?.map(|text| Some(Seed(text))))
+}
+
 fn gix_path_of(text: BString) -> PathBuf {
     use std::os::unix::ffi::OsStringExt;
     PathBuf::from(std::ffi::OsString::from_vec(text.into()))
@@ -417,6 +466,11 @@ fn bad(entry: &ConfigEntry, wanted: &str) -> anyhow::Error {
     let file = entry.file.as_deref().map(|file| format!(" in file {}", file.display())).unwrap_or_default();
     let value = entry.value.as_ref().map(|value| value.escape_ascii().to_string()).unwrap_or_default();
     anyhow!("bad config value '{value}' for '{}'{file}: {wanted} is expected", entry.key)
+}
+
+/// Where an entry is from, as git says it.
+fn place_of(entry: &ConfigEntry) -> String {
+    entry.file.as_ref().map_or_else(|| "command-line config".to_owned(), |file| format!("file {}", file.display()))
 }
 
 fn object_format(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<gix_hash::Kind>> {
@@ -597,17 +651,30 @@ fn filters(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<FilterRules>>
             rules.named.push((name.into(), boolean(entry)?));
         } else if key == b"tree.maxdepth" {
             if entry.value.is_none() {
-                let place = entry
-                    .file
-                    .as_ref()
-                    .map_or_else(|| "command-line config".to_owned(), |file| format!("file {}", file.display()));
-                return Err(anyhow!("unable to parse '{}' from {place}", entry.key));
+                return Err(anyhow!("unable to parse '{}' from {}", entry.key, place_of(entry)));
             }
             rules.tree_depth_max = u64::try_from(integer(entry)?).map_err(|_| bad(entry, "a depth"))?;
             rules.named.push(("tree".into(), true));
         }
     }
     Ok(Some(rules))
+}
+
+/// `receive.fsck.*`; nothing falls back on `fsck.*`, which is about `git fsck`.
+fn fsck(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<Changes>> {
+    let mut changes = Changes::default();
+    for entry in entries.iter() {
+        let Some(id) = entry.key.strip_prefix(b"receive.fsck.") else { continue };
+        let Some(value) = &entry.value else {
+            return Err(anyhow!("unable to parse '{}' from {}", entry.key, place_of(entry)));
+        };
+        if id == b"skiplist" {
+            changes.skip(gix_path_of(value.clone()));
+        } else {
+            changes.add(id, value)?;
+        }
+    }
+    Ok(Some(changes))
 }
 
 fn wants(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Wants>> {
@@ -680,6 +747,17 @@ mod tests {
             let error = settings(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(value), "{error}");
         }
+    }
+
+    #[test]
+    fn words_of_checks_and_lists_without_a_name_are_refused_as_by_git() {
+        let error = settings(&[("receive.fsck.missingEmail", "fatal")]).unwrap_err().to_string();
+        assert_eq!(error, "Unknown fsck message type: 'fatal'");
+        assert!(settings(&[("receive.fsck.unknown", "fatal")]).is_ok());
+        let overrides = vec![("receive.fsck.skipList".into(), None)];
+        let sources = ConfigSources { overrides, ..Default::default() };
+        let error = Settings::read(&Entries::default().with_overrides(&sources), AccessMode::Pipe).unwrap_err();
+        assert_eq!(error.to_string(), "unable to parse 'receive.fsck.skiplist' from command-line config");
     }
 
     #[test]

@@ -119,6 +119,23 @@ pub fn list(
     })
 }
 
+/// All refs that are not hidden, their objects lost or not; those outside the namespace have no name for the client (RA-09).
+///
+/// # Errors
+/// When refs cannot be read, or `each` fails.
+pub fn all(
+    repository: &Repository,
+    hidden_for: For,
+    each: &mut dyn FnMut(Option<&BStr>, ObjectId) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let namespace = namespace_prefix(repository);
+    let rules = rules(repository, hidden_for);
+    repository.refs.for_each(&[], &mut |row| {
+        let name = row.name.strip_prefix(namespace.as_slice()).map(ByteSlice::as_bstr);
+        if hidden(rules, name, row.name) { Ok(()) } else { each(name, row.id) }
+    })
+}
+
 /// Takes out of `ids`, objects that exist, what visible refs point to and what their tags peel to. No object is looked at but tags
 /// that packed-refs does not peel.
 ///

@@ -6,10 +6,10 @@ use super::offer::{self, Block, View};
 use super::{Out, ServeError, Service};
 use crate::pktline;
 use crate::protocol::Version;
+use crate::refs::Format;
 use crate::refs::transaction::NO_REFTABLE;
-use crate::refs::{Format, RefStore};
 use crate::repo::visible::{self, For, Head};
-use crate::repo::{AccessMode, Repository};
+use crate::repo::{AccessMode, Repository, alternate_refs};
 use crate::stream::Sink;
 use gix_hash::{ObjectId, oid};
 use std::collections::HashSet;
@@ -118,34 +118,26 @@ fn upload_refs(repository: &Repository, head: Option<&Head>, lines: &mut Lines<'
     })
 }
 
-/// All refs, then what the refs of alternates point to, each object once (RA-01, RA-06).
+/// All refs, those outside a namespace without their names, then what the refs of alternates point to, each object once
+/// (RA-01, RA-06, RA-09).
 fn receive_refs(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
-    let alternates: Vec<RefStore> = repository
-        .objects
-        .alternates()?
-        .into_iter()
-        .filter(|objects| objects.file_name().is_some_and(|name| name == "objects"))
-        .filter_map(|objects| Some(objects.parent()?.to_owned()))
-        .filter(|git_dir| git_dir.join("refs").is_dir())
-        .map(|git_dir| RefStore::of_other(git_dir, repository.hash()))
-        .collect();
-    let mut shown = HashSet::new();
-    visible::list(repository, For::Receive, &[], false, &mut |tip| {
-        if !alternates.is_empty() {
-            shown.insert(tip.id);
-        }
-        lines.add(&tip.id, tip.name, b"")
+    let mut alternates = Vec::new();
+    alternate_refs::for_each(repository, &mut |id| {
+        alternates.push(id);
+        Ok(())
     })?;
-    for alternate in alternates {
-        let mut tips = Vec::new();
-        // It belongs to somebody else: what cannot be read there is no reason to refuse a push here.
-        let _ = alternate.for_each(&[], &mut |tip| {
-            if shown.insert(tip.id) {
-                tips.push(tip.id);
-            }
-            Ok(())
-        });
-        for tip in tips {
+    let namespaced = repository.context.namespace.is_some();
+    let mut shown = HashSet::new();
+    visible::all(repository, For::Receive, &mut |name, id| {
+        let new = (namespaced || !alternates.is_empty()) && shown.insert(id);
+        match name {
+            Some(name) => lines.add(&id, name, b""),
+            None if new => lines.add(&id, b".have", b""),
+            None => Ok(()),
+        }
+    })?;
+    for tip in alternates {
+        if shown.insert(tip) {
             lines.add(&tip, b".have", b"")?;
         }
     }

@@ -9,6 +9,7 @@ pub mod filter;
 pub mod history;
 pub mod ls_refs;
 pub mod negotiation;
+pub mod nonce;
 pub mod object_info;
 pub mod offer;
 pub mod pack_hook;

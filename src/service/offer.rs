@@ -5,7 +5,7 @@
 
 use super::command::Arguments;
 use super::wants::Rule;
-use super::{Out, ServeError, Service, bundle_uri, fetch, ls_refs, object_info, promisor};
+use super::{Out, ServeError, Service, bundle_uri, fetch, ls_refs, nonce as nonces_of, object_info, promisor};
 use crate::protocol::command::Offered;
 use crate::protocol::upload::Extensions;
 use crate::repo::Repository;
@@ -117,6 +117,7 @@ pub static OFFERS: &[Offer] = &[
     offer("quiet",                        ReceivePack, always,          flag,           None),
     offer("atomic",                       ReceivePack, atomic_pushes,   flag,           None),
     offer("ofs-delta",                    ReceivePack, ofs_deltas,      flag,           None),
+    offer("push-cert",                    ReceivePack, nonces,          nonce,          None),
     offer("push-options",                 ReceivePack, push_options,    flag,           None),
     offer("session-id",                   ReceivePack, session_ids,     session_id,     None),
     offer("object-format",                ReceivePack, always,          object_format,  None),
@@ -259,6 +260,10 @@ fn ofs_deltas(view: &View<'_>) -> bool {
     view.repository.settings.prefer_ofs_delta
 }
 
+fn nonces(view: &View<'_>) -> bool {
+    view.repository.settings.cert_nonce_seed.is_some()
+}
+
 fn push_options(view: &View<'_>) -> bool {
     view.repository.settings.advertise_push_options
 }
@@ -279,6 +284,11 @@ fn session_id(view: &View<'_>) -> Value {
 
 fn object_format(view: &View<'_>) -> Value {
     Value::Text(view.repository.hash().to_string().into_bytes())
+}
+
+/// What a certificate must repeat (PC-01).
+fn nonce(view: &View<'_>) -> Value {
+    nonces_of::announced(view.repository).map_or(Value::Flag, |nonce| Value::Text(nonce.into()))
 }
 
 /// The attributes there are.

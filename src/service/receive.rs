@@ -4,6 +4,7 @@
 //! In: a repository whose grant is for writing, and the body. Out: a report. No ref moves before every object behind it is in
 //! its place, and nothing is said to have happened before it has.
 
+mod certificate;
 mod client;
 mod stations;
 mod verdicts;
@@ -18,14 +19,14 @@ use crate::odb::closure::Missing;
 use crate::pack::incoming::{IncomingPack, ReceiveOptions, UnpackError};
 use crate::protocol::push::{Heard, Offered, PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::Refusal;
-use crate::refs::RefStore;
 use crate::repo::fsck::Rules;
 use crate::repo::hooks::{self, Answer, Hook, Lines, Told};
 use crate::repo::quarantine::Quarantine;
 use crate::repo::visible::{self, For};
-use crate::repo::{AccessMode, Repository, connectivity, server_info};
+use crate::repo::{AccessMode, Repository, alternate_refs, connectivity, server_info};
 use crate::stream::Body;
 use bstr::ByteSlice;
+use certificate::Certified;
 use client::{Arrival, Client, Hooked, Unspoken};
 use gix_hash::ObjectId;
 use stations::Stations;
@@ -57,11 +58,17 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
     let mut client = Client::new(Heartbeat::new(*sink, bands, pace, &Instant::now));
 
     let mut verdicts = Verdicts::of(&request);
+    if let Some(certificate) = &request.certificate
+        && !certificate.options().eq(request.options.iter())
+    {
+        verdicts.refuse_open(&Refusal::InconsistentOptions);
+    }
+    let mut certified = Certified::of(repository, &request);
     let unpacked = take_objects(repository, &request, body, &mut client)?;
     summary.objects = unpacked.as_ref().map_or(0, |taken| taken.pack.objects.into());
     let unpack = match unpacked {
         Ok(taken) => {
-            decide(repository, &proof, &request, taken, &mut verdicts, &mut client)?;
+            decide(repository, &proof, &request, &mut certified, taken, &mut verdicts, &mut client)?;
             Ok(())
         }
         Err(status) => {
@@ -78,7 +85,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
     if capabilities.report != ReportForm::Silent {
         client.report(verdicts.report(unpack.as_ref().map(|_| ()).map_err(String::as_str)))?;
     }
-    if let Err(error) = after(repository, &request, &verdicts, &mut client) {
+    if let Err(error) = after(repository, &request, &mut certified, &verdicts, &mut client) {
         summary.error = Some(format!("{error:#}"));
     }
     client.finish()
@@ -170,7 +177,19 @@ fn receive(
         (None, AccessMode::Tokens) => Some(Rules::protecting()),
         (Some(false), _) | (None, AccessMode::WebServer | AccessMode::Pipe) => None,
     };
-    let options = ReceiveOptions {
+    let fsck = fsck.map(|rules| changed(repository, rules)).transpose()?;
+    let warnings = settings.fsck.warnings().filter(|_| fsck.is_some()).collect::<Vec<_>>();
+    let options = options_of(repository, quarantine, fsck);
+    client.set_awake(false);
+    let mut pack = IncomingPack::receive(body, &options, &mut Arrival(client))?;
+    pack.notes.splice(..0, warnings);
+    Ok(pack)
+}
+
+/// How objects come into a quarantine.
+fn options_of<'a>(repository: &Repository, quarantine: &'a Quarantine, fsck: Option<Rules>) -> ReceiveOptions<'a> {
+    let settings = &repository.settings;
+    ReceiveOptions {
         hash: repository.hash(),
         directory: quarantine.path(),
         objects: quarantine.objects(),
@@ -184,9 +203,18 @@ fn receive(
         sharing: settings.sharing,
         reject_thin: repository.context.push.reject_thin,
         keep_message: keep_message(),
-    };
-    client.set_awake(false);
-    IncomingPack::receive(body, &options, &mut Arrival(client))
+    }
+}
+
+/// The rules for objects as the owner has changed them; git's child for packs fails where that cannot be understood.
+fn changed(repository: &Repository, rules: Rules) -> Result<Rules, UnpackError> {
+    let home = repository.context.config.home.as_deref();
+    let changed = rules.changed_by(&repository.settings.fsck, &repository.git_dir, home, repository.hash());
+    changed.map_err(|error| UnpackError {
+        status: "index-pack abnormal exit".into(),
+        detail: error.to_string(),
+        notes: Vec::new(),
+    })
 }
 
 fn sync(wanted: bool) -> Sync {
@@ -198,6 +226,7 @@ fn decide(
     repository: &Repository,
     proof: &WriteGrant,
     request: &PushRequest,
+    certified: &mut Certified<'_>,
     taken: Taken,
     verdicts: &mut Verdicts,
     client: &mut Client<'_>,
@@ -207,7 +236,7 @@ fn decide(
     for verdict in verdicts.open() {
         verdict.judge(hidden(repository, verdict));
     }
-    pre_receive(repository, request, quarantine.as_ref(), verdicts, client)?;
+    pre_receive(repository, request, certified, quarantine.as_ref(), verdicts, client)?;
     if request.capabilities.atomic {
         verdicts.refuse_open_if_one_is();
     }
@@ -296,7 +325,7 @@ fn known_tips(repository: &Repository) -> anyhow::Result<Vec<ObjectId>> {
     {
         known.push(head);
     }
-    alternate_tips(repository, &mut |id| {
+    alternate_refs::for_each(repository, &mut |id| {
         if repository.objects.contains(&id)? {
             known.push(id);
         }
@@ -305,31 +334,6 @@ fn known_tips(repository: &Repository) -> anyhow::Result<Vec<ObjectId>> {
     known.sort_unstable();
     known.dedup();
     Ok(known)
-}
-
-/// The refs of repositories we borrow objects from (RA-08): an alternate counts where its parent has refs.
-///
-/// # Errors
-/// When the alternates cannot be read, or `each` fails. Refs that cannot be read count for nothing.
-pub fn alternate_tips(
-    repository: &Repository,
-    each: &mut dyn FnMut(ObjectId) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    for objects in repository.objects.alternates()? {
-        let Some(git_dir) =
-            objects.parent().filter(|git_dir| objects.ends_with("objects") && git_dir.join("refs").is_dir())
-        else {
-            continue;
-        };
-        let mut ids = Vec::new();
-        let refs = RefStore::of_other(git_dir.to_owned(), repository.hash());
-        let _ = refs.for_each(&[], &mut |row| {
-            ids.push(row.id);
-            Ok(())
-        });
-        ids.into_iter().try_for_each(&mut *each)?;
-    }
-    Ok(())
 }
 
 /// What the client's cut commits would lead on to.
@@ -358,11 +362,13 @@ fn hidden(repository: &Repository, verdict: &Verdict) -> Result<(), Refusal> {
 fn pre_receive(
     repository: &Repository,
     request: &PushRequest,
+    certified: &mut Certified<'_>,
     quarantine: Option<&Quarantine>,
     verdicts: &mut Verdicts,
     client: &mut Client<'_>,
 ) -> io::Result<()> {
     let mut environment = options_environment(request);
+    environment.extend_from_slice(certified.environment(Hook::PreReceive, client)?);
     environment.extend(quarantine.map(Quarantine::environment).unwrap_or_default());
     let hash = repository.hash();
     let lines = || -> Lines<'_> { Box::new(verdicts.iter().map(|verdict| hook_line(hash, &verdict.update))) };
@@ -435,13 +441,16 @@ fn release(repository: &Repository, pack: &IncomingPack) {
 fn after(
     repository: &Repository,
     request: &PushRequest,
+    certified: &mut Certified<'_>,
     verdicts: &Verdicts,
     client: &mut Client<'_>,
 ) -> anyhow::Result<()> {
     let hash = repository.hash();
     if verdicts.updated().next().is_some() {
         let lines = || -> Lines<'_> { Box::new(verdicts.updated().map(|update| hook_line(hash, update))) };
-        let told = Told { arguments: Vec::new(), environment: options_environment(request), lines: &lines };
+        let mut environment = options_environment(request);
+        environment.extend_from_slice(certified.environment(Hook::PostReceive, client)?);
+        let told = Told { arguments: Vec::new(), environment, lines: &lines };
         run_hook(repository, Hook::PostReceive, &told, client)?;
         let arguments = verdicts.updated().map(|update| hooks::word(&update.name)).collect();
         let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };

@@ -192,6 +192,7 @@ impl Repo {
             config,
             object_directory: None,
             alternate_directories: Vec::new(),
+            named: ".".into(),
             in_quarantine: false,
             agent: "artifacts/test".to_owned(),
             session_id: "session".to_owned(),
@@ -851,4 +852,5 @@ fn random_negotiations_are_gits() {
 }
 
 mod filters;
+mod haves;
 mod v2;

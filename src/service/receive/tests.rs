@@ -1,5 +1,7 @@
 //! Pushes from one end to the other, and beside C git.
 
+mod certificate;
+mod content;
 mod support;
 
 use super::*;

@@ -174,6 +174,7 @@ impl Pair {
             config: config.clone(),
             object_directory: None,
             alternate_directories: Vec::new(),
+            named: ".".into(),
             in_quarantine: false,
             agent: "agent".into(),
             session_id: "session".into(),

@@ -1,0 +1,128 @@
+//! What repositories we borrow objects from point to: their objects need not be sent here again.
+//!
+//! In: a repository. Out: the tips of its alternates, as core.alternateRefsCommand or core.alternateRefsPrefixes choose them. An
+//! alternate belongs to somebody else: what cannot be read there is left out, and nothing fails.
+
+use super::{Repository, hooks};
+use crate::children::{self, Child, Output};
+use crate::refs::RefStore;
+use crate::stream::{Pulse, Sink};
+use bstr::ByteSlice;
+use gix_hash::ObjectId;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Calls `each` with every tip, some of them more than once. An alternate counts where it is the `objects` of a repository
+/// (RA-08).
+///
+/// # Errors
+/// When the alternates cannot be read, or `each` fails.
+pub fn for_each(repository: &Repository, each: &mut dyn FnMut(ObjectId) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    for objects in repository.objects.alternates()? {
+        let git_dir = objects.parent().filter(|git_dir| objects.ends_with("objects") && git_dir.join("refs").is_dir());
+        let Some(git_dir) = git_dir else { continue };
+        let tips = match &repository.settings.alternate_refs_command {
+            Some(command) => told_by(repository, hooks::word(command), git_dir),
+            None => read(repository, git_dir),
+        };
+        tips.into_iter().try_for_each(&mut *each)?;
+    }
+    Ok(())
+}
+
+fn read(repository: &Repository, git_dir: &Path) -> Vec<ObjectId> {
+    let prefixes = repository.settings.alternate_refs_prefixes.as_ref();
+    let prefixes: Option<Vec<&[u8]>> = prefixes.map(|list| list.fields().collect());
+    let chosen = |name: &[u8]| match &prefixes {
+        None => true,
+        Some(prefixes) => prefixes.iter().any(|prefix| {
+            let rest = name.strip_prefix(*prefix);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || prefix.ends_with(b"/"))
+        }),
+    };
+    let mut tips = Vec::new();
+    let refs = RefStore::of_other(git_dir.to_owned(), repository.hash());
+    let _ = refs.for_each(&[], &mut |row| {
+        if chosen(row.name) {
+            tips.push(row.id);
+        }
+        Ok(())
+    });
+    tips
+}
+
+/// Variables that say which repository git is to work on: the command works on another one.
+const OF_ONE_REPOSITORY: [&str; 12] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
+/// What a command of the owner's says, a name on each line, up to a line that is none.
+fn told_by(repository: &Repository, command: OsString, git_dir: &Path) -> Vec<ObjectId> {
+    let mut environment = hooks::environment(repository, &[]);
+    environment.retain(|(name, _)| !OF_ONE_REPOSITORY.iter().any(|of_one| name == of_one));
+    let mut script = command.clone();
+    script.push(" \"$@\"");
+    let child = Child {
+        program: Path::new("/bin/sh"),
+        arguments: &["-c".into(), script, command, git_dir.into()],
+        environment: &environment,
+        directory: &repository.git_dir,
+    };
+    let mut names = Names { hash: repository.hash(), line: Vec::new(), found: Vec::new(), ended: false };
+    // How it ends says nothing about what it has said.
+    let _ = children::run(&child, &mut std::iter::empty(), Output::Stdout(&mut names), repository.context.timeout);
+    names.found
+}
+
+/// Lines on their way in.
+struct Names {
+    hash: gix_hash::Kind,
+    line: Vec<u8>,
+    found: Vec<ObjectId>,
+    ended: bool,
+}
+
+impl Write for Names {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for &byte in bytes {
+            if self.ended {
+                break;
+            }
+            if byte != b'\n' {
+                self.line.push(byte);
+                self.ended = self.line.len() > self.hash.len_in_hex();
+                continue;
+            }
+            match ObjectId::from_hex(&self.line) {
+                Ok(id) if id.kind() == self.hash => self.found.push(id),
+                Ok(_) | Err(_) => self.ended = true,
+            }
+            self.line.clear();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Pulse for Names {
+    fn tick(&mut self, _done: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for Names {}

@@ -1,0 +1,115 @@
+//! A push certificate on its way to the hooks: kept as a blob, its signature and its nonce judged, all told in variables.
+//!
+//! In: a request that may bring one. Out: variables for pre-receive and post-receive. Nothing of it refuses a push: hooks decide.
+
+use super::client::{Client, Unspoken};
+use super::{options_of, sync};
+use crate::durable;
+use crate::pack::unpack::Unpacker;
+use crate::protocol::certificate::PushCertificate;
+use crate::protocol::push::PushRequest;
+use crate::repo::Repository;
+use crate::repo::hooks::{self, Hook};
+use crate::repo::quarantine::Quarantine;
+use crate::repo::signature::{self, Signed};
+use crate::service::nonce::{self, NonceStatus};
+use gix_hash::ObjectId;
+use std::ffi::OsString;
+use std::io;
+
+/// Variables, made when a hook first needs them.
+pub(super) struct Certified<'a> {
+    repository: &'a Repository,
+    certificate: Option<&'a PushCertificate>,
+    environment: Option<Vec<(OsString, OsString)>>,
+}
+
+impl<'a> Certified<'a> {
+    pub(super) fn of(repository: &'a Repository, request: &'a PushRequest) -> Self {
+        Certified { repository, certificate: request.certificate.as_ref(), environment: None }
+    }
+
+    /// What this hook is told (PC-08); nothing where there is no such hook.
+    pub(super) fn environment(&mut self, hook: Hook, client: &mut Client<'_>) -> io::Result<&[(OsString, OsString)]> {
+        let Some(certificate) = self.certificate else { return Ok(&[]) };
+        if self.environment.is_none() && hooks::exists(self.repository, hook) {
+            self.environment = Some(judged(self.repository, certificate, client)?);
+        }
+        Ok(self.environment.as_deref().unwrap_or_default())
+    }
+}
+
+/// Where a signature waits for its judge: a name that is no object's, in a quarantine that goes.
+const SIGNATURE: &str = ".signature";
+
+fn judged(
+    repository: &Repository,
+    certificate: &PushCertificate,
+    client: &mut Client<'_>,
+) -> io::Result<Vec<(OsString, OsString)>> {
+    let stored = match Quarantine::open(repository) {
+        Ok(quarantine) => {
+            let signed = signed(repository, certificate, &quarantine, client)?;
+            store(repository, certificate, quarantine).map(|id| (id, signed))
+        }
+        Err(refusal) => Err(io::Error::other(refusal.to_string())),
+    };
+    let (id, signed) = match stored {
+        Ok(stored) => stored,
+        Err(error) => {
+            client.message(&format!("error: unable to store the push certificate: {error}"))?;
+            return Ok(Vec::new());
+        }
+    };
+    let mut environment: Vec<(OsString, OsString)> = vec![
+        ("GIT_PUSH_CERT".into(), id.to_string().into()),
+        ("GIT_PUSH_CERT_SIGNER".into(), hooks::word(&signed.signer)),
+        ("GIT_PUSH_CERT_KEY".into(), hooks::word(&signed.key)),
+        ("GIT_PUSH_CERT_STATUS".into(), signed.status.to_string().into()),
+    ];
+    let (status, nonce) = nonce::judge(repository, certificate.nonce());
+    if let Some(nonce) = nonce {
+        environment.push(("GIT_PUSH_CERT_NONCE".into(), nonce.into()));
+        environment.push(("GIT_PUSH_CERT_NONCE_STATUS".into(), status.word().into()));
+        if let NonceStatus::Slop(seconds) = status {
+            environment.push(("GIT_PUSH_CERT_NONCE_SLOP".into(), seconds.to_string().into()));
+        }
+    }
+    Ok(environment)
+}
+
+fn signed(
+    repository: &Repository,
+    certificate: &PushCertificate,
+    quarantine: &Quarantine,
+    client: &mut Client<'_>,
+) -> io::Result<Signed> {
+    let Some((form, signature)) = certificate.signature() else { return Ok(Signed::unchecked()) };
+    let path = quarantine.path().join(SIGNATURE);
+    let written = durable::create(&path, 0o600, crate::durable::Sharing::Umask)
+        .and_then(|mut file| durable::write_all(&mut file, signature));
+    if let Err(error) = written {
+        client.message(&format!("error: could not create temporary file: {error}"))?;
+        return Ok(Signed::unchecked());
+    }
+    let mut complaints = Vec::new();
+    let payload = certificate.payload();
+    let mut complain = |text| complaints.push(text);
+    let signed = signature::verify(repository, form, payload, &path, &mut Unspoken(client), &mut complain)?;
+    complaints.iter().try_for_each(|text| client.message(text))?;
+    Ok(signed)
+}
+
+/// The certificate as an object of everybody's: a refused push can be looked into as well (PC-05).
+fn store(repository: &Repository, certificate: &PushCertificate, quarantine: Quarantine) -> io::Result<ObjectId> {
+    let text = certificate.text();
+    let id = gix_object::compute_hash(repository.hash(), gix_object::Kind::Blob, text).map_err(io::Error::other)?;
+    let fsync = &repository.settings.fsync;
+    let mut options = options_of(repository, &quarantine, None);
+    options.sync = sync(fsync.loose_object);
+    let mut unpacker = Unpacker::new(&options);
+    unpacker.write(&id, gix_object::Kind::Blob, text)?;
+    unpacker.finish()?;
+    quarantine.migrate().map_err(|refusal| io::Error::other(refusal.to_string()))?;
+    Ok(id)
+}

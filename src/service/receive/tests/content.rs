@@ -1,0 +1,75 @@
+//! What the owner's configuration makes of findings in pushed objects, beside C git.
+
+use super::support::{Answer, Pair};
+use bstr::ByteSlice;
+
+/// A pair whose server checks objects, and a commit of the client's without an email address.
+fn pair_with_bad_commit() -> (Pair, String) {
+    let pair = Pair::new();
+    pair.at_server(&["config", "receive.fsckObjects", "true"]);
+    let tree = pair.client_id("HEAD^{tree}");
+    let content = format!("tree {tree}\nauthor B 1 +0000\ncommitter B <b@x> 1 +0000\n\nbad\n");
+    let arguments = ["hash-object", "--literally", "-t", "commit", "-w", "--stdin"];
+    let id = pair.git_with(&pair.client, &arguments, content.as_bytes());
+    (pair, id.trim().to_str().expect("it is hex").to_owned())
+}
+
+fn send(pair: &Pair, commit: &str) -> (Answer, Answer) {
+    let bytes = pair.push(&[&format!("- {commit} refs/heads/bad")]).bytes();
+    let copy = pair.copy();
+    (pair.send_bytes(&bytes), copy.send_to_git(&bytes))
+}
+
+/// Whether the commit is accepted with these settings, as by git; and what is said of it.
+fn check(settings: &[(&str, &str)], accepted: bool, said: &[&str]) {
+    let (pair, commit) = pair_with_bad_commit();
+    std::fs::write(pair.server.join("list"), format!("# known\n\n  {commit} # and let pass\n")).expect("written");
+    std::fs::write(pair.server.join("nonsense"), format!("{}\n", &commit[..20])).expect("written");
+    for (key, value) in settings {
+        pair.at_server(&["config", "--add", key, value]);
+    }
+    let (ours, theirs) = send(&pair, &commit);
+    let verdict = |answer: &Answer| answer.report.iter().skip(1).cloned().collect::<Vec<_>>();
+    assert_eq!(verdict(&ours), verdict(&theirs), "{settings:?}: {}\n{}", ours.said, theirs.said);
+    assert_eq!(ours.complaints().is_empty(), accepted, "{settings:?}: {}", ours.said);
+    let expected = said.iter().map(|line| line.replace("COMMIT", &commit)).collect::<Vec<_>>();
+    let lines = ours.said.lines().filter(|line| !line.starts_with("Unpacking") && !line.starts_with("Resolving"));
+    assert_eq!(lines.collect::<Vec<_>>(), expected, "{settings:?}");
+}
+
+const FINDING: &str = "object COMMIT: missingEmail: invalid author/committer line - missing email";
+
+#[test]
+fn how_serious_a_finding_is_stands_in_the_configuration() {
+    let error = format!("error: {FINDING}");
+    let refused = [error.as_str(), "fatal: fsck error in packed object"];
+    let warning = format!("warning: {FINDING}");
+    check(&[], false, &refused);
+    check(&[("receive.fsck.missingEmail", "warn")], true, &[&warning]);
+    check(&[("receive.fsck.MISSINGEMAIL", "ignore")], true, &[]);
+    check(&[("receive.fsck.missingEmail", "ignore"), ("receive.fsck.missingEmail", "error")], false, &refused);
+    check(&[("fsck.missingEmail", "ignore")], false, &refused);
+    check(&[("receive.fsck.badRefName", "ignore"), ("receive.fsck.missingEmail", "ignore")], true, &[]);
+    check(
+        &[("receive.fsck.whatEver", "error"), ("receive.fsck.missingEmail", "warn")],
+        true,
+        &["warning: skipping unknown msg id 'whatever'", &warning],
+    );
+    check(&[("receive.fsck.unterminatedHeader", "warn")], false, &["fatal: Cannot demote unterminatedheader to warn"]);
+    check(&[("receive.fsck.nulInHeader", "error"), ("receive.fsck.missingEmail", "ignore")], true, &[]);
+}
+
+#[test]
+fn objects_on_a_list_are_let_pass() {
+    let refused = [&format!("error: {FINDING}"), "fatal: fsck error in packed object"];
+    check(&[("receive.fsck.skipList", "list")], true, &[]);
+    check(&[("fsck.skipList", "list")], false, &refused);
+    check(&[("receive.fsck.skipList", "/dev/null")], false, &refused);
+    check(&[("receive.fsck.skipList", "/dev/null"), ("receive.fsck.skipList", "list")], true, &[]);
+    let none = "fatal: could not open object name list: no-list";
+    check(&[("receive.fsck.skipList", "no-list")], false, &[none]);
+    let (pair, commit) = pair_with_bad_commit();
+    let named = format!("fatal: invalid object name: {}", &commit[..20]);
+    check(&[("receive.fsck.skipList", "nonsense")], false, &[&named]);
+    drop(pair);
+}
