@@ -48,6 +48,8 @@ impl Ended {
 pub enum Output<'a> {
     /// Both to the sink, as they come. The sink also gets a tick at least every second.
     Sink(&'a mut dyn Sink),
+    /// What it makes to the sink, what it says aside ([`Sink::aside`]). The sink is ticked as well.
+    Apart(&'a mut dyn Sink),
     /// Both to our own standard error.
     Stderr,
 }
@@ -73,19 +75,25 @@ pub fn run(
 ) -> io::Result<Ended> {
     close_on_exec()?;
     let until = time.and_then(|time| Instant::now().checked_add(time));
-    let (mut running, said, sink) = match output {
+    let (mut running, said, aside, sink) = match output {
         Output::Sink(sink) => {
             let (reader, writer) = io::pipe()?;
-            let running = start(child, &|| writer.try_clone().map(Stdio::from))?;
-            (running, Some(reader), Some(sink))
+            let writer = || writer.try_clone().map(Stdio::from);
+            (start(child, &writer, &writer)?, Some(reader), None, Some(sink))
+        }
+        Output::Apart(sink) => {
+            let ((made, maker), (said, speaker)) = (io::pipe()?, io::pipe()?);
+            let end = |writer: &io::PipeWriter| writer.try_clone().map(Stdio::from);
+            let running = start(child, &|| end(&maker), &|| end(&speaker))?;
+            (running, Some(made), Some(said), Some(sink))
         }
         Output::Stderr => {
             let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
-            (start(child, &stderr)?, None, None)
+            (start(child, &stderr, &stderr)?, None, None, None)
         }
     };
     let stdin = running.stdin.take();
-    let mut talk = Talk { stdin, input, rest: Vec::new(), said, sink, until };
+    let mut talk = Talk { stdin, input, rest: Vec::new(), said, aside, sink, until };
     let ended = talk.pump().and_then(|in_time| match in_time {
         true => talk.wait(&mut running),
         false => Ok(Ended::Late),
@@ -99,12 +107,16 @@ pub fn run(
 }
 
 /// Starts a child. A file that no interpreter line makes a program is a script for the shell, as for git.
-fn start(child: &Child<'_>, output: &dyn Fn() -> io::Result<Stdio>) -> io::Result<std::process::Child> {
+fn start(
+    child: &Child<'_>,
+    output: &dyn Fn() -> io::Result<Stdio>,
+    errors: &dyn Fn() -> io::Result<Stdio>,
+) -> io::Result<std::process::Child> {
     let spawn = |program: &Path, script: Option<&Path>| {
         let mut command = Command::new(program);
         command.args(script).args(child.arguments);
         command.env_clear().envs(child.environment.iter().map(|(name, value)| (name, value)));
-        command.current_dir(child.directory).stdin(Stdio::piped()).stdout(output()?).stderr(output()?);
+        command.current_dir(child.directory).stdin(Stdio::piped()).stdout(output()?).stderr(errors()?);
         command.spawn()
     };
     match spawn(child.program, None) {
@@ -122,6 +134,8 @@ struct Talk<'i, 's> {
     /// Made, not yet taken by the child.
     rest: Vec<u8>,
     said: Option<io::PipeReader>,
+    /// What it says on standard error, where that is told apart.
+    aside: Option<io::PipeReader>,
     sink: Option<&'s mut dyn Sink>,
     until: Option<Instant>,
 }
@@ -134,16 +148,23 @@ impl Talk<'_, '_> {
         }
         loop {
             self.make_input();
-            if self.stdin.is_none() && self.said.is_none() {
+            if self.stdin.is_none() && self.said.is_none() && self.aside.is_none() {
                 return Ok(true);
             }
             let Some(pause) = self.pause(TICK) else { return Ok(false) };
-            let (taking, telling) = wait_for(self.stdin.as_ref(), self.said.as_ref(), pause)?;
-            if taking {
+            let ready = wait_for(self.stdin.as_ref(), [self.said.as_ref(), self.aside.as_ref()], pause)?;
+            if ready.taking {
                 self.feed()?;
             }
-            if telling {
-                self.listen()?;
+            // Messages first: they may be about what comes.
+            if ready.telling[1] {
+                listen(&mut self.aside, |text| self.sink.as_mut().map_or(Ok(()), |sink| sink.aside(text)))?;
+            }
+            if ready.telling[0] {
+                listen(&mut self.said, |bytes| match &mut self.sink {
+                    Some(sink) => sink.write_all(bytes).and_then(|()| sink.flush()),
+                    None => Ok(()),
+                })?;
             }
             if let Some(sink) = &mut self.sink {
                 sink.tick(0)?;
@@ -194,21 +215,6 @@ impl Talk<'_, '_> {
         Ok(())
     }
 
-    fn listen(&mut self) -> io::Result<()> {
-        let (Some(said), Some(sink)) = (&mut self.said, &mut self.sink) else { return Ok(()) };
-        let mut buffer = [0; BLOCK];
-        match said.read(&mut buffer) {
-            Ok(0) => self.said = None,
-            Ok(read) => {
-                sink.write_all(&buffer[..read])?;
-                sink.flush()?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
     /// Waits for the end of a child that says nothing any more: it may have closed its outputs and work on.
     fn wait(&mut self, running: &mut std::process::Child) -> io::Result<Ended> {
         let mut pause = Duration::from_micros(200);
@@ -226,6 +232,19 @@ impl Talk<'_, '_> {
     }
 }
 
+/// Hands on what can be read at once; at its end the pipe is closed.
+fn listen(from: &mut Option<io::PipeReader>, to: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let Some(reader) = from else { return Ok(()) };
+    let mut buffer = [0; BLOCK];
+    match reader.read(&mut buffer) {
+        Ok(0) => *from = None,
+        Ok(read) => to(&buffer[..read])?,
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
 fn ended(status: ExitStatus) -> Ended {
     match (status.code(), status.signal()) {
         (Some(code), _) => Ended::Status(code),
@@ -233,23 +252,29 @@ fn ended(status: ExitStatus) -> Ended {
     }
 }
 
+/// Which ends of a child something can be done with.
+struct Ready {
+    taking: bool,
+    telling: [bool; 2],
+}
+
 /// Waits until the child takes input, or says something, or the pause is over.
-fn wait_for(stdin: Option<&ChildStdin>, said: Option<&io::PipeReader>, pause: Duration) -> io::Result<(bool, bool)> {
+fn wait_for(stdin: Option<&ChildStdin>, said: [Option<&io::PipeReader>; 2], pause: Duration) -> io::Result<Ready> {
     let pause = rustix::event::Timespec {
         tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: pause.subsec_nanos().into(),
     };
-    let mut ends = Vec::with_capacity(2);
+    let mut ends = Vec::with_capacity(3);
     ends.extend(stdin.map(|stdin| PollFd::new(stdin, PollFlags::OUT)));
-    ends.extend(said.map(|said| PollFd::new(said, PollFlags::IN)));
+    ends.extend(said.iter().flatten().map(|said| PollFd::new(*said, PollFlags::IN)));
     match poll(&mut ends, Some(&pause)) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
     let mut ready = ends.iter().map(|end| !end.revents().is_empty());
     let taking = stdin.is_some() && ready.next().unwrap_or_default();
-    let telling = said.is_some() && ready.next().unwrap_or_default();
-    Ok((taking, telling))
+    let telling = said.map(|said| said.is_some() && ready.next().unwrap_or_default());
+    Ok(Ready { taking, telling })
 }
 
 /// The highest descriptor that is looked at where /proc cannot tell which are open.
@@ -339,6 +364,47 @@ mod tests {
             assert_eq!((ended.ok(), said.as_str()), (Some(Ended::Late), "x\n"));
             assert!(begun.elapsed() < Duration::from_secs(20));
         }
+    }
+
+    /// Two outputs, one behind the other.
+    #[derive(Default)]
+    struct Two([Vec<u8>; 2]);
+
+    impl Write for Two {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0[0].write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Pulse for Two {
+        fn tick(&mut self, _done: u64) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink for Two {
+        fn aside(&mut self, text: &[u8]) -> io::Result<()> {
+            self.0[1].write_all(text)
+        }
+    }
+
+    #[test]
+    fn what_a_child_makes_and_what_it_says_can_be_told_apart() {
+        let mut two = Two::default();
+        let arguments = ["-c".into(), "echo one >&2; cat; echo two >&2; exec >&-; echo three >&2; exit 4".into()];
+        let child =
+            Child { program: Path::new("/bin/sh"), arguments: &arguments, environment: &[], directory: Path::new("/") };
+        let much = "0123456789abcdef\n".repeat(50_000).into_bytes();
+        let mut input = much.chunks(1000).map(<[u8]>::to_vec);
+        // cat is found in the shell's own default path.
+        let ended = run(&child, &mut input, Output::Apart(&mut two), Some(Duration::from_secs(60)));
+        assert_eq!(ended.ok(), Some(Ended::Status(4)));
+        assert!(two.0[0] == much, "all of it comes");
+        assert_eq!(String::from_utf8_lossy(&two.0[1]), "one\ntwo\nthree\n");
     }
 
     #[test]

@@ -206,8 +206,8 @@ fn context(environ: &Environ, mode: AccessMode, since_epoch: Duration) -> Result
     if let Some(bytes) = environ.size("GIT_HTTP_MAX_REQUEST_BUFFER")? {
         context.limits.request_bytes_from_operator(u64::try_from(bytes).unwrap_or(0));
     }
+    context.hook_environment = hook_environment(environ, mode);
     if is_push(environ) {
-        context.hook_environment = hook_environment(environ, mode);
         let user = match mode {
             AccessMode::WebServer => environ.text("REMOTE_USER").unwrap_or_else(|| "anonymous".to_owned()),
             AccessMode::Tokens | AccessMode::Pipe => "anonymous".to_owned(),

@@ -51,7 +51,7 @@ pub fn run(environ: &Environ, service: Service, words: impl Iterator<Item = OsSt
     };
     // A panic is caught and told as one line, like any other error.
     std::panic::set_hook(Box::new(|_| {}));
-    let context = match context(environ, service, &options) {
+    let context = match context(environ, &options) {
         Ok(context) => context,
         Err(text) => {
             complain(&format!("fatal: {text}\n"));
@@ -70,18 +70,14 @@ fn complain(text: &str) {
 }
 
 /// What this conversation brings besides its bytes; the committer is found when the configuration is.
-fn context(environ: &Environ, service: Service, options: &Options) -> Result<Context, String> {
+fn context(environ: &Environ, options: &Options) -> Result<Context, String> {
     let version = Version::parse(environ.get("GIT_PROTOCOL").unwrap_or_default());
     let context = edge::context(environ, AccessMode::Pipe, version, edge::clock())?;
-    let (hook_environment, object_directory) = match service {
-        Service::UploadPack => (Vec::new(), context.object_directory),
-        // Hooks run elsewhere.
-        Service::ReceivePack => (environ.inherited(&|_| false), context.object_directory.map(absolute)),
-    };
     Ok(Context {
         address: environ.text("REMOTE_ADDR").or_else(|| ssh_client(environ)),
-        hook_environment,
-        object_directory,
+        hook_environment: environ.inherited(&|_| false),
+        // Hooks run elsewhere.
+        object_directory: context.object_directory.map(absolute),
         stateless: options.stateless,
         // What is said over HTTP alone is said to a client that speaks through us to a web server as well.
         http: options.stateless,

@@ -51,6 +51,40 @@ impl FilterSpec {
     }
 }
 
+impl FilterSpec {
+    /// It as text, numbers written out: what [`FilterSpec::parse`] takes for the same filter.
+    pub fn text(&self) -> BString {
+        match self {
+            FilterSpec::BlobNone => "blob:none".into(),
+            FilterSpec::BlobLimit(size) => format!("blob:limit={size}").into(),
+            FilterSpec::Tree(depth) => format!("tree:{depth}").into(),
+            FilterSpec::ObjectType(kind) => format!("object:type={kind}").into(),
+            FilterSpec::SparseOid(expression) => [b"sparse:oid=", expression.as_slice()].concat().into(),
+            FilterSpec::Combine(parts) => {
+                // Without a part there is a separator at least.
+                if parts.is_empty() {
+                    return "combine:+".into();
+                }
+                let parts: Vec<_> = parts.iter().map(|part| encoded(&part.text())).collect();
+                [b"combine:".as_slice(), &parts.join(&b'+')].concat().into()
+            }
+        }
+    }
+}
+
+/// A part of a combination: what has a meaning there is escaped.
+fn encoded(text: &[u8]) -> Vec<u8> {
+    let plain = |byte: u8| byte > b' ' && byte.is_ascii() && !RESERVED.contains(&byte) && byte != b'%' && byte != b'+';
+    let mut encoded = Vec::with_capacity(text.len());
+    for &byte in text {
+        match plain(byte) {
+            true => encoded.push(byte),
+            false => encoded.extend_from_slice(format!("%{byte:02x}").as_bytes()),
+        }
+    }
+    encoded
+}
+
 struct Parser {
     parts: u64,
     most: u64,
@@ -230,6 +264,25 @@ mod tests {
         check("combine:sparse:oid=a~1", "must escape char in sub-filter-spec: '~'");
         check("combine:sparse:oid=\u{e4}", "must escape char in sub-filter-spec: '\u{fffd}'");
         check("combine:tree:1+x", "invalid filter-spec 'x'");
+    }
+
+    #[test]
+    fn as_text_a_filter_is_what_was_read() {
+        for (text, expected) in [
+            ("blob:none", "blob:none"),
+            ("blob:limit=1k", "blob:limit=1024"),
+            ("tree:0x10", "tree:16"),
+            ("object:type=tag", "object:type=tag"),
+            ("sparse:oid=main:a b%", "sparse:oid=main:a b%"),
+            ("combine:++", "combine:+"),
+            ("combine:tree:1+sparse:oid=a%2bb%20%C3%A4%7e", "combine:tree:1+sparse:oid=a%2bb%20%c3%a4%7e"),
+            ("combine:combine:tree:1%2bblob:none+tree:2", "combine:combine:tree:1%2bblob:none+tree:2"),
+        ] {
+            let limits = Limits::default();
+            let filter = FilterSpec::parse(text.as_bytes(), &limits).expect(text);
+            assert_eq!(filter.text(), expected);
+            assert_eq!(FilterSpec::parse(&filter.text(), &limits).ok(), Some(filter), "{text}");
+        }
     }
 
     #[test]

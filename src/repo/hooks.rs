@@ -150,29 +150,60 @@ fn start(
         Program::Nameless(name) => return Err(io::Error::other(format!("hook.{name}.command is not configured"))),
     };
     arguments.extend(told.arguments.iter().cloned());
-    let child = Child {
-        program,
-        arguments: &arguments,
-        environment: &environment(repository, &told.environment),
-        directory: &repository.git_dir,
-    };
+    let environment = environment(repository, &told.environment);
+    let ended = child(repository, hook.name(), program, &arguments, &environment, &mut (told.lines)(), output)?;
+    Ok(match ended {
+        Ended::Status(0) => Answer::Agreed,
+        Ended::Status(_) | Ended::Signal(_) => Answer::Declined,
+        Ended::Late => Answer::Late,
+    })
+}
+
+/// Runs the operator's command that makes packs, with arguments behind it (uploadpack.packObjectsHook). The pack goes to `sink`,
+/// what is said about it aside.
+///
+/// # Errors
+/// When it cannot be run, or the sink fails.
+pub fn make_pack(
+    repository: &Repository,
+    command: &BStr,
+    arguments: Vec<OsString>,
+    input: &mut dyn Iterator<Item = Vec<u8>>,
+    sink: &mut dyn Sink,
+) -> io::Result<Ended> {
+    let mut script = command.to_owned();
+    script.extend_from_slice(b" \"$@\"");
+    let mut words: Vec<OsString> = vec!["-c".into(), word(&script), word(command)];
+    words.extend(arguments);
+    // git's own programs are not to fetch from elsewhere either, what is not here (EN-12).
+    let environment = environment(repository, &[("GIT_NO_LAZY_FETCH".into(), "1".into())]);
+    child(repository, "pack-objects", Path::new("/bin/sh"), &words, &environment, input, Output::Apart(sink))
+}
+
+/// Runs a program in the git directory, and traces that.
+fn child(
+    repository: &Repository,
+    name: &str,
+    program: &Path,
+    arguments: &[OsString],
+    environment: &[(OsString, OsString)],
+    input: &mut dyn Iterator<Item = Vec<u8>>,
+    output: Output<'_>,
+) -> io::Result<Ended> {
+    let child = Child { program, arguments, environment, directory: &repository.git_dir };
     let words = || {
         let words = std::iter::once(child.program.as_os_str()).chain(child.arguments.iter().map(OsString::as_os_str));
         words.map(|word| word.to_string_lossy().into_owned()).collect()
     };
-    let traced = repository.context.trace.child("hook", hook.name(), &words);
-    let ended = children::run(&child, &mut (told.lines)(), output, repository.context.timeout);
+    let traced = repository.context.trace.child("hook", name, &words);
+    let ended = children::run(&child, input, output, repository.context.timeout);
     traced.ended(match &ended {
         Ok(Ended::Status(status)) => *status,
         // As a shell has it.
         Ok(Ended::Signal(signal)) => 128 + signal,
         Ok(Ended::Late) | Err(_) => -1,
     });
-    Ok(match ended? {
-        Ended::Status(0) => Answer::Agreed,
-        Ended::Status(_) | Ended::Signal(_) => Answer::Declined,
-        Ended::Late => Answer::Late,
-    })
+    ended
 }
 
 /// What a hook consists of: configured commands (HO-02), then the file (HO-01). A file that may not be executed is ignored,

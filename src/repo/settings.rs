@@ -4,7 +4,7 @@
 //! an error that names key and file, never a silent default. docs/configuration.md lists every row; a test holds it to that.
 
 use super::AccessMode;
-use super::config::{ConfigEntry, Entries, boolean, integer};
+use super::config::{ConfigEntry, Entries, Origin, boolean, integer};
 use super::promisor::{self, PromisorRemote};
 use crate::durable::Sharing;
 use crate::protocol::Versions;
@@ -209,6 +209,8 @@ settings! {
 
     /// Seconds of silence after which a fetch sends a sign of life; 0 never.
     upload_keep_alive_s: u64 = |_| 5, seconds ["uploadpack.keepAlive"];
+    /// A shell command that makes packs; counts in the operator's configuration alone.
+    pack_objects_hook: Option<BString> = |_| None, text_of_operator ["uploadpack.packObjectsHook"];
     /// What may be asked for beside tips that are shown; each key of git's own counts where it stands.
     git_wants: GitWants = |_| GitWants::default(), git_wants ["uploadpack.allowTipSHA1InWant", "uploadpack.allowReachableSHA1InWant", "uploadpack.allowAnySHA1InWant"];
     /// Whether clients may leave objects out of a fetch (partial clones); unset: yes in `tokens` mode, no in `webserver` mode.
@@ -369,6 +371,14 @@ fn level(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u32>> {
 
 fn text(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<BString>> {
     Ok(entry(entries, keys).and_then(|entry| entry.value.clone()))
+}
+
+/// A text of the protected configuration: what a repository says does not count (PO-18).
+fn text_of_operator(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<BString>> {
+    let keys: Vec<String> = keys.iter().map(|key| key.to_ascii_lowercase()).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let last = entries.all(&keys).rfind(|entry| entry.origin == Origin::Operator);
+    Ok(last.and_then(|entry| entry.value.clone()))
 }
 
 fn path(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<PathBuf>>> {

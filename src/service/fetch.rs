@@ -7,6 +7,7 @@ use super::command::Arguments;
 use super::history::History;
 use super::negotiation::{Acks, Negotiator, Then};
 use super::offer::{self, View};
+use super::pack_hook::{self, Order};
 use super::progress::{Heartbeat, HeldBack, Pace};
 use super::section::Section;
 use super::shallow::Boundary;
@@ -88,7 +89,8 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
         out.sink.write_all(&section.delim())?;
     }
     let common = negotiator.into_common();
-    let chosen = match request.packfile_uris.is_empty() {
+    // Who makes packs elsewhere makes whole ones.
+    let chosen = match request.packfile_uris.is_empty() || repository.settings.pack_objects_hook.is_some() {
         true => None,
         false => Some(send_uris(repository, &request, &boundary, filter.as_ref(), &common, out)?),
     };
@@ -306,9 +308,17 @@ fn pack(
     chosen: Option<Selection>,
     heartbeat: &mut Heartbeat<'_>,
 ) -> anyhow::Result<PackStats> {
+    let mut held = HeldBack::new(heartbeat);
+    if let Some(command) = &repository.settings.pack_objects_hook {
+        let (wants, common) = (boundary.wants(request), boundary.common(common));
+        let order = Order { request, ends: boundary.ends(repository), wants: &wants, common: &common };
+        let stats = pack_hook::make(repository, command.as_ref(), &order, &mut held)?;
+        held.release()?;
+        return Ok(stats);
+    }
     let selection = match chosen {
         Some(selection) => selection,
-        None => choose(repository, request, boundary, filter, common, heartbeat)?,
+        None => choose(repository, request, boundary, filter, common, &mut held)?,
     };
     let options = PackOptions {
         thin: request.thin_pack,
@@ -316,7 +326,6 @@ fn pack(
         compression: repository.settings.pack_compression,
         memory: repository.context.memory,
     };
-    let mut held = HeldBack::new(heartbeat);
     let stats = write::write(&selection, &repository.objects, &options, &mut held)?;
     held.end()?;
     held.total(&stats)?;

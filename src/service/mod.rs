@@ -11,6 +11,7 @@ pub mod ls_refs;
 pub mod negotiation;
 pub mod object_info;
 pub mod offer;
+pub mod pack_hook;
 pub mod policy;
 pub mod progress;
 pub mod promisor;

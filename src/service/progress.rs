@@ -406,6 +406,10 @@ impl Pulse for HeldBack<'_, '_> {
 }
 
 impl Sink for HeldBack<'_, '_> {
+    fn aside(&mut self, text: &[u8]) -> io::Result<()> {
+        self.heartbeat.message(text)
+    }
+
     fn send_file(&mut self, file: &File, range: Range<u64>) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
         if range.is_empty() {

@@ -62,6 +62,11 @@ impl Boundary {
         repository.objects.cut_at(self.client.iter().chain(&self.shallow).copied())
     }
 
+    /// Every commit at which the client's history or ours ends.
+    pub fn ends(&self, repository: &Repository) -> IdSet {
+        self.client.iter().chain(&self.shallow).chain(repository.objects.shallow()).copied().collect()
+    }
+
     /// Moves the boundary to the depth that is asked for. Whether one is.
     ///
     /// # Errors

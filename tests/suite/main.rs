@@ -15,6 +15,7 @@ mod filter;
 mod hostile;
 mod likeness;
 mod namespaces;
+mod pack_hook;
 mod pipes;
 mod push;
 mod relay;

@@ -90,6 +90,17 @@ struct Fresh {
     other: Option<usize>,
 }
 
+/// Which other versions of an object are noted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Relate {
+    /// None: nothing will be packed.
+    None,
+    /// Those in other packs: in the same one, who made it has tried them.
+    Apart,
+    /// All: the client may have them.
+    All,
+}
+
 /// What an entry points to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EntryKind {
@@ -130,8 +141,8 @@ pub(super) struct Trees<'w, 'a> {
     opened: Marks,
     /// A tree that was taken for new is a known one.
     mistaken: bool,
-    /// Whether there is anything known, on which new objects may rest.
-    has_known: bool,
+    /// Which relatives are of interest.
+    relate: Relate,
     /// Found objects, and what each is another version of.
     relatives: Vec<(u32, u32)>,
     current: Tree,
@@ -170,7 +181,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             unread: Vec::new(),
             opened: Marks::default(),
             mistaken: false,
-            has_known: false,
+            relate: Relate::None,
             relatives: Vec::new(),
             current: Tree::default(),
             last: Tree::default(),
@@ -195,7 +206,11 @@ impl<'w, 'a> Trees<'w, 'a> {
         for tree in ends.boundary.iter().chain(ends.known) {
             self.held.insert(*tree);
         }
-        self.has_known = !(ends.boundary.is_empty() && ends.known.is_empty());
+        self.relate = match effort {
+            Effort::Enough => Relate::None,
+            Effort::Exact if ends.boundary.is_empty() && ends.known.is_empty() => Relate::Apart,
+            Effort::Exact => Relate::All,
+        };
         self.unread.extend(ends.known);
         if effort == Effort::Exact {
             self.open_held(u64::MAX)?;
@@ -385,7 +400,7 @@ impl<'w, 'a> Trees<'w, 'a> {
 
     /// Notes what a found blob is another version of: what the entry at `other` of the tree before is.
     fn relate_to_entry(&mut self, number: u32, other: Option<usize>) -> Result<()> {
-        let Some(at) = other else { return Ok(()) };
+        let Some(at) = other.filter(|_| self.relate != Relate::None) else { return Ok(()) };
         let last = std::mem::take(&mut self.last);
         let (_, _, id) = self.entry(&last, at);
         let other = self.numbers.of(id);
@@ -396,9 +411,14 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    /// Notes that an object is another version of one that may serve as its delta's base. In one pack git has tried that.
+    /// Notes that an object is another version of one that may serve as its delta's base.
     fn relate(&mut self, number: u32, other: u32) {
-        if number != other && (self.has_known || !self.numbers.are_together(number, other)) {
+        let wanted = match self.relate {
+            Relate::None => false,
+            Relate::Apart => !self.numbers.are_together(number, other),
+            Relate::All => true,
+        };
+        if wanted && number != other {
             self.relatives.push((number, other));
         }
     }
