@@ -21,6 +21,7 @@ mod push;
 mod relay;
 mod shallow;
 mod signals;
+mod sizes;
 mod storage;
 mod support;
 mod surroundings;

@@ -119,6 +119,16 @@ impl Repo {
         self.try_git(arguments).succeeds()
     }
 
+    /// What git says of what it is given on its standard input.
+    pub fn feed(&self, arguments: &[&str], input: &[u8]) -> String {
+        let mut command = git_command(&self.path);
+        let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "git {arguments:?}");
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
     pub fn commit(&self, message: &str) -> String {
         let name = message.replace(' ', "-");
         std::fs::write(self.path.join(format!("{name}.txt")), format!("{message}\n")).unwrap();
