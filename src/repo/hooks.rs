@@ -5,7 +5,7 @@
 
 use super::Repository;
 use super::config::{self, ConfigEntry};
-use crate::children::{self, Child, Ended, Output};
+use crate::children::{self, Child, Dialogue, Ended, Output};
 use crate::refs::{TransactionHook, TransactionState};
 use crate::stream::Sink;
 use bstr::{BStr, BString, ByteSlice};
@@ -16,12 +16,15 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The hooks there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
     /// Before anything is visible; sees the quarantine; may refuse everything.
     PreReceive,
+    /// In the server's place; carries out ref updates it is told of.
+    ProcReceive,
     /// For each ref; may refuse it.
     Update,
     /// For each state of a ref transaction; may refuse it.
@@ -37,6 +40,7 @@ impl Hook {
     pub fn name(self) -> &'static str {
         match self {
             Hook::PreReceive => "pre-receive",
+            Hook::ProcReceive => "proc-receive",
             Hook::Update => "update",
             Hook::ReferenceTransaction => "reference-transaction",
             Hook::PostReceive => "post-receive",
@@ -150,18 +154,49 @@ fn start(
         Program::Nameless(name) => return Err(io::Error::other(format!("hook.{name}.command is not configured"))),
     };
     arguments.extend(told.arguments.iter().cloned());
-    let child = Child {
-        program,
-        arguments: &arguments,
-        environment: &environment(repository, &told.environment),
-        directory: &repository.git_dir,
-    };
+    launch(repository, hook, program, &arguments, &told.environment, |child, time| {
+        children::run(child, &mut (told.lines)(), output, time)
+    })
+}
+
+/// Converses with a hook that is a file; `None` where there is none. What it says on its standard error goes to `sink`.
+///
+/// # Errors
+/// When the sink fails, which ends the hook.
+pub fn converse(
+    repository: &Repository,
+    hook: Hook,
+    dialogue: &mut dyn Dialogue,
+    sink: &mut dyn Sink,
+) -> io::Result<Option<Answer>> {
+    let Some(program) = executable(repository, hook) else { return Ok(None) };
+    let mut watched = Watched { sink, failed: false };
+    let one = launch(repository, hook, &program, &[], &[], |child, time| {
+        children::converse(child, dialogue, &mut watched, time)
+    });
+    if watched.failed {
+        return Err(one.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
+    }
+    Ok(Some(one.unwrap_or_else(Answer::NotRun)))
+}
+
+/// Runs one program of a hook, seen by traces.
+fn launch(
+    repository: &Repository,
+    hook: Hook,
+    program: &Path,
+    arguments: &[OsString],
+    more: &[(OsString, OsString)],
+    run: impl FnOnce(&Child<'_>, Option<Duration>) -> io::Result<Ended>,
+) -> io::Result<Answer> {
+    let environment = environment(repository, more);
+    let child = Child { program, arguments, environment: &environment, directory: &repository.git_dir };
     let words = || {
         let words = std::iter::once(child.program.as_os_str()).chain(child.arguments.iter().map(OsString::as_os_str));
         words.map(|word| word.to_string_lossy().into_owned()).collect()
     };
     let traced = repository.context.trace.child("hook", hook.name(), &words);
-    let ended = children::run(&child, &mut (told.lines)(), output, repository.context.timeout);
+    let ended = run(&child, repository.context.timeout);
     traced.ended(match &ended {
         Ok(Ended::Status(status)) => *status,
         // As a shell has it.
@@ -179,11 +214,14 @@ fn start(
 /// as by git.
 fn programs(repository: &Repository, hook: Hook) -> Vec<Program> {
     let mut programs = configured(repository.entries.iter(), hook.name());
-    let file = file(repository, hook);
-    if access(repository.git_dir.join(&file), Access::EXEC_OK).is_ok() {
-        programs.push(Program::File(file));
-    }
+    programs.extend(executable(repository, hook).map(Program::File));
     programs
+}
+
+/// A hook's file, if it may be executed.
+fn executable(repository: &Repository, hook: Hook) -> Option<PathBuf> {
+    let file = file(repository, hook);
+    access(repository.git_dir.join(&file), Access::EXEC_OK).is_ok().then_some(file)
 }
 
 /// The commands of `hook.NAME.event`, in the order in which the events were set last.
