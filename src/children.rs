@@ -1,7 +1,8 @@
 //! The only module that starts processes.
 //!
 //! In: a program, its arguments, environment, directory and standard input. Out: how it ended; what it says is handed on while
-//! it says it. A child never inherits descriptors from 3 up, nor an environment it was not given.
+//! it says it, and what it is told may depend on what it has said. A child never inherits descriptors from 3 up, nor an
+//! environment it was not given.
 
 use crate::stream::Sink;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -11,7 +12,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// A program to run.
@@ -56,6 +57,37 @@ pub enum Output<'a> {
     Stdout(&'a mut dyn Sink),
 }
 
+/// One side of a conversation: what a child reads, and what becomes of its standard output.
+pub trait Dialogue {
+    /// What is told next. It is asked again whenever something was heard and all that was told before is on its way.
+    fn say(&mut self) -> Say;
+
+    /// What the child wrote; empty: it has closed its standard output, after which there is nothing to listen for.
+    fn hear(&mut self, bytes: &[u8]);
+}
+
+/// What is told next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Say {
+    /// This.
+    Words(Vec<u8>),
+    /// Nothing before something is heard.
+    Listen,
+    /// Nothing any more, and nothing more is heard.
+    Over,
+}
+
+/// The input of a child that is not listened to.
+struct Monologue<'i>(&'i mut dyn Iterator<Item = Vec<u8>>);
+
+impl Dialogue for Monologue<'_> {
+    fn say(&mut self) -> Say {
+        self.0.next().map_or(Say::Over, Say::Words)
+    }
+
+    fn hear(&mut self, _bytes: &[u8]) {}
+}
+
 /// The longest time between two ticks.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -75,32 +107,72 @@ pub fn run(
     output: Output<'_>,
     time: Option<Duration>,
 ) -> io::Result<Ended> {
-    close_on_exec()?;
-    let until = time.and_then(|time| Instant::now().checked_add(time));
-    let (mut running, said, aside, sink) = match output {
+    let mut words = Monologue(input);
+    let end = |writer: &io::PipeWriter| writer.try_clone().map(Stdio::from);
+    match output {
         Output::Sink(sink) => {
             let (reader, writer) = io::pipe()?;
-            let writer = || writer.try_clone().map(Stdio::from);
-            (start(child, &writer, &writer)?, Some(reader), None, Some(sink))
+            let running = start(child, &|| end(&writer), &|| end(&writer))?;
+            drop(writer);
+            attend(running, &mut words, Outputs { said: Some(reader), sink: Some(sink), ..Outputs::default() }, time)
         }
         Output::Stdout(sink) => {
             let (reader, writer) = io::pipe()?;
-            let running = start(child, &|| writer.try_clone().map(Stdio::from), &|| Ok(Stdio::null()))?;
-            (running, Some(reader), None, Some(sink))
+            let running = start(child, &|| end(&writer), &|| Ok(Stdio::null()))?;
+            drop(writer);
+            attend(running, &mut words, Outputs { said: Some(reader), sink: Some(sink), ..Outputs::default() }, time)
         }
         Output::Apart(sink) => {
-            let ((made, maker), (said, speaker)) = (io::pipe()?, io::pipe()?);
-            let end = |writer: &io::PipeWriter| writer.try_clone().map(Stdio::from);
+            let ((made, maker), (aside, speaker)) = (io::pipe()?, io::pipe()?);
             let running = start(child, &|| end(&maker), &|| end(&speaker))?;
-            (running, Some(made), Some(said), Some(sink))
+            drop((maker, speaker));
+            attend(running, &mut words, Outputs { said: Some(made), aside: Some(aside), sink: Some(sink) }, time)
         }
         Output::Stderr => {
             let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
-            (start(child, &stderr, &stderr)?, None, None, None)
+            let running = start(child, &stderr, &stderr)?;
+            attend(running, &mut words, Outputs::default(), time)
         }
-    };
-    let stdin = running.stdin.take();
-    let mut talk = Talk { stdin, input, rest: Vec::new(), said, aside, sink, until };
+    }
+}
+
+/// Converses with a child over its standard input and output until the dialogue is over, then waits for its end; its standard
+/// error goes to the sink as it comes, with ticks, as in [`run`].
+///
+/// # Errors
+/// As [`run`].
+pub fn converse(
+    child: &Child<'_>,
+    dialogue: &mut dyn Dialogue,
+    errors: &mut dyn Sink,
+    time: Option<Duration>,
+) -> io::Result<Ended> {
+    let (reader, writer) = io::pipe()?;
+    let running = start(child, &|| Ok(Stdio::piped()), &|| writer.try_clone().map(Stdio::from))?;
+    drop(writer);
+    attend(running, dialogue, Outputs { said: Some(reader), sink: Some(errors), ..Outputs::default() }, time)
+}
+
+/// What a child's outputs are read from, and where that goes.
+#[derive(Default)]
+struct Outputs<'s> {
+    said: Option<io::PipeReader>,
+    /// What it says on standard error, where that is told apart.
+    aside: Option<io::PipeReader>,
+    sink: Option<&'s mut dyn Sink>,
+}
+
+/// Stays with a running child to its end.
+fn attend(
+    mut running: std::process::Child,
+    words: &mut dyn Dialogue,
+    outputs: Outputs<'_>,
+    time: Option<Duration>,
+) -> io::Result<Ended> {
+    let until = time.and_then(|time| Instant::now().checked_add(time));
+    let (stdin, answers) = (running.stdin.take(), running.stdout.take());
+    let Outputs { said, aside, sink } = outputs;
+    let mut talk = Talk { stdin, words, rest: Vec::new(), answers, said, aside, sink, until };
     let ended = talk.pump().and_then(|in_time| match in_time {
         true => talk.wait(&mut running),
         false => Ok(Ended::Late),
@@ -119,6 +191,7 @@ fn start(
     output: &dyn Fn() -> io::Result<Stdio>,
     errors: &dyn Fn() -> io::Result<Stdio>,
 ) -> io::Result<std::process::Child> {
+    close_on_exec()?;
     let spawn = |program: &Path, script: Option<&Path>| {
         let mut command = Command::new(program);
         command.args(script).args(child.arguments);
@@ -137,9 +210,11 @@ fn start(
 /// What goes on with a running child.
 struct Talk<'i, 's> {
     stdin: Option<ChildStdin>,
-    input: &'i mut dyn Iterator<Item = Vec<u8>>,
+    words: &'i mut dyn Dialogue,
     /// Made, not yet taken by the child.
     rest: Vec<u8>,
+    /// Its part of a conversation.
+    answers: Option<ChildStdout>,
     said: Option<io::PipeReader>,
     /// What it says on standard error, where that is told apart.
     aside: Option<io::PipeReader>,
@@ -155,13 +230,24 @@ impl Talk<'_, '_> {
         }
         loop {
             self.make_input();
-            if self.stdin.is_none() && self.said.is_none() && self.aside.is_none() {
+            if self.stdin.is_none() && self.answers.is_none() && self.said.is_none() && self.aside.is_none() {
                 return Ok(true);
             }
             let Some(pause) = self.pause(TICK) else { return Ok(false) };
-            let ready = wait_for(self.stdin.as_ref(), [self.said.as_ref(), self.aside.as_ref()], pause)?;
+            let stdin = self.stdin.as_ref().filter(|_| !self.rest.is_empty());
+            let telling = [self.said.as_ref(), self.aside.as_ref()];
+            let ready = wait_for(stdin, self.answers.as_ref(), telling, pause)?;
             if ready.taking {
                 self.feed()?;
+            }
+            if ready.answering {
+                listen(&mut self.answers, |bytes| {
+                    self.words.hear(bytes);
+                    Ok(())
+                })?;
+                if self.answers.is_none() {
+                    self.words.hear(&[]);
+                }
             }
             // Messages first: they may be about what comes.
             if ready.telling[1] {
@@ -190,19 +276,18 @@ impl Talk<'_, '_> {
         }
     }
 
-    /// Makes more input when all of it was taken; at its end the child's standard input is closed.
+    /// Makes more input when all of it was taken; at its end the child's standard input is closed, and its part of a
+    /// conversation is over.
     fn make_input(&mut self) {
-        if self.stdin.is_none() || !self.rest.is_empty() {
-            return;
-        }
-        while self.rest.len() < BLOCK {
-            match self.input.next() {
-                Some(piece) => self.rest.extend_from_slice(&piece),
-                None => break,
+        while self.rest.len() < BLOCK && (self.stdin.is_some() || self.answers.is_some()) {
+            match self.words.say() {
+                // What it does not want to know is not kept.
+                Say::Words(words) if self.stdin.is_some() => self.rest.extend_from_slice(&words),
+                Say::Words(_) => {}
+                Say::Listen if self.answers.is_some() => return,
+                Say::Listen | Say::Over if self.rest.is_empty() => (self.stdin, self.answers) = (None, None),
+                Say::Listen | Say::Over => return,
             }
-        }
-        if self.rest.is_empty() {
-            self.stdin = None;
         }
     }
 
@@ -215,7 +300,10 @@ impl Talk<'_, '_> {
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
                 // It does not want to know.
-                io::ErrorKind::BrokenPipe => self.stdin = None,
+                io::ErrorKind::BrokenPipe => {
+                    self.stdin = None;
+                    self.rest.clear();
+                }
                 _ => return Err(error),
             },
         }
@@ -239,8 +327,8 @@ impl Talk<'_, '_> {
     }
 }
 
-/// Hands on what can be read at once; at its end the pipe is closed.
-fn listen(from: &mut Option<io::PipeReader>, to: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
+/// Hands on what can be read at once; at the end the pipe is closed.
+fn listen(from: &mut Option<impl Read>, to: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let Some(reader) = from else { return Ok(()) };
     let mut buffer = [0; BLOCK];
     match reader.read(&mut buffer) {
@@ -262,26 +350,35 @@ fn ended(status: ExitStatus) -> Ended {
 /// Which ends of a child something can be done with.
 struct Ready {
     taking: bool,
+    answering: bool,
     telling: [bool; 2],
 }
 
 /// Waits until the child takes input, or says something, or the pause is over.
-fn wait_for(stdin: Option<&ChildStdin>, said: [Option<&io::PipeReader>; 2], pause: Duration) -> io::Result<Ready> {
+fn wait_for(
+    stdin: Option<&ChildStdin>,
+    answers: Option<&ChildStdout>,
+    said: [Option<&io::PipeReader>; 2],
+    pause: Duration,
+) -> io::Result<Ready> {
     let pause = rustix::event::Timespec {
         tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: pause.subsec_nanos().into(),
     };
     let mut ends = Vec::with_capacity(3);
     ends.extend(stdin.map(|stdin| PollFd::new(stdin, PollFlags::OUT)));
+    ends.extend(answers.map(|answers| PollFd::new(answers, PollFlags::IN)));
     ends.extend(said.iter().flatten().map(|said| PollFd::new(*said, PollFlags::IN)));
     match poll(&mut ends, Some(&pause)) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
     let mut ready = ends.iter().map(|end| !end.revents().is_empty());
-    let taking = stdin.is_some() && ready.next().unwrap_or_default();
-    let telling = said.map(|said| said.is_some() && ready.next().unwrap_or_default());
-    Ok(Ready { taking, telling })
+    Ok(Ready {
+        taking: stdin.is_some() && ready.next().unwrap_or_default(),
+        answering: answers.is_some() && ready.next().unwrap_or_default(),
+        telling: said.map(|said| said.is_some() && ready.next().unwrap_or_default()),
+    })
 }
 
 /// The highest descriptor that is looked at where /proc cannot tell which are open.
@@ -420,6 +517,51 @@ mod tests {
         assert_eq!(ended.ok(), Some(Ended::Signal(9)));
         // SIGPIPE is as it was when programs were young: a pipeline of the child ends quietly.
         check("(while :; do echo y || exit; done) | head -n 1; trap '' PIPE; echo ok", "", (0, "y\nok\n"));
+    }
+
+    /// Answers each line it hears with the same line, and says goodbye to `bye`.
+    struct Echo(Vec<u8>, bool);
+
+    impl Dialogue for Echo {
+        fn say(&mut self) -> Say {
+            match self.0.iter().position(|&byte| byte == b'\n') {
+                Some(at) if self.0.starts_with(b"bye") => {
+                    self.0.drain(..=at);
+                    self.1 = true;
+                    Say::Words(b"goodbye\n".to_vec())
+                }
+                Some(at) => Say::Words(self.0.drain(..=at).collect()),
+                None if self.1 => Say::Over,
+                None => Say::Listen,
+            }
+        }
+
+        fn hear(&mut self, bytes: &[u8]) {
+            self.0.extend_from_slice(bytes);
+        }
+    }
+
+    fn check_talk(script: &str, expected: (i32, &str)) {
+        let mut said = Vec::new();
+        let arguments = [OsString::from("-c"), script.into()];
+        let child = Child {
+            program: Path::new("/bin/sh"),
+            arguments: &arguments,
+            environment: &[("PATH".into(), "/usr/bin:/bin".into())],
+            directory: Path::new("/"),
+        };
+        let ended = converse(&child, &mut Echo(Vec::new(), false), &mut said, Some(Duration::from_secs(20)));
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert_eq!((ended.ok(), said.as_str()), (Some(Ended::Status(expected.0)), expected.1), "{script}");
+    }
+
+    #[test]
+    fn what_a_child_is_told_may_depend_on_what_it_said() {
+        check_talk("echo a; read x; echo $x$x; read y; echo bye; read z; echo \"$x $y $z\" >&2", (0, "a aa goodbye\n"));
+        // Its input ends when the dialogue is over, and when the child itself has closed its output.
+        check_talk("echo bye; cat >&2; exit 3", (3, "goodbye\n"));
+        check_talk("echo a; exec >&-; cat >&2; exit 4", (4, "a\n"));
+        check_talk("exec <&-; echo a; echo b >&2; exit 5", (5, "b\n"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod filter;
 pub mod limits;
 pub mod ls_refs;
 pub mod object_info;
+pub mod proc_receive;
 pub mod push;
 pub mod report;
 pub mod upload;

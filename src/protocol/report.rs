@@ -4,7 +4,8 @@
 //! Which bands they travel on is not known here.
 
 use crate::pktline;
-use bstr::{BStr, BString};
+use bstr::{BStr, BString, ByteSlice};
+use gix_hash::ObjectId;
 use std::fmt::Write as _;
 
 /// Why a ref update was refused. Display is the text clients and scripts match (builtin/receive-pack.c).
@@ -66,6 +67,10 @@ pub enum Refusal {
     TransactionStart,
     /// `failed to update refs`: no ref of the transaction was.
     NoneUpdated,
+    /// `fail to run proc-receive hook`
+    ProcReceiveFailed,
+    /// `proc-receive failed to report status`
+    ProcReceiveSilent,
     /// `Working directory cannot be updated …` and other texts of ours; a complete text.
     Said(BString),
 }
@@ -101,9 +106,25 @@ impl std::fmt::Display for Refusal {
             Refusal::AtomicTransaction => "atomic transaction failed",
             Refusal::TransactionStart => "transaction failed to start",
             Refusal::NoneUpdated => "failed to update refs",
+            Refusal::ProcReceiveFailed => "fail to run proc-receive hook",
+            Refusal::ProcReceiveSilent => "proc-receive failed to report status",
             Refusal::Said(text) => return write!(f, "{text}"),
         })
     }
+}
+
+/// What was done in truth where a proc-receive hook did it (gitprotocol-pack, report-status-v2: option lines); what is not said
+/// is as it was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RefReport {
+    /// `option refname`: the ref that was changed.
+    pub name: Option<BString>,
+    /// `option old-oid`: the value it had.
+    pub old: Option<ObjectId>,
+    /// `option new-oid`: the value it has now.
+    pub new: Option<ObjectId>,
+    /// `option forced-update`
+    pub forced: bool,
 }
 
 /// What the client is told in the end: `unpack …`, then a line for each ref in the order of the request, then a flush (RS-01).
@@ -130,6 +151,28 @@ impl ReportStatus {
                 let mut text = String::from(" ");
                 let _ = write!(text, "{refusal}");
                 self.line("ng ", name, &text);
+            }
+        }
+    }
+
+    /// Adds what a proc-receive hook did for a ref: `ok` for each of its reports, with their options (RS-02).
+    pub fn add_reported(&mut self, name: &BStr, reports: &[RefReport]) {
+        if reports.is_empty() {
+            self.add(name, Ok(()));
+        }
+        for report in reports {
+            self.add(name, Ok(()));
+            if let Some(name) = &report.name {
+                self.line("option refname ", BStr::new(b""), &name.to_str_lossy());
+            }
+            if let Some(old) = report.old {
+                self.line("option old-oid ", BStr::new(b""), &old.to_string());
+            }
+            if let Some(new) = report.new {
+                self.line("option new-oid ", BStr::new(b""), &new.to_string());
+            }
+            if report.forced {
+                self.line("option forced-update", BStr::new(b""), "");
             }
         }
     }
@@ -182,6 +225,29 @@ mod tests {
             report.clone().into_bytes(),
             b"000eunpack ok\n0014ok refs/heads/a\n0025ng refs/heads/b non-fast-forward\n001eng refs/heads/c two lines\n0000"
         );
+    }
+
+    #[test]
+    fn what_a_hook_did_is_told_by_options() {
+        let id: ObjectId = "1".repeat(40).parse().expect("it is one");
+        let whole = RefReport { name: Some("refs/x".into()), old: Some(id), new: Some(id), forced: true };
+        let mut report = ReportStatus::new(Ok(()));
+        report.add_reported("r".into(), &[]);
+        report.add_reported("s".into(), &[whole, RefReport { new: Some(id), ..RefReport::default() }]);
+        let expected = [
+            "unpack ok",
+            "ok r",
+            "ok s",
+            "option refname refs/x",
+            &format!("option old-oid {id}"),
+            &format!("option new-oid {id}"),
+            "option forced-update",
+            "ok s",
+            &format!("option new-oid {id}"),
+        ];
+        let expected: Vec<String> =
+            expected.iter().map(|line| format!("{line}\n")).chain(["0000".to_owned()]).collect();
+        assert_eq!(lines(report), expected);
     }
 
     #[test]

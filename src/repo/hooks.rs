@@ -5,7 +5,7 @@
 
 use super::Repository;
 use super::config::{self, ConfigEntry};
-use crate::children::{self, Child, Ended, Output};
+use crate::children::{self, Child, Dialogue, Ended, Output};
 use crate::refs::{TransactionHook, TransactionState};
 use crate::stream::Sink;
 use bstr::{BStr, BString, ByteSlice};
@@ -16,12 +16,15 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The hooks there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
     /// Before anything is visible; sees the quarantine; may refuse everything.
     PreReceive,
+    /// In the server's place; carries out ref updates it is told of.
+    ProcReceive,
     /// For each ref; may refuse it.
     Update,
     /// For each state of a ref transaction; may refuse it.
@@ -37,6 +40,7 @@ impl Hook {
     pub fn name(self) -> &'static str {
         match self {
             Hook::PreReceive => "pre-receive",
+            Hook::ProcReceive => "proc-receive",
             Hook::Update => "update",
             Hook::ReferenceTransaction => "reference-transaction",
             Hook::PostReceive => "post-receive",
@@ -151,12 +155,41 @@ fn start(
     };
     arguments.extend(told.arguments.iter().cloned());
     let environment = environment(repository, &told.environment);
-    let ended = child(repository, hook.name(), program, &arguments, &environment, &mut (told.lines)(), output)?;
-    Ok(match ended {
+    let child = Child { program, arguments: &arguments, environment: &environment, directory: &repository.git_dir };
+    let ended =
+        launch(repository, hook.name(), &child, |child, time| children::run(child, &mut (told.lines)(), output, time))?;
+    Ok(answered(&ended))
+}
+
+/// Converses with a hook that is a file; `None` where there is none. What it says on its standard error goes to `sink`.
+///
+/// # Errors
+/// When the sink fails, which ends the hook.
+pub fn converse(
+    repository: &Repository,
+    hook: Hook,
+    dialogue: &mut dyn Dialogue,
+    sink: &mut dyn Sink,
+) -> io::Result<Option<Answer>> {
+    let Some(program) = executable(repository, hook) else { return Ok(None) };
+    let mut watched = Watched { sink, failed: false };
+    let environment = environment(repository, &[]);
+    let child = Child { program: &program, arguments: &[], environment: &environment, directory: &repository.git_dir };
+    let ended =
+        launch(repository, hook.name(), &child, |child, time| children::converse(child, dialogue, &mut watched, time));
+    if watched.failed {
+        return Err(ended.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
+    }
+    Ok(Some(ended.map_or_else(Answer::NotRun, |ended| answered(&ended))))
+}
+
+/// What a hook's end means.
+fn answered(ended: &Ended) -> Answer {
+    match ended {
         Ended::Status(0) => Answer::Agreed,
         Ended::Status(_) | Ended::Signal(_) => Answer::Declined,
         Ended::Late => Answer::Late,
-    })
+    }
 }
 
 /// Runs the operator's command that makes packs, with arguments behind it (uploadpack.packObjectsHook). The pack goes to `sink`,
@@ -177,26 +210,24 @@ pub fn make_pack(
     words.extend(arguments);
     // git's own programs are not to fetch from elsewhere either, what is not here (EN-12).
     let environment = environment(repository, &[("GIT_NO_LAZY_FETCH".into(), "1".into())]);
-    child(repository, "pack-objects", Path::new("/bin/sh"), &words, &environment, input, Output::Apart(sink))
+    let program = Path::new("/bin/sh");
+    let child = Child { program, arguments: &words, environment: &environment, directory: &repository.git_dir };
+    launch(repository, "pack-objects", &child, |child, time| children::run(child, input, Output::Apart(sink), time))
 }
 
 /// Runs a program in the git directory, and traces that.
-fn child(
+fn launch(
     repository: &Repository,
     name: &str,
-    program: &Path,
-    arguments: &[OsString],
-    environment: &[(OsString, OsString)],
-    input: &mut dyn Iterator<Item = Vec<u8>>,
-    output: Output<'_>,
+    child: &Child<'_>,
+    run: impl FnOnce(&Child<'_>, Option<Duration>) -> io::Result<Ended>,
 ) -> io::Result<Ended> {
-    let child = Child { program, arguments, environment, directory: &repository.git_dir };
     let words = || {
         let words = std::iter::once(child.program.as_os_str()).chain(child.arguments.iter().map(OsString::as_os_str));
         words.map(|word| word.to_string_lossy().into_owned()).collect()
     };
     let traced = repository.context.trace.child("hook", name, &words);
-    let ended = children::run(&child, input, output, repository.context.timeout);
+    let ended = run(child, repository.context.timeout);
     traced.ended(match &ended {
         Ok(Ended::Status(status)) => *status,
         // As a shell has it.
@@ -210,11 +241,14 @@ fn child(
 /// as by git.
 fn programs(repository: &Repository, hook: Hook) -> Vec<Program> {
     let mut programs = configured(repository.entries.iter(), hook.name());
-    let file = file(repository, hook);
-    if access(repository.git_dir.join(&file), Access::EXEC_OK).is_ok() {
-        programs.push(Program::File(file));
-    }
+    programs.extend(executable(repository, hook).map(Program::File));
     programs
+}
+
+/// A hook's file, if it may be executed.
+fn executable(repository: &Repository, hook: Hook) -> Option<PathBuf> {
+    let file = file(repository, hook);
+    access(repository.git_dir.join(&file), Access::EXEC_OK).is_ok().then_some(file)
 }
 
 /// The commands of `hook.NAME.event`, in the order in which the events were set last.

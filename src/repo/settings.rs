@@ -9,6 +9,7 @@ use super::fsck::Changes;
 use super::promisor::{self, PromisorRemote};
 use crate::durable::Sharing;
 use crate::protocol::Versions;
+use crate::protocol::proc_receive::Selector;
 use crate::refs::{Format, RefStore};
 use anyhow::anyhow;
 use bstr::{BString, ByteSlice};
@@ -296,6 +297,8 @@ settings! {
     gpg_ssh_revocation_file: Option<PathBuf> = |_| None, path ["gpg.ssh.revocationFile"];
     /// Whether clients may send deltas by offset.
     prefer_ofs_delta: bool = |_| true, truth ["repack.useDeltaBaseOffset"];
+    /// Updates that are left to the hook proc-receive: `[adm!]:PREFIX`, any number of them.
+    proc_receive_refs: Vec<Selector> = |_| Vec::new(), selectors ["receive.procReceiveRefs"];
     /// Whether info/refs and objects/info/packs are rewritten after a push.
     update_server_info: bool = |_| false, truth ["receive.updateServerInfo"];
     /// Refs that fetches do not see.
@@ -444,6 +447,10 @@ fn texts(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BString>
     let keys: Vec<String> = keys.iter().map(|key| key.to_ascii_lowercase()).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     Ok(Some(entries.all(&keys).filter_map(|entry| entry.value.clone()).collect()))
+}
+
+fn selectors(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<Selector>>> {
+    Ok(texts(entries, keys)?.map(|values| values.iter().map(|value| Selector::parse(value.as_bstr())).collect()))
 }
 
 /// The words of a list separated by commas.

@@ -1,11 +1,12 @@
-//! A push, told in order: parse, quarantine, connectivity, hidden refs, pre-receive, migrate, aliases, rules and update hook
-//! of each ref, transaction, report, post-receive (git's order, station for station: hooks rely on it).
+//! A push, told in order: parse, quarantine, connectivity, hidden refs, pre-receive, migrate, aliases, proc-receive, rules and
+//! update hook of each ref, transaction, report, post-receive (git's order, station for station: hooks rely on it).
 //!
 //! In: a repository whose grant is for writing, and the body. Out: a report. No ref moves before every object behind it is in
 //! its place, and nothing is said to have happened before it has.
 
 mod certificate;
 mod client;
+mod proc_receive;
 mod stations;
 mod verdicts;
 
@@ -25,7 +26,7 @@ use crate::repo::quarantine::Quarantine;
 use crate::repo::visible::{self, For};
 use crate::repo::{AccessMode, Repository, alternate_refs, connectivity, server_info};
 use crate::stream::Body;
-use bstr::ByteSlice;
+use bstr::{BStr, ByteSlice};
 use certificate::Certified;
 use client::{Arrival, Client, Hooked, Unspoken};
 use gix_hash::ObjectId;
@@ -83,7 +84,8 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
     summary.updates = verdicts.audited(repository.hash());
     summary.push_decided();
     if capabilities.report != ReportForm::Silent {
-        client.report(verdicts.report(unpack.as_ref().map(|_| ()).map_err(String::as_str)))?;
+        let unpack = unpack.as_ref().map(|_| ()).map_err(String::as_str);
+        client.report(verdicts.report(unpack, capabilities.report))?;
     }
     if let Err(error) = after(repository, &request, &mut certified, &verdicts, &mut client) {
         summary.error = Some(format!("{error:#}"));
@@ -236,6 +238,7 @@ fn decide(
     for verdict in verdicts.open() {
         verdict.judge(hidden(repository, verdict));
     }
+    let left_to_hook = proc_receive::select(repository, verdicts);
     pre_receive(repository, request, certified, quarantine.as_ref(), verdicts, client)?;
     if request.capabilities.atomic {
         verdicts.refuse_open_if_one_is();
@@ -252,6 +255,7 @@ fn decide(
     // The objects are everybody's from here on; half of the work would be worse than all of it or none.
     client.endure();
     aliases(repository, verdicts, client)?;
+    proc_receive::run(repository, request, &left_to_hook, verdicts, client)?;
     let stations = Stations::of(repository, proof);
     if request.capabilities.atomic {
         verdicts.refuse_open_if_one_is();
@@ -387,12 +391,17 @@ fn hook_line(hash: gix_hash::Kind, update: &RefUpdate) -> Vec<u8> {
 /// Runs a hook; what keeps one from answering at all is told, and is no agreement.
 fn run_hook(repository: &Repository, hook: Hook, told: &Told<'_>, client: &mut Client<'_>) -> io::Result<bool> {
     let answer = hooks::run(repository, hook, told, &mut Hooked(client))?;
-    match &answer {
-        Answer::Agreed | Answer::Declined => {}
-        Answer::Late => client.message(&format!("error: hook '{}' took too long and was stopped", hook.name()))?,
-        Answer::NotRun(error) => client.message(&format!("error: cannot run hook '{}': {error}", hook.name()))?,
-    }
+    tell_of(hook, &answer, client)?;
     Ok(answer.agreed())
+}
+
+/// What the client should know of how a hook ended, beside what the hook said itself.
+fn tell_of(hook: Hook, answer: &Answer, client: &mut Client<'_>) -> io::Result<()> {
+    match answer {
+        Answer::Agreed | Answer::Declined => Ok(()),
+        Answer::Late => client.message(&format!("error: hook '{}' took too long and was stopped", hook.name())),
+        Answer::NotRun(error) => client.message(&format!("error: cannot run hook '{}': {error}", hook.name())),
+    }
 }
 
 /// Push options as pre-receive and post-receive find them; git sets the count even where none were negotiated (HO-12).
@@ -447,7 +456,8 @@ fn after(
 ) -> anyhow::Result<()> {
     let hash = repository.hash();
     if verdicts.updated().next().is_some() {
-        let lines = || -> Lines<'_> { Box::new(verdicts.updated().map(|update| hook_line(hash, update))) };
+        let told = |(name, old, new): (&BStr, ObjectId, ObjectId)| hooks::line(old, new, name);
+        let lines = || -> Lines<'_> { Box::new(verdicts.changed(hash).map(told)) };
         let mut environment = options_environment(request);
         environment.extend_from_slice(certified.environment(Hook::PostReceive, client)?);
         let told = Told { arguments: Vec::new(), environment, lines: &lines };

@@ -58,6 +58,9 @@ impl<'a> Stations<'a> {
 
     /// All that is open, or nothing of it (UP-20).
     pub(super) fn all_or_none(&self, verdicts: &mut Verdicts, client: &mut Client<'_>) -> io::Result<()> {
+        if !verdicts.any_open() {
+            return Ok(());
+        }
         let mut changes = Vec::new();
         let mut changed = Vec::new();
         let mut gone = Vec::new();
@@ -75,7 +78,7 @@ impl<'a> Stations<'a> {
             }
         }
         if verdicts.any_refused() {
-            verdicts.refuse_open(&Refusal::AtomicFailure);
+            verdicts.refuse_all(&Refusal::AtomicFailure);
             return Ok(());
         }
         let results = match self.forbidden(&changes) {
@@ -100,7 +103,7 @@ impl<'a> Stations<'a> {
             verdicts.settle(index, state);
         }
         if verdicts.any_refused() {
-            verdicts.refuse_open(&Refusal::AtomicTransaction);
+            verdicts.refuse_all(&Refusal::AtomicTransaction);
         }
         gone.into_iter().for_each(|index| verdicts.settle(index, State::Gone));
         Ok(())

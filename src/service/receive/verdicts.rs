@@ -1,9 +1,10 @@
 //! The verdicts of a push: what is asked of each ref, and what has become of it so far.
 
 use crate::audit::AuditedUpdate;
-use crate::protocol::push::{PushRequest, RefUpdate};
-use crate::protocol::report::{Refusal, ReportStatus};
-use bstr::ByteSlice;
+use crate::protocol::push::{PushRequest, RefUpdate, ReportForm};
+use crate::protocol::report::{RefReport, Refusal, ReportStatus};
+use bstr::{BStr, ByteSlice};
+use gix_hash::ObjectId;
 
 /// What has become of an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(super) enum State {
     CoveredBy(usize),
     /// It has happened.
     Done,
+    /// The hook proc-receive says that it has seen to it, and what was done in truth (PR-06).
+    Told(Vec<RefReport>),
     /// It was to go and was not there: accepted, but nothing that post hooks hear of (UP-16).
     Gone,
     /// It does not happen.
@@ -36,6 +39,27 @@ impl Verdict {
     pub(super) fn judge(&mut self, result: Result<(), Refusal>) {
         if let (State::Open, Err(refusal)) = (&self.state, result) {
             self.state = State::Refused(refusal);
+        }
+    }
+}
+
+impl Verdict {
+    /// What was, or was to be, changed.
+    fn changed(&self, hash: gix_hash::Kind) -> Vec<(&BStr, ObjectId, ObjectId)> {
+        let (old, new) = self.update.change.old_and_new(hash);
+        let name = self.update.name.as_bstr();
+        match &self.state {
+            State::Told(reports) if !reports.is_empty() => {
+                let mut rows = Vec::with_capacity(reports.len());
+                for report in reports {
+                    let name = report.name.as_ref().map_or(name, |name| name.as_bstr());
+                    rows.push((name, report.old.unwrap_or(old), report.new.unwrap_or(new)));
+                }
+                rows
+            }
+            State::Open | State::CoveredBy(_) | State::Done | State::Told(_) | State::Gone | State::Refused(_) => {
+                vec![(name, old, new)]
+            }
         }
     }
 }
@@ -103,37 +127,55 @@ impl Verdicts {
         }
     }
 
-    /// Refs that were really updated: what post hooks hear of.
-    pub(super) fn updated(&self) -> impl Iterator<Item = &RefUpdate> {
-        self.0.iter().filter(|verdict| verdict.state == State::Done).map(|verdict| &verdict.update)
+    /// Refuses whatever has not been refused, a hook's word notwithstanding.
+    pub(super) fn refuse_all(&mut self, refusal: &Refusal) {
+        for verdict in self.0.iter_mut().filter(|verdict| !matches!(verdict.state, State::Refused(_))) {
+            verdict.state = State::Refused(refusal.clone());
+        }
     }
 
-    pub(super) fn report(&self, unpack: Result<(), &str>) -> ReportStatus {
+    /// Updates that really happened: what post hooks hear of.
+    pub(super) fn updated(&self) -> impl Iterator<Item = &RefUpdate> {
+        let updated = |verdict: &&Verdict| matches!(verdict.state, State::Done | State::Told(_));
+        self.0.iter().filter(updated).map(|verdict| &verdict.update)
+    }
+
+    /// What was changed by them: name, old and new value. A hook may have changed other refs than it was asked to (PR-11).
+    pub(super) fn changed(&self, hash: gix_hash::Kind) -> impl Iterator<Item = (&BStr, ObjectId, ObjectId)> {
+        let updated = |verdict: &&Verdict| matches!(verdict.state, State::Done | State::Told(_));
+        self.0.iter().filter(updated).flat_map(move |verdict| verdict.changed(hash))
+    }
+
+    pub(super) fn report(&self, unpack: Result<(), &str>, form: ReportForm) -> ReportStatus {
         let mut report = ReportStatus::new(unpack);
         for Verdict { update, state } in &self.0 {
-            report.add(update.name.as_bstr(), result(state));
+            match (state, form) {
+                (State::Told(reports), ReportForm::V2) => report.add_reported(update.name.as_bstr(), reports),
+                (state, _) => report.add(update.name.as_bstr(), result(state)),
+            }
         }
         report
     }
 
     pub(super) fn audited(&self, hash: gix_hash::Kind) -> Vec<AuditedUpdate> {
-        let audited = |Verdict { update, state }: &Verdict| {
-            let (old, new) = update.change.old_and_new(hash);
-            AuditedUpdate {
-                name: update.name.to_str_lossy().into_owned(),
+        let audited = |verdict: &Verdict| {
+            let said = result(&verdict.state).map_or_else(Refusal::to_string, |()| "ok".to_owned());
+            let row = |(name, old, new): (&BStr, ObjectId, ObjectId)| AuditedUpdate {
+                name: name.to_str_lossy().into_owned(),
                 old: old.to_string(),
                 new: new.to_string(),
-                verdict: result(state).map_or_else(Refusal::to_string, |()| "ok".to_owned()),
-            }
+                verdict: said.clone(),
+            };
+            verdict.changed(hash).into_iter().map(row).collect::<Vec<_>>()
         };
-        self.0.iter().map(audited).collect()
+        self.0.iter().flat_map(audited).collect()
     }
 }
 
 /// As the client hears it. Nothing is open any more when it does; an update nobody took care of did not happen.
 fn result(state: &State) -> Result<(), &Refusal> {
     match state {
-        State::Done | State::Gone => Ok(()),
+        State::Done | State::Told(_) | State::Gone => Ok(()),
         State::Open | State::CoveredBy(_) => Err(&Refusal::UpdateFailed),
         State::Refused(refusal) => Err(refusal),
     }
@@ -189,6 +231,6 @@ mod tests {
             verdict.state = state;
         }
         assert_eq!(verdicts.updated().map(|update| update.name.to_string()).collect::<Vec<_>>(), ["r1"]);
-        assert_eq!(verdicts.report(Ok(())).into_bytes(), b"000eunpack ok\n000aok r0\n000aok r1\n0000");
+        assert_eq!(verdicts.report(Ok(()), ReportForm::V2).into_bytes(), b"000eunpack ok\n000aok r0\n000aok r1\n0000");
     }
 }
