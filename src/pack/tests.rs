@@ -402,6 +402,10 @@ fn new_versions_go_out_as_deltas_on_others() {
     let packed = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\ngit repack -adfq"));
     small(&packed, &["v9"], &["v5"], (true, true), 3_000);
     small(&packed, &["v7"], &["v5"], (true, true), 2_000);
+    // All of them rest on the newest, which is not asked for: one stands in for it.
+    let flat = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\ngit repack -adfq --depth=1"));
+    small(&flat, &["v7"], &[], (false, true), 16_000);
+    small(&flat, &["v7"], &[], (false, false), 16_000);
     // As pushes leave it: a pack for each version, with nothing in it to rest on.
     let packs = "for n in $(seq 0 9); do { echo v$n; [ $n = 0 ] || echo ^v$((n - 1)); } | git pack-objects -q --revs ../objects/pack/pack >/dev/null; done
         git prune-packed -q";
