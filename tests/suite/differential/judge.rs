@@ -264,8 +264,13 @@ impl<'a> Client<'a> {
         // PO-01: what the client has by its own words need not be sent.
         let less: BTreeSet<ObjectId> =
             less.into_iter().filter(|id| !self.owned.contains(universe.chain(*id).last().unwrap())).collect();
-        if more.is_empty() && (other_boundary || less.is_empty()) {
+        if more.is_empty() && less.is_empty() {
             return Ok(Some("smaller"));
+        }
+        // SH-10: who is told of another boundary gets what lies within that one. A commit that git unshallows counts as
+        // held; where it stays cut it is sent, as git itself does.
+        if other_boundary && more.is_subset(&self.owned) {
+            return Ok(Some("another boundary"));
         }
         // PO-01: neither leaves out all that the client has, but what is at the edge of what is new. With clocks that do not
         // agree git's walk ends elsewhere, and has another edge.
