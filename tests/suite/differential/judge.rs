@@ -119,6 +119,12 @@ fn compare_refusals(
         (None, Some(text)) if !has_pack && (text.contains("deepen-not") || text.contains("no commits selected")) => {
             return Ok("refused with the pack");
         }
+        // SH-10: git forgets where this repository ends, and misses what lies behind.
+        (None, Some(text))
+            if asked.by_revisions && !served.shallow.is_empty() && text.contains("possible repository corruption") =>
+        {
+            return Ok("its own boundary forgotten");
+        }
         // UR-06: what a tag leads to is advertised with it.
         (None, Some(text)) if asked.wants.iter().any(|id| is_peeled(served, id) && text.ends_with(&id.to_string())) => {
             return Ok("peeled");
@@ -221,8 +227,11 @@ impl<'a> Client<'a> {
             Some(id) => self.asked.by_revisions && !self.wanted.contains(&id),
             None => self.served.shallow.iter().any(|id| line.ends_with(&id.to_string())),
         };
+        // SH-10: git finds what the left out refs reach by dates, and keeps more where clocks do not agree.
+        let misled = self.asked.by_revisions && !self.served.universe.clocks_agree();
         match (more.iter().all(own), less.iter().all(idle)) {
             (true, true) => Ok(Some("boundary")),
+            _ if misled => Ok(Some("clocks")),
             _ => {
                 let explained = |lines: Vec<&String>| {
                     lines.into_iter().map(|line| self.served.universe.explained(line)).collect::<Vec<_>>().join("\n")
