@@ -7,6 +7,7 @@ pub mod connectivity;
 pub mod create;
 pub mod fsck;
 pub mod hooks;
+pub mod installed;
 pub mod locate;
 pub mod promisor;
 pub mod quarantine;
@@ -15,6 +16,7 @@ pub mod server_info;
 pub mod settings;
 pub mod signature;
 pub mod visible;
+pub mod worktrees;
 
 use crate::auth::Grant;
 use crate::odb::Objects;

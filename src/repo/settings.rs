@@ -269,7 +269,7 @@ settings! {
     fsck: Changes = |_| Changes::default(), fsck ["receive.fsck.<msg-id>", "receive.fsck.skipList"];
     /// Seconds of silence after which a push sends a sign of life; 0 never.
     receive_keep_alive_s: u64 = |_| 5, seconds ["receive.keepAlive"];
-    /// Pushes to a branch that is checked out.
+    /// Pushes to a branch that is checked out: `refuse`, `warn`, `ignore`, or `updateInstead`, for which a git must be installed, or the hook push-to-checkout.
     deny_current_branch: DenyCurrent = |_| DenyCurrent::Unset, deny ["receive.denyCurrentBranch"];
     /// Deletion of the branch that HEAD names.
     deny_delete_current: DenyCurrent = |_| DenyCurrent::Unset, deny ["receive.denyDeleteCurrent"];

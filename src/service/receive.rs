@@ -5,6 +5,7 @@
 //! its place, and nothing is said to have happened before it has.
 
 mod certificate;
+mod checkout;
 mod client;
 mod proc_receive;
 mod stations;

@@ -2,10 +2,12 @@
 //!
 //! In: verdicts that are open. Out: the same, decided. Nothing here fails because the client has gone.
 
+use super::checkout;
 use super::client::{Client, Unspoken};
 use super::verdicts::{State, Verdict, Verdicts};
 use super::{run_hook, sync};
 use crate::auth::WriteGrant;
+use crate::protocol::push::RefUpdate;
 use crate::protocol::report::Refusal;
 use crate::refs::transaction::{RefChange, ReflogEntry};
 use crate::refs::{LockPolicy, RefTransaction};
@@ -109,7 +111,7 @@ impl<'a> Stations<'a> {
         Ok(())
     }
 
-    /// Rules, update hook, rules (UP-01).
+    /// Rules, update hook, rules (UP-01), and a work tree that follows: last, so that it follows nothing that does not happen.
     fn judge(&self, verdict: &Verdict, client: &mut Client<'_>) -> io::Result<Result<Passed, Refusal>> {
         let update = &verdict.update;
         let mut messages = Vec::new();
@@ -124,7 +126,22 @@ impl<'a> Stations<'a> {
         }
         let settled = self.policy.settles(update, &mut |message| messages.push(message));
         messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
+        if let (Ok(Passed::Change { old }), Some(worktree)) = (&settled, self.policy.follower(update))
+            && self.stands(update, *old)
+        {
+            let (_, new) = update.change.old_and_new(self.repository.hash());
+            if let Err(refusal) = checkout::follow(self.repository, worktree, new, client)? {
+                return Ok(Err(refusal));
+            }
+        }
         Ok(settled)
+    }
+
+    /// Whether a ref has the value it must have; where not, the transaction will say so.
+    fn stands(&self, update: &RefUpdate, old: Option<ObjectId>) -> bool {
+        let name = visible::full_name(self.repository, update.name.as_bstr());
+        let current = self.repository.refs.resolve(name.as_bstr());
+        old.is_none_or(|old| current.is_ok_and(|current| current.unwrap_or(self.repository.hash().null()) == old))
     }
 
     /// It sees neither push options nor the quarantine (HO-06, HO-07).

@@ -3,6 +3,7 @@
 mod certificate;
 mod content;
 mod support;
+mod worktrees;
 
 use super::*;
 use crate::audit::Summary;
