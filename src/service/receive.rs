@@ -7,6 +7,7 @@
 mod certificate;
 mod checkout;
 mod client;
+mod maintenance;
 mod proc_receive;
 mod stations;
 mod verdicts;
@@ -88,10 +89,15 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
         let unpack = unpack.as_ref().map(|_| ()).map_err(String::as_str);
         client.report(verdicts.report(unpack, capabilities.report))?;
     }
-    if let Err(error) = after(repository, &request, &mut certified, &verdicts, &mut client) {
+    let mut outcome = after(repository, &request, &mut certified, &verdicts, &mut client);
+    let finished = client.finish();
+    if verdicts.updated().next().is_some() {
+        outcome = outcome.and_then(|()| maintenance::behind(repository));
+    }
+    if let Err(error) = outcome {
         summary.error = Some(format!("{error:#}"));
     }
-    client.finish()
+    finished
 }
 
 /// Reads the request; what goes wrong behind its first capability list is told as a report.
@@ -447,7 +453,7 @@ fn release(repository: &Repository, pack: &IncomingPack) {
     }
 }
 
-/// What runs when the client has heard its report: none of it changes the outcome (HO-08 to HO-10).
+/// What runs when the client has heard its report: none of it changes the outcome (HO-08 to HO-10, AP-01 to AP-03).
 fn after(
     repository: &Repository,
     request: &PushRequest,
@@ -466,6 +472,7 @@ fn after(
         let arguments = verdicts.updated().map(|update| hooks::word(&update.name)).collect();
         let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
         run_hook(repository, Hook::PostUpdate, &told, client)?;
+        maintenance::in_front(repository, client)?;
     }
     if repository.settings.update_server_info {
         server_info::update(repository)?;
