@@ -326,6 +326,8 @@ pub(super) fn environment(repository: &Repository, more: &[(OsString, OsString)]
     let mut environment = vec![("PATH".into(), PATH.into())];
     environment.extend(given.iter().filter(|(name, _)| name != "GIT_DIR" && name != "GIT_WORK_TREE").cloned());
     environment.push(("GIT_DIR".into(), ".".into()));
+    let shallow = repository.shallow_file.get();
+    environment.extend(shallow.map(|file| ("GIT_SHALLOW_FILE".into(), file.path().into())));
     environment.extend_from_slice(more);
     environment
 }

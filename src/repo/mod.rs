@@ -14,6 +14,7 @@ pub mod quarantine;
 pub mod revision;
 pub mod server_info;
 pub mod settings;
+pub mod shallow;
 pub mod signature;
 pub mod visible;
 pub mod worktrees;
@@ -24,6 +25,7 @@ use crate::protocol::{Limits, Version};
 use crate::refs::RefStore;
 use crate::trace::Trace;
 use bstr::BString;
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -152,6 +154,8 @@ pub struct Repository {
     pub grant: Grant,
     /// What came with the request.
     pub context: Context,
+    /// What children are told of where its history is cut, when a push cuts it anew.
+    shallow_file: OnceCell<shallow::Announced>,
 }
 
 impl Repository {
@@ -179,6 +183,7 @@ impl Repository {
             settings: here.settings,
             grant,
             context,
+            shallow_file: OnceCell::new(),
         }
     }
 }

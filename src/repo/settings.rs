@@ -297,6 +297,8 @@ settings! {
     gpg_ssh_revocation_file: Option<PathBuf> = |_| None, path ["gpg.ssh.revocationFile"];
     /// Whether clients may send deltas by offset.
     prefer_ofs_delta: bool = |_| true, truth ["repack.useDeltaBaseOffset"];
+    /// Whether a push may cut our history where the client's is cut, if what lies behind is not here.
+    shallow_update: bool = |_| false, truth ["receive.shallowUpdate"];
     /// Updates that are left to the hook proc-receive: `[adm!]:PREFIX`, any number of them.
     proc_receive_refs: Vec<Selector> = |_| Vec::new(), selectors ["receive.procReceiveRefs"];
     /// Whether an installed git is started after a push for maintenance that is due; unset: where one of the other keys asks for it.

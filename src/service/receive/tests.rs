@@ -2,6 +2,7 @@
 
 mod certificate;
 mod content;
+mod shallow;
 mod support;
 mod worktrees;
 
