@@ -4,8 +4,8 @@
 //! decided by the caller (core.logAllRefUpdates); a log that exists always gets its line.
 
 use super::Files;
-use super::lock::remove_empty_directories;
 use crate::durable::{self, Sync};
+use crate::refs::lock::remove_empty_directories;
 use crate::refs::name;
 use crate::refs::transaction::{LockPolicy, ReflogEntry};
 use bstr::{BStr, ByteSlice};
