@@ -140,6 +140,17 @@ impl<'b> Changes<'b> {
         self.refuse(at, refusal, detail);
     }
 
+    /// Refuses several for a reason that is none of theirs, which is said once.
+    pub(super) fn refuse_together(&mut self, which: impl Fn(usize) -> bool, detail: &str) {
+        let mut detail = Some(detail.to_owned());
+        for (at, refused) in self.refused.iter_mut().enumerate() {
+            if refused.is_none() && which(at) {
+                let refusal = if self.atomic { Refusal::AtomicTransaction } else { Refusal::NoneUpdated };
+                *refused = Some((refusal, detail.take()));
+            }
+        }
+    }
+
     /// Refuses everything that is left, in words of our own.
     fn refuse_all(&mut self, why: &str) {
         for refused in self.refused.iter_mut().filter(|refused| refused.is_none()) {

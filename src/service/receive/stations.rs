@@ -7,7 +7,7 @@ use super::verdicts::{State, Verdict, Verdicts};
 use super::{run_hook, sync};
 use crate::auth::WriteGrant;
 use crate::protocol::report::Refusal;
-use crate::refs::transaction::{RefChange, ReflogEntry};
+use crate::refs::transaction::{RefChange, ReflogEntry, TablePolicy};
 use crate::refs::{LockPolicy, RefTransaction};
 use crate::repo::Repository;
 use crate::repo::hooks::{self, Hook, ReferenceTransaction, Told};
@@ -202,6 +202,13 @@ fn locks(repository: &Repository) -> LockPolicy {
     LockPolicy {
         ref_timeout: timeout(settings.files_ref_lock_timeout_ms),
         packed_timeout: timeout(settings.packed_refs_timeout_ms),
+        tables: TablePolicy {
+            lock_timeout: timeout(settings.reftable_lock_timeout_ms),
+            block_size: settings.reftable_block_size,
+            restart_interval: settings.reftable_restart_interval,
+            index_objects: settings.reftable_index_objects,
+            geometric_factor: settings.reftable_geometric_factor,
+        },
         sync: sync(settings.fsync.reference),
         sharing: settings.sharing,
     }
