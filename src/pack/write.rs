@@ -32,6 +32,8 @@ const RELATED_BYTES_MIN: usize = 80;
 const RELATED_BYTES_MAX: usize = LARGE_BYTES as usize;
 /// So many deltas made here may lie one on the other.
 const DEPTH_MAX: u32 = 50;
+/// So many bases are looked at of a stored chain of them.
+const CHAIN_MAX: usize = 64;
 /// Loose objects larger than this are never in memory as a whole.
 const LARGE_BYTES: u64 = 8 << 20;
 
@@ -74,6 +76,7 @@ pub fn write(selection: &Selection, objects: &Objects, options: &PackOptions, ou
         encoder: Encoder::default(),
         base: Vec::new(),
         depths: HashMap::new(),
+        stand_ins: HashMap::new(),
         loose_places: HashMap::new(),
         forward: false,
     };
@@ -290,6 +293,8 @@ struct Writer<'a> {
     base: Vec<u8>,
     /// How many deltas made here lie one on the other below an object.
     depths: HashMap<Spot, u32>,
+    /// For offsets of bases that are not sent, what was written instead of a delta on one of them.
+    stand_ins: HashMap<(PackId, u64), Spot>,
     /// Where loose objects came to stand.
     loose_places: HashMap<u32, u64>,
     /// A delta was written whose base comes later.
@@ -331,9 +336,16 @@ impl Writer<'_> {
         let spot = Spot::Packed(pack.id(), position);
         let base = match head.kind {
             EntryKind::Whole(kind) => {
-                if let Some(relative) = self.relative_elsewhere(spot) {
+                // Where another version lies in the same pack, whoever made it has found no delta worth its while, and the
+                // object may be the other one's base.
+                let elsewhere = |other: Spot| match other {
+                    Spot::Packed(other, _) => other != pack.id(),
+                    Spot::Loose(_) => true,
+                };
+                let is_of_use = |other| self.sources.is_held(other) || elsewhere(other) && self.is_written(other);
+                if let Some(other) = self.selection.relatives.nearest(spot, is_of_use) {
                     self.read(pack, position)?;
-                    if self.related(spot, relative, kind)? {
+                    if self.related(spot, other, kind)? {
                         return Ok(());
                     }
                 }
@@ -367,15 +379,7 @@ impl Writer<'_> {
                     self.out.head(7, head.size, None)?;
                     self.out.write(id.as_bytes())?;
                 }
-                (Base::Absent | Base::Written(_), _) => {
-                    let kind = self.read(pack, position)?;
-                    if let Some(relative) = self.relative(spot)
-                        && self.related(spot, relative, kind)?
-                    {
-                        return Ok(());
-                    }
-                    return self.deflated(kind);
-                }
+                (Base::Absent | Base::Written(_), _) => return self.without_base(pack, position, head.kind),
             }
         }
         self.forward |= same && matches!(base, Base::Later(_));
@@ -391,22 +395,69 @@ impl Writer<'_> {
         self.objects.find_at(location, pack.id_at(position), &mut self.content)
     }
 
-    /// Another version of an object.
-    fn relative(&self, of: Spot) -> Option<Spot> {
-        let relatives = &self.selection.relatives;
-        let at = relatives.binary_search_by_key(&of, |(of, _)| *of).ok()?;
-        Some(relatives[at].1)
+    /// Writes an object that is stored as a delta on one that is not sent.
+    fn without_base(&mut self, pack: &Rc<Pack>, position: u32, stored: EntryKind) -> Result<()> {
+        let spot = Spot::Packed(pack.id(), position);
+        let kind = self.read(pack, position)?;
+        let mut above = Vec::new();
+        let mut is_related = false;
+        if let Some(other) = self.nearest(spot) {
+            is_related = self.related(spot, other, kind)?;
+        }
+        if let Some(other) = self.in_chain(pack, stored, &mut above)
+            && !is_related
+        {
+            is_related = self.related(spot, other, kind)?;
+        }
+        if !is_related {
+            self.deflated(kind)?;
+        }
+        self.stand_ins.extend(above.into_iter().map(|offset| ((pack.id(), offset), spot)));
+        Ok(())
     }
 
-    /// The same for an object that is stored whole: where it lies in a pack together with the other one, whoever made the
-    /// pack has found no delta worth its while, and the object may be the other one's base.
-    fn relative_elsewhere(&self, of: Spot) -> Option<Spot> {
-        let relative = self.relative(of)?;
-        let together = match (of, relative) {
-            (Spot::Packed(pack, _), Spot::Packed(other, _)) => pack == other,
-            (_, _) => false,
-        };
-        (!together || self.sources.is_held(relative)).then_some(relative)
+    /// The nearest other version of an object that a delta can rest on.
+    fn nearest(&self, of: Spot) -> Option<Spot> {
+        self.selection.relatives.nearest(of, |other| self.sources.is_held(other) || self.is_written(other))
+    }
+
+    /// What a delta can rest on of the chain of bases of a stored one, or what stands in for one of these: it rests on the
+    /// same. Offsets of bases that are not sent are collected in `above`.
+    fn in_chain(&self, pack: &Pack, mut stored: EntryKind, above: &mut Vec<u64>) -> Option<Spot> {
+        while above.len() < CHAIN_MAX {
+            let offset = match stored {
+                EntryKind::Whole(_) => return None,
+                EntryKind::OfsDelta(offset) => offset,
+                EntryKind::RefDelta(id) => pack.offset_at(pack.position(&id)?),
+            };
+            if let Some(&other) = self.stand_ins.get(&(pack.id(), offset))
+                && self.is_written(other)
+            {
+                above.push(offset);
+                return Some(other);
+            }
+            let spot = Spot::Packed(pack.id(), pack.position_at_offset(offset)?);
+            if self.is_written(spot) || self.sources.is_held(spot) {
+                return Some(spot);
+            }
+            above.push(offset);
+            stored = pack.head_at(offset).ok()?.kind;
+        }
+        None
+    }
+
+    /// Whether a delta can rest on what was written of an object.
+    fn is_written(&self, spot: Spot) -> bool {
+        self.place(spot).is_some()
+    }
+
+    fn place(&self, spot: Spot) -> Option<u64> {
+        match spot {
+            Spot::Loose(number) => self.loose_places.get(&number).copied(),
+            // What a delta that is written already rests on comes later: it may rest on nothing written.
+            Spot::Packed(..) if self.forward => None,
+            Spot::Packed(pack, position) => self.sources.place(pack, position),
+        }
     }
 
     /// Writes `content` as a delta on another version of it, if that is written already or held by the client, and worth it.
@@ -416,12 +467,7 @@ impl Writer<'_> {
         if !(RELATED_BYTES_MIN..=RELATED_BYTES_MAX).contains(&size) || depth > DEPTH_MAX {
             return Ok(false);
         }
-        let written = match other {
-            Spot::Loose(number) => self.loose_places.get(&number).copied(),
-            // What a delta that is written already rests on comes later: it may rest on nothing written.
-            Spot::Packed(..) if self.forward => None,
-            Spot::Packed(pack, position) => self.sources.place(pack, position),
-        };
+        let written = self.place(other);
         let id = match other {
             Spot::Packed(pack, position) => self.objects.pack(pack).id_at(position).to_owned(),
             Spot::Loose(number) => match self.selection.loose(number) {
@@ -515,8 +561,8 @@ impl Writer<'_> {
         let kind = self.objects.find_at(location, &stray.id, &mut self.content)?;
         let spot = Spot::Loose(stray.number);
         let place = self.out.place();
-        let related = match self.relative(spot) {
-            Some(relative) => self.related(spot, relative, kind)?,
+        let related = match self.nearest(spot) {
+            Some(other) => self.related(spot, other, kind)?,
             None => false,
         };
         if !related {

@@ -229,6 +229,18 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
+    /// Compares the roots with the boundary for the sake of relatives alone.
+    ///
+    /// # Errors
+    /// [`Broken`] when something is missing or corrupt.
+    pub(super) fn compare(&mut self, ends: &Ends<'_>) -> Result<()> {
+        self.relate = Relate::All;
+        ends.boundary.iter().for_each(|tree| {
+            self.held.insert(*tree);
+        });
+        self.descend(ends)
+    }
+
     /// Walks down from the ends; what is known stays away.
     fn descend(&mut self, ends: &Ends<'_>) -> Result<()> {
         let mut named = Level::default();

@@ -3,6 +3,7 @@
 //! In: names of what is wanted and of what the client has. Out: bits, one for each object of a pack that goes out. Contents of
 //! blobs are never looked at.
 
+use super::relatives::Relatives;
 use crate::odb::closure::{Closure, Effort, Filter, Marks, Missing, Numbers, Search};
 use crate::odb::{Location, Objects, PackId};
 use crate::stream::Pulse;
@@ -66,8 +67,8 @@ pub struct Selection {
     pub bases: Vec<Positions>,
     /// Loose objects the client is known to have, the same way.
     pub loose_bases: Vec<Stray>,
-    /// Selected objects by place, and for each another version of it that is selected or a base.
-    pub relatives: Vec<(Spot, Spot)>,
+    /// Which selected objects and bases are versions of the same.
+    pub relatives: Relatives,
     /// How many objects are selected.
     pub count: u32,
 }
@@ -170,10 +171,7 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
     let of_use = |(of, other): &&(u32, u32)| {
         closure.found.contains(*of) && (closure.found.contains(*other) || held.contains(*other))
     };
-    let mut relatives: Vec<(Spot, Spot)> =
-        closure.relatives.iter().filter(of_use).map(|(of, other)| (spot(*of), spot(*other))).collect();
-    relatives.sort_by_key(|(of, _)| *of);
-    relatives.dedup_by_key(|(of, _)| *of);
+    let relatives = closure.relatives.iter().filter(of_use).map(|(of, other)| (spot(*of), spot(*other))).collect();
     Ok(Selection {
         packed: positions(&closure.found),
         strays: Numbers::strays(&closure.found).map(stray).collect(),

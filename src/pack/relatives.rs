@@ -1,0 +1,82 @@
+//! Relatives: which objects are versions of the same, and so may serve as each other's delta base.
+//!
+//! In: pairs of objects. Out: the nearest one of use. What is of use, who writes knows.
+
+use super::select::Spot;
+
+/// So many are looked at before it is given up.
+const LOOKS_MAX: usize = 64;
+
+/// Pairs of versions of the same, each in both directions, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Relatives(Vec<(Spot, Spot)>);
+
+impl FromIterator<(Spot, Spot)> for Relatives {
+    fn from_iter<I: IntoIterator<Item = (Spot, Spot)>>(pairs: I) -> Self {
+        let mut pairs: Vec<_> = pairs.into_iter().flat_map(|(one, other)| [(one, other), (other, one)]).collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        Relatives(pairs)
+    }
+}
+
+impl Relatives {
+    /// Whether there are none at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The nearest relative of an object that is of use: the fewest pairs away, among the nearest so many.
+    pub fn nearest(&self, of: Spot, is_of_use: impl Fn(Spot) -> bool) -> Option<Spot> {
+        let mut met = vec![of];
+        let mut next = 0;
+        while let Some(&spot) = met.get(next) {
+            next += 1;
+            let start = self.0.partition_point(|(one, _)| *one < spot);
+            let left = LOOKS_MAX + 1 - met.len();
+            for &(_, other) in self.0[start..].iter().take_while(|(one, _)| *one == spot).take(left) {
+                if met.contains(&other) {
+                    continue;
+                }
+                if is_of_use(other) {
+                    return Some(other);
+                }
+                met.push(other);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_relative_of_use_is_found_in_both_directions() {
+        let relatives: Relatives =
+            [(1, 2), (2, 3), (3, 4), (7, 8)].map(|(a, b)| (Spot::Loose(a), Spot::Loose(b))).into_iter().collect();
+        let check = |of, of_use: &[u32], expected: Option<u32>| {
+            let is_of_use = |spot| matches!(spot, Spot::Loose(number) if of_use.contains(&number));
+            assert_eq!(relatives.nearest(Spot::Loose(of), is_of_use), expected.map(Spot::Loose), "{of} {of_use:?}");
+        };
+        check(2, &[1, 3, 4], Some(1));
+        check(2, &[4], Some(4));
+        check(4, &[1, 2], Some(2));
+        check(1, &[4, 7], Some(4));
+        check(1, &[1, 7, 8], None);
+        check(9, &[1], None);
+    }
+
+    #[test]
+    fn the_search_among_relatives_ends_soon() {
+        let relatives: Relatives = (1..10_000).map(|other| (Spot::Loose(0), Spot::Loose(other))).collect();
+        let looks = std::cell::Cell::new(0);
+        let none = relatives.nearest(Spot::Loose(0), |_| {
+            looks.set(looks.get() + 1);
+            false
+        });
+        assert_eq!(none, None);
+        assert!(looks.get() < 1000, "{} looks", looks.get());
+    }
+}
