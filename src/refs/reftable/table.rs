@@ -415,7 +415,7 @@ impl<'t, R: Record> Cursor<'t, R> {
             let left = usize::try_from(self.table.end.saturating_sub(from)).unwrap_or(usize::MAX);
             ensure!(left > 0, "it goes beyond the table's end");
             // What comes out is made room for as it comes.
-            inflated.reserve((size - inflated.len()).min(PIECE).max(1));
+            inflated.reserve((size - inflated.len()).clamp(1, PIECE));
             let (before, done) = (zlib.total_in(), inflated.len());
             let input = self.fill(from, left.min(PIECE))?;
             let status = zlib.decompress_vec(input, &mut inflated, FlushDecompress::None).context("inflating it")?;
