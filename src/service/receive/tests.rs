@@ -330,6 +330,24 @@ fn incomplete_history_is_refused_where_it_is_incomplete() {
 }
 
 #[test]
+fn incomplete_history_is_found_before_hidden_refs_and_hooks_are_asked() {
+    let pair = Pair::new();
+    pair.at_server(&["config", "receive.hideRefs", "refs/hidden"]);
+    pair.hook("pre-receive", "exit 1");
+    pair.commit("three");
+    let four = pair.commit("four");
+    let mut push = pair.push(&["- HEAD refs/hidden/a", "- HEAD~2 refs/hidden/b", "- HEAD~2 refs/heads/c"]);
+    push.pack = pair.git_with(&pair.client, &["pack-objects", "-q", "--stdout"], format!("{four}\n").as_bytes());
+    let answer = check_beside_git(&pair, &push.bytes(), "incomplete and hidden");
+    let expected = [
+        "ng refs/hidden/a missing necessary objects",
+        "ng refs/hidden/b deny updating a hidden ref",
+        "ng refs/heads/c pre-receive hook declined",
+    ];
+    assert_eq!(answer.complaints(), expected);
+}
+
+#[test]
 fn a_shallow_clients_push_needs_no_boundary_or_is_refused() {
     // Full history here, a cut one there.
     let pair = Pair::new();
