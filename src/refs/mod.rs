@@ -3,10 +3,12 @@
 //! In: names and changes. Out: what refs say, which refs there are. There are two stores, [`files`] and [`reftable`], and nobody outside
 //! knows which one a repository has.
 
+mod changes;
 mod files;
 #[cfg(test)]
 mod fixture;
 mod identity;
+mod lock;
 mod name;
 mod prefixes;
 mod reftable;

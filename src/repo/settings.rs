@@ -336,6 +336,16 @@ settings! {
     files_ref_lock_timeout_ms: i64 = |_| 100, number ["core.filesRefLockTimeout"];
     /// Milliseconds the lock of packed-refs is waited for; negative: for ever.
     packed_refs_timeout_ms: i64 = |_| 1000, number ["core.packedRefsTimeout"];
+    /// Milliseconds the lock of a reftable is waited for; -1: for ever.
+    reftable_lock_timeout_ms: i64 = |_| 100, timeout ["reftable.lockTimeout"];
+    /// The bytes of a block in tables that are written; no ref and no line of a log is longer.
+    reftable_block_size: u32 = |_| 4096, block_size ["reftable.blockSize"];
+    /// Of so many refs in a table one is written in full.
+    reftable_restart_interval: u16 = |_| 16, restart_interval ["reftable.restartInterval"];
+    /// Whether large tables list the objects that their refs name.
+    reftable_index_objects: bool = |_| true, truth ["reftable.indexObjects"];
+    /// How many times larger than the next each table is at least; where they are not, a push makes them fewer.
+    reftable_geometric_factor: u8 = |_| 2, geometric_factor ["reftable.geometricFactor"];
 
     /// The repository's identity: tokens that carry another one are refused.
     artifacts_id: Option<BString> = |_| None, text ["artifacts.id"];
@@ -397,6 +407,40 @@ fn bytes(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u64>> {
     match entry(entries, keys) {
         Some(found) => Ok(Some(u64::try_from(integer(found)?).map_err(|_| bad(found, "a size"))?)),
         None => Ok(None),
+    }
+}
+
+/// Milliseconds; -1 is for ever, and nothing else is less than none.
+fn timeout(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<i64>> {
+    match entry(entries, keys) {
+        Some(found) => {
+            Ok(Some(integer(found)?).filter(|millis| *millis >= -1).ok_or_else(|| bad(found, "-1 or more"))?.into())
+        }
+        None => Ok(None),
+    }
+}
+
+fn block_size(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u32>> {
+    up_to(entries, keys, 16_777_215)
+}
+
+fn restart_interval(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u16>> {
+    up_to(entries, keys, u16::MAX)
+}
+
+fn geometric_factor(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u8>> {
+    up_to(entries, keys, u8::MAX)
+}
+
+/// A number that is not more; 0 is the default.
+fn up_to<N>(entries: &Entries, keys: &[&str], most: N) -> anyhow::Result<Option<N>>
+where
+    N: TryFrom<i64> + PartialOrd + std::fmt::Display + From<u8>,
+{
+    let Some(found) = entry(entries, keys) else { return Ok(None) };
+    match N::try_from(integer(found)?) {
+        Ok(number) if number <= most => Ok(Some(number).filter(|number| *number > N::from(0))),
+        Ok(_) | Err(_) => Err(bad(found, &format!("a number up to {most}"))),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::auth::WriteGrant;
 use crate::odb::Objects;
 use crate::protocol::push::RefUpdate;
 use crate::protocol::report::Refusal;
-use crate::refs::transaction::{RefChange, ReflogEntry};
+use crate::refs::transaction::{RefChange, ReflogEntry, TablePolicy};
 use crate::refs::{LockPolicy, RefTransaction};
 use crate::repo::Repository;
 use crate::repo::hooks::{self, Hook, ReferenceTransaction, Told};
@@ -262,6 +262,13 @@ fn locks(repository: &Repository) -> LockPolicy {
     LockPolicy {
         ref_timeout: timeout(settings.files_ref_lock_timeout_ms),
         packed_timeout: timeout(settings.packed_refs_timeout_ms),
+        tables: TablePolicy {
+            lock_timeout: timeout(settings.reftable_lock_timeout_ms),
+            block_size: settings.reftable_block_size,
+            restart_interval: settings.reftable_restart_interval,
+            index_objects: settings.reftable_index_objects,
+            geometric_factor: settings.reftable_geometric_factor,
+        },
         sync: sync(settings.fsync.reference),
         sharing: settings.sharing,
     }

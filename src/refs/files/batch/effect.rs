@@ -3,13 +3,13 @@
 //! In: a batch with what is left of it. Out: the same, with what failed refused. Updates come before deletions, so that live
 //! objects stay referenced; what must outlive a crash is forced to the disk before the next thing relies on it.
 
-use super::super::lock::Lock;
 use super::super::packed::Packed;
 use super::super::reflog;
 use super::super::rewrite::{self, Rewrite, Value};
 use super::{Batch, Edit};
 use crate::durable::{self, Sync};
 use crate::protocol::report::Refusal;
+use crate::refs::lock::Lock;
 use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use std::fmt::Display;
@@ -28,7 +28,7 @@ impl Batch<'_> {
     }
 
     /// Writes everything that renames will bring into effect, and forces it to the disk.
-    pub(in crate::refs) fn prepare(&mut self) {
+    pub(super) fn write(&mut self) {
         self.drop_refused();
         let (mut packed, mut failed) = (Vec::new(), Vec::new());
         for at in self.active() {
@@ -54,7 +54,7 @@ impl Batch<'_> {
 
     fn refuse_update(&mut self, change: usize, error: &dyn Display) {
         let detail = format!("cannot update ref '{}': {error:#}", self.changes[change].name);
-        self.refuse(change, Refusal::UpdateFailed, detail);
+        self.changes.refuse(change, Refusal::UpdateFailed, detail);
     }
 
     fn prepare_packed(&mut self, chosen: &[usize]) -> anyhow::Result<()> {
@@ -62,7 +62,7 @@ impl Batch<'_> {
         let mut edits: Vec<rewrite::Edit<'_>> = Vec::new();
         for edit in chosen.iter().map(|at| &self.edits[*at]) {
             let before = match edit.value {
-                Some(id) if self.atomic && self.packs && edit.loose => self.packed_value(edit, id),
+                Some(id) if self.changes.is_atomic() && self.packs && edit.loose => self.packed_value(edit, id),
                 Some(_) | None => Value::AsIs,
             };
             let after = match self.changes[edit.change].new {
@@ -91,14 +91,14 @@ impl Batch<'_> {
     }
 
     /// Brings everything into effect: updates first, so that live objects stay referenced, then deletions.
-    pub(in crate::refs) fn commit(&mut self) {
+    pub(super) fn apply(&mut self) {
         let (mut packed, mut deleted, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         let companions: Vec<usize> = (0..self.edits.len()).filter(|at| self.edits[*at].log_only).collect();
         for at in self.active() {
             let edit = &self.edits[at];
             if let Err(error) = self.log(edit, &companions) {
                 failed.push((edit.change, error));
-                if self.atomic {
+                if self.changes.is_atomic() {
                     break;
                 }
                 continue;
@@ -119,7 +119,7 @@ impl Batch<'_> {
         }
         if is_stale && self.goes_on() {
             // What was written for packed-refs holds what has just been refused.
-            self.prepare();
+            self.write();
         }
         if !self.goes_on() {
             return;
@@ -153,7 +153,7 @@ impl Batch<'_> {
 
     /// Writes the lines of a change: in the ref's own log and in those of its companions, symbolic refs that led to it and HEAD.
     fn log(&self, edit: &Edit, companions: &[usize]) -> io::Result<()> {
-        let change = self.changes[edit.change];
+        let change = &self.changes[edit.change];
         let Some(entry) = &change.reflog else { return Ok(()) };
         let null = self.store.hash.null();
         let (old, new) = (edit.value.unwrap_or(null), change.new.unwrap_or(null));
@@ -215,7 +215,7 @@ impl Batch<'_> {
             let path = self.store.loose_path(&edit.name);
             match durable::unlink(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    if self.atomic {
+                    if self.changes.is_atomic() {
                         return Err(error);
                     }
                     // It keeps its old value: a loose ref hides the packed one.

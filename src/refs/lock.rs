@@ -4,6 +4,7 @@
 //! processes and ours keep out of each other's way.
 
 use crate::durable::{self, Sharing};
+use bstr::BStr;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -128,6 +129,16 @@ impl Drop for Lock {
             let _ = durable::unlink(&self.path);
         }
     }
+}
+
+/// What C git says of a lock that somebody else holds.
+pub(super) fn held(name: &BStr) -> String {
+    format!("Unable to create '{name}.lock': File exists.")
+}
+
+/// What C git says of a lock that the disk refuses.
+pub(super) fn unable(name: &BStr, error: &io::Error) -> String {
+    format!("Unable to create '{name}.lock': {}", error.kind())
 }
 
 fn pause(attempt: u64) {
