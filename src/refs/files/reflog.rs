@@ -5,7 +5,7 @@
 
 use super::Files;
 use super::lock::remove_empty_directories;
-use crate::durable::{self, Sync};
+use crate::durable;
 use crate::refs::name;
 use crate::refs::transaction::{LockPolicy, ReflogEntry};
 use bstr::{BStr, ByteSlice};
@@ -53,7 +53,7 @@ pub(super) fn append(
         file => file?,
     };
     durable::write_all(&mut file, &line(old, new, entry))?;
-    if policy.sync == Sync::Now {
+    if policy.sync.is_forced() {
         durable::fsync(&file)?;
         if is_new {
             durable::fsync_directory(directory)?;

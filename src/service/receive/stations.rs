@@ -3,8 +3,8 @@
 //! In: verdicts that are open. Out: the same, decided. Nothing here fails because the client has gone.
 
 use super::client::{Client, Unspoken};
+use super::run_hook;
 use super::verdicts::{State, Verdict, Verdicts};
-use super::{run_hook, sync};
 use crate::auth::WriteGrant;
 use crate::protocol::report::Refusal;
 use crate::refs::transaction::{RefChange, ReflogEntry};
@@ -202,7 +202,7 @@ fn locks(repository: &Repository) -> LockPolicy {
     LockPolicy {
         ref_timeout: timeout(settings.files_ref_lock_timeout_ms),
         packed_timeout: timeout(settings.packed_refs_timeout_ms),
-        sync: sync(settings.fsync.reference),
+        sync: settings.sync(settings.fsync.reference),
         sharing: settings.sharing,
     }
 }
