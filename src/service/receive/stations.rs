@@ -3,8 +3,8 @@
 //! In: verdicts that are open. Out: the same, decided. Nothing here fails because the client has gone.
 
 use super::client::{Client, Unspoken};
+use super::run_hook;
 use super::verdicts::{State, Verdict, Verdicts};
-use super::{run_hook, sync};
 use crate::auth::WriteGrant;
 use crate::protocol::report::Refusal;
 use crate::refs::transaction::{RefChange, ReflogEntry, TablePolicy};
@@ -209,7 +209,7 @@ fn locks(repository: &Repository) -> LockPolicy {
             index_objects: settings.reftable_index_objects,
             geometric_factor: settings.reftable_geometric_factor,
         },
-        sync: sync(settings.fsync.reference),
+        sync: settings.sync(settings.fsync.reference),
         sharing: settings.sharing,
     }
 }
