@@ -264,12 +264,12 @@ impl Objects {
         Ok(self.searched()?.iter().skip(self.given.len()).map(|directory| directory.path.clone()).collect())
     }
 
-    /// Whether the object is there. Costs an index probe, no read of the object.
+    /// Whether the object is there; as in git the empty tree always is. Costs an index probe, no read of the object.
     ///
     /// # Errors
     /// When a directory cannot be read.
     pub fn contains(&self, id: &oid) -> anyhow::Result<bool> {
-        Ok(self.locate(id)?.is_some())
+        Ok(self.locate(id)?.is_some() || id == self.hash_kind().empty_tree())
     }
 
     /// Where the object lies. Packs first (multi-pack-index, then by age), then loose. An index that cannot be read is
