@@ -6,7 +6,7 @@
 use super::incoming::ReceiveOptions;
 use super::incoming::deflate::Deflater;
 use super::incoming::store::Temporary;
-use crate::durable::{self, Sync};
+use crate::durable;
 use crate::odb::{Location, Objects, PackId};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
@@ -104,10 +104,8 @@ impl<'a> Unpacker<'a> {
     /// # Errors
     /// When that fails.
     pub fn finish(&mut self) -> io::Result<()> {
-        if self.options.sync == Sync::Now {
-            let paths: Vec<PathBuf> = self.written.iter().map(|id| loose_path(self.options.directory, id)).collect();
-            durable::fsync_all(&paths)?;
-        }
+        let paths: Vec<PathBuf> = self.written.iter().map(|id| loose_path(self.options.directory, id)).collect();
+        durable::fsync_all(&paths, self.options.sync.loose)?;
         self.written.clear();
         Ok(())
     }

@@ -9,6 +9,8 @@ mod cli;
 mod clone;
 mod concurrency;
 mod config;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod differential;
 mod dumb;
 mod filter;
