@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -153,6 +153,19 @@ pub fn converse(
     attend(running, dialogue, Outputs { said: Some(reader), sink: Some(errors), ..Outputs::default() }, time)
 }
 
+/// Starts a child that is left alone: it hears nothing and is not heard, nobody waits for it, and who ends our process group does
+/// not end it.
+///
+/// # Errors
+/// When it cannot be started.
+#[allow(clippy::zombie_processes, reason = "it outlives this process, which ends soon")]
+pub fn leave(child: &Child<'_>) -> io::Result<()> {
+    close_on_exec()?;
+    let mut command = command(child, child.program, None);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.process_group(0).spawn().map(drop)
+}
+
 /// What a child's outputs are read from, and where that goes.
 #[derive(Default)]
 struct Outputs<'s> {
@@ -193,11 +206,8 @@ fn start(
 ) -> io::Result<std::process::Child> {
     close_on_exec()?;
     let spawn = |program: &Path, script: Option<&Path>| {
-        let mut command = Command::new(program);
-        command.args(script).args(child.arguments);
-        command.env_clear().envs(child.environment.iter().map(|(name, value)| (name, value)));
-        command.current_dir(child.directory).stdin(Stdio::piped()).stdout(output()?).stderr(errors()?);
-        command.spawn()
+        let mut command = command(child, program, script);
+        command.stdin(Stdio::piped()).stdout(output()?).stderr(errors()?).spawn()
     };
     match spawn(child.program, None) {
         Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
@@ -205,6 +215,14 @@ fn start(
         }
         started => started,
     }
+}
+
+/// A program, or an interpreter with its script, with all that a child is given but its three descriptors.
+fn command(child: &Child<'_>, program: &Path, script: Option<&Path>) -> Command {
+    let mut command = Command::new(program);
+    command.args(script).args(child.arguments).current_dir(child.directory);
+    command.env_clear().envs(child.environment.iter().map(|(name, value)| (name, value)));
+    command
 }
 
 /// What goes on with a running child.

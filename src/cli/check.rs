@@ -5,7 +5,6 @@
 
 use super::{Site, SiteArgs, print, quoted, timestamp, user_name, variable};
 use crate::auth::{TokenRecord, TokenState};
-use crate::refs::Format;
 use crate::repo::AccessMode;
 use crate::repo::config::{ConfigSources, Entries};
 use crate::repo::create::{self, RepositoryName};
@@ -256,13 +255,6 @@ fn check_repository(site: &Site, root: &Path, name: &RepositoryName, report: &mu
             let message =
                 format!("'{}' can be opened; object format {}", git_dir.display(), here.settings.object_format);
             report.ok(subject, message);
-            if here.settings.ref_storage.format == Format::Reftable {
-                report.warning(
-                    subject,
-                    "its refs are kept in a reftable: it can be fetched from, pushes are refused".to_owned(),
-                    format!("git -C '{}' refs migrate --ref-format=files", git_dir.display()),
-                );
-            }
             check_writable(&here.common_dir, report);
         }
         Place::Absent => report_absent(&git_dir, name, report),

@@ -107,9 +107,9 @@ fn is_namespace(namespace: &BStr) -> bool {
 
 /// What we call ourselves; GIT_USER_AGENT replaces it, bytes that do not show become dots (EN-11).
 fn agent(environ: &Environ) -> String {
-    match environ.said("GIT_USER_AGENT") {
+    match environ.get("GIT_USER_AGENT") {
         Some(agent) => {
-            agent.bytes().map(|byte| if (33..127).contains(&byte) { char::from(byte) } else { '.' }).collect()
+            agent.trim().bytes().map(|byte| if (33..127).contains(&byte) { char::from(byte) } else { '.' }).collect()
         }
         None => concat!("artifacts/", env!("CARGO_PKG_VERSION")).to_owned(),
     }

@@ -264,12 +264,12 @@ impl Objects {
         Ok(self.searched()?.iter().skip(self.given.len()).map(|directory| directory.path.clone()).collect())
     }
 
-    /// Whether the object is there. Costs an index probe, no read of the object.
+    /// Whether the object is there; as in git the empty tree always is. Costs an index probe, no read of the object.
     ///
     /// # Errors
     /// When a directory cannot be read.
     pub fn contains(&self, id: &oid) -> anyhow::Result<bool> {
-        Ok(self.locate(id)?.is_some())
+        Ok(self.locate(id)?.is_some() || id == self.hash_kind().empty_tree())
     }
 
     /// Where the object lies. Packs first (multi-pack-index, then by age), then loose. An index that cannot be read is
@@ -471,11 +471,12 @@ impl Objects {
         self.shared.graph.get_or_init(load).as_ref()
     }
 
-    /// The bitmaps of the first pack that has usable ones, if history is not cut anywhere: they know nothing of that.
+    /// The bitmaps of the first pack that has usable ones, if they have at most so many bytes and history is not cut anywhere: they
+    /// know nothing of that.
     ///
     /// # Errors
     /// When a directory cannot be read.
-    pub fn bitmaps(&self) -> anyhow::Result<Option<Rc<Stored>>> {
+    pub fn bitmaps(&self, most: u64) -> anyhow::Result<Option<Rc<Stored>>> {
         if !self.graph_allowed || !self.shallow.is_empty() || self.are_cut() {
             return Ok(None);
         }
@@ -488,6 +489,9 @@ impl Objects {
             for slot in directory.with_bitmaps(register).with_context(|| read_error(directory))? {
                 let Some(pack) = slot.open(register) else { continue };
                 let path = pack.path().with_extension("bitmap");
+                if most < u64::MAX && std::fs::metadata(&path).is_ok_and(|file| file.len() > most) {
+                    return Ok(None);
+                }
                 match Bitmaps::open(&path, pack.checksum(), pack.len()) {
                     Ok(bitmaps) => found = found.or_else(|| Some(Rc::new(Stored { pack, bitmaps }))),
                     Err(error) if directory::is_gone(&error) => {}

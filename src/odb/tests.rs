@@ -885,11 +885,11 @@ fn commit_graph_and_bitmaps_are_not_followed_beyond_a_cut() {
     repo.git(&["commit-graph", "write", "--reachable"], b"");
     repo.git(&["repack", "-q", "-a", "-d", "-b"], b"");
     let objects = repo.objects();
-    assert!(objects.bitmaps().unwrap().is_some());
+    assert!(objects.bitmaps(u64::MAX).unwrap().is_some());
     let (main, cut, root) = (repo.id("main"), repo.id("main~5"), repo.id("main~19"));
     let seen = objects.cut_at([cut]);
     assert!(seen.graph().is_some() && seen.are_cut() && !objects.are_cut());
-    assert!(seen.bitmaps().unwrap().is_none());
+    assert!(seen.bitmaps(u64::MAX).unwrap().is_none());
     let count = |wants: &[ObjectId], hidden: &[ObjectId]| {
         walk::reachable_commits(&seen, wants, hidden, &mut Silent).unwrap().reachable.len()
     };

@@ -41,6 +41,8 @@ pub enum Refusal {
     CurrentBranchDeletion,
     /// `shallow update not allowed`
     ShallowUpdate,
+    /// `shallow error`
+    ShallowError,
     /// `inconsistent push options`
     InconsistentOptions,
     /// `inconsistent aliased update`
@@ -93,6 +95,7 @@ impl std::fmt::Display for Refusal {
             Refusal::DeletionProhibited => "deletion prohibited",
             Refusal::CurrentBranchDeletion => "deletion of the current branch prohibited",
             Refusal::ShallowUpdate => "shallow update not allowed",
+            Refusal::ShallowError => "shallow error",
             Refusal::InconsistentOptions => "inconsistent push options",
             Refusal::InconsistentAlias => "inconsistent aliased update",
             Refusal::BrokenSymref => "broken symref",

@@ -1,6 +1,6 @@
 //! A bare repository made and questioned by an installed git, for the tests of this directory.
 
-use super::transaction::{RefChange, ReflogEntry};
+use super::transaction::{RefChange, ReflogEntry, TablePolicy};
 use super::{Format, LockPolicy, RefStore, RefTransaction, Row, TransactionHook, TransactionState};
 use crate::auth::{Grant, Scope};
 use crate::durable::{self, Sharing, Sync};
@@ -178,6 +178,13 @@ pub(super) fn policy() -> LockPolicy {
     LockPolicy {
         ref_timeout: Duration::from_millis(100),
         packed_timeout: Duration::from_millis(1000),
+        tables: TablePolicy {
+            lock_timeout: Duration::from_millis(100),
+            block_size: 4096,
+            restart_interval: 16,
+            index_objects: true,
+            geometric_factor: 2,
+        },
         sync: Sync::Never,
         sharing: Sharing::Umask,
     }

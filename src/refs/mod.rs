@@ -3,10 +3,12 @@
 //! In: names and changes. Out: what refs say, which refs there are. There are two stores, [`files`] and [`reftable`], and nobody outside
 //! knows which one a repository has.
 
+mod changes;
 mod files;
 #[cfg(test)]
 mod fixture;
 mod identity;
+mod lock;
 mod name;
 mod prefixes;
 mod reftable;
@@ -76,7 +78,7 @@ impl RefStore {
         let journal = Arc::new(Journal::of(&common_dir));
         let storage = match format {
             Format::Files => Storage::Files(Files { git_dir, common_dir, hash, journal: journal.clone() }),
-            Format::Reftable => Storage::Reftable(Reftable::new(&git_dir, &common_dir, hash)),
+            Format::Reftable => Storage::Reftable(Reftable::new(&git_dir, &common_dir, hash, &journal)),
         };
         RefStore { storage, journal }
     }

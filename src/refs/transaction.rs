@@ -18,10 +18,27 @@ pub struct LockPolicy {
     pub ref_timeout: Duration,
     /// `core.packedRefsTimeout`
     pub packed_timeout: Duration,
-    /// Loose refs, packed-refs, reflogs.
+    /// How tables are written, where refs are kept in a reftable.
+    pub tables: TablePolicy,
+    /// Loose refs, packed-refs, tables, reflogs.
     pub sync: Sync,
     /// Modes of new files.
     pub sharing: Sharing,
+}
+
+/// How the tables of a reftable are laid out, and when they are made one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TablePolicy {
+    /// `reftable.lockTimeout`
+    pub lock_timeout: Duration,
+    /// `reftable.blockSize`: the bytes of a block.
+    pub block_size: u32,
+    /// `reftable.restartInterval`: of so many records one has its whole name.
+    pub restart_interval: u16,
+    /// `reftable.indexObjects`: whether large tables list the objects that their refs name.
+    pub index_objects: bool,
+    /// `reftable.geometricFactor`: how many times larger than the next a table is.
+    pub geometric_factor: u8,
 }
 
 /// What the reference-transaction hook is told (UP-23).
@@ -62,6 +79,18 @@ pub struct ReflogEntry {
     pub create: bool,
 }
 
+impl ReflogEntry {
+    /// The message as it stands in a log: whatever would end the line is a blank in it.
+    pub(super) fn one_line(&self) -> Vec<u8> {
+        one_line(&self.message)
+    }
+}
+
+/// Whatever would end a line is a blank in it.
+pub(super) fn one_line(text: &[u8]) -> Vec<u8> {
+    text.trim().iter().map(|byte| if matches!(byte, b'\n' | b'\r' | 0) { b' ' } else { *byte }).collect()
+}
+
 /// One change.
 #[derive(Debug, Clone)]
 pub struct RefChange {
@@ -80,10 +109,6 @@ pub type Peel<'a> = &'a dyn Fn(ObjectId) -> Option<Option<ObjectId>>;
 
 /// Why a change was refused, and what C git says about it on the side band; `None`: it was made.
 pub(super) type Refused = Option<(Refusal, Option<String>)>;
-
-/// What a push into a repository that keeps its refs in a reftable is told.
-pub const NO_REFTABLE: &str =
-    "this repository keeps its refs in a reftable, which this server reads and does not write";
 
 /// Changes that are made together.
 pub struct RefTransaction<'a> {
@@ -143,7 +168,7 @@ impl<'a> RefTransaction<'a> {
         let changes: Vec<&RefChange> = chosen.iter().map(|at| &self.changes[*at]).collect();
         let refused = match &self.store.storage {
             Storage::Files(files) => files.transact(&changes, atomic, &self.locks, self.peel, self.hook),
-            Storage::Reftable(_) => changes.iter().map(|_| Some((Refusal::Said(NO_REFTABLE.into()), None))).collect(),
+            Storage::Reftable(reftable) => reftable.transact(&changes, atomic, &self.locks, self.peel, self.hook),
         };
         for ((refused, at), change) in refused.into_iter().zip(chosen).zip(&changes) {
             if let Some((refusal, detail)) = refused {

@@ -27,6 +27,8 @@ pub enum Hook {
     ProcReceive,
     /// For each ref; may refuse it.
     Update,
+    /// In place of git, to bring a work tree to what was pushed to its branch; may refuse that.
+    PushToCheckout,
     /// For each state of a ref transaction; may refuse it.
     ReferenceTransaction,
     /// When all is done, with what was updated on its input.
@@ -42,6 +44,7 @@ impl Hook {
             Hook::PreReceive => "pre-receive",
             Hook::ProcReceive => "proc-receive",
             Hook::Update => "update",
+            Hook::PushToCheckout => "push-to-checkout",
             Hook::ReferenceTransaction => "reference-transaction",
             Hook::PostReceive => "post-receive",
             Hook::PostUpdate => "post-update",
@@ -215,8 +218,8 @@ pub fn make_pack(
     launch(repository, "pack-objects", &child, |child, time| children::run(child, input, Output::Apart(sink), time))
 }
 
-/// Runs a program in the git directory, and traces that.
-fn launch(
+/// Runs a program, and traces that.
+pub(super) fn launch(
     repository: &Repository,
     name: &str,
     child: &Child<'_>,
@@ -323,6 +326,8 @@ pub(super) fn environment(repository: &Repository, more: &[(OsString, OsString)]
     let mut environment = vec![("PATH".into(), PATH.into())];
     environment.extend(given.iter().filter(|(name, _)| name != "GIT_DIR" && name != "GIT_WORK_TREE").cloned());
     environment.push(("GIT_DIR".into(), ".".into()));
+    let shallow = repository.shallow_file.get();
+    environment.extend(shallow.map(|file| ("GIT_SHALLOW_FILE".into(), file.path().into())));
     environment.extend_from_slice(more);
     environment
 }

@@ -234,21 +234,9 @@ fn here(found: Found, gitfile: Option<&Path>, search: &Search<'_>) -> anyhow::Re
             (entries, settings) = read(Some(branch.as_bstr()))?;
         }
     }
-    let shallow = shallow(&found.common_dir.join("shallow"), settings.object_format)?;
+    let shallow = super::shallow::read(&found.common_dir.join("shallow"), settings.object_format)?;
     let export_ok = std::fs::metadata(found.git_dir.join("git-daemon-export-ok")).is_ok();
     Ok(Here { git_dir: found.git_dir, common_dir: found.common_dir, entries, settings, shallow, export_ok })
-}
-
-/// The commits at which the repository's own history is cut: one a line, of a file that mostly is not there.
-fn shallow(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Vec<ObjectId>> {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read '{}'", path.display()))),
-    };
-    let id = |line: &[u8]| ObjectId::from_hex(line.get(..hash.len_in_hex())?).ok();
-    let read = |line: &[u8]| id(line).with_context(|| format!("bad shallow line: {}", line.escape_ascii()));
-    text.lines().map(read).collect()
 }
 
 /// Refuses a repository of another user unless safe.directory lists it (RE-07 to RE-09).

@@ -7,14 +7,17 @@ pub mod connectivity;
 pub mod create;
 pub mod fsck;
 pub mod hooks;
+pub mod installed;
 pub mod locate;
 pub mod promisor;
 pub mod quarantine;
 pub mod revision;
 pub mod server_info;
 pub mod settings;
+pub mod shallow;
 pub mod signature;
 pub mod visible;
+pub mod worktrees;
 
 use crate::auth::Grant;
 use crate::odb::Objects;
@@ -22,6 +25,7 @@ use crate::protocol::{Limits, Version};
 use crate::refs::RefStore;
 use crate::trace::Trace;
 use bstr::BString;
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -150,6 +154,8 @@ pub struct Repository {
     pub grant: Grant,
     /// What came with the request.
     pub context: Context,
+    /// What children are told of where its history is cut, when a push cuts it anew.
+    shallow_file: OnceCell<shallow::Announced>,
 }
 
 impl Repository {
@@ -177,6 +183,7 @@ impl Repository {
             settings: here.settings,
             grant,
             context,
+            shallow_file: OnceCell::new(),
         }
     }
 }

@@ -269,7 +269,7 @@ settings! {
     fsck: Changes = |_| Changes::default(), fsck ["receive.fsck.<msg-id>", "receive.fsck.skipList"];
     /// Seconds of silence after which a push sends a sign of life; 0 never.
     receive_keep_alive_s: u64 = |_| 5, seconds ["receive.keepAlive"];
-    /// Pushes to a branch that is checked out.
+    /// Pushes to a branch that is checked out: `refuse`, `warn`, `ignore`, or `updateInstead`, for which a git must be installed, or the hook push-to-checkout.
     deny_current_branch: DenyCurrent = |_| DenyCurrent::Unset, deny ["receive.denyCurrentBranch"];
     /// Deletion of the branch that HEAD names.
     deny_delete_current: DenyCurrent = |_| DenyCurrent::Unset, deny ["receive.denyDeleteCurrent"];
@@ -297,8 +297,14 @@ settings! {
     gpg_ssh_revocation_file: Option<PathBuf> = |_| None, path ["gpg.ssh.revocationFile"];
     /// Whether clients may send deltas by offset.
     prefer_ofs_delta: bool = |_| true, truth ["repack.useDeltaBaseOffset"];
+    /// Whether a push may cut our history where the client's is cut, if what lies behind is not here.
+    shallow_update: bool = |_| false, truth ["receive.shallowUpdate"];
     /// Updates that are left to the hook proc-receive: `[adm!]:PREFIX`, any number of them.
     proc_receive_refs: Vec<Selector> = |_| Vec::new(), selectors ["receive.procReceiveRefs"];
+    /// Whether an installed git is started after a push for maintenance that is due; unset: where one of the other keys asks for it.
+    auto_maintenance: bool = |_| false, auto_maintenance ["receive.autogc", "maintenance.auto", "gc.auto", "gc.autoPackLimit"];
+    /// Whether that goes on by itself; no: the client waits for it.
+    auto_maintenance_detach: bool = |_| true, truth ["maintenance.autoDetach", "gc.autoDetach"];
     /// Whether info/refs and objects/info/packs are rewritten after a push.
     update_server_info: bool = |_| false, truth ["receive.updateServerInfo"];
     /// Refs that fetches do not see.
@@ -332,6 +338,16 @@ settings! {
     files_ref_lock_timeout_ms: i64 = |_| 100, number ["core.filesRefLockTimeout"];
     /// Milliseconds the lock of packed-refs is waited for; negative: for ever.
     packed_refs_timeout_ms: i64 = |_| 1000, number ["core.packedRefsTimeout"];
+    /// Milliseconds the lock of a reftable is waited for; -1: for ever.
+    reftable_lock_timeout_ms: i64 = |_| 100, timeout ["reftable.lockTimeout"];
+    /// The bytes of a block in tables that are written; no ref and no line of a log is longer.
+    reftable_block_size: u32 = |_| 4096, block_size ["reftable.blockSize"];
+    /// Of so many refs in a table one is written in full.
+    reftable_restart_interval: u16 = |_| 16, restart_interval ["reftable.restartInterval"];
+    /// Whether large tables list the objects that their refs name.
+    reftable_index_objects: bool = |_| true, truth ["reftable.indexObjects"];
+    /// How many times larger than the next each table is at least; where they are not, a push makes them fewer.
+    reftable_geometric_factor: u8 = |_| 2, geometric_factor ["reftable.geometricFactor"];
 
     /// The repository's identity: tokens that carry another one are refused.
     artifacts_id: Option<BString> = |_| None, text ["artifacts.id"];
@@ -402,6 +418,40 @@ fn bytes(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u64>> {
     match entry(entries, keys) {
         Some(found) => Ok(Some(u64::try_from(integer(found)?).map_err(|_| bad(found, "a size"))?)),
         None => Ok(None),
+    }
+}
+
+/// Milliseconds; -1 is for ever, and nothing else is less than none.
+fn timeout(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<i64>> {
+    match entry(entries, keys) {
+        Some(found) => {
+            Ok(Some(integer(found)?).filter(|millis| *millis >= -1).ok_or_else(|| bad(found, "-1 or more"))?.into())
+        }
+        None => Ok(None),
+    }
+}
+
+fn block_size(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u32>> {
+    up_to(entries, keys, 16_777_215)
+}
+
+fn restart_interval(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u16>> {
+    up_to(entries, keys, u16::MAX)
+}
+
+fn geometric_factor(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u8>> {
+    up_to(entries, keys, u8::MAX)
+}
+
+/// A number that is not more; 0 is the default.
+fn up_to<N>(entries: &Entries, keys: &[&str], most: N) -> anyhow::Result<Option<N>>
+where
+    N: TryFrom<i64> + PartialOrd + std::fmt::Display + From<u8>,
+{
+    let Some(found) = entry(entries, keys) else { return Ok(None) };
+    match N::try_from(integer(found)?) {
+        Ok(number) if number <= most => Ok(Some(number).filter(|number| *number > N::from(0))),
+        Ok(_) | Err(_) => Err(bad(found, &format!("a number up to {most}"))),
     }
 }
 
@@ -608,6 +658,18 @@ fn fsync_method(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>
     }))
 }
 
+/// Whether maintenance may run on its own is git's to say: the keys count as they do there. It is not started, though, unless one of them
+/// is set: most repositories are looked after in another way, and a process for each push is not for nothing.
+fn auto_maintenance(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<bool>> {
+    let after_pushes = entries.boolean("receive.autogc")?;
+    let on_its_own = entries.boolean("maintenance.auto")?;
+    let (loose, packs) = (entries.integer("gc.auto")?, entries.integer("gc.autopacklimit")?);
+    let allowed = after_pushes != Some(false) && on_its_own.unwrap_or(loose.is_none_or(|most| most > 0));
+    let asked =
+        [after_pushes, on_its_own, loose.map(|most| most > 0), packs.map(|most| most > 0)].contains(&Some(true));
+    Ok(Some(allowed && asked))
+}
+
 fn git_wants(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<GitWants>> {
     let mut wants = GitWants::default();
     for entry in entries.iter() {
@@ -785,6 +847,23 @@ mod tests {
         let sources = ConfigSources { overrides, ..Default::default() };
         let error = Settings::read(&Entries::default().with_overrides(&sources), AccessMode::Pipe).unwrap_err();
         assert_eq!(error.to_string(), "unable to parse 'receive.fsck.skiplist' from command-line config");
+    }
+
+    #[test]
+    fn maintenance_is_run_where_a_key_asks_for_it_and_none_forbids_it() {
+        let check = |pairs: &[(&str, &str)], expected: bool| {
+            assert_eq!(settings(pairs).unwrap().auto_maintenance, expected, "{pairs:?}");
+        };
+        check(&[], false);
+        check(&[("receive.autogc", "true")], true);
+        check(&[("receive.autogc", "true"), ("gc.auto", "0")], false);
+        check(&[("receive.autogc", "true"), ("gc.auto", "0"), ("maintenance.auto", "true")], true);
+        check(&[("receive.autogc", "true"), ("maintenance.auto", "false")], false);
+        check(&[("receive.autogc", "false"), ("gc.auto", "100")], false);
+        check(&[("gc.auto", "100")], true);
+        check(&[("gc.autoPackLimit", "1")], true);
+        check(&[("gc.auto", "0"), ("gc.autoPackLimit", "1")], false);
+        check(&[("maintenance.auto", "true")], true);
     }
 
     #[test]

@@ -316,6 +316,10 @@ mod tests {
         check(&["refs/heads/a"], "refs/heads/a", "refs/heads/a", true);
         check(&["refs/heads", "!refs/heads/a"], "refs/heads/a", "refs/heads/a", false);
         check(&["!refs/heads/a", "refs/heads"], "refs/heads/a", "refs/heads/a", true);
+        // An empty rule hides nothing, and is no new beginning of the list.
+        check(&[""], "refs/heads/a", "refs/heads/a", false);
+        check(&["refs/heads", ""], "refs/heads/a", "refs/heads/a", true);
+        check(&["refs/heads", "!"], "refs/heads/a", "refs/heads/a", true);
         let full = "refs/namespaces/n/refs/heads/a";
         check(&["^refs/namespaces"], "refs/heads/a", full, true);
         check(&["refs/namespaces"], "refs/heads/a", full, false);

@@ -6,8 +6,6 @@ use super::offer::{self, Block, View};
 use super::{Out, ServeError, Service};
 use crate::pktline;
 use crate::protocol::Version;
-use crate::refs::Format;
-use crate::refs::transaction::NO_REFTABLE;
 use crate::repo::visible::{self, For, Head};
 use crate::repo::{AccessMode, Repository, alternate_refs};
 use crate::stream::Sink;
@@ -51,10 +49,6 @@ fn announce(
     mut list: Vec<u8>,
     out: &mut Out<'_>,
 ) -> Result<(), ServeError> {
-    if service == Service::ReceivePack && repository.refs.format() == Format::Reftable {
-        // Before a pack is sent for nothing.
-        return Err(ServeError::Refused(NO_REFTABLE.to_owned()));
-    }
     match version {
         Version::V2 => capabilities(repository, &mut list)?,
         Version::V1 => {

@@ -8,19 +8,16 @@ use crate::protocol::push::{Change, RefUpdate};
 use crate::protocol::report::Refusal;
 use crate::refs::Target;
 use crate::repo::settings::DenyCurrent;
+use crate::repo::worktrees::{self, Worktree};
 use crate::repo::{Repository, visible};
 use crate::stream::Pulse;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
 
 /// How many symbolic refs may follow one another, as in git.
 const SYMREF_DEPTH_MAX: usize = 5;
-
-/// The most bytes of a file in a worktree's directory that names a branch.
-const POINTER_BYTES_MAX: u64 = 4096;
 
 /// What the user is told, on band 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,8 +63,8 @@ pub struct Policy<'a> {
     objects: &'a Objects,
     /// The full name HEAD leads to.
     head: Option<BString>,
-    /// Branches that are checked out in work trees (UP-07).
-    checked_out: Vec<BString>,
+    /// Where branches are checked out (UP-07).
+    worktrees: Vec<Worktree>,
 }
 
 /// What becomes of an update the rules have nothing against.
@@ -87,7 +84,7 @@ impl<'a> Policy<'a> {
     pub fn of(repository: &'a Repository, objects: &'a Objects) -> Self {
         // A HEAD that cannot be read names no branch, for git too.
         let head = followed(repository, b"HEAD".as_bstr()).ok().flatten();
-        Policy { repository, objects, head, checked_out: checked_out(repository) }
+        Policy { repository, objects, head, worktrees: worktrees::all(repository) }
     }
 
     /// The rules that come before the update hook, in git's order (UP-01).
@@ -112,13 +109,15 @@ impl<'a> Policy<'a> {
         }
     }
 
+    /// The work tree that is to follow a branch (UP-08).
+    pub fn follower(&self, update: &RefUpdate) -> Option<&Worktree> {
+        let asked = self.repository.settings.deny_current_branch == DenyCurrent::UpdateInstead;
+        if asked { self.checked_out(update.name.as_bstr()) } else { None }
+    }
+
     /// The rules that come behind it.
     pub fn settles(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<Passed, Refusal> {
-        let settings = &self.repository.settings;
         let name = update.name.as_bstr();
-        if settings.deny_current_branch == DenyCurrent::UpdateInstead && self.is_checked_out(name) {
-            return Err(Refusal::Said("denyCurrentBranch = updateInstead is not supported by this server".into()));
-        }
         match update.change {
             Change::Create { new } => {
                 self.branch_is_a_commit(name, new, say)?;
@@ -132,8 +131,8 @@ impl<'a> Policy<'a> {
         }
     }
 
-    fn is_checked_out(&self, name: &BStr) -> bool {
-        self.checked_out.iter().any(|branch| branch == name)
+    fn checked_out(&self, name: &BStr) -> Option<&Worktree> {
+        self.worktrees.iter().find(|worktree| worktree.branch.as_ref().is_some_and(|branch| branch == name))
     }
 
     /// UP-02, UP-03
@@ -147,7 +146,7 @@ impl<'a> Policy<'a> {
 
     /// UP-05, UP-06, UP-26
     fn current_branch(&self, name: &BStr, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
-        if !self.is_checked_out(name) {
+        if self.checked_out(name).is_none() {
             return Ok(());
         }
         let rule = self.repository.settings.deny_current_branch;
@@ -192,7 +191,7 @@ impl<'a> Policy<'a> {
             say(Message::Error(format!("denying ref deletion for {}", shown(name))));
             return Err(Refusal::DeletionProhibited);
         }
-        if !self.is_checked_out(name) && self.head.as_ref() != Some(&full) {
+        if self.checked_out(name).is_none() && self.head.as_ref() != Some(&full) {
             return Ok(());
         }
         match settings.deny_delete_current {
@@ -377,46 +376,6 @@ fn inconsistent(hash: gix_hash::Kind, alias: &RefUpdate, target: &RefUpdate) -> 
         format!("'{}' ({}..{})", shown(update.name.as_bstr()), old.to_hex_with_len(7), new.to_hex_with_len(7))
     };
     format!("refusing inconsistent update between symref {} and its target {}", told(alias), told(target))
-}
-
-/// Branches checked out in work trees: the main one where the repository is not bare, and all linked ones.
-fn checked_out(repository: &Repository) -> Vec<BString> {
-    let mut branches = Vec::new();
-    let common = &repository.common_dir;
-    if !repository.settings.is_bare(common) {
-        branches.extend(branch_of(common));
-    }
-    // Not there: no linked work trees, or none that could be read by git.
-    let linked = std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten();
-    for worktree in linked.map(|entry| entry.path()).filter(|path| path.join("gitdir").is_file()) {
-        branches.extend(branch_of(&worktree));
-    }
-    branches
-}
-
-/// The branch of a work tree: HEAD's, else the one that is being rebased or bisected.
-fn branch_of(git_dir: &Path) -> Option<BString> {
-    let head = pointer(&git_dir.join("HEAD"))?;
-    if let Some(target) = head.strip_prefix(b"ref:") {
-        return Some(target.trim().into());
-    }
-    for rebasing in ["rebase-merge/head-name", "rebase-apply/head-name"] {
-        if let Some(name) = pointer(&git_dir.join(rebasing)) {
-            return Some(name);
-        }
-    }
-    let bisected = pointer(&git_dir.join("BISECT_START"))?;
-    let mut name = BString::from("refs/heads/");
-    name.extend_from_slice(bisected.strip_prefix(b"refs/heads/").unwrap_or(&bisected));
-    Some(name)
-}
-
-/// The one line of a small file.
-fn pointer(path: &Path) -> Option<BString> {
-    use std::io::Read;
-    let mut content = Vec::new();
-    std::fs::File::open(path).ok()?.take(POINTER_BYTES_MAX).read_to_end(&mut content).ok()?;
-    Some(content.trim_end().into())
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 //! its place, and nothing is said to have happened before it has.
 
 mod certificate;
+mod checkout;
 mod client;
+mod connected;
+mod maintenance;
 mod proc_receive;
 mod stations;
 mod verdicts;
@@ -15,8 +18,6 @@ use super::progress::{Heartbeat, Pace};
 use super::{ErrorChannel, Out, PUSH_BANDS, ServeError};
 use crate::auth::WriteGrant;
 use crate::durable;
-use crate::odb::Objects;
-use crate::odb::closure::Missing;
 use crate::pack::incoming::{IncomingPack, ReceiveOptions, Syncs, UnpackError};
 use crate::protocol::push::{Heard, Offered, PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::Refusal;
@@ -24,14 +25,13 @@ use crate::repo::fsck::Rules;
 use crate::repo::hooks::{self, Answer, Hook, Lines, Told};
 use crate::repo::quarantine::Quarantine;
 use crate::repo::visible::{self, For};
-use crate::repo::{AccessMode, Repository, alternate_refs, connectivity, server_info};
+use crate::repo::{AccessMode, Repository, server_info};
 use crate::stream::Body;
 use bstr::{BStr, ByteSlice};
 use certificate::Certified;
 use client::{Arrival, Client, Hooked, Unspoken};
 use gix_hash::ObjectId;
 use stations::Stations;
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::time::Instant;
@@ -87,10 +87,15 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
         let unpack = unpack.as_ref().map(|_| ()).map_err(String::as_str);
         client.report(verdicts.report(unpack, capabilities.report))?;
     }
-    if let Err(error) = after(repository, &request, &mut certified, &verdicts, &mut client) {
+    let mut outcome = after(repository, &request, &mut certified, &verdicts, &mut client);
+    let finished = client.finish();
+    if verdicts.updated().next().is_some() {
+        outcome = outcome.and_then(|()| maintenance::behind(repository));
+    }
+    if let Err(error) = outcome {
         summary.error = Some(format!("{error:#}"));
     }
-    client.finish()
+    finished
 }
 
 /// Reads the request; what goes wrong behind its first capability list is told as a report.
@@ -234,7 +239,7 @@ fn decide(
     client: &mut Client<'_>,
 ) -> Result<(), ServeError> {
     let Taken { quarantine, pack } = taken;
-    connected(repository, request, quarantine.as_ref(), verdicts, client)?;
+    let boundary = connected::check(repository, request, quarantine.as_ref(), verdicts, client)?;
     for verdict in verdicts.open() {
         verdict.judge(hidden(repository, verdict));
     }
@@ -256,7 +261,10 @@ fn decide(
     client.endure();
     aliases(repository, verdicts, client)?;
     proc_receive::run(repository, request, &left_to_hook, verdicts, client)?;
-    let stations = Stations::of(repository, proof);
+    // History ends there from now on, if anything is accepted that needs it.
+    let cut = (!boundary.cut.is_empty()).then(|| repository.objects.cut_at(boundary.cut.iter().copied()));
+    let objects = cut.as_ref().unwrap_or(&repository.objects);
+    let stations = Stations::of(repository, proof, objects, &boundary);
     if request.capabilities.atomic {
         verdicts.refuse_open_if_one_is();
         stations.all_or_none(verdicts, client)?;
@@ -267,89 +275,6 @@ fn decide(
     verdicts.settle_covered();
     release(repository, &pack);
     Ok(())
-}
-
-/// New tips must be complete (CO-01, CO-02).
-fn connected(
-    repository: &Repository,
-    request: &PushRequest,
-    quarantine: Option<&Quarantine>,
-    verdicts: &mut Verdicts,
-    client: &mut Client<'_>,
-) -> Result<(), ServeError> {
-    let Some(quarantine) = quarantine.filter(|_| !repository.context.push.skip_connectivity) else { return Ok(()) };
-    let objects = quarantine.objects();
-    let tips: Vec<ObjectId> = verdicts.open().filter_map(|verdict| verdict.update.change.new_value()).collect();
-    let mut known = known_tips(repository)?;
-    let missing = if repository.settings.is_partial_clone() { Missing::Promised } else { Missing::Refused };
-    if connectivity::check(objects, &tips, &known, missing, &mut Unspoken(client))?.is_ok() {
-        return Ok(());
-    }
-    let cut = parents_behind(objects, &request.shallow);
-    let mut found: HashMap<ObjectId, Result<(), Refusal>> = HashMap::new();
-    for verdict in verdicts.open() {
-        let Some(tip) = verdict.update.change.new_value() else { continue };
-        if let Some(result) = found.get(&tip) {
-            verdict.judge(result.clone());
-            continue;
-        }
-        let result = match connectivity::check(objects, &[tip], &known, missing, &mut Unspoken(client))? {
-            Ok(()) => {
-                known.push(tip);
-                Ok(())
-            }
-            // Complete for the client, whose history is cut there; we do not take over its boundary (SP-02).
-            Err(broken) if cut.contains(&broken) => Err(Refusal::ShallowUpdate),
-            Err(broken) => {
-                client.message(&format!("error: object {broken} is missing or broken"))?;
-                Err(Refusal::MissingObjects)
-            }
-        };
-        found.insert(tip, result.clone());
-        verdict.judge(result);
-    }
-    Ok(())
-}
-
-/// Tips that are complete by assumption: our refs, but for the hidden ones, and those of alternates.
-fn known_tips(repository: &Repository) -> anyhow::Result<Vec<ObjectId>> {
-    let mut known = Vec::new();
-    let namespaced = repository.context.namespace.is_some();
-    repository.refs.for_each(&[], &mut |row| {
-        // Hidden refs are left out because there may be very many; outside the namespace the names are not the client's.
-        let hidden = !namespaced && visible::is_hidden(repository, For::Receive, row.name);
-        if !hidden && repository.objects.contains(&row.id)? {
-            known.push(row.id);
-        }
-        Ok(())
-    })?;
-    // A detached HEAD holds history of its own.
-    if let Ok(Some(head)) = repository.refs.resolve(b"HEAD".as_bstr())
-        && repository.objects.contains(&head)?
-    {
-        known.push(head);
-    }
-    alternate_refs::for_each(repository, &mut |id| {
-        if repository.objects.contains(&id)? {
-            known.push(id);
-        }
-        Ok(())
-    })?;
-    known.sort_unstable();
-    known.dedup();
-    Ok(known)
-}
-
-/// What the client's cut commits would lead on to.
-fn parents_behind(objects: &Objects, shallow: &[ObjectId]) -> Vec<ObjectId> {
-    let mut parents = Vec::new();
-    let mut content = Vec::new();
-    for id in shallow {
-        if let Ok(Some(gix_object::Kind::Commit)) = objects.find(id, &mut content) {
-            parents.extend(gix_object::CommitRefIter::from_bytes(&content, objects.hash_kind()).parent_ids());
-        }
-    }
-    parents
 }
 
 /// UP-04
@@ -446,7 +371,7 @@ fn release(repository: &Repository, pack: &IncomingPack) {
     }
 }
 
-/// What runs when the client has heard its report: none of it changes the outcome (HO-08 to HO-10).
+/// What runs when the client has heard its report: none of it changes the outcome (HO-08 to HO-10, AP-01 to AP-03).
 fn after(
     repository: &Repository,
     request: &PushRequest,
@@ -465,6 +390,7 @@ fn after(
         let arguments = verdicts.updated().map(|update| hooks::word(&update.name)).collect();
         let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
         run_hook(repository, Hook::PostUpdate, &told, client)?;
+        maintenance::in_front(repository, client)?;
     }
     if repository.settings.update_server_info {
         server_info::update(repository)?;

@@ -853,4 +853,6 @@ fn random_negotiations_are_gits() {
 
 mod filters;
 mod haves;
+mod packs;
 mod v2;
+mod wants;

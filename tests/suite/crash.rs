@@ -271,3 +271,18 @@ fn deletions_are_done_or_not_at_every_operation() {
 fn atomic_deletions_are_all_done_or_none_at_every_operation() {
     Scenario::new("files", |served, _, commits| deletions(served, commits)).atomic().run("deletions, atomic");
 }
+
+#[test]
+fn a_push_into_a_reftable_is_old_or_new_at_every_operation() {
+    Scenario::new("reftable", |served, _, commits| some(served, commits)).run("a reftable");
+}
+
+#[test]
+fn what_an_atomic_push_creates_and_deletes_in_a_reftable_is_one_step_at_every_operation() {
+    let scenario = Scenario::new("reftable", |served, _, commits| {
+        let mut changes = some(served, commits);
+        changes.extend(deletions(served, commits));
+        changes
+    });
+    scenario.atomic().run("a reftable, atomic");
+}

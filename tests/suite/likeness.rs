@@ -182,6 +182,79 @@ fn advertisements_list_what_gits_list_in_every_version() {
 }
 
 #[test]
+fn an_agent_the_operator_names_is_shown_as_by_git() {
+    let site = site();
+    let agent = |answer: Answer| {
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let rest = text.split_once("agent=").map_or("", |(_, rest)| rest);
+        rest.split(['\n', ' ', '\0']).next().unwrap().to_owned()
+    };
+    for (value, expected) in
+        [("me/1", "me/1"), (" two  words\t", "two..words"), ("\u{1}m\u{e9}\u{7f}", ".m..."), ("", ""), (" ", "")]
+    {
+        for (service, version) in [("git-upload-pack", 0), ("git-upload-pack", 2), ("git-receive-pack", 0)] {
+            let request = site.cgi("GET", &format!("/acme/site.git/info/refs?service={service}")).protocol(version);
+            let (ours, gits) = both(&request.env("REMOTE_USER", "somebody").env("GIT_USER_AGENT", value));
+            let (ours, gits) = (agent(ours), agent(gits));
+            assert_eq!(ours, expected, "{service} {version} {value:?}");
+            // Older ones make dots of spaces at both ends too.
+            assert!(gits == ours || value.trim() != value, "{service} {version} {value:?}: {gits}");
+        }
+    }
+}
+
+#[test]
+fn a_session_is_named_where_the_owner_says_so_and_heard_where_it_was_named() {
+    let site = site();
+    let served = site.repo("acme/site");
+    for announced in [false, true] {
+        served.config("transfer.advertiseSID", if announced { "true" } else { "false" });
+        for (service, version) in
+            [("git-upload-pack", 0), ("git-upload-pack", 1), ("git-upload-pack", 2), ("git-receive-pack", 0)]
+        {
+            let request = site.cgi("GET", &format!("/acme/site.git/info/refs?service={service}")).protocol(version);
+            let (ours, gits) = both(&request.env("REMOTE_USER", "somebody"));
+            for answer in [&ours, &gits] {
+                let named = String::from_utf8_lossy(&answer.body).contains("session-id=");
+                assert_eq!(named, announced, "{service} {version}");
+            }
+        }
+        let tip = served.tip("main");
+        let want = format!("want {tip}");
+        let lines = ["command=fetch", "session-id=mine", "0001", &want, "done", "0000"];
+        let (ours, gits) = both(&post(&site, "git-upload-pack", &framed(&lines)).protocol(2));
+        let refused = "unknown capability 'session-id=mine'";
+        assert_eq!((ours.stderr.contains(refused), gits.stderr.contains(refused)), (!announced, !announced));
+    }
+}
+
+#[test]
+fn a_repository_is_served_whatever_safe_bare_repository_says() {
+    let site = site();
+    let strictly = |request: Cgi| {
+        let request = request.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "safe.bareRepository");
+        request.env("GIT_CONFIG_VALUE_0", "explicit")
+    };
+    for service in ["git-upload-pack", "git-receive-pack"] {
+        let path = format!("/acme/site.git/info/refs?service={service}");
+        let (ours, gits) = both(&strictly(site.cgi("GET", &path).env("REMOTE_USER", "somebody")));
+        assert_eq!((ours.status, gits.status), (200, 200), "{service}: {}", ours.stderr);
+    }
+}
+
+#[test]
+fn a_path_the_web_server_has_made_is_not_checked_for_aliases() {
+    let site = site();
+    let root = site.root();
+    for path in ["acme/site.git", "acme/../acme/site.git", "acme//./site.git"] {
+        let path = format!("{}/{path}/info/refs", root.to_str().unwrap());
+        let request = site.cgi("GET", "/x?service=git-upload-pack").without("PATH_INFO").without("GIT_PROJECT_ROOT");
+        let (ours, gits) = both(&request.env("PATH_TRANSLATED", &path));
+        assert_eq!((ours.status, gits.status), (200, 200), "{path}: {}", ours.stderr);
+    }
+}
+
+#[test]
 fn ls_refs_answers_are_gits() {
     let site = site();
     for repository in ["site", "empty"] {

@@ -107,6 +107,23 @@ fn a_hidden_name_with_a_caret_is_the_whole_one() {
 }
 
 #[test]
+fn the_branch_that_must_stay_is_the_one_of_the_repositorys_own_head() {
+    let site = site();
+    let token = site.token("acme/site", "write");
+    let served = site.repo("acme/site");
+    let delete = || {
+        let name = "refs/heads/main";
+        let request = site.push("acme/site", &token, &[(&tip(&site, ONE), NULL, name)], b"");
+        request.env("GIT_NAMESPACE", "one").run().report()[1].clone()
+    };
+    served.git(&["symbolic-ref", "HEAD", &format!("{ONE}refs/heads/main")]);
+    assert_eq!(delete(), "ng refs/heads/main deletion of the current branch prohibited");
+    served.git(&["symbolic-ref", "HEAD", "refs/heads/main"]);
+    assert_eq!(served.git(&["symbolic-ref", &format!("{ONE}HEAD")]), format!("{ONE}refs/heads/main"));
+    assert_eq!(delete(), "ok refs/heads/main");
+}
+
+#[test]
 fn dumb_clients_see_the_namespace_too() {
     let site = site();
     let server = site.serve_with(&["--auth", "webserver"], &[("GIT_HTTP_EXPORT_ALL", ""), ("GIT_NAMESPACE", "one")]);

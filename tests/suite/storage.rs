@@ -1,6 +1,6 @@
 //! How repositories are kept: reftable, SHA-256, linked worktrees, borrowed objects. Each is served as git serves it.
 
-use crate::support::{Answer, Cgi, Repo, Site, bearer, framed, git_command};
+use crate::support::{Answer, Cgi, Repo, Site, framed, git_command};
 
 /// The protocol versions a client may ask for.
 const VERSIONS: [u8; 3] = [0, 1, 2];
@@ -118,23 +118,78 @@ fn repositories_of_long_object_names_are_listed_and_cloned_as_others() {
 }
 
 #[test]
-fn a_push_into_a_reftable_is_refused_before_a_pack_is_sent() {
+fn a_reftable_repository_is_pushed_to_as_others() {
+    for objects in ["sha1", "sha256"] {
+        let site = site(objects, "reftable");
+        let served = site.repo("acme/site");
+        served.config("core.logAllRefUpdates", "true");
+        served.git(&["symbolic-ref", "--delete", "refs/heads/dangling"]);
+        let token = site.token("acme/site", "write");
+        let server = site.serve();
+        let (url, work) = (server.url_with("acme/site", &token), site.work("fill"));
+        let before = work.tip("side");
+        let tip = work.commit("three");
+        work.git(&["tag", "-a", "-m", "new", "new"]);
+        let refs = ["side", "HEAD:refs/heads/dir/new", "new", ":annotated", "HEAD:refs/heads/alias"];
+        work.git(&[&["push", "-q", "--atomic", &url][..], &refs].concat());
+        work.git(&["push", "-q", &url, ":light", "+HEAD~1:refs/heads/dir/new"]);
+        // A name above another: this one alone is refused, in git's words.
+        work.try_git(&["push", &url, "HEAD:refs/heads/dir", "HEAD:refs/heads/more"]).fails_with("refname conflict");
+        let said = work.try_git(&["push", &url, "HEAD:refs/heads/dir"]).err;
+        assert!(said.contains("'refs/heads/dir/new' exists; cannot create 'refs/heads/dir'"), "{said}");
+        let stale = format!("--force-with-lease=side:{tip}");
+        work.git(&["push", "-q", &stale, &url, "+side~1:side"]);
+        served.fsck();
+        let has = |name: &str| served.tip(name);
+        assert_eq!([has("side"), has("main"), has("alias")], [before.clone(), tip.clone(), tip.clone()]);
+        assert_eq!([has("dir/new"), has("more"), has("new^{}")], [before.clone(), tip.clone(), tip.clone()]);
+        let tags = served.git(&["for-each-ref", "--format=%(refname:short) %(*objectname)", "refs/tags"]);
+        assert!(tags.starts_with("nested ") && tags.ends_with(&format!("new {tip}")), "{tags}");
+        let log = served.git(&["reflog", "show", "--format=%H %gn %gs", "refs/heads/side"]);
+        let lines: Vec<&str> = log.lines().collect();
+        assert!(lines[0].starts_with(&format!("{before} token-")) && lines[0].ends_with(" push"), "{log}");
+        assert!(lines[1].starts_with(&tip), "{log}");
+        assert_eq!(served.leftovers(), Vec::<std::path::PathBuf>::new());
+        lists_as_git(&site, "acme/site.git", objects);
+        clones(&site);
+    }
+}
+
+#[test]
+fn git_and_this_program_push_into_one_reftable_at_the_same_time() {
     let site = site("sha1", "reftable");
+    let served = site.repo("acme/site");
+    served.config("reftable.lockTimeout", "60000");
+    served.git(&["symbolic-ref", "--delete", "refs/heads/dangling"]);
     let token = site.token("acme/site", "write");
     let server = site.serve();
     let work = site.work("fill");
-    let before = site.repo("acme/site").refs();
-    work.commit("three");
-    let push = ["-c", &bearer(&token), "push", &server.url("acme/site"), "HEAD:refs/heads/new"];
-    work.try_git(&push).fails_with("keeps its refs in a reftable");
-    // Who does not ask first is told in the report.
-    let tip = work.tip("HEAD");
-    let pack = work.pack(&format!("{tip}\n"));
-    let update = [(crate::support::NULL, tip.as_str(), "refs/heads/new")];
-    let report = site.push("acme/site", &token, &update, &pack).run().report();
-    assert!(report[1].starts_with("ng refs/heads/new this repository keeps its refs in a reftable"), "{report:?}");
-    assert_eq!(site.repo("acme/site").refs(), before);
-    assert_eq!(site.repo("acme/site").leftovers(), Vec::<std::path::PathBuf>::new());
+    let before = served.refs().lines().count();
+    std::thread::scope(|scope| {
+        for (pusher, url) in [
+            ("a", server.url_with("acme/site", &token)),
+            ("b", served.path.to_str().unwrap().to_owned()),
+            ("c", server.url_with("acme/site", &token)),
+        ] {
+            let work = &work;
+            scope.spawn(move || {
+                for round in 0..6 {
+                    let refs =
+                        [format!("HEAD:refs/heads/{pusher}/{round}"), format!("HEAD~1:refs/tags/{pusher}{round}")];
+                    work.git(&["push", "-q", &url, &refs[0], &refs[1]]);
+                    work.git(&["push", "-q", &url, &format!(":refs/tags/{pusher}{round}")]);
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..10 {
+                // It gives up where a table is being replaced.
+                served.try_git(&["pack-refs", "--all"]);
+            }
+        });
+    });
+    served.fsck();
+    assert_eq!(served.refs().lines().count(), before + 3 * 6);
 }
 
 #[test]
@@ -297,15 +352,4 @@ fn refs_that_are_kept_elsewhere_are_found_there() {
         std::fs::write(&config, format!("{text}[extensions]\n\trefStorage = {refs}://{}\n", place.display())).unwrap();
         assert_eq!(ask(), before);
     }
-}
-
-#[test]
-fn check_says_what_a_reftable_means_here() {
-    let site = site("sha1", "reftable");
-    let said = site.try_tool(&["check", "acme/site"]).out;
-    assert!(said.contains("kept in a reftable") && said.contains("refs migrate --ref-format=files"), "{said}");
-    // And the remedy is one.
-    site.repo("acme/site").git(&["refs", "migrate", "--ref-format=files"]);
-    let said = site.try_tool(&["check", "acme/site"]).out;
-    assert!(!said.contains("reftable"), "{said}");
 }

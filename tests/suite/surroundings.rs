@@ -13,9 +13,13 @@ fn site() -> Site {
 
 /// A push of a new branch; its hooks say what they find.
 fn push(site: &Site) -> Cgi {
+    push_to(site, "refs/heads/new")
+}
+
+fn push_to(site: &Site, name: &str) -> Cgi {
     let token = site.token("acme/site", "write");
     let tip = site.work("fill").tip("HEAD");
-    site.push("acme/site", &token, &[(NULL, &tip, "refs/heads/new")], &site.work("fill").pack(""))
+    site.push("acme/site", &token, &[(NULL, &tip, name)], &site.work("fill").pack(""))
 }
 
 #[test]
@@ -98,6 +102,67 @@ fn a_hook_does_not_inherit_the_request_and_may_push_and_call_the_program() {
     assert!(text.contains("tool ") && text.contains("write"), "{text}");
     assert!(text.contains("mirrored"), "{text}");
     assert_eq!(mirror.refs(), site.repo("acme/site").refs());
+}
+
+#[test]
+fn a_hook_may_push_on_through_the_program_under_either_of_its_names() {
+    let site = site();
+    let named = site.work("bin").path.join("git-receive-pack");
+    std::os::unix::fs::symlink(PROGRAM, &named).unwrap();
+    for (name, receive_pack) in [("tool", format!("{PROGRAM} receive-pack")), ("named", named.display().to_string())] {
+        let onward = site.create(&format!("acme/{name}"));
+        onward.config("receive.autogc", "false");
+        onward.hook("post-receive", "env | grep -c -e ^REQUEST_METHOD= -e AUTHORIZATION -e ^CONTENT_; cat");
+        let push = format!("git push -q --mirror --receive-pack='{receive_pack}' {}", onward.path.display());
+        let hook = format!("cat >/dev/null; {push} && echo pushed on");
+        site.repo("acme/site").hook("post-receive", &hook);
+        let answer = push_to(&site, &format!("refs/heads/{name}")).env("GIT_TRACE2_PARENT_SID", "x").run();
+        assert_eq!(answer.report(), ["unpack ok", &format!("ok refs/heads/{name}")], "{}", answer.stderr);
+        let text = answer.text();
+        assert!(text.contains("remote: 0") && text.contains("pushed on"), "{text}");
+        assert!(text.contains(&format!("remote: {NULL} ")) && text.contains("refs/heads/main"), "{text}");
+        assert_eq!(onward.refs(), site.repo("acme/site").refs());
+        assert_eq!(onward.leftovers(), Vec::<std::path::PathBuf>::new());
+        onward.fsck();
+    }
+    // Where objects wait in a quarantine, no ref may point to them.
+    let onward = site.create("acme/early");
+    let push = format!("git push -q --mirror --receive-pack='{PROGRAM} receive-pack' {}", onward.path.display());
+    site.repo("acme/site").hook("pre-receive", &push);
+    let answer = push_to(&site, "refs/heads/early").run();
+    assert_eq!(answer.report(), ["unpack ok", "ng refs/heads/early pre-receive hook declined"]);
+    assert!(answer.text().contains("forbidden inside quarantine"), "{}", answer.text());
+    assert_eq!(onward.refs(), "");
+}
+
+#[test]
+fn a_command_for_the_advertisement_finds_its_programs_and_no_credentials() {
+    let site = site();
+    let token = site.token("acme/site", "write");
+    let lender = site.create("acme/lender");
+    let tip = site.work("fill").commit("lent");
+    site.work("fill").git(&["push", "-q", lender.path.to_str().unwrap(), "HEAD:refs/heads/lent"]);
+    let borrower = site.repo("acme/site");
+    let alternates = borrower.path.join("objects/info/alternates");
+    std::fs::write(alternates, format!("{}\n", lender.path.join("objects").display())).unwrap();
+    // A program of the operator's, where only his PATH finds it.
+    let bin = site.work("bin");
+    bin.hook("tips", &format!("env >{}; echo {tip}", bin.path.join("told").display()));
+    borrower.config("core.alternateRefsCommand", "tips");
+    let path = format!("{}:{}", bin.path.join("hooks").display(), std::env::var("PATH").unwrap());
+    let answer = site
+        .cgi("GET", "/acme/site.git/info/refs?service=git-receive-pack")
+        .bearer(&token)
+        .env("PATH", &path)
+        .env("MINE", "1")
+        .run();
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains(&format!("{tip} .have")), "{}", answer.text());
+    let told = std::fs::read_to_string(bin.path.join("told")).unwrap();
+    assert!(told.contains("MINE=1\n"), "{told}");
+    for hidden in ["REQUEST_METHOD", "GATEWAY_INTERFACE", "PATH_INFO", "AUTHORIZATION", "art_v1_", "GIT_DIR="] {
+        assert!(!told.contains(hidden), "{hidden} is in {told}");
+    }
 }
 
 #[test]

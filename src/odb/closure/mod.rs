@@ -16,7 +16,9 @@ pub use numbers::{Marks, Numbers};
 pub use sparse::Patterns;
 pub use trees::TooManyPaths;
 
+use crate::odb::bitmap::Bits;
 use crate::odb::ids::IdMap;
+use crate::odb::walk::CommitWalk;
 use crate::odb::{Header, Objects, promised};
 use crate::stream::Pulse;
 use anyhow::Result;
@@ -26,6 +28,12 @@ use history::History;
 use std::collections::HashSet;
 use std::fmt;
 use trees::{Ends, Trees};
+
+/// Bitmaps are asked what lies between known and new commits where they have at most this many bytes for each new one: all of
+/// them are read, which costs as much as what these commits have changed.
+const STORED_BYTES_EACH: u64 = 64 << 10;
+/// So many commits' trees are compared at each end where bitmaps told the rest.
+const COMPARED_MAX: usize = 8;
 
 /// How far known objects are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,7 +193,14 @@ impl<'a> Closure<'a> {
                 let mut wanted = Tips::default();
                 found = Marks::default();
                 wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
-                let walk = history::between(objects, &wanted.commits, &known_tips.commits, pulse)?;
+                let mut walk = history::between(objects, &wanted.commits, &known_tips.commits, pulse)?;
+                if effort == Effort::Exact
+                    && missing != Missing::Promised
+                    && filter.is_all()
+                    && let Some(closure) = Self::find_stored_between(objects, search, &mut walk, pulse)?
+                {
+                    return Ok(closure);
+                }
                 (wanted, walk)
             }
         };
@@ -236,12 +251,14 @@ impl<'a> Closure<'a> {
         if objects.header(first)?.is_none_or(content) {
             return Ok(None);
         }
-        let Some(stored) = objects.bitmaps()? else { return Ok(None) };
+        let Some(stored) = objects.bitmaps(u64::MAX)? else { return Ok(None) };
         let mut numbers = Numbers::new(objects);
         numbers.begin_with(stored.pack.id())?;
         let (mut marked, mut wanted) = (Marks::default(), Tips::default());
         wanted.add_all(wants, &mut numbers, &mut marked, &mut Vec::new())?;
-        let Some(reached) = stored::reach(&mut numbers, &stored, &wanted.commits, pulse)? else { return Ok(None) };
+        let none = Bits::none(stored.bitmaps.objects());
+        let reached = stored::reach(&mut numbers, &stored, &wanted.commits, none, pulse)?;
+        let Some(reached) = reached else { return Ok(None) };
         let mut found = reached.found.clone();
         if !stored::leave_out(&numbers, &stored, filter, &mut found)? {
             return Ok(None);
@@ -259,6 +276,58 @@ impl<'a> Closure<'a> {
         });
         mark(wants, &mut numbers, &mut found)?;
         Ok(Some(Closure { numbers, found, held: Marks::default(), relatives }))
+    }
+
+    /// The same where much lies between known and wanted commits, which `walk` has found; all of it is told exactly.
+    fn find_stored_between(
+        objects: &'a Objects,
+        search: &Search<'_>,
+        walk: &mut CommitWalk<'_>,
+        pulse: &mut dyn Pulse,
+    ) -> Result<Option<Self>> {
+        let Search { wants, known, filter, missing, .. } = *search;
+        let worth = STORED_BYTES_EACH.saturating_mul(walk.reachable.len() as u64);
+        let Some(stored) = objects.bitmaps(worth)? else { return Ok(None) };
+        let mut numbers = Numbers::new(objects);
+        numbers.begin_with(stored.pack.id())?;
+        let mut buffer = Vec::new();
+        let (mut held, mut known_tips) = (Marks::default(), Tips::default());
+        known_tips.add_known(known, &mut numbers, &mut held, &mut buffer)?;
+        let none = Bits::none(stored.bitmaps.objects());
+        let reached = match stored::reach(&mut numbers, &stored, &known_tips.commits, none, pulse) {
+            Ok(Some(reached)) if reached.roots.len() <= walk.reachable.len() => reached,
+            // Too much of what is known has no bitmap, or there is damage: the walk over trees copes with that.
+            Ok(_) => return Ok(None),
+            Err(error) => return if error.is::<Broken>() { Ok(None) } else { Err(error) },
+        };
+        held.extend(&reached.found);
+        let mut passed = Absent::new(Missing::Passed);
+        let mut trees = Trees::new(&mut numbers, filter, reached.found, 0, &mut passed, pulse);
+        let ends = Ends { roots: &reached.roots, wanted: &known_tips.trees, boundary: &[], known: &[] };
+        match trees.find(&ends, Effort::Enough) {
+            Err(error) if error.is::<Broken>() => return Ok(None),
+            found => found?,
+        }
+        held.extend(&trees.into_marks().0);
+        let (mut found, mut wanted) = (Marks::default(), Tips::default());
+        wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
+        let reached = stored::reach(&mut numbers, &stored, &wanted.commits, reached.told, pulse)?;
+        let Some(reached) = reached else { return Ok(None) };
+        found.extend(&reached.found);
+        let mut there = held.clone();
+        there.extend(&reached.found);
+        let mut absent = Absent::new(missing);
+        let mut trees = Trees::new(&mut numbers, filter, there, found.len(), &mut absent, pulse);
+        let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, boundary: &[], known: &[] };
+        trees.find(&ends, Effort::Enough)?;
+        found.extend(&trees.into_marks().0);
+        wanted.trees.iter().for_each(|tree| {
+            found.insert(*tree);
+        });
+        found.subtract(&held);
+        absent.check(objects, pulse)?;
+        let relatives = newest_relatives(&mut numbers, walk, &wanted.commits, pulse)?;
+        Ok(Some(Closure { numbers, found, held, relatives }))
     }
 
     /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too;
@@ -346,6 +415,35 @@ impl Tips {
             }
             return Ok(());
         }
+    }
+}
+
+/// Compares the trees of wanted commits with those at the boundary: what the client has is mostly another version of what is
+/// new. What lies in between rests on the newest, as it is stored. Damage is not this one's business.
+fn newest_relatives(
+    numbers: &mut Numbers<'_>,
+    walk: &mut CommitWalk<'_>,
+    wants: &[ObjectId],
+    pulse: &mut dyn Pulse,
+) -> Result<Vec<(u32, u32)>> {
+    let wanted: Vec<u32> = wants.iter().take(COMPARED_MAX).map(|id| walk.commits.number(id)).collect();
+    let mut roots_of = |commits: &[u32]| -> Result<Vec<u32>> {
+        let mut roots = Vec::new();
+        for commit in commits.iter().take(COMPARED_MAX) {
+            if let Ok(tree) = walk.commits.tree(*commit) {
+                roots.extend(numbers.of(&tree)?);
+            }
+        }
+        roots.sort_unstable();
+        roots.dedup();
+        Ok(roots)
+    };
+    let (roots, boundary) = (roots_of(&wanted)?, roots_of(&walk.boundary)?);
+    let (all, mut passed) = (Filter::default(), Absent::new(Missing::Passed));
+    let mut trees = Trees::new(numbers, &all, Marks::default(), 0, &mut passed, pulse);
+    match trees.compare(&Ends { roots: &roots, wanted: &[], boundary: &boundary, known: &[] }) {
+        Err(error) if !error.is::<Broken>() => Err(error),
+        _ => Ok(trees.into_marks().2),
     }
 }
 

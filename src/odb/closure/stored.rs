@@ -15,14 +15,16 @@ use gix_object::Kind;
 
 /// What bitmaps tell, and what they do not.
 pub(super) struct Reached {
+    /// What they tell, in the order of the pack, with what it began with.
+    pub(super) told: Bits,
     /// Everything they tell, and the commits they do not know.
     pub(super) found: Marks,
     /// The trees of those commits, each once.
     pub(super) roots: Vec<u32>,
 }
 
-/// Everything behind `tips`. `numbers` must begin with the pack of `stored`. `None`: the bitmaps are damaged, and nothing
-/// was found out.
+/// Everything behind `tips` and what is in `told` already, as whose part commits are not followed. `numbers` must begin with
+/// the pack of `stored`. `None`: the bitmaps are damaged, and nothing was found out.
 ///
 /// # Errors
 /// [`Broken`] for a commit that is missing or corrupt; when the client has gone.
@@ -30,6 +32,7 @@ pub(super) fn reach(
     numbers: &mut Numbers<'_>,
     stored: &Stored,
     tips: &[ObjectId],
+    told: Bits,
     pulse: &mut dyn Pulse,
 ) -> Result<Option<Reached>> {
     let Stored { pack, bitmaps } = stored;
@@ -41,7 +44,7 @@ pub(super) fn reach(
     // Packs hold new commits first: their bitmaps contain those of older tips. What is not in the pack is newer still.
     tips.sort_unstable_by(|one, other| other.cmp(one));
     let mut pending: Vec<u32> = tips.into_iter().map(|(_, number)| number).collect();
-    let (mut bits, mut scratch) = (Bits::none(bitmaps.objects()), Bits::default());
+    let (mut bits, mut scratch) = (told, Bits::default());
     let (mut met, mut beyond, mut parents) = (Marks::default(), Vec::new(), Vec::new());
     while let Some(number) = pending.pop() {
         if !met.insert(number) {
@@ -81,7 +84,7 @@ pub(super) fn reach(
             roots.push(tree);
         }
     }
-    Ok(Some(Reached { found, roots }))
+    Ok(Some(Reached { told: bits, found, roots }))
 }
 
 /// Takes out of what [`reach`] found what a filter by kinds does not let pass; false: the bitmaps are damaged.

@@ -19,8 +19,9 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
 
-/// Known trees that may be read beyond the compared ones, for [`Effort::Exact`]: these many, and four for each that was read anyway.
-const HELD_BEYOND: u64 = 2048;
+/// Known trees that may be read beyond the compared ones, for [`Effort::Exact`]: these many, and one for each that was read anyway.
+/// Only copies of what stands elsewhere unchanged are found there; what was moved has changed the tree it was in.
+const HELD_BEYOND: u64 = 32;
 
 /// Where trees are walked from.
 pub(super) struct Ends<'e> {
@@ -217,7 +218,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         }
         self.descend(ends)?;
         if effort == Effort::Exact {
-            self.open_held(self.read.saturating_mul(4).saturating_add(HELD_BEYOND))?;
+            self.open_held(self.read.saturating_add(HELD_BEYOND))?;
         }
         if self.mistaken {
             // Rare: a known tree was met at a path where only new ones stood. What hangs on it alone is known as well.
@@ -227,6 +228,18 @@ impl<'w, 'a> Trees<'w, 'a> {
             self.descend(&Ends { boundary: &[], ..*ends })?;
         }
         Ok(())
+    }
+
+    /// Compares the roots with the boundary for the sake of relatives alone.
+    ///
+    /// # Errors
+    /// [`Broken`] when something is missing or corrupt.
+    pub(super) fn compare(&mut self, ends: &Ends<'_>) -> Result<()> {
+        self.relate = Relate::All;
+        ends.boundary.iter().for_each(|tree| {
+            self.held.insert(*tree);
+        });
+        self.descend(ends)
     }
 
     /// Walks down from the ends; what is known stays away.

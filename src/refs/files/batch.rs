@@ -9,13 +9,14 @@
 mod effect;
 
 use super::Files;
-use super::lock::{Lock, LockError, remove_empty_directories};
 use super::loose::Loose;
 use super::packed::Packed;
 use super::reflog;
 use super::rewrite::Rewrite;
 use crate::protocol::report::Refusal;
-use crate::refs::transaction::{LockPolicy, Peel, RefChange};
+use crate::refs::changes::{Changes, Steps, compare, in_the_way, is_writable};
+use crate::refs::lock::{Lock, LockError, held, remove_empty_directories, unable};
+use crate::refs::transaction::{LockPolicy, Peel, Refused};
 use crate::refs::{SYMBOLIC_READS_MAX, Target, name};
 use anyhow::Context;
 use bstr::{BStr, BString, ByteSlice};
@@ -32,11 +33,9 @@ pub(super) struct Batch<'b> {
     store: &'b Files,
     policy: &'b LockPolicy,
     peel: Option<Peel<'b>>,
-    changes: &'b [&'b RefChange],
-    atomic: bool,
+    changes: Changes<'b>,
     /// Whether the new values go to packed-refs.
     packs: bool,
-    refused: Vec<Option<(Refusal, Option<String>)>>,
     edits: Vec<Edit>,
     parent_locks: Vec<Lock>,
     packed_lock: Option<Lock>,
@@ -89,125 +88,95 @@ enum Question {
     Below,
 }
 
+impl<'b> Steps<'b> for Batch<'b> {
+    fn changes(&mut self) -> &mut Changes<'b> {
+        &mut self.changes
+    }
+
+    fn prepare(&mut self) {
+        self.lock();
+        if self.goes_on() {
+            self.judge();
+        }
+        if self.goes_on() {
+            self.write();
+        }
+    }
+
+    fn updates(&self) -> Vec<(ObjectId, ObjectId, BString)> {
+        let made = self.edits.iter().filter(|edit| !edit.log_only && self.is_live(edit));
+        made.map(|edit| self.changes.update(edit.change, &edit.name)).collect()
+    }
+
+    fn commit(&mut self) {
+        self.apply();
+    }
+}
+
 impl<'b> Batch<'b> {
-    /// Nothing is looked at yet.
-    pub(super) fn new(
-        store: &'b Files,
-        policy: &'b LockPolicy,
-        peel: Option<Peel<'b>>,
-        changes: &'b [&'b RefChange],
-        atomic: bool,
-    ) -> Self {
-        let packs = if atomic { changes.len() > 1 } else { changes.len() >= MANY };
-        let refused = changes.iter().map(|_| None).collect();
-        Batch {
+    /// Nothing is looked at yet; what cannot be part of one step is refused.
+    pub(super) fn new(store: &'b Files, policy: &'b LockPolicy, peel: Option<Peel<'b>>, changes: Changes<'b>) -> Self {
+        let packs = if changes.is_atomic() { changes.len() > 1 } else { changes.len() >= MANY };
+        let mut batch = Batch {
             store,
             policy,
             peel,
             changes,
-            atomic,
             packs,
-            refused,
             edits: Vec::new(),
             parent_locks: Vec::new(),
             packed_lock: None,
             rewrite: None,
             unsynced: BTreeSet::new(),
-        }
-    }
-
-    /// Whether there is anything left to do: of an atomic transaction everything must be.
-    pub(super) fn goes_on(&self) -> bool {
-        if self.atomic { self.refused.iter().all(Option::is_none) } else { self.refused.iter().any(Option::is_none) }
-    }
-
-    /// The changes as they were asked for: old, new, name; null where there is none.
-    pub(super) fn asked(&self) -> Vec<(ObjectId, ObjectId, BString)> {
-        let null = self.store.hash.null();
-        let row = |change: &&RefChange| (change.old.unwrap_or(null), change.new.unwrap_or(null), change.name.clone());
-        self.changes.iter().map(row).collect()
-    }
-
-    /// The changes as they are made: symbolic refs followed, without what was refused.
-    pub(super) fn updates(&self) -> Vec<(ObjectId, ObjectId, BString)> {
-        let null = self.store.hash.null();
-        let row = |edit: &Edit| {
-            let change = self.changes[edit.change];
-            (change.old.unwrap_or(null), change.new.unwrap_or(null), edit.name.clone())
         };
-        self.edits.iter().filter(|edit| !edit.log_only && self.is_live(edit)).map(row).collect()
+        for at in 0..batch.changes.len() {
+            let name = &batch.changes[at].name;
+            if batch.cannot_be_packed(name.as_bstr()) {
+                let name = name.clone();
+                batch.refuse_lone(at, name.as_bstr());
+            }
+        }
+        batch
+    }
+
+    fn goes_on(&self) -> bool {
+        self.changes.goes_on()
     }
 
     fn is_live(&self, edit: &Edit) -> bool {
-        self.refused[edit.change].is_none()
-    }
-
-    fn refuse(&mut self, change: usize, refusal: Refusal, detail: String) {
-        let refused = &mut self.refused[change];
-        if refused.is_none() {
-            *refused = Some((refusal, Some(detail)));
-        }
+        self.changes.is_live(edit.change)
     }
 
     fn refuse_lock(&mut self, change: usize, refusal: Refusal, detail: &str) {
-        let detail = format!("cannot lock ref '{}': {detail}", self.changes[change].name);
-        self.refuse(change, refusal, detail);
-    }
-
-    /// Refuses everything that is left, in words of our own.
-    pub(super) fn refuse_all(&mut self, why: &str) {
-        for change in 0..self.changes.len() {
-            if self.refused[change].is_none() {
-                self.refused[change] = Some((Refusal::Said(why.into()), None));
-            }
-        }
-    }
-
-    /// Refuses bad names, names that come twice, and what cannot be part of one step.
-    pub(super) fn check_names(&mut self) {
-        let mut seen = HashSet::new();
-        let twice: HashSet<&BStr> =
-            self.changes.iter().map(|change| change.name.as_bstr()).filter(|name| !seen.insert(*name)).collect();
-        for at in 0..self.changes.len() {
-            let RefChange { name, new, .. } = self.changes[at];
-            if !is_writable(name, new.is_some()) {
-                self.refuse(at, Refusal::UpdateFailed, format!("refusing to update ref with bad name '{name}'"));
-            } else if new.is_some_and(|new| new.is_null() || new.kind() != self.store.hash) {
-                self.refuse(at, Refusal::InvalidNewValue, format!("cannot update ref '{name}': invalid new value"));
-            } else if twice.contains(name.as_bstr()) {
-                self.refuse(at, Refusal::UpdateFailed, format!("multiple updates for ref '{name}' not allowed"));
-            } else if self.cannot_be_packed(name.as_bstr()) {
-                self.refuse_lone(at, name.as_bstr());
-            }
-        }
+        self.changes.refuse_lock(change, refusal, detail);
     }
 
     /// An atomic change of several refs is one of packed-refs, where a worktree's own refs never stand.
     fn cannot_be_packed(&self, name: &BStr) -> bool {
-        self.atomic && self.packs && name::is_per_worktree(name)
+        self.changes.is_atomic() && self.packs && name::is_per_worktree(name)
     }
 
     fn refuse_lone(&mut self, change: usize, name: &BStr) {
         let why = format!("'{name}' belongs to one worktree and cannot change in one step with other refs");
-        self.refuse(change, Refusal::UpdateFailed, why);
+        self.changes.refuse(change, Refusal::UpdateFailed, why);
     }
 
     /// Takes the locks of all refs, in the order of their names, and reads the loose ones.
-    pub(super) fn lock(&mut self) {
+    fn lock(&mut self) {
         let names: HashSet<&BStr> = self.changes.iter().map(|change| change.name.as_bstr()).collect();
         let head = match self.store.read_loose("HEAD".into()) {
             Ok(Loose::Found(Target::Symbolic(target))) if !names.contains("HEAD".as_bytes().as_bstr()) => Some(target),
             Ok(_) | Err(_) => None,
         };
         let mut waiting: Vec<Edit> = (0..self.changes.len())
-            .filter(|at| self.refused[*at].is_none())
+            .filter(|at| self.changes.is_live(*at))
             .map(|at| Edit::new(self.changes[at].name.clone(), at, 0))
             .collect();
         // Pushes that want the same refs meet at the first of them, not each at the other's.
         waiting.sort_by(|a, b| b.name.cmp(&a.name));
         let mut referents: HashSet<BString> = HashSet::new();
         while let Some(mut edit) = waiting.pop() {
-            if self.atomic && !self.goes_on() {
+            if self.changes.is_atomic() && !self.goes_on() {
                 return;
             }
             if !self.is_live(&edit) {
@@ -221,7 +190,7 @@ impl<'b> Batch<'b> {
                     self.refuse_lock(change, Refusal::UpdateFailed, &detail);
                 } else if names.contains(target.as_bstr()) || !referents.insert(target.clone()) {
                     let detail = format!("multiple updates for '{target}' (including one via symref '{}')", edit.name);
-                    self.refuse(change, Refusal::NameConflict, format!("{detail} are not allowed"));
+                    self.changes.refuse(change, Refusal::NameConflict, format!("{detail} are not allowed"));
                 } else if self.cannot_be_packed(target.as_bstr()) {
                     self.refuse_lone(change, target.as_bstr());
                 } else {
@@ -231,19 +200,15 @@ impl<'b> Batch<'b> {
             let is_head = !edit.log_only && head.as_ref() == Some(&edit.name);
             let change = edit.change;
             self.edits.push(edit);
-            if is_head && self.is_live_change(change) {
+            if is_head && self.changes.is_live(change) {
                 self.lock_head(change);
             }
         }
     }
 
-    fn is_live_change(&self, change: usize) -> bool {
-        self.refused[change].is_none()
-    }
-
     /// Locks one ref and reads it; returns where it leads to if it is symbolic.
     fn lock_one(&mut self, edit: &mut Edit) -> Option<BString> {
-        let change = self.changes[edit.change];
+        let change = &self.changes[edit.change];
         let base = self.store.base(&edit.name);
         let path = self.store.loose_path(&edit.name);
         let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
@@ -317,7 +282,7 @@ impl<'b> Batch<'b> {
     }
 
     /// Reads packed-refs, compares old values, and looks for names in each other's way.
-    pub(super) fn judge(&mut self) {
+    fn judge(&mut self) {
         self.drop_refused();
         let deletes = |batch: &Self| batch.edits.iter().any(|edit| !edit.log_only && batch.is_deletion(edit));
         if (self.packs || deletes(self)) && !self.lock_packed() {
@@ -401,7 +366,7 @@ impl<'b> Batch<'b> {
         // Somebody packs refs for a long time: what can do without does.
         for at in 0..self.edits.len() {
             let edit = &self.edits[at];
-            if self.atomic || self.is_deletion(edit) {
+            if self.changes.is_atomic() || self.is_deletion(edit) {
                 self.refuse_lock(edit.change, Refusal::UpdateFailed, &why);
             }
         }
@@ -485,7 +450,7 @@ impl<'b> Batch<'b> {
     }
 
     /// Releases everything; returns what was refused, and in C git's words why.
-    pub(super) fn finish(mut self) -> Vec<Option<(Refusal, Option<String>)>> {
+    pub(super) fn finish(mut self) -> Vec<Refused> {
         self.rewrite = None;
         self.packed_lock = None;
         self.parent_locks.clear();
@@ -494,50 +459,6 @@ impl<'b> Batch<'b> {
                 self.remove_empty_parents(&self.edits[at]);
             }
         }
-        if self.atomic && !self.goes_on() {
-            for refused in self.refused.iter_mut().filter(|refused| refused.is_none()) {
-                *refused = Some((Refusal::AtomicTransaction, None));
-            }
-        }
-        self.refused
+        self.changes.finish()
     }
-}
-
-/// Whether a name may be written to: well-formed, or for deletions at least no path out of `refs/`.
-fn is_writable(name: &BString, creates: bool) -> bool {
-    let is_pseudo = matches!(name.as_slice(), b"FETCH_HEAD" | b"MERGE_HEAD");
-    name::is_safe(name) && !is_pseudo && (!creates || name::is_valid(name))
-}
-
-fn held(name: &BStr) -> String {
-    format!("Unable to create '{name}.lock': File exists.")
-}
-
-fn unable(name: &BStr, error: &io::Error) -> String {
-    format!("Unable to create '{name}.lock': {}", error.kind())
-}
-
-/// Whether a ref has the value it must have.
-fn compare(expected: Option<ObjectId>, value: Option<ObjectId>, name: &BString) -> Result<(), (Refusal, String)> {
-    match (expected, value) {
-        (None, _) => Ok(()),
-        (Some(expected), None) if expected.is_null() => Ok(()),
-        (Some(expected), Some(_)) if expected.is_null() => {
-            Err((Refusal::AlreadyExists, "reference already exists".to_owned()))
-        }
-        (Some(_), None) => Err((Refusal::DoesNotExist, format!("unable to resolve reference '{name}'"))),
-        (Some(expected), Some(value)) if expected == value => Ok(()),
-        (Some(expected), Some(value)) => {
-            Err((Refusal::StaleOldValue, format!("is at {value} but expected {expected}")))
-        }
-    }
-}
-
-/// Another name that is above or below a name.
-fn in_the_way<'n>(names: &'n BTreeSet<BString>, name: &BString) -> Option<&'n BString> {
-    let above = name::parents(name).find_map(|parent| names.get(&BString::from(parent)));
-    above.or_else(|| {
-        let below = BString::from([name.as_slice(), b"/"].concat());
-        names.range(below.clone()..).next().filter(|other| other.starts_with(&below))
-    })
 }

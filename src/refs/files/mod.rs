@@ -2,18 +2,18 @@
 //!
 //! In: names. Out: what stands there, listings, changes. The layout and the locks are C git's, which may work here at the same time.
 
-pub(super) mod batch;
+mod batch;
 #[cfg(test)]
 mod crash;
-mod lock;
 mod loose;
 mod packed;
 mod reflog;
 mod rewrite;
 mod stream;
 
+use super::changes::{self, Changes};
 use super::prefixes::Prefixes;
-use super::transaction::{LockPolicy, Peel, RefChange, Refused, TransactionHook, TransactionState};
+use super::transaction::{LockPolicy, Peel, RefChange, Refused, TransactionHook};
 use super::{Row, Target, is_per_worktree};
 use crate::journal::Journal;
 use anyhow::{Context, bail};
@@ -74,11 +74,8 @@ impl Files {
         peel: Option<Peel<'_>>,
         hook: &mut dyn TransactionHook,
     ) -> Vec<Refused> {
-        let mut batch = Batch::new(self, locks, peel, changes, atomic);
-        batch.check_names();
-        if batch.goes_on() {
-            make(&mut batch, hook);
-        }
+        let mut batch = Batch::new(self, locks, peel, Changes::new(changes, atomic, self.hash));
+        changes::make(&mut batch, hook);
         batch.finish()
     }
 
@@ -98,35 +95,6 @@ impl Files {
 
     fn packed_path(&self) -> PathBuf {
         self.common_dir.join("packed-refs")
-    }
-}
-
-/// Makes the changes of a batch, station by station; what is refused on the way stands in the batch.
-fn make(batch: &mut Batch<'_>, hook: &mut dyn TransactionHook) {
-    let asked = batch.asked();
-    if !hook.state(TransactionState::Preparing, &asked) {
-        batch.refuse_all("in 'preparing' phase, update aborted by the reference-transaction hook");
-    }
-    if batch.goes_on() {
-        batch.lock();
-    }
-    if batch.goes_on() {
-        batch.judge();
-    }
-    if batch.goes_on() {
-        batch.prepare();
-    }
-    if batch.goes_on() && !hook.state(TransactionState::Prepared, &batch.updates()) {
-        batch.refuse_all("in 'prepared' phase, update aborted by the reference-transaction hook");
-    }
-    if batch.goes_on() {
-        batch.commit();
-    }
-    // From here on nobody can object.
-    if batch.goes_on() {
-        hook.state(TransactionState::Committed, &batch.updates());
-    } else {
-        hook.state(TransactionState::Aborted, &asked);
     }
 }
 

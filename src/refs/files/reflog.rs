@@ -4,11 +4,11 @@
 //! decided by the caller (core.logAllRefUpdates); a log that exists always gets its line.
 
 use super::Files;
-use super::lock::remove_empty_directories;
 use crate::durable;
+use crate::refs::lock::remove_empty_directories;
 use crate::refs::name;
-use crate::refs::transaction::{LockPolicy, ReflogEntry};
-use bstr::{BStr, ByteSlice};
+use crate::refs::transaction::{LockPolicy, ReflogEntry, one_line};
+use bstr::BStr;
 use gix_hash::ObjectId;
 use std::ffi::OsStr;
 use std::fs;
@@ -93,20 +93,16 @@ fn line(old: ObjectId, new: ObjectId, entry: &ReflogEntry) -> Vec<u8> {
     line.extend_from_slice(format!(" {} +0000", entry.when).as_bytes());
     if !entry.message.is_empty() {
         line.push(b'\t');
-        line.extend(one_line(&entry.message));
+        line.extend(entry.one_line());
     }
     line.push(b'\n');
     line
 }
 
-/// Whatever would end the line is a blank in it.
-fn one_line(text: &[u8]) -> impl Iterator<Item = u8> {
-    text.trim().iter().map(|byte| if matches!(byte, b'\n' | b'\r' | 0) { b' ' } else { *byte })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bstr::ByteSlice;
 
     #[test]
     fn a_line_stays_one_line() {

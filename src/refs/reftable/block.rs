@@ -3,8 +3,8 @@
 //! In: a block's bytes. Out: its records, one at a time or from a key on. Nothing is read here, and no number of the block is believed
 //! before it was held against the block's size.
 
-use anyhow::{Context, bail, ensure};
-use bstr::BString;
+use super::record::Record;
+use anyhow::{Context, ensure};
 use gix_hash::ObjectId;
 use std::cmp::Ordering;
 
@@ -19,17 +19,6 @@ pub(super) struct Layout {
     /// Where the records end and the restart points begin.
     end: usize,
     restarts: usize,
-}
-
-/// What a record of a ref says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
-    /// There is no such ref any more, whatever older tables say.
-    Deleted,
-    /// An object, and what it peels to where that is stored.
-    Direct(ObjectId, Option<ObjectId>),
-    /// Another ref.
-    Symbolic(BString),
 }
 
 impl Layout {
@@ -74,32 +63,22 @@ impl Layout {
         Ok(offset)
     }
 
-    /// Reads the ref at `at`, whose name continues the one before it in `name`; returns where the next begins. `None`: no more.
-    pub(super) fn read_ref(
+    /// Reads the record at `at`, whose name continues the one before it in `name`; returns where the next begins. `None`: no more.
+    pub(super) fn read<R: Record>(
         &self,
         block: &[u8],
         at: usize,
         name: &mut Vec<u8>,
+        base: u64,
         hash: gix_hash::Kind,
-    ) -> anyhow::Result<Option<(Value, usize)>> {
+    ) -> anyhow::Result<Option<(R, usize)>> {
         if at >= self.end {
             return Ok(None);
         }
-        let mut record = Reader { bytes: &block[..self.end], at };
-        let kind = record.name(name)?;
-        // In which transaction it was written matters to writers alone.
-        record.varint()?;
-        let value = match kind {
-            0 => Value::Deleted,
-            1 => Value::Direct(record.id(hash)?, None),
-            2 => Value::Direct(record.id(hash)?, Some(record.id(hash)?)),
-            3 => {
-                let length = record.length()?;
-                Value::Symbolic(record.take(length)?.into())
-            }
-            _ => bail!("a ref has a value of the unknown type {kind}"),
-        };
-        Ok(Some((value, record.at)))
+        let mut reader = Reader { bytes: &block[..self.end], at };
+        let kind = reader.name(name)?;
+        let record = R::read(kind, base, &mut reader, hash)?;
+        Ok(Some((record, reader.at)))
     }
 
     /// Of an index: the place of the block that has the first record not before `key`; `None` where there is none.
@@ -119,20 +98,31 @@ impl Layout {
 }
 
 /// Reads on in the records of a block.
-struct Reader<'b> {
+pub(super) struct Reader<'b> {
     bytes: &'b [u8],
     at: usize,
 }
 
 impl<'b> Reader<'b> {
-    fn take(&mut self, size: usize) -> anyhow::Result<&'b [u8]> {
+    /// How far it has come.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// What it has read since it was there.
+    pub(super) fn since(&self, at: usize) -> &'b [u8] {
+        &self.bytes[at..self.at]
+    }
+
+    /// So many bytes.
+    pub(super) fn take(&mut self, size: usize) -> anyhow::Result<&'b [u8]> {
         let taken = self.bytes.get(self.at..).and_then(|rest| rest.get(..size)).context("a record is cut off")?;
         self.at += size;
         Ok(taken)
     }
 
     /// A number in the form of the offsets of deltas in packs: seven bits in a byte, each further byte adds one.
-    fn varint(&mut self) -> anyhow::Result<u64> {
+    pub(super) fn varint(&mut self) -> anyhow::Result<u64> {
         let mut number = 0u64;
         loop {
             let byte = self.take(1)?[0];
@@ -149,8 +139,15 @@ impl<'b> Reader<'b> {
         usize::try_from(self.varint()?).context("a number is too large")
     }
 
-    fn id(&mut self, hash: gix_hash::Kind) -> anyhow::Result<ObjectId> {
+    /// An object's name.
+    pub(super) fn id(&mut self, hash: gix_hash::Kind) -> anyhow::Result<ObjectId> {
         Ok(ObjectId::from_bytes_or_panic(self.take(hash.len_in_bytes())?))
+    }
+
+    /// A text behind its length.
+    pub(super) fn text(&mut self) -> anyhow::Result<&'b [u8]> {
+        let length = self.length()?;
+        self.take(length)
     }
 
     /// How many bytes of the name before it a record's name begins with, how it goes on, and three bits of type.
@@ -172,6 +169,22 @@ impl<'b> Reader<'b> {
     }
 }
 
+/// Writes a number in the form that [`Reader::varint`] reads.
+pub(super) fn put_varint(number: u64, out: &mut Vec<u8>) {
+    let mut bytes = [0; 10];
+    let mut at = bytes.len() - 1;
+    let mut rest = number;
+    bytes[at] = (rest & 0x7f) as u8;
+    rest >>= 7;
+    while rest > 0 {
+        rest -= 1;
+        at -= 1;
+        bytes[at] = 0x80 | (rest & 0x7f) as u8;
+        rest >>= 7;
+    }
+    out.extend_from_slice(&bytes[at..]);
+}
+
 /// A number of three bytes.
 pub(super) fn be24([high, middle, low]: [u8; 3]) -> usize {
     usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low)
@@ -179,6 +192,7 @@ pub(super) fn be24([high, middle, low]: [u8; 3]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::{Ref, Value};
     use super::*;
 
     const ID: [u8; 20] = [7; 20];
@@ -196,8 +210,8 @@ mod tests {
     fn names(block: &[u8]) -> anyhow::Result<Vec<String>> {
         let layout = Layout::of(block, 0)?;
         let (mut at, mut name, mut found) = (layout.first(), Vec::new(), Vec::new());
-        while let Some((value, next)) = layout.read_ref(block, at, &mut name, gix_hash::Kind::Sha1)? {
-            let value = match value {
+        while let Some((found_ref, next)) = layout.read::<Ref>(block, at, &mut name, 0, gix_hash::Kind::Sha1)? {
+            let value = match found_ref.value {
                 Value::Deleted => "deleted".to_owned(),
                 Value::Direct(id, _) => id.to_hex_with_len(4).to_string(),
                 Value::Symbolic(target) => target.to_string(),
@@ -215,6 +229,16 @@ mod tests {
         let layout = Layout::of(&block, 0).unwrap();
         assert_eq!(layout.near(&block, b"refs/z").unwrap(), 4);
         assert_eq!(layout.near(&block, b"").unwrap(), 4);
+    }
+
+    #[test]
+    fn a_number_comes_back_as_it_went_out() {
+        for number in [0, 1, 127, 128, 16_511, 16_512, 1 << 40, u64::MAX - 1, u64::MAX] {
+            let mut bytes = Vec::new();
+            put_varint(number, &mut bytes);
+            let mut reader = Reader { bytes: &bytes, at: 0 };
+            assert_eq!((reader.varint().unwrap(), reader.at), (number, bytes.len()));
+        }
     }
 
     #[test]

@@ -1,40 +1,43 @@
-//! The refs of several tables as one list.
+//! The records of several tables as one list: refs, or lines of logs.
 //!
 //! In: a cursor for each table, the oldest first. Out: each name once, in order, with what the newest table says of it. What is deleted
 //! is passed over.
 
-use super::block::Value;
+use super::record::Record;
 use super::table::Cursor;
 use std::cmp::Ordering;
 
-/// Walks over the refs of a stack.
-pub(super) struct Merged<'t> {
-    cursors: Vec<Cursor<'t>>,
+/// Walks over the records of one kind of a stack.
+pub(super) struct Merged<'t, R> {
+    cursors: Vec<Cursor<'t, R>>,
     /// Numbers of cursors that have a record, as a heap: the least name on top, of equal ones the newest.
     heap: Vec<usize>,
-    /// The current ref's name.
+    /// The current record's name.
     name: Vec<u8>,
-    value: Value,
-    /// Whether the cursors stand before their first refs.
+    /// The current record; before the first and behind the last there is none.
+    record: Option<R>,
+    /// Whether what is deleted is given, too.
+    with_deleted: bool,
+    /// Whether the cursors stand before their first records.
     is_new: bool,
 }
 
-impl<'t> Merged<'t> {
-    pub(super) fn new(cursors: Vec<Cursor<'t>>) -> Self {
-        Merged { cursors, heap: Vec::new(), name: Vec::new(), value: Value::Deleted, is_new: true }
+impl<'t, R: Record> Merged<'t, R> {
+    pub(super) fn new(cursors: Vec<Cursor<'t, R>>) -> Self {
+        Merged { cursors, heap: Vec::new(), name: Vec::new(), record: None, with_deleted: false, is_new: true }
     }
 
-    /// The current ref's name. After `advance` or `seek` has said that there is one.
-    pub(super) fn name(&self) -> &[u8] {
-        &self.name
+    /// The same, with what is deleted: a table that is to lie upon others must say so.
+    pub(super) fn with_deleted(cursors: Vec<Cursor<'t, R>>) -> Self {
+        Merged { with_deleted: true, ..Merged::new(cursors) }
     }
 
-    /// What the current ref says.
-    pub(super) fn value(&self) -> &Value {
-        &self.value
+    /// The current record and its name.
+    pub(super) fn current(&self) -> Option<(&[u8], &R)> {
+        self.record.as_ref().map(|record| (self.name.as_slice(), record))
     }
 
-    /// Goes to the next ref; `false` at the end.
+    /// Goes to the next record; `false` at the end.
     pub(super) fn advance(&mut self) -> anyhow::Result<bool> {
         if self.is_new {
             return self.seek(b"");
@@ -50,19 +53,23 @@ impl<'t> Merged<'t> {
                 }
                 self.sift_down(0);
             }
-            let Some(&top) = self.heap.first() else { return Ok(false) };
+            let Some(&top) = self.heap.first() else {
+                self.record = None;
+                return Ok(false);
+            };
             if self.take(top) {
                 return Ok(true);
             }
         }
     }
 
-    /// Goes to the first ref not before `key`; `false` where there is none. Keys must ascend.
+    /// Goes to the first record not before `key`; `false` where there is none. Keys must ascend.
     pub(super) fn seek(&mut self, key: &[u8]) -> anyhow::Result<bool> {
-        if !self.is_new && !self.heap.is_empty() && self.value != Value::Deleted && self.name.as_slice() >= key {
+        if !self.is_new && self.record.is_some() && self.name.as_slice() >= key {
             return Ok(true);
         }
         self.is_new = false;
+        self.record = None;
         self.heap.clear();
         for (number, cursor) in self.cursors.iter_mut().enumerate() {
             if cursor.seek(key)? {
@@ -78,13 +85,13 @@ impl<'t> Merged<'t> {
         }
     }
 
-    /// Makes the record on top the current one; `false` where it says that the ref is deleted.
+    /// Makes the record on top the current one; `false` where it is passed over.
     fn take(&mut self, top: usize) -> bool {
         let cursor = &self.cursors[top];
         self.name.clear();
         self.name.extend_from_slice(cursor.name());
-        self.value.clone_from(cursor.value());
-        self.value != Value::Deleted
+        self.record = cursor.record().filter(|record| self.with_deleted || !record.is_deleted()).cloned();
+        self.record.is_some()
     }
 
     fn sift_down(&mut self, mut at: usize) {

@@ -1,24 +1,37 @@
 //! Refs as a stack of tables (git's reftable format, Documentation/technical/reftable).
 //!
 //! In: names. Out: what the newest table says, listings of one moment. Tables never change once they are written, so what is open stays
-//! good; whether there are newer ones is asked of their list each time. Nothing is written here.
+//! good; whether there are newer ones is asked of their list each time. A change is a new table on top.
 
+mod append;
+mod batch;
 mod block;
+mod compact;
 mod merged;
+mod record;
 mod stack;
 mod table;
 #[cfg(test)]
 mod tests;
+mod writer;
+#[cfg(test)]
+mod writing;
 
+use super::changes::{self, Changes};
 use super::prefixes::Prefixes;
+use super::transaction::{LockPolicy, Peel, RefChange, Refused, TransactionHook};
 use super::{Row, SYMBOLIC_READS_MAX, Target, is_per_worktree, name};
-use block::Value;
+use crate::journal::Journal;
+use batch::Batch;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
+use merged::Merged;
+use record::Value;
 use stack::Stack;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The directory of tables in a git directory.
 const DIRECTORY: &str = "reftable";
@@ -37,9 +50,37 @@ pub(super) struct Reftable {
 }
 
 impl Reftable {
-    pub(super) fn new(git_dir: &Path, common_dir: &Path, hash: gix_hash::Kind) -> Self {
-        let tables = |directory: &Path| Tables { directory: directory.join(DIRECTORY), open: RefCell::default() };
+    pub(super) fn new(git_dir: &Path, common_dir: &Path, hash: gix_hash::Kind, journal: &Arc<Journal>) -> Self {
+        let tables = |directory: &Path| Tables {
+            directory: directory.join(DIRECTORY),
+            journal: journal.clone(),
+            open: RefCell::default(),
+        };
         Reftable { shared: tables(common_dir), own: (git_dir != common_dir).then(|| tables(git_dir)), hash }
+    }
+
+    /// Makes changes, and says of each whether it was refused.
+    pub(super) fn transact(
+        &self,
+        changes: &[&RefChange],
+        atomic: bool,
+        locks: &LockPolicy,
+        peel: Option<Peel<'_>>,
+        hook: &mut dyn TransactionHook,
+    ) -> Vec<Refused> {
+        let mut batch = Batch::new(self, locks, peel, Changes::new(changes, atomic, self.hash));
+        changes::make(&mut batch, hook);
+        batch.finish()
+    }
+
+    /// All stacks: the shared one, and that of a linked worktree.
+    fn stacks(&self) -> impl Iterator<Item = &Tables> {
+        [Some(&self.shared), self.own.as_ref()].into_iter().flatten()
+    }
+
+    /// Which of them a ref is in.
+    fn number_of(&self, name: &BStr) -> usize {
+        usize::from(self.own.is_some() && is_per_worktree(name))
     }
 
     /// See [`super::RefStore::read`].
@@ -66,6 +107,7 @@ impl Reftable {
 /// One directory of tables.
 struct Tables {
     directory: PathBuf,
+    journal: Arc<Journal>,
     /// As they were when they were last asked for.
     open: RefCell<Option<Rc<Stack>>>,
 }
@@ -100,28 +142,32 @@ impl Snapshot {
         let mut shared = self.shared.refs();
         let mut own = self.own.as_ref().map(|own| own.refs());
         for prefix in prefixes.iter() {
-            let mut more = shared.seek(prefix)? && shared.name().starts_with(prefix);
-            let mut more_own = match &mut own {
-                Some(own) => own.seek(prefix)? && own.name().starts_with(prefix),
-                None => false,
-            };
-            while more || more_own {
-                let own = own.as_mut().filter(|own| more_own && !(more && shared.name() < own.name()));
-                match own {
-                    Some(own) => {
-                        if is_per_worktree(own.name().as_bstr()) {
-                            self.give(own.name().as_bstr(), own.value(), each)?;
-                        }
-                        more_own = own.advance()? && own.name().starts_with(prefix);
+            shared.seek(prefix)?;
+            if let Some(own) = &mut own {
+                own.seek(prefix)?;
+            }
+            loop {
+                let theirs = shared.current().filter(|(name, _)| name.starts_with(prefix));
+                let mine = own.as_ref().and_then(Merged::current).filter(|(name, _)| name.starts_with(prefix));
+                let is_mine = match (theirs, mine) {
+                    (None, None) => break,
+                    (Some((theirs, _)), Some((mine, _))) => mine <= theirs,
+                    (theirs, _) => theirs.is_none(),
+                };
+                match (mine.filter(|_| is_mine), theirs) {
+                    (Some((name, record)), _) if is_per_worktree(name.as_bstr()) => {
+                        self.give(name.as_bstr(), &record.value, each)?;
                     }
-                    None => {
-                        // The main worktree's own are none of a linked one's.
-                        if self.own.is_none() || !is_per_worktree(shared.name().as_bstr()) {
-                            self.give(shared.name().as_bstr(), shared.value(), each)?;
-                        }
-                        more = shared.advance()? && shared.name().starts_with(prefix);
+                    // The main worktree's own are none of a linked one's.
+                    (None, Some((name, record))) if self.own.is_none() || !is_per_worktree(name.as_bstr()) => {
+                        self.give(name.as_bstr(), &record.value, each)?;
                     }
+                    _ => {}
                 }
+                match own.as_mut().filter(|_| is_mine) {
+                    Some(own) => own.advance()?,
+                    None => shared.advance()?,
+                };
             }
         }
         Ok(())

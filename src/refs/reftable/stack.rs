@@ -3,8 +3,8 @@
 //! In: a directory. Out: its tables of one moment, opened. A table that is missing was compacted away between two looks: the list is
 //! read again. Nothing is waited for but that.
 
-use super::block::Value;
 use super::merged::Merged;
+use super::record::{Log, Ref, Value};
 use super::table::Table;
 use crate::refs::identity::Identity;
 use anyhow::{Context, bail, ensure};
@@ -72,8 +72,24 @@ impl Stack {
     }
 
     /// All refs, what is newest of each. It begins before the first.
-    pub(super) fn refs(&self) -> Merged<'_> {
-        Merged::new(self.tables.iter().map(Table::cursor).collect())
+    pub(super) fn refs(&self) -> Merged<'_, Ref> {
+        Merged::new(self.tables.iter().map(Table::refs).collect())
+    }
+
+    /// All lines of logs. It begins before the first.
+    pub(super) fn logs(&self) -> Merged<'_, Log> {
+        Merged::new(self.tables.iter().filter(|table| table.has_logs()).map(Table::logs).collect())
+    }
+
+    /// The tables, the oldest first.
+    pub(super) fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    /// The number of the next transaction.
+    pub(super) fn next_index(&self) -> anyhow::Result<u64> {
+        let last = self.tables.last().map_or(0, |table| table.range().1);
+        last.checked_add(1).context("there is no number for another transaction")
     }
 }
 

@@ -1,10 +1,12 @@
 //! One table: a file that is written once, with refs in order, an index over them, and logs behind them.
 //!
-//! In: the file. Out: its refs, from the first or from a key on. A small table is read at once and closed, a larger one in blocks:
-//! the index leads to the one that has a name. What follows the refs (objects, logs) is never read here.
+//! In: the file. Out: its refs or its logs, from the first or from a key on. A small table is read at once and closed, a larger one in
+//! blocks: the index leads to the one that has a name. The list of objects behind the refs is never read here.
 
-use super::block::{HEADER, Layout, Value, be24};
+use super::block::{HEADER, Layout, be24};
+use super::record::{Log, Record, Ref, Value};
 use anyhow::{Context, bail, ensure};
+use flate2::{Decompress, FlushDecompress, Status};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -16,6 +18,8 @@ const MAGIC: &[u8] = b"REFT";
 const SMALL: u64 = 16 << 10;
 /// The most bytes read ahead of what is asked for.
 const AHEAD_MAX: usize = 64 << 10;
+/// How many bytes are inflated, and made room for, at a time.
+const PIECE: usize = 16 << 10;
 /// The bytes of a footer behind its copy of the header: five places and a checksum.
 const FOOTER: usize = 5 * 8 + 4;
 
@@ -31,9 +35,19 @@ pub(super) struct Table {
     block_size: usize,
     /// Where the footer begins.
     end: u64,
-    /// Where the index over the refs begins; 0: there is none.
+    /// The first and the last transaction it tells of.
+    range: (u64, u64),
+    refs: Section,
+    logs: Section,
+}
+
+/// Where the records of one kind stand in a table.
+#[derive(Debug, Clone, Copy)]
+struct Section {
+    /// Where the first block begins; `None`: there are no such records.
+    first: Option<u64>,
+    /// Where the index over them begins; 0: there is none.
     index: u64,
-    has_refs: bool,
 }
 
 #[derive(Debug)]
@@ -65,6 +79,20 @@ impl Table {
         Table::parse(name, source, size, hash).context(context)
     }
 
+    /// A table that is no file yet.
+    pub(super) fn in_memory(bytes: Vec<u8>, hash: gix_hash::Kind) -> anyhow::Result<Self> {
+        let size = bytes.len() as u64;
+        Table::parse(String::new(), Source::Memory(bytes), size, hash).context("writing a table")
+    }
+
+    /// Its bytes, of one in memory.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match &self.source {
+            Source::Memory(bytes) => bytes,
+            Source::File(_) => &[],
+        }
+    }
+
     fn parse(name: String, source: Source, size: u64, hash: gix_hash::Kind) -> anyhow::Result<Self> {
         let mut head = [0; 28];
         source.read_at(&mut head[..24], 0)?;
@@ -89,32 +117,71 @@ impl Table {
             _ => bail!("it is of an unknown object format"),
         };
         ensure!(format == hash, "it is of the object format {format}, the repository of {hash}");
-        let index = said[header..].first_chunk().map_or(0, |place| u64::from_be_bytes(*place));
-        ensure!(index < end, "its index lies outside of it");
+        let place =
+            |number: usize| said[header + 8 * number..].first_chunk().map_or(0, |place| u64::from_be_bytes(*place));
+        let [ref_index, _, _, logs, log_index] = [0, 1, 2, 3, 4].map(place);
+        ensure!(ref_index < end && log_index < end, "its index lies outside of it");
+        ensure!(logs < end, "its logs lie outside of it");
         let mut first = [0];
         source.read_at(&mut first, header as u64)?;
+        let begins_with = |kind: u8| Some(0).filter(|_| end > header as u64 && first == [kind]);
         let block_size = be24([head[5], head[6], head[7]]);
-        let has_refs = end > header as u64 && first == *b"r";
-        Ok(Table { name, source, hash, header, block_size, end, index, has_refs })
+        let number = |at: usize| head[at..].first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
+        let range = (number(8), number(16));
+        let refs = Section { first: begins_with(Ref::KIND), index: ref_index };
+        let logs = Section { first: begins_with(Log::KIND).or(Some(logs).filter(|at| *at > 0)), index: log_index };
+        Ok(Table { name, source, hash, header, block_size, end, range, refs, logs })
+    }
+
+    /// Its file's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The first and the last transaction it tells of.
+    pub(super) fn range(&self) -> (u64, u64) {
+        self.range
+    }
+
+    /// What counts of its size where tables are compared: a table without records has 1.
+    pub(super) fn weight(&self) -> u64 {
+        self.end - self.header as u64 + 1
+    }
+
+    /// Whether it has lines of logs.
+    pub(super) fn has_logs(&self) -> bool {
+        self.logs.first.is_some()
     }
 
     /// Walks over the refs. It begins before the first.
-    pub(super) fn cursor(&self) -> Cursor<'_> {
+    pub(super) fn refs(&self) -> Cursor<'_, Ref> {
+        self.cursor(self.refs)
+    }
+
+    /// Walks over the lines of logs. It begins before the first.
+    pub(super) fn logs(&self) -> Cursor<'_, Log> {
+        self.cursor(self.logs)
+    }
+
+    fn cursor<R>(&self, section: Section) -> Cursor<'_, R> {
         Cursor {
             table: self,
+            index: section.index,
             window: Window::default(),
+            inflated: Vec::new(),
             block: Block::default(),
             next: 0,
-            next_block: Some(0).filter(|_| self.has_refs),
+            next_block: section.first,
             name: Vec::new(),
-            value: None,
+            record: None,
         }
     }
 
     /// What the table says of one ref; `None`: nothing.
     pub(super) fn find(&self, name: &[u8]) -> anyhow::Result<Option<Value>> {
-        let mut cursor = self.cursor();
-        Ok(if cursor.seek(name)? && cursor.name() == name { cursor.value } else { None })
+        let mut cursor = self.refs();
+        let found = cursor.seek(name)? && cursor.name() == name;
+        Ok(cursor.record.filter(|_| found).map(|record| record.value))
     }
 }
 
@@ -148,41 +215,47 @@ struct Window {
 #[derive(Debug, Clone, Copy, Default)]
 struct Block {
     at: u64,
+    /// Its bytes once it is inflated.
     size: usize,
+    /// Its bytes as they are stored.
+    stored: u64,
     kind: u8,
     layout: Layout,
 }
 
-/// Walks over the refs of a table.
-pub(super) struct Cursor<'t> {
+/// Walks over the records of one kind of a table.
+pub(super) struct Cursor<'t, R> {
     table: &'t Table,
+    index: u64,
     window: Window,
+    /// The block, where that is stored deflated.
+    inflated: Vec<u8>,
     block: Block,
     /// Where the next record begins in the block.
     next: usize,
     /// Where the next block begins; `None`: this was the last.
     next_block: Option<u64>,
     name: Vec<u8>,
-    value: Option<Value>,
+    record: Option<R>,
 }
 
-impl<'t> Cursor<'t> {
-    /// The current ref's name. After `advance` or `seek` has said that there is one.
+impl<'t, R: Record> Cursor<'t, R> {
+    /// The current record's name. After `advance` or `seek` has said that there is one.
     pub(super) fn name(&self) -> &[u8] {
         &self.name
     }
 
-    /// What is said of the current ref.
-    pub(super) fn value(&self) -> &Value {
-        self.value.as_ref().unwrap_or(&Value::Deleted)
+    /// The current record.
+    pub(super) fn record(&self) -> Option<&R> {
+        self.record.as_ref()
     }
 
-    /// Goes to the next ref; `false` at the end.
+    /// Goes to the next record; `false` at the end.
     pub(super) fn advance(&mut self) -> anyhow::Result<bool> {
         self.step().with_context(|| self.table.described())
     }
 
-    /// Goes to the first ref not before `key`; `false` where there is none. Keys must ascend.
+    /// Goes to the first record not before `key`; `false` where there is none. Keys must ascend.
     pub(super) fn seek(&mut self, key: &[u8]) -> anyhow::Result<bool> {
         self.go_to(key).with_context(|| self.table.described())
     }
@@ -190,10 +263,11 @@ impl<'t> Cursor<'t> {
     fn step(&mut self) -> anyhow::Result<bool> {
         loop {
             if self.block.size > 0 {
-                let bytes = bytes_of(self.table, &self.window, &self.block);
-                let read = self.block.layout.read_ref(bytes, self.next, &mut self.name, self.table.hash);
-                if let Some((value, next)) = read.with_context(|| self.block.described())? {
-                    self.value = Some(value);
+                let bytes = bytes_of(self.table, &self.window, &self.inflated, &self.block);
+                let (base, _) = self.table.range;
+                let read = self.block.layout.read(bytes, self.next, &mut self.name, base, self.table.hash);
+                if let Some((record, next)) = read.with_context(|| self.block.described())? {
+                    self.record = Some(record);
                     self.next = next;
                     return Ok(true);
                 }
@@ -206,14 +280,14 @@ impl<'t> Cursor<'t> {
     }
 
     fn end(&mut self) -> bool {
-        self.value = None;
+        self.record = None;
         self.next_block = None;
         self.block = Block::default();
         false
     }
 
     fn go_to(&mut self, key: &[u8]) -> anyhow::Result<bool> {
-        if self.value.is_some() && self.name.as_slice() >= key {
+        if self.record.is_some() && self.name.as_slice() >= key {
             return Ok(true);
         }
         if self.block.size > 0 && self.go_on_to(key)? {
@@ -223,26 +297,26 @@ impl<'t> Cursor<'t> {
         if self.next_block.is_none() {
             return Ok(self.end());
         }
-        if self.table.index == 0 {
+        if self.index == 0 {
             return self.walk_to(key);
         }
         let Some(at) = self.leaf(key)? else { return Ok(self.end()) };
         ensure!(at > self.block.at || self.block.size == 0, "its index leads back");
         self.name.clear();
-        ensure!(self.enter(at)?, "its index leads to a block that has no refs");
+        ensure!(self.enter(at)?, "its index leads to a block of another type");
         Ok(self.go_on_to(key)? || self.walk_to(key)?)
     }
 
-    /// The place of the block of refs that the index names for `key`; `None`: all names are before it.
+    /// The place of the block that the index names for `key`; `None`: all names are before it.
     fn leaf(&mut self, key: &[u8]) -> anyhow::Result<Option<u64>> {
-        let mut at = self.table.index;
+        let mut at = self.index;
         let mut is_top = true;
         while at < self.table.end {
             let block = self.load(at)?;
             if block.kind != b'i' {
                 return Ok(Some(at).filter(|_| !is_top));
             }
-            let bytes = bytes_of(self.table, &self.window, &block);
+            let bytes = bytes_of(self.table, &self.window, &self.inflated, &block);
             match block.layout.find_block(bytes, key).with_context(|| block.described())? {
                 Some(place) => {
                     // Every index stands behind what it is about: the way down has an end.
@@ -270,22 +344,23 @@ impl<'t> Cursor<'t> {
         Ok(self.end())
     }
 
-    /// Goes to the first ref not before `key` that stands in this block, from here on.
+    /// Goes to the first record not before `key` that stands in this block, from here on.
     fn go_on_to(&mut self, key: &[u8]) -> anyhow::Result<bool> {
         let Block { layout, .. } = self.block;
-        let bytes = bytes_of(self.table, &self.window, &self.block);
+        let bytes = bytes_of(self.table, &self.window, &self.inflated, &self.block);
         let near = layout.near(bytes, key).with_context(|| self.block.described())?;
         if near > self.next {
             self.next = near;
             self.name.clear();
         }
         loop {
-            let read = layout.read_ref(bytes, self.next, &mut self.name, self.table.hash);
-            let Some((value, next)) = read.with_context(|| self.block.described())? else {
-                self.value = None;
+            let (base, _) = self.table.range;
+            let read = layout.read(bytes, self.next, &mut self.name, base, self.table.hash);
+            let Some((record, next)) = read.with_context(|| self.block.described())? else {
+                self.record = None;
                 return Ok(false);
             };
-            self.value = Some(value);
+            self.record = Some(record);
             self.next = next;
             if self.name.as_slice() >= key {
                 return Ok(true);
@@ -293,10 +368,10 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    /// Stands before the first record of the block at `at`; `false` where that has no refs.
+    /// Stands before the first record of the block at `at`; `false` where that is of another type.
     fn enter(&mut self, at: u64) -> anyhow::Result<bool> {
         let block = self.load(at)?;
-        if block.kind != b'r' {
+        if block.kind != R::KIND {
             return Ok(false);
         }
         self.block = block;
@@ -311,23 +386,55 @@ impl<'t> Cursor<'t> {
         let least = header + HEADER;
         let head = self.fill(at, least).with_context(|| format!("block at {at}"))?;
         let (kind, size) = (head[header], be24([head[header + 1], head[header + 2], head[header + 3]]));
-        if !matches!(kind, b'r' | b'i') {
-            // Objects and logs follow; whatever else this is, it is no ref.
-            ensure!(matches!(kind, b'o' | b'g'), "block at {at}: it is of an unknown type");
-            return Ok(Block { at, size: least, kind, layout: Layout::default() });
+        ensure!(matches!(kind, b'r' | b'g' | b'o' | b'i'), "block at {at}: it is of an unknown type");
+        if kind != R::KIND && kind != b'i' {
+            // Records of another kind follow: the end of these.
+            return Ok(Block { at, size: least, stored: least as u64, kind, layout: Layout::default() });
         }
         ensure!(size > least, "block at {at}: it is too short");
+        if kind == Log::KIND {
+            let stored = self.inflate(at, least, size).with_context(|| format!("block at {at}"))?;
+            let layout = Layout::of(&self.inflated, header).with_context(|| format!("block at {at}"))?;
+            return Ok(Block { at, size, stored, kind, layout });
+        }
         // With the byte behind it, which tells whether padding follows.
         let wanted = if at + (size as u64) < self.table.end { size + 1 } else { size };
         let bytes = self.fill(at, wanted).with_context(|| format!("block at {at}"))?;
         let layout = Layout::of(&bytes[..size], header).with_context(|| format!("block at {at}"))?;
-        Ok(Block { at, size, kind, layout })
+        Ok(Block { at, size, stored: size as u64, kind, layout })
+    }
+
+    /// Inflates a block of so many bytes, all but the first `plain`; returns how many bytes it has as it is stored.
+    fn inflate(&mut self, at: u64, plain: usize, size: usize) -> anyhow::Result<u64> {
+        let mut inflated = std::mem::take(&mut self.inflated);
+        inflated.clear();
+        inflated.extend_from_slice(&self.fill(at, plain)?[..plain]);
+        let mut zlib = Decompress::new(true);
+        loop {
+            let from = at + plain as u64 + zlib.total_in();
+            let left = usize::try_from(self.table.end.saturating_sub(from)).unwrap_or(usize::MAX);
+            ensure!(left > 0, "it goes beyond the table's end");
+            // What comes out is made room for as it comes.
+            inflated.reserve((size - inflated.len()).clamp(1, PIECE));
+            let (before, done) = (zlib.total_in(), inflated.len());
+            let input = self.fill(from, left.min(PIECE))?;
+            let status = zlib.decompress_vec(input, &mut inflated, FlushDecompress::None).context("inflating it")?;
+            ensure!(inflated.len() <= size, "it is longer than it says");
+            if status == Status::StreamEnd {
+                break;
+            }
+            ensure!(zlib.total_in() > before || inflated.len() > done, "it does not go on");
+        }
+        ensure!(inflated.len() == size, "it is shorter than it says");
+        self.inflated = inflated;
+        Ok(plain as u64 + zlib.total_in())
     }
 
     /// Where the block behind one begins: at once, or after padding.
     fn behind(&mut self, block: &Block) -> anyhow::Result<u64> {
-        let behind = block.at + block.size as u64;
-        if block.size >= self.table.block_size || behind >= self.table.end {
+        let behind = block.at + block.stored;
+        // Logs are not padded.
+        if block.kind == Log::KIND || block.size >= self.table.block_size || behind >= self.table.end {
             return Ok(behind);
         }
         Ok(if self.fill(behind, 1)?[0] == 0 { block.at + self.table.block_size as u64 } else { behind })
@@ -379,7 +486,10 @@ impl Block {
 }
 
 /// The bytes of a block that was filled in before.
-fn bytes_of<'b>(table: &'b Table, window: &'b Window, block: &Block) -> &'b [u8] {
+fn bytes_of<'b>(table: &'b Table, window: &'b Window, inflated: &'b [u8], block: &Block) -> &'b [u8] {
+    if block.kind == Log::KIND {
+        return inflated;
+    }
     let (bytes, start) = match &table.source {
         Source::Memory(bytes) => (bytes, block.at),
         Source::File(_) => (&window.bytes, block.at - window.at),

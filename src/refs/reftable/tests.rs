@@ -1,10 +1,9 @@
 //! Tables that git wrote, read by us and compared with what git reads; and damaged ones.
 
 use super::Reftable;
-use super::stack::Stack;
-use crate::refs::fixture::{Calls, Repo, change, commit, list, policy};
+use crate::refs::fixture::{Repo, list};
 use crate::refs::{Format, RefStore, Row, Target};
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -363,23 +362,8 @@ fn a_hostile_table_is_refused_for_what_is_wrong_with_it() {
         }),
         "beyond the table's end",
     );
-    let other = Reftable::new(repo.dir(), repo.dir(), gix_hash::Kind::Sha256);
+    let journal = std::sync::Arc::new(crate::journal::Journal::of(repo.dir()));
+    let other = Reftable::new(repo.dir(), repo.dir(), gix_hash::Kind::Sha256, &journal);
     fs::write(&table, &whole).unwrap();
     assert!(format!("{:#}", other.read("HEAD".into()).unwrap_err()).contains("of the object format sha1"));
-}
-
-#[test]
-fn a_change_is_refused_and_says_why() {
-    let repo = reftable(gix_hash::Kind::Sha1);
-    let one = repo.commit("one");
-    let changes = [change("refs/heads/a", None, Some(one)), change("refs/heads/b", None, None)];
-    for atomic in [false, true] {
-        let results = commit(&repo.store(), &policy(), &changes, atomic, &mut Calls::default());
-        for result in results {
-            assert!(result.unwrap_err().to_string().contains("reads and does not write"));
-        }
-    }
-    assert_eq!(repo.refs(), "");
-    assert!(Stack::open(&repo.dir().join("reftable"), gix_hash::Kind::Sha1).unwrap().find(b"HEAD").unwrap().is_some());
-    assert_eq!(repo.git(&["rev-parse", "--show-ref-format"]).as_bytes().as_bstr(), "reftable");
 }

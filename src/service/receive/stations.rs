@@ -2,17 +2,21 @@
 //!
 //! In: verdicts that are open. Out: the same, decided. Nothing here fails because the client has gone.
 
+use super::checkout;
 use super::client::{Client, Unspoken};
+use super::connected::Boundary;
 use super::run_hook;
 use super::verdicts::{State, Verdict, Verdicts};
 use crate::auth::WriteGrant;
+use crate::odb::Objects;
+use crate::protocol::push::RefUpdate;
 use crate::protocol::report::Refusal;
-use crate::refs::transaction::{RefChange, ReflogEntry};
+use crate::refs::transaction::{RefChange, ReflogEntry, TablePolicy};
 use crate::refs::{LockPolicy, RefTransaction};
 use crate::repo::Repository;
 use crate::repo::hooks::{self, Hook, ReferenceTransaction, Told};
 use crate::repo::settings::LogRefs;
-use crate::repo::visible;
+use crate::repo::{shallow, visible};
 use crate::service::policy::{Passed, Policy};
 use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
@@ -24,11 +28,19 @@ pub(super) struct Stations<'a> {
     repository: &'a Repository,
     proof: &'a WriteGrant,
     policy: Policy<'a>,
+    objects: &'a Objects,
+    boundary: &'a Boundary,
 }
 
 impl<'a> Stations<'a> {
-    pub(super) fn of(repository: &'a Repository, proof: &'a WriteGrant) -> Self {
-        Stations { repository, proof, policy: Policy::of(repository, &repository.objects) }
+    /// `objects` are seen as history will be, cut where `boundary` says.
+    pub(super) fn of(
+        repository: &'a Repository,
+        proof: &'a WriteGrant,
+        objects: &'a Objects,
+        boundary: &'a Boundary,
+    ) -> Self {
+        Stations { repository, proof, policy: Policy::of(repository, objects), objects, boundary }
     }
 
     /// Deletions, or all the rest, in a transaction in which each ref fails alone (UP-19).
@@ -40,6 +52,11 @@ impl<'a> Stations<'a> {
                 Ok(Passed::Change { old }) => changed.push((self.change(verdict, old), verdict)),
                 Ok(Passed::Gone) => verdict.state = State::Gone,
                 Err(refusal) => verdict.state = State::Refused(refusal),
+            }
+        }
+        if let Err(refusal) = self.cut(changed.iter().map(|(_, verdict)| &**verdict), client)? {
+            for (_, verdict) in changed.extract_if(.., |(_, verdict)| verdict.is_cut) {
+                verdict.state = State::Refused(refusal.clone());
             }
         }
         let (changes, changed): (Vec<_>, Vec<_>) = changed.into_iter().unzip();
@@ -77,6 +94,11 @@ impl<'a> Stations<'a> {
                 }
             }
         }
+        if !verdicts.any_refused()
+            && let Err(refusal) = self.cut(changed.iter().filter_map(|index| verdicts.iter().nth(*index)), client)?
+        {
+            verdicts.open().filter(|verdict| verdict.is_cut).for_each(|verdict| verdict.judge(Err(refusal.clone())));
+        }
         if verdicts.any_refused() {
             verdicts.refuse_all(&Refusal::AtomicFailure);
             return Ok(());
@@ -109,7 +131,7 @@ impl<'a> Stations<'a> {
         Ok(())
     }
 
-    /// Rules, update hook, rules (UP-01).
+    /// Rules, update hook, rules (UP-01), and a work tree that follows: last, so that it follows nothing that does not happen.
     fn judge(&self, verdict: &Verdict, client: &mut Client<'_>) -> io::Result<Result<Passed, Refusal>> {
         let update = &verdict.update;
         let mut messages = Vec::new();
@@ -124,7 +146,44 @@ impl<'a> Stations<'a> {
         }
         let settled = self.policy.settles(update, &mut |message| messages.push(message));
         messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
+        if let (Ok(Passed::Change { old }), Some(worktree)) = (&settled, self.policy.follower(update))
+            && self.stands(update, *old)
+        {
+            let (_, new) = update.change.old_and_new(self.repository.hash());
+            if let Err(refusal) = checkout::follow(self.repository, worktree, new, client)? {
+                return Ok(Err(refusal));
+            }
+        }
         Ok(settled)
+    }
+
+    /// Whether a ref has the value it must have; where not, the transaction will say so.
+    fn stands(&self, update: &RefUpdate, old: Option<ObjectId>) -> bool {
+        let name = visible::full_name(self.repository, update.name.as_bstr());
+        let current = self.repository.refs.resolve(name.as_bstr());
+        old.is_none_or(|old| current.is_ok_and(|current| current.unwrap_or(self.repository.hash().null()) == old))
+    }
+
+    /// Cuts our history for those that need it, before a ref leads there (SP-03).
+    fn cut<'v>(
+        &self,
+        accepted: impl Iterator<Item = &'v Verdict>,
+        client: &mut Client<'_>,
+    ) -> io::Result<Result<(), Refusal>> {
+        let tips: Vec<_> =
+            accepted.filter(|verdict| verdict.is_cut).filter_map(|one| one.update.change.new_value()).collect();
+        if tips.is_empty() {
+            return Ok(Ok(()));
+        }
+        let commits = self.boundary.of(self.objects, &tips, client);
+        let timeout = locks(self.repository).packed_timeout;
+        match commits.and_then(|commits| shallow::add(self.repository, &commits, timeout)) {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => {
+                client.message(&format!("error: cannot update the shallow file: {error}"))?;
+                Ok(Err(Refusal::ShallowError))
+            }
+        }
     }
 
     /// It sees neither push options nor the quarantine (HO-06, HO-07).
@@ -202,6 +261,13 @@ fn locks(repository: &Repository) -> LockPolicy {
     LockPolicy {
         ref_timeout: timeout(settings.files_ref_lock_timeout_ms),
         packed_timeout: timeout(settings.packed_refs_timeout_ms),
+        tables: TablePolicy {
+            lock_timeout: timeout(settings.reftable_lock_timeout_ms),
+            block_size: settings.reftable_block_size,
+            restart_interval: settings.reftable_restart_interval,
+            index_objects: settings.reftable_index_objects,
+            geometric_factor: settings.reftable_geometric_factor,
+        },
         sync: settings.sync(settings.fsync.reference),
         sharing: settings.sharing,
     }

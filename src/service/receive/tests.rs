@@ -4,7 +4,9 @@ mod certificate;
 mod content;
 #[cfg(feature = "failpoints")]
 mod power;
+mod shallow;
 mod support;
+mod worktrees;
 
 use super::*;
 use crate::audit::Summary;
@@ -625,6 +627,66 @@ fn lists_for_dumb_clients_are_gits() {
     pair.at_server(&["update-server-info", "--force"]);
     assert_eq!(ours, lists());
     assert!(ours.iter().all(Option::is_some));
+}
+
+/// A program named `git` that records how it is called, in the server's repository.
+fn recording_git(pair: &Pair, end: &str) -> Vec<(OsString, OsString)> {
+    pair.hook("../../bin/git", &format!("(echo \"$@\"; pwd; env) >called.new; mv called.new called; {end}"));
+    let path = format!("{}:/usr/bin:/bin", pair.scratch.0.join("bin").display());
+    vec![("PATH".into(), path.into())]
+}
+
+#[test]
+fn maintenance_goes_on_without_the_client_where_the_owner_asks_for_it() {
+    let check = |config: &[(&str, &str)], expected: Option<&str>, said: &str| {
+        let pair = Pair::new();
+        for (key, value) in config {
+            pair.at_server(&["config", key, value]);
+        }
+        pair.commit("three");
+        let environment = recording_git(&pair, "echo spoken; exit 1");
+        pair.hook("post-update", "echo first");
+        let repository = pair.open_with(|context| context.hook_environment = environment);
+        let answer = send(&repository, &pair.push(&["- HEAD refs/heads/a"]).bytes());
+        assert_eq!((answer.complaints(), answer.said.as_str()), (vec![], said));
+        let called = || std::fs::read_to_string(pair.server.join("called")).ok();
+        // Nobody waits for it but this test.
+        let until = Instant::now() + Duration::from_secs(if expected.is_some() { 30 } else { 0 });
+        while called().is_none() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let called = called();
+        let mut lines = called.iter().flat_map(|text| text.lines());
+        assert_eq!(lines.next(), expected);
+        if expected.is_some() {
+            assert_eq!(lines.next(), pair.server.to_str());
+            assert!(lines.clone().any(|line| line == "GIT_DIR=.") && lines.any(|line| line == "GIT_NO_LAZY_FETCH=1"));
+        }
+    };
+    check(&[], None, "first\n");
+    check(&[("receive.autogc", "false"), ("gc.auto", "1")], None, "first\n");
+    let asked = ("receive.autogc", "true");
+    check(&[asked], Some("maintenance run --auto --quiet --detach"), "first\n");
+    let words = "maintenance run --auto --quiet --no-detach";
+    check(&[asked, ("gc.autoDetach", "false")], Some(words), "first\nspoken\n");
+}
+
+#[test]
+fn maintenance_is_not_run_after_a_push_that_changed_nothing_and_need_not_be_possible() {
+    let pair = Pair::new();
+    pair.at_server(&["config", "receive.autogc", "true"]);
+    pair.at_server(&["config", "maintenance.autoDetach", "false"]);
+    pair.at_server(&["config", "receive.hideRefs", "refs/hidden"]);
+    pair.commit("three");
+    let environment = recording_git(&pair, "");
+    let repository = pair.open_with(|context| context.hook_environment = environment);
+    assert_eq!(send(&repository, &pair.push(&["- HEAD refs/hidden/a"]).bytes()).complaints().len(), 1);
+    assert!(!pair.server.join("called").exists());
+    let repository = pair.open_with(|context| context.hook_environment = vec![("PATH".into(), "/nowhere".into())]);
+    let answer = send(&repository, &pair.push(&["- HEAD refs/heads/a"]).bytes());
+    assert_eq!((answer.complaints(), answer.said.as_str()), (vec![], ""));
+    let error = answer.summary.error.unwrap_or_default();
+    assert!(error.starts_with("cannot run git maintenance: "), "{error}");
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub(super) enum State {
 pub(super) struct Verdict {
     pub(super) update: RefUpdate,
     pub(super) state: State,
+    /// Its history is complete only where ours is cut anew (SP-03).
+    pub(super) is_cut: bool,
 }
 
 impl Verdict {
@@ -70,7 +72,8 @@ pub(super) struct Verdicts(Vec<Verdict>);
 
 impl Verdicts {
     pub(super) fn of(request: &PushRequest) -> Self {
-        Verdicts(request.updates.iter().map(|update| Verdict { update: update.clone(), state: State::Open }).collect())
+        let verdict = |update: &RefUpdate| Verdict { update: update.clone(), state: State::Open, is_cut: false };
+        Verdicts(request.updates.iter().map(verdict).collect())
     }
 
     pub(super) fn iter(&self) -> std::slice::Iter<'_, Verdict> {
@@ -148,7 +151,7 @@ impl Verdicts {
 
     pub(super) fn report(&self, unpack: Result<(), &str>, form: ReportForm) -> ReportStatus {
         let mut report = ReportStatus::new(unpack);
-        for Verdict { update, state } in &self.0 {
+        for Verdict { update, state, .. } in &self.0 {
             match (state, form) {
                 (State::Told(reports), ReportForm::V2) => report.add_reported(update.name.as_bstr(), reports),
                 (state, _) => report.add(update.name.as_bstr(), result(state)),

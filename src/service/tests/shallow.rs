@@ -193,6 +193,23 @@ fn an_end_behind_another_end_is_no_boundary_of_the_client() {
 }
 
 #[test]
+fn what_left_out_refs_reach_is_left_out_whatever_the_clocks_say() {
+    let repo = drawn();
+    // A clock that is far behind, on the way to which git stops looking.
+    let mut behind = repo.id("d");
+    for number in 0..8 {
+        behind = repo.dated(&format!("behind{number}"), &[behind], 900 - number);
+    }
+    repo.git(&["update-ref", "refs/heads/behind", &behind]);
+    for lines in ["deepen-not behind", "deepen-not behind|deepen-not v1", "deepen-not side|deepen-not behind"] {
+        let lines = format!("command=fetch|0001|want <main>|{lines}|done|0000");
+        let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &repo.packets(&lines));
+        assert_eq!(error, None);
+        assert_eq!(boundary(&repo, &told(&repo, &answer)), "e", "{lines}");
+    }
+}
+
+#[test]
 fn a_shallow_request_that_cannot_be_served_is_told_in_gits_words() {
     let repo = drawn();
     repo.git(&["update-ref", "refs/tags/side", &repo.id("c")]);

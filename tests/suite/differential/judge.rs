@@ -119,6 +119,12 @@ fn compare_refusals(
         (None, Some(text)) if !has_pack && (text.contains("deepen-not") || text.contains("no commits selected")) => {
             return Ok("refused with the pack");
         }
+        // SH-10: git forgets where this repository ends, and misses what lies behind.
+        (None, Some(text))
+            if asked.by_revisions && !served.shallow.is_empty() && text.contains("possible repository corruption") =>
+        {
+            return Ok("its own boundary forgotten");
+        }
         // UR-06: what a tag leads to is advertised with it.
         (None, Some(text)) if asked.wants.iter().any(|id| is_peeled(served, id) && text.ends_with(&id.to_string())) => {
             return Ok("peeled");
@@ -221,8 +227,11 @@ impl<'a> Client<'a> {
             Some(id) => self.asked.by_revisions && !self.wanted.contains(&id),
             None => self.served.shallow.iter().any(|id| line.ends_with(&id.to_string())),
         };
+        // SH-10: git finds what the left out refs reach by dates, and keeps more where clocks do not agree.
+        let misled = self.asked.by_revisions && !self.served.universe.clocks_agree();
         match (more.iter().all(own), less.iter().all(idle)) {
             (true, true) => Ok(Some("boundary")),
+            _ if misled => Ok(Some("clocks")),
             _ => {
                 let explained = |lines: Vec<&String>| {
                     lines.into_iter().map(|line| self.served.universe.explained(line)).collect::<Vec<_>>().join("\n")
@@ -264,8 +273,13 @@ impl<'a> Client<'a> {
         // PO-01: what the client has by its own words need not be sent.
         let less: BTreeSet<ObjectId> =
             less.into_iter().filter(|id| !self.owned.contains(universe.chain(*id).last().unwrap())).collect();
-        if more.is_empty() && (other_boundary || less.is_empty()) {
+        if more.is_empty() && less.is_empty() {
             return Ok(Some("smaller"));
+        }
+        // SH-10: who is told of another boundary gets what lies within that one. A commit that git unshallows counts as
+        // held; where it stays cut it is sent, as git itself does.
+        if other_boundary && more.is_subset(&self.owned) {
+            return Ok(Some("another boundary"));
         }
         // PO-01: neither leaves out all that the client has, but what is at the edge of what is new. With clocks that do not
         // agree git's walk ends elsewhere, and has another edge.

@@ -127,9 +127,6 @@ impl Served {
             // What no ref reaches is there in the others.
             present = self.universe.closure(tips, &BTreeSet::new());
         }
-        // C git has the empty tree without having it.
-        let empty = ObjectId::empty_tree(self.universe.hash);
-        present.extend(self.universe.objects.contains_key(&empty).then_some(empty));
         self.present = present;
     }
 

@@ -27,7 +27,7 @@ impl Batch<'_> {
     }
 
     /// Writes everything that renames will bring into effect, and forces it to the disk.
-    pub(in crate::refs) fn prepare(&mut self) {
+    pub(super) fn write(&mut self) {
         self.drop_refused();
         let (packed, loose): (Vec<usize>, Vec<usize>) =
             self.active().into_iter().partition(|at| self.packs || self.is_deletion(&self.edits[*at]));
@@ -64,7 +64,7 @@ impl Batch<'_> {
 
     fn refuse_update(&mut self, change: usize, error: &dyn Display) {
         let detail = format!("cannot update ref '{}': {error:#}", self.changes[change].name);
-        self.refuse(change, Refusal::UpdateFailed, detail);
+        self.changes.refuse(change, Refusal::UpdateFailed, detail);
     }
 
     fn prepare_packed(&mut self, chosen: &[usize]) -> anyhow::Result<()> {
@@ -72,7 +72,7 @@ impl Batch<'_> {
         let mut edits: Vec<rewrite::Edit<'_>> = Vec::new();
         for edit in chosen.iter().map(|at| &self.edits[*at]) {
             let before = match edit.value {
-                Some(id) if self.atomic && self.packs && edit.loose => self.packed_value(edit, id),
+                Some(id) if self.changes.is_atomic() && self.packs && edit.loose => self.packed_value(edit, id),
                 Some(_) | None => Value::AsIs,
             };
             let after = match self.changes[edit.change].new {
@@ -101,14 +101,14 @@ impl Batch<'_> {
     }
 
     /// Brings everything into effect: updates first, so that live objects stay referenced, then deletions.
-    pub(in crate::refs) fn commit(&mut self) {
+    pub(super) fn apply(&mut self) {
         let (mut packed, mut deleted, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         let companions: Vec<usize> = (0..self.edits.len()).filter(|at| self.edits[*at].log_only).collect();
         for at in self.active() {
             let edit = &self.edits[at];
             if let Err(error) = self.log(edit, &companions) {
                 failed.push((edit.change, error));
-                if self.atomic {
+                if self.changes.is_atomic() {
                     break;
                 }
                 continue;
@@ -129,7 +129,7 @@ impl Batch<'_> {
         }
         if is_stale && self.goes_on() {
             // What was written for packed-refs holds what has just been refused.
-            self.prepare();
+            self.write();
         }
         if !self.goes_on() {
             return;
@@ -163,7 +163,7 @@ impl Batch<'_> {
 
     /// Writes the lines of a change: in the ref's own log and in those of its companions, symbolic refs that led to it and HEAD.
     fn log(&self, edit: &Edit, companions: &[usize]) -> io::Result<()> {
-        let change = self.changes[edit.change];
+        let change = &self.changes[edit.change];
         let Some(entry) = &change.reflog else { return Ok(()) };
         let null = self.store.hash.null();
         let (old, new) = (edit.value.unwrap_or(null), change.new.unwrap_or(null));
@@ -226,7 +226,7 @@ impl Batch<'_> {
             let path = self.store.loose_path(&edit.name);
             match durable::unlink(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    if self.atomic {
+                    if self.changes.is_atomic() {
                         return Err(error);
                     }
                     // It keeps its old value: a loose ref hides the packed one.

@@ -39,10 +39,14 @@ fn known_key(pair: &Pair) {
 
 /// Signs with the client's key.
 fn sign(pair: &Pair, payload: &str) -> String {
+    sign_with(pair, "key", payload)
+}
+
+fn sign_with(pair: &Pair, key: &str, payload: &str) -> String {
     let file = pair.scratch.0.join("payload");
     std::fs::write(&file, payload).expect("scratch can be written");
     let mut keygen = std::process::Command::new("ssh-keygen");
-    let words = ["-q", "-Y", "sign", "-n", "git", "-f", "key", "payload"];
+    let words = ["-q", "-Y", "sign", "-n", "git", "-f", key, "payload"];
     assert!(keygen.args(words).current_dir(&pair.scratch.0).output().expect("it runs").status.success());
     let signature = std::fs::read_to_string(pair.scratch.0.join("payload.sig")).expect("it was just made");
     std::fs::remove_file(pair.scratch.0.join("payload.sig")).expect("it is there");
@@ -123,6 +127,40 @@ fn hooks_are_told_whose_certificate_it_is() {
     check(true, &|pair, payload| sign(pair, &format!("{payload}x")), ["", "", "B"]);
     check(true, &|_, _| String::new(), ["", "", "N"]);
     check(true, &|_, _| "-----BEGIN SSH SIGNATURE-----\nnonsense\n".into(), ["", "", "B"]);
+}
+
+#[test]
+fn of_two_principals_the_one_who_signed_is_told_as_by_git() {
+    let check = |signers: &str, key: &str, expected: [&str; 2]| {
+        let pair = pair();
+        known_key(&pair);
+        let mut keygen = std::process::Command::new("ssh-keygen");
+        let words = ["-q", "-t", "ed25519", "-N", "", "-f", "other"];
+        assert!(keygen.args(words).current_dir(&pair.scratch.0).status().expect("it runs").success());
+        let read = |name: &str| std::fs::read_to_string(pair.scratch.0.join(name)).expect("it was just made");
+        let signers = signers.replace("KEY", read("key.pub").trim()).replace("OTHER", read("other.pub").trim());
+        std::fs::write(pair.scratch.0.join("signers"), signers.clone()).expect("scratch can be written");
+        pair.commit("three");
+        let (bytes, _) = request(&pair, None, &[], |payload| sign_with(&pair, key, payload));
+        let bytes = [bytes, pair.push(&["- HEAD refs/heads/signed"]).pack].concat();
+        let copy = pair.copy();
+        let (ours, theirs) = (pair.send_bytes(&bytes), copy.send_to_git(&bytes));
+        assert_eq!((ours.complaints(), &ours.report), (vec![], &theirs.report), "{}", ours.said);
+        let said = |pair: &Pair| {
+            let lines = told(pair, "post-receive").into_iter().filter(|line| !line.starts_with("_NONCE"));
+            lines.collect::<Vec<_>>()
+        };
+        assert_eq!(said(&pair), said(&copy), "{signers}");
+        assert_eq!(said(&pair)[2..], [format!("_SIGNER={}", expected[0]), format!("_STATUS={}", expected[1])]);
+    };
+    let each_their_own = "one KEY\ntwo OTHER\n";
+    check(each_their_own, "key", ["one", "G"]);
+    check(each_their_own, "other", ["two", "G"]);
+    // One key of two people.
+    check("one,two KEY\nthree OTHER\n", "key", ["one", "G"]);
+    check("one KEY\ntwo KEY\n", "key", ["one", "G"]);
+    // Who is known, and did not sign.
+    check("one,two OTHER\n", "key", ["", "G"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use crate::durable::{self, Sharing};
 use crate::journal::Journal;
+use bstr::BStr;
 use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -130,6 +131,16 @@ impl Drop for Lock {
         }
         let _ = durable::unlink(&self.path);
     }
+}
+
+/// What C git says of a lock that somebody else holds.
+pub(super) fn held(name: &BStr) -> String {
+    format!("Unable to create '{name}.lock': File exists.")
+}
+
+/// What C git says of a lock that the disk refuses.
+pub(super) fn unable(name: &BStr, error: &io::Error) -> String {
+    format!("Unable to create '{name}.lock': {}", error.kind())
 }
 
 fn pause(attempt: u64) {

@@ -1,0 +1,192 @@
+//! Several tables made one, so that there are never many (git-config, reftable.geometricFactor).
+//!
+//! In: a stack. Out: the same refs and logs in fewer tables. The tables that are replaced are locked as C git locks them, the list only
+//! while it is looked at and while it is replaced: others go on writing meanwhile. Whatever goes wrong, the tables stay as they are.
+
+use super::Tables;
+use super::append::{Fresh, list, lock_list, remove, settle, table_name};
+use super::merged::Merged;
+use super::stack::Stack;
+use super::table::Table;
+use super::writer::{Out, TableWriter};
+use crate::durable::{self, Sync};
+use crate::refs::lock::Lock;
+use crate::refs::transaction::{LockPolicy, TablePolicy};
+use anyhow::{Context, bail};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What is collected before it is written.
+const BUFFER: usize = 64 << 10;
+
+/// Tables that follow each other, to be made one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) first: usize,
+    /// Behind the last.
+    pub(super) end: usize,
+    /// Their weight together.
+    pub(super) bytes: u64,
+}
+
+/// The tables that must be made one so that each is at least `factor` times as heavy as the next; `None`: they are.
+///
+/// From the newest on, the first that is too heavy for the one below it is the last of the segment. Then all that has been
+/// passed counts as one table, down to the oldest that is too light for it.
+pub(super) fn segment(tables: &[&Table], factor: u8) -> Option<Segment> {
+    let weights: Vec<u64> = tables.iter().map(|table| table.weight()).collect();
+    segment_of(&weights, factor)
+}
+
+fn segment_of(weights: &[u64], factor: u8) -> Option<Segment> {
+    let is_light = |weight: u64, above: u64| weight < above.saturating_mul(factor.into());
+    let last = (1..weights.len()).rev().find(|at| is_light(weights[at - 1], weights[*at]))?;
+    let mut found = None;
+    let mut bytes = weights[last];
+    for first in (0..last).rev() {
+        let above = bytes;
+        bytes = bytes.saturating_add(weights[first]);
+        if is_light(weights[first], above) {
+            found = Some(Segment { first, end: last + 1, bytes });
+        }
+    }
+    found
+}
+
+/// The first and the last transaction that tables tell of.
+pub(super) fn range(tables: &[&Table]) -> (u64, u64) {
+    let first = tables.iter().map(|table| table.range().0).min().unwrap_or(0);
+    (first, tables.iter().map(|table| table.range().1).max().unwrap_or(0))
+}
+
+/// Writes what tables say together, the oldest first; returns whether they say anything. What is deleted is left out where nothing
+/// lies below them.
+pub(super) fn merge(
+    tables: &[&Table],
+    is_bottom: bool,
+    out: &mut Out<'_>,
+    policy: TablePolicy,
+    hash: gix_hash::Kind,
+) -> anyhow::Result<bool> {
+    let mut writer = TableWriter::new(out, policy, hash, range(tables));
+    let refs = tables.iter().map(|table| table.refs()).collect();
+    let mut refs = if is_bottom { Merged::new(refs) } else { Merged::with_deleted(refs) };
+    while refs.advance()? {
+        let (name, record) = refs.current().context("there is one")?;
+        writer.add(name, record)?;
+    }
+    let logs = tables.iter().filter(|table| table.has_logs()).map(|table| table.logs()).collect();
+    let mut logs = if is_bottom { Merged::new(logs) } else { Merged::with_deleted(logs) };
+    while logs.advance()? {
+        let (name, record) = logs.current().context("there is one")?;
+        writer.add(name, record)?;
+    }
+    writer.finish()
+}
+
+/// Makes a few tables of a stack whose tables have become too many.
+///
+/// # Errors
+/// When somebody else is at it, or the disk refuses; the refs are the same in any case.
+pub(super) fn compact(tables: &Tables, hash: gix_hash::Kind, policy: &LockPolicy) -> anyhow::Result<()> {
+    let directory = &tables.directory;
+    let lock = lock_list(tables, policy).map_err(|_| anyhow::anyhow!("tables.list is locked"))?;
+    let stack = Stack::open(directory, hash)?;
+    let all: Vec<&Table> = stack.tables().iter().collect();
+    let Some(Segment { mut first, end, .. }) = segment(&all, policy.tables.geometric_factor) else { return Ok(()) };
+    let mut locks = Vec::new();
+    // The newest first: who has added some since somebody else began to replace what is below them can replace those.
+    for at in (first..end).rev() {
+        let path = directory.join(all[at].name());
+        match Lock::acquire(&tables.journal, directory, path, Duration::ZERO, policy.sharing) {
+            Ok((lock, _)) => locks.push(lock),
+            Err(_) => {
+                first = at + 1;
+                break;
+            }
+        }
+    }
+    drop(lock);
+    if first + 1 >= end {
+        return Ok(());
+    }
+    let chosen = &all[first..end];
+    let mut merged = Unnamed::create(tables, policy)?;
+    let has_records = merged.write(policy.sync, |out| merge(chosen, first == 0, out, policy.tables, hash))?;
+
+    let mut lock = lock_list(tables, policy).map_err(|_| anyhow::anyhow!("tables.list is locked"))?;
+    let now = Stack::open(directory, hash)?;
+    let names: Vec<&str> = now.tables().iter().map(Table::name).collect();
+    let old: Vec<&str> = chosen.iter().map(|table| table.name()).collect();
+    let Some(at) = names.windows(old.len()).position(|names| names == old) else {
+        bail!("the tables have been replaced meanwhile");
+    };
+    let mut fresh = None;
+    if has_records {
+        let name = table_name(range(chosen));
+        merged.rename(&directory.join(&name))?;
+        fresh = Some(Fresh::named(directory, name));
+    }
+    let (below, above) = (&names[..at], &names[at + old.len()..]);
+    let middle = fresh.as_ref().map(Fresh::name);
+    let list = list(below.iter().copied().chain(middle).chain(above.iter().copied()));
+    let list = lock.fill(&tables.journal, &list, policy.sharing)?;
+    durable::fsync_all(&[list, directory.clone()], policy.sync)?;
+    lock.commit()?;
+    drop(lock);
+    if let Some(fresh) = &mut fresh {
+        fresh.held = false;
+    }
+    settle(directory, policy.sync)?;
+    remove(directory, old.into_iter());
+    Ok(())
+}
+
+/// A table that has no name of its own yet, where nobody takes it for one; removed when dropped.
+struct Unnamed {
+    path: PathBuf,
+    file: File,
+    buffer: Vec<u8>,
+    held: bool,
+}
+
+impl Unnamed {
+    fn create(tables: &Tables, policy: &LockPolicy) -> anyhow::Result<Self> {
+        let (path, file) = tables.journal.temporary(policy.sharing).context("writing a table")?;
+        Ok(Unnamed { path, file, buffer: Vec::with_capacity(BUFFER), held: true })
+    }
+
+    /// Writes what `write` hands over, and forces it to the disk.
+    fn write(&mut self, sync: Sync, write: impl FnOnce(&mut Out<'_>) -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+        let (file, buffer) = (&mut self.file, &mut self.buffer);
+        let has_records = write(&mut |bytes| {
+            if buffer.len() + bytes.len() > BUFFER {
+                durable::write_all(file, buffer)?;
+                buffer.clear();
+            }
+            buffer.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        durable::write_all(&mut self.file, &self.buffer)?;
+        if sync.is_forced() {
+            durable::fsync(&self.file)?;
+        }
+        Ok(has_records)
+    }
+
+    fn rename(&mut self, path: &Path) -> io::Result<()> {
+        durable::rename(&self.path, path)?;
+        self.held = false;
+        Ok(())
+    }
+}
+
+impl Drop for Unnamed {
+    fn drop(&mut self) {
+        if self.held {
+            let _ = durable::unlink(&self.path);
+        }
+    }
+}

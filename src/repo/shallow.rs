@@ -1,0 +1,133 @@
+//! The file `shallow`: the commits at which a repository's own history is cut (gitrepository-layout).
+//!
+//! In: commits. Out: those of the file; the file with more of them; for children, a file that says the same before it is so.
+//! What stands in it is never taken away here.
+
+use super::Repository;
+use crate::durable::{self, Sharing};
+use crate::odb::ids::IdSet;
+use anyhow::{Context as _, bail};
+use bstr::ByteSlice;
+use gix_hash::ObjectId;
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The pause between two attempts to lock the file.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The commits of a file, one a line; mostly it is not there.
+///
+/// # Errors
+/// When it cannot be read, or a line is none.
+pub fn read(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Vec<ObjectId>> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read '{}'", path.display()))),
+    };
+    let id = |line: &[u8]| ObjectId::from_hex(line.get(..hash.len_in_hex())?).ok();
+    let read = |line: &[u8]| id(line).with_context(|| format!("bad shallow line: {}", line.escape_ascii()));
+    text.lines().map(read).collect()
+}
+
+fn lines(commits: impl Iterator<Item = ObjectId>) -> String {
+    let mut text = String::new();
+    commits.for_each(|id| {
+        let _ = writeln!(text, "{id}");
+    });
+    text
+}
+
+/// A file for children, removed when dropped (SP-04). It stands where `git gc` looks for what was left behind.
+#[derive(Debug)]
+pub struct Announced(PathBuf);
+
+impl Announced {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        // Nobody needs it any more; what stays is swept by its name.
+        let _ = durable::unlink(&self.0);
+    }
+}
+
+/// Tells children from now on, by GIT_SHALLOW_FILE, that history is cut at these commits too.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn announce(repository: &Repository, more: &[ObjectId]) -> anyhow::Result<()> {
+    let objects = repository.objects.directories()?.into_iter().next().context("there is no object directory")?;
+    // Children run elsewhere.
+    let path = std::path::absolute(objects)?.join(durable::unique("tmp_shallow_"));
+    let mut file = durable::create(&path, 0o600, Sharing::Umask)?;
+    let announced = Announced(path);
+    let text = lines(repository.objects.shallow().iter().chain(more).copied());
+    durable::write_all(&mut file, text.as_bytes())?;
+    let _ = repository.shallow_file.set(announced);
+    Ok(())
+}
+
+/// Cuts the repository's history at these commits too, waiting so long for a lock of somebody else's.
+///
+/// # Errors
+/// When the lock is held, or the file says less than when this request began, as after a fetch that completed history: then it is not
+/// known whether it must be cut. When the disk says no.
+pub fn add(repository: &Repository, more: &[ObjectId], timeout: Duration) -> anyhow::Result<()> {
+    let path = repository.common_dir.join("shallow");
+    let lock = path.with_extension("lock");
+    let mut file = locked(&lock, repository.settings.sharing, timeout)?;
+    let replaced = replaced(repository, more, &path, &lock, &mut file);
+    if replaced.is_err() {
+        // A lock that stays is what the next one to want it reports.
+        let _ = durable::unlink(&lock);
+    }
+    replaced
+}
+
+fn replaced(
+    repository: &Repository,
+    more: &[ObjectId],
+    path: &Path,
+    lock: &Path,
+    file: &mut std::fs::File,
+) -> anyhow::Result<()> {
+    let mut commits = read(path, repository.hash()).context("the file cannot be read")?;
+    let before: IdSet = commits.iter().copied().collect();
+    if !repository.objects.shallow().iter().all(|id| before.contains(id)) {
+        bail!("shallow file has changed since we read it");
+    }
+    commits.extend(more.iter().filter(|id| !before.contains(*id)));
+    durable::write_all(file, lines(commits.into_iter()).as_bytes())?;
+    if repository.settings.fsync.reference {
+        durable::fsync(file)?;
+    }
+    durable::rename(lock, path)?;
+    if repository.settings.fsync.reference {
+        durable::fsync_directory(&repository.common_dir)?;
+    }
+    Ok(())
+}
+
+/// The lock is git's: whoever makes the file has it.
+fn locked(lock: &Path, sharing: Sharing, timeout: Duration) -> anyhow::Result<std::fs::File> {
+    let start = Instant::now();
+    loop {
+        match durable::create(lock, 0o666, sharing) {
+            Ok(file) => return Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && start.elapsed() < timeout => {
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                bail!("shallow.lock is held by somebody else")
+            }
+            Err(error) => return Err(error).context("cannot lock the file shallow"),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Connectivity of what was pushed (CO-01, CO-02), and where history would have to be cut for it (SP-01 to SP-04).
+//!
+//! In: verdicts that are open, and the pushed objects. Out: the same; what lacks objects is refused. A client whose history is cut may
+//! push what is complete here; what is complete for the client alone is refused, unless the owner lets the client's boundary become ours.
+
+use super::Unspoken;
+use super::client::Client;
+use super::verdicts::{Verdict, Verdicts};
+use crate::odb::Objects;
+use crate::odb::closure::Missing;
+use crate::odb::ids::IdSet;
+use crate::odb::walk::{self, CommitWalk};
+use crate::protocol::push::PushRequest;
+use crate::protocol::report::Refusal;
+use crate::repo::quarantine::Quarantine;
+use crate::repo::visible::{self, For};
+use crate::repo::{Repository, alternate_refs, connectivity, shallow};
+use crate::service::ServeError;
+use bstr::ByteSlice;
+use gix_hash::ObjectId;
+use std::collections::HashMap;
+
+/// How many commits at which the client's history is cut are looked behind one by one; of more all become our boundary.
+const ONE_BY_ONE_MAX: usize = 100;
+
+/// Where history has to be cut for some of the verdicts.
+#[derive(Debug, Default)]
+pub(super) struct Boundary {
+    /// The commits.
+    pub(super) cut: Vec<ObjectId>,
+    /// Tips that are complete without.
+    known: Vec<ObjectId>,
+}
+
+impl Boundary {
+    /// The commits of these that some tips need.
+    pub(super) fn of(
+        &self,
+        objects: &Objects,
+        tips: &[ObjectId],
+        client: &mut Client<'_>,
+    ) -> anyhow::Result<Vec<ObjectId>> {
+        let walk = walk::reachable_commits(objects, tips, &self.known, &mut Unspoken(client))?;
+        Ok(met(&walk, &self.cut))
+    }
+}
+
+/// The commits of a list that a walk has met.
+fn met(walk: &CommitWalk<'_>, commits: &[ObjectId]) -> Vec<ObjectId> {
+    let wanted: IdSet = commits.iter().copied().collect();
+    walk.reachable.iter().map(|number| walk.commits.id(*number).to_owned()).filter(|id| wanted.contains(id)).collect()
+}
+
+/// New tips must be complete.
+pub(super) fn check(
+    repository: &Repository,
+    request: &PushRequest,
+    quarantine: Option<&Quarantine>,
+    verdicts: &mut Verdicts,
+    client: &mut Client<'_>,
+) -> Result<Boundary, ServeError> {
+    let Some(quarantine) = quarantine.filter(|_| !repository.context.push.skip_connectivity) else {
+        return Ok(Boundary::default());
+    };
+    let missing = if repository.settings.is_partial_clone() { Missing::Promised } else { Missing::Refused };
+    let mut tips: Vec<ObjectId> = verdicts.open().filter_map(new_tip).collect();
+    let mut asked = Asked { objects: quarantine.objects(), known: known_tips(repository)?, missing, client };
+    if asked.lacks(&tips, None)?.is_none() {
+        return Ok(Boundary::default());
+    }
+    tips.sort_unstable();
+    tips.dedup();
+    let mut incomplete: HashMap<ObjectId, ObjectId> = HashMap::new();
+    for tip in tips {
+        match asked.lacks(&[tip], None)? {
+            None => asked.known.push(tip),
+            Some(lacking) => drop(incomplete.insert(tip, lacking)),
+        }
+    }
+    let complete_for_client = asked.complete_when_cut(&request.shallow, &mut incomplete)?;
+    let allowed = repository.settings.shallow_update;
+    let cut = if allowed { asked.boundary(&request.shallow, &complete_for_client)? } else { Vec::new() };
+    let boundary = Boundary { cut, known: asked.known };
+    let complete_for_client: IdSet = complete_for_client.into_iter().collect();
+    for verdict in verdicts.open() {
+        let Some(tip) = new_tip(verdict) else { continue };
+        if let Some(lacking) = incomplete.get(&tip) {
+            client.message(&format!("error: object {lacking} is missing or broken"))?;
+            verdict.judge(Err(Refusal::MissingObjects));
+        } else if complete_for_client.contains(&tip) {
+            verdict.is_cut = allowed;
+            verdict.judge(if allowed { Ok(()) } else { Err(Refusal::ShallowUpdate) });
+        }
+    }
+    if !boundary.cut.is_empty() {
+        shallow::announce(repository, &boundary.cut)?;
+    }
+    Ok(boundary)
+}
+
+fn new_tip(verdict: &mut Verdict) -> Option<ObjectId> {
+    verdict.update.change.new_value()
+}
+
+/// What questions are asked about.
+struct Asked<'a, 'c, 'h> {
+    /// With what was pushed.
+    objects: &'a Objects,
+    /// Complete by assumption.
+    known: Vec<ObjectId>,
+    missing: Missing,
+    client: &'c mut Client<'h>,
+}
+
+impl Asked<'_, '_, '_> {
+    /// An object that one of the tips reaches and that is not there, in the eyes of somebody whose history is cut.
+    fn lacks(&mut self, tips: &[ObjectId], cut: Option<&[ObjectId]>) -> anyhow::Result<Option<ObjectId>> {
+        let seen = cut.map(|cut| self.objects.cut_at(cut.iter().copied()));
+        let objects = seen.as_ref().unwrap_or(self.objects);
+        let checked = connectivity::check(objects, tips, &self.known, self.missing, &mut Unspoken(self.client))?;
+        Ok(checked.err())
+    }
+
+    /// Takes out the tips that are complete in the client's eyes.
+    fn complete_when_cut(
+        &mut self,
+        shallow: &[ObjectId],
+        incomplete: &mut HashMap<ObjectId, ObjectId>,
+    ) -> anyhow::Result<Vec<ObjectId>> {
+        let mut complete = Vec::new();
+        if !shallow.is_empty() {
+            let mut tips: Vec<ObjectId> = incomplete.keys().copied().collect();
+            tips.sort_unstable();
+            for tip in tips {
+                if self.lacks(&[tip], Some(shallow))?.is_none() {
+                    incomplete.remove(&tip);
+                    complete.push(tip);
+                }
+            }
+        }
+        Ok(complete)
+    }
+
+    /// The commits at which these tips' history has to be cut: those of the client's that they reach, and behind which something is
+    /// missing. Where nothing is, nobody's history is made shorter than it is.
+    fn boundary(&mut self, shallow: &[ObjectId], tips: &[ObjectId]) -> anyhow::Result<Vec<ObjectId>> {
+        if tips.is_empty() {
+            return Ok(Vec::new());
+        }
+        let seen = self.objects.cut_at(shallow.iter().copied());
+        let walk = walk::reachable_commits(&seen, tips, &self.known, &mut Unspoken(self.client))?;
+        let mut cut = Vec::new();
+        let mut perhaps = Vec::new();
+        let mut behind = Vec::new();
+        for id in met(&walk, shallow) {
+            let parents = parents(self.objects, &id);
+            let mut there = true;
+            for parent in &parents {
+                there &= self.objects.contains(parent)?;
+            }
+            if there {
+                behind.extend_from_slice(&parents);
+                perhaps.push((id, parents));
+            } else {
+                cut.push(id);
+            }
+        }
+        if self.lacks(&behind, Some(&cut))?.is_none() {
+            return Ok(cut);
+        }
+        let one_by_one = perhaps.len() <= ONE_BY_ONE_MAX;
+        for (id, parents) in perhaps {
+            if !one_by_one || self.lacks(&parents, Some(&cut))?.is_some() {
+                cut.push(id);
+            }
+        }
+        Ok(cut)
+    }
+}
+
+/// A commit's parents, wherever history is cut.
+fn parents(objects: &Objects, id: &ObjectId) -> Vec<ObjectId> {
+    let mut content = Vec::new();
+    match objects.find(id, &mut content) {
+        Ok(Some(gix_object::Kind::Commit)) => {
+            gix_object::CommitRefIter::from_bytes(&content, objects.hash_kind()).parent_ids().collect()
+        }
+        Ok(_) | Err(_) => Vec::new(),
+    }
+}
+
+/// Tips that are complete by assumption: our refs, but for the hidden ones, and those of alternates.
+fn known_tips(repository: &Repository) -> anyhow::Result<Vec<ObjectId>> {
+    let mut known = Vec::new();
+    let namespaced = repository.context.namespace.is_some();
+    repository.refs.for_each(&[], &mut |row| {
+        // Hidden refs are left out because there may be very many; outside the namespace the names are not the client's.
+        let hidden = !namespaced && visible::is_hidden(repository, For::Receive, row.name);
+        if !hidden && repository.objects.contains(&row.id)? {
+            known.push(row.id);
+        }
+        Ok(())
+    })?;
+    // A detached HEAD holds history of its own.
+    if let Ok(Some(head)) = repository.refs.resolve(b"HEAD".as_bstr())
+        && repository.objects.contains(&head)?
+    {
+        known.push(head);
+    }
+    alternate_refs::for_each(repository, &mut |id| {
+        if repository.objects.contains(&id)? {
+            known.push(id);
+        }
+        Ok(())
+    })?;
+    known.sort_unstable();
+    known.dedup();
+    Ok(known)
+}

@@ -1,0 +1,52 @@
+//! What may be asked for, in corners of git's own rules.
+
+use super::*;
+
+#[test]
+fn the_empty_tree_is_there_without_being_stored_as_in_git() {
+    let repo = Repo::drawn();
+    let empty = gix_hash::ObjectId::empty_tree(gix_hash::Kind::Sha1).to_string();
+    assert!(!repo.path.join("objects").join(&empty[..2]).join(&empty[2..]).exists());
+    for asked in [http(Version::V0), pipe(Version::V2), http(Version::V2), tokens(Version::V2)] {
+        let lines = match asked.version {
+            Version::V2 => format!("command=fetch|0001|want {empty}|done|0000"),
+            Version::V0 | Version::V1 => format!("want {empty} side-band-64k|0000|done"),
+        };
+        let told = same_fetch(&repo, asked, &lines);
+        assert!(told.contains(&format!("pack of 1: {empty}")), "{told}");
+    }
+    let told = same_fetch(&repo, http(Version::V2), &format!("command=fetch|0001|want <main>|have {empty}|0000"));
+    assert!(told.contains(&format!("ACK {empty}")), "{told}");
+    // Over pipes v0 wants tips alone.
+    let told = same_fetch(&repo, pipe(Version::V0), &format!("want {empty} side-band-64k|0000|done"));
+    assert!(told.ends_with(&format!("|ERR upload-pack: not our ref {empty}")), "{told}");
+}
+
+#[test]
+fn the_key_for_any_object_sets_and_clears_the_others() {
+    let repo = Repo::drawn();
+    let lost = repo.commit_object("lost", &[]);
+    repo.git(&["config", "uploadpack.hideRefs", "refs/secret"]);
+    let check = |lines: &[(&str, bool)], expected: &str| {
+        std::fs::write(repo.path.join("wants"), "").expect("it can be written");
+        repo.git(&["config", "include.path", "wants"]);
+        for (key, value) in lines {
+            let key = format!("uploadpack.allow{key}SHA1InWant");
+            repo.git(&["config", "--file", "wants", "--add", &key, &value.to_string()]);
+        }
+        same_advertisement(&repo, Version::V0);
+        let served = |want: &str| {
+            let told = same_fetch(&repo, pipe(Version::V0), &format!("want {want} side-band-64k|0000|done"));
+            if told.contains("pack of") { 'y' } else { '-' }
+        };
+        let told: String = ["<refs/secret/side>", "<root>", &lost].into_iter().map(served).collect();
+        assert_eq!(told, expected, "{lines:?}");
+    };
+    check(&[], "---");
+    check(&[("Tip", true)], "y--");
+    check(&[("Tip", true), ("Reachable", true)], "yy-");
+    check(&[("Tip", true), ("Reachable", true), ("Any", false)], "---");
+    check(&[("Any", false), ("Tip", true)], "y--");
+    check(&[("Any", true)], "yyy");
+    check(&[("Any", true), ("Any", false)], "---");
+}
