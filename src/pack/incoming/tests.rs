@@ -941,6 +941,18 @@ fn an_object_that_exists_is_made_young_and_not_written_again() {
 }
 
 #[test]
+fn an_object_in_a_pack_is_written_again() {
+    let repo = Repo::new();
+    repo.blob(b"hello");
+    repo.git(&["repack", "--cruft", "-d", "-q"], b"");
+    let mut builder = Builder::new();
+    builder.blob(b"hello");
+    let (received, quarantine) = repo.receive(&builder.finish(), |options| options.unpack_limit = 9);
+    received.unwrap();
+    assert_eq!(files(quarantine.path()).iter().filter(|path| path.is_file()).count(), 1);
+}
+
+#[test]
 fn flipped_bytes_never_panic_and_leave_nothing() {
     let source = Repo::new();
     let all = contents(12);
