@@ -9,6 +9,7 @@ mod cli;
 mod clone;
 mod concurrency;
 mod config;
+mod corpus;
 mod differential;
 mod dumb;
 mod filter;
