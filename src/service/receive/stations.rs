@@ -5,8 +5,8 @@
 use super::checkout;
 use super::client::{Client, Hooked, Unspoken};
 use super::connected::Boundary;
+use super::run_hook;
 use super::verdicts::{State, Verdict, Verdicts};
-use super::{run_hook, sync};
 use crate::auth::WriteGrant;
 use crate::odb::Objects;
 use crate::protocol::push::RefUpdate;
@@ -269,7 +269,7 @@ fn locks(repository: &Repository) -> LockPolicy {
             index_objects: settings.reftable_index_objects,
             geometric_factor: settings.reftable_geometric_factor,
         },
-        sync: sync(settings.fsync.reference),
+        sync: settings.sync(settings.fsync.reference),
         sharing: settings.sharing,
     }
 }

@@ -2,6 +2,8 @@
 
 mod certificate;
 mod content;
+#[cfg(feature = "failpoints")]
+mod power;
 mod shallow;
 mod support;
 mod worktrees;
