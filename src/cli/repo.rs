@@ -3,7 +3,8 @@
 use super::token::created;
 use super::{Site, SiteArgs, print, warn, warn_of_other_user};
 use crate::auth::{Scope, TTL_SECONDS_DEFAULT, TTL_SECONDS_MAX, TTL_SECONDS_MIN};
-use crate::repo::create::{self, RepositoryName};
+use crate::refs::Format;
+use crate::repo::create::{self, Formats, RepositoryName};
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -27,6 +28,9 @@ pub(super) struct Create {
     /// What its objects are named by
     #[arg(long, value_name = "HASH", value_parser = ["sha1", "sha256"], default_value = "sha1")]
     object_format: String,
+    /// How its refs are kept
+    #[arg(long, value_name = "FORMAT", value_parser = ["files", "reftable"], default_value = "files")]
+    ref_format: String,
     /// How long the first token lives, in seconds: a minute to a year
     #[arg(long, value_name = "SECONDS", default_value_t = TTL_SECONDS_DEFAULT,
           value_parser = clap::value_parser!(u64).range(TTL_SECONDS_MIN..=TTL_SECONDS_MAX))]
@@ -74,7 +78,8 @@ impl Create {
         if !name.git_dir(root).exists() {
             store.remove_unbound(name.as_str())?;
         }
-        let made = create::create(root, &name, hash)?;
+        let refs = if self.ref_format == "reftable" { Format::Reftable } else { Format::Files };
+        let made = create::create(root, &name, Formats { hash, refs })?;
         let token = store
             .create(name.as_str(), Some(&made.id), Scope::Write, self.ttl, site.now)
             .with_context(|| format!("the repository was made, but no token for it (try `token create {name}`)"))?;

@@ -4,6 +4,7 @@
 //! knows which one a repository has.
 
 mod changes;
+mod create;
 mod files;
 #[cfg(test)]
 mod fixture;
@@ -24,6 +25,7 @@ use reftable::Reftable;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use create::create;
 pub use name::is_per_worktree;
 pub use transaction::{LockPolicy, RefTransaction, TransactionHook, TransactionState};
 

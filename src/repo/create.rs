@@ -5,6 +5,7 @@
 
 use crate::auth::random_id;
 use crate::durable::{self, Sharing};
+use crate::refs::{self, Format};
 use anyhow::{Context, bail, ensure};
 use bstr::BString;
 use std::fmt;
@@ -15,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// The longest component of a name, `.git` not counted.
 pub const COMPONENT_BYTES_MAX: usize = 63;
 
+/// The branch that HEAD names in a new repository.
+const HEAD: &str = "refs/heads/main";
+
 /// What the directory of a repository ends with.
 const SUFFIX: &str = ".git";
 
@@ -23,8 +27,7 @@ const MAKING: &str = ".making-";
 const REMOVING: &str = ".removing-";
 
 /// The directories of an empty repository, each after the one it lies in.
-const DIRECTORIES: &[&str] =
-    &["hooks", "info", "objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags"];
+const DIRECTORIES: &[&str] = &["hooks", "info", "objects", "objects/info", "objects/pack"];
 
 /// A repository's name where tokens decide: `<namespace>/<name>`, any depth, without `.git`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,24 +133,41 @@ pub struct Created {
     pub id: String,
 }
 
+/// How a repository is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Formats {
+    /// What its objects are named by.
+    pub hash: gix_hash::Kind,
+    /// How it keeps its refs.
+    pub refs: Format,
+}
+
+impl Default for Formats {
+    fn default() -> Self {
+        Formats { hash: gix_hash::Kind::Sha1, refs: Format::Files }
+    }
+}
+
 /// Makes an empty bare repository whose HEAD is the unborn branch `main`.
 ///
 /// # Errors
 /// When it exists already, when its path leads through a symbolic link, or the disk refuses.
-pub fn create(root: &Path, name: &RepositoryName, hash: gix_hash::Kind) -> anyhow::Result<Created> {
+pub fn create(root: &Path, name: &RepositoryName, formats: Formats) -> anyhow::Result<Created> {
     let git_dir = name.git_dir(root);
     ensure!(is_absent(&git_dir)?, "the repository '{name}' already exists");
     let parent = git_dir.parent().context("a repository's directory has a parent")?;
     make_namespaces(root, parent)?;
     let id = random_id().context("asking the system for randomness")?;
     let unfinished = parent.join(durable::unique(MAKING));
-    let made = fill(&unfinished, hash, &id)
-        .and_then(|()| durable::rename(&unfinished, &git_dir))
-        .and_then(|()| durable::fsync_directory(parent));
+    let made = fill(&unfinished, formats, &id).and_then(|()| {
+        durable::rename(&unfinished, &git_dir)?;
+        Ok(durable::fsync_directory(parent)?)
+    });
     if let Err(error) = made {
         // What went wrong first is what counts; without routes the rest harms nobody, and `check` points at it.
         let _ = remove_tree(&unfinished);
-        if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)) {
             bail!("the repository '{name}' already exists");
         }
         return Err(error).with_context(|| format!("making '{}'", git_dir.display()));
@@ -229,26 +249,32 @@ pub fn artifacts_id(git_dir: &Path) -> anyhow::Result<Option<BString>> {
 }
 
 /// Writes the whole of an empty repository and forces it to the disk.
-fn fill(directory: &Path, hash: gix_hash::Kind, id: &str) -> io::Result<()> {
+fn fill(directory: &Path, formats: Formats, id: &str) -> anyhow::Result<()> {
     durable::mkdir(directory, Sharing::Umask)?;
     for path in DIRECTORIES {
         durable::mkdir(&directory.join(path), Sharing::Umask)?;
     }
-    write(&directory.join("HEAD"), "ref: refs/heads/main\n")?;
-    write(&directory.join("config"), &config(hash, id))?;
+    refs::create(directory, formats.refs, HEAD.into(), formats.hash)?;
+    write(&directory.join("config"), &config(formats, id))?;
     for path in DIRECTORIES.iter().rev() {
         durable::fsync_directory(&directory.join(path))?;
     }
-    durable::fsync_directory(directory)
+    Ok(durable::fsync_directory(directory)?)
 }
 
 /// git reads `extensions.*` from version 1 on only, and SHA-1 repositories stay readable for programs that know version 0.
-fn config(hash: gix_hash::Kind, id: &str) -> String {
-    let sha1 = hash == gix_hash::Kind::Sha1;
-    let version = if sha1 { 0 } else { 1 };
+fn config(formats: Formats, id: &str) -> String {
+    let mut extensions = String::new();
+    if formats.hash != gix_hash::Kind::Sha1 {
+        extensions += &format!("\tobjectformat = {}\n", formats.hash);
+    }
+    if formats.refs == Format::Reftable {
+        extensions += "\trefstorage = reftable\n";
+    }
+    let version = if extensions.is_empty() { 0 } else { 1 };
     let mut text = format!("[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = true\n");
-    if !sha1 {
-        text += &format!("[extensions]\n\tobjectformat = {hash}\n");
+    if !extensions.is_empty() {
+        text += &format!("[extensions]\n{extensions}");
     }
     text += &format!("[artifacts]\n\tid = {id}\n");
     text
@@ -357,6 +383,14 @@ mod tests {
         }
     }
 
+    fn all_formats() -> Vec<Formats> {
+        let hashes = [gix_hash::Kind::Sha1, gix_hash::Kind::Sha256];
+        hashes
+            .iter()
+            .flat_map(|hash| [Format::Files, Format::Reftable].map(|refs| Formats { hash: *hash, refs }))
+            .collect()
+    }
+
     fn name(text: &str) -> RepositoryName {
         RepositoryName::parse(text).unwrap()
     }
@@ -419,13 +453,13 @@ mod tests {
 
     #[test]
     fn git_takes_what_is_made_for_an_empty_bare_repository() {
-        for (hash, hash_name) in [(gix_hash::Kind::Sha1, "sha1"), (gix_hash::Kind::Sha256, "sha256")] {
+        for formats in all_formats() {
             let scratch = Scratch::new();
-            let made = create(&scratch.0, &name("acme/team/site"), hash).unwrap();
+            let made = create(&scratch.0, &name("acme/team/site"), formats).unwrap();
             let git_dir = made.git_dir.to_str().unwrap();
             assert_eq!(made.git_dir, scratch.0.join("acme/team/site.git"));
             assert_eq!(scratch.git(&["-C", git_dir, "rev-parse", "--is-bare-repository"]), "true");
-            assert_eq!(scratch.git(&["-C", git_dir, "rev-parse", "--show-object-format"]), hash_name);
+            assert_eq!(scratch.git(&["-C", git_dir, "rev-parse", "--show-object-format"]), formats.hash.to_string());
             assert_eq!(scratch.git(&["-C", git_dir, "symbolic-ref", "HEAD"]), "refs/heads/main");
             assert_eq!(scratch.git(&["-C", git_dir, "config", "artifacts.id"]), made.id);
             assert_eq!(artifacts_id(&made.git_dir).unwrap().unwrap(), made.id);
@@ -435,9 +469,10 @@ mod tests {
 
     #[test]
     fn git_pushes_to_what_is_made() {
-        for hash in ["sha1", "sha256"] {
+        for formats in all_formats() {
             let scratch = Scratch::new();
-            let made = create(&scratch.0, &name("acme/site"), hash.parse().unwrap()).unwrap();
+            let made = create(&scratch.0, &name("acme/site"), formats).unwrap();
+            let hash = &formats.hash.to_string();
             let git_dir = made.git_dir.to_str().unwrap();
             scratch.git(&["init", "-q", "-b", "main", "--object-format", hash, "work"]);
             scratch.git(&["-C", "work", "commit", "-q", "--allow-empty", "-m", "one"]);
@@ -452,14 +487,14 @@ mod tests {
     #[test]
     fn what_exists_is_not_made_again() {
         let scratch = Scratch::new();
-        let first = create(&scratch.0, &name("acme/site"), gix_hash::Kind::Sha1).unwrap();
-        let error = create(&scratch.0, &name("acme/site"), gix_hash::Kind::Sha1).unwrap_err();
+        let first = create(&scratch.0, &name("acme/site"), Formats::default()).unwrap();
+        let error = create(&scratch.0, &name("acme/site"), Formats::default()).unwrap_err();
         assert_eq!(error.to_string(), "the repository 'acme/site' already exists");
         assert_eq!(artifacts_id(&first.git_dir).unwrap().unwrap(), first.id);
         fs::create_dir(scratch.0.join("acme/empty.git")).unwrap();
-        assert!(create(&scratch.0, &name("acme/empty"), gix_hash::Kind::Sha1).is_err());
+        assert!(create(&scratch.0, &name("acme/empty"), Formats::default()).is_err());
         std::os::unix::fs::symlink("nowhere", scratch.0.join("acme/link.git")).unwrap();
-        assert!(create(&scratch.0, &name("acme/link"), gix_hash::Kind::Sha1).is_err());
+        assert!(create(&scratch.0, &name("acme/link"), Formats::default()).is_err());
         assert_eq!(leftovers(&scratch.0).unwrap(), Vec::<PathBuf>::new());
     }
 
@@ -468,9 +503,9 @@ mod tests {
         let scratch = Scratch::new();
         fs::create_dir(scratch.0.join("real")).unwrap();
         std::os::unix::fs::symlink("real", scratch.0.join("acme")).unwrap();
-        let error = create(&scratch.0, &name("acme/site"), gix_hash::Kind::Sha1).unwrap_err();
+        let error = create(&scratch.0, &name("acme/site"), Formats::default()).unwrap_err();
         assert!(error.to_string().contains("symbolic link"), "{error}");
-        assert!(create(&scratch.0.join("missing"), &name("acme/site"), gix_hash::Kind::Sha1).is_err());
+        assert!(create(&scratch.0.join("missing"), &name("acme/site"), Formats::default()).is_err());
         assert!(!scratch.0.join("missing").exists());
         assert!(!scratch.0.join("real/site.git").exists());
     }
@@ -479,7 +514,7 @@ mod tests {
     fn a_list_has_what_has_a_route() {
         let scratch = Scratch::new();
         for text in ["b/two", "a/x/three", "a/one"] {
-            create(&scratch.0, &name(text), gix_hash::Kind::Sha1).unwrap();
+            create(&scratch.0, &name(text), Formats::default()).unwrap();
         }
         for path in ["top.git", ".hidden/x.git", "a/.dot.git", "a/plain", "a/x.git.git", "c.git/inner.git", "a/é.git"]
         {
@@ -495,7 +530,7 @@ mod tests {
     #[test]
     fn removing_takes_the_name_first_and_then_the_rest() {
         let scratch = Scratch::new();
-        let made = create(&scratch.0, &name("acme/site"), gix_hash::Kind::Sha1).unwrap();
+        let made = create(&scratch.0, &name("acme/site"), Formats::default()).unwrap();
         fs::write(scratch.0.join("kept"), "").unwrap();
         std::os::unix::fs::symlink(scratch.0.join("kept"), made.git_dir.join("link")).unwrap();
         std::os::unix::fs::symlink(&scratch.0, made.git_dir.join("up")).unwrap();
@@ -506,34 +541,35 @@ mod tests {
         remove_tree(&aside).unwrap();
         assert!(!aside.exists() && scratch.0.join("kept").exists());
         assert_eq!(set_aside(&scratch.0, &name("acme/site")).unwrap(), None);
-        let again = create(&scratch.0, &name("acme/site"), gix_hash::Kind::Sha1).unwrap();
+        let again = create(&scratch.0, &name("acme/site"), Formats::default()).unwrap();
         assert_ne!(again.id, made.id);
     }
 
     #[cfg(feature = "failpoints")]
     #[test]
     fn a_crash_leaves_a_whole_repository_or_none() {
-        use durable::failpoints::{Action, arm};
-        for n in 0..100 {
-            let scratch = Scratch::new();
-            let armed = arm(&scratch.0, n, Action::FailFromHere(io::ErrorKind::StorageFull));
-            let made = create(&scratch.0, &name("acme/site"), gix_hash::Kind::Sha256);
-            drop(armed);
-            let listed = list(&scratch.0).unwrap();
-            if listed.is_empty() {
-                assert!(made.is_err());
-                create(&scratch.0, &name("acme/site"), gix_hash::Kind::Sha256).unwrap();
-            }
-            let git_dir = name("acme/site").git_dir(&scratch.0);
-            scratch.git(&["-C", git_dir.to_str().unwrap(), "fsck", "--strict"]);
-            for path in leftovers(&scratch.0).unwrap() {
-                remove_tree(&path).unwrap();
-            }
-            if made.is_ok() {
-                assert!(n > 20, "only {n} operations");
-                return;
-            }
+        for formats in all_formats() {
+            let enough = (0..100).find(|n| crashes(formats, *n).is_ok());
+            assert!(enough.is_some_and(|n| n > 20), "{formats:?}: {enough:?} operations");
         }
-        panic!("it never gets through");
+    }
+
+    #[cfg(feature = "failpoints")]
+    fn crashes(formats: Formats, n: u64) -> anyhow::Result<Created> {
+        use durable::failpoints::{Action, arm};
+        let scratch = Scratch::new();
+        let armed = arm(&scratch.0, n, Action::FailFromHere(io::ErrorKind::StorageFull));
+        let made = create(&scratch.0, &name("acme/site"), formats);
+        drop(armed);
+        if list(&scratch.0).unwrap().is_empty() {
+            assert!(made.is_err());
+            create(&scratch.0, &name("acme/site"), formats).unwrap();
+        }
+        let git_dir = name("acme/site").git_dir(&scratch.0);
+        scratch.git(&["-C", git_dir.to_str().unwrap(), "fsck", "--strict"]);
+        for path in leftovers(&scratch.0).unwrap() {
+            remove_tree(&path).unwrap();
+        }
+        made
     }
 }

@@ -149,6 +149,9 @@ fn a_sha256_repository_can_be_asked_for() {
     let site = Site::new();
     site.run(&["repo", "create", "acme/site", "--object-format", "sha256"]).succeeds();
     assert_eq!(site.git(&["-C", "acme/site.git", "rev-parse", "--show-object-format"]), "sha256");
+    site.run(&["repo", "create", "acme/tables", "--ref-format", "reftable"]).succeeds();
+    assert_eq!(site.git(&["-C", "acme/tables.git", "rev-parse", "--show-ref-format"]), "reftable");
+    assert_eq!(site.git(&["-C", "acme/tables.git", "symbolic-ref", "HEAD"]), "refs/heads/main");
     site.run(&["repo", "create", "acme/other", "--object-format", "md5"]).fails_with(2, "md5");
 }
 

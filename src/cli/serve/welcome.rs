@@ -4,7 +4,7 @@
 
 use crate::auth::{Scope, TokenStore};
 use crate::cli::quoted;
-use crate::repo::create::{self, RepositoryName};
+use crate::repo::create::{self, Formats, RepositoryName};
 use anyhow::Context as _;
 use std::io::{self, Write};
 use std::path::Path;
@@ -79,7 +79,7 @@ fn demo(site: &Site<'_>, name: &RepositoryName) -> anyhow::Result<String> {
     let store = TokenStore::new(site.tokens.to_owned());
     // Tokens without an id would be good for this repository, too, though they were meant for an earlier one.
     store.remove_unbound(name.as_str())?;
-    let made = create::create(site.root, name, gix_hash::Kind::Sha1)?;
+    let made = create::create(site.root, name, Formats::default())?;
     let token = store.create(name.as_str(), Some(&made.id), Scope::Write, DEMO_TTL_S, site.now)?;
     Ok(token.plaintext)
 }

@@ -7,6 +7,7 @@ mod append;
 mod batch;
 mod block;
 mod compact;
+mod create;
 mod merged;
 mod record;
 mod stack;
@@ -32,6 +33,8 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+
+pub(super) use create::create;
 
 /// The directory of tables in a git directory.
 const DIRECTORY: &str = "reftable";
