@@ -107,8 +107,10 @@ impl Medley {
                 }
                 1 => self.add_to_shared(&work, way, &format!("{own} {push}")),
                 2 => {
+                    // Not what is pushed again below: a repack may be removing its pack by then, with C git as here.
                     let name = format!("refs/heads/gone/{own}");
-                    self.push(&work, way, &[&format!("HEAD:{name}")]);
+                    let commit = work.git(&["commit-tree", "-p", "HEAD", "-m", "gone", "HEAD^{tree}"]);
+                    self.push(&work, way, &[&format!("{commit}:{name}")]);
                     self.push(&work, way, &[&format!(":{name}")]);
                 }
                 _ => {}
