@@ -14,11 +14,20 @@ use std::time::Duration;
 /// How much is forced to the disk: `core.fsync` and `core.fsyncMethod`, already decided for one kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sync {
-    /// Forced before the call returns.
+    /// Forced before the call returns; many files at once by one flush of their file system.
     #[default]
     Now,
+    /// Forced before the call returns, each file by itself.
+    Each,
     /// Left to the kernel.
     Never,
+}
+
+impl Sync {
+    /// Whether anything is forced at all.
+    pub fn is_forced(self) -> bool {
+        self != Sync::Never
+    }
 }
 
 /// Modes of new files and directories: `core.sharedRepository` on top of the umask.
@@ -64,6 +73,8 @@ impl Sharing {
 
 /// How many files are waited for at once.
 const FSYNC_THREADS: usize = 16;
+/// From how many files on the file system is flushed as a whole: one turn of its journal instead of one for each few.
+const FLUSH_FROM: usize = 16;
 /// How often a folder that another node has just made or removed is looked for again, and after which pause.
 const FOLDER_RETRIES: u32 = 5;
 const FOLDER_PAUSE: Duration = Duration::from_millis(2);
@@ -96,12 +107,20 @@ pub fn append(path: &Path, sharing: Sharing) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a file that is there, for reading and writing.
+///
+/// # Errors
+/// As `open(2)`.
+pub fn reopen(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
 /// Writes all bytes.
 ///
 /// # Errors
 /// As `write(2)`.
 pub fn write_all(file: &mut File, bytes: &[u8]) -> io::Result<()> {
-    if let Err(error) = fail_point_of_file("write", file) {
+    if let Err(error) = fail_point_of_write(file, bytes) {
         // What a full disk or a crash leaves is a part.
         let _ = file.write_all(&bytes[..bytes.len() / 2]);
         return Err(error);
@@ -130,14 +149,30 @@ pub fn fsync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Forces the content of many files and the entries of many directories to the disk.
-///
-/// Several at a time: a journal writes down in one go what is waited for together, so that a hundred take little longer
-/// than one.
+/// Forces the content of files and the entries of directories, all of one file system, to the disk, as `sync` says.
 ///
 /// # Errors
 /// As [`fsync`] and [`fsync_directory`]; the first one.
-pub fn fsync_all(paths: &[PathBuf]) -> io::Result<()> {
+pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
+    match (sync, paths.first()) {
+        (Sync::Never, _) | (_, None) => Ok(()),
+        (Sync::Now, Some(first)) if paths.len() >= FLUSH_FROM => flush(first).or_else(|error| match error.kind() {
+            // Sandboxes know this call least of all.
+            io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => fsync_each(paths),
+            _ => Err(error),
+        }),
+        (Sync::Now | Sync::Each, Some(_)) => fsync_each(paths),
+    }
+}
+
+/// Forces everything that was written so far to the file system of `path`, as `syncfs(2)`.
+fn flush(path: &Path) -> io::Result<()> {
+    fail_point("flush", path)?;
+    Ok(rustix::fs::syncfs(File::open(path)?)?)
+}
+
+/// Several at a time: a journal writes down in one go what is waited for together.
+fn fsync_each(paths: &[PathBuf]) -> io::Result<()> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut outcome = Ok(());
@@ -173,7 +208,7 @@ fn fsync_path(path: &Path) -> io::Result<()> {
 /// # Errors
 /// As `rename(2)`.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fail_point("rename", to)?;
+    fail_point_of_two("rename", from, to)?;
     fs::rename(from, to)
 }
 
@@ -182,7 +217,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// As `link(2)`.
 pub fn link(from: &Path, to: &Path) -> io::Result<()> {
-    fail_point("link", to)?;
+    fail_point_of_two("link", from, to)?;
     fs::hard_link(from, to)
 }
 
@@ -289,6 +324,22 @@ pub fn rmdir(path: &Path) -> io::Result<()> {
     fs::remove_dir(path)
 }
 
+/// Removes a directory and everything in it.
+///
+/// # Errors
+/// As `unlink(2)` and `rmdir(2)`.
+pub fn remove_all(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_all(&entry.path())?;
+        } else {
+            unlink(&entry.path())?;
+        }
+    }
+    rmdir(path)
+}
+
 /// A name no other process uses, on this node or another: prefix, node, process and random part.
 pub fn unique(prefix: &str) -> String {
     // FNV-1a: the same node gives the same letters, which helps whoever finds the file.
@@ -310,136 +361,42 @@ fn share(file: &File, sharing: Sharing) -> io::Result<()> {
 }
 
 #[cfg(not(feature = "failpoints"))]
-#[inline]
-#[allow(clippy::unnecessary_wraps, reason = "the builds with fail points return their errors")]
-fn fail_point(_name: &'static str, _path: &Path) -> io::Result<()> {
-    Ok(())
-}
+use passing::{fail_point, fail_point_of_file, fail_point_of_two, fail_point_of_write};
 
+/// Builds without fail points: nothing is looked at, nothing fails.
 #[cfg(not(feature = "failpoints"))]
-#[inline]
 #[allow(clippy::unnecessary_wraps, reason = "the builds with fail points return their errors")]
-fn fail_point_of_file(_name: &'static str, _file: &File) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(feature = "failpoints")]
-fn fail_point(name: &'static str, path: &Path) -> io::Result<()> {
-    failpoints::pass(name, path)
-}
-
-#[cfg(feature = "failpoints")]
-fn fail_point_of_file(name: &'static str, file: &File) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    failpoints::pass(name, &path)
-}
-
-/// Crash tests: the N-th operation below a directory fails or ends the process, for every N.
-#[cfg(feature = "failpoints")]
-pub mod failpoints {
+mod passing {
+    use std::fs::File;
     use std::io;
-    use std::path::{Path, PathBuf};
-    use std::sync::{Mutex, MutexGuard, PoisonError};
+    use std::path::Path;
 
-    /// What happens when the N-th operation is reached.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub enum Action {
-        /// It fails; the later ones work, so that cleaning up can be watched.
-        Fail(io::ErrorKind),
-        /// It fails and so does every later one: the disk stays as a killed process leaves it.
-        FailFromHere(io::ErrorKind),
-        /// The process ends at once.
-        Abort,
+    #[inline]
+    pub(super) fn fail_point(_name: &'static str, _path: &Path) -> io::Result<()> {
+        Ok(())
     }
 
-    struct Plan {
-        serial: u64,
-        below: PathBuf,
-        left: Option<(u64, Action)>,
-        seen: Vec<String>,
+    #[inline]
+    pub(super) fn fail_point_of_file(_name: &'static str, _file: &File) -> io::Result<()> {
+        Ok(())
     }
 
-    struct Plans {
-        next: u64,
-        plans: Vec<Plan>,
+    #[inline]
+    pub(super) fn fail_point_of_write(_file: &File, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
     }
 
-    static PLANS: Mutex<Plans> = Mutex::new(Plans { next: 0, plans: Vec::new() });
-
-    fn plans() -> MutexGuard<'static, Plans> {
-        PLANS.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A plan in force; dropping it ends it.
-    #[derive(Debug)]
-    pub struct Armed {
-        serial: u64,
-    }
-
-    impl Armed {
-        /// The operations seen so far, `name path` with the path below the plan's directory.
-        pub fn seen(&self) -> Vec<String> {
-            plans().plans.iter().find(|plan| plan.serial == self.serial).map_or_else(Vec::new, |plan| plan.seen.clone())
-        }
-    }
-
-    impl Drop for Armed {
-        fn drop(&mut self) {
-            plans().plans.retain(|plan| plan.serial != self.serial);
-        }
-    }
-
-    /// Lets operation number `n`, counted from 0, on paths below the directory `below` (`/`: all) do `action`.
-    pub fn arm(below: &Path, n: u64, action: Action) -> Armed {
-        begin(below, Some((n, action)))
-    }
-
-    /// Only records the operations below a directory.
-    pub fn record(below: &Path) -> Armed {
-        begin(below, None)
-    }
-
-    fn begin(below: &Path, left: Option<(u64, Action)>) -> Armed {
-        // Files are known by their real paths.
-        let below = below.canonicalize().unwrap_or_else(|_| below.to_owned());
-        let mut plans = plans();
-        let serial = plans.next;
-        plans.next += 1;
-        plans.plans.push(Plan { serial, below, left, seen: Vec::new() });
-        Armed { serial }
-    }
-
-    /// An operation is about to be done.
-    pub(super) fn pass(name: &'static str, path: &Path) -> io::Result<()> {
-        let mut plans = plans();
-        if plans.plans.is_empty() {
-            return Ok(());
-        }
-        let real = match (path.parent().map(Path::canonicalize), path.file_name()) {
-            (Some(Ok(parent)), Some(name)) => parent.join(name),
-            _ => path.to_owned(),
-        };
-        for plan in &mut plans.plans {
-            let Ok(inside) = real.strip_prefix(&plan.below) else { continue };
-            plan.seen.push(format!("{name} {}", inside.display()));
-            let Some((left, action)) = &mut plan.left else { continue };
-            if *left > 0 {
-                *left -= 1;
-                continue;
-            }
-            match *action {
-                Action::Fail(kind) => {
-                    plan.left = None;
-                    return Err(kind.into());
-                }
-                Action::FailFromHere(kind) => return Err(kind.into()),
-                Action::Abort => std::process::abort(),
-            }
-        }
+    #[inline]
+    pub(super) fn fail_point_of_two(_name: &'static str, _from: &Path, _to: &Path) -> io::Result<()> {
         Ok(())
     }
 }
+
+#[cfg(feature = "failpoints")]
+use failpoints::{fail_point, fail_point_of_file, fail_point_of_two, fail_point_of_write};
+
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 
 #[cfg(test)]
 mod tests {
@@ -470,10 +427,12 @@ mod tests {
             fs::write(&paths[n + 1], "content").unwrap();
         }
         for count in [0, 1, 2, paths.len()] {
-            fsync_all(&paths[..count]).unwrap();
+            fsync_all(&paths[..count], Sync::Now).unwrap();
+            fsync_all(&paths[..count], Sync::Each).unwrap();
+            fsync_all(&paths[..count], Sync::Never).unwrap();
         }
         paths.push(scratch.0.join("missing"));
-        assert_eq!(fsync_all(&paths).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(fsync_all(&paths, Sync::Each).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod calendar;
 pub mod children;
 pub mod durable;
+pub mod journal;
 pub mod listing;
 pub mod stream;
 pub mod trace;

@@ -11,6 +11,11 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
     let environ = Environ::of_process();
+    #[cfg(feature = "failpoints")]
+    artifacts_http_backend::durable::failpoints::arm_process(
+        environ.text("ARTIFACTS_FAILPOINT").as_deref(),
+        environ.path("ARTIFACTS_FAILPOINT_LOG").as_deref(),
+    );
     let mut words = std::env::args_os();
     // argv[0] is the caller's, never the client's: a web server that starts this program by its own name decides by the environment.
     if let Some(service) = words.next().and_then(|name| pipe::service_of_name(&name)) {

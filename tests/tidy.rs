@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the bottom up: a module may use those of its own line and of the lines above it here.
 const LAYERS: &[&[&str]] = &[
-    &["stream", "calendar", "durable", "listing", "children", "audit", "trace"],
+    &["stream", "calendar", "durable", "journal", "listing", "children", "audit", "trace"],
     &["pktline"],
     &["protocol"],
     &["auth"],
@@ -124,7 +124,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("fs::hard_link", &["durable.rs"]),
     ("File::create", &["durable.rs"]),
     (".sync_all()", &["durable.rs"]),
-    ("OpenOptions", &["durable.rs", "audit.rs", "refs/files/loose.rs", "trace/mod.rs"]),
+    ("OpenOptions", &["durable.rs", "durable/failpoints.rs", "audit.rs", "refs/files/loose.rs", "trace/mod.rs"]),
     ("env::var", &["edge/environ.rs", "cli/"]),
     ("SystemTime::now", &["edge/context.rs", "cli/"]),
     ("eprintln!", &["cli/"]),

@@ -1,12 +1,13 @@
 //! Lock files: `<file>.lock`, created exclusively beside what it guards, removed when dropped.
 //!
-//! In: the file to guard and how long to wait. Out: a lock, which may become the file. The protocol is git's, so that its
-//! processes and ours keep out of each other's way.
+//! In: the file to guard and how long to wait. Out: a lock, and a new content for the file. The protocol is git's, so that its
+//! processes and ours keep out of each other's way; what a dead process of ours has locked is taken over (see [`crate::journal`]).
 
 use crate::durable::{self, Sharing};
+use crate::journal::Journal;
 use bstr::BStr;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ const FOLDER_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Lock {
     guarded: PathBuf,
     path: PathBuf,
-    held: bool,
+    /// The new content, in a file of its own: a lock says by what file it is whose it is.
+    content: Option<PathBuf>,
 }
 
 /// Why a lock was not had.
@@ -38,13 +40,13 @@ pub(super) enum LockError {
 }
 
 impl Lock {
-    /// Locks `guarded`, whose missing directories are made below `root`, and puts `content` into the lock file.
+    /// Locks `guarded`, whose missing directories are made below `root`.
     ///
     /// Returns also whether directories may have been made.
     pub(super) fn acquire(
+        journal: &Journal,
         root: &Path,
         guarded: PathBuf,
-        content: &[u8],
         timeout: Duration,
         sharing: Sharing,
     ) -> Result<(Self, bool), LockError> {
@@ -55,19 +57,19 @@ impl Lock {
         let mut made_directory = false;
         let mut attempt: u64 = 1;
         loop {
-            let error = match durable::create(&path, 0o666, sharing) {
-                Ok(mut file) => {
-                    let lock = Lock { guarded, path, held: true };
-                    if !content.is_empty() {
-                        durable::write_all(&mut file, content).map_err(LockError::Io)?;
-                    }
-                    return Ok((lock, made_directory));
-                }
+            let error = match journal.lock(&path, sharing) {
+                Ok(()) => return Ok((Lock { guarded, path, content: None }, made_directory)),
                 Err(error) => error,
             };
             match error.kind() {
                 io::ErrorKind::AlreadyExists => {
-                    if start.elapsed() >= timeout {
+                    let is_over = start.elapsed() >= timeout;
+                    // Its owner may be dead already, or die while he is waited for.
+                    if (attempt == 1 || is_over) && journal.sweep() {
+                        attempt += 1;
+                        continue;
+                    }
+                    if is_over {
                         return Err(LockError::Held);
                     }
                     pause(attempt);
@@ -93,27 +95,26 @@ impl Lock {
         }
     }
 
-    /// Puts content into a lock file that is empty.
-    pub(super) fn fill(&self, content: &[u8], sharing: Sharing) -> io::Result<()> {
-        durable::write_all(&mut durable::append(&self.path, sharing)?, content)
+    /// Writes what the file is to hold, and returns where; the caller forces it to the disk.
+    pub(super) fn fill(&mut self, journal: &Journal, content: &[u8], sharing: Sharing) -> io::Result<PathBuf> {
+        let (path, mut file) = journal.temporary(sharing)?;
+        self.content = Some(path.clone());
+        durable::write_all(&mut file, content)?;
+        Ok(path)
     }
 
-    /// Forces the lock file's content to the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        durable::fsync(&File::open(&self.path)?)
-    }
-
-    /// The lock file becomes the file it guards. Empty directories in its place give way.
+    /// The new content takes the place of the file. Empty directories there give way.
     pub(super) fn commit(&mut self) -> io::Result<()> {
-        let outcome = match durable::rename(&self.path, &self.guarded) {
+        let Some(content) = &self.content else { return Ok(()) };
+        match durable::rename(content, &self.guarded) {
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
                 remove_empty_directories(&self.guarded)?;
-                durable::rename(&self.path, &self.guarded)
+                durable::rename(content, &self.guarded)?;
             }
-            outcome => outcome,
-        };
-        self.held = outcome.is_err();
-        outcome
+            outcome => outcome?,
+        }
+        self.content = None;
+        Ok(())
     }
 
     /// The file it guards.
@@ -124,10 +125,11 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if self.held {
-            // Nobody to tell: a lock that stays is what the next one to want it reports.
-            let _ = durable::unlink(&self.path);
+        // Nobody to tell: what stays goes when the next one finds its owner dead.
+        if let Some(content) = &self.content {
+            let _ = durable::unlink(content);
         }
+        let _ = durable::unlink(&self.path);
     }
 }
 
@@ -170,17 +172,18 @@ pub(super) fn remove_empty_directories(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    struct Scratch(PathBuf);
+    struct Scratch(PathBuf, Journal);
 
     impl Scratch {
         fn new() -> Self {
             let path = std::env::temp_dir().join(durable::unique("lock-"));
             fs::create_dir(&path).unwrap();
-            Scratch(path)
+            let journal = Journal::of(&path);
+            Scratch(path, journal)
         }
 
         fn lock(&self, name: &str, timeout: Duration) -> Result<(Lock, bool), LockError> {
-            Lock::acquire(&self.0, self.0.join(name), b"content", timeout, Sharing::Umask)
+            Lock::acquire(&self.1, &self.0, self.0.join(name), timeout, Sharing::Umask)
         }
     }
 
@@ -223,12 +226,14 @@ mod tests {
     fn a_lock_becomes_the_file_in_place_of_empty_directories_only() {
         let scratch = Scratch::new();
         let (mut lock, _) = scratch.lock("a", Duration::ZERO).unwrap();
+        lock.fill(&scratch.1, b"content", Sharing::Umask).unwrap();
         fs::create_dir_all(scratch.0.join("a/b/c")).unwrap();
         fs::write(scratch.0.join("a/b/file"), "").unwrap();
         assert!(lock.commit().is_err());
         fs::remove_file(scratch.0.join("a/b/file")).unwrap();
         lock.commit().unwrap();
         assert_eq!(fs::read(scratch.0.join("a")).unwrap(), b"content");
+        drop(lock);
         assert!(!scratch.0.join("a.lock").exists());
     }
 

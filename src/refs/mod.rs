@@ -14,6 +14,7 @@ mod prefixes;
 mod reftable;
 pub mod transaction;
 
+use crate::journal::Journal;
 use anyhow::bail;
 use bstr::{BStr, BString, ByteSlice};
 use files::Files;
@@ -21,6 +22,7 @@ use gix_hash::ObjectId;
 use prefixes::Prefixes;
 use reftable::Reftable;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use name::is_per_worktree;
 pub use transaction::{LockPolicy, RefTransaction, TransactionHook, TransactionState};
@@ -62,6 +64,7 @@ pub struct Row<'a> {
 /// The refs of one repository.
 pub struct RefStore {
     storage: Storage,
+    journal: Arc<Journal>,
 }
 
 enum Storage {
@@ -72,11 +75,17 @@ enum Storage {
 impl RefStore {
     /// `git_dir` has HEAD and per-worktree refs, `common_dir` the others; equal but for linked worktrees. Nothing is read yet.
     pub fn new(format: Format, git_dir: PathBuf, common_dir: PathBuf, hash: gix_hash::Kind) -> Self {
+        let journal = Arc::new(Journal::of(&common_dir));
         let storage = match format {
-            Format::Files => Storage::Files(Files { git_dir, common_dir, hash }),
-            Format::Reftable => Storage::Reftable(Reftable::new(&git_dir, &common_dir, hash)),
+            Format::Files => Storage::Files(Files { git_dir, common_dir, hash, journal: journal.clone() }),
+            Format::Reftable => Storage::Reftable(Reftable::new(&git_dir, &common_dir, hash, &journal)),
         };
-        RefStore { storage }
+        RefStore { storage, journal }
+    }
+
+    /// What processes that change this repository would leave behind.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     /// The refs of a repository whose configuration is none of ours, such as one that objects are borrowed from: the format is told by

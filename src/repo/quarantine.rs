@@ -5,6 +5,7 @@
 
 use super::Repository;
 use crate::durable::{self, Sharing, Sync};
+use crate::journal::{Journal, Leftover};
 use crate::odb::Objects;
 use crate::protocol::report::Refusal;
 use std::ffi::{OsStr, OsString};
@@ -12,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How often a file that vanishes while it is compared is migrated again.
 const VANISHED_RETRIES: u32 = 5;
@@ -22,6 +24,7 @@ pub struct Quarantine {
     destination: PathBuf,
     objects: Objects,
     alternates: Vec<PathBuf>,
+    journal: Option<Arc<Journal>>,
     sharing: Sharing,
     sync: Sync,
 }
@@ -31,21 +34,9 @@ struct Directory(PathBuf);
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // What cannot be removed is found by its name: gc sweeps `tmp_*`.
-        let _ = remove(&self.0);
+        // What cannot be removed is noted in the journal, and found by its name: gc sweeps `tmp_*`.
+        let _ = durable::remove_all(&self.0);
     }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove(&entry.path())?;
-        } else {
-            durable::unlink(&entry.path())?;
-        }
-    }
-    durable::rmdir(path)
 }
 
 impl Quarantine {
@@ -55,9 +46,10 @@ impl Quarantine {
     /// `unable to start object transaction` (QU-02).
     pub fn open(repository: &Repository) -> Result<Self, Refusal> {
         let settings = &repository.settings;
-        let sync = if settings.fsync.pack || settings.fsync.loose_object { Sync::Now } else { Sync::Never };
+        let sync = settings.sync(settings.fsync.pack || settings.fsync.loose_object);
         let alternates = repository.context.alternate_directories.clone();
-        Quarantine::before(&repository.objects, alternates, settings.sharing, sync)
+        let journal = Some(repository.refs.journal().clone());
+        Quarantine::before(&repository.objects, alternates, journal, settings.sharing, sync)
             .map_err(|_| Refusal::Said("unable to start object transaction".into()))
     }
 
@@ -65,6 +57,7 @@ impl Quarantine {
     pub(crate) fn before(
         objects: &Objects,
         alternates: Vec<PathBuf>,
+        journal: Option<Arc<Journal>>,
         sharing: Sharing,
         sync: Sync,
     ) -> anyhow::Result<Self> {
@@ -73,11 +66,14 @@ impl Quarantine {
         // Hooks run elsewhere.
         let destination = std::path::absolute(destination)?;
         let path = destination.join(durable::unique("tmp_objdir-incoming-"));
+        if let Some(journal) = &journal {
+            journal.note(Leftover::Directory(&path), sharing);
+        }
         durable::mkdir(&path, sharing)?;
         let directory = Directory(path);
         durable::mkdir(&directory.0.join("pack"), sharing)?;
         let objects = objects.with_front(&directory.0);
-        Ok(Quarantine { directory, destination, objects, alternates, sharing, sync })
+        Ok(Quarantine { directory, destination, objects, alternates, journal, sharing, sync })
     }
 
     /// The object directory of the quarantine (absolute).
@@ -114,11 +110,7 @@ impl Quarantine {
     pub fn migrate(self) -> Result<(), Refusal> {
         let mut changed = Vec::new();
         let moved = self.migrate_directory(self.path(), &self.destination, false, &mut changed);
-        let synced = moved.and_then(|()| match self.sync {
-            Sync::Now => durable::fsync_all(&changed),
-            Sync::Never => Ok(()),
-        });
-        synced.map_err(|_| Refusal::Migrate)
+        moved.and_then(|()| durable::fsync_all(&changed, self.sync)).map_err(|_| Refusal::Migrate)
     }
 
     /// Moves the content of one directory; `changed` collects the directories that got new entries.
@@ -134,6 +126,9 @@ impl Quarantine {
         let mut new_entries = false;
         for (is_directory, name) in names {
             let (from, to) = (from.join(&name), to.join(&name));
+            if let (Rank::Keep, Some(journal)) = (Rank::of(&name), &self.journal) {
+                journal.note(Leftover::File(&to, &fs::read(&from)?), self.sharing);
+            }
             if is_directory {
                 new_entries |= !to.is_dir();
                 durable::mkdir_all(&self.destination, &to, self.sharing)?;
@@ -292,7 +287,7 @@ mod tests {
 
         fn quarantine(&self) -> Quarantine {
             let objects = Objects::new(gix_hash::Kind::Sha1, vec![self.0.clone()]);
-            Quarantine::before(&objects, Vec::new(), Sharing::Umask, Sync::Now).unwrap()
+            Quarantine::before(&objects, Vec::new(), None, Sharing::Umask, Sync::Now).unwrap()
         }
 
         fn write(&self, path: &str, content: &str) {
@@ -405,7 +400,7 @@ mod tests {
         let scratch = Scratch::new("quarantine:\"");
         let objects = Objects::new(gix_hash::Kind::Sha1, vec![scratch.0.clone()]);
         let alternates = vec![PathBuf::from("/one"), PathBuf::from("/t:wo")];
-        let quarantine = Quarantine::before(&objects, alternates, Sharing::Umask, Sync::Never).unwrap();
+        let quarantine = Quarantine::before(&objects, alternates, None, Sharing::Umask, Sync::Never).unwrap();
         let environment = quarantine.environment();
         let value = |name: &str| environment.iter().find(|(key, _)| key == name).unwrap().1.clone();
         assert_eq!(value("GIT_OBJECT_DIRECTORY"), quarantine.path());
@@ -430,14 +425,14 @@ mod tests {
     fn a_quarantine_that_cannot_be_made_is_an_error() {
         let scratch = Scratch::new("quarantine-");
         let objects = Objects::new(gix_hash::Kind::Sha1, vec![scratch.0.join("missing")]);
-        assert!(Quarantine::before(&objects, Vec::new(), Sharing::Umask, Sync::Never).is_err());
+        assert!(Quarantine::before(&objects, Vec::new(), None, Sharing::Umask, Sync::Never).is_err());
     }
 
     #[test]
     fn directories_are_shared_as_configured() {
         let scratch = Scratch::new("quarantine-");
         let objects = Objects::new(gix_hash::Kind::Sha1, vec![scratch.0.clone()]);
-        let quarantine = Quarantine::before(&objects, Vec::new(), Sharing::Group, Sync::Never).unwrap();
+        let quarantine = Quarantine::before(&objects, Vec::new(), None, Sharing::Group, Sync::Never).unwrap();
         write(quarantine.path(), "ab/new", "loose");
         quarantine.migrate().unwrap();
         let mode = fs::metadata(scratch.0.join("ab")).unwrap().permissions().mode();

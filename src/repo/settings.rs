@@ -7,7 +7,7 @@ use super::AccessMode;
 use super::config::{ConfigEntry, Entries, Origin, boolean, integer};
 use super::fsck::Changes;
 use super::promisor::{self, PromisorRemote};
-use crate::durable::Sharing;
+use crate::durable::{Sharing, Sync};
 use crate::protocol::Versions;
 use crate::protocol::proc_receive::Selector;
 use crate::refs::{Format, RefStore};
@@ -322,6 +322,8 @@ settings! {
     big_file_threshold: u64 = |_| 512 << 20, bytes ["core.bigFileThreshold"];
     /// What is forced to disk; unset: everything.
     fsync: Fsync = |_| Fsync { loose_object: true, pack: true, pack_metadata: true, reference: true }, fsync ["core.fsync"];
+    /// Whether each file is forced to the disk by itself (`fsync`, `writeout-only`), or many at once (`batch`; unset).
+    fsync_each: bool = |_| false, fsync_method ["core.fsyncMethod"];
     /// A command for the shell that names the tips of an alternate, whose path is its argument.
     alternate_refs_command: Option<BString> = |_| None, text ["core.alternateRefsCommand"];
     /// Which refs of alternates count, where no command says so: beginnings of names, separated by spaces.
@@ -371,6 +373,15 @@ impl Settings {
     /// Whether objects may be missing because another repository promises them.
     pub fn is_partial_clone(&self) -> bool {
         !self.promisor_remotes.is_empty()
+    }
+
+    /// How files of a kind are forced to the disk, if core.fsync wants it for that kind.
+    pub fn sync(&self, wanted: bool) -> Sync {
+        match (wanted, self.fsync_each) {
+            (false, _) => Sync::Never,
+            (true, true) => Sync::Each,
+            (true, false) => Sync::Now,
+        }
     }
 
     /// Whether a work tree belongs to the git directory.
@@ -631,8 +642,8 @@ fn fsync(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Fsync>> {
                 (chosen.pack, chosen.pack_metadata, chosen.loose_object) =
                     (on, on, if on { chosen.loose_object } else { false })
             }
-            b"committed" => (chosen.loose_object, chosen.pack, chosen.pack_metadata) = (on, on, on),
-            b"added" | b"all" => {
+            b"committed" | b"added" => (chosen.loose_object, chosen.pack, chosen.reference) = (on, on, on),
+            b"all" => {
                 chosen = Fsync { loose_object: on, pack: on, pack_metadata: on, reference: on };
             }
             // index and commit-graph are not ours to write; git warns about unknown words and goes on.
@@ -640,6 +651,15 @@ fn fsync(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Fsync>> {
         }
     }
     Ok(Some(chosen))
+}
+
+/// The words of core.fsyncMethod; git warns about others and goes on (git-config). What is only to be written out is flushed as well.
+fn fsync_method(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>> {
+    Ok(word(entries, keys).and_then(|(value, _)| match value.as_slice() {
+        b"fsync" | b"writeout-only" => Some(true),
+        b"batch" => Some(false),
+        _ => None,
+    }))
 }
 
 /// Whether maintenance may run on its own is git's to say: the keys count as they do there. It is not started, though, unless one of them
@@ -860,6 +880,6 @@ mod tests {
         check("all", [true; 4]);
         check("reference", [false, true, true, true]);
         check("none,loose-object", [true, false, false, false]);
-        check("committed,-pack", [true, false, true, false]);
+        check("committed,-pack", [true, false, true, true]);
     }
 }

@@ -17,9 +17,9 @@ use super::policy::{self, Alias};
 use super::progress::{Heartbeat, Pace};
 use super::{ErrorChannel, Out, PUSH_BANDS, ServeError};
 use crate::auth::WriteGrant;
-use crate::durable::{self, Sync};
+use crate::durable;
 use crate::odb::usage;
-use crate::pack::incoming::{IncomingPack, ReceiveOptions, Room, UnpackError};
+use crate::pack::incoming::{IncomingPack, ReceiveOptions, Room, Syncs, UnpackError};
 use crate::protocol::push::{Heard, Offered, PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::Refusal;
 use crate::repo::fsck::Rules;
@@ -210,7 +210,11 @@ fn options_of<'a>(repository: &Repository, quarantine: &'a Quarantine, fsck: Opt
         memory: repository.context.memory,
         reverse_index: settings.write_reverse_index,
         compression: settings.loose_compression,
-        sync: sync(settings.fsync.pack || settings.fsync.loose_object),
+        sync: Syncs {
+            loose: settings.sync(settings.fsync.loose_object),
+            pack: settings.sync(settings.fsync.pack),
+            pack_metadata: settings.sync(settings.fsync.pack_metadata),
+        },
         sharing: settings.sharing,
         reject_thin: repository.context.push.reject_thin,
         keep_message: keep_message(),
@@ -241,10 +245,6 @@ fn changed(repository: &Repository, rules: Rules) -> Result<Rules, UnpackError> 
         detail: error.to_string(),
         notes: Vec::new(),
     })
-}
-
-fn sync(wanted: bool) -> Sync {
-    if wanted { Sync::Now } else { Sync::Never }
 }
 
 /// Everything between the last byte of the pack and the report. Afterwards nothing is open.

@@ -5,7 +5,7 @@
 
 use artifacts_http_backend::durable::{Sharing, Sync, unique};
 use artifacts_http_backend::odb::{Objects, delta};
-use artifacts_http_backend::pack::incoming::{IncomingPack, ReceiveOptions, UnpackError};
+use artifacts_http_backend::pack::incoming::{IncomingPack, ReceiveOptions, Syncs, UnpackError};
 use artifacts_http_backend::protocol::Limits;
 use artifacts_http_backend::protocol::certificate::PushCertificate;
 use artifacts_http_backend::protocol::push::{Heard, Offered, PushRequest};
@@ -223,7 +223,7 @@ impl Beside {
             room: None,
             reverse_index: true,
             compression: 1,
-            sync: Sync::Never,
+            sync: Syncs::all(Sync::Never),
             sharing: Sharing::Umask,
             reject_thin: switches & 8 != 0,
             keep_message: "receive-pack 1 on host".into(),

@@ -55,7 +55,7 @@ pub struct ReceiveOptions<'a> {
     /// zlib level of loose objects and of bases appended to thin packs.
     pub compression: u32,
     /// Whether what is written is forced to disk.
-    pub sync: Sync,
+    pub sync: Syncs,
     /// Modes of new files.
     pub sharing: Sharing,
     /// Whether a pack that is kept must bring the bases of all its deltas.
@@ -76,6 +76,24 @@ pub struct Room {
 impl Room {
     fn left(self) -> u64 {
         self.max.saturating_sub(self.used)
+    }
+}
+
+/// What of received objects is forced to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Syncs {
+    /// Loose objects.
+    pub loose: Sync,
+    /// Packs.
+    pub pack: Sync,
+    /// What is written beside a pack.
+    pub pack_metadata: Sync,
+}
+
+impl Syncs {
+    /// The same for all of it.
+    pub fn all(sync: Sync) -> Self {
+        Syncs { loose: sync, pack: sync, pack_metadata: sync }
     }
 }
 

@@ -113,7 +113,7 @@ impl Repo {
     }
 
     fn quarantine(&self) -> Quarantine {
-        Quarantine::before(&self.objects(), Vec::new(), Sharing::Umask, Sync::Never).unwrap()
+        Quarantine::before(&self.objects(), Vec::new(), None, Sharing::Umask, Sync::Never).unwrap()
     }
 
     /// Receives into a quarantine, which is handed back.
@@ -135,7 +135,7 @@ impl Repo {
             memory: 64 << 20,
             reverse_index: true,
             compression: 6,
-            sync: Sync::Never,
+            sync: Syncs::all(Sync::Never),
             sharing: Sharing::Umask,
             reject_thin: false,
             keep_message: "receive-pack 1 on host".into(),
@@ -433,7 +433,7 @@ fn a_small_pack_becomes_loose_objects() {
         let repo = Repo::new();
         let (received, quarantine) = repo.receive(&pack, |options| {
             options.unpack_limit = limit;
-            options.sync = Sync::Now;
+            options.sync = Syncs::all(Sync::Now);
         });
         let received = received.unwrap();
         assert_eq!((received.objects, received.kept.is_none()), (count, loose));
@@ -943,6 +943,18 @@ fn an_object_that_exists_is_made_young_and_not_written_again() {
 }
 
 #[test]
+fn an_object_in_a_pack_is_written_again() {
+    let repo = Repo::new();
+    repo.blob(b"hello");
+    repo.git(&["repack", "--cruft", "-d", "-q"], b"");
+    let mut builder = Builder::new();
+    builder.blob(b"hello");
+    let (received, quarantine) = repo.receive(&builder.finish(), |options| options.unpack_limit = 9);
+    received.unwrap();
+    assert_eq!(files(quarantine.path()).iter().filter(|path| path.is_file()).count(), 1);
+}
+
+#[test]
 fn flipped_bytes_never_panic_and_leave_nothing() {
     let source = Repo::new();
     let all = contents(12);
@@ -1074,7 +1086,7 @@ fn a_failing_disk_leaves_the_old_or_the_new() {
             repo.git(&["index-pack", "--stdin"], &base);
             let before = files(&repo.path);
             let armed = arm(&repo.path, n, Action::Fail(io::ErrorKind::StorageFull));
-            let quarantine = Quarantine::before(&repo.objects(), Vec::new(), Sharing::Umask, Sync::Now);
+            let quarantine = Quarantine::before(&repo.objects(), Vec::new(), None, Sharing::Umask, Sync::Now);
             let complete = quarantine.is_ok_and(|quarantine| {
                 let options = ReceiveOptions {
                     hash: repo.hash,
@@ -1088,7 +1100,7 @@ fn a_failing_disk_leaves_the_old_or_the_new() {
                     memory: 64 << 20,
                     reverse_index: true,
                     compression: 6,
-                    sync: Sync::Now,
+                    sync: Syncs::all(Sync::Now),
                     sharing: Sharing::Umask,
                     reject_thin: false,
                     keep_message: "receive-pack 1 on host".into(),

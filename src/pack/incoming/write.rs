@@ -44,12 +44,11 @@ pub(super) fn keep(
     let mut keep = durable::create(&path("keep"), 0o600, options.sharing)?;
     durable::write_all(&mut keep, format!("{}\n", options.keep_message).as_bytes())?;
 
-    if options.sync == Sync::Now {
-        let rev = rev.as_ref().map(Temporary::path);
-        let paths: Vec<PathBuf> =
-            [Some(pack.path()), rev, Some(idx.path()), Some(path("keep"))].into_iter().flatten().collect();
-        durable::fsync_all(&paths)?;
-    }
+    let (data, beside) = (options.sync.pack, options.sync.pack_metadata);
+    let rev_path = rev.as_ref().map(Temporary::path);
+    let paths = [(Some(pack.path()), data), (Some(path("keep")), data), (Some(idx.path()), beside), (rev_path, beside)];
+    let forced = paths.into_iter().filter(|(_, sync)| sync.is_forced());
+    durable::fsync_all(&forced.filter_map(|(path, _)| path).collect::<Vec<PathBuf>>(), Sync::Each)?;
     pack.rename(&path("pack"))?;
     if let Some(mut rev) = rev {
         rev.rename(&path("rev"))?;

@@ -16,7 +16,7 @@ use super::rewrite::Rewrite;
 use crate::protocol::report::Refusal;
 use crate::refs::changes::{Changes, Steps, compare, in_the_way, is_writable};
 use crate::refs::lock::{Lock, LockError, held, remove_empty_directories, unable};
-use crate::refs::transaction::{LockPolicy, Peel, RefChange, Refused};
+use crate::refs::transaction::{LockPolicy, Peel, Refused};
 use crate::refs::{SYMBOLIC_READS_MAX, Target, name};
 use anyhow::Context;
 use bstr::{BStr, BString, ByteSlice};
@@ -209,12 +209,10 @@ impl<'b> Batch<'b> {
     /// Locks one ref and reads it; returns where it leads to if it is symbolic.
     fn lock_one(&mut self, edit: &mut Edit) -> Option<BString> {
         let change = &self.changes[edit.change];
-        // What goes to packed-refs needs the lock alone.
-        let content = if self.packs { String::new() } else { loose_content(change) };
         let base = self.store.base(&edit.name);
         let path = self.store.loose_path(&edit.name);
         let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
-        match Lock::acquire(base, path, content.as_bytes(), ref_timeout, sharing) {
+        match Lock::acquire(&self.store.journal, base, path, ref_timeout, sharing) {
             Ok((lock, made_directory)) => {
                 edit.lock = Some(lock);
                 edit.made_directory = made_directory;
@@ -269,7 +267,7 @@ impl<'b> Batch<'b> {
         }
         let path = self.store.loose_path(head);
         let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
-        match Lock::acquire(&self.store.git_dir, path, b"", ref_timeout, sharing) {
+        match Lock::acquire(&self.store.journal, &self.store.git_dir, path, ref_timeout, sharing) {
             Ok((lock, _)) => {
                 // Somebody may have moved it to another branch before it was locked; then it is none of ours.
                 let now = self.store.read_loose(head);
@@ -357,7 +355,7 @@ impl<'b> Batch<'b> {
         // A linked packed-refs is locked where it is.
         let path = path.canonicalize().unwrap_or(path);
         let LockPolicy { packed_timeout, sharing, .. } = *self.policy;
-        let why = match Lock::acquire(&self.store.common_dir, path, b"", packed_timeout, sharing) {
+        let why = match Lock::acquire(&self.store.journal, &self.store.common_dir, path, packed_timeout, sharing) {
             Ok((lock, _)) => {
                 self.packed_lock = Some(lock);
                 return true;
@@ -370,10 +368,6 @@ impl<'b> Batch<'b> {
             let edit = &self.edits[at];
             if self.changes.is_atomic() || self.is_deletion(edit) {
                 self.refuse_lock(edit.change, Refusal::UpdateFailed, &why);
-            } else if let Some(lock) = edit.lock.as_ref().filter(|_| self.packs && !edit.log_only)
-                && let Err(error) = lock.fill(loose_content(&self.changes[edit.change]).as_bytes(), sharing)
-            {
-                self.refuse_lock(edit.change, Refusal::UpdateFailed, &unable(self.edits[at].name.as_bstr(), &error));
             }
         }
         self.packs = false;
@@ -444,7 +438,7 @@ impl<'b> Batch<'b> {
                 None => {
                     let path = self.store.loose_path(&parent);
                     let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
-                    let lock = Lock::acquire(self.store.base(&parent), path, b"", ref_timeout, sharing);
+                    let lock = Lock::acquire(&self.store.journal, self.store.base(&parent), path, ref_timeout, sharing);
                     lock.map(|(lock, _)| self.parent_locks.push(lock)).is_ok()
                 }
             };
@@ -467,9 +461,4 @@ impl<'b> Batch<'b> {
         }
         self.changes.finish()
     }
-}
-
-/// What the loose file of a changed ref says.
-fn loose_content(change: &RefChange) -> String {
-    change.new.map(|id| format!("{id}\n")).unwrap_or_default()
 }

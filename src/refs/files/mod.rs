@@ -15,6 +15,7 @@ use super::changes::{self, Changes};
 use super::prefixes::Prefixes;
 use super::transaction::{LockPolicy, Peel, RefChange, Refused, TransactionHook};
 use super::{Row, Target, is_per_worktree};
+use crate::journal::Journal;
 use anyhow::{Context, bail};
 use batch::Batch;
 use bstr::{BStr, ByteSlice};
@@ -23,12 +24,14 @@ use packed::Packed;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The files of one repository's refs.
 pub(super) struct Files {
     pub(super) git_dir: PathBuf,
     pub(super) common_dir: PathBuf,
     pub(super) hash: gix_hash::Kind,
+    pub(super) journal: Arc<Journal>,
 }
 
 impl Files {

@@ -4,7 +4,7 @@
 //! decided by the caller (core.logAllRefUpdates); a log that exists always gets its line.
 
 use super::Files;
-use crate::durable::{self, Sync};
+use crate::durable;
 use crate::refs::lock::remove_empty_directories;
 use crate::refs::name;
 use crate::refs::transaction::{LockPolicy, ReflogEntry, one_line};
@@ -53,7 +53,7 @@ pub(super) fn append(
         file => file?,
     };
     durable::write_all(&mut file, &line(old, new, entry))?;
-    if policy.sync == Sync::Now {
+    if policy.sync.is_forced() {
         durable::fsync(&file)?;
         if is_new {
             durable::fsync_directory(directory)?;

@@ -1,10 +1,11 @@
 //! packed-refs written anew: once with the values of now, where a transaction needs that, and once with those to come.
 //!
-//! In: the file, opened under its lock, and the refs to change in it. Out: one or two complete files of names of our own, on the
-//! disk, which become packed-refs by a rename each. All are written in one pass: C git waits a second for that lock, no more.
+//! In: the file, opened under its lock, and the refs to change in it. Out: one or two complete files in the journal, where a leftover
+//! stops nobody as `packed-refs.new` would stop C git; on the disk, they become packed-refs by a rename each. All are written in one pass: C git waits a second for that lock, no more.
 
 use super::packed::{Packed, Peeled, Record};
 use crate::durable::{self, Sync};
+use crate::journal::Journal;
 use crate::refs::transaction::LockPolicy;
 use anyhow::Context;
 use bstr::BStr;
@@ -12,9 +13,7 @@ use gix_hash::ObjectId;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// The directory for temporary files: a leftover `packed-refs.new` in its usual place would stop C git.
-const JOURNAL: &str = "artifacts-journal";
+use std::sync::Arc;
 
 /// What is collected before it is written.
 const BUFFER: usize = 64 << 10;
@@ -43,6 +42,8 @@ pub(super) struct Edit<'a> {
 
 /// The files written, in the order in which they will become packed-refs. What has not become it is removed when dropped.
 pub(super) struct Rewrite {
+    /// Where packed-refs is a link into another repository, that one's: files are renamed within a file system.
+    _journal: Arc<Journal>,
     target: PathBuf,
     sync: Sync,
     files: Vec<Temporary>,
@@ -62,6 +63,7 @@ impl Rewrite {
         packed: &Packed,
         edits: &[Edit<'_>],
         target: &Path,
+        journal: &Arc<Journal>,
         policy: &LockPolicy,
     ) -> anyhow::Result<Self> {
         let mut values: Vec<fn(&Edit<'_>) -> Value> = Vec::new();
@@ -70,9 +72,16 @@ impl Rewrite {
         }
         values.push(|edit| edit.after);
         let directory = target.parent().context("packed-refs has no directory")?;
-        let mut rewrite = Rewrite { target: target.to_owned(), sync: policy.sync, files: Vec::new(), done: 0 };
+        let journal = if journal.is_of(directory) { journal.clone() } else { Arc::new(Journal::of(directory)) };
+        let mut rewrite = Rewrite {
+            _journal: journal.clone(),
+            target: target.to_owned(),
+            sync: policy.sync,
+            files: Vec::new(),
+            done: 0,
+        };
         for value in &values {
-            let mut temporary = Temporary::create(directory, policy).context("writing packed-refs")?;
+            let mut temporary = Temporary::create(&journal, policy).context("writing packed-refs")?;
             temporary.put(header(promise(packed, edits, *value)).as_bytes())?;
             rewrite.files.push(temporary);
         }
@@ -94,7 +103,7 @@ impl Rewrite {
         for temporary in &mut rewrite.files {
             temporary.flush().context("writing packed-refs")?;
         }
-        if policy.sync == Sync::Now {
+        if policy.sync.is_forced() {
             for temporary in &rewrite.files {
                 durable::fsync(&temporary.file).context("writing packed-refs")?;
             }
@@ -113,7 +122,7 @@ impl Rewrite {
             durable::rename(&temporary.path, &self.target)?;
             temporary.held = false;
             self.done += 1;
-            if let (Sync::Now, Some(directory)) = (self.sync, self.target.parent()) {
+            if let Some(directory) = self.target.parent().filter(|_| self.sync.is_forced()) {
                 durable::fsync_directory(directory)?;
             }
         }
@@ -122,16 +131,8 @@ impl Rewrite {
 }
 
 impl Temporary {
-    fn create(directory: &Path, policy: &LockPolicy) -> io::Result<Self> {
-        let journal = directory.join(JOURNAL);
-        let path = journal.join(durable::unique("packed-refs-"));
-        let file = match durable::create(&path, 0o666, policy.sharing) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                durable::mkdir_all(directory, &journal, policy.sharing)?;
-                durable::create(&path, 0o666, policy.sharing)?
-            }
-            file => file?,
-        };
+    fn create(journal: &Journal, policy: &LockPolicy) -> io::Result<Self> {
+        let (path, file) = journal.temporary(policy.sharing)?;
         Ok(Temporary { path, file, buffer: Vec::with_capacity(BUFFER), held: true })
     }
 

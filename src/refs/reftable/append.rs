@@ -76,14 +76,12 @@ impl<'s> Addition<'s> {
         let is_uneven = folded.is_none() && compact::segment(&tables, self.policy.tables.geometric_factor).is_some();
         let (kept, replaced) = self.stack.tables().split_at(first);
         let names = kept.iter().map(Table::name).chain(fresh.as_ref().map(Fresh::name));
-        self.lock.fill(&list(names), self.policy.sharing)?;
-        if self.policy.sync == Sync::Now {
-            self.lock.sync()?;
-            if let Some(fresh) = &fresh {
-                durable::fsync_all(&[fresh.path.clone(), directory.clone()])?;
-            }
-        }
+        let mut written = vec![self.lock.fill(&self.tables.journal, &list(names), self.policy.sharing)?];
+        written.extend(fresh.as_ref().map(|fresh| fresh.path.clone()));
+        written.push(directory.clone());
+        durable::fsync_all(&written, self.policy.sync)?;
         self.lock.commit()?;
+        drop(self.lock);
         if let Some(fresh) = &mut fresh {
             fresh.held = false;
         }
@@ -105,7 +103,7 @@ impl<'s> Addition<'s> {
         // Nobody can begin to replace tables while we hold the list's lock; who has begun before holds theirs.
         let mut locks = Vec::new();
         for at in (first..end - 1).rev() {
-            match lock_table(&self.tables.directory, tables[at].name(), self.policy) {
+            match lock_table(self.tables, tables[at].name(), self.policy) {
                 Ok(lock) => locks.extend(lock),
                 Err(_) => {
                     first = at + 1;
@@ -196,16 +194,18 @@ impl Drop for Fresh {
 pub(super) fn lock_list(tables: &Tables, policy: &LockPolicy) -> Result<Lock, LockError> {
     let directory = &tables.directory;
     let root = directory.parent().unwrap_or(directory);
-    Lock::acquire(root, directory.join(LIST), b"", policy.tables.lock_timeout, policy.sharing).map(|(lock, _)| lock)
+    let list = directory.join(LIST);
+    Lock::acquire(&tables.journal, root, list, policy.tables.lock_timeout, policy.sharing).map(|(lock, _)| lock)
 }
 
 /// Finds out, while the list is locked, whether somebody is about to replace a table; the lock of one that is dead is taken over.
-fn lock_table(directory: &Path, name: &str, policy: &LockPolicy) -> Result<Option<Lock>, LockError> {
+fn lock_table(tables: &Tables, name: &str, policy: &LockPolicy) -> Result<Option<Lock>, LockError> {
+    let directory = &tables.directory;
     match directory.join(format!("{name}.lock")).symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Ok(_) | Err(_) => {
             let path = directory.join(name);
-            Lock::acquire(directory, path, b"", Duration::ZERO, policy.sharing).map(|(lock, _)| Some(lock))
+            Lock::acquire(&tables.journal, directory, path, Duration::ZERO, policy.sharing).map(|(lock, _)| Some(lock))
         }
     }
 }
@@ -217,7 +217,7 @@ pub(super) fn list<'n>(names: impl Iterator<Item = &'n str>) -> Vec<u8> {
 
 /// Forces a renamed list to the disk.
 pub(super) fn settle(directory: &Path, sync: Sync) -> io::Result<()> {
-    if sync == Sync::Now { durable::fsync_directory(directory) } else { Ok(()) }
+    if sync.is_forced() { durable::fsync_directory(directory) } else { Ok(()) }
 }
 
 /// Removes tables that are not listed any more. Whoever has them open reads on.

@@ -99,7 +99,8 @@ pub(super) fn compact(tables: &Tables, hash: gix_hash::Kind, policy: &LockPolicy
     let mut locks = Vec::new();
     // The newest first: who has added some since somebody else began to replace what is below them can replace those.
     for at in (first..end).rev() {
-        match Lock::acquire(directory, directory.join(all[at].name()), b"", Duration::ZERO, policy.sharing) {
+        let path = directory.join(all[at].name());
+        match Lock::acquire(&tables.journal, directory, path, Duration::ZERO, policy.sharing) {
             Ok((lock, _)) => locks.push(lock),
             Err(_) => {
                 first = at + 1;
@@ -130,12 +131,11 @@ pub(super) fn compact(tables: &Tables, hash: gix_hash::Kind, policy: &LockPolicy
     }
     let (below, above) = (&names[..at], &names[at + old.len()..]);
     let middle = fresh.as_ref().map(Fresh::name);
-    lock.fill(&list(below.iter().copied().chain(middle).chain(above.iter().copied())), policy.sharing)?;
-    if policy.sync == Sync::Now {
-        lock.sync()?;
-        durable::fsync_directory(directory)?;
-    }
+    let list = list(below.iter().copied().chain(middle).chain(above.iter().copied()));
+    let list = lock.fill(&tables.journal, &list, policy.sharing)?;
+    durable::fsync_all(&[list, directory.clone()], policy.sync)?;
     lock.commit()?;
+    drop(lock);
     if let Some(fresh) = &mut fresh {
         fresh.held = false;
     }
@@ -154,8 +154,7 @@ struct Unnamed {
 
 impl Unnamed {
     fn create(tables: &Tables, policy: &LockPolicy) -> anyhow::Result<Self> {
-        let path = tables.directory.join(durable::unique("compact.temp."));
-        let file = durable::create(&path, 0o666, policy.sharing).context("writing a table")?;
+        let (path, file) = tables.journal.temporary(policy.sharing).context("writing a table")?;
         Ok(Unnamed { path, file, buffer: Vec::with_capacity(BUFFER), held: true })
     }
 
@@ -171,7 +170,7 @@ impl Unnamed {
             Ok(())
         })?;
         durable::write_all(&mut self.file, &self.buffer)?;
-        if sync == Sync::Now {
+        if sync.is_forced() {
             durable::fsync(&self.file)?;
         }
         Ok(has_records)

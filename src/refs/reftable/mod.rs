@@ -21,6 +21,7 @@ use super::changes::{self, Changes};
 use super::prefixes::Prefixes;
 use super::transaction::{LockPolicy, Peel, RefChange, Refused, TransactionHook};
 use super::{Row, SYMBOLIC_READS_MAX, Target, is_per_worktree, name};
+use crate::journal::Journal;
 use batch::Batch;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
@@ -30,6 +31,7 @@ use stack::Stack;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The directory of tables in a git directory.
 const DIRECTORY: &str = "reftable";
@@ -48,8 +50,12 @@ pub(super) struct Reftable {
 }
 
 impl Reftable {
-    pub(super) fn new(git_dir: &Path, common_dir: &Path, hash: gix_hash::Kind) -> Self {
-        let tables = |directory: &Path| Tables { directory: directory.join(DIRECTORY), open: RefCell::default() };
+    pub(super) fn new(git_dir: &Path, common_dir: &Path, hash: gix_hash::Kind, journal: &Arc<Journal>) -> Self {
+        let tables = |directory: &Path| Tables {
+            directory: directory.join(DIRECTORY),
+            journal: journal.clone(),
+            open: RefCell::default(),
+        };
         Reftable { shared: tables(common_dir), own: (git_dir != common_dir).then(|| tables(git_dir)), hash }
     }
 
@@ -101,6 +107,7 @@ impl Reftable {
 /// One directory of tables.
 struct Tables {
     directory: PathBuf,
+    journal: Arc<Journal>,
     /// As they were when they were last asked for.
     open: RefCell<Option<Rc<Stack>>>,
 }

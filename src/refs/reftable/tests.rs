@@ -362,7 +362,8 @@ fn a_hostile_table_is_refused_for_what_is_wrong_with_it() {
         }),
         "beyond the table's end",
     );
-    let other = Reftable::new(repo.dir(), repo.dir(), gix_hash::Kind::Sha256);
+    let journal = std::sync::Arc::new(crate::journal::Journal::of(repo.dir()));
+    let other = Reftable::new(repo.dir(), repo.dir(), gix_hash::Kind::Sha256, &journal);
     fs::write(&table, &whole).unwrap();
     assert!(format!("{:#}", other.read("HEAD".into()).unwrap_err()).contains("of the object format sha1"));
 }

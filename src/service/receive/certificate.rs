@@ -2,8 +2,8 @@
 //!
 //! In: a request that may bring one. Out: variables for pre-receive and post-receive. Nothing of it refuses a push: hooks decide.
 
-use super::client::{Client, Unspoken};
-use super::{options_of, sync};
+use super::client::{Client, Hooked};
+use super::options_of;
 use crate::durable;
 use crate::pack::unpack::Unpacker;
 use crate::protocol::certificate::PushCertificate;
@@ -95,7 +95,7 @@ fn signed(
     let mut complaints = Vec::new();
     let payload = certificate.payload();
     let mut complain = |text| complaints.push(text);
-    let signed = signature::verify(repository, form, payload, &path, &mut Unspoken(client), &mut complain)?;
+    let signed = signature::verify(repository, form, payload, &path, &mut Hooked(client), &mut complain)?;
     complaints.iter().try_for_each(|text| client.message(text))?;
     Ok(signed)
 }
@@ -104,9 +104,7 @@ fn signed(
 fn store(repository: &Repository, certificate: &PushCertificate, quarantine: Quarantine) -> io::Result<ObjectId> {
     let text = certificate.text();
     let id = gix_object::compute_hash(repository.hash(), gix_object::Kind::Blob, text).map_err(io::Error::other)?;
-    let fsync = &repository.settings.fsync;
-    let mut options = options_of(repository, &quarantine, None);
-    options.sync = sync(fsync.loose_object);
+    let options = options_of(repository, &quarantine, None);
     let mut unpacker = Unpacker::new(&options);
     unpacker.write(&id, gix_object::Kind::Blob, text)?;
     unpacker.finish()?;

@@ -3,10 +3,10 @@
 //! In: verdicts that are open. Out: the same, decided. Nothing here fails because the client has gone.
 
 use super::checkout;
-use super::client::{Client, Unspoken};
+use super::client::{Client, Hooked, Unspoken};
 use super::connected::Boundary;
+use super::run_hook;
 use super::verdicts::{State, Verdict, Verdicts};
-use super::{run_hook, sync};
 use crate::auth::WriteGrant;
 use crate::odb::Objects;
 use crate::protocol::push::RefUpdate;
@@ -243,7 +243,8 @@ impl<'a> Stations<'a> {
             Ok(Some(_)) => Some(None),
             Ok(None) | Err(_) => None,
         };
-        let mut hook = ReferenceTransaction::new(self.repository);
+        let mut ticked = Hooked(client);
+        let mut hook = ReferenceTransaction::new(self.repository, &mut ticked);
         let mut transaction =
             RefTransaction::begin(&self.repository.refs, self.proof, locks(self.repository), &mut hook);
         transaction.peel_with(&peel);
@@ -268,7 +269,7 @@ fn locks(repository: &Repository) -> LockPolicy {
             index_objects: settings.reftable_index_objects,
             geometric_factor: settings.reftable_geometric_factor,
         },
-        sync: sync(settings.fsync.reference),
+        sync: settings.sync(settings.fsync.reference),
         sharing: settings.sharing,
     }
 }

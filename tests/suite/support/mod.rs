@@ -184,6 +184,7 @@ impl Repo {
                     || name.starts_with("tmp_")
                     || name.starts_with(".tmp")
                     || name.ends_with(".keep")
+                    || folder.ends_with("artifacts-journal")
                 {
                     found.push(path.clone());
                 }

@@ -7,9 +7,8 @@ use super::super::packed::Packed;
 use super::super::reflog;
 use super::super::rewrite::{self, Rewrite, Value};
 use super::{Batch, Edit};
-use crate::durable::{self, Sync};
+use crate::durable;
 use crate::protocol::report::Refusal;
-use crate::refs::lock::Lock;
 use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use std::fmt::Display;
@@ -30,24 +29,35 @@ impl Batch<'_> {
     /// Writes everything that renames will bring into effect, and forces it to the disk.
     pub(super) fn write(&mut self) {
         self.drop_refused();
-        let (mut packed, mut failed) = (Vec::new(), Vec::new());
-        for at in self.active() {
-            let edit = &self.edits[at];
-            if self.packs || self.is_deletion(edit) {
-                packed.push(at);
-            } else if self.policy.sync == Sync::Now {
-                let synced = edit.lock.as_ref().map_or(Ok(()), Lock::sync);
-                failed.extend(synced.err().map(|error| (edit.change, error)));
-            }
-        }
-        for (change, error) in failed {
-            self.refuse_update(change, &error);
-        }
+        let (packed, loose): (Vec<usize>, Vec<usize>) =
+            self.active().into_iter().partition(|at| self.packs || self.is_deletion(&self.edits[*at]));
+        self.prepare_loose(&loose);
         if self.goes_on()
             && let Err(error) = self.prepare_packed(&packed)
         {
             for at in packed {
                 self.refuse_update(self.edits[at].change, &error);
+            }
+        }
+    }
+
+    fn prepare_loose(&mut self, chosen: &[usize]) {
+        let mut written = Vec::new();
+        for at in chosen {
+            let edit = &mut self.edits[*at];
+            let content = self.changes[edit.change].new.map(|id| format!("{id}\n")).unwrap_or_default();
+            let Some(lock) = &mut edit.lock else { continue };
+            match lock.fill(&self.store.journal, content.as_bytes(), self.policy.sharing) {
+                Ok(path) => written.push(path),
+                Err(error) => {
+                    let change = edit.change;
+                    self.refuse_update(change, &error);
+                }
+            }
+        }
+        if let Err(error) = durable::fsync_all(&written, self.policy.sync) {
+            for at in chosen {
+                self.refuse_update(self.edits[*at].change, &error);
             }
         }
     }
@@ -80,7 +90,7 @@ impl Batch<'_> {
             edits.sort_by_key(|edit| edit.name);
             // Nobody else has replaced it since it was judged: its lock is ours.
             let packed = Packed::open(&self.store.packed_path(), self.store.hash)?;
-            self.rewrite = Some(Rewrite::write(&packed, &edits, lock.guarded(), self.policy)?);
+            self.rewrite = Some(Rewrite::write(&packed, &edits, lock.guarded(), &self.store.journal, self.policy)?);
         }
         Ok(())
     }
@@ -171,6 +181,7 @@ impl Batch<'_> {
         let Some(lock) = &mut edit.lock else { return Ok(()) };
         lock.commit()?;
         let path = lock.guarded().to_owned();
+        edit.lock = None;
         let made_directory = edit.made_directory;
         let root = self.store.base(&self.edits[at].name).to_owned();
         self.changed(&path, made_directory.then_some(root.as_path()));
@@ -186,7 +197,7 @@ impl Batch<'_> {
 
     fn sync_directories(&mut self) -> io::Result<()> {
         for directory in std::mem::take(&mut self.unsynced) {
-            if self.policy.sync == Sync::Now {
+            if self.policy.sync.is_forced() {
                 match durable::fsync_directory(&directory) {
                     // Somebody has deleted the last ref in it.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -357,7 +357,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    fn of(bytes: Vec<u8>) -> Self {
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
         let mut answer = Answer::default();
         let mut bands: [Vec<u8>; 3] = Default::default();
         if bytes.get(4).is_some_and(|band| (1..=3).contains(band)) {

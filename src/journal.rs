@@ -1,0 +1,510 @@
+//! Who works on a repository, and what he would leave behind: locks, temporary files, half-made directories.
+//!
+//! In: the directory of a repository. Out: locks that can be told from anybody else's, and a repository without what dead processes of
+//! this program have left. A lock that is not proven to be ours, and its owner dead, is never touched.
+//!
+//! Each process under way has one file in the journal, on which it holds a file lock for as long as it lives. A lock `<file>.lock` is
+//! a hard link to that file: device and inode say whose it is, the file lock whether he lives. What else he would leave stands in
+//! the file before it is made. The file's name says of which machine and which of its boots he was, because file systems may know file
+//! locks of one machine alone. Whatever is missing here (hard links, file locks, rights) makes a lock a plain one, as C git's.
+
+use crate::durable::{self, Sharing};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Below the repository's common directory.
+const NAME: &str = "artifacts-journal";
+/// The file of a process under way: `push-<boot>-<machine>-<random>`.
+const OWNER: &str = "push-";
+/// A lock on its way out.
+const BROKEN: &str = "broken-";
+/// Where no locks of ours are: too many files, or none of ours to judge.
+const NOT_SEARCHED: &[&str] = &["objects", "hooks", "logs", NAME];
+/// Bytes of an owner's file that are read.
+const NOTES_MAX: u64 = 1 << 20;
+
+/// The journal of one repository. Nothing is looked at or made before something is locked.
+#[derive(Debug)]
+pub struct Journal {
+    root: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The last one takes new links; a file can have only so many.
+    owners: Vec<Owner>,
+    /// This file system, or this user, cannot have any.
+    impossible: bool,
+    temporaries: u32,
+}
+
+/// A file of ours in the journal. It goes when this does, unless something has stayed that the next one is to remove.
+#[derive(Debug)]
+struct Owner {
+    path: PathBuf,
+    /// Holds the file lock.
+    file: File,
+    /// What was noted in it.
+    noted: Vec<PathBuf>,
+}
+
+impl Owner {
+    /// Whether something is still there: a lock, what was noted, a temporary file.
+    fn is_needed(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 1)
+            || self.noted.iter().any(|path| fs::symlink_metadata(path).is_ok())
+            || self.temporaries().is_ok_and(|found| !found.is_empty())
+    }
+
+    fn temporaries(&self) -> io::Result<Vec<PathBuf>> {
+        temporaries(&self.path)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if !self.is_needed() {
+            // One that stays is a dead one's, and swept.
+            let _ = durable::unlink(&self.path);
+        }
+    }
+}
+
+/// The temporary files of the owner at `path`, and locks on their way out.
+fn temporaries(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let prefix = [path.file_name().unwrap_or_default().as_bytes(), b"."].concat();
+    let owner = fs::symlink_metadata(path)?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path.parent().unwrap_or(path))? {
+        let (name, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
+        let is_aside = || name.as_bytes().starts_with(BROKEN.as_bytes()) && is_same(&path, &owner);
+        if name.as_bytes().starts_with(&prefix) || is_aside() {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// What a dead process may have left, beside locks and temporary files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftover<'a> {
+    /// A directory with all that is in it.
+    Directory(&'a Path),
+    /// A file, if this is what it holds.
+    File(&'a Path, &'a [u8]),
+}
+
+impl Journal {
+    /// The journal of what lies below a directory.
+    pub fn of(root: &Path) -> Self {
+        Journal { root: root.to_owned(), state: Mutex::default() }
+    }
+
+    /// Whether it is the journal of this directory.
+    pub fn is_of(&self, root: &Path) -> bool {
+        let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+        self.root == root || same(&self.root, root)
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.root.join(NAME)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Creates a lock file, which must not exist. It is empty.
+    ///
+    /// # Errors
+    /// As `open(2)` with `O_EXCL`.
+    pub fn lock(&self, path: &Path, sharing: Sharing) -> io::Result<()> {
+        let mut state = self.state();
+        // A file has at most so many links; then there is another one.
+        for _ in 0..2 {
+            let Some(owner) = self.owner(&mut state, sharing) else { break };
+            match durable::link(&owner.path, path) {
+                Err(error) if error.kind() == io::ErrorKind::TooManyLinks => {
+                    let another = Origin::here().map(|here| self.make_owner(&here, sharing));
+                    let Some(Ok(another)) = another else { break };
+                    state.owners.push(another);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !owner.path.exists() => break,
+                Err(error) if is_of_the_place(&error) => return Err(error),
+                Err(_) => break,
+                Ok(()) => return Ok(()),
+            }
+        }
+        drop(state);
+        durable::create(path, 0o666, sharing).map(drop)
+    }
+
+    /// Creates a file that is to take another one's place. Its owner removes it; if he is dead, the next one does.
+    ///
+    /// # Errors
+    /// As `open(2)` and `mkdir(2)`.
+    pub fn temporary(&self, sharing: Sharing) -> io::Result<(PathBuf, File)> {
+        let mut state = self.state();
+        state.temporaries += 1;
+        let number = state.temporaries;
+        let path = match self.owner(&mut state, sharing) {
+            Some(owner) => owner.path.with_extension(number.to_string()),
+            None => self.directory().join(durable::unique("of-nobody-")),
+        };
+        drop(state);
+        match durable::create(&path, 0o666, sharing) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                durable::mkdir_all(&self.root, &self.directory(), sharing)?;
+                Ok((path.clone(), durable::create(&path, 0o666, sharing)?))
+            }
+            file => Ok((path, file?)),
+        }
+    }
+
+    /// Notes what is about to be made, so that it goes if this process dies. Where that cannot be noted it is made all the same.
+    pub fn note(&self, leftover: Leftover<'_>, sharing: Sharing) {
+        let mut state = self.state();
+        if self.owner(&mut state, sharing).is_some()
+            && let Some(owner) = state.owners.first_mut()
+        {
+            let (word, path, content) = match leftover {
+                Leftover::Directory(path) => (&b"directory"[..], path, &b""[..]),
+                Leftover::File(path, content) => (&b"file"[..], path, content),
+            };
+            owner.noted.push(path.to_owned());
+            let path = path.strip_prefix(&self.root).unwrap_or(path).as_os_str().as_bytes();
+            let _ = durable::write_all(&mut owner.file, &[word, b"\0", path, b"\0", content, b"\0"].concat());
+        }
+    }
+
+    /// The owner of new locks, made where there is none, behind all that is left by dead ones.
+    fn owner<'s>(&self, state: &'s mut State, sharing: Sharing) -> Option<&'s Owner> {
+        if state.owners.is_empty() && !state.impossible {
+            match Origin::here().map(|here| (self.make_owner(&here, sharing), here)) {
+                Some((Ok(owner), here)) => {
+                    self.sweep_but(&owner.path, &here);
+                    state.owners.push(owner);
+                }
+                Some((Err(_), _)) | None => state.impossible = true,
+            }
+        }
+        state.owners.last()
+    }
+
+    fn make_owner(&self, here: &Origin, sharing: Sharing) -> io::Result<Owner> {
+        let directory = self.directory();
+        for _ in 0..3 {
+            let path = directory.join(here.unique());
+            let file = match durable::create(&path, 0o666, sharing) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    durable::mkdir_all(&self.root, &directory, sharing)?;
+                    durable::create(&path, 0o666, sharing)?
+                }
+                file => file?,
+            };
+            let owner = Owner { path, file, noted: Vec::new() };
+            match owner.file.try_lock() {
+                // Somebody took it for a dead one's in the moment before: he removes it.
+                Err(fs::TryLockError::WouldBlock) => {}
+                Err(fs::TryLockError::Error(error)) => return Err(error),
+                Ok(()) if is_at(&owner.file, &owner.path) => return Ok(owner),
+                Ok(()) => {}
+            }
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
+    }
+
+    /// Removes what dead processes of this program have left. Returns whether there was any such process.
+    pub fn sweep(&self) -> bool {
+        let own = self.state().owners.first().map(|owner| owner.path.clone());
+        let here = Origin::here();
+        here.is_some_and(|here| self.sweep_but(own.as_deref().unwrap_or(Path::new("")), &here))
+    }
+
+    /// Owners of this very process hold their file locks, as any that live.
+    fn sweep_but(&self, own: &Path, here: &Origin) -> bool {
+        let mut swept = false;
+        let Ok(entries) = fs::read_dir(self.directory()) else { return false };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if path != own && Origin::of(&entry.file_name()).is_some_and(|other| other.may_be_judged(here)) {
+                swept |= self.bury(&path).unwrap_or(false);
+            }
+        }
+        swept
+    }
+
+    /// Removes what an owner has left, if he is dead.
+    fn bury(&self, path: &Path) -> io::Result<bool> {
+        // Some network file systems lock only what is open for writing.
+        let mut file = match durable::reopen(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path)?,
+            file => file?,
+        };
+        // The file lock is his for as long as he lives, and now ours until we are done: nobody else breaks his locks meanwhile.
+        if file.try_lock().is_err() || !is_at(&file, path) {
+            return Ok(false);
+        }
+        let metadata = file.metadata()?;
+        if metadata.nlink() > 1 {
+            self.break_locks(&metadata)?;
+        }
+        let mut notes = Vec::new();
+        (&mut file).take(NOTES_MAX).read_to_end(&mut notes)?;
+        self.follow(&notes);
+        for left in temporaries(path)? {
+            durable::unlink(&left)?;
+        }
+        durable::unlink(path)?;
+        Ok(true)
+    }
+
+    /// Breaks the locks that are links to a dead owner's file.
+    fn break_locks(&self, owner: &fs::Metadata) -> io::Result<()> {
+        let mut folders = vec![self.root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)?.flatten() {
+                let (name, path) = (entry.file_name(), entry.path());
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    let is_top = folder == self.root;
+                    if !(is_top && NOT_SEARCHED.iter().any(|left_out| name == *left_out)) {
+                        folders.push(path);
+                    }
+                } else if name.as_bytes().ends_with(b".lock") && is_same(&path, owner) {
+                    self.break_lock(&path, owner)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a lock away: out of its place, looked at again, and put back if it has become somebody else's meanwhile.
+    fn break_lock(&self, path: &Path, owner: &fs::Metadata) -> io::Result<()> {
+        let aside = self.directory().join(durable::unique(BROKEN));
+        match durable::rename(path, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            outcome => outcome?,
+        }
+        if !is_same(&aside, owner) {
+            match durable::link(&aside, path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        durable::unlink(&aside)
+    }
+
+    /// Removes what a dead owner has noted.
+    fn follow(&self, notes: &[u8]) {
+        let words: Vec<&[u8]> = notes.split(|byte| *byte == 0).collect();
+        // The last one is not complete, or empty.
+        for note in words[..words.len() - 1].chunks_exact(3) {
+            let path = self.root.join(OsString::from_vec(note[1].to_owned()));
+            // What cannot be removed stays, and is tried no more: nobody is held up by it.
+            let _ = match note[0] {
+                b"directory" => durable::remove_all(&path),
+                b"file" if fs::read(&path).is_ok_and(|content| content == note[2]) => durable::unlink(&path),
+                _ => Ok(()),
+            };
+        }
+    }
+}
+
+/// Whether a link failed because of the place it was to be made at, as any file would.
+fn is_of_the_place(error: &io::Error) -> bool {
+    use io::ErrorKind::{AlreadyExists, NotADirectory, NotFound};
+    matches!(error.kind(), AlreadyExists | NotFound | NotADirectory)
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    file.metadata().is_ok_and(|metadata| is_same(path, &metadata))
+}
+
+fn is_same(path: &Path, other: &fs::Metadata) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (other.dev(), other.ino()))
+}
+
+/// Where a process runs or ran: a boot of a machine's kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
+    boot: String,
+    machine: String,
+}
+
+impl Origin {
+    /// Of this process; `None` where the kernel does not say.
+    fn here() -> Option<Self> {
+        let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
+        // Machines that were copied share the first, containers of one machine may share the second.
+        let mut machine = fs::read("/etc/machine-id").unwrap_or_default();
+        machine.extend_from_slice(rustix::system::uname().nodename().to_bytes());
+        Some(Origin { boot: digest(&boot), machine: digest(&machine) })
+    }
+
+    /// Of the owner of a file in the journal.
+    fn of(name: &OsStr) -> Option<Self> {
+        let mut words = name.to_str()?.strip_prefix(OWNER)?.split('-');
+        let (boot, machine, random) = (words.next()?, words.next()?, words.next()?);
+        let complete = words.next().is_none() && !random.contains('.');
+        complete.then(|| Origin { boot: boot.to_owned(), machine: machine.to_owned() })
+    }
+
+    fn unique(&self) -> String {
+        let random = durable::unique("");
+        let random = random.rsplit('-').next().unwrap_or_default();
+        format!("{OWNER}{}-{}-{random}", self.boot, self.machine)
+    }
+
+    /// Whether a file lock that can be had proves that an owner of there is dead: his kernel is this one, or an earlier boot of
+    /// this machine. Of other machines the file system may know nothing.
+    fn may_be_judged(&self, here: &Origin) -> bool {
+        self.boot == here.boot || self.machine == here.machine
+    }
+}
+
+/// FNV-1a: names of files need no secrecy.
+fn digest(bytes: &[u8]) -> String {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Self {
+            let path = std::env::temp_dir().join(durable::unique("journal-"));
+            fs::create_dir_all(path.join("refs/heads")).unwrap();
+            fs::create_dir(path.join("objects")).unwrap();
+            Scratch(path)
+        }
+
+        fn journal(&self) -> Journal {
+            Journal::of(&self.0)
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+
+        fn entries(&self) -> usize {
+            fs::read_dir(self.path(NAME)).unwrap().count()
+        }
+
+        /// What a process leaves that was killed while it held a lock and had noted and written something.
+        fn dead(&self, origin: &Origin, lock: &str) -> PathBuf {
+            fs::create_dir_all(self.path(NAME)).unwrap();
+            let owner = self.path(NAME).join(origin.unique());
+            fs::write(
+                &owner,
+                b"directory\0objects/tmp_objdir-x\0\0file\0objects/mine\0ours\0file\0objects/other\0ours\0dir",
+            )
+            .unwrap();
+            fs::hard_link(&owner, self.path(lock)).unwrap();
+            fs::write(owner.with_extension("1"), "").unwrap();
+            fs::create_dir_all(self.path("objects/tmp_objdir-x/pack")).unwrap();
+            fs::write(self.path("objects/tmp_objdir-x/pack/file"), "").unwrap();
+            fs::write(self.path("objects/mine"), "ours").unwrap();
+            fs::write(self.path("objects/other"), "somebody else's").unwrap();
+            owner
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn lock(journal: &Journal, path: &Path) -> Result<(), io::ErrorKind> {
+        journal.lock(path, Sharing::Umask).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn what_a_dead_process_has_left_goes_and_nothing_else() {
+        let scratch = Scratch::new();
+        scratch.dead(&Origin::here().unwrap(), "refs/heads/a.lock");
+        fs::write(scratch.path("refs/heads/git.lock"), "").unwrap();
+        let journal = scratch.journal();
+        assert_eq!(lock(&journal, &scratch.path("refs/heads/b.lock")), Ok(()));
+        assert!(!scratch.path("refs/heads/a.lock").exists());
+        assert!(!scratch.path("objects/tmp_objdir-x").exists() && !scratch.path("objects/mine").exists());
+        assert!(scratch.path("objects/other").exists(), "it holds something else than was noted");
+        assert_eq!(lock(&journal, &scratch.path("refs/heads/git.lock")), Err(io::ErrorKind::AlreadyExists));
+        assert!(!journal.sweep());
+        assert_eq!(scratch.entries(), 1);
+        fs::remove_file(scratch.path("refs/heads/b.lock")).unwrap();
+        drop(journal);
+        assert_eq!(scratch.entries(), 0);
+        assert!(scratch.path("refs/heads/git.lock").exists());
+    }
+
+    #[test]
+    fn what_lives_is_left_alone() {
+        let scratch = Scratch::new();
+        let living = scratch.journal();
+        lock(&living, &scratch.path("refs/heads/a.lock")).unwrap();
+        let (temporary, _) = living.temporary(Sharing::Umask).unwrap();
+        let other = scratch.journal();
+        assert_eq!(lock(&other, &scratch.path("refs/heads/a.lock")), Err(io::ErrorKind::AlreadyExists));
+        assert!(!other.sweep());
+        assert!(temporary.exists() && scratch.path("refs/heads/a.lock").exists());
+        // As if it had been killed now: what it could not remove goes with it.
+        drop(living);
+        assert!(scratch.path("refs/heads/a.lock").exists());
+        assert!(other.sweep());
+        assert_eq!(lock(&other, &scratch.path("refs/heads/a.lock")), Ok(()));
+        assert!(!temporary.exists());
+    }
+
+    #[test]
+    fn an_owner_of_another_boot_of_this_machine_is_judged_and_one_of_another_machine_is_not() {
+        let here = Origin::here().unwrap();
+        let elsewhere = || digest(b"elsewhere");
+        for (origin, judged) in [
+            (Origin { boot: elsewhere(), ..here.clone() }, true),
+            (Origin { machine: elsewhere(), ..here.clone() }, true),
+            (Origin { boot: elsewhere(), machine: elsewhere() }, false),
+        ] {
+            let scratch = Scratch::new();
+            let owner = scratch.dead(&origin, "refs/heads/a.lock");
+            assert_eq!(scratch.journal().sweep(), judged, "{origin:?}");
+            assert_eq!(owner.exists(), !judged);
+            assert_eq!(scratch.path("refs/heads/a.lock").exists(), !judged);
+        }
+    }
+
+    #[test]
+    fn a_lock_that_has_become_somebody_elses_is_put_back() {
+        let scratch = Scratch::new();
+        let owner = scratch.dead(&Origin::here().unwrap(), "refs/heads/a.lock");
+        fs::write(scratch.path("refs/heads/b.lock"), "C git's").unwrap();
+        let journal = scratch.journal();
+        let metadata = fs::metadata(&owner).unwrap();
+        journal.break_lock(&scratch.path("refs/heads/b.lock"), &metadata).unwrap();
+        assert_eq!(fs::read(scratch.path("refs/heads/b.lock")).unwrap(), b"C git's");
+        journal.break_lock(&scratch.path("refs/heads/a.lock"), &metadata).unwrap();
+        assert!(!scratch.path("refs/heads/a.lock").exists());
+    }
+
+    #[test]
+    fn where_there_can_be_no_journal_locks_are_plain_ones() {
+        let scratch = Scratch::new();
+        fs::write(scratch.path(NAME), "a file in its place").unwrap();
+        let journal = scratch.journal();
+        assert_eq!(lock(&journal, &scratch.path("refs/heads/a.lock")), Ok(()));
+        assert_eq!(lock(&journal, &scratch.path("refs/heads/a.lock")), Err(io::ErrorKind::AlreadyExists));
+        assert_eq!(lock(&journal, &scratch.path("refs/heads/none/a.lock")), Err(io::ErrorKind::NotFound));
+        journal.note(Leftover::Directory(&scratch.path("objects/x")), Sharing::Umask);
+        assert!(!journal.sweep());
+    }
+}

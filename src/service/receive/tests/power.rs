@@ -1,0 +1,348 @@
+//! The power fails at every moment of a push: what was acknowledged is there, and what is there is whole.
+//!
+//! A model of a disk replays what was done. A file has its content, and a directory its entries, from when they were forced to the
+//! disk; what was not may be there all the same. Three disks are looked at behind every operation: one without anything that was
+//! not forced, one that has the next operation already, and one with all names and none of the contents.
+
+use super::support::{Answer, Pair, Push, Scratch, TestBody};
+use crate::audit::Summary;
+use crate::durable::failpoints::{self, Armed, Operation};
+use crate::service::{ErrorChannel, Out};
+use crate::stream::{Pulse, Sink};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Component, Path};
+
+#[derive(Clone, Default)]
+struct Inode {
+    is_directory: bool,
+    content: Vec<u8>,
+    entries: BTreeMap<OsString, usize>,
+}
+
+/// What the kernel has, and what the disk has.
+#[derive(Clone)]
+struct Disk {
+    now: Vec<Inode>,
+    forced: Vec<Inode>,
+}
+
+/// Entry and directory of a path.
+type Place = (usize, OsString);
+
+impl Disk {
+    fn load(root: &Path) -> Self {
+        fn load(path: &Path, inodes: &mut Vec<Inode>) -> usize {
+            let at = inodes.len();
+            inodes.push(Inode::default());
+            if path.is_dir() {
+                inodes[at].is_directory = true;
+                for entry in std::fs::read_dir(path).unwrap().map(Result::unwrap) {
+                    let inside = load(&entry.path(), inodes);
+                    inodes[at].entries.insert(entry.file_name(), inside);
+                }
+            } else {
+                inodes[at].content = std::fs::read(path).unwrap();
+            }
+            at
+        }
+        let mut inodes = Vec::new();
+        load(root, &mut inodes);
+        Disk { forced: inodes.clone(), now: inodes }
+    }
+
+    fn place(&self, path: &Path) -> Option<Place> {
+        let mut names: Vec<_> = path
+            .components()
+            .filter_map(|component| match component {
+                Component::Normal(name) => Some(name.to_owned()),
+                _ => None,
+            })
+            .collect();
+        let name = names.pop()?;
+        let parent = names.iter().try_fold(0, |at, name| self.now[at].entries.get(name).copied())?;
+        Some((parent, name))
+    }
+
+    fn find(&self, path: &Path) -> Option<usize> {
+        if path.as_os_str().is_empty() {
+            return Some(0);
+        }
+        let (parent, name) = self.place(path)?;
+        self.now[parent].entries.get(&name).copied()
+    }
+
+    /// Entries that are set, and contents that are changed, by an operation as the kernel does it.
+    fn effect(&mut self, operation: &Operation) -> (Vec<(Place, Option<usize>)>, Option<usize>) {
+        let found = self.find(&operation.path);
+        let from = self.find(&operation.from);
+        let Some(place) = self.place(&operation.path) else { return Default::default() };
+        match operation.name {
+            "create" | "append" | "mkdir" if found.is_none() => {
+                let inode = Inode { is_directory: operation.name == "mkdir", ..Inode::default() };
+                self.now.push(inode.clone());
+                self.forced.push(inode);
+                (vec![(place, Some(self.now.len() - 1))], None)
+            }
+            "write" => (Vec::new(), found),
+            "rename" if from.is_some() => {
+                let old = self.place(&operation.from).unwrap();
+                (vec![(place, from), (old, None)], None)
+            }
+            "link" if from.is_some() && found.is_none() => (vec![(place, from)], None),
+            "unlink" if found.is_some() => (vec![(place, None)], None),
+            "rmdir" if found.is_some_and(|at| self.now[at].entries.is_empty()) => (vec![(place, None)], None),
+            "create" | "append" | "mkdir" | "rename" | "link" | "unlink" | "rmdir" | "touch" => Default::default(),
+            other => panic!("{other} is not known"),
+        }
+    }
+
+    fn force(&mut self, at: usize) {
+        self.forced[at] = self.now[at].clone();
+    }
+
+    /// The kernel does an operation; `early` brings it to the disk at once, whatever else is not there.
+    fn apply(&mut self, operation: &Operation, early: bool) {
+        match operation.name {
+            "fsync" | "fsync_directory" => {
+                if let Some(at) = self.find(&operation.path) {
+                    self.force(at);
+                }
+                return;
+            }
+            "flush" => return (0..self.now.len()).for_each(|at| self.force(at)),
+            _ => {}
+        }
+        let (entries, written) = self.effect(operation);
+        let mut disks = vec![&mut self.now];
+        if early {
+            disks.push(&mut self.forced);
+        }
+        for inodes in disks {
+            for ((parent, name), value) in &entries {
+                match value {
+                    Some(at) => inodes[*parent].entries.insert(name.clone(), *at),
+                    None => inodes[*parent].entries.remove(name),
+                };
+            }
+            if let Some(at) = written {
+                let content = &mut inodes[at].content;
+                let start = operation.at.map_or(content.len(), |at| usize::try_from(at).unwrap());
+                let end = start + operation.bytes.len();
+                content.resize(content.len().max(end), 0);
+                content[start..end].copy_from_slice(&operation.bytes);
+            }
+        }
+    }
+
+    /// All names there are, and what was forced to the disk of their contents.
+    fn with_all_names(&self) -> Self {
+        let mut disk = self.clone();
+        for (forced, now) in disk.forced.iter_mut().zip(&disk.now) {
+            forced.entries = now.entries.clone();
+        }
+        disk
+    }
+
+    /// Every path with its content, as they are found when the power is back.
+    fn after(&self) -> BTreeMap<OsString, Option<Vec<u8>>> {
+        fn walk(disk: &Disk, at: usize, path: &Path, found: &mut BTreeMap<OsString, Option<Vec<u8>>>) {
+            for (name, inside) in &disk.forced[at].entries {
+                let path = path.join(name);
+                let inode = &disk.forced[*inside];
+                let content = (!inode.is_directory).then(|| inode.content.clone());
+                found.insert(path.clone().into(), content);
+                walk(disk, *inside, &path, found);
+            }
+        }
+        let mut found = BTreeMap::new();
+        walk(self, 0, Path::new(""), &mut found);
+        found
+    }
+}
+
+/// Notes how much was done when the report is written.
+struct Witness<'a> {
+    bytes: Vec<u8>,
+    armed: &'a Armed,
+    acknowledged: Option<usize>,
+}
+
+impl Write for Witness<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.windows(9).any(|part| part == b"unpack ok") {
+            self.acknowledged.get_or_insert(self.armed.operations().len());
+        }
+        self.bytes.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Pulse for Witness<'_> {
+    fn tick(&mut self, _done: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for Witness<'_> {}
+
+/// What was done in a push, and how much of it when the client was told of it.
+fn watch(pair: &Pair, push: &Push) -> (Vec<Operation>, usize) {
+    let armed = failpoints::record(&pair.server);
+    let mut witness = Witness { bytes: Vec::new(), armed: &armed, acknowledged: None };
+    let mut out = Out { sink: &mut witness, channel: &mut ErrorChannel::Status, summary: &mut Summary::default() };
+    super::super::serve(&pair.open(), &mut TestBody(&push.bytes()), &mut out).unwrap();
+    let acknowledged = witness.acknowledged.unwrap();
+    let answer = Answer::of(witness.bytes);
+    assert_eq!(answer.complaints(), [""; 0], "{}", answer.said);
+    (armed.operations(), acknowledged)
+}
+
+/// `refs/…` to its value.
+fn refs(pair: &Pair, directory: &Path) -> HashMap<String, String> {
+    let listed = pair.git(directory, &["for-each-ref", "--format=%(refname) %(objectname)"]);
+    listed.lines().filter_map(|line| line.split_once(' ')).map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
+}
+
+fn check(pair: &Pair, push: &Push, atomic: bool) {
+    let before = Disk::load(&pair.server);
+    let old = refs(pair, &pair.server);
+    let (operations, acknowledged) = watch(pair, push);
+    let new = refs(pair, &pair.server);
+    let changed: Vec<&String> = new.keys().chain(old.keys()).filter(|name| new.get(*name) != old.get(*name)).collect();
+    assert!(!changed.is_empty());
+    let mut disk = before;
+    let mut known = HashSet::new();
+    let mut looked = 0;
+    for (number, operation) in operations.iter().enumerate() {
+        let mut early = disk.clone();
+        early.apply(operation, true);
+        disk.apply(operation, false);
+        let variants = [("early", early.after()), ("forced", disk.after()), ("named", disk.with_all_names().after())];
+        for (variant, files) in variants {
+            // Once something is acknowledged it has to be there, so the same disk is another case.
+            if !known.insert((number + 1 >= acknowledged, files.clone())) {
+                continue;
+            }
+            let case = format!("{variant}, {number} {} {}", operation.name, operation.path.display());
+            let found = look(pair, &files, &case);
+            let is_new = |name: &&String| found.get(*name) == new.get(*name);
+            for name in new.keys().chain(old.keys()) {
+                assert!(found.get(name) == old.get(name) || is_new(&name), "{case}: {name} is {:?}", found.get(name));
+            }
+            let count = changed.iter().filter(|name| is_new(name)).count();
+            assert!(!atomic || count == 0 || count == changed.len(), "{case}: {count} of {}", changed.len());
+            assert!(number + 1 < acknowledged || count == changed.len(), "{case}: acknowledged, and lost");
+            looked += 1;
+        }
+    }
+    assert!(looked > 10, "{looked} disks are too few");
+    println!("{looked} disks of {} operations", operations.len());
+}
+
+/// Everything in what is left is whole; its refs.
+fn look(pair: &Pair, files: &BTreeMap<OsString, Option<Vec<u8>>>, case: &str) -> HashMap<String, String> {
+    let scratch = Scratch(std::env::temp_dir().join(crate::durable::unique("power-")));
+    std::fs::create_dir(&scratch.0).unwrap();
+    for (path, content) in files {
+        match content {
+            None => std::fs::create_dir(scratch.0.join(path)).unwrap(),
+            Some(content) => std::fs::write(scratch.0.join(path), content).unwrap(),
+        }
+    }
+    let mut command = std::process::Command::new("git");
+    command.args(["fsck", "--strict", "--no-dangling"]).current_dir(&scratch.0).env("GIT_CONFIG_NOSYSTEM", "1");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{case}: {said}");
+    refs(pair, &scratch.0)
+}
+
+fn served() -> Pair {
+    let pair = Pair::new();
+    pair.at_server(&["config", "core.logAllRefUpdates", "always"]);
+    pair.at_server(&["branch", "packed"]);
+    pair.at_server(&["branch", "deep/er/packed"]);
+    pair.at_server(&["pack-refs", "--all"]);
+    pair.at_server(&["update-ref", "refs/heads/main", "main~1"]);
+    pair.at_server(&["update-ref", "refs/heads/loose/ly", "main"]);
+    pair.at_server(&["config", "receive.denyDeleteCurrent", "ignore"]);
+    pair.commit("three");
+    pair.commit("four");
+    pair
+}
+
+const UPDATES: [&str; 3] = ["HEAD~3 HEAD refs/heads/main", "- HEAD~1 refs/heads/new/one", "- HEAD refs/tags/new"];
+
+#[test]
+fn loose_objects_and_refs_survive_a_loss_of_power() {
+    let pair = served();
+    check(&pair, &pair.push(&UPDATES), false);
+}
+
+#[test]
+fn a_kept_pack_and_its_refs_survive_a_loss_of_power() {
+    let pair = served();
+    pair.at_server(&["config", "receive.unpackLimit", "1"]);
+    check(&pair, &pair.push(&UPDATES), false);
+}
+
+#[test]
+fn an_atomic_push_is_whole_or_undone_after_a_loss_of_power() {
+    let pair = served();
+    let updates = [&UPDATES[..], &["HEAD~2 - refs/heads/packed", "HEAD~3 HEAD refs/heads/loose/ly"]].concat();
+    check(&pair, &pair.push(&updates).and("atomic"), true);
+}
+
+#[test]
+fn deletions_survive_a_loss_of_power() {
+    for atomic in [false, true] {
+        let pair = served();
+        let push = pair.push(&[
+            "HEAD~2 - refs/heads/packed",
+            "HEAD~2 - refs/heads/deep/er/packed",
+            "HEAD~3 - refs/heads/main",
+            "HEAD~3 - refs/heads/loose/ly",
+        ]);
+        check(&pair, &if atomic { push.and("atomic") } else { push }, atomic);
+    }
+}
+
+#[test]
+fn many_refs_in_packed_refs_survive_a_loss_of_power() {
+    let pair = served();
+    let updates: Vec<String> = (0..70).map(|number| format!("- HEAD refs/heads/many/{number}")).collect();
+    let updates: Vec<&str> = updates.iter().map(String::as_str).collect();
+    check(&pair, &pair.push(&updates), false);
+}
+
+/// How often something is forced to the disk in a push of 99 loose objects.
+fn forced(method: Option<&str>) -> usize {
+    let pair = Pair::new();
+    if let Some(method) = method {
+        pair.at_server(&["config", "core.fsyncMethod", method]);
+    }
+    for number in 0..97 {
+        std::fs::write(pair.client.join(format!("f{number}")), format!("{number}\n")).unwrap();
+    }
+    pair.git(&pair.client, &["add", "-A"]);
+    pair.git(&pair.client, &["commit", "-q", "-m", "many"]);
+    let push = pair.push(&["- HEAD refs/heads/new"]);
+    let (operations, _) = watch(&pair, &push);
+    assert_eq!(u32::from_be_bytes(push.pack[8..12].try_into().unwrap()), 99);
+    operations.iter().filter(|operation| operation.name.starts_with("fsync") || operation.name == "flush").count()
+}
+
+#[test]
+fn ninety_nine_objects_are_forced_to_disk_by_a_handful_of_calls() {
+    for method in [None, Some("batch")] {
+        let count = forced(method);
+        assert!(count <= 5, "{count} calls with {method:?}");
+        println!("{count} calls for a push of 99 objects, {method:?}");
+    }
+    assert!(forced(Some("fsync")) > 99);
+}
