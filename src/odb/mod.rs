@@ -21,6 +21,7 @@ mod midx;
 pub mod packs;
 pub mod promised;
 mod resolve;
+pub mod usage;
 pub mod walk;
 
 use crate::stream::Pulse;

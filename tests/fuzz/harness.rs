@@ -219,6 +219,8 @@ impl Beside {
             },
             memory,
             max_input_size: None,
+            object_size_max: None,
+            room: None,
             reverse_index: true,
             compression: 1,
             sync: Syncs::all(Sync::Never),
