@@ -55,7 +55,8 @@ chmod 755 "$stage" "$stage/git-http-backend" "$stage/run" "$stage/artifacts-http
 mkdir "$stage/tmp" "$stage/logs"
 
 expected="--expected $stage/expected.txt"
-scripts="t5560 t5561 t5562 t5551 t5541 t5537 t5539 t5542"
+scripts="t5560 t5561 t5562 t5551 t5541 t5537 t5539 t5542 t0410 t0611 t1017 t5411 t5500 t5510 t5545 t5548 t5549 t5558 t5559 t5563 t5564
+	t5581 t5584 t5601 t5616 t5620 t5700 t5702 t5703 t5732 t5812"
 if [ "$pipes" ]; then
 	expected="$expected --expected $stage/expected-pipes.txt"
 	scripts="t0033 t0411 t1416 t5305 t5306 t5400 t5401 t5402 t5403 t5404 t5405 t5406 t5408 t5409 t5410 t5411 t5500 t5501 t5502 t5503 t5504 t5505 t5506 t5509 t551 t5520 t5521 t5522

@@ -7,13 +7,14 @@
 #   fmt      cargo fmt --check
 #   clippy   cargo clippy, warnings are errors
 #   unit     cargo test: unit tests, tidy, the suite
+#   crash    cargo test with fail points: a push dies, or its disk fails, at many operations (CRASH_POINTS=all: at every one)
 #   release  the static release binary (scripts/release.sh), which the stages below test
 #   shell    tests/shell: the program as CGI, called from a shell
 #   servers  tests/servers: nginx + fcgiwrap, Apache, the embedded server, with real git clients
 #   clients  tests/clients: git, an old git, dulwich, libgit2, isomorphic-git, gix (scripts/test-clients.sh says which need to be named)
 set -eu
 cd "$(dirname "$0")/.."
-stages="tools fmt clippy unit release shell servers clients"
+stages="tools fmt clippy unit crash release shell servers clients"
 
 tools() {
 	packages=
@@ -64,6 +65,11 @@ clippy() {
 
 unit() {
 	cargo test --locked --quiet
+}
+
+crash() {
+	cargo test --locked --quiet --features failpoints --lib -- crash power failpoints quarantine
+	cargo test --locked --quiet --features failpoints --test suite -- crash::
 }
 
 release() {

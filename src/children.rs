@@ -51,8 +51,8 @@ pub enum Output<'a> {
     Sink(&'a mut dyn Sink),
     /// What it makes to the sink, what it says aside ([`Sink::aside`]). The sink is ticked as well.
     Apart(&'a mut dyn Sink),
-    /// Both to our own standard error.
-    Stderr,
+    /// Both to our own standard error; the sink is only ticked.
+    Stderr(&'a mut dyn Sink),
     /// Standard output alone to the sink, as with `Sink`; what goes to standard error is lost.
     Stdout(&'a mut dyn Sink),
 }
@@ -128,10 +128,10 @@ pub fn run(
             drop((maker, speaker));
             attend(running, &mut words, Outputs { said: Some(made), aside: Some(aside), sink: Some(sink) }, time)
         }
-        Output::Stderr => {
+        Output::Stderr(sink) => {
             let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
             let running = start(child, &stderr, &stderr)?;
-            attend(running, &mut words, Outputs::default(), time)
+            attend(running, &mut words, Outputs { sink: Some(sink), ..Outputs::default() }, time)
         }
     }
 }

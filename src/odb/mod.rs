@@ -21,6 +21,7 @@ mod midx;
 pub mod packs;
 pub mod promised;
 mod resolve;
+pub mod usage;
 pub mod walk;
 
 use crate::stream::Pulse;
@@ -45,6 +46,8 @@ pub const OBJECT_BYTES_MAX: u64 = 4 << 30;
 pub const CACHE_BYTES: u64 = 64 << 20;
 /// A chain of tags longer than this is taken for a cycle.
 const TAGS_MAX: usize = 1 << 16;
+/// How often an object is looked for while the directories of packs change.
+const LOOKS_MAX: u32 = 8;
 
 /// What an object is and how large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,11 +281,7 @@ impl Objects {
     /// # Errors
     /// When a directory cannot be read.
     pub fn locate(&self, id: &oid) -> anyhow::Result<Option<Location>> {
-        let found = self.locate_now(id)?;
-        if found.is_none() && self.look_again()? {
-            return self.locate_now(id);
-        }
-        Ok(found)
+        self.until_found(&mut || self.locate_now(id))
     }
 
     fn locate_now(&self, id: &oid) -> anyhow::Result<Option<Location>> {
@@ -302,10 +301,7 @@ impl Objects {
     /// # Errors
     /// When the object is corrupt.
     pub fn header(&self, id: &oid) -> anyhow::Result<Option<Header>> {
-        let found = self.header_now(id)?;
-        if found.is_none() && self.look_again()? {
-            return self.header_now(id);
-        }
+        let found = self.until_found(&mut || self.header_now(id))?;
         if found.is_none() && id == self.hash_kind().empty_tree() {
             return Ok(Some(Header { kind: Kind::Tree, size: 0 }));
         }
@@ -344,10 +340,7 @@ impl Objects {
     /// # Errors
     /// When the object is corrupt, or larger than the limit set with [`Objects::set_object_limit`].
     pub fn find(&self, id: &oid, buffer: &mut Vec<u8>) -> anyhow::Result<Option<gix_object::Kind>> {
-        let found = self.find_now(id, buffer)?;
-        if found.is_none() && self.look_again()? {
-            return self.find_now(id, buffer);
-        }
+        let found = self.until_found(&mut || self.find_now(id, buffer))?;
         if found.is_none() && id == self.hash_kind().empty_tree() {
             // git knows it without having it.
             buffer.clear();
@@ -583,6 +576,18 @@ impl Objects {
             *self.last.borrow_mut() = register.slot(pack);
         }
         Ok(found)
+    }
+
+    /// Looks for something, and after a miss again where a directory has something new: an object may be packed, and its pack replaced,
+    /// between two looks, and that more than once.
+    fn until_found<T>(&self, look: &mut dyn FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<Option<T>> {
+        for _ in 0..LOOKS_MAX {
+            let found = look()?;
+            if found.is_some() || !self.look_again()? {
+                return Ok(found);
+            }
+        }
+        look()
     }
 
     /// After a miss: whether a directory has something new.

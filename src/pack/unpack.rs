@@ -1,13 +1,13 @@
 //! Loose objects, written.
 //!
 //! In: objects, whole or in chunks. Out: files `objects/xx/…` in a quarantine, forced to disk together at the end.
-//! An object that the repository has is not written again; it is made young, so that gc does not take it away meanwhile.
+//! An object that is loose already is not written again; it is made young, so that gc does not take it away meanwhile.
 
 use super::incoming::ReceiveOptions;
 use super::incoming::deflate::Deflater;
 use super::incoming::store::Temporary;
 use crate::durable;
-use crate::odb::{Location, Objects, PackId};
+use crate::odb::{Location, Objects};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use std::collections::BTreeSet;
@@ -22,7 +22,6 @@ pub struct Unpacker<'a> {
     open: Option<Temporary>,
     fan_out: BTreeSet<u8>,
     written: Vec<ObjectId>,
-    fresh_packs: BTreeSet<PackId>,
 }
 
 impl<'a> Unpacker<'a> {
@@ -34,7 +33,6 @@ impl<'a> Unpacker<'a> {
             open: None,
             fan_out: BTreeSet::new(),
             written: Vec::new(),
-            fresh_packs: BTreeSet::new(),
         }
     }
 
@@ -110,19 +108,13 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Whether the object exists; if so its file is as young as a new one. One that cannot be made young is written anew.
+    /// Whether the object is loose; if so its file is as young as a new one. One that cannot be made young is written anew.
     fn freshen(&mut self, id: &oid) -> io::Result<bool> {
         let objects = self.options.objects;
         let Some(location) = objects.locate(id).map_err(io::Error::other)? else { return Ok(false) };
         match location {
-            Location::Packed { pack, .. } if self.fresh_packs.contains(&pack) => Ok(true),
-            Location::Packed { pack, .. } => {
-                let fresh = durable::touch(objects.pack(pack).path()).is_ok();
-                if fresh {
-                    self.fresh_packs.insert(pack);
-                }
-                Ok(fresh)
-            }
+            // A repack that began before refs need it may be about to remove that pack.
+            Location::Packed { .. } => Ok(false),
             Location::Loose(directory) => {
                 let directory = loose_directory(objects, directory)?;
                 Ok(directory.is_some_and(|directory| durable::touch(&loose_path(&directory, id)).is_ok()))

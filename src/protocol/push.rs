@@ -177,7 +177,7 @@ impl PushRequest {
         if request.capabilities.push_options {
             while let Some(line) = lines.next()? {
                 if request.options.len() as u64 >= limits.push_options {
-                    return Err(ProtocolError::Limit { what: "push_options", most: limits.push_options });
+                    return Err(too_many("push options", limits.push_options, "artifacts.maxPushOptions"));
                 }
                 // Hooks read them from the environment, where a NUL would cut them off unseen.
                 if line.contains(&0) {
@@ -272,7 +272,7 @@ impl PushRequest {
     ) -> Result<(), ProtocolError> {
         let update = ref_update(command, offered.hash).ok_or_else(|| unexpected("old/new/ref", command))?;
         if self.updates.len() as u64 >= limits.ref_updates {
-            return Err(ProtocolError::Limit { what: "ref_updates", most: limits.ref_updates });
+            return Err(too_many("ref updates", limits.ref_updates, "artifacts.maxRefUpdates"));
         }
         heard(Heard::Ref(update.name.as_bstr()));
         self.updates.push(update);
@@ -321,6 +321,10 @@ fn ref_update(line: &[u8], hash: gix_hash::Kind) -> Option<RefUpdate> {
     }
     let change = Change::between(id(0)?, id(size + 1)?);
     Some(RefUpdate { name: line.get(2 * size + 2..)?.into(), change })
+}
+
+fn too_many(what: &str, most: u64, key: &str) -> ProtocolError {
+    ProtocolError::Said(format!("too many {what}: the limit for one push is {most} ({key})"))
 }
 
 /// At most so many bytes of a line that was not understood are repeated to the client.
@@ -567,11 +571,15 @@ mod tests {
         };
         assert!(parse(&updates, &OFFERED, &enough).is_ok());
         let check = |limits: Limits, expected: &str| {
-            assert_eq!(parse(&updates, &OFFERED, &limits), Err(format!("the request is over the limit: {expected}")));
+            let expected = match expected.split_once(" (") {
+                Some((what, _)) => format!("too many {what}: the limit for one push is 1{}", &expected[what.len()..]),
+                None => format!("the request is over the limit: {expected}"),
+            };
+            assert_eq!(parse(&updates, &OFFERED, &limits), Err(expected));
         };
-        check(Limits { ref_updates: 1, ..enough.clone() }, "ref_updates is 1");
+        check(Limits { ref_updates: 1, ..enough.clone() }, "ref updates (artifacts.maxRefUpdates)");
         check(Limits { shallows: 1, ..enough.clone() }, "shallows is 1");
-        check(Limits { push_options: 1, ..enough.clone() }, "push_options is 1");
+        check(Limits { push_options: 1, ..enough.clone() }, "push options (artifacts.maxPushOptions)");
         check(Limits { lines: 5, ..enough.clone() }, "lines is 5");
         let bytes = enough.inflated_bytes - 1;
         check(Limits { inflated_bytes: bytes, ..enough }, &format!("inflated_bytes is {bytes}"));

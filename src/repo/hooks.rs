@@ -371,12 +371,15 @@ pub struct ReferenceTransaction<'a> {
     repository: &'a Repository,
     exists: bool,
     details: Vec<String>,
+    /// Ticked while a hook runs.
+    sink: &'a mut dyn Sink,
 }
 
 impl<'a> ReferenceTransaction<'a> {
     /// Looks once whether there is one.
-    pub fn new(repository: &'a Repository) -> Self {
-        ReferenceTransaction { repository, exists: exists(repository, Hook::ReferenceTransaction), details: Vec::new() }
+    pub fn new(repository: &'a Repository, sink: &'a mut dyn Sink) -> Self {
+        let exists = exists(repository, Hook::ReferenceTransaction);
+        ReferenceTransaction { repository, exists, details: Vec::new(), sink }
     }
 
     /// Why changes were refused, in git's words: for the client.
@@ -398,10 +401,13 @@ impl TransactionHook for ReferenceTransaction<'_> {
         };
         let lines = || -> Lines<'_> { Box::new(updates.iter().map(|(old, new, name)| line(*old, *new, name))) };
         let told = Told { arguments: vec![word.into()], environment: Vec::new(), lines: &lines };
-        programs(self.repository, Hook::ReferenceTransaction)
-            .iter()
-            .map(|program| start(self.repository, Hook::ReferenceTransaction, program, &told, Output::Stderr))
-            .fold(true, |agreed, answer| agreed & answer.is_ok_and(|answer| answer.agreed()))
+        let mut agreed = true;
+        for program in programs(self.repository, Hook::ReferenceTransaction) {
+            let output = Output::Stderr(&mut *self.sink);
+            let answer = start(self.repository, Hook::ReferenceTransaction, &program, &told, output);
+            agreed &= answer.is_ok_and(|answer| answer.agreed());
+        }
+        agreed
     }
 
     fn refused(&mut self, _name: &BStr, detail: &str) {

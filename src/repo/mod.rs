@@ -138,6 +138,8 @@ impl Context {
 
 /// One repository. Everything a service needs.
 pub struct Repository {
+    /// What children are told of where its history is cut, when a push cuts it anew. Gone before the journal looks what is left.
+    shallow_file: OnceCell<shallow::Announced>,
     /// The git directory: HEAD, config, hooks.
     pub git_dir: PathBuf,
     /// The directory of refs and objects; differs for a linked worktree.
@@ -154,8 +156,6 @@ pub struct Repository {
     pub grant: Grant,
     /// What came with the request.
     pub context: Context,
-    /// What children are told of where its history is cut, when a push cuts it anew.
-    shallow_file: OnceCell<shallow::Announced>,
 }
 
 impl Repository {

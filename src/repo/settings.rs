@@ -363,6 +363,10 @@ settings! {
     max_ref_updates: Option<u64> = |_| None, size ["artifacts.maxRefUpdates"];
     /// The most push options of one push; 0 or unset: a built-in limit.
     max_push_options: Option<u64> = |_| None, size ["artifacts.maxPushOptions"];
+    /// The most bytes of one pushed object; 0 or unset: any. Objects that are there already count no more.
+    max_object_size: Option<u64> = |_| None, size ["artifacts.maxObjectSize"];
+    /// The most bytes the repository's objects may take with a push, as they are stored; 0 or unset: any. Alternates do not count.
+    max_repository_size: Option<u64> = |_| None, size ["artifacts.maxRepositorySize"];
 }
 
 impl Settings {

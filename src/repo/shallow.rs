@@ -40,7 +40,7 @@ fn lines(commits: impl Iterator<Item = ObjectId>) -> String {
     text
 }
 
-/// A file for children, removed when dropped (SP-04). It stands where `git gc` looks for what was left behind.
+/// A file for children, removed when dropped (SP-04).
 #[derive(Debug)]
 pub struct Announced(PathBuf);
 
@@ -53,7 +53,7 @@ impl Announced {
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        // Nobody needs it any more; what stays is swept by its name.
+        // One that stays is in the journal.
         let _ = durable::unlink(&self.0);
     }
 }
@@ -63,11 +63,9 @@ impl Drop for Announced {
 /// # Errors
 /// When the file cannot be written.
 pub fn announce(repository: &Repository, more: &[ObjectId]) -> anyhow::Result<()> {
-    let objects = repository.objects.directories()?.into_iter().next().context("there is no object directory")?;
+    let (path, mut file) = repository.refs.journal().temporary(Sharing::Umask)?;
     // Children run elsewhere.
-    let path = std::path::absolute(objects)?.join(durable::unique("tmp_shallow_"));
-    let mut file = durable::create(&path, 0o600, Sharing::Umask)?;
-    let announced = Announced(path);
+    let announced = Announced(std::path::absolute(path)?);
     let text = lines(repository.objects.shallow().iter().chain(more).copied());
     durable::write_all(&mut file, text.as_bytes())?;
     let _ = repository.shallow_file.set(announced);
@@ -81,53 +79,56 @@ pub fn announce(repository: &Repository, more: &[ObjectId]) -> anyhow::Result<()
 /// known whether it must be cut. When the disk says no.
 pub fn add(repository: &Repository, more: &[ObjectId], timeout: Duration) -> anyhow::Result<()> {
     let path = repository.common_dir.join("shallow");
-    let lock = path.with_extension("lock");
-    let mut file = locked(&lock, repository.settings.sharing, timeout)?;
-    let replaced = replaced(repository, more, &path, &lock, &mut file);
-    if replaced.is_err() {
-        // A lock that stays is what the next one to want it reports.
-        let _ = durable::unlink(&lock);
-    }
-    replaced
-}
-
-fn replaced(
-    repository: &Repository,
-    more: &[ObjectId],
-    path: &Path,
-    lock: &Path,
-    file: &mut std::fs::File,
-) -> anyhow::Result<()> {
-    let mut commits = read(path, repository.hash()).context("the file cannot be read")?;
+    let _lock = Lock::acquire(repository, path.with_extension("lock"), timeout)?;
+    let mut commits = read(&path, repository.hash()).context("the file cannot be read")?;
     let before: IdSet = commits.iter().copied().collect();
     if !repository.objects.shallow().iter().all(|id| before.contains(id)) {
         bail!("shallow file has changed since we read it");
     }
     commits.extend(more.iter().filter(|id| !before.contains(*id)));
-    durable::write_all(file, lines(commits.into_iter()).as_bytes())?;
-    if repository.settings.fsync.reference {
-        durable::fsync(file)?;
+    let (fresh, mut file) = repository.refs.journal().temporary(repository.settings.sharing)?;
+    let sync = repository.settings.fsync.reference;
+    let replaced = durable::write_all(&mut file, lines(commits.into_iter()).as_bytes())
+        .and_then(|()| if sync { durable::fsync(&file) } else { Ok(()) })
+        .and_then(|()| durable::rename(&fresh, &path));
+    if replaced.is_err() {
+        // One that stays is in the journal.
+        let _ = durable::unlink(&fresh);
     }
-    durable::rename(lock, path)?;
-    if repository.settings.fsync.reference {
+    replaced?;
+    if sync {
         durable::fsync_directory(&repository.common_dir)?;
     }
     Ok(())
 }
 
-/// The lock is git's: whoever makes the file has it.
-fn locked(lock: &Path, sharing: Sharing, timeout: Duration) -> anyhow::Result<std::fs::File> {
-    let start = Instant::now();
-    loop {
-        match durable::create(lock, 0o666, sharing) {
-            Ok(file) => return Ok(file),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && start.elapsed() < timeout => {
-                std::thread::sleep(PAUSE);
+/// git's lock: whoever makes the file has it.
+struct Lock(PathBuf);
+
+impl Lock {
+    fn acquire(repository: &Repository, path: PathBuf, timeout: Duration) -> anyhow::Result<Self> {
+        let journal = repository.refs.journal();
+        let start = Instant::now();
+        loop {
+            match journal.lock(&path, repository.settings.sharing) {
+                Ok(()) => return Ok(Lock(path)),
+                // A dead process of ours may have it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && journal.sweep() => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && start.elapsed() < timeout => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    bail!("shallow.lock is held by somebody else");
+                }
+                Err(error) => return Err(error).context("it cannot be locked"),
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                bail!("shallow.lock is held by somebody else")
-            }
-            Err(error) => return Err(error).context("cannot lock the file shallow"),
         }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // One that stays is in the journal.
+        let _ = durable::unlink(&self.0);
     }
 }

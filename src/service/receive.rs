@@ -18,7 +18,8 @@ use super::progress::{Heartbeat, Pace};
 use super::{ErrorChannel, Out, PUSH_BANDS, ServeError};
 use crate::auth::WriteGrant;
 use crate::durable;
-use crate::pack::incoming::{IncomingPack, ReceiveOptions, Syncs, UnpackError};
+use crate::odb::usage;
+use crate::pack::incoming::{IncomingPack, ReceiveOptions, Room, Syncs, UnpackError};
 use crate::protocol::push::{Heard, Offered, PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::Refusal;
 use crate::repo::fsck::Rules;
@@ -186,7 +187,8 @@ fn receive(
     };
     let fsck = fsck.map(|rules| changed(repository, rules)).transpose()?;
     let warnings = settings.fsck.warnings().filter(|_| fsck.is_some()).collect::<Vec<_>>();
-    let options = options_of(repository, quarantine, fsck);
+    let room = room(repository)?;
+    let options = ReceiveOptions { room, ..options_of(repository, quarantine, fsck) };
     client.set_awake(false);
     let mut pack = IncomingPack::receive(body, &options, &mut Arrival(client))?;
     pack.notes.splice(..0, warnings);
@@ -202,6 +204,8 @@ fn options_of<'a>(repository: &Repository, quarantine: &'a Quarantine, fsck: Opt
         objects: quarantine.objects(),
         unpack_limit: settings.unpack_limit,
         max_input_size: settings.max_input_size,
+        object_size_max: settings.max_object_size,
+        room: None,
         fsck,
         memory: repository.context.memory,
         reverse_index: settings.write_reverse_index,
@@ -215,6 +219,21 @@ fn options_of<'a>(repository: &Repository, quarantine: &'a Quarantine, fsck: Opt
         reject_thin: repository.context.push.reject_thin,
         keep_message: keep_message(),
     }
+}
+
+/// How full the repository is, where its owner limits that. Pushes at the same time do not see each other's objects here.
+fn room(repository: &Repository) -> Result<Option<Room>, UnpackError> {
+    let Some(max) = repository.settings.max_repository_size else { return Ok(None) };
+    let used = || -> anyhow::Result<u64> {
+        let directory = repository.objects.directories()?.into_iter().next();
+        Ok(directory.map(|directory| usage::of(&directory)).transpose()?.unwrap_or_default())
+    };
+    let used = used().map_err(|error| UnpackError {
+        status: "cannot tell the size of the repository".into(),
+        detail: format!("{error:#}"),
+        notes: Vec::new(),
+    })?;
+    Ok(Some(Room { max, used }))
 }
 
 /// The rules for objects as the owner has changed them; git's child for packs fails where that cannot be understood.

@@ -467,6 +467,11 @@ fn a_push_is_announced_as_the_owner_configures_it() {
     assert_eq!(announced("receive.advertisePushOptions", "true"), "atomic ofs-delta push-options");
     assert_eq!(announced("receive.advertiseAtomic", "false"), "ofs-delta push-options");
     assert_eq!(announced("repack.useDeltaBaseOffset", "false"), "push-options");
+    assert_eq!(announced("transfer.advertiseSID", "true"), "push-options session-id=session");
+    announced("repack.useDeltaBaseOffset", "true");
+    let all = announced("receive.certNonceSeed", "seed");
+    let names: Vec<&str> = all.split(' ').map(|word| word.split('=').next().unwrap_or_default()).collect();
+    assert_eq!(names, ["ofs-delta", "push-cert", "push-options", "session-id"], "{all}");
 }
 
 #[test]

@@ -40,7 +40,8 @@ commit() {
 	git -C one commit -q -m "$1"
 }
 for number in 1 2 3 4 5; do commit "$number"; done
-git -C one push -q "$write" HEAD:refs/heads/main
+git -C one tag two HEAD~3
+git -C one push -q "$write" HEAD:refs/heads/main two
 
 clone "$read" two
 is 5 two "clone ($("$gix" --version))"
@@ -57,3 +58,6 @@ is 3 shallow "fetched to a depth"
 is 5 shallow "deepened"
 (cd shallow && fetch --unshallow)
 is 6 shallow "completed"
+
+clone --shallow-exclude two "$read" later
+is 4 later "clone without what a tag has"

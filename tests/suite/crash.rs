@@ -241,6 +241,12 @@ fn five_hundred_refs_change_all_or_none_at_every_operation() {
     scenario.atomic().run("500 refs, atomic");
 }
 
+#[test]
+fn deletions_from_a_reftable_are_all_done_or_none_at_every_operation() {
+    let scenario = Scenario::new("reftable", |served, _, commits| deletions(served, commits)).atomic();
+    scenario.run("deletions from a reftable, atomic");
+}
+
 /// Branches that are packed, loose, and both, of which all but two go.
 fn deletions(served: &Repo, commits: &[String; 3]) -> Vec<(String, String, String)> {
     served.config("receive.denyDeletes", "false");

@@ -127,6 +127,34 @@ fn statuses_and_headers_are_gits() {
     }
 }
 
+#[test]
+fn the_exit_status_tells_faults_of_the_server_from_refusals() {
+    let site = site();
+    let served = site.repo("acme/site");
+    let fetch = |want: &str| {
+        let want = format!("want {want}");
+        let (ours, gits) = both(
+            &post(&site, "git-upload-pack", &framed(&["command=fetch", "0001", &want, "done", "0000"])).protocol(2),
+        );
+        assert_eq!((ours.status, gits.status), (200, 200), "{want}");
+        (ours.exit, gits.exit)
+    };
+    let main = served.tip("main");
+    assert_eq!(fetch(&main), (0, 0));
+    // The web server has done nothing wrong when a client asks for what is not there.
+    assert_eq!(fetch(&"1".repeat(40)), (0, 1));
+    let blob = served.tip("main:one.txt");
+    for pack in std::fs::read_dir(served.path.join("objects/pack")).unwrap().flatten() {
+        let moved = site.desk().path.join(pack.file_name());
+        std::fs::rename(pack.path(), &moved).unwrap();
+        if moved.extension().is_some_and(|kind| kind == "pack") {
+            served.feed(&["unpack-objects", "-q"], &std::fs::read(&moved).unwrap());
+        }
+    }
+    std::fs::remove_file(served.path.join("objects").join(&blob[..2]).join(&blob[2..])).unwrap();
+    assert_eq!(fetch(&main), (1, 1));
+}
+
 /// An advertisement: packets without their capabilities, and those.
 fn parts(answer: &Answer) -> (Vec<String>, BTreeSet<String>) {
     let mut capabilities = BTreeSet::new();

@@ -9,13 +9,16 @@ mod cli;
 mod clone;
 mod concurrency;
 mod config;
+mod corpus;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod differential;
 mod dumb;
 mod filter;
 mod hostile;
+mod leftovers;
 mod likeness;
+mod medley;
 mod namespaces;
 mod pack_hook;
 mod pipes;

@@ -1,6 +1,6 @@
 //! Pushes with a real git, through the embedded server: rules, hooks, reports, what is on disk afterwards.
 
-use crate::support::{Repo, Server, Site, bearer};
+use crate::support::{Repo, Server, Site, bearer, noise};
 use std::os::unix::fs::PermissionsExt;
 
 struct Pushing {
@@ -323,4 +323,61 @@ fn a_push_that_takes_longer_than_allowed_is_ended_and_told() {
     assert!(ran.err.contains("declined") || ran.err.contains("longer than 1 seconds"), "{}", ran.err);
     assert_eq!(site.repo("acme/site").refs(), "");
     assert!(site.repo("acme/site").leftovers().is_empty());
+}
+
+#[test]
+fn limits_of_a_push_are_told_to_gits_user() {
+    let pushing = Pushing::new();
+    pushing.push(&["main"]).succeeds();
+    let served = pushing.served();
+    served.config("receive.advertisePushOptions", "true");
+    let refuses = |key: &str, value: &str, words: &[&str], texts: &[&str]| {
+        served.config(key, value);
+        let before = served.refs();
+        let ran = pushing.push(words);
+        for text in texts {
+            assert!(ran.err.contains(text), "{text}: {}", ran.err);
+        }
+        assert!(!ran.ok);
+        assert_eq!(served.refs(), before);
+        served.git(&["config", "--unset", key]);
+        pushing.push(words).succeeds();
+    };
+    let branches = ["main:a", "main:b", "main:c"];
+    refuses(
+        "artifacts.maxRefUpdates",
+        "2",
+        &branches,
+        &["too many ref updates: the limit for one push is 2 (artifacts.maxRefUpdates)"],
+    );
+    refuses(
+        "artifacts.maxPushOptions",
+        "1",
+        &["--push-option=x", "--push-option=y", "main:d"],
+        &["too many push options: the limit for one push is 1 (artifacts.maxPushOptions)"],
+    );
+    let folder = pushing.work.path.join("folder");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("large file"), noise(20_000, 5)).unwrap();
+    pushing.work.commit("large");
+    let id = pushing.work.tip("main:folder/large file");
+    refuses(
+        "artifacts.maxObjectSize",
+        "19k",
+        &["main"],
+        &[
+            &format!("remote: error: object {id} 'folder/large file' has 19.53 KiB"),
+            "remote: fatal: pack has objects larger than the limit of 19.00 KiB (artifacts.maxObjectSize)",
+            "[remote rejected] main -> main (unpacker error)",
+        ],
+    );
+    std::fs::write(folder.join("large file"), noise(20_000, 6)).unwrap();
+    pushing.work.commit("other");
+    refuses(
+        "artifacts.maxRepositorySize",
+        "30k",
+        &["main"],
+        &["remote: fatal: the repository may take 30.00 KiB, has ", "(artifacts.maxRepositorySize)"],
+    );
+    pushing.is_clean();
 }

@@ -110,6 +110,11 @@ impl Names {
         Names { hash_len: hash.len_in_bytes(), ids: Vec::new(), kinds: Vec::new() }
     }
 
+    /// How many entries there are.
+    pub fn len(&self) -> u32 {
+        u32::try_from(self.kinds.len()).expect("no more entries are pushed than a pack header counts, and their bases")
+    }
+
     /// Adds an entry whose object is known.
     pub fn push(&mut self, id: &oid, kind: Kind) {
         self.ids.extend_from_slice(id.as_bytes());

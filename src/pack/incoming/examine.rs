@@ -2,6 +2,8 @@
 //!
 //! In: objects in any order. Out: faults, notes for the user. Each thread has an examiner of its own.
 
+use super::entries::Names;
+use super::oversized::Oversized;
 use super::{Fault, ReceiveOptions, collision_attack, content_max};
 use crate::odb::Objects;
 use crate::pack::unpack::Unpacker;
@@ -12,6 +14,24 @@ use gix_object::Kind;
 /// Notes beyond this many are left out.
 const NOTES_MAX: usize = 200;
 
+/// What is asked of each object; all threads are told the same.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    hash: gix_hash::Kind,
+    fsck: Option<&'a Rules>,
+    object_size_max: Option<u64>,
+    /// What all threads together may hold.
+    memory: u64,
+}
+
+impl<'a> Asked<'a> {
+    /// As the options say.
+    pub fn of(options: &'a ReceiveOptions<'_>) -> Self {
+        let ReceiveOptions { hash, object_size_max, memory, .. } = *options;
+        Asked { hash, fsck: options.fsck.as_ref(), object_size_max, memory }
+    }
+}
+
 /// The examiner of one thread.
 pub(super) struct Examiner<'a> {
     hash: gix_hash::Kind,
@@ -20,20 +40,22 @@ pub(super) struct Examiner<'a> {
     unpacker: Option<Unpacker<'a>>,
     existing: Vec<u8>,
     notes: Vec<String>,
+    oversized: Oversized,
     content_max: u64,
 }
 
 impl<'a> Examiner<'a> {
-    /// `objects` is the repository, opened by this thread; `memory` is what all threads may hold.
-    pub fn new(hash: gix_hash::Kind, objects: &'a Objects, rules: Option<&'a Rules>, memory: u64) -> Self {
+    /// `objects` is the repository, opened by this thread.
+    pub fn new(asked: Asked<'a>, objects: &'a Objects) -> Self {
         Examiner {
-            hash,
+            hash: asked.hash,
             objects,
-            checker: rules.map(|rules| Checker::new(hash, rules)),
+            checker: asked.fsck.map(|rules| Checker::new(asked.hash, rules)),
             unpacker: None,
             existing: Vec::new(),
             notes: Vec::new(),
-            content_max: content_max(memory),
+            oversized: Oversized::new(asked.object_size_max),
+            content_max: content_max(asked.memory),
         }
     }
 
@@ -49,6 +71,7 @@ impl<'a> Examiner<'a> {
 
     /// An object in memory.
     pub fn object(&mut self, id: &oid, kind: Kind, content: &[u8]) -> Result<(), Fault> {
+        self.look_at_size(id, content.len() as u64)?;
         if let Some(checker) = &mut self.checker {
             let passed = checker.check(id, kind, content);
             self.take_findings();
@@ -62,15 +85,22 @@ impl<'a> Examiner<'a> {
         }
     }
 
+    /// One that exists already makes nothing larger.
+    fn look_at_size(&mut self, id: &oid, size: u64) -> Result<(), Fault> {
+        if self.oversized.is(size) && !self.objects.contains(id).map_err(|error| unreadable(id, &error))? {
+            self.oversized.add(id, size);
+        }
+        Ok(())
+    }
+
     /// An object that exists already must be the same (UN-10). What is too large for memory is compared by kind and size alone:
     /// its name has been computed with collision detection like every other.
     fn compare(&mut self, id: &oid, kind: Kind, content: Option<&[u8]>, size: u64) -> Result<(), Fault> {
-        let unreadable = |error: anyhow::Error| Fault::new(format!("cannot read existing object {id}: {error:#}"));
-        let Some(header) = self.objects.header(id).map_err(unreadable)? else { return Ok(()) };
+        let Some(header) = self.objects.header(id).map_err(|error| unreadable(id, &error))? else { return Ok(()) };
         let mut same = header.kind == kind && header.size == size;
         if let Some(content) = content.filter(|_| same && size <= self.content_max) {
             // One that has vanished since is no obstacle.
-            same = match self.objects.find(id, &mut self.existing).map_err(unreadable)? {
+            same = match self.objects.find(id, &mut self.existing).map_err(|error| unreadable(id, &error))? {
                 Some(kind_there) => kind_there == kind && self.existing == content,
                 None => true,
             };
@@ -105,6 +135,7 @@ impl<'a> Examiner<'a> {
         if let (Some(mine), Some(theirs)) = (&mut self.checker, other.files) {
             mine.add_files(theirs);
         }
+        self.oversized.absorb(other.oversized);
         let room = NOTES_MAX.saturating_sub(self.notes.len());
         self.notes.extend(other.notes.into_iter().enumerate().filter_map(|(at, note)| {
             let error = note.starts_with("error: ");
@@ -114,22 +145,23 @@ impl<'a> Examiner<'a> {
 
     /// What the examiner of this thread has found, for the one that goes on.
     pub fn into_findings(self) -> Findings {
-        Findings { notes: self.notes, files: self.checker.map(Checker::into_files) }
+        Findings { notes: self.notes, oversized: self.oversized, files: self.checker.map(Checker::into_files) }
     }
 
     /// All objects are stored: what could not be checked alone is, and loose objects are forced to disk.
-    pub fn finish(&mut self, options: &ReceiveOptions<'_>) -> Result<(), Fault> {
+    pub fn finish(&mut self, names: &Names, options: &ReceiveOptions<'_>) -> Result<(), Fault> {
+        if self.oversized.any() {
+            let mut objects = stored(options)?;
+            objects.set_object_limit(self.content_max);
+            if let Some((lines, fault)) = self.oversized.fault(names, &objects, options.memory / 8) {
+                self.notes.extend(lines);
+                return Err(fault);
+            }
+        }
         if let Some(checker) = &mut self.checker
             && checker.has_files()
         {
-            // The pack is new in the quarantine, and an open database need not look for new packs.
-            let mut directories = vec![options.directory.to_owned()];
-            for directory in options.objects.directories().map_err(|error| Fault::new(format!("{error:#}")))? {
-                if !directories.contains(&directory) {
-                    directories.push(directory);
-                }
-            }
-            let objects = Objects::new(options.hash, directories);
+            let objects = stored(options)?;
             let passed = checker.check_files(&objects, self.content_max).map_err(|e| Fault::new(format!("{e:#}")))?;
             self.take_findings();
             if !passed {
@@ -148,6 +180,21 @@ impl<'a> Examiner<'a> {
     }
 }
 
+/// All objects there are now: the pack is new in the quarantine, and an open database need not look for new packs.
+fn stored(options: &ReceiveOptions<'_>) -> Result<Objects, Fault> {
+    let mut directories = vec![options.directory.to_owned()];
+    for directory in options.objects.directories().map_err(|error| Fault::new(format!("{error:#}")))? {
+        if !directories.contains(&directory) {
+            directories.push(directory);
+        }
+    }
+    Ok(Objects::new(options.hash, directories))
+}
+
+fn unreadable(id: &oid, error: &anyhow::Error) -> Fault {
+    Fault::new(format!("cannot read existing object {id}: {error:#}"))
+}
+
 fn write_fault(error: &std::io::Error) -> Fault {
     Fault::new(format!("failed to write object: {error}"))
 }
@@ -155,6 +202,7 @@ fn write_fault(error: &std::io::Error) -> Fault {
 /// What one thread's examiner leaves to the next.
 pub(super) struct Findings {
     notes: Vec<String>,
+    oversized: Oversized,
     files: Option<Files>,
 }
 
@@ -176,10 +224,56 @@ impl Large {
 
     pub fn end(self, examiner: &mut Examiner<'_>) -> Result<ObjectId, Fault> {
         let id = self.hasher.try_finalize().map_err(|error| collision_attack(&error))?;
+        examiner.look_at_size(&id, self.size)?;
         match &mut examiner.unpacker {
             Some(unpacker) => unpacker.end(&id).map_err(|error| write_fault(&error))?,
             None => examiner.compare(&id, self.kind, None, self.size)?,
         }
         Ok(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The beginning of one of two files whose SHA-1 is the same (Stevens and others 2017, «The first collision for full SHA-1»).
+    #[rustfmt::skip]
+    const COLLISION: &[&str] = &[
+        "255044462d312e330a25e2e3cfd30a0a0a312030206f626a0a3c3c2f57696474682032203020522f4865696768742033",
+        "203020522f547970652034203020522f537562747970652035203020522f46696c7465722036203020522f436f6c6f72",
+        "53706163652037203020522f4c656e6774682038203020522f42697473506572436f6d706f6e656e7420383e3e0a7374",
+        "7265616d0affd8fffe00245348412d3120697320646561642121212121852fec092339759c39b1a1c63c4c97e1fffe01",
+        "7346dc9166b67e118f029ab621b2560ff9ca67cca8c7f85ba84c79030c2b3de218f86db3a90901d5df45c14f26fedfb3",
+        "dc38e96ac22fe7bd728f0e45bce046d23c570feb141398bb552ef5a0a82be331fea48037b8b5d71f0e332edf93ac3500",
+        "eb4ddc0decc1a864790c782c76215660dd309791d06bd0af3f98cda4bc4629b1",
+    ];
+
+    #[test]
+    fn a_published_collision_is_refused_and_the_refusal_says_why() {
+        let bytes: Vec<u8> = COLLISION
+            .concat()
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect();
+        let objects = Objects::new(gix_hash::Kind::Sha1, Vec::new());
+        let asked = Asked { hash: gix_hash::Kind::Sha1, fsck: None, object_size_max: None, memory: 1 << 20 };
+        let name = |content: &[u8], piece: usize| {
+            let mut examiner = Examiner::new(asked, &objects);
+            // The attack is on these blocks and no others: a header before them, and it is none.
+            let hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
+            let mut large = Large { kind: Kind::Blob, size: content.len() as u64, hasher };
+            content.chunks(piece).for_each(|piece| large.chunk(piece, &mut examiner).unwrap());
+            large.end(&mut examiner).map_err(|fault| fault.text(false))
+        };
+        for piece in [1, 63, 320] {
+            let text = name(&bytes, piece).unwrap_err();
+            assert!(text.starts_with("SHA-1 appears to be part of a collision attack: "), "{text}");
+            assert!(text.ends_with("f92d74e3874587aaf443d1db961d4e26dde13e9c"), "the name both files have: {text}");
+            assert!(name(&bytes[..319], piece).is_ok() && name(&bytes[..256], piece).is_ok(), "both blocks are needed");
+        }
+        // As a blob it is like any other.
+        assert!(super::super::name_of(gix_hash::Kind::Sha1, Kind::Blob, &bytes).is_ok());
     }
 }

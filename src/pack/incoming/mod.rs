@@ -8,6 +8,7 @@ pub(super) mod deflate;
 mod entries;
 mod examine;
 mod family;
+mod oversized;
 mod resolve;
 mod scan;
 pub(super) mod store;
@@ -16,11 +17,11 @@ mod walk;
 mod write;
 
 use crate::durable::{Sharing, Sync};
-use crate::odb::Objects;
+use crate::odb::{Objects, usage};
 use crate::pack::unpack::Unpacker;
 use crate::repo::fsck::Rules;
 use crate::stream::{Body, Pulse};
-use examine::Examiner;
+use examine::{Asked, Examiner};
 use family::Family;
 use gix_hash::ObjectId;
 use resolve::Pack;
@@ -41,6 +42,10 @@ pub struct ReceiveOptions<'a> {
     pub unpack_limit: u64,
     /// The most bytes the pack may have as it arrives (receive.maxInputSize).
     pub max_input_size: Option<u64>,
+    /// The most bytes one object may have (artifacts.maxObjectSize).
+    pub object_size_max: Option<u64>,
+    /// What the repository has room for (artifacts.maxRepositorySize).
+    pub room: Option<Room>,
     /// By which rules every object is parsed and checked, if any: refused with `fsck error in packed object`.
     pub fsck: Option<Rules>,
     /// Bytes that may be held in memory, all threads together.
@@ -57,6 +62,21 @@ pub struct ReceiveOptions<'a> {
     pub reject_thin: bool,
     /// The line in the `.keep` file that protects the pack until refs point to it (UN-13).
     pub keep_message: String,
+}
+
+/// How full a repository is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// The most bytes its objects may take.
+    pub max: u64,
+    /// The bytes they take before the push.
+    pub used: u64,
+}
+
+impl Room {
+    fn left(self) -> u64 {
+        self.max.saturating_sub(self.used)
+    }
 }
 
 /// What of received objects is forced to the disk.
@@ -143,7 +163,7 @@ impl IncomingPack {
         if loose {
             input.hold_in_memory(LOOSE_PACK_MEMORY.min(options.memory / 4));
         }
-        let mut examiner = Examiner::new(options.hash, options.objects, options.fsck.as_ref(), options.memory);
+        let mut examiner = Examiner::new(Asked::of(options), options.objects);
         if loose {
             examiner.unpack_with(Unpacker::new(options));
         }
@@ -194,7 +214,8 @@ fn receive_objects(
     }
     if loose {
         drop(store);
-        examiner.finish(options)?;
+        examiner.finish(&names, options)?;
+        room_for(count, options)?;
         return Ok(IncomingPack { objects: count, kept: None, bytes, notes: Vec::new() });
     }
     if layout.len() > count {
@@ -203,8 +224,17 @@ fn receive_objects(
     }
     store.write(trailer.as_slice())?;
     write::keep(store, &layout, &names, &trailer, options)?;
-    examiner.finish(options)?;
+    examiner.finish(&names, options)?;
+    room_for(count, options)?;
     Ok(IncomingPack { objects: count, kept: Some(trailer), bytes, notes: Vec::new() })
+}
+
+/// Whether what came of `count` objects fits into the repository.
+fn room_for(count: u32, options: &ReceiveOptions<'_>) -> Result<(), Fault> {
+    match options.room {
+        Some(room) if count > 0 && usage::of(options.directory)? > room.left() => Err(Fault::Full(room)),
+        _ => Ok(()),
+    }
 }
 
 /// What ends the reception of a pack. git words some of them differently in unpack-objects and in index-pack.
@@ -214,6 +244,8 @@ enum Fault {
     Said(String),
     /// More bytes than receive.maxInputSize allows.
     TooLarge(u64),
+    /// More bytes than artifacts.maxRepositorySize leaves room for.
+    Full(Room),
     /// The trailer is not the hash of what came before it.
     WrongTrailer,
     /// So many deltas have no base.
@@ -230,6 +262,11 @@ impl Fault {
             Fault::Said(text) => text,
             Fault::TooLarge(_) if loose => "pack exceeds maximum allowed size".to_owned(),
             Fault::TooLarge(limit) => format!("pack exceeds maximum allowed size ({})", humanised(limit)),
+            Fault::Full(Room { max, used }) => format!(
+                "the repository may take {}, has {}, and the pack does not fit (artifacts.maxRepositorySize)",
+                humanised(max),
+                humanised(used)
+            ),
             Fault::WrongTrailer if loose => "final sha1 did not match".to_owned(),
             Fault::WrongTrailer => "pack is corrupted (SHA1 mismatch)".to_owned(),
             Fault::Unresolved(_) if loose => "unresolved deltas left after unpacking".to_owned(),

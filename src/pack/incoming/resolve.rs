@@ -4,7 +4,7 @@
 //! where the pack is large; all share one budget of memory.
 
 use super::entries::{Layout, Names};
-use super::examine::Examiner;
+use super::examine::{Asked, Examiner};
 use super::family::{Family, to_u32};
 use super::scan::Deltas;
 use super::store::Store;
@@ -135,7 +135,7 @@ fn resolve_in_threads(
     pulse: &mut dyn Pulse,
 ) -> Result<u32, Fault> {
     let directories = options.objects.directories().map_err(|error| Fault::new(format!("{error:#}")))?;
-    let (fsck, memory) = (options.fsck.as_ref(), options.memory);
+    let (asked, memory) = (Asked::of(options), options.memory);
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let mut resolved = 0_u32;
@@ -149,7 +149,7 @@ fn resolve_in_threads(
                     // An open database serves one thread.
                     let objects = Objects::new(pack.hash, directories);
                     objects.set_cache_bytes(memory / 32);
-                    let mut examiner = Examiner::new(pack.hash, &objects, fsck, memory);
+                    let mut examiner = Examiner::new(asked, &objects);
                     let worked = work(pack, roots, next, stop, &mut examiner, &sender);
                     if worked.is_err() {
                         stop.store(true, Ordering::Relaxed);

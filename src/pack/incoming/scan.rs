@@ -5,8 +5,9 @@
 
 use super::entries::{Layout, Names, Stored};
 use super::examine::Examiner;
+use super::oversized::Declared;
 use super::store::Store;
-use super::{Fault, ReceiveOptions, Trailer, UnpackError, bad_object, humanised, name_of};
+use super::{Fault, ReceiveOptions, Room, Trailer, UnpackError, bad_object, humanised, name_of};
 use crate::odb::delta;
 use crate::stream::{Body, Pulse};
 use flate2::{Decompress, FlushDecompress, Status};
@@ -17,6 +18,8 @@ use std::io;
 const BUFFER_LEN: usize = 128 << 10;
 /// Bases and results of deltas may be so many times larger than the memory: they wait in files meanwhile.
 const DELTA_OBJECT_FACTOR: u64 = 8;
+/// The most bytes of an empty pack: header and trailer.
+const FRAME_LEN: u64 = 12 + 32;
 /// Bytes inflated at a time of what is not held in memory, and at first of what is.
 const CHUNK_LEN: usize = 64 << 10;
 /// Room behind the declared size: zlib runs at full speed up to the last byte, and what is longer is noticed.
@@ -39,6 +42,7 @@ pub(super) struct Input<'a> {
     entry: usize,
     consumed: u64,
     size_max: Option<u64>,
+    room: Option<Room>,
 }
 
 impl<'a> Input<'a> {
@@ -55,6 +59,7 @@ impl<'a> Input<'a> {
             entry: 0,
             consumed: 0,
             size_max: options.max_input_size,
+            room: options.room,
         }
     }
 
@@ -113,7 +118,12 @@ impl<'a> Input<'a> {
         self.start += size;
         self.consumed += size as u64;
         match self.size_max {
-            Some(limit) if self.consumed > limit => Err(Fault::TooLarge(limit)),
+            Some(limit) if self.consumed > limit => return Err(Fault::TooLarge(limit)),
+            _ => {}
+        }
+        match self.room {
+            // Whether the rest fits exactly is seen when it is stored: this ends what never will.
+            Some(room) if self.consumed > room.left().saturating_add(FRAME_LEN) => Err(Fault::Full(room)),
             _ => Ok(()),
         }
     }
@@ -210,6 +220,7 @@ pub(super) fn scan(
         layout: Layout::default(),
         names: Names::new(options.hash),
         deltas: Deltas::default(),
+        declared: Declared::new(options.object_size_max),
     };
     for done in 1..=count {
         scan.entry(examiner)?;
@@ -226,6 +237,7 @@ struct Scan<'a, 'o> {
     layout: Layout,
     names: Names,
     deltas: Deltas,
+    declared: Declared,
 }
 
 /// What one call of zlib did.
@@ -256,6 +268,7 @@ impl Scan<'_, '_> {
         let header_end = match stored {
             Stored::Whole(kind) => {
                 let header_end = self.input.offset();
+                self.declared.look_at(size)?;
                 let id = if size <= examiner.content_max() {
                     let size = self.inflate_all(at, size)?;
                     let content = &self.content[..size];
@@ -346,6 +359,7 @@ impl Scan<'_, '_> {
         let Ok((base, result, _)) = delta::sizes(&head[..head_len]) else {
             return Err(bad_object(at, "failed to apply delta"));
         };
+        self.declared.look_at(result)?;
         self.deltas.object_max = self.deltas.object_max.max(base).max(result);
         let limit = self.options.memory.saturating_mul(DELTA_OBJECT_FACTOR);
         if self.deltas.object_max > limit {

@@ -129,6 +129,8 @@ impl Repo {
             objects: quarantine.objects(),
             unpack_limit: 0,
             max_input_size: None,
+            object_size_max: None,
+            room: None,
             fsck: None,
             memory: 64 << 20,
             reverse_index: true,
@@ -941,6 +943,18 @@ fn an_object_that_exists_is_made_young_and_not_written_again() {
 }
 
 #[test]
+fn an_object_in_a_pack_is_written_again() {
+    let repo = Repo::new();
+    repo.blob(b"hello");
+    repo.git(&["repack", "--cruft", "-d", "-q"], b"");
+    let mut builder = Builder::new();
+    builder.blob(b"hello");
+    let (received, quarantine) = repo.receive(&builder.finish(), |options| options.unpack_limit = 9);
+    received.unwrap();
+    assert_eq!(files(quarantine.path()).iter().filter(|path| path.is_file()).count(), 1);
+}
+
+#[test]
 fn flipped_bytes_never_panic_and_leave_nothing() {
     let source = Repo::new();
     let all = contents(12);
@@ -1080,6 +1094,8 @@ fn a_failing_disk_leaves_the_old_or_the_new() {
                     objects: quarantine.objects(),
                     unpack_limit: limit,
                     max_input_size: None,
+                    object_size_max: None,
+                    room: None,
                     fsck: Some(Rules::strict()),
                     memory: 64 << 20,
                     reverse_index: true,
@@ -1117,5 +1133,104 @@ fn a_failing_disk_leaves_the_old_or_the_new() {
             n += 1;
         }
         assert!(n > 10, "only {n} operations");
+    }
+}
+
+/// A pack of a commit with `dir/sub/file`, whose blob is `content`.
+fn commit_of(content: &[u8]) -> (ObjectId, Vec<u8>) {
+    let id = |kind, content: &[u8]| name_of(gix_hash::Kind::Sha1, kind, content).unwrap();
+    let mut builder = Builder::new();
+    builder.blob(content);
+    let blob = id_of(content);
+    let mut below = (blob, "100644 file");
+    for name in ["40000 sub", "40000 dir", ""] {
+        let tree = [below.1.as_bytes(), b"\0", below.0.as_slice()].concat();
+        builder.whole(Kind::Tree, &tree);
+        below = (id(Kind::Tree, &tree), name);
+    }
+    let person = "A <a@x> 1000000000 +0000";
+    let commit = format!("tree {}\nauthor {person}\ncommitter {person}\n\nm\n", below.0);
+    builder.whole(Kind::Commit, commit.as_bytes());
+    (blob, builder.finish())
+}
+
+#[test]
+fn the_largest_object_is_obeyed_to_the_byte_and_named_with_its_path() {
+    let repo = Repo::new();
+    let content = noise(8, 300_000);
+    let (id, pack) = commit_of(&content);
+    // In memory, in chunks; kept, loose.
+    for (memory, limit) in [(64 << 20, 0), (64 << 20, 9), (1 << 20, 0), (1 << 20, 9)] {
+        let set = |options: &mut ReceiveOptions<'_>, max: u64| {
+            options.memory = memory;
+            options.unpack_limit = limit;
+            options.object_size_max = Some(max);
+        };
+        assert!(repo.receive(&pack, |options| set(options, 300_000)).0.is_ok());
+        let error = repo.refuses(&pack, |options| set(options, 299_999));
+        assert_eq!(error.notes, [format!("error: object {id} 'dir/sub/file' has 292.97 KiB")]);
+        assert_eq!(
+            error.detail,
+            "pack has objects larger than the limit of 292.97 KiB (artifacts.maxObjectSize)".to_owned()
+        );
+    }
+    // What a delta makes, for which a commit need not come.
+    let mut builder = Builder::new();
+    let base = builder.blob(b"hello");
+    builder.ofs_delta(base, &appending(5, b"!"));
+    let pack = builder.finish();
+    assert!(repo.receive(&pack, |options| options.object_size_max = Some(6)).0.is_ok());
+    let error = repo.refuses(&pack, |options| options.object_size_max = Some(5));
+    assert_eq!(error.notes, [format!("error: object {} has 6 bytes", id_of(b"hello!"))]);
+    // One that is there already makes nothing larger.
+    repo.blob(b"hello!");
+    assert!(repo.receive(&pack, |options| options.object_size_max = Some(5)).0.is_ok());
+}
+
+#[test]
+fn objects_that_are_not_worth_their_names_end_the_pack() {
+    let repo = Repo::new();
+    // The zlib stream never comes to its end, and is not waited for.
+    let mut builder = Builder::new();
+    builder.entry(3, 1 << 40, &[], &deflated(&[0; 1000]));
+    let error = repo.refuses(&builder.finish(), |options| options.object_size_max = Some(100));
+    assert_eq!(error.detail, "pack has objects larger than the limit of 100 bytes (artifacts.maxObjectSize)");
+    assert!(error.notes.is_empty());
+    let mut builder = Builder::new();
+    for number in 0..11 {
+        builder.blob(&[number; 101]);
+    }
+    builder.entry(0, 0, &[], &[]);
+    let error = repo.refuses(&builder.finish(), |options| options.object_size_max = Some(100));
+    assert!(error.detail.contains("artifacts.maxObjectSize"), "not the entry behind them: {error:?}");
+}
+
+#[test]
+fn a_full_repository_takes_no_more_to_the_byte() {
+    let repo = Repo::new();
+    let (_, pack) = commit_of(&noise(9, 5000));
+    for limit in [0, 9] {
+        let (received, quarantine) = repo.receive(&pack, |options| options.unpack_limit = limit);
+        received.unwrap();
+        let size = usage::of(quarantine.path()).unwrap();
+        let bytes: u64 = files(quarantine.path())
+            .iter()
+            .filter_map(|path| fs::metadata(path).ok())
+            .fold(0, |sum, file| sum + if file.is_file() { file.len() } else { 0 });
+        assert_eq!(size, bytes);
+        drop(quarantine);
+        let set = |options: &mut ReceiveOptions<'_>, max: u64| {
+            options.unpack_limit = limit;
+            options.room = Some(Room { max, used: 1000 });
+        };
+        assert!(repo.receive(&pack, |options| set(options, 1000 + size)).0.is_ok());
+        let error = repo.refuses(&pack, |options| set(options, 999 + size));
+        assert!(error.detail.contains("the pack does not fit (artifacts.maxRepositorySize)"), "{error:?}");
+        // What cannot fit is not waited for.
+        let error = repo.refuses(&pack[..2000], |options| set(options, 1500));
+        assert!(error.detail.contains("(artifacts.maxRepositorySize)"), "{error:?}");
+        // A branch for what is there already needs no room.
+        let empty = Builder::new().finish();
+        assert!(repo.receive(&empty, |options| set(options, 10)).0.is_ok());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: a request that may bring one. Out: variables for pre-receive and post-receive. Nothing of it refuses a push: hooks decide.
 
-use super::client::{Client, Unspoken};
+use super::client::{Client, Hooked};
 use super::options_of;
 use crate::durable;
 use crate::pack::unpack::Unpacker;
@@ -95,7 +95,7 @@ fn signed(
     let mut complaints = Vec::new();
     let payload = certificate.payload();
     let mut complain = |text| complaints.push(text);
-    let signed = signature::verify(repository, form, payload, &path, &mut Unspoken(client), &mut complain)?;
+    let signed = signature::verify(repository, form, payload, &path, &mut Hooked(client), &mut complain)?;
     complaints.iter().try_for_each(|text| client.message(text))?;
     Ok(signed)
 }

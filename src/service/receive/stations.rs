@@ -3,7 +3,7 @@
 //! In: verdicts that are open. Out: the same, decided. Nothing here fails because the client has gone.
 
 use super::checkout;
-use super::client::{Client, Unspoken};
+use super::client::{Client, Hooked, Unspoken};
 use super::connected::Boundary;
 use super::run_hook;
 use super::verdicts::{State, Verdict, Verdicts};
@@ -243,7 +243,8 @@ impl<'a> Stations<'a> {
             Ok(Some(_)) => Some(None),
             Ok(None) | Err(_) => None,
         };
-        let mut hook = ReferenceTransaction::new(self.repository);
+        let mut ticked = Hooked(client);
+        let mut hook = ReferenceTransaction::new(self.repository, &mut ticked);
         let mut transaction =
             RefTransaction::begin(&self.repository.refs, self.proof, locks(self.repository), &mut hook);
         transaction.peel_with(&peel);

@@ -177,14 +177,51 @@ fn a_client_that_denies_that_a_ref_is_there_cannot_delete_what_it_may_not() {
 }
 
 #[test]
-fn a_silent_hook_is_waited_for_with_signs_of_life() {
-    let pair = Pair::new();
-    pair.at_server(&["config", "receive.keepAlive", "1"]);
-    pair.hook("pre-receive", "sleep 2.2");
-    let push = pair.push(&["- - refs/heads/none"]);
-    let answer = pair.send(&push);
-    assert_eq!(answer.complaints(), [""; 0]);
-    assert!(answer.bytes.starts_with(b"0005\x01"), "{}", answer.bytes.escape_ascii());
+fn whoever_is_waited_for_there_are_signs_of_life() {
+    let template = Pair::new();
+    template.at_server(&["config", "receive.keepAlive", "1"]);
+    template.at_server(&["branch", "linked"]);
+    template.at_server(&["worktree", "add", "-q", "../tree", "linked"]);
+    template.at_server(&["config", "receive.denyCurrentBranch", "updateInstead"]);
+    template.at_server(&["config", "receive.procReceiveRefs", "refs/for"]);
+    template.commit("three");
+    let sleep = "sleep 1.4";
+    let check = |name: &str| {
+        let pair = template.copy();
+        pair.at_server(&["worktree", "repair", pair.scratch.0.join("tree").to_str().expect("plain")]);
+        let mut environment = vec![("PATH".into(), std::env::var_os("PATH").expect("there is one"))];
+        match name {
+            "maintenance" => {
+                pair.at_server(&["config", "receive.autogc", "true"]);
+                pair.at_server(&["config", "gc.autoDetach", "false"]);
+                environment = recording_git(&pair, &format!("test $1 != {name} || {sleep}"));
+            }
+            "proc-receive" => {
+                let said = "printf '000dversion=10000'; printf '0014ok refs/for/main0000'";
+                pair.hook(name, &format!("{sleep}; {said}; cat >/dev/null"));
+            }
+            hook => pair.hook(hook, &format!("test \"$1\" = preparing || {sleep}")),
+        }
+        let update = match name {
+            "proc-receive" => "- HEAD refs/for/main",
+            "push-to-checkout" => "HEAD~1 HEAD refs/heads/linked",
+            _ => "- HEAD refs/heads/a",
+        };
+        let repository = pair.open_with(|context| context.hook_environment = environment);
+        let answer = send(&repository, &pair.push(&[update]).bytes());
+        assert_eq!(answer.complaints(), [""; 0], "{name}: {}", answer.said);
+        let text = answer.bytes.escape_ascii().to_string();
+        // Until there was something to say, and after the report.
+        assert!(text.contains("0005\\x01") || text.contains("0005\\x02"), "{name}: {text}");
+    };
+    let hooks = ["pre-receive", "proc-receive", "update", "push-to-checkout", "reference-transaction"];
+    let after = ["post-receive", "post-update", "maintenance"];
+    std::thread::scope(|scope| {
+        for name in hooks.into_iter().chain(after) {
+            let check = &check;
+            scope.spawn(move || check(name));
+        }
+    });
 }
 
 #[test]
@@ -329,6 +366,24 @@ fn incomplete_history_is_refused_where_it_is_incomplete() {
     push.pack = lone;
     let answer = check_beside_git(&pair, &push.bytes(), "incomplete");
     assert_eq!(answer.complaints(), ["ng refs/heads/a missing necessary objects"]);
+}
+
+#[test]
+fn incomplete_history_is_found_before_hidden_refs_and_hooks_are_asked() {
+    let pair = Pair::new();
+    pair.at_server(&["config", "receive.hideRefs", "refs/hidden"]);
+    pair.hook("pre-receive", "exit 1");
+    pair.commit("three");
+    let four = pair.commit("four");
+    let mut push = pair.push(&["- HEAD refs/hidden/a", "- HEAD~2 refs/hidden/b", "- HEAD~2 refs/heads/c"]);
+    push.pack = pair.git_with(&pair.client, &["pack-objects", "-q", "--stdout"], format!("{four}\n").as_bytes());
+    let answer = check_beside_git(&pair, &push.bytes(), "incomplete and hidden");
+    let expected = [
+        "ng refs/hidden/a missing necessary objects",
+        "ng refs/hidden/b deny updating a hidden ref",
+        "ng refs/heads/c pre-receive hook declined",
+    ];
+    assert_eq!(answer.complaints(), expected);
 }
 
 #[test]

@@ -201,6 +201,7 @@ fn hooks_see_history_cut_before_it_is() {
     assert!(file.is_absolute() && file.exists());
     drop(repository);
     assert!(!file.exists());
+    assert_eq!(std::fs::read_dir(pair.server.join("artifacts-journal")).into_iter().flatten().count(), 0);
     pair.assert_clean();
     // Where nothing is cut, hooks hear of no such file.
     pair.hook("pre-receive", "env | grep GIT_SHALLOW");

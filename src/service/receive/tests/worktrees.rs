@@ -37,11 +37,13 @@ fn without_git(pair: &Pair) -> PathBuf {
 
 #[test]
 fn a_clean_work_tree_follows_its_branch() {
-    let (pair, place) = not_bare("files");
-    let new = pair.commit("three");
-    assert_eq!(pair.send(&pair.push(&["HEAD~1 HEAD refs/heads/main"])).complaints(), [""; 0]);
-    assert_eq!(std::fs::read_to_string(place.join("file")).ok().as_deref(), Some("three"));
-    assert_eq!((status(&pair, &place).as_str(), pair.at_server(&["rev-parse", "HEAD"])), ("", new));
+    for format in ["files", "reftable"] {
+        let (pair, place) = not_bare(format);
+        let new = pair.commit("three");
+        assert_eq!(pair.send(&pair.push(&["HEAD~1 HEAD refs/heads/main"])).complaints(), [""; 0], "{format}");
+        assert_eq!(std::fs::read_to_string(place.join("file")).ok().as_deref(), Some("three"));
+        assert_eq!((status(&pair, &place).as_str(), pair.at_server(&["rev-parse", "HEAD"])), ("", new));
+    }
     let (pair, place) = linked();
     let new = pair.commit("three");
     assert_eq!(pair.send(&pair.push(&["HEAD~1 HEAD refs/heads/linked"])).complaints(), [""; 0]);

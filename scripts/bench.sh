@@ -1,0 +1,20 @@
+#!/bin/sh
+# Measures the release binary beside git's http-backend: the same requests, in turn, on the same machine.
+#   scripts/bench.sh                              every workload, on a repository that is made for it
+#   scripts/bench.sh --repository PATH fetch-10   one workload, on a copy of a bare repository
+#   scripts/bench.sh --against BINARY             beside another build of this program, to see what a change does
+#
+# Figures are medians of --rounds, ours divided by theirs; what it needs is git, python3 and an otherwise idle machine.
+set -eu
+cd "$(dirname "$0")/.."
+command -v python3 >/dev/null || {
+	echo "python3 is missing; on Debian: apt-get install python3" >&2
+	exit 1
+}
+scripts/release.sh
+binary=target/$(uname -m)-unknown-linux-musl/release/artifacts-http-backend
+[ -x "$binary" ] || binary=target/release/artifacts-http-backend
+mkdir -p target/bench
+# A file that a linker wrote piece by piece starts slower than a copy of it.
+cp "$binary" target/bench/artifacts-http-backend
+exec python3 scripts/bench/measure.py --ours target/bench/artifacts-http-backend --directory target/bench "$@"
