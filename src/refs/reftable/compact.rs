@@ -190,3 +190,24 @@ impl Drop for Unnamed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_that_are_too_light_for_those_above_them_are_made_one() {
+        let check = |weights: &[u64], factor: u8, expected: Option<(usize, usize, u64)>| {
+            let found = segment_of(weights, factor).map(|found| (found.first, found.end, found.bytes));
+            assert_eq!(found, expected, "{weights:?}");
+        };
+        check(&[], 2, None);
+        check(&[5], 2, None);
+        check(&[64, 32, 16, 8, 4, 2, 1], 2, None);
+        check(&[64, 32, 16, 8, 4, 3, 1], 2, Some((0, 6, 127)));
+        check(&[128, 32, 16, 8, 4, 3, 1], 2, Some((1, 6, 63)));
+        check(&[100, 1, 1], 2, Some((1, 3, 2)));
+        check(&[8, 4, 1], 3, Some((0, 2, 12)));
+        check(&[u64::MAX - 1, u64::MAX], 255, Some((0, 2, u64::MAX)));
+    }
+}

@@ -1,5 +1,6 @@
 //! What we write, read by us and by git: tables, logs, refusals, compaction, and git writing at the same time.
 
+use crate::journal::Journal;
 use crate::protocol::report::Refusal;
 use crate::refs::fixture::{Calls, Repo, change, commit, logged, policy};
 use crate::refs::transaction::{RefChange, TablePolicy, TransactionState};
@@ -513,4 +514,69 @@ fn one_of_many_wins_each_round_of_a_race() {
     });
     let reached = repo.store().resolve("refs/heads/main".into()).unwrap().unwrap();
     assert_eq!(ids.iter().position(|id| *id == reached), Some(wins));
+}
+
+/// Tables one upon the other, with logs, which git has not made one.
+fn piled_up() -> Repo {
+    let repo = reftable();
+    let ids = [repo.commit("one"), repo.commit("two")];
+    for round in 0..6usize {
+        let mut git =
+            repo.command(&["update-ref", "--create-reflog", "-m", "m", &format!("refs/heads/b{}", round % 3)]);
+        git.arg(ids[round % 2].to_string()).env("GIT_TEST_REFTABLE_AUTOCOMPACTION", "false");
+        assert!(git.status().unwrap().success());
+    }
+    let mut git = repo.command(&["update-ref", "-d", "refs/heads/b1"]);
+    assert!(git.env("GIT_TEST_REFTABLE_AUTOCOMPACTION", "false").status().unwrap().success());
+    assert!(tables(&repo).len() > 5);
+    repo
+}
+
+fn stack_of(repo: &Repo) -> super::Tables {
+    let directory = repo.dir().join("reftable");
+    super::Tables { directory, journal: std::sync::Arc::new(Journal::of(repo.dir())), open: Default::default() }
+}
+
+#[test]
+fn large_tables_are_made_one_while_others_write() {
+    let repo = piled_up();
+    let (refs, log) = (repo.refs(), repo.git(&["reflog", "show", "refs/heads/b0"]));
+    super::compact::compact(&stack_of(&repo), gix_hash::Kind::Sha1, &policy()).unwrap();
+    assert_eq!((repo.refs(), repo.our_refs(&[])), (refs.clone(), refs));
+    assert_eq!(repo.git(&["reflog", "show", "refs/heads/b0"]), log);
+    assert_eq!(repo.git(&["reflog", "list"]), "refs/heads/b0\nrefs/heads/b2");
+    assert!(tables(&repo).len() <= 2, "{:?}", tables(&repo));
+    assert_eq!(leftovers(&repo), [""; 0]);
+    let held = repo.dir().join("reftable/tables.list.lock");
+    fs::write(&held, "").unwrap();
+    assert!(super::compact::compact(&stack_of(&repo), gix_hash::Kind::Sha1, &policy()).is_err());
+    assert!(held.exists());
+}
+
+#[test]
+fn a_damaged_log_is_an_error_or_lines_and_never_more() {
+    let repo = piled_up();
+    repo.git(&["pack-refs", "--all"]);
+    let table = tables(&repo).remove(0);
+    let whole = fs::read(&table).unwrap();
+    let lines = |bytes: &[u8]| {
+        fs::write(&table, bytes).unwrap();
+        let stack = stack_of(&repo).now(gix_hash::Kind::Sha1)?;
+        let (mut logs, mut count) = (stack.logs(), 0);
+        while logs.advance()? {
+            count += 1;
+            assert!(count < 100);
+        }
+        logs = stack.logs();
+        logs.seek(b"refs/heads/b2\0")?;
+        anyhow::Ok(count)
+    };
+    assert_eq!(lines(&whole).unwrap(), 4);
+    for at in 0..whole.len() {
+        for byte in [0, 0xff, whole[at] ^ 1] {
+            let mut bytes = whole.clone();
+            bytes[at] = byte;
+            let _ = lines(&bytes);
+        }
+    }
 }
