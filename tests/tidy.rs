@@ -223,7 +223,9 @@ fn tests_that_documents_name_exist() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     stack.push(path);
-                } else if let Ok(text) = fs::read_to_string(&path) {
+                } else if path.extension().is_some_and(|extension| extension == "rs")
+                    && let Ok(text) = fs::read_to_string(&path)
+                {
                     code.push_str(&text);
                 }
             }

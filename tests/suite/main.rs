@@ -9,6 +9,7 @@ mod cli;
 mod clone;
 mod concurrency;
 mod config;
+mod corpus;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod differential;

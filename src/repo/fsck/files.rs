@@ -5,7 +5,8 @@
 
 use super::{Findings, Message, Report, Rules};
 use crate::odb::Objects;
-use bstr::{BStr, ByteSlice};
+use crate::protocol::shown;
+use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use gix_object::Kind;
 use std::collections::BTreeSet;
@@ -115,19 +116,20 @@ fn modules(content: &[u8], report: &mut Report<'_>) {
         let c_string = |bytes: &[u8]| bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
         let name = c_string(name);
         if name_leaves(&name) {
-            report.say(Message::GitmodulesName, format!("disallowed submodule name: {}", name.as_bstr()));
+            report.say(Message::GitmodulesName, format!("disallowed submodule name: {}", shown(&name)));
         }
         let Some(value) = value.map(c_string) else { return };
-        let shown: &BStr = value.as_bstr();
+        let value_shown = || shown(&value);
         match key {
             b"url" if url_harms(&value) => {
-                report.say(Message::GitmodulesUrl, format!("disallowed submodule url: {shown}"));
+                report.say(Message::GitmodulesUrl, format!("disallowed submodule url: {}", value_shown()));
             }
             b"path" if value.starts_with(b"-") => {
-                report.say(Message::GitmodulesPath, format!("disallowed submodule path: {shown}"));
+                report.say(Message::GitmodulesPath, format!("disallowed submodule path: {}", value_shown()));
             }
             b"update" if value.starts_with(b"!") => {
-                report.say(Message::GitmodulesUpdate, format!("disallowed submodule update setting: {shown}"));
+                report
+                    .say(Message::GitmodulesUpdate, format!("disallowed submodule update setting: {}", value_shown()));
             }
             _ => {}
         }

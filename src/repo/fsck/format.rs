@@ -1,6 +1,7 @@
 //! Commits and tags: their header lines, in order and well-formed.
 
 use super::{Message, Report};
+use crate::protocol::shown;
 use bstr::ByteSlice;
 use gix_hash::ObjectId;
 
@@ -72,7 +73,7 @@ pub(super) fn tag(content: &[u8], hash: gix_hash::Kind, report: &mut Report<'_>)
     };
     let name = [b"refs/tags/", line].concat();
     if gix_validate::reference::name(name.as_bstr()).is_err()
-        && report.say(Message::BadTagName, format!("invalid 'tag' name: {}", line.as_bstr()))
+        && report.say(Message::BadTagName, format!("invalid 'tag' name: {}", shown(line)))
     {
         return;
     }

@@ -397,3 +397,26 @@ fn every_message_has_a_row_and_rules_only_differ_where_they_may() {
     assert_eq!(strict.severity(Message::HasDotgit), Severity::Error);
     assert_eq!(protecting.severity(Message::ZeroPaddedFilemode), Severity::Warn);
 }
+
+#[test]
+fn foreign_text_in_a_finding_can_do_nothing_to_a_terminal() {
+    let repo = Repo::new();
+    let rules = Rules::strict();
+    let mut checker = Checker::new(gix_hash::Kind::Sha1, &rules);
+    let long = "x".repeat(1000);
+    let modules = format!("[submodule \"../\u{1b}[2J\"]\n\tpath = \"-\u{1b}]0;t\u{7}\\n\"\n\turl = -{long}\n");
+    let blob = repo.add(Kind::Blob, modules.as_bytes());
+    let tree = [b"100644 .gitmodules\0", blob.as_slice()].concat();
+    checker.check(&repo.add(Kind::Tree, &tree), Kind::Tree, &tree);
+    checker.check_files(&repo.objects(), 1 << 20).unwrap();
+    let tag = format!("object {blob}\ntype blob\ntag a\u{1b}[2Jb\ntagger A <a@x> 1000000000 +0000\n\nm\n");
+    checker.check(&repo.add(Kind::Tag, tag.as_bytes()), Kind::Tag, tag.as_bytes());
+    let lines: Vec<String> = checker.take_findings().iter().map(Finding::to_line).collect();
+    let texts: Vec<&str> = lines.iter().map(|line| line.rsplit_once(": ").unwrap().1).collect();
+    let shown = ["../?[2J", "-?]0;t??", "../?[2J", "a?[2Jb"].map(str::to_owned);
+    let url = format!("-{}...", &long[1..200]);
+    assert_eq!(texts.len(), 5, "{lines:?}");
+    for text in shown.iter().chain([&url]) {
+        assert!(texts.contains(&text.as_str()), "{text}: {lines:?}");
+    }
+}

@@ -1,0 +1,4 @@
+//! See [`fuzz::harness::reftable`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::allocations::within_budget(|| fuzz::harness::reftable(data)));
