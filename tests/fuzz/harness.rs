@@ -234,7 +234,7 @@ impl Beside {
         };
         let mut pieces = Pieces { rest: pack, most };
         let received = IncomingPack::receive(&mut pieces, &options, &mut Silent);
-        let made = received.and_then(|received| {
+        let made = received.map(|received| {
             let mut made = Vec::new();
             let stored = Objects::new(self.hash, directories);
             match received.kept {
@@ -251,7 +251,7 @@ impl Beside {
                 let name = gix_object::compute_hash(self.hash, kind, &content).expect("no attack");
                 assert_eq!(name, *id, "an object is stored under another's name");
             }
-            Ok(made)
+            made
         });
         drop(objects);
         clear(&quarantine);
