@@ -363,6 +363,37 @@ fn packs_that_lie_about_counts_and_sizes_are_refused() {
 }
 
 #[test]
+fn a_tree_of_deltas_that_makes_more_than_the_memory_is_no_danger() {
+    let attacked = Attacked::new();
+    let len = 3_u64 << 20;
+    let mut pack = Pack::new(2, 81);
+    let mut base = pack.0.len();
+    pack = pack.object(BLOB, &vec![7; 3 << 20]);
+    for level in 1..=40 {
+        // Two results of three megabytes on the same base; the next level rests on the second of them.
+        for side in [1, 2] {
+            let mut back = pack.0.len() - base;
+            let mut distance = vec![(back & 0x7f) as u8];
+            while back > 0x7f {
+                back = (back >> 7) - 1;
+                distance.insert(0, 0x80 | (back & 0x7f) as u8);
+            }
+            let made = delta(len, len, &[2, level, side, 0xf0, 0xfe, 0xff, 0x2f]);
+            let at = pack.0.len();
+            pack = pack.entry(OFS_DELTA, made.len() as u64, &distance, &made);
+            if side == 2 {
+                base = at;
+            }
+        }
+    }
+    let pack = pack.finish();
+    assert!(pack.len() < 50_000, "{}", pack.len());
+    let answer = attacked.push(&[(NULL, &attacked.tip, "refs/heads/same")], &pack).run();
+    answer.is_sound("243 MB in some kilobytes");
+    assert_eq!(answer.report(), ["unpack ok", "ok refs/heads/same"]);
+}
+
+#[test]
 fn history_with_a_hole_is_refused() {
     let attacked = Attacked::new();
     let work = attacked.site.work("fill");
