@@ -50,15 +50,18 @@ struct Owner {
     path: PathBuf,
     /// Holds the file lock.
     file: File,
-    /// What was noted in it.
-    noted: Vec<PathBuf>,
+    /// What was noted in it; of files, what they hold.
+    noted: Vec<(PathBuf, Option<Vec<u8>>)>,
 }
 
 impl Owner {
     /// Whether something is still there: a lock, what was noted, a temporary file.
     fn is_needed(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 1)
-            || self.noted.iter().any(|path| fs::symlink_metadata(path).is_ok())
+            || self.noted.iter().any(|(path, content)| match content {
+                None => fs::symlink_metadata(path).is_ok(),
+                Some(content) => fs::read(path).is_ok_and(|found| found == *content),
+            })
             || self.temporaries().is_ok_and(|found| !found.is_empty())
     }
 
@@ -173,11 +176,11 @@ impl Journal {
         if self.owner(&mut state, sharing).is_some()
             && let Some(owner) = state.owners.first_mut()
         {
-            let (word, path, content) = match leftover {
-                Leftover::Directory(path) => (&b"directory"[..], path, &b""[..]),
-                Leftover::File(path, content) => (&b"file"[..], path, content),
+            let (word, path, content, noted) = match leftover {
+                Leftover::Directory(path) => (&b"directory"[..], path, &b""[..], None),
+                Leftover::File(path, content) => (&b"file"[..], path, content, Some(content.to_owned())),
             };
-            owner.noted.push(path.to_owned());
+            owner.noted.push((path.to_owned(), noted));
             let path = path.strip_prefix(&self.root).unwrap_or(path).as_os_str().as_bytes();
             let _ = durable::write_all(&mut owner.file, &[word, b"\0", path, b"\0", content, b"\0"].concat());
         }

@@ -8,6 +8,8 @@ use crate::durable::{self, Sharing, Sync};
 use crate::journal::{Journal, Leftover};
 use crate::odb::Objects;
 use crate::protocol::report::Refusal;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -27,6 +29,15 @@ pub struct Quarantine {
     journal: Option<Arc<Journal>>,
     sharing: Sharing,
     sync: Sync,
+}
+
+/// What a migration did.
+#[derive(Default)]
+struct Moved {
+    /// Directories with new entries.
+    changed: Vec<PathBuf>,
+    /// `.keep` files.
+    keeps: Vec<PathBuf>,
 }
 
 /// Removes itself and all in it.
@@ -104,17 +115,22 @@ impl Quarantine {
     }
 
     /// Moves every object into the repository: loose ones first, then .keep, .pack, .rev, .idx; files, then directories, synced.
+    /// A pack that is there already gets another name: whoever repacks may have the old one on his list, to be removed.
+    ///
+    /// Returns where the `.keep` files are that protect the packs.
     ///
     /// # Errors
     /// `unable to migrate objects to permanent storage` (QU-08).
-    pub fn migrate(self) -> Result<(), Refusal> {
-        let mut changed = Vec::new();
-        let moved = self.migrate_directory(self.path(), &self.destination, false, &mut changed);
-        moved.and_then(|()| durable::fsync_all(&changed, self.sync)).map_err(|_| Refusal::Migrate)
+    pub fn migrate(self) -> Result<Vec<PathBuf>, Refusal> {
+        let mut moved = Moved::default();
+        self.migrate_directory(self.path(), &self.destination, false, &mut moved)
+            .and_then(|()| durable::fsync_all(&moved.changed, self.sync))
+            .map_err(|_| Refusal::Migrate)?;
+        Ok(moved.keeps)
     }
 
-    /// Moves the content of one directory; `changed` collects the directories that got new entries.
-    fn migrate_directory(&self, from: &Path, to: &Path, loose: bool, changed: &mut Vec<PathBuf>) -> io::Result<()> {
+    /// Moves the content of one directory.
+    fn migrate_directory(&self, from: &Path, to: &Path, loose: bool, moved: &mut Moved) -> io::Result<()> {
         let mut names = Vec::new();
         for entry in fs::read_dir(from)? {
             let entry = entry?;
@@ -124,22 +140,27 @@ impl Quarantine {
         }
         names.sort_by_cached_key(|(_, name)| (Rank::of(name), name.clone()));
         let mut new_entries = false;
+        let mut other_names = HashMap::new();
         for (is_directory, name) in names {
             let (from, to) = (from.join(&name), to.join(&name));
-            if let (Rank::Keep, Some(journal)) = (Rank::of(&name), &self.journal) {
-                journal.note(Leftover::File(&to, &fs::read(&from)?), self.sharing);
+            let to = if is_directory { to } else { beside_what_is_there(&from, to, &mut other_names)? };
+            if Rank::of(&name) == Rank::Keep {
+                if let Some(journal) = &self.journal {
+                    journal.note(Leftover::File(&to, &fs::read(&from)?), self.sharing);
+                }
+                moved.keeps.push(to.clone());
             }
             if is_directory {
                 new_entries |= !to.is_dir();
                 durable::mkdir_all(&self.destination, &to, self.sharing)?;
-                self.migrate_directory(&from, &to, is_fan_out(&name), changed)?;
+                self.migrate_directory(&from, &to, is_fan_out(&name), moved)?;
             } else {
                 self.migrate_file(&from, &to, loose || Rank::of(&name) == Rank::Keep)?;
                 new_entries = true;
             }
         }
         if new_entries {
-            changed.push(to.to_owned());
+            moved.changed.push(to.to_owned());
         }
         Ok(())
     }
@@ -180,6 +201,40 @@ impl Quarantine {
             }
         }
     }
+}
+
+/// The place of a file where the same pack is not there yet; with other content it is an error. What a pack is called besides does
+/// not matter to git.
+fn beside_what_is_there(
+    from: &Path,
+    to: PathBuf,
+    other_names: &mut HashMap<OsString, OsString>,
+) -> io::Result<PathBuf> {
+    let Some(stem) = to.file_stem().filter(|stem| stem.as_bytes().starts_with(b"pack-")) else { return Ok(to) };
+    let other = match other_names.entry(stem.to_owned()) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(unknown) => {
+            let name = match same_content(&from.with_extension("pack"), &to.with_extension("pack")) {
+                Ok(true) => {
+                    let width = stem.len() - b"pack-".len();
+                    let kind = gix_hash::Kind::from_hex_len(width).unwrap_or(gix_hash::Kind::Sha1);
+                    let mut hasher = gix_hash::hasher(kind);
+                    hasher.update(durable::unique("").as_bytes());
+                    format!("pack-{}", hasher.try_finalize().map_err(io::Error::other)?).into()
+                }
+                Ok(false) => return Err(io::Error::other("files differ in contents")),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => stem.to_owned(),
+                Err(error) => return Err(error),
+            };
+            unknown.insert(name)
+        }
+    };
+    let mut name = other.clone();
+    if let Some(extension) = to.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    Ok(to.with_file_name(name))
 }
 
 /// The order in which files become visible: a pack is found by its index, so that one comes last.
@@ -360,15 +415,22 @@ mod tests {
         ] {
             write(quarantine.path(), path, content);
         }
-        quarantine.migrate().unwrap();
+        let keeps = quarantine.migrate().unwrap();
+        // Who repacks may be about to remove the pack that is there.
+        let other = keeps[0].file_stem().unwrap().to_str().unwrap().to_owned();
+        let mut files = scratch.files();
+        files.iter_mut().for_each(|file| *file = file.replace(&other, "OTHER"));
+        files.sort();
         assert_eq!(
-            scratch.files(),
+            files,
             [
                 "ab/new=loose",
                 "ab/there=deflated otherwise",
                 "cd/new=loose",
                 "info/commit-graphs/x=a hook's",
-                "pack/pack-1.idx=idx",
+                "pack/OTHER.idx=idx",
+                "pack/OTHER.keep=ours",
+                "pack/OTHER.pack=pack",
                 "pack/pack-1.keep=somebody else's",
                 "pack/pack-1.pack=pack",
             ]

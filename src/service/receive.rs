@@ -35,6 +35,7 @@ use gix_hash::ObjectId;
 use stations::Stations;
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::time::Instant;
 use verdicts::{State, Verdict, Verdicts};
 
@@ -257,7 +258,7 @@ fn decide(
     verdicts: &mut Verdicts,
     client: &mut Client<'_>,
 ) -> Result<(), ServeError> {
-    let Taken { quarantine, pack } = taken;
+    let Taken { quarantine, .. } = taken;
     let boundary = connected::check(repository, request, quarantine.as_ref(), verdicts, client)?;
     for verdict in verdicts.open() {
         verdict.judge(hidden(repository, verdict));
@@ -270,12 +271,13 @@ fn decide(
     if !verdicts.any_open() {
         return Ok(());
     }
-    if let Some(quarantine) = quarantine
-        && let Err(refusal) = quarantine.migrate()
-    {
-        verdicts.refuse_open(&refusal);
-        return Ok(());
-    }
+    let keeps = match quarantine.map(Quarantine::migrate).transpose() {
+        Ok(keeps) => keeps.unwrap_or_default(),
+        Err(refusal) => {
+            verdicts.refuse_open(&refusal);
+            return Ok(());
+        }
+    };
     // The objects are everybody's from here on; half of the work would be worse than all of it or none.
     client.endure();
     aliases(repository, verdicts, client)?;
@@ -292,7 +294,7 @@ fn decide(
         stations.each(verdicts, client, false)?;
     }
     verdicts.settle_covered();
-    release(repository, &pack);
+    release(&keeps);
     Ok(())
 }
 
@@ -379,13 +381,11 @@ fn keep_message() -> String {
 
 /// Refs point to the pack now, or never will: nothing protects it any longer (UN-13). A `.keep` that was there before, for
 /// the very same pack, is somebody else's and stays.
-fn release(repository: &Repository, pack: &IncomingPack) {
-    let Some(name) = pack.kept else { return };
-    if let Ok(Some(objects)) = repository.objects.directories().map(|directories| directories.into_iter().next()) {
-        let keep = objects.join("pack").join(format!("pack-{name}.keep"));
+fn release(keeps: &[PathBuf]) {
+    for keep in keeps {
         // A .keep that stays costs a later repack something, and this push nothing.
-        if std::fs::read_to_string(&keep).is_ok_and(|text| text.trim_end() == keep_message()) {
-            let _ = durable::unlink(&keep);
+        if std::fs::read_to_string(keep).is_ok_and(|text| text.trim_end() == keep_message()) {
+            let _ = durable::unlink(keep);
         }
     }
 }

@@ -107,10 +107,14 @@ impl Medley {
                 }
                 1 => self.add_to_shared(&work, way, &format!("{own} {push}")),
                 2 => {
-                    // Not what is pushed again below: a repack may be removing its pack by then, with C git as here.
+                    // What is gone is pushed again below, in the same pack, which a repack may be removing by then. C git can
+                    // lose it so: from there something else comes again.
                     let name = format!("refs/heads/gone/{own}");
-                    let commit = work.git(&["commit-tree", "-p", "HEAD", "-m", "gone", "HEAD^{tree}"]);
-                    self.push(&work, way, &[&format!("{commit}:{name}")]);
+                    let gone = match way {
+                        Way::CGit => work.git(&["commit-tree", "-p", "HEAD", "-m", "gone", "HEAD^{tree}"]),
+                        Way::Pipes | Way::Http => "HEAD".to_owned(),
+                    };
+                    self.push(&work, way, &[&format!("{gone}:{name}")]);
                     self.push(&work, way, &[&format!(":{name}")]);
                 }
                 _ => {}
