@@ -120,6 +120,20 @@ impl RefStore {
         }
     }
 
+    /// Whether a ref is a symbolic one. Of many names that costs less than reading each: packed-refs has none.
+    ///
+    /// # Errors
+    /// As [`RefStore::read`].
+    pub fn is_symbolic(&self, name: &BStr) -> anyhow::Result<bool> {
+        if !name::is_valid(name) || !name::is_safe(name) {
+            return Ok(false);
+        }
+        match &self.storage {
+            Storage::Files(files) => files.is_symbolic(name),
+            Storage::Reftable(reftable) => Ok(matches!(reftable.read(name)?, Some(Target::Symbolic(_)))),
+        }
+    }
+
     /// The object a ref leads to in the end (at most 5 symbolic steps, as git). `None`: missing or dangling.
     ///
     /// # Errors

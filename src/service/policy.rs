@@ -350,7 +350,7 @@ pub fn aliases(
         }
         let full = visible::full_name(repository, update.name.as_bstr());
         if !is_well_formed(update.name.as_bstr(), true)
-            || !matches!(repository.refs.read(full.as_bstr()), Ok(Some(Target::Symbolic(_))))
+            || !repository.refs.is_symbolic(full.as_bstr()).unwrap_or_default()
         {
             continue;
         }

@@ -56,6 +56,11 @@ impl Files {
         }
     }
 
+    /// See [`super::RefStore::is_symbolic`].
+    pub(super) fn is_symbolic(&self, name: &BStr) -> anyhow::Result<bool> {
+        Ok(matches!(self.read_loose(name)?, Loose::Found(Target::Symbolic(_))))
+    }
+
     /// See [`super::RefStore::for_each`].
     pub(super) fn for_each(
         &self,
@@ -112,6 +117,9 @@ mod tests {
         repo.git(&["pack-refs", "--all"]);
         repo.git(&["update-ref", "refs/heads/main", &two.to_string()]);
         repo.git(&["symbolic-ref", "refs/heads/other", "refs/heads/packed"]);
+        let is_symbolic = |name: &str| repo.store().is_symbolic(name.into()).unwrap();
+        assert!(is_symbolic("refs/heads/other") && is_symbolic("HEAD"));
+        assert!(!["refs/heads/main", "refs/heads/packed", "refs/heads/none", "refs/../x"].into_iter().any(is_symbolic));
         repo.write("refs/heads/broken", "nonsense");
         fs_link(&repo, "refs/heads/packed", "refs/heads/link");
         let store = repo.store();
