@@ -4,7 +4,7 @@ use super::PackStats;
 use super::select::{Request, Selection, select};
 use super::write::{PackOptions, write};
 use crate::odb::Objects;
-use crate::odb::closure::{Broken, Missing};
+use crate::odb::closure::{Broken, Closure, Effort, Filter, Missing, Search};
 use crate::repo::connectivity;
 use crate::stream::Silent;
 use gix_hash::ObjectId;
@@ -687,6 +687,12 @@ fn bitmaps_tell_what_git_would_send() {
         let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{repack}"));
         assert!(repo.objects().bitmaps(u64::MAX).unwrap().is_some());
         REQUESTS.iter().for_each(|(wants, haves)| check(&repo, wants, haves, &FORMS[1..2]));
+        // Whether something can be reached at all is asked of them too.
+        let (objects, wants, filter) = (repo.objects(), repo.ids(&["m2", "ann2"]), Filter::default());
+        let search =
+            Search { wants: &wants, known: &[], effort: Effort::Enough, filter: &filter, missing: Missing::Passed };
+        let found = Closure::find(&objects, &search, &mut Silent).unwrap().found;
+        assert_eq!(found.len(), repo.expected(&wants, &[]).len() as u64);
         // What came since has none.
         repo.script(
             "at m2; seq 1 450 >big; mkdir -p d; echo new >d/new; c new m2; at side; c newer side new; git tag -m x x newer",

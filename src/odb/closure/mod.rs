@@ -167,9 +167,14 @@ impl<'a> Closure<'a> {
     /// [`Broken`] when a wanted object is missing or corrupt; else when the client has gone or an index cannot be read.
     pub fn find(objects: &'a Objects, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Self> {
         let Search { wants, known, effort, filter, missing } = *search;
+        // They do not tell whether all of it is there, which is what a search with less effort is about, mostly.
+        let may_be_told = match missing {
+            Missing::Refused => effort == Effort::Exact,
+            Missing::Promised => false,
+            Missing::Passed => true,
+        };
         if known.is_empty()
-            && effort == Effort::Exact
-            && missing != Missing::Promised
+            && may_be_told
             && filter.is_by_kind()
             && let Some(closure) = Self::find_stored(objects, search, pulse)?
         {
