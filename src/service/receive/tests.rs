@@ -521,6 +521,17 @@ fn a_hook_need_not_read_and_one_that_cannot_run_declines() {
 }
 
 #[test]
+fn an_object_that_has_gone_meanwhile_is_missed() {
+    let pair = Pair::new();
+    pair.commit("three");
+    pair.hook("pre-receive", "rm -rf \"$GIT_QUARANTINE_PATH\"/??");
+    let (copy, push) = (pair.copy(), pair.push(&["- HEAD refs/heads/a", "- HEAD~1 refs/heads/b"]));
+    let ours = pair.send(&push);
+    assert_eq!(ours.complaints(), ["ng refs/heads/a bad pack"]);
+    assert_eq!(ours.report, copy.send_to_git(&push.bytes()).report);
+}
+
+#[test]
 fn a_hook_is_stopped_when_its_time_is_over() {
     let pair = Pair::new();
     pair.commit("three");
