@@ -134,6 +134,11 @@ fn a_large_push_is_kept_as_a_pack_with_index_and_reverse_index() {
         .collect();
     endings.sort();
     assert_eq!(endings, ["idx", "pack", "rev"]);
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let readers = mode(&pushing.work.path.join("file-0")) & 0o444;
+    for entry in std::fs::read_dir(pushing.served().path.join("objects/pack")).unwrap() {
+        assert_eq!(mode(&entry.unwrap().path()), readers, "whoever may read other files may read these, as git's");
+    }
     pushing.is_clean();
 }
 
