@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod elsewhere;
 mod encode;
 pub mod incoming;
+mod output;
 mod relatives;
 pub mod select;
 pub mod unpack;

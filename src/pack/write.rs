@@ -1,32 +1,27 @@
 //! Writing a pack: order, a source for each entry as it comes, the trailer.
 //!
 //! In: a selection. Out: one pack. Objects go out pack by pack in the order in which they are stored, then the loose ones;
-//! what can be copied is never inflated, and no delta is looked for. A delta rests on an object that was written before it,
-//! that is written later from the same pack, or that the client has; so no two deltas can rest on each other.
+//! what can be copied is never inflated. A stored delta whose base is not sent, and what is stored whole beside a version in another
+//! pack or the client's, gets a new delta, on one other version. A delta rests on an object that was written before it, that is
+//! written later from the same pack, or that the client has; so no two deltas can rest on each other.
 
 use super::PackStats;
 use super::encode::Encoder;
+use super::output::{Output, PIECE_BYTES, RUN_BYTES_MAX};
 use super::select::{Positions, Selection, Spot, Stray};
 use crate::odb::inflate::Inflater;
 use crate::odb::{EntryKind, Location, Objects, Pack, PackId};
 use crate::stream::Sink;
 use anyhow::{Context, Result, bail, ensure};
-use flate2::{Compress, Compression, FlushCompress, Status};
+use flate2::{Compress, Compression};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
-use sha1::Digest;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
 use std::rc::Rc;
 
-/// Bytes are handed on in pieces of about this size.
-const PIECE_BYTES: usize = 64 << 10;
-/// Copied bytes are handed on from the file itself when there are so many of them in a row.
-const RUN_BYTES: u64 = 64 << 10;
-/// And hashed when there are so many, while they are still in the processor's cache.
-const RUN_BYTES_MAX: u64 = 256 << 10;
 /// Smaller objects are not worth a delta, larger ones not the memory.
 const RELATED_BYTES_MIN: usize = 80;
 const RELATED_BYTES_MAX: usize = LARGE_BYTES as usize;
@@ -119,7 +114,11 @@ enum Base {
 /// The packs objects are taken from.
 struct Sources<'a> {
     packs: Vec<Taken<'a>>,
+    /// Where each stands among them: there may be hundreds.
+    by_id: HashMap<PackId, usize>,
     bases: Vec<(Rc<Pack>, &'a Positions)>,
+    /// The same of bases.
+    bases_by_id: HashMap<PackId, &'a Positions>,
     loose_bases: &'a [Stray],
     /// The pack that is being copied.
     current: usize,
@@ -211,8 +210,10 @@ impl<'a> Sources<'a> {
         packs.sort_by_key(|taken| std::cmp::Reverse(taken.pack.len()));
         let (bases, loose_bases): (&[_], &[_]) =
             if options.thin { (&selection.bases, &selection.loose_bases) } else { (&[], &[]) };
+        let by_id = packs.iter().enumerate().map(|(at, taken)| (taken.positions.pack, at)).collect();
+        let bases_by_id = bases.iter().map(|positions| (positions.pack, positions)).collect();
         let bases = bases.iter().map(|positions| (objects.pack(positions.pack), positions)).collect();
-        Sources { packs, bases, loose_bases, current: 0 }
+        Sources { packs, by_id, bases, bases_by_id, loose_bases, current: 0 }
     }
 
     /// Where the base of a delta of the current pack is: at `offset` of the same pack.
@@ -233,7 +234,7 @@ impl<'a> Sources<'a> {
 
     /// Where an object that was taken from a pack stands, if it is written.
     fn place(&self, pack: PackId, position: u32) -> Option<u64> {
-        let taken = self.packs.iter().find(|taken| taken.positions.pack == pack)?;
+        let taken = &self.packs[*self.by_id.get(&pack)?];
         taken.place(taken.pack.offset_at(position))
     }
 
@@ -241,7 +242,7 @@ impl<'a> Sources<'a> {
     fn is_held(&self, spot: Spot) -> bool {
         match spot {
             Spot::Packed(pack, position) => {
-                self.bases.iter().any(|(_, positions)| positions.pack == pack && positions.contains(position))
+                self.bases_by_id.get(&pack).is_some_and(|positions| positions.contains(position))
             }
             Spot::Loose(number) => self.loose_bases.binary_search_by_key(&number, |stray| stray.number).is_ok(),
         }
@@ -613,172 +614,5 @@ fn number(kind: Kind) -> u8 {
         Kind::Tree => 2,
         Kind::Blob => 3,
         Kind::Tag => 4,
-    }
-}
-
-/// The trailer in the making. No collision can be hidden in it that the names do not show.
-enum Trailer {
-    Sha1(sha1::Sha1),
-    Sha256(sha2::Sha256),
-}
-
-impl Trailer {
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Trailer::Sha1(hasher) => hasher.update(bytes),
-            Trailer::Sha256(hasher) => hasher.update(bytes),
-        }
-    }
-}
-
-/// Bytes on their way out: counted, hashed, gathered.
-struct Output<'a> {
-    sink: &'a mut dyn Sink,
-    trailer: Trailer,
-    place: u64,
-    gathered: Vec<u8>,
-    /// Copied bytes that are not yet hashed and not handed on.
-    run: Option<(Rc<Pack>, Range<u64>)>,
-}
-
-impl<'a> Output<'a> {
-    fn new(sink: &'a mut dyn Sink, hash: gix_hash::Kind) -> Self {
-        let trailer = match hash {
-            gix_hash::Kind::Sha256 => Trailer::Sha256(sha2::Sha256::new()),
-            _ => Trailer::Sha1(sha1::Sha1::new()),
-        };
-        Output { sink, trailer, place: 0, gathered: Vec::with_capacity(PIECE_BYTES), run: None }
-    }
-
-    /// How many bytes have been written.
-    fn place(&self) -> u64 {
-        self.place
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.end_run()?;
-        self.place += bytes.len() as u64;
-        self.trailer.update(bytes);
-        self.gather(bytes)
-    }
-
-    fn gather(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.gathered.len() + bytes.len() > PIECE_BYTES {
-            self.flush()?;
-        }
-        if bytes.len() >= PIECE_BYTES {
-            self.sink.write_all(bytes)?;
-        } else {
-            self.gathered.extend_from_slice(bytes);
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if !self.gathered.is_empty() {
-            self.sink.write_all(&self.gathered)?;
-            self.gathered.clear();
-        }
-        Ok(())
-    }
-
-    /// Copies a part of a pack; neighbours go together.
-    fn copy(&mut self, pack: &Rc<Pack>, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
-        self.place += range.end - range.start;
-        match &mut self.run {
-            Some((of, run)) if run.end == range.start && Rc::ptr_eq(of, pack) => run.end = range.end,
-            _ => {
-                self.end_run()?;
-                self.run = Some((Rc::clone(pack), range));
-            }
-        }
-        if self.run.as_ref().is_some_and(|(_, run)| run.end - run.start >= RUN_BYTES_MAX) {
-            self.end_run_with(buffer)?;
-        }
-        Ok(())
-    }
-
-    fn end_run(&mut self) -> Result<()> {
-        if self.run.is_some() { self.end_run_with(&mut Vec::new()) } else { Ok(()) }
-    }
-
-    fn end_run_with(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
-        let Some((pack, run)) = self.run.take() else { return Ok(()) };
-        let whole = run.end - run.start >= RUN_BYTES;
-        let mut at = run.start;
-        while at < run.end {
-            let end = run.end.min(at + RUN_BYTES_MAX);
-            let bytes = pack.bytes(at..end, buffer)?;
-            self.trailer.update(bytes);
-            if !whole {
-                self.gather(bytes)?;
-            }
-            at = end;
-        }
-        if whole {
-            self.flush()?;
-            self.sink.send_file(pack.file(), run)?;
-        }
-        Ok(())
-    }
-
-    /// An entry's header: kind, size, and the distance to the base of an OFS_DELTA.
-    fn head(&mut self, kind: u8, size: u64, distance: Option<u64>) -> Result<()> {
-        let mut head = [0; 20];
-        let mut length = 0;
-        let mut left = size >> 4;
-        let mut byte = kind << 4 | (size & 0x0f) as u8;
-        loop {
-            head[length] = byte | if left > 0 { 0x80 } else { 0 };
-            length += 1;
-            if left == 0 {
-                break;
-            }
-            byte = (left & 0x7f) as u8;
-            left >>= 7;
-        }
-        if let Some(mut distance) = distance {
-            // From the last byte to the first; each step but the last stands for one more than it says.
-            let mut digits = [0; 10];
-            let mut at = digits.len() - 1;
-            digits[at] = (distance & 0x7f) as u8;
-            while distance >> 7 > 0 {
-                distance = (distance >> 7) - 1;
-                at -= 1;
-                digits[at] = 0x80 | (distance & 0x7f) as u8;
-            }
-            head[length..length + digits.len() - at].copy_from_slice(&digits[at..]);
-            length += digits.len() - at;
-        }
-        self.write(&head[..length])
-    }
-
-    /// Deflates a part of an object, or its last part.
-    fn deflate(&mut self, deflate: &mut Compress, mut input: &[u8], last: bool) -> Result<()> {
-        let mut piece = [0; 16 << 10];
-        let flush = if last { FlushCompress::Finish } else { FlushCompress::None };
-        loop {
-            let (read, made) = (deflate.total_in(), deflate.total_out());
-            let status = deflate.compress(input, &mut piece, flush)?;
-            input = &input[(deflate.total_in() - read) as usize..];
-            self.write(&piece[..(deflate.total_out() - made) as usize])?;
-            match status {
-                Status::StreamEnd => return Ok(()),
-                Status::Ok | Status::BufError if !last && input.is_empty() => return Ok(()),
-                Status::Ok | Status::BufError => {}
-            }
-        }
-    }
-
-    /// Writes the trailer; how many bytes the pack has.
-    fn finish(mut self) -> Result<u64> {
-        self.end_run()?;
-        let trailer = match std::mem::replace(&mut self.trailer, Trailer::Sha1(sha1::Sha1::new())) {
-            Trailer::Sha1(hasher) => hasher.finalize().to_vec(),
-            Trailer::Sha256(hasher) => hasher.finalize().to_vec(),
-        };
-        self.gather(&trailer)?;
-        self.flush()?;
-        Ok(self.place + trailer.len() as u64)
     }
 }
