@@ -170,6 +170,9 @@ impl<'a> Stations<'a> {
         accepted: impl Iterator<Item = &'v Verdict>,
         client: &mut Client<'_>,
     ) -> io::Result<Result<(), Refusal>> {
+        if self.boundary.cut.is_empty() {
+            return Ok(Ok(()));
+        }
         let tips: Vec<_> =
             accepted.filter(|verdict| verdict.is_cut).filter_map(|one| one.update.change.new_value()).collect();
         if tips.is_empty() {
