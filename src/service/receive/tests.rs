@@ -188,7 +188,6 @@ fn whoever_is_waited_for_there_are_signs_of_life() {
     let sleep = "sleep 1.4";
     let check = |name: &str| {
         let pair = template.copy();
-        pair.at_server(&["worktree", "repair", pair.scratch.0.join("tree").to_str().expect("plain")]);
         let mut environment = vec![("PATH".into(), std::env::var_os("PATH").expect("there is one"))];
         match name {
             "maintenance" => {

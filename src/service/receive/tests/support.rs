@@ -217,7 +217,16 @@ impl Pair {
         let path = std::env::temp_dir().join(crate::durable::unique("receive-copy-"));
         let copied = Command::new("cp").arg("-a").arg(&self.scratch.0).arg(&path).status();
         assert!(copied.expect("cp runs").success());
-        Pair { server: path.join("server.git"), client: path.join("client"), scratch: Scratch(path) }
+        let copy = Pair { server: path.join("server.git"), client: path.join("client"), scratch: Scratch(path) };
+        // A copy's work trees are linked with the copy. (`git worktree repair` would follow the copied link back to the
+        // original first, which other copies read meanwhile.)
+        for linked in std::fs::read_dir(copy.server.join("worktrees")).into_iter().flatten().flatten() {
+            let link = copy.scratch.0.join(linked.file_name()).join(".git");
+            std::fs::write(linked.path().join("gitdir"), format!("{}\n", link.display()))
+                .expect("a copy can be written");
+            std::fs::write(link, format!("gitdir: {}\n", linked.path().display())).expect("a copy can be written");
+        }
+        copy
     }
 
     /// C git's answer to the same bytes, on this repository.

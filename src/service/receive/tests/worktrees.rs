@@ -71,8 +71,6 @@ fn a_work_tree_with_changes_is_left_alone_and_its_branch_too() {
         let (refs, before) = (pair.refs(), status(&pair, &place));
         let push = pair.push(&["HEAD~1 HEAD refs/heads/linked"]);
         let copy = pair.copy();
-        // A copy's work tree is linked with the copy.
-        copy.at_server(&["worktree", "repair", copy.scratch.0.join("tree").to_str().expect("plain")]);
         let theirs = copy.send_to_git(&push.bytes());
         let answer = pair.send(&push);
         assert_eq!(answer.complaints(), [format!("ng refs/heads/linked {expected}")], "{case}: {}", answer.said);
