@@ -3,10 +3,12 @@
 //! In: its path. Out: the pack that holds an object. The multi-pack-index is asked first and may spare the listing; the
 //! folder is listed once, and again after a miss. Indexes are opened when they are asked for the first time.
 
+use super::bitmap::PseudoPack;
 use super::index::Index;
 use super::midx::Midx;
 use super::packs::{Pack, PackId};
 use crate::listing::Listing;
+use anyhow::Context;
 use gix_hash::{ObjectId, oid};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -260,6 +262,24 @@ impl Directory {
         let mut packs = self.packs.borrow_mut();
         packs.list_once(&self.folder(), register)?;
         Ok(packs.bitmapped.iter().filter_map(|stem| packs.names.get(stem)).cloned().collect())
+    }
+
+    /// The objects of the multi-pack-index in the order in which a bitmap has them; a chain of them has none.
+    ///
+    /// # Errors
+    /// When there is none, it is damaged, or one of its packs cannot be used.
+    pub fn pseudo_pack(&self, register: &Register) -> anyhow::Result<PseudoPack> {
+        let folder = self.folder();
+        let path = folder.join("multi-pack-index");
+        let midx = Midx::open(&path, register.hash)?;
+        let mut packs = self.packs.borrow_mut();
+        let mut opened = Vec::new();
+        for name in midx.names() {
+            let stem = Path::new(name).file_stem().context("it has a pack without a name")?;
+            let pack = slot_of(&mut packs.names, stem, &folder, register).open(register);
+            opened.push(pack.with_context(|| format!("its pack {} cannot be used", stem.display()))?);
+        }
+        PseudoPack::new(midx, path, opened)
     }
 
     /// How many multi-pack-indexes are open.

@@ -171,11 +171,11 @@ pub(super) struct Reverse {
 const REVERSE_HEAD_BYTES: usize = 12;
 
 impl Reverse {
-    /// Opens the `.rev` of an index. It must say that it belongs to the same pack.
-    pub fn open(path: &Path, hash: gix_hash::Kind, index: &Index) -> anyhow::Result<Self> {
+    /// Opens the `.rev` of an index with so many names. It must say that it belongs to what has this checksum.
+    pub fn open(path: &Path, hash: gix_hash::Kind, count: u32, checksum: &[u8]) -> anyhow::Result<Self> {
         let map = map(&File::open(path)?)?;
         let width = hash.len_in_bytes();
-        let tables = index.len() as usize * 4;
+        let tables = count as usize * 4;
         if map.len() != REVERSE_HEAD_BYTES + tables + 2 * width {
             bail!("reverse index has the wrong size");
         }
@@ -187,10 +187,10 @@ impl Reverse {
             bail!("reverse index has an unknown form");
         }
         let trailer = REVERSE_HEAD_BYTES + tables;
-        if map[trailer..trailer + width] != *index.pack_checksum() {
+        if map[trailer..trailer + width] != *checksum {
             bail!("reverse index belongs to another pack");
         }
-        Ok(Reverse { map, count: index.len() })
+        Ok(Reverse { map, count })
     }
 
     /// The index position of the n-th entry, where that is one.
@@ -203,17 +203,22 @@ impl Reverse {
 
     /// All positions, if each stands there once.
     pub fn all(&self) -> anyhow::Result<Vec<u32>> {
-        let mut seen = vec![0_u64; (self.count as usize).div_ceil(64)];
-        let mut positions = Vec::with_capacity(self.count as usize);
-        for rank in 0..self.count {
-            let position = self.position(rank).context("reverse index names a position that is not there")?;
-            let (word, bit) = (position as usize / 64, 1 << (position % 64));
-            if seen[word] & bit != 0 {
-                bail!("reverse index names a position twice");
-            }
-            seen[word] |= bit;
-            positions.push(position);
-        }
-        Ok(positions)
+        permutation(self.count, |rank| self.position(rank))
     }
+}
+
+/// The positions of all ranks, if each of as many positions stands there once.
+pub(super) fn permutation(count: u32, position: impl Fn(u32) -> Option<u32>) -> anyhow::Result<Vec<u32>> {
+    let mut seen = vec![0_u64; (count as usize).div_ceil(64)];
+    let mut positions = Vec::with_capacity(count as usize);
+    for rank in 0..count {
+        let position = position(rank).context("reverse index names a position that is not there")?;
+        let (word, bit) = (position as usize / 64, 1 << (position % 64));
+        if seen[word] & bit != 0 {
+            bail!("reverse index names a position twice");
+        }
+        seen[word] |= bit;
+        positions.push(position);
+    }
+    Ok(positions)
 }

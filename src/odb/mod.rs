@@ -26,7 +26,7 @@ pub mod walk;
 
 use crate::stream::Pulse;
 use anyhow::{Context, bail};
-use bitmap::Bitmaps;
+use bitmap::{Bitmaps, Order};
 use directory::{Directory, Register, Slot};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
@@ -470,7 +470,7 @@ impl Objects {
     /// # Errors
     /// When a directory cannot be read.
     pub fn bitmaps(&self, most: u64) -> anyhow::Result<Option<Rc<Stored>>> {
-        if !self.graph_allowed || !self.shallow.is_empty() || self.are_cut() {
+        if !self.have_whole_history() {
             return Ok(None);
         }
         if let Some(looked) = &*self.shared.bitmaps.borrow() {
@@ -494,6 +494,20 @@ impl Objects {
         }
         *self.shared.bitmaps.borrow_mut() = Some(found.clone());
         Ok(found)
+    }
+
+    /// Whether history is as commits tell it, cut and replaced nowhere.
+    fn have_whole_history(&self) -> bool {
+        self.graph_allowed && self.shallow.is_empty() && !self.are_cut()
+    }
+
+    /// The objects of the multi-pack-index of an object directory, in the order in which bitmaps have them.
+    ///
+    /// # Errors
+    /// When there is none, it is damaged, or one of its packs cannot be used.
+    fn midx_order(&self, directory: &Path) -> anyhow::Result<Order> {
+        let all = self.shared.directory(directory).pseudo_pack(&self.shared.register)?;
+        Ok(Order::Midx(Box::new(all)))
     }
 
     /// Bitmaps turned out to be damaged: they are not asked again.

@@ -835,4 +835,5 @@ fn measure(repo: &Repo, what: &str, wants: &[ObjectId], haves: &[ObjectId]) {
     assert!(ids(&selection, &objects) == expected);
 }
 
+mod bitmaps;
 mod filters;

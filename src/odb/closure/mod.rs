@@ -15,6 +15,7 @@ pub use filter::Filter;
 pub use numbers::{Marks, Numbers};
 pub use sparse::Patterns;
 pub use trees::TooManyPaths;
+pub(super) use trees::{Entry, EntryKind, Tree};
 
 use crate::odb::bitmap::Bits;
 use crate::odb::ids::IdMap;

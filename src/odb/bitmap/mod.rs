@@ -3,8 +3,15 @@
 //! In: a mapped file and what it was made for. Out: sets of objects in the order of the pack. Opening looks at the frame of
 //! each entry alone; what an entry holds is checked when it is used. Format: git's bitmap-format.
 
+mod ewah;
+mod order;
+pub mod write;
+
+pub use order::{Order, PseudoPack};
+
 use super::map::map;
 use anyhow::{Context, Result, bail, ensure};
+use ewah::Words;
 use gix_hash::oid;
 use gix_object::Kind;
 use memmap2::Mmap;
@@ -56,6 +63,14 @@ impl Bits {
     /// None of `objects` objects.
     pub fn none(objects: u32) -> Self {
         Bits(vec![0; objects.div_ceil(64) as usize])
+    }
+
+    /// Sets a bit, which must be one of these; whether it is new.
+    pub(super) fn insert(&mut self, rank: u32) -> bool {
+        let word = &mut self.0[rank as usize / 64];
+        let new = *word >> (rank % 64) & 1 == 0;
+        *word |= 1 << (rank % 64);
+        new
     }
 
     /// Whether a bit is set.
@@ -189,7 +204,7 @@ impl Bitmaps {
 }
 
 /// The hash over all before it, by the processor's instructions.
-fn trailer(bytes: &[u8], hash: gix_hash::Kind) -> Vec<u8> {
+pub(super) fn trailer(bytes: &[u8], hash: gix_hash::Kind) -> Vec<u8> {
     match hash {
         gix_hash::Kind::Sha1 => sha1::Sha1::digest(bytes).to_vec(),
         _ => sha2::Sha256::digest(bytes).to_vec(),
@@ -226,48 +241,4 @@ fn in_table(table: &[u8], count: u32) -> Result<Vec<Entry>> {
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
-/// A bitmap's compressed words (EWAH): after a word that tells of a run, words as they are.
-struct Words<'a> {
-    words: &'a [u8],
-    end: usize,
-}
-
-impl<'a> Words<'a> {
-    /// Number of bits, number of words, the words, the position of the last run.
-    fn at(bytes: &'a [u8], at: usize) -> Result<Self> {
-        let framed = || {
-            let start = at.checked_add(8)?;
-            let len = (number(bytes, at + 4)? as usize).checked_mul(8)?;
-            let end = start.checked_add(len)?;
-            Some(Words { words: bytes.get(start..end)?, end: end.checked_add(4).filter(|end| *end <= bytes.len())? })
-        };
-        framed().context("is cut off")
-    }
-
-    /// XORs what the words tell with `bits`, from its first word on.
-    fn xor_into(&self, bits: &mut [u64]) -> Result<()> {
-        const DAMAGED: &str = "has a bitmap that is longer than it should be";
-        let mut words =
-            self.words.chunks_exact(8).map(|word| u64::from_be_bytes(word.try_into().expect("eight bytes")));
-        let mut at = 0_usize;
-        while let Some(run) = words.next() {
-            let (ones, repeated, plain) = (run & 1 == 1, (run >> 1) as u32 as usize, (run >> 33) as usize);
-            let run_end = at + repeated;
-            if ones {
-                bits.get_mut(at..run_end).context(DAMAGED)?.iter_mut().for_each(|word| *word ^= u64::MAX);
-            }
-            at = run_end;
-            if plain > 0 {
-                let end = at + plain;
-                let there = bits.get_mut(at..end).context(DAMAGED)?;
-                for bits in there {
-                    *bits ^= words.next().context("has a bitmap that is cut off")?;
-                }
-                at = end;
-            }
-        }
-        Ok(())
-    }
 }
