@@ -40,14 +40,17 @@ impl PseudoPack {
     /// # Errors
     /// When it does not say in which order the objects are.
     pub(in crate::odb) fn new(midx: Midx, path: PathBuf, packs: Vec<Rc<Pack>>) -> Result<Self> {
-        ensure!(midx.is_sound(), "does not match its checksum");
+        ensure!(midx.is_sound(), "multi-pack-index does not match its checksum");
+        let mut numbers: Vec<_> = packs.iter().map(|pack| pack.id()).collect();
+        numbers.sort_unstable();
+        ensure!(numbers.windows(2).all(|pair| pair[0] != pair[1]), "multi-pack-index names a pack twice");
         let checksum = midx.checksum();
         let reverse = if midx.has_order() {
             None
         } else {
             let rev = beside(&path, checksum, "rev");
             let opened = Reverse::open(&rev, checksum.kind(), midx.len(), checksum.as_bytes());
-            Some(opened.context("does not say in which order a bitmap has its objects")?)
+            Some(opened.context("multi-pack-index does not say in which order a bitmap has its objects")?)
         };
         let mut all = PseudoPack { midx, path, packs, reverse, preferred: 0 };
         if let Some(first) = all.position_at(0) {
