@@ -9,6 +9,7 @@ use gix_hash::oid;
 use memmap2::Mmap;
 use std::cmp::Ordering;
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 const FAN_BYTES: usize = 256 * 4;
@@ -104,28 +105,9 @@ impl Index {
             return None;
         }
         let first = usize::from(wanted[0]);
-        let mut low = if first == 0 { 0 } else { u32_at(&self.map, self.fan_at() + (first - 1) * 4) };
-        let mut high = u32_at(&self.map, self.fan_at() + first * 4);
-        // Names are spread evenly: the next bytes tell where to look first, which saves most of the halving.
-        let key = u64::from(u32_at(wanted, 1));
-        let mut guess = low + ((u64::from(high - low) * key) >> 32) as u32;
-        let mut reach = 16;
-        while low < high {
-            let middle = if reach > 0 && guess >= low && guess < high { guess } else { low.midpoint(high) };
-            match wanted.cmp(self.name(middle)) {
-                Ordering::Equal => return Some(middle),
-                Ordering::Less => {
-                    high = middle;
-                    guess = middle.saturating_sub(reach);
-                }
-                Ordering::Greater => {
-                    low = middle + 1;
-                    guess = middle.saturating_add(reach);
-                }
-            }
-            reach = if reach > 0 && reach < 256 { reach * 4 } else { 0 };
-        }
-        None
+        let low = if first == 0 { 0 } else { u32_at(&self.map, self.fan_at() + (first - 1) * 4) };
+        let high = u32_at(&self.map, self.fan_at() + first * 4);
+        search(wanted, low..high, |position| self.name(position))
     }
 
     /// The pack offset at a position; what the index does not hold is `u64::MAX`, which no pack has.
@@ -160,6 +142,31 @@ impl Index {
         let end = self.map.len() - self.width;
         &self.map[end - self.width..end]
     }
+}
+
+/// The position of a name among sorted ones that begin with the same byte.
+pub(super) fn search<'n>(wanted: &[u8], among: Range<u32>, name: impl Fn(u32) -> &'n [u8]) -> Option<u32> {
+    let Range { start: mut low, end: mut high } = among;
+    // Names are spread evenly: the next bytes tell where to look first, which saves most of the halving.
+    let key = u64::from(u32_at(wanted, 1));
+    let mut guess = low + ((u64::from(high.saturating_sub(low)) * key) >> 32) as u32;
+    let mut reach = 16;
+    while low < high {
+        let middle = if reach > 0 && guess >= low && guess < high { guess } else { low.midpoint(high) };
+        match wanted.cmp(name(middle)) {
+            Ordering::Equal => return Some(middle),
+            Ordering::Less => {
+                high = middle;
+                guess = middle.saturating_sub(reach);
+            }
+            Ordering::Greater => {
+                low = middle + 1;
+                guess = middle.saturating_add(reach);
+            }
+        }
+        reach = if reach > 0 && reach < 256 { reach * 4 } else { 0 };
+    }
+    None
 }
 
 /// The reverse index (`.rev`), mapped: index positions in the order of the pack.

@@ -3,12 +3,12 @@
 //! In: a mapped file. Out: names of packs, numbers of packs. Opening looks at the head and at the sizes of the tables; what
 //! stands in them is checked when it is used. Layers of a chain are such files, too, each of which counts its packs from zero.
 
+use super::index::search;
 use super::map::map;
 use anyhow::{Context, bail, ensure};
 use gix_hash::oid;
 use memmap2::Mmap;
 use std::cell::OnceCell;
-use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::ops::Range;
@@ -107,17 +107,9 @@ impl Midx {
             return None;
         }
         let first = usize::from(wanted[0]);
-        let mut low = if first == 0 { 0 } else { u32_at(&self.map, self.fan + (first - 1) * 4) };
-        let mut high = u32_at(&self.map, self.fan + first * 4).min(self.objects);
-        while low < high {
-            let middle = low.midpoint(high);
-            match wanted.cmp(self.name_at(middle)) {
-                Ordering::Equal => return Some(middle),
-                Ordering::Less => high = middle,
-                Ordering::Greater => low = middle + 1,
-            }
-        }
-        None
+        let low = if first == 0 { 0 } else { u32_at(&self.map, self.fan + (first - 1) * 4) };
+        let high = u32_at(&self.map, self.fan + first * 4).min(self.objects);
+        search(wanted, low..high, |position| self.name_at(position))
     }
 
     fn name_at(&self, position: u32) -> &[u8] {
