@@ -19,7 +19,7 @@ use choose::{NOTHING, Plan};
 use fill::Fill;
 use gix_hash::{ObjectId, oid};
 use sha1::Digest;
-use std::collections::VecDeque;
+use std::collections::{BinaryHeap, VecDeque};
 use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -337,9 +337,11 @@ impl Reach {
         writer: &mut Writer,
         pulse: &mut dyn Pulse,
     ) -> Result<Bits> {
-        let (mut between, mut known, mut parents) = (Vec::new(), Vec::new(), Vec::new());
-        let mut pending = vec![start];
-        while let Some(number) = pending.pop() {
+        let (mut between, mut parents) = (Vec::new(), Vec::new());
+        let mut bits = Bits::none(writer.objects);
+        // Descendants first: what a chosen commit reaches is known before anything of that is met on another way.
+        let mut pending = BinaryHeap::from([(plan.places[start as usize], start)]);
+        while let Some((_, number)) = pending.pop() {
             if std::mem::replace(&mut self.met[number as usize], nth) == nth {
                 continue;
             }
@@ -348,20 +350,13 @@ impl Reach {
                 bail!(NotClosed { kind: "commit", id: plan.commits.id(number).to_owned() });
             }
             match self.entry_of[number as usize] {
+                _ if bits.contains(fill.rank(position)) => {}
                 NOTHING => {
                     between.push(number);
                     plan.commits.parents(number, &mut parents)?;
-                    pending.append(&mut parents);
+                    pending.extend(parents.iter().map(|parent| (plan.places[*parent as usize], *parent)));
                 }
-                entry => known.push((entry, fill.rank(position))),
-            }
-        }
-        let mut bits = Bits::none(writer.objects);
-        // Later entries contain earlier ones, mostly.
-        known.sort_unstable_by(|one, other| other.cmp(one));
-        for (entry, rank) in known {
-            if !bits.contains(rank) {
-                writer.add(entry, &mut bits)?;
+                entry => writer.add(entry, &mut bits)?,
             }
         }
         let mut roots = Vec::new();
