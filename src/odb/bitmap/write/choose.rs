@@ -83,7 +83,8 @@ fn ancestors_first(commits: &mut Commits<'_>, newest_first: &[u32], marks: &mut 
     let mut parents = Vec::new();
     // What has been entered stands there a second time below its parents, and is sorted in when it comes up again.
     let mut stack = Vec::new();
-    for &start in newest_first {
+    // The oldest come first: what branches have in common is known before they are.
+    for &start in newest_first.iter().rev() {
         stack.push((start, false));
         while let Some((number, entered)) = stack.pop() {
             if entered {

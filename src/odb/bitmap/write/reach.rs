@@ -57,12 +57,7 @@ impl<'a> Reach<'a> {
     ///
     /// # Errors
     /// [`NotClosed`] when something has no bit; when a tree cannot be read.
-    pub(super) fn all_behind(
-        &mut self,
-        start: u32,
-        writer: &mut Writer,
-        pulse: &mut dyn Pulse,
-    ) -> Result<(u32, Bits)> {
+    pub(super) fn all_behind(&mut self, start: u32, writer: &mut Writer, pulse: &mut dyn Pulse) -> Result<(u32, Bits)> {
         let bits = self.walk(start, true, writer, pulse)?;
         Ok((self.plan.positions[start as usize], bits))
     }
