@@ -101,7 +101,7 @@ pub fn for_midx(
     files: Files,
     pulse: &mut dyn Pulse,
 ) -> Result<Summary> {
-    let order = objects.midx_order(directory)?;
+    let order = objects.midx_order(directory).context("bitmaps need a sound multi-pack-index")?;
     write(objects, &order, tips, files, pulse)
 }
 
