@@ -49,17 +49,22 @@ pub enum Instruction<'a> {
     Own(&'a [u8]),
 }
 
-/// The instructions behind the sizes.
+/// The instructions behind the sizes; an error where one is cut off or unknown.
 pub struct Instructions<'a>(pub &'a [u8]);
 
-impl<'a> Instructions<'a> {
-    /// The next one; `None` behind the last.
-    ///
-    /// # Errors
-    /// When it is cut off or unknown.
+impl<'a> Iterator for Instructions<'a> {
+    type Item = anyhow::Result<Instruction<'a>>;
+
     #[inline]
-    pub fn next(&mut self) -> anyhow::Result<Option<Instruction<'a>>> {
-        let Some((&op, mut rest)) = self.0.split_first() else { return Ok(None) };
+    fn next(&mut self) -> Option<Self::Item> {
+        (!self.0.is_empty()).then(|| self.read())
+    }
+}
+
+impl<'a> Instructions<'a> {
+    #[inline]
+    fn read(&mut self) -> anyhow::Result<Instruction<'a>> {
+        let (&op, mut rest) = self.0.split_first().context("delta is cut off")?;
         let instruction = if op & 0x80 != 0 {
             let (mut from, mut length) = (0_usize, 0_usize);
             for bit in 0..7 {
@@ -82,7 +87,7 @@ impl<'a> Instructions<'a> {
             bail!("delta has an unknown instruction");
         };
         self.0 = rest;
-        Ok(Some(instruction))
+        Ok(instruction)
     }
 }
 
@@ -101,9 +106,8 @@ pub fn apply(base: &[u8], delta: &[u8], limit: u64, out: &mut Vec<u8>) -> anyhow
     }
     let result_size = usize::try_from(result_size).context("object is too large for this machine")?;
     out.reserve(result_size.min(FIRST_BYTES));
-    let mut instructions = Instructions(&delta[at..]);
-    while let Some(instruction) = instructions.next()? {
-        let piece = match instruction {
+    for instruction in Instructions(&delta[at..]) {
+        let piece = match instruction? {
             Instruction::Copy { from, length } => {
                 from.checked_add(length).and_then(|end| base.get(from..end)).context("delta copies beyond its base")?
             }

@@ -54,9 +54,8 @@ impl Script {
         let size = usize::try_from(size).context("object is too large for this machine")?;
         let base_size = usize::try_from(base_size).context("object is too large for this machine")?;
         let mut script = Script { base_size, ..Script::default() };
-        let mut instructions = Instructions(&delta[at..]);
-        while let Some(instruction) = instructions.next()? {
-            match instruction {
+        for instruction in Instructions(&delta[at..]) {
+            match instruction? {
                 Instruction::Copy { from, length } => {
                     ensure!(
                         from.checked_add(length).is_some_and(|end| end <= base_size),
