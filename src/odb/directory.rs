@@ -3,6 +3,7 @@
 //! In: its path. Out: the pack that holds an object. The multi-pack-index is asked first and may spare the listing; the
 //! folder is listed once, and again after a miss. Indexes are opened when they are asked for the first time.
 
+use super::folders::Folders;
 use super::index::Index;
 use super::midx::Midx;
 use super::packs::{Pack, PackId};
@@ -180,13 +181,17 @@ struct Packs {
 /// An object directory.
 pub(super) struct Directory {
     pub path: PathBuf,
+    /// Where its packs are.
+    folder: PathBuf,
     packs: RefCell<Packs>,
+    loose: RefCell<Folders>,
 }
 
 impl Directory {
     /// Opens nothing.
     pub fn new(path: PathBuf) -> Self {
-        Directory { path, packs: RefCell::default() }
+        let folder = path.join("pack");
+        Directory { path, folder, packs: RefCell::default(), loose: RefCell::default() }
     }
 
     /// The pack that has an object; `accept` may turn down copies, and then others are looked for.
@@ -200,14 +205,14 @@ impl Directory {
         accept: &dyn Fn(&Slot, u32) -> bool,
     ) -> io::Result<Option<(PackId, u32)>> {
         let mut packs = self.packs.borrow_mut();
-        packs.open_midx(&self.folder(), register);
-        let (in_midx, slot) = packs.in_midx(id, &self.folder(), register);
+        packs.open_midx(&self.folder, register);
+        let (in_midx, slot) = packs.in_midx(id, &self.folder, register);
         if let Some(slot) = slot
             && let Some(position) = slot.position(id, register).filter(|position| accept(&slot, *position))
         {
             return Ok(Some((slot.id, position)));
         }
-        packs.list_once(&self.folder(), register)?;
+        packs.list_once(&self.folder, register)?;
         for at in 0..packs.loose_ends.len() {
             let slot = &packs.loose_ends[at];
             if let Some(position) = slot.position(id, register).filter(|position| accept(slot, *position)) {
@@ -234,10 +239,10 @@ impl Directory {
     /// When the folder cannot be read.
     pub fn refresh(&self, register: &Register) -> io::Result<bool> {
         let mut packs = self.packs.borrow_mut();
-        if packs.listings > 1 && packs.listed == folder_identity(&self.folder())? {
+        if packs.listings > 1 && packs.listed == folder_identity(&self.folder)? {
             return Ok(false);
         }
-        packs.list(&self.folder(), register)
+        packs.list(&self.folder, register)
     }
 
     /// All packs of the folder as it is now.
@@ -246,8 +251,8 @@ impl Directory {
     /// When the folder cannot be read.
     pub fn all(&self, register: &Register) -> io::Result<Vec<Rc<Slot>>> {
         let mut packs = self.packs.borrow_mut();
-        if packs.listings == 0 || packs.listed != folder_identity(&self.folder())? {
-            packs.list(&self.folder(), register)?;
+        if packs.listings == 0 || packs.listed != folder_identity(&self.folder)? {
+            packs.list(&self.folder, register)?;
         }
         Ok(packs.loose_ends.iter().chain(&packs.covered).cloned().collect())
     }
@@ -258,7 +263,7 @@ impl Directory {
     /// When the folder cannot be read.
     pub fn with_bitmaps(&self, register: &Register) -> io::Result<Vec<Rc<Slot>>> {
         let mut packs = self.packs.borrow_mut();
-        packs.list_once(&self.folder(), register)?;
+        packs.list_once(&self.folder, register)?;
         Ok(packs.bitmapped.iter().filter_map(|stem| packs.names.get(stem)).cloned().collect())
     }
 
@@ -268,8 +273,12 @@ impl Directory {
         self.packs.borrow().midx.len()
     }
 
-    fn folder(&self) -> PathBuf {
-        self.path.join("pack")
+    /// Whether a loose object may be worth looking for; what has come since its folder was listed is not.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn may_have_loose(&self, id: &oid) -> io::Result<bool> {
+        self.loose.borrow_mut().may_have(&self.path, id)
     }
 }
 

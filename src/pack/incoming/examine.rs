@@ -96,7 +96,9 @@ impl<'a> Examiner<'a> {
     /// An object that exists already must be the same (UN-10). What is too large for memory is compared by kind and size alone:
     /// its name has been computed with collision detection like every other.
     fn compare(&mut self, id: &oid, kind: Kind, content: Option<&[u8]>, size: u64) -> Result<(), Fault> {
-        let Some(header) = self.objects.header(id).map_err(|error| unreadable(id, &error))? else { return Ok(()) };
+        let Some(header) = self.objects.header_as_listed(id).map_err(|error| unreadable(id, &error))? else {
+            return Ok(());
+        };
         let mut same = header.kind == kind && header.size == size;
         if let Some(content) = content.filter(|_| same && size <= self.content_max) {
             // One that has vanished since is no obstacle.
