@@ -406,9 +406,11 @@ fn after(
         environment.extend_from_slice(certified.environment(Hook::PostReceive, client)?);
         let told = Told { arguments: Vec::new(), environment, lines: &lines };
         run_hook(repository, Hook::PostReceive, &told, client)?;
-        let arguments = verdicts.updated().map(|update| hooks::word(&update.name)).collect();
-        let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
-        run_hook(repository, Hook::PostUpdate, &told, client)?;
+        if hooks::exists(repository, Hook::PostUpdate) {
+            let arguments = verdicts.updated().map(|update| hooks::word(&update.name)).collect();
+            let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
+            run_hook(repository, Hook::PostUpdate, &told, client)?;
+        }
         maintenance::in_front(repository, client)?;
     }
     if repository.settings.update_server_info {

@@ -338,15 +338,23 @@ impl<'b> Batch<'b> {
 
     /// What was refused holds nobody up any longer.
     fn drop_refused(&mut self) {
-        for at in 0..self.edits.len() {
-            if !self.is_live(&self.edits[at]) && self.edits[at].lock.take().is_some() {
-                self.remove_empty_parents(&self.edits[at]);
-            }
-        }
+        self.release(|batch, edit| !batch.is_live(edit));
     }
 
-    fn remove_empty_parents(&self, edit: &Edit) {
-        reflog::remove_empty_parents(self.store.base(&edit.name), edit.name.as_bstr());
+    /// Gives up locks, and then, once for each folder, what is empty without them.
+    fn release(&mut self, chosen: impl Fn(&Self, &Edit) -> bool) {
+        let mut left: Vec<usize> = Vec::new();
+        for at in 0..self.edits.len() {
+            if chosen(self, &self.edits[at]) && self.edits[at].lock.take().is_some() {
+                left.push(at);
+            }
+        }
+        let folder = |at: &usize| name::directories(&self.edits[*at].name).last();
+        left.dedup_by(|one, other| folder(one) == folder(other));
+        for at in left {
+            let name = &self.edits[at].name;
+            reflog::remove_empty_parents(self.store.base(name), name.as_bstr());
+        }
     }
 
     /// Takes the lock of packed-refs; returns whether anything is left to do.
@@ -454,11 +462,7 @@ impl<'b> Batch<'b> {
         self.rewrite = None;
         self.packed_lock = None;
         self.parent_locks.clear();
-        for at in 0..self.edits.len() {
-            if self.edits[at].lock.take().is_some() {
-                self.remove_empty_parents(&self.edits[at]);
-            }
-        }
+        self.release(|_, _| true);
         self.changes.finish()
     }
 }

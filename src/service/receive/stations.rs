@@ -30,6 +30,7 @@ pub(super) struct Stations<'a> {
     policy: Policy<'a>,
     objects: &'a Objects,
     boundary: &'a Boundary,
+    has_update_hook: bool,
 }
 
 impl<'a> Stations<'a> {
@@ -40,7 +41,8 @@ impl<'a> Stations<'a> {
         objects: &'a Objects,
         boundary: &'a Boundary,
     ) -> Self {
-        Stations { repository, proof, policy: Policy::of(repository, objects), objects, boundary }
+        let has_update_hook = hooks::exists(repository, Hook::Update);
+        Stations { repository, proof, policy: Policy::of(repository, objects), objects, boundary, has_update_hook }
     }
 
     /// Deletions, or all the rest, in a transaction in which each ref fails alone (UP-19).
@@ -191,6 +193,9 @@ impl<'a> Stations<'a> {
 
     /// It sees neither push options nor the quarantine (HO-06, HO-07).
     fn update_hook(&self, Verdict { update, .. }: &Verdict, client: &mut Client<'_>) -> io::Result<bool> {
+        if !self.has_update_hook {
+            return Ok(true);
+        }
         let (old, new) = update.change.old_and_new(self.repository.hash());
         let arguments = vec![hooks::word(&update.name), old.to_string().into(), new.to_string().into()];
         let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
