@@ -21,6 +21,7 @@ use crate::service::policy::{Passed, Policy};
 use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The stations of each ref.
@@ -31,6 +32,8 @@ pub(super) struct Stations<'a> {
     objects: &'a Objects,
     boundary: &'a Boundary,
     has_update_hook: bool,
+    /// For refs that have a log; for those that are to get one.
+    reflog: [Rc<ReflogEntry>; 2],
 }
 
 impl<'a> Stations<'a> {
@@ -42,7 +45,19 @@ impl<'a> Stations<'a> {
         boundary: &'a Boundary,
     ) -> Self {
         let has_update_hook = hooks::exists(repository, Hook::Update);
-        Stations { repository, proof, policy: Policy::of(repository, objects), objects, boundary, has_update_hook }
+        let reflog = [false, true].map(|create| {
+            let who = repository.context.identity.clone();
+            Rc::new(ReflogEntry { who, when: repository.context.now, message: "push".into(), create })
+        });
+        Stations {
+            repository,
+            proof,
+            policy: Policy::of(repository, objects),
+            objects,
+            boundary,
+            has_update_hook,
+            reflog,
+        }
     }
 
     /// Deletions, or all the rest, in a transaction in which each ref fails alone (UP-19).
@@ -51,7 +66,7 @@ impl<'a> Stations<'a> {
         let of_this_kind = |verdict: &&mut Verdict| verdict.update.change.is_deletion() == deletions;
         for verdict in verdicts.open().filter(of_this_kind) {
             match self.judge(verdict, client)? {
-                Ok(Passed::Change { old }) => changed.push((self.change(verdict, old), verdict)),
+                Ok(Passed::Change { old }) => changed.push((old, verdict)),
                 Ok(Passed::Gone) => verdict.state = State::Gone,
                 Err(refusal) => verdict.state = State::Refused(refusal),
             }
@@ -61,7 +76,7 @@ impl<'a> Stations<'a> {
                 verdict.state = State::Refused(refusal.clone());
             }
         }
-        let (changes, changed): (Vec<_>, Vec<_>) = changed.into_iter().unzip();
+        let changes: Vec<RefChange> = changed.iter().map(|(old, verdict)| self.change(verdict, *old)).collect();
         let results = match self.forbidden(&changes) {
             Some(text) => {
                 client.message(text)?;
@@ -69,7 +84,7 @@ impl<'a> Stations<'a> {
             }
             None => self.transact(changes, client, |transaction| transaction.commit_each())?,
         };
-        for (verdict, result) in changed.into_iter().zip(results) {
+        for ((_, verdict), result) in changed.into_iter().zip(results) {
             verdict.state = result.map_or_else(State::Refused, |()| State::Done);
         }
         Ok(())
@@ -204,13 +219,9 @@ impl<'a> Stations<'a> {
 
     fn change(&self, Verdict { update, .. }: &Verdict, old: Option<ObjectId>) -> RefChange {
         let name = visible::full_name(self.repository, update.name.as_bstr());
-        let reflog = Some(ReflogEntry {
-            who: self.repository.context.identity.clone(),
-            when: self.repository.context.now,
-            message: "push".into(),
-            create: self.creates_reflog(name.as_bstr()),
-        });
-        RefChange { name, old, new: update.change.new_value(), reflog }
+        let [appended, created] = &self.reflog;
+        let reflog = if self.creates_reflog(name.as_bstr()) { created } else { appended };
+        RefChange { name, old, new: update.change.new_value(), reflog: Some(Rc::clone(reflog)) }
     }
 
     /// UP-22
@@ -256,7 +267,7 @@ impl<'a> Stations<'a> {
         let mut transaction =
             RefTransaction::begin(&self.repository.refs, self.proof, locks(self.repository), &mut hook);
         transaction.peel_with(&peel);
-        changes.into_iter().for_each(|change| transaction.add(change));
+        transaction.add(changes);
         let results = commit(transaction);
         hook.into_details().iter().try_for_each(|detail| client.message(&format!("error: {detail}")))?;
         Ok(results)
