@@ -255,7 +255,7 @@ fn decide(
     request: &PushRequest,
     certified: &mut Certified<'_>,
     taken: Taken,
-    verdicts: &mut Verdicts,
+    verdicts: &mut Verdicts<'_>,
     client: &mut Client<'_>,
 ) -> Result<(), ServeError> {
     let Taken { quarantine, .. } = taken;
@@ -299,8 +299,8 @@ fn decide(
 }
 
 /// UP-04
-fn hidden(repository: &Repository, verdict: &Verdict) -> Result<(), Refusal> {
-    let update = &verdict.update;
+fn hidden(repository: &Repository, verdict: &Verdict<'_>) -> Result<(), Refusal> {
+    let update = verdict.update;
     match (visible::is_hidden(repository, For::Receive, update.name.as_bstr()), update.change.is_deletion()) {
         (false, _) => Ok(()),
         (true, true) => Err(Refusal::HiddenDelete),
@@ -314,14 +314,14 @@ fn pre_receive(
     request: &PushRequest,
     certified: &mut Certified<'_>,
     quarantine: Option<&Quarantine>,
-    verdicts: &mut Verdicts,
+    verdicts: &mut Verdicts<'_>,
     client: &mut Client<'_>,
 ) -> io::Result<()> {
     let mut environment = options_environment(request);
     environment.extend_from_slice(certified.environment(Hook::PreReceive, client)?);
     environment.extend(quarantine.map(Quarantine::environment).unwrap_or_default());
     let hash = repository.hash();
-    let lines = || -> Lines<'_> { Box::new(verdicts.iter().map(|verdict| hook_line(hash, &verdict.update))) };
+    let lines = || -> Lines<'_> { Box::new(verdicts.iter().map(|verdict| hook_line(hash, verdict.update))) };
     let told = Told { arguments: Vec::new(), environment, lines: &lines };
     if !run_hook(repository, Hook::PreReceive, &told, client)? {
         verdicts.refuse_open(&Refusal::PreReceiveDeclined);
@@ -360,9 +360,9 @@ fn options_environment(request: &PushRequest) -> Vec<(OsString, OsString)> {
 }
 
 /// Symbolic refs and their targets in one push (UP-18).
-fn aliases(repository: &Repository, verdicts: &mut Verdicts, client: &mut Client<'_>) -> io::Result<()> {
+fn aliases(repository: &Repository, verdicts: &mut Verdicts<'_>, client: &mut Client<'_>) -> io::Result<()> {
     let mut messages = Vec::new();
-    let (updates, open): (Vec<_>, Vec<_>) = verdicts.iter().map(|verdict| (&verdict.update, verdict.is_open())).unzip();
+    let (updates, open): (Vec<_>, Vec<_>) = verdicts.iter().map(|verdict| (verdict.update, verdict.is_open())).unzip();
     let found = policy::aliases(repository, &updates, &open, &mut |message| messages.push(message));
     for (verdict, alias) in verdicts.iter_mut().zip(found) {
         match alias {
@@ -395,7 +395,7 @@ fn after(
     repository: &Repository,
     request: &PushRequest,
     certified: &mut Certified<'_>,
-    verdicts: &Verdicts,
+    verdicts: &Verdicts<'_>,
     client: &mut Client<'_>,
 ) -> anyhow::Result<()> {
     let hash = repository.hash();

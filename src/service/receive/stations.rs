@@ -61,9 +61,9 @@ impl<'a> Stations<'a> {
     }
 
     /// Deletions, or all the rest, in a transaction in which each ref fails alone (UP-19).
-    pub(super) fn each(&self, verdicts: &mut Verdicts, client: &mut Client<'_>, deletions: bool) -> io::Result<()> {
+    pub(super) fn each(&self, verdicts: &mut Verdicts<'_>, client: &mut Client<'_>, deletions: bool) -> io::Result<()> {
         let mut changed = Vec::new();
-        let of_this_kind = |verdict: &&mut Verdict| verdict.update.change.is_deletion() == deletions;
+        let of_this_kind = |verdict: &&mut Verdict<'_>| verdict.update.change.is_deletion() == deletions;
         for verdict in verdicts.open().filter(of_this_kind) {
             match self.judge(verdict, client)? {
                 Ok(Passed::Change { old }) => changed.push((old, verdict)),
@@ -91,7 +91,7 @@ impl<'a> Stations<'a> {
     }
 
     /// All that is open, or nothing of it (UP-20).
-    pub(super) fn all_or_none(&self, verdicts: &mut Verdicts, client: &mut Client<'_>) -> io::Result<()> {
+    pub(super) fn all_or_none(&self, verdicts: &mut Verdicts<'_>, client: &mut Client<'_>) -> io::Result<()> {
         if !verdicts.any_open() {
             return Ok(());
         }
@@ -149,8 +149,8 @@ impl<'a> Stations<'a> {
     }
 
     /// Rules, update hook, rules (UP-01), and a work tree that follows: last, so that it follows nothing that does not happen.
-    fn judge(&self, verdict: &Verdict, client: &mut Client<'_>) -> io::Result<Result<Passed, Refusal>> {
-        let update = &verdict.update;
+    fn judge(&self, verdict: &Verdict<'_>, client: &mut Client<'_>) -> io::Result<Result<Passed, Refusal>> {
+        let update = verdict.update;
         let mut messages = Vec::new();
         let allowed = self.policy.allows(update, &mut Unspoken(client), &mut |message| messages.push(message))?;
         messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
@@ -182,9 +182,9 @@ impl<'a> Stations<'a> {
     }
 
     /// Cuts our history for those that need it, before a ref leads there (SP-03).
-    fn cut<'v>(
+    fn cut<'v, 'r: 'v>(
         &self,
-        accepted: impl Iterator<Item = &'v Verdict>,
+        accepted: impl Iterator<Item = &'v Verdict<'r>>,
         client: &mut Client<'_>,
     ) -> io::Result<Result<(), Refusal>> {
         if self.boundary.cut.is_empty() {
@@ -207,7 +207,7 @@ impl<'a> Stations<'a> {
     }
 
     /// It sees neither push options nor the quarantine (HO-06, HO-07).
-    fn update_hook(&self, Verdict { update, .. }: &Verdict, client: &mut Client<'_>) -> io::Result<bool> {
+    fn update_hook(&self, Verdict { update, .. }: &Verdict<'_>, client: &mut Client<'_>) -> io::Result<bool> {
         if !self.has_update_hook {
             return Ok(true);
         }
@@ -217,7 +217,7 @@ impl<'a> Stations<'a> {
         run_hook(self.repository, Hook::Update, &told, client)
     }
 
-    fn change(&self, Verdict { update, .. }: &Verdict, old: Option<ObjectId>) -> RefChange {
+    fn change(&self, Verdict { update, .. }: &Verdict<'_>, old: Option<ObjectId>) -> RefChange {
         let name = visible::full_name(self.repository, update.name.as_bstr());
         let [appended, created] = &self.reflog;
         let reflog = if self.creates_reflog(name.as_bstr()) { created } else { appended };
