@@ -62,21 +62,25 @@ impl<'a> Stations<'a> {
 
     /// Deletions, or all the rest, in a transaction in which each ref fails alone (UP-19).
     pub(super) fn each(&self, verdicts: &mut Verdicts<'_>, client: &mut Client<'_>, deletions: bool) -> io::Result<()> {
-        let mut changed = Vec::new();
+        let (mut changes, mut changed) = (Vec::new(), Vec::new());
         let of_this_kind = |verdict: &&mut Verdict<'_>| verdict.update.change.is_deletion() == deletions;
         for verdict in verdicts.open().filter(of_this_kind) {
             match self.judge(verdict, client)? {
-                Ok(Passed::Change { old }) => changed.push((old, verdict)),
+                Ok(Passed::Change { old }) => {
+                    changes.push(self.change(verdict, old));
+                    changed.push(verdict);
+                }
                 Ok(Passed::Gone) => verdict.state = State::Gone,
                 Err(refusal) => verdict.state = State::Refused(refusal),
             }
         }
-        if let Err(refusal) = self.cut(changed.iter().map(|(_, verdict)| &**verdict), client)? {
-            for (_, verdict) in changed.extract_if(.., |(_, verdict)| verdict.is_cut) {
+        if let Err(refusal) = self.cut(changed.iter().map(|verdict| &**verdict), client)? {
+            let mut is_cut = changed.iter().map(|verdict| verdict.is_cut);
+            changes.retain(|_| !is_cut.next().unwrap_or_default());
+            for verdict in changed.extract_if(.., |verdict| verdict.is_cut) {
                 verdict.state = State::Refused(refusal.clone());
             }
         }
-        let changes: Vec<RefChange> = changed.iter().map(|(old, verdict)| self.change(verdict, *old)).collect();
         let results = match self.forbidden(&changes) {
             Some(text) => {
                 client.message(text)?;
@@ -84,7 +88,7 @@ impl<'a> Stations<'a> {
             }
             None => self.transact(changes, client, |transaction| transaction.commit_each())?,
         };
-        for ((_, verdict), result) in changed.into_iter().zip(results) {
+        for (verdict, result) in changed.into_iter().zip(results) {
             verdict.state = result.map_or_else(State::Refused, |()| State::Done);
         }
         Ok(())
