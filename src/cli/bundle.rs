@@ -274,7 +274,7 @@ fn plan(repository: &Repository, args: &RefArgs, known: &[ObjectId]) -> Result<O
     };
     let mut refs = Vec::new();
     visible::for_each(repository, For::Upload, &prefixes, false, &mut |tip| {
-        refs.push((tip.id, tip.name.to_owned()));
+        refs.push((tip.id.id(), tip.name.to_owned()));
         Ok(())
     })?;
     let head = visible::head(repository, For::Upload)?.and_then(|head| Some((head.id?, head.target?)));
@@ -295,6 +295,7 @@ fn store(repository: &Repository, path: &Path, header: &Header, selection: &Sele
         thin: !header.prerequisites.is_empty(),
         ofs_delta: true,
         compression: repository.settings.pack_compression,
+        threads: usize::try_from(repository.settings.pack_threads).unwrap_or(0),
         memory: repository.context.memory,
     };
     let stats = bundle::store(path, header, selection, &repository.objects, &options)?;
