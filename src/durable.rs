@@ -74,7 +74,7 @@ impl Sharing {
 /// How many files are waited for at once.
 const FSYNC_THREADS: usize = 16;
 /// How long files are waited for one after the other: threads cost a short process more than a quick disk does.
-const FSYNC_PATIENCE: Duration = Duration::from_millis(1);
+const FSYNC_PATIENCE: Duration = Duration::from_millis(2);
 /// From how many files on the file system is flushed as a whole: one turn of its journal instead of one for each few.
 const FLUSH_FROM: usize = 16;
 /// How often a folder that another node has just made or removed is looked for again, and after which pause.
