@@ -445,10 +445,12 @@ mod tests {
         for count in [0, 1, 2, paths.len()] {
             fsync_all(&paths[..count], Sync::Now).unwrap();
             fsync_all(&paths[..count], Sync::Each).unwrap();
+            fsync_together(&paths[..count]).unwrap();
             fsync_all(&paths[..count], Sync::Never).unwrap();
         }
         paths.push(scratch.0.join("missing"));
         assert_eq!(fsync_all(&paths, Sync::Each).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(fsync_together(&paths).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -307,6 +307,27 @@ mod tests {
     }
 
     #[test]
+    fn packed_refs_above_and_below_are_in_the_way_whatever_stands_between() {
+        let repo = Repo::new();
+        let one = repo.commit("one");
+        for name in ["x-y", "x.z", "x/y", "free-y"] {
+            repo.git(&["update-ref", &format!("refs/heads/{name}"), &one.to_string()]);
+        }
+        repo.git(&["pack-refs", "--all", "--prune"]);
+        let asked = ["refs/heads/x", "refs/heads/x/y/z", "refs/heads/x-y/a", "refs/heads/free"];
+        // Alone, and among so many that they go to packed-refs.
+        for others in [0, 100] {
+            let mut changes: Vec<RefChange> = asked.iter().map(|name| change(name, NEW, Some(one))).collect();
+            changes.extend((0..others).map(|n| change(&format!("refs/heads/many/{n}"), NEW, Some(one))));
+            let told = refusals(&repo.each(&changes));
+            assert_eq!(told[..3], ["refname conflict"; 3], "{others} others");
+            assert!(told[3..].iter().all(|told| told == "ok"), "{told:?}");
+            repo.check();
+            repo.git(&["update-ref", "-d", "refs/heads/free"]);
+        }
+    }
+
+    #[test]
     fn a_symbolic_ref_is_followed_and_logged() {
         let repo = Repo::new();
         let (one, two) = (repo.commit("one"), repo.commit("two"));
