@@ -24,7 +24,10 @@ const OWNER: &str = "push-";
 /// A lock on its way out.
 const BROKEN: &str = "broken-";
 /// Where no locks of ours are: too many files, or none of ours to judge.
-const NOT_SEARCHED: &[&str] = &["objects", "hooks", "logs", NAME];
+const NOT_SEARCHED: &[&str] = &["hooks", "logs", NAME];
+/// The directory of objects, which has many directories of which two may have locks.
+const OBJECTS: &str = "objects";
+const SEARCHED_OF_OBJECTS: &[&str] = &["info", "pack"];
 /// Bytes of an owner's file that are read.
 const NOTES_MAX: u64 = 1 << 20;
 
@@ -275,8 +278,12 @@ impl Journal {
             for entry in fs::read_dir(&folder)?.flatten() {
                 let (name, path) = (entry.file_name(), entry.path());
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    let is_top = folder == self.root;
-                    if !(is_top && NOT_SEARCHED.iter().any(|left_out| name == *left_out)) {
+                    let is_searched = if folder == self.root {
+                        !NOT_SEARCHED.iter().any(|left_out| name == *left_out)
+                    } else {
+                        folder != self.root.join(OBJECTS) || SEARCHED_OF_OBJECTS.iter().any(|kept| name == *kept)
+                    };
+                    if is_searched {
                         folders.push(path);
                     }
                 } else if name.as_bytes().ends_with(b".lock") && is_same(&path, owner) {
@@ -435,11 +442,15 @@ mod tests {
     #[test]
     fn what_a_dead_process_has_left_goes_and_nothing_else() {
         let scratch = Scratch::new();
-        scratch.dead(&Origin::here().unwrap(), "refs/heads/a.lock");
+        let owner = scratch.dead(&Origin::here().unwrap(), "refs/heads/a.lock");
+        fs::create_dir(scratch.path("objects/info")).unwrap();
+        let of_objects = ["objects/maintenance.lock", "objects/info/commit-graph.lock"];
+        of_objects.iter().for_each(|lock| fs::hard_link(&owner, scratch.path(lock)).unwrap());
         fs::write(scratch.path("refs/heads/git.lock"), "").unwrap();
         let journal = scratch.journal();
         assert_eq!(lock(&journal, &scratch.path("refs/heads/b.lock")), Ok(()));
         assert!(!scratch.path("refs/heads/a.lock").exists());
+        assert!(of_objects.iter().all(|lock| !scratch.path(lock).exists()));
         assert!(!scratch.path("objects/tmp_objdir-x").exists() && !scratch.path("objects/mine").exists());
         assert!(scratch.path("objects/other").exists(), "it holds something else than was noted");
         assert_eq!(lock(&journal, &scratch.path("refs/heads/git.lock")), Err(io::ErrorKind::AlreadyExists));

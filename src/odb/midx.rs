@@ -21,7 +21,7 @@ const FAN: usize = 256 * 4;
 const CHUNK: usize = 12;
 
 /// An opened multi-pack-index.
-pub(super) struct Midx {
+pub struct Midx {
     map: Mmap,
     /// Bytes of a name.
     width: usize,
@@ -37,6 +37,9 @@ pub(super) struct Midx {
 
 impl Midx {
     /// Opens and checks the frame: signature, version, object format, tables.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is none of these.
     pub fn open(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Self> {
         let map = map(&File::open(path)?)?;
         let width = hash.len_in_bytes();
@@ -68,6 +71,11 @@ impl Midx {
         let packs = u32_at(&map, 8);
         let (fan, lookup, offsets) = (fan.start, lookup.start, offsets.start);
         Ok(Midx { map, width, packs, objects, names, fan, lookup, offsets, places: OnceCell::new() })
+    }
+
+    /// The hash over all before it, as which it is known.
+    pub fn checksum(&self) -> &oid {
+        oid::try_from_bytes(&self.map[self.map.len() - self.width..]).expect("the width is that of the hash")
     }
 
     /// The number of the pack that holds an object; a number that is none of its packs is one the file is wrong about.

@@ -1,11 +1,13 @@
 //! Packs: which objects go out and from which bytes; packs that come in.
 
 pub mod bundle;
+pub mod checksummed;
 pub mod elsewhere;
 mod encode;
 pub mod incoming;
 mod output;
 mod relatives;
+pub mod reverse;
 pub mod select;
 pub mod unpack;
 pub mod write;

@@ -1,0 +1,33 @@
+//! The packs and loose objects of a repository's own object directory, and who says that they are to be left alone.
+//!
+//! In: an object database. Out: its packs of one moment, those of alternates left out. Nothing is changed.
+
+use crate::odb::{Objects, Pack};
+use anyhow::{Context as _, Result};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// Files beside a pack that make it somebody's: kept for a reason, from a promisor, of objects on their way out.
+const RESERVED: [&str; 3] = ["keep", "promisor", "mtimes"];
+
+/// The object directory that is the repository's own.
+pub(super) fn directory(objects: &Objects) -> Result<PathBuf> {
+    let directory = objects.directories()?.into_iter().next().context("there is no object directory")?;
+    std::path::absolute(directory).context("finding the object directory")
+}
+
+/// Its packs, the one with the most objects first.
+pub(super) fn packs(objects: &Objects) -> Result<Vec<Rc<Pack>>> {
+    let folder = objects.directories()?.into_iter().next().context("there is no object directory")?.join("pack");
+    let packs = objects.packs(true)?.into_iter().map(|id| objects.pack(id));
+    // A pack that is open is still known when its name is gone.
+    let mut packs: Vec<Rc<Pack>> =
+        packs.filter(|pack| pack.path().parent() == Some(&folder) && pack.path().exists()).collect();
+    packs.sort_by(|one, other| (other.len(), one.path()).cmp(&(one.len(), other.path())));
+    Ok(packs)
+}
+
+/// Whether a pack may be replaced by another one.
+pub(super) fn is_free(pack: &Path) -> bool {
+    RESERVED.iter().all(|extension| !pack.with_extension(extension).exists())
+}
