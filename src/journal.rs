@@ -104,6 +104,8 @@ pub enum Leftover<'a> {
     Directory(&'a Path),
     /// A file, if this is what it holds.
     File(&'a Path, &'a [u8]),
+    /// A file whose name nobody else has, whatever it holds.
+    Temporary(&'a Path),
 }
 
 impl Journal {
@@ -182,6 +184,7 @@ impl Journal {
             let (word, path, content, noted) = match leftover {
                 Leftover::Directory(path) => (&b"directory"[..], path, &b""[..], None),
                 Leftover::File(path, content) => (&b"file"[..], path, content, Some(content.to_owned())),
+                Leftover::Temporary(path) => (&b"temporary"[..], path, &b""[..], None),
             };
             owner.noted.push((path.to_owned(), noted));
             let path = path.strip_prefix(&self.root).unwrap_or(path).as_os_str().as_bytes();
@@ -319,6 +322,7 @@ impl Journal {
             // What cannot be removed stays, and is tried no more: nobody is held up by it.
             let _ = match note[0] {
                 b"directory" => durable::remove_all(&path),
+                b"temporary" => durable::unlink(&path),
                 b"file" if fs::read(&path).is_ok_and(|content| content == note[2]) => durable::unlink(&path),
                 _ => Ok(()),
             };
@@ -416,7 +420,7 @@ mod tests {
             let owner = self.path(NAME).join(origin.unique());
             fs::write(
                 &owner,
-                b"directory\0objects/tmp_objdir-x\0\0file\0objects/mine\0ours\0file\0objects/other\0ours\0dir",
+                b"directory\0objects/tmp_objdir-x\0\0file\0objects/mine\0ours\0file\0objects/other\0ours\0temporary\0info/tmp_x\0\0dir",
             )
             .unwrap();
             fs::hard_link(&owner, self.path(lock)).unwrap();
@@ -424,6 +428,8 @@ mod tests {
             fs::create_dir_all(self.path("objects/tmp_objdir-x/pack")).unwrap();
             fs::write(self.path("objects/tmp_objdir-x/pack/file"), "").unwrap();
             fs::write(self.path("objects/mine"), "ours").unwrap();
+            fs::create_dir_all(self.path("info")).unwrap();
+            fs::write(self.path("info/tmp_x"), "whatever").unwrap();
             fs::write(self.path("objects/other"), "somebody else's").unwrap();
             owner
         }
@@ -452,6 +458,7 @@ mod tests {
         assert!(!scratch.path("refs/heads/a.lock").exists());
         assert!(of_objects.iter().all(|lock| !scratch.path(lock).exists()));
         assert!(!scratch.path("objects/tmp_objdir-x").exists() && !scratch.path("objects/mine").exists());
+        assert!(!scratch.path("info/tmp_x").exists());
         assert!(scratch.path("objects/other").exists(), "it holds something else than was noted");
         assert_eq!(lock(&journal, &scratch.path("refs/heads/git.lock")), Err(io::ErrorKind::AlreadyExists));
         assert!(!journal.sweep());

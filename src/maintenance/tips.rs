@@ -25,7 +25,7 @@ pub(super) fn all(repository: &Repository) -> Result<Vec<ObjectId>> {
 
 fn add(refs: &RefStore, found: &mut IdSet) -> Result<()> {
     refs.for_each(&[], &mut |row| {
-        found.insert(row.id);
+        found.insert(row.id.id());
         Ok(())
     })?;
     // One that cannot be read keeps nothing.
