@@ -102,7 +102,7 @@ pub(super) fn write(
     let sharing = repository.settings.sharing;
     let (info, path) = (directory.join("info"), directory.join("info/commit-graph"));
     durable::mkdir_all(directory, &info, sharing).with_context(|| format!("cannot make '{}'", info.display()))?;
-    let fresh = Fresh::write(repository, objects, |out| table.write(out))?;
+    let (fresh, _) = Fresh::write(repository, objects, |out| table.write(out))?;
     let chain = chain(directory);
     let Some(_lock) = fresh::lock(repository, &path, sharing)? else { return Ok(Written::Busy) };
     let mut chain_lock = None;
@@ -216,7 +216,7 @@ impl Table {
         }
     }
 
-    fn write(&self, out: &mut Checksummed<'_>) -> Result<()> {
+    fn write(&self, out: &mut Checksummed<'_>) -> Result<ObjectId> {
         let count = self.rows.len() as u64;
         let width = out.hash().len_in_bytes() as u64;
         let offsets = || self.rows.iter().map(|row| row.corrected - (row.time & TIME_MASK));
@@ -276,8 +276,7 @@ impl Table {
             }
             out.u32(MARK | last)?;
         }
-        out.end()?;
-        Ok(())
+        Ok(out.end()?)
     }
 }
 

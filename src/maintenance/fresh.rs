@@ -10,6 +10,7 @@ use crate::repo::Repository;
 use crate::repo::lock::Lock;
 use crate::repo::quarantine::Quarantine;
 use anyhow::{Context as _, Result};
+use gix_hash::ObjectId;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,19 +22,19 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
-    /// Lets `fill` write a file which ends with its hash, and forces it to the disk.
+    /// Lets `fill` write a file which ends with its hash, and forces it to the disk. Returns that hash, too.
     pub(super) fn write(
         repository: &Repository,
         objects: &Objects,
-        fill: impl FnOnce(&mut Checksummed<'_>) -> Result<()>,
-    ) -> Result<Self> {
+        fill: impl FnOnce(&mut Checksummed<'_>) -> Result<ObjectId>,
+    ) -> Result<(Self, ObjectId)> {
         let directory = quarantine(repository, objects)?;
         let path = directory.path().join("file");
         // As git has packs, and what stands beside them: nobody is to write there.
         let mut file = durable::create(&path, 0o444, repository.settings.sharing)?;
-        fill(&mut Checksummed::new(&mut file, repository.hash()))?;
+        let checksum = fill(&mut Checksummed::new(&mut file, repository.hash()))?;
         durable::fsync(&file)?;
-        Ok(Fresh { path, _directory: directory })
+        Ok((Fresh { path, _directory: directory }, checksum))
     }
 
     /// Gives it its place.

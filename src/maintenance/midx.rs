@@ -11,7 +11,7 @@ use crate::odb::{Objects, Pack};
 use crate::pack::checksummed::{Checksummed, hash_number};
 use crate::repo::Repository;
 use anyhow::{Context as _, Result};
-use gix_hash::oid;
+use gix_hash::{ObjectId, oid};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::ffi::{OsStr, OsString};
@@ -62,7 +62,7 @@ pub(super) fn write(repository: &Repository, objects: &Objects, folder: &Path, p
     let mut packs = packs.to_vec();
     packs.sort_by_key(|pack| index_name(pack));
     let index = Index::of(&packs);
-    let fresh = Fresh::write(repository, objects, |out| index.write(out))?;
+    let (fresh, checksum) = Fresh::write(repository, objects, |out| index.write(out))?;
     fresh.put(&path)?;
     if packs.iter().any(|pack| !pack.path().exists()) {
         // Somebody has repacked meanwhile, and knows nothing of a file that tells of what he has removed.
@@ -70,7 +70,6 @@ pub(super) fn write(repository: &Repository, objects: &Objects, folder: &Path, p
         remove_stale(folder, None)?;
         return Ok(false);
     }
-    let checksum = Midx::open(&path, repository.hash())?.checksum().to_owned();
     remove_stale(folder, Some(&checksum))?;
     remove_layers(folder)?;
     Ok(true)
@@ -177,7 +176,7 @@ impl<'a> Index<'a> {
         order
     }
 
-    fn write(&self, out: &mut Checksummed<'_>) -> Result<()> {
+    fn write(&self, out: &mut Checksummed<'_>) -> Result<ObjectId> {
         let count = u32::try_from(self.objects.len()).context("more objects than an index can hold")?;
         let many_packs = u32::try_from(self.packs.len()).context("more packs than an index can hold")?;
         let mut names = Vec::new();
@@ -242,7 +241,6 @@ impl<'a> Index<'a> {
             out.u32(first)?;
             out.u32(many)?;
         }
-        out.end()?;
-        Ok(())
+        Ok(out.end()?)
     }
 }

@@ -5,6 +5,7 @@
 use super::fresh::Fresh;
 use crate::durable;
 use crate::odb::{Objects, Pack};
+use crate::pack::checksummed::Checksummed;
 use crate::pack::reverse;
 use crate::repo::Repository;
 use anyhow::Result;
@@ -20,8 +21,8 @@ pub(super) fn write(repository: &Repository, objects: &Objects, packs: &[Rc<Pack
     let mut written = 0;
     for pack in packs.iter().filter(|pack| is_missing(pack)) {
         let path = pack.path().with_extension("rev");
-        let fresh =
-            Fresh::write(repository, objects, |out| Ok(reverse::write(out, pack.by_offset(), pack.checksum())?))?;
+        let fill = |out: &mut Checksummed<'_>| Ok(reverse::write(out, pack.by_offset(), pack.checksum())?);
+        let (fresh, _) = Fresh::write(repository, objects, fill)?;
         fresh.put(&path)?;
         written += 1;
         if !pack.path().exists() {

@@ -3,14 +3,14 @@
 //! In: positions in the index, in the order of the pack. Out: the file's bytes. The reader is in `odb`.
 
 use super::checksummed::{Checksummed, hash_number};
-use gix_hash::oid;
+use gix_hash::{ObjectId, oid};
 use std::io;
 
-/// Writes a whole file; `checksum` is the pack's trailer.
+/// Writes a whole file; `checksum` is the pack's trailer. Returns its own.
 ///
 /// # Errors
 /// As `write(2)`.
-pub fn write(out: &mut Checksummed<'_>, positions: &[u32], checksum: &oid) -> io::Result<()> {
+pub fn write(out: &mut Checksummed<'_>, positions: &[u32], checksum: &oid) -> io::Result<ObjectId> {
     out.bytes(b"RIDX")?;
     out.u32(1)?;
     out.u32(hash_number(out.hash()).into())?;
@@ -18,5 +18,5 @@ pub fn write(out: &mut Checksummed<'_>, positions: &[u32], checksum: &oid) -> io
         out.u32(*position)?;
     }
     out.bytes(checksum.as_bytes())?;
-    out.end().map(drop)
+    out.end()
 }

@@ -1,4 +1,5 @@
-//! Everybody at once: our pushes and C git's, beside `git gc`, `git repack -ad` and `git pack-refs --all`, and clients that fetch.
+//! Everybody at once: our pushes and C git's, beside `git gc`, `git repack -ad`, `git pack-refs --all` and our own maintenance, and clients
+//! that fetch.
 //! No update is lost, no object missing, no lock stays, and nobody sees a torn state.
 //!
 //! A few pushers belong to each run; `PUSHERS=50 PUSHES=20` asks for more.
@@ -136,6 +137,17 @@ impl Medley {
         rounds
     }
 
+    /// The same by this program, at the same time.
+    fn maintenance(&self, stop: &AtomicBool) -> usize {
+        let mut packed = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let ran = self.site.try_tool(&["maintenance", "acme/site", "--loose-limit", "5"]);
+            assert!(ran.ok, "{}{}", ran.out, ran.err);
+            packed += usize::from(ran.out.contains("packed"));
+        }
+        packed
+    }
+
     fn reader(&self, number: usize, stop: &AtomicBool) -> usize {
         let way = [Way::Pipes, Way::Http][number % 2];
         let mut rounds = 0;
@@ -182,7 +194,7 @@ fn pushes_of_all_kinds_beside_housekeeping_and_fetches_lose_nothing() {
     let url = server.url_with("acme/site", &token);
     let medley = Medley { site, pushes, url, again: AtomicUsize::new(0) };
     let stop = AtomicBool::new(false);
-    let (rounds, clones) = std::thread::scope(|scope| {
+    let (rounds, packed, clones) = std::thread::scope(|scope| {
         let pushing: Vec<_> = (0..pushers)
             .map(|own| {
                 let medley = &medley;
@@ -190,6 +202,7 @@ fn pushes_of_all_kinds_beside_housekeeping_and_fetches_lose_nothing() {
             })
             .collect();
         let housekeeping = scope.spawn(|| medley.housekeeping(&stop));
+        let maintenance = scope.spawn(|| medley.maintenance(&stop));
         let readers: Vec<_> = (0..2)
             .map(|number| {
                 let (medley, stop) = (&medley, &stop);
@@ -199,12 +212,17 @@ fn pushes_of_all_kinds_beside_housekeeping_and_fetches_lose_nothing() {
         let failed = pushing.into_iter().filter_map(|pusher| pusher.join().err()).count();
         stop.store(true, Ordering::Relaxed);
         let rounds = housekeeping.join().unwrap();
+        let packed = maintenance.join().unwrap();
         let clones: usize = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
         assert_eq!(failed, 0);
-        (rounds, clones)
+        (rounds, packed, clones)
     });
     let again = medley.again.load(Ordering::Relaxed);
-    println!("{pushers} pushers of {pushes}: {again} attempts again, {rounds} rounds of housekeeping, {clones} clones");
+    println!(
+        "{pushers} pushers of {pushes}: {again} attempts again, {rounds} rounds of housekeeping, {packed} packs made by ours, {clones} clones"
+    );
+    // A multi-pack-index that was written while git repacked may tell of packs that git has removed, which is put right now.
+    medley.site.tool(&["maintenance", "acme/site"]);
     served.fsck();
     assert_eq!(served.leftovers(), Vec::<PathBuf>::new());
     let shared = pushers * (0..pushes).filter(|push| push % 4 == 1).count();
