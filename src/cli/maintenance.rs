@@ -120,6 +120,7 @@ fn json(named: &Named, ran: &Result<Ran>) -> Value {
             "reverse_indexes": report.reverse_indexes,
             "commit_graph": report.commit_graph.is_some(), "commit_graph_commits": report.commit_graph.flatten(),
             "multi_pack_index_packs": report.multi_pack_index,
+            "bitmaps": report.bitmaps.is_some(), "bitmaps_commits": report.bitmaps.flatten(),
             "left_out": report.left_out, "problems": report.problems,
         }),
     };
@@ -154,6 +155,11 @@ fn text(report: &Report, would: bool) -> String {
     }
     if let Some(packs) = report.multi_pack_index.filter(|packs| *packs > 1) {
         written.push(format!("a multi-pack-index of {packs} packs"));
+    }
+    match report.bitmaps {
+        Some(Some(commits)) => written.push(format!("bitmaps of {}", many(commits as usize, "commit"))),
+        Some(None) => written.push("bitmaps".to_owned()),
+        None => {}
     }
     if !written.is_empty() {
         done.push(format!("{} {}", if would { "write" } else { "wrote" }, written.join(", ")));

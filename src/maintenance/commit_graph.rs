@@ -4,6 +4,7 @@
 //! is never handed on. Not where history is cut or replaced: the file would tell of another one.
 
 use super::fresh::{self, Fresh};
+use super::history;
 use crate::durable;
 use crate::odb::graph::Commits;
 use crate::odb::{Objects, walk};
@@ -30,22 +31,10 @@ const OFFSET_MAX: u64 = 0x7fff_ffff;
 
 /// Why there is to be no commit-graph, if so.
 pub(super) fn forbidden(repository: &Repository) -> Result<Option<&'static str>> {
-    let grafts = repository.common_dir.join("info/grafts");
     if !repository.settings.commit_graph {
         return Ok(Some("core.commitGraph or gc.writeCommitGraph is false"));
     }
-    if !repository.objects.shallow().is_empty() {
-        return Ok(Some("history is cut (shallow)"));
-    }
-    if fs::metadata(grafts).is_ok_and(|file| file.len() > 0) {
-        return Ok(Some("history is changed by info/grafts"));
-    }
-    let mut replaced = false;
-    repository.refs.for_each(&["refs/replace/".into()], &mut |_| {
-        replaced = true;
-        Ok(())
-    })?;
-    Ok(replaced.then_some("objects are replaced (refs/replace)"))
+    history::is_changed(repository)
 }
 
 /// Whether there is a commit that the file does not tell of, or a chain of files.

@@ -2,8 +2,7 @@
 //!
 //! In: content. Out: the file in its place, on the disk. Until then it lies in a directory that goes with a dead process.
 
-use super::repack::quarantine;
-use crate::durable::{self, Sharing};
+use crate::durable::{self, Sharing, Sync};
 use crate::odb::Objects;
 use crate::pack::checksummed::Checksummed;
 use crate::repo::Repository;
@@ -13,6 +12,13 @@ use anyhow::{Context as _, Result};
 use gix_hash::ObjectId;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Where new files are until they are complete. What takes the place of others is forced to the disk whatever core.fsync says.
+pub(super) fn directory(repository: &Repository, objects: &Objects) -> Result<Quarantine> {
+    let journal = Some(repository.refs.journal().clone());
+    Quarantine::before(objects, Vec::new(), journal, repository.settings.sharing, Sync::Now)
+        .context("cannot make a directory for new files")
+}
 
 /// A file that has no place yet.
 pub(super) struct Fresh {
@@ -28,7 +34,7 @@ impl Fresh {
         objects: &Objects,
         fill: impl FnOnce(&mut Checksummed<'_>) -> Result<ObjectId>,
     ) -> Result<(Self, ObjectId)> {
-        let directory = quarantine(repository, objects)?;
+        let directory = directory(repository, objects)?;
         let path = directory.path().join("file");
         // As git has packs, and what stands beside them: nobody is to write there.
         let mut file = durable::create(&path, 0o444, repository.settings.sharing)?;

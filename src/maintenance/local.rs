@@ -27,6 +27,12 @@ pub(super) fn packs(objects: &Objects) -> Result<Vec<Rc<Pack>>> {
     Ok(packs)
 }
 
+/// The pack at a path, as an object database that has just been opened finds it.
+pub(super) fn find(objects: &Objects, path: &Path) -> Result<Rc<Pack>> {
+    let found = packs(objects)?.into_iter().find(|pack| pack.path().file_name() == path.file_name());
+    found.with_context(|| format!("'{}' cannot be opened", path.display()))
+}
+
 /// Whether a pack may be replaced by another one.
 pub(super) fn is_free(pack: &Path) -> bool {
     RESERVED.iter().all(|extension| !pack.with_extension(extension).exists())

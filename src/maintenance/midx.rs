@@ -19,7 +19,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Its name.
@@ -43,6 +43,12 @@ pub(super) fn is_due(folder: &Path, packs: &[Rc<Pack>], hash: gix_hash::Kind) ->
     let told: BTreeSet<&OsStr> = midx.names().collect();
     let there: BTreeSet<OsString> = packs.iter().map(|pack| index_name(pack)).collect();
     !told.into_iter().eq(there.iter().map(OsString::as_os_str))
+}
+
+/// Where the bitmaps of the file that is there are, or would be; `None`: there is no such file.
+pub(super) fn bitmap_path(folder: &Path, hash: gix_hash::Kind) -> Option<PathBuf> {
+    let midx = Midx::open(&folder.join(NAME), hash).ok()?;
+    Some(folder.join(format!("{NAME}-{}.bitmap", midx.checksum())))
 }
 
 fn index_name(pack: &Pack) -> OsString {

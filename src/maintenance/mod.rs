@@ -1,14 +1,16 @@
 //! Maintenance: what keeps a repository small and quick to serve, done here and now, beside whoever works on it.
 //!
 //! In: a repository. Out: fewer packs and loose objects, and what spares walks beside them: reverse indexes, a commit-graph, a
-//! multi-pack-index. All of it is git's, in git's forms and under git's locks. What is unreachable stays; no object goes before
+//! multi-pack-index, reachability bitmaps. All of it is git's, in git's forms and under git's locks. What is unreachable stays; no object goes before
 //! another copy of it is on the disk and seen by everybody; killed at any moment, it leaves the old state whole.
 //!
 //! The order is the safety: first everything new is put beside the old, then the old goes.
 
+mod bitmaps;
 mod commit_graph;
 mod fresh;
 mod geometry;
+mod history;
 mod local;
 mod locks;
 mod midx;
@@ -72,6 +74,8 @@ pub struct Report {
     pub commit_graph: Option<Option<usize>>,
     /// A multi-pack-index was written for so many packs; for one alone it was removed.
     pub multi_pack_index: Option<usize>,
+    /// Bitmaps were written: of how many commits, where that is known.
+    pub bitmaps: Option<Option<u32>>,
     /// What was left out, and why.
     pub left_out: Vec<String>,
     /// What went wrong without harm to the rest.
@@ -103,7 +107,7 @@ fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<R
     let (packs, tips) = (local::packs(objects)?, tips::all(repository)?);
     let loose = objects.loose_ids()?.len();
     let mut report = Report::default();
-    let is_enough = loose > 0 && (options.full || loose as u64 >= options.loose_limit);
+    let is_enough = are_enough(repository, options, directory, &packs, loose)?;
     if !repository.settings.precious_objects {
         report.loose_objects = if is_enough { loose } else { 0 };
         report.packs = merged(&packs, report.loose_objects, options.full).len();
@@ -120,7 +124,27 @@ fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<R
     if is_allowed && (changes || midx::is_due(&directory.join("pack"), &packs, repository.hash())) {
         report.multi_pack_index = Some(left).filter(|left| *left > 1);
     }
+    let are_due = left > 0 && (changes || bitmaps::is_due(&directory.join("pack"), &packs, repository.hash()));
+    if are_due && bitmaps::forbidden(repository, left)?.is_none() {
+        report.bitmaps = Some(None);
+    }
     Ok(report)
+}
+
+/// Whether so many loose objects are to be packed.
+fn are_enough(
+    repository: &Repository,
+    options: Options,
+    directory: &Path,
+    packs: &[Rc<Pack>],
+    loose: usize,
+) -> Result<bool> {
+    if loose == 0 || options.full || loose as u64 >= options.loose_limit {
+        return Ok(loose > 0);
+    }
+    // Bitmaps tell of nothing that lies in no pack.
+    let are_due = bitmaps::is_due(&directory.join("pack"), packs, repository.hash());
+    Ok(are_due && bitmaps::forbidden(repository, packs.len())?.is_none())
 }
 
 /// The packs that are to become one, beside so many loose objects.
@@ -165,8 +189,11 @@ impl Work<'_> {
         }
         self.commit_graph(pulse)?;
         let is_told = self.multi_pack_index(&objects, &packs)?;
+        if is_told {
+            self.bitmaps(&packs, pulse)?;
+        }
         if let Some(new) = new {
-            let made = repack::find(&objects, &new.made.path)?;
+            let made = local::find(&objects, &new.made.path)?;
             if is_told {
                 self.report.packs_removed = prune::packs(&made, &new.old)?;
             }
@@ -183,7 +210,7 @@ impl Work<'_> {
         let objects = &self.repository.objects;
         let packs = local::packs(objects)?;
         let loose = objects.loose_ids()?;
-        let is_enough = !loose.is_empty() && (options.full || loose.len() as u64 >= options.loose_limit);
+        let is_enough = are_enough(self.repository, options, &self.directory, &packs, loose.len())?;
         if !is_enough && merged(&packs, 0, options.full).is_empty() {
             return Ok(None);
         }
@@ -255,6 +282,26 @@ impl Work<'_> {
             self.report.left_out.push("multi-pack-index: somebody else is at it".into());
         }
         Ok(written)
+    }
+
+    /// Writes bitmaps of these packs, of which a multi-pack-index tells if they are several.
+    fn bitmaps(&mut self, packs: &[Rc<Pack>], pulse: &mut dyn Pulse) -> Result<()> {
+        if !bitmaps::is_due(&self.directory.join("pack"), packs, self.repository.hash()) {
+            return Ok(());
+        }
+        if let Some(why) = bitmaps::forbidden(self.repository, packs.len())? {
+            self.report.left_out.push(format!("bitmaps: {why}"));
+            return Ok(());
+        }
+        let objects = self.repository.reopened();
+        match bitmaps::write(self.repository, &objects, &self.directory, packs, &self.tips, pulse)
+            .context("writing bitmaps")?
+        {
+            bitmaps::Written::Commits(commits) => self.report.bitmaps = Some(Some(commits)),
+            bitmaps::Written::Overtaken => self.report.left_out.push("bitmaps: somebody else has repacked".into()),
+            bitmaps::Written::NotClosed(why) => self.report.left_out.push(format!("bitmaps: {why}")),
+        }
+        Ok(())
     }
 }
 

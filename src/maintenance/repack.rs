@@ -6,7 +6,7 @@
 //! Since whole packs are taken, a push that relies on an object of theirs meanwhile finds it in the new one: nothing here asks what is
 //! reachable before it lets a pack go.
 
-use super::local;
+use super::{fresh, local};
 use crate::durable::{Sharing, Sync};
 use crate::odb::ids::{IdMap, IdSet};
 use crate::odb::{Objects, Pack};
@@ -14,7 +14,6 @@ use crate::pack::incoming::{IncomingPack, ReceiveOptions, Syncs};
 use crate::pack::select::{Positions, Selection, Spot, Stray};
 use crate::pack::write::{self, PackOptions};
 use crate::repo::Repository;
-use crate::repo::quarantine::Quarantine;
 use crate::stream::{Body, Pulse, Silent, Sink};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use gix_hash::{ObjectId, oid};
@@ -52,7 +51,7 @@ pub(super) fn make(
     pulse: &mut dyn Pulse,
 ) -> Result<Made> {
     let selection = selection(objects, packs, loose, reachable)?;
-    let quarantine = quarantine(repository, objects)?;
+    let quarantine = fresh::directory(repository, objects)?;
     let settings = &repository.settings;
     let options = PackOptions {
         thin: false,
@@ -76,13 +75,6 @@ pub(super) fn make(
     let keeps = quarantine.migrate().map_err(|refusal| anyhow!("{refusal}"))?;
     let path = keeps.first().context("the new pack has got no name")?.with_extension("pack");
     Ok(Made { path, keeps })
-}
-
-/// Where new files are until they are complete. What takes the place of others is forced to the disk whatever core.fsync says.
-pub(super) fn quarantine(repository: &Repository, objects: &Objects) -> Result<Quarantine> {
-    let journal = Some(repository.refs.journal().clone());
-    Quarantine::before(objects, Vec::new(), journal, repository.settings.sharing, Sync::Now)
-        .context("cannot make a directory for new files")
 }
 
 /// Each object once: from the largest pack that has it, else loose.
@@ -282,12 +274,6 @@ impl Body for FromWriter {
         let waiting = std::iter::from_fn(|| self.receiver.recv().ok()).map(|block| block.len() as u64).sum::<u64>();
         Ok(waiting + (self.block.len() - self.at) as u64)
     }
-}
-
-/// The pack at a path, as an object database that has just been opened finds it.
-pub(super) fn find(objects: &Objects, path: &Path) -> Result<Rc<Pack>> {
-    let found = local::packs(objects)?.into_iter().find(|pack| pack.path().file_name() == path.file_name());
-    found.with_context(|| format!("'{}' cannot be opened", path.display()))
 }
 
 /// Loose objects that are reachable, whether they are in a pack as well or not.

@@ -82,11 +82,6 @@ impl Midx {
         Ok(Midx { map, width, packs, objects, names, fan, lookup, offsets, large, order, places })
     }
 
-    /// The hash over all before it, as which it is known.
-    pub fn checksum(&self) -> &oid {
-        oid::try_from_bytes(&self.map[self.map.len() - self.width..]).expect("the width is that of the hash")
-    }
-
     /// The number of the pack that holds an object; a number that is none of its packs is one the file is wrong about.
     pub fn pack_of(&self, id: &oid) -> Option<u32> {
         self.position(id).map(|position| u32_at(&self.map, self.offsets + position as usize * 8))

@@ -318,6 +318,8 @@ settings! {
     commit_graph: bool = |_| true, all_true ["core.commitGraph", "gc.writeCommitGraph"];
     /// Whether `maintenance` writes a multi-pack-index.
     multi_pack_index: bool = |_| true, truth ["core.multiPackIndex"];
+    /// Whether `maintenance` writes reachability bitmaps; unset: in bare repositories.
+    write_bitmaps: Option<bool> = |_| None, truth ["repack.writeBitmaps", "pack.writeBitmaps"];
     /// Whether nothing may be removed.
     precious_objects: bool = |_| false, truth ["extensions.preciousObjects"];
     /// zlib level of what is deflated for a pack.

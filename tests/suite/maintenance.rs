@@ -63,6 +63,8 @@ fn judge(repo: &Repo) {
         repo.git(&["verify-pack", index.to_str().unwrap()]);
         repo.git(&["index-pack", "--rev-index", "--verify", index.with_extension("pack").to_str().unwrap()]);
     }
+    let count = |options: &[&str]| repo.git(&[&["rev-list", "--objects", "--all", "--count"], options].concat());
+    assert_eq!(count(&["--use-bitmap-index"]), count(&[]));
     assert_eq!(repo.leftovers(), Vec::<PathBuf>::new());
     assert!(!repo.path.join("gc.pid").exists());
     let counted = repo.git(&["count-objects", "-v"]);
@@ -167,7 +169,7 @@ fn missing_reverse_indexes_are_written() {
     let before = std::fs::read(rev).unwrap();
     std::fs::remove_file(rev).unwrap();
     let said = site.tool(&["maintenance", "acme/site"]);
-    assert_eq!(said, "acme/site: wrote 1 reverse index, a commit-graph of 1 commit");
+    assert_eq!(said, "acme/site: wrote 1 reverse index, a commit-graph of 1 commit, bitmaps of 1 commit");
     assert_eq!(std::fs::read(rev).unwrap(), before);
     std::fs::remove_file(rev).unwrap();
     served.config("pack.writeReverseIndex", "false");
@@ -355,7 +357,7 @@ fn a_rehearsal_changes_nothing() {
     let (site, served) = of_packs(3);
     let before = files(&served.path);
     let said = site.tool(&["maintenance", "acme/site", "--dry-run"]);
-    assert_eq!(said, "acme/site: would pack 3 packs into one pack; write a commit-graph");
+    assert_eq!(said, "acme/site: would pack 3 packs into one pack; write a commit-graph, bitmaps");
     assert_eq!(files(&served.path), before);
 }
 
@@ -400,4 +402,66 @@ fn lists_for_clients_of_the_dumb_protocol_follow() {
     let [pack] = &packs(&served, "pack")[..] else { panic!("one pack") };
     let listed = std::fs::read_to_string(served.path.join("objects/info/packs")).unwrap();
     assert_eq!(listed, format!("P {}\n\n", pack.file_name().unwrap().to_str().unwrap()));
+}
+
+/// git follows the bitmaps of a branch's tip and finds what it finds without them.
+fn has_bitmaps(repo: &Repo, branch: &str) {
+    let ran = repo.try_git(&["rev-list", "--test-bitmap", branch]);
+    assert!(ran.ok && ran.err.contains("OK!"), "{}{}", ran.out, ran.err);
+}
+
+#[test]
+fn bitmaps_are_written_for_one_pack_and_for_several() {
+    let (site, served) = of_packs(9);
+    assert!(site.tool(&["maintenance", "acme/site"]).contains("bitmaps of 9 commits"));
+    let [of_one] = &packs(&served, "bitmap")[..] else { panic!("one file") };
+    has_bitmaps(&served, "main");
+    judge(&served);
+    // What is loose goes into a pack, so that they can tell of it.
+    served.config("receive.unpackLimit", "100");
+    more(&site, &served, 9..10);
+    served.config("receive.unpackLimit", "1");
+    more(&site, &served, 10..11);
+    let said = site.tool(&["maintenance", "acme/site"]);
+    assert!(said.contains("loose objects and 1 pack into"), "{said}");
+    assert!(said.contains("a multi-pack-index of 2 packs, bitmaps of 11 commits"), "{said}");
+    let now = packs(&served, "bitmap");
+    assert!(now.len() == 2 && now.contains(of_one), "that of the large pack is good for as long as it is there");
+    has_bitmaps(&served, "main");
+    judge(&served);
+    assert_eq!(site.tool(&["maintenance", "acme/site"]), "acme/site: nothing to do");
+    site.tool(&["maintenance", "acme/site", "--full"]);
+    assert_eq!(packs(&served, "bitmap").len(), 1, "those of what is gone are gone");
+    has_bitmaps(&served, "main");
+    judge(&served);
+}
+
+#[test]
+fn where_objects_lie_elsewhere_or_nobody_wants_them_there_are_no_bitmaps() {
+    let (site, served) = of_packs(2);
+    let left_out = |name: &str, why: &str| {
+        let said = site.tool(&["maintenance", name]);
+        assert!(said.contains(&format!("(no bitmaps: {why}")), "{said}");
+    };
+    served.config("repack.writeBitmaps", "false");
+    left_out("acme/site", "they are not wanted here");
+    served.config("repack.writeBitmaps", "true");
+    served.config("remote.origin.promisor", "true");
+    left_out("acme/site", "objects are left to a promisor");
+    served.config("remote.origin.promisor", "false");
+    std::fs::write(served.path.join("shallow"), format!("{}\n", served.tip("main"))).unwrap();
+    left_out("acme/site", "history is cut");
+    std::fs::remove_file(served.path.join("shallow")).unwrap();
+    let fork = site.create("acme/fork");
+    let alternates = format!("{}\n", served.path.join("objects").display());
+    std::fs::write(fork.path.join("objects/info/alternates"), alternates).unwrap();
+    fork.config("receive.unpackLimit", "1");
+    more(&site, &fork, 2..3);
+    left_out("acme/fork", "objects are borrowed");
+    // As git has it: in repositories without a work tree.
+    let work = site.work("fill").path.join(".git");
+    let said = site.tool(&["maintenance", "--full", work.to_str().unwrap()]);
+    assert!(said.contains("(no bitmaps: they are not wanted here"), "{said}");
+    assert!(packs(&served, "bitmap").is_empty() && packs(&fork, "bitmap").is_empty());
+    assert!(site.tool(&["maintenance", "acme/site"]).contains("bitmaps of 2 commits"));
 }
