@@ -92,6 +92,11 @@ impl Midx {
         self.objects
     }
 
+    /// Whether it names none.
+    pub fn is_empty(&self) -> bool {
+        self.objects == 0
+    }
+
     /// The hash over all before it, as which it is known.
     pub fn checksum(&self) -> &oid {
         oid::try_from_bytes(&self.map[self.map.len() - self.width..]).expect("the width is that of the hash")
