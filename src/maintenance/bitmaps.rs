@@ -12,7 +12,7 @@ use crate::stream::Pulse;
 use anyhow::Result;
 use gix_hash::ObjectId;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Why there are to be none, if so.
 pub(super) fn forbidden(repository: &Repository, packs: usize) -> Result<Option<&'static str>> {
@@ -33,7 +33,7 @@ pub(super) fn forbidden(repository: &Repository, packs: usize) -> Result<Option<
 }
 
 /// Whether what could have bitmaps has none.
-pub(super) fn is_due(folder: &Path, packs: &[Rc<Pack>], hash: gix_hash::Kind) -> bool {
+pub(super) fn is_due(folder: &Path, packs: &[Arc<Pack>], hash: gix_hash::Kind) -> bool {
     match packs {
         [] => false,
         [pack] => !pack.is_empty() && !pack.path().with_extension("bitmap").exists(),
@@ -56,7 +56,7 @@ pub(super) fn write(
     repository: &Repository,
     objects: &Objects,
     directory: &Path,
-    packs: &[Rc<Pack>],
+    packs: &[Arc<Pack>],
     tips: &[ObjectId],
     pulse: &mut dyn Pulse,
 ) -> Result<Written> {

@@ -20,7 +20,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Its name.
 const NAME: &str = "multi-pack-index";
@@ -34,7 +34,7 @@ const LARGE: u32 = 1 << 31;
 const NOWHERE: u32 = u32::MAX;
 
 /// Whether the file that is there tells of other packs than these, of which one alone needs none.
-pub(super) fn is_due(folder: &Path, packs: &[Rc<Pack>], hash: gix_hash::Kind) -> bool {
+pub(super) fn is_due(folder: &Path, packs: &[Arc<Pack>], hash: gix_hash::Kind) -> bool {
     let path = folder.join(NAME);
     if packs.len() < 2 {
         return path.exists() || folder.join(LAYERS).join(CHAIN).exists();
@@ -56,7 +56,7 @@ fn index_name(pack: &Pack) -> OsString {
 }
 
 /// Writes the file for these packs, or removes it where they are fewer than two. `false`: somebody else writes one.
-pub(super) fn write(repository: &Repository, objects: &Objects, folder: &Path, packs: &[Rc<Pack>]) -> Result<bool> {
+pub(super) fn write(repository: &Repository, objects: &Objects, folder: &Path, packs: &[Arc<Pack>]) -> Result<bool> {
     let path = folder.join(NAME);
     let Some(_lock) = fresh::lock(repository, &path, repository.settings.sharing)? else { return Ok(false) };
     if packs.len() < 2 {
@@ -124,7 +124,7 @@ fn remove_layers(folder: &Path) -> Result<()> {
 /// The content of the file.
 struct Index<'a> {
     /// In the order of their names.
-    packs: &'a [Rc<Pack>],
+    packs: &'a [Arc<Pack>],
     /// The pack that comes first among a bitmap's objects.
     preferred: u32,
     /// By name: number of the pack, and the position there.
@@ -132,7 +132,7 @@ struct Index<'a> {
 }
 
 impl<'a> Index<'a> {
-    fn of(packs: &'a [Rc<Pack>]) -> Self {
+    fn of(packs: &'a [Arc<Pack>]) -> Self {
         let largest = (0_u32..).zip(packs).max_by_key(|(number, pack)| (pack.len(), Reverse(*number)));
         let preferred = largest.map_or(0, |(number, _)| number);
         let age =

@@ -28,7 +28,7 @@ use anyhow::{Context as _, Result};
 use commit_graph::Written;
 use gix_hash::ObjectId;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// How many loose objects are worth a pack where nobody says otherwise. git waits for some 6,700, because its packs pile up.
 pub const LOOSE_LIMIT_DEFAULT: u64 = 100;
@@ -136,7 +136,7 @@ fn are_enough(
     repository: &Repository,
     options: Options,
     directory: &Path,
-    packs: &[Rc<Pack>],
+    packs: &[Arc<Pack>],
     loose: usize,
 ) -> Result<bool> {
     if loose == 0 || options.full || loose as u64 >= options.loose_limit {
@@ -148,8 +148,8 @@ fn are_enough(
 }
 
 /// The packs that are to become one, beside so many loose objects.
-fn merged(packs: &[Rc<Pack>], loose: usize, full: bool) -> Vec<Rc<Pack>> {
-    let mut free: Vec<Rc<Pack>> = packs.iter().filter(|pack| local::is_free(pack.path())).cloned().collect();
+fn merged(packs: &[Arc<Pack>], loose: usize, full: bool) -> Vec<Arc<Pack>> {
+    let mut free: Vec<Arc<Pack>> = packs.iter().filter(|pack| local::is_free(pack.path())).cloned().collect();
     free.sort_by_key(|pack| pack.len());
     let taken = if full {
         if free.len() > 1 || loose > 0 { free.len() } else { 0 }
@@ -267,7 +267,7 @@ impl Work<'_> {
     }
 
     /// Makes the multi-pack-index tell of these packs alone; whether it does.
-    fn multi_pack_index(&mut self, objects: &Objects, packs: &[Rc<Pack>]) -> Result<bool> {
+    fn multi_pack_index(&mut self, objects: &Objects, packs: &[Arc<Pack>]) -> Result<bool> {
         let folder = self.directory.join("pack");
         // One that is there must not tell of packs that are gone.
         let allowed = self.repository.settings.multi_pack_index;
@@ -285,7 +285,7 @@ impl Work<'_> {
     }
 
     /// Writes bitmaps of these packs, of which a multi-pack-index tells if they are several.
-    fn bitmaps(&mut self, packs: &[Rc<Pack>], pulse: &mut dyn Pulse) -> Result<()> {
+    fn bitmaps(&mut self, packs: &[Arc<Pack>], pulse: &mut dyn Pulse) -> Result<()> {
         if !bitmaps::is_due(&self.directory.join("pack"), packs, self.repository.hash()) {
             return Ok(());
         }
@@ -308,6 +308,6 @@ impl Work<'_> {
 /// A new pack, and what it makes superfluous.
 struct New {
     made: repack::Made,
-    old: Vec<Rc<Pack>>,
+    old: Vec<Arc<Pack>>,
     loose: Vec<ObjectId>,
 }

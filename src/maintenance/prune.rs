@@ -10,13 +10,13 @@ use anyhow::{Context as _, Result};
 use gix_hash::ObjectId;
 use std::io;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// In git's order: a pack without an index is none, and a new one of this name may come once the pack itself has gone.
 const EXTENSIONS: [&str; 4] = ["idx", "pack", "rev", "bitmap"];
 
 /// Removes packs; returns how many.
-pub(super) fn packs(made: &Pack, old: &[Rc<Pack>]) -> Result<usize> {
+pub(super) fn packs(made: &Pack, old: &[Arc<Pack>]) -> Result<usize> {
     let mut removed = 0;
     for pack in old {
         if pack.path().file_name() == made.path().file_name() || !local::is_free(pack.path()) {

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use gix_hash::{ObjectId, oid};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Blocks that may wait between writing and reading back.
@@ -45,7 +45,7 @@ impl Drop for Made {
 pub(super) fn make(
     repository: &Repository,
     objects: &Objects,
-    packs: &[Rc<Pack>],
+    packs: &[Arc<Pack>],
     loose: &[ObjectId],
     reachable: Option<&Selection>,
     pulse: &mut dyn Pulse,
@@ -57,6 +57,7 @@ pub(super) fn make(
         thin: false,
         ofs_delta: true,
         compression: settings.pack_compression,
+        threads: usize::try_from(settings.pack_threads).unwrap_or(0),
         memory: repository.context.memory,
     };
     let place = Place {
@@ -80,11 +81,11 @@ pub(super) fn make(
 /// Each object once: from the largest pack that has it, else loose.
 fn selection(
     objects: &Objects,
-    packs: &[Rc<Pack>],
+    packs: &[Arc<Pack>],
     loose: &[ObjectId],
     reachable: Option<&Selection>,
 ) -> Result<Selection> {
-    let mut largest_first: Vec<&Rc<Pack>> = packs.iter().collect();
+    let mut largest_first: Vec<&Arc<Pack>> = packs.iter().collect();
     largest_first.sort_by_key(|pack| std::cmp::Reverse(pack.len()));
     let mut selection = Selection::default();
     let mut count = 0_u64;

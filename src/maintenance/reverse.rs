@@ -9,7 +9,7 @@ use crate::pack::checksummed::Checksummed;
 use crate::pack::reverse;
 use crate::repo::Repository;
 use anyhow::Result;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Whether a pack has none.
 pub(super) fn is_missing(pack: &Pack) -> bool {
@@ -17,7 +17,7 @@ pub(super) fn is_missing(pack: &Pack) -> bool {
 }
 
 /// Writes those that are missing; returns how many.
-pub(super) fn write(repository: &Repository, objects: &Objects, packs: &[Rc<Pack>]) -> Result<usize> {
+pub(super) fn write(repository: &Repository, objects: &Objects, packs: &[Arc<Pack>]) -> Result<usize> {
     let mut written = 0;
     for pack in packs.iter().filter(|pack| is_missing(pack)) {
         let path = pack.path().with_extension("rev");

@@ -1,11 +1,14 @@
 //! Packs: which objects go out and from which bytes; packs that come in.
 
+mod ahead;
 pub mod bundle;
 pub mod checksummed;
 pub mod elsewhere;
 mod encode;
 pub mod incoming;
+mod make;
 mod output;
+mod plan;
 mod relatives;
 pub mod reverse;
 pub mod select;

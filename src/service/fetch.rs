@@ -324,6 +324,7 @@ fn pack(
         thin: request.thin_pack,
         ofs_delta: request.ofs_delta,
         compression: repository.settings.pack_compression,
+        threads: usize::try_from(repository.settings.pack_threads).unwrap_or(0),
         memory: repository.context.memory,
     };
     let stats = write::write(&selection, &repository.objects, &options, &mut held)?;

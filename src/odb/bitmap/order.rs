@@ -12,12 +12,12 @@ use gix_hash::oid;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The objects that bits stand for, in their order.
 pub enum Order {
     /// All of a pack.
-    Pack(Rc<Pack>),
+    Pack(Arc<Pack>),
     /// Those that a multi-pack-index names.
     Midx(Box<PseudoPack>),
 }
@@ -27,7 +27,7 @@ pub struct PseudoPack {
     midx: Midx,
     path: PathBuf,
     /// In the order of their numbers.
-    packs: Vec<Rc<Pack>>,
+    packs: Vec<Arc<Pack>>,
     /// Where the order stands in a file of its own.
     reverse: Option<Reverse>,
     /// The pack that comes first, whatever its number.
@@ -39,7 +39,7 @@ impl PseudoPack {
     ///
     /// # Errors
     /// When it does not say in which order the objects are.
-    pub(in crate::odb) fn new(midx: Midx, path: PathBuf, packs: Vec<Rc<Pack>>) -> Result<Self> {
+    pub(in crate::odb) fn new(midx: Midx, path: PathBuf, packs: Vec<Arc<Pack>>) -> Result<Self> {
         ensure!(midx.is_sound(), "multi-pack-index does not match its checksum");
         let mut numbers: Vec<_> = packs.iter().map(|pack| pack.id()).collect();
         numbers.sort_unstable();
@@ -112,7 +112,7 @@ impl Order {
     }
 
     /// The packs in which the objects lie, by number.
-    pub fn packs(&self) -> &[Rc<Pack>] {
+    pub fn packs(&self) -> &[Arc<Pack>] {
         match self {
             Order::Pack(pack) => std::slice::from_ref(pack),
             Order::Midx(all) => &all.packs,

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use gix_hash::{ObjectId, oid};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Numbers from here on are objects that lie in no pack.
 const STRAYS: u32 = 1 << 31;
@@ -20,7 +21,7 @@ const NOTHING: u32 = u32::MAX;
 /// The numbers of one pack's objects: `first` and the index position.
 struct Range {
     id: PackId,
-    pack: Rc<Pack>,
+    pack: Arc<Pack>,
     first: u32,
     len: u32,
 }
