@@ -12,11 +12,12 @@ use crate::odb::ids::{IdMap, IdSet};
 use crate::odb::{Objects, Pack};
 use crate::pack::incoming::{IncomingPack, ReceiveOptions, Syncs};
 use crate::pack::select::{Positions, Selection, Spot, Stray};
-use crate::pack::write::{self, PackOptions};
+use crate::pack::write::{self, PackOptions, magnitude};
 use crate::repo::Repository;
 use crate::stream::{Body, Pulse, Silent, Sink};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use gix_hash::{ObjectId, oid};
+use std::cmp::Reverse;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,24 +79,27 @@ pub(super) fn make(
     Ok(Made { path, keeps })
 }
 
-/// Each object once: from the largest pack that has it, else loose.
+/// Each object once: from the largest pack that has it, of those that are about as large from the newest; else loose. What is pushed comes as a
+/// delta on a version that an older pack has, and that one is stored whole beside it: the newest goes first, and older ones become deltas on
+/// newer ones, not the other way round without end.
 fn selection(
     objects: &Objects,
     packs: &[Arc<Pack>],
     loose: &[ObjectId],
     reachable: Option<&Selection>,
 ) -> Result<Selection> {
-    let mut largest_first: Vec<&Arc<Pack>> = packs.iter().collect();
-    largest_first.sort_by_key(|pack| std::cmp::Reverse(pack.len()));
+    let age = |pack: &Pack| pack.path().metadata().ok().and_then(|file| file.modified().ok());
+    let mut in_order: Vec<&Arc<Pack>> = packs.iter().collect();
+    in_order.sort_by_cached_key(|pack| Reverse((magnitude(pack), age(pack))));
     let mut selection = Selection::default();
     let mut count = 0_u64;
-    for (at, pack) in largest_first.iter().enumerate() {
+    for (at, pack) in in_order.iter().enumerate() {
         let mut bits = vec![0_u64; (pack.len() as usize).div_ceil(64)];
         for position in 0..pack.len() {
             let id = pack.id_at(position);
             // An index may name an object twice.
             let again = position > 0 && pack.id_at(position - 1) == id;
-            if !again && !largest_first[..at].iter().any(|larger| larger.position(id).is_some()) {
+            if !again && !in_order[..at].iter().any(|before| before.position(id).is_some()) {
                 bits[position as usize / 64] |= 1 << (position % 64);
                 count += 1;
             }

@@ -118,6 +118,8 @@ fn small_packs_become_one_and_large_ones_stay() {
     let first = packs(&served, "pack");
     assert_eq!(first.len(), 1);
     assert_eq!((packs(&served, "idx").len(), packs(&served, "rev").len()), (1, 1));
+    let size = std::fs::metadata(&first[0]).unwrap().len();
+    assert!(size < 8_000, "one version in full, the others as deltas: {size} bytes");
     judge(&served);
     served.git(&["update-ref", "refs/heads/main", &tip]);
     more(&site, &served, 9..11);
