@@ -25,7 +25,8 @@ pub mod refs;
 pub mod repo;
 // L5: which objects, from which bytes.
 pub mod pack;
-// L6: one file per thing git asks.
+// L6: one file per thing git asks; what is done when nobody asks.
+pub mod maintenance;
 pub mod service;
 // L7: HTTP without sockets; who may do what; who hears of errors.
 pub mod access;

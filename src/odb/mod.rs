@@ -18,7 +18,7 @@ mod index;
 pub mod inflate;
 mod loose;
 mod map;
-mod midx;
+pub mod midx;
 pub mod packs;
 pub mod promised;
 mod resolve;

@@ -7,6 +7,7 @@ use super::PackStats;
 use super::ahead::{Ahead, Made};
 use super::make::{Maker, Outcome};
 use super::output::{Output, PIECE_BYTES, RUN_BYTES_MAX};
+pub use super::plan::magnitude;
 use super::plan::{Base, How, Making, Object, Plan, Step};
 use super::select::{Selection, Spot, Stray};
 use crate::odb::inflate::Inflater;

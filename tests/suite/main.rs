@@ -18,6 +18,7 @@ mod filter;
 mod hostile;
 mod leftovers;
 mod likeness;
+mod maintenance;
 mod medley;
 mod namespaces;
 mod pack_hook;
