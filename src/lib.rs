@@ -50,6 +50,8 @@ use crate::stream::{Body, Sink};
 use bstr::ByteSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// One installation: what the operator decided for all requests.
@@ -72,7 +74,7 @@ pub fn serve(
     request: Result<Request, Reject>,
     mut body: HttpBody<'_>,
     sink: &mut dyn Sink,
-    finished: std::rc::Rc<std::cell::Cell<bool>>,
+    finished: Arc<AtomicBool>,
     site: &Site,
     mut summary: Summary,
 ) -> (Summary, Option<String>) {
