@@ -5,6 +5,7 @@
 
 // Leaves, used by all.
 pub mod audit;
+pub mod cache;
 pub mod calendar;
 pub mod children;
 pub mod durable;
