@@ -274,7 +274,7 @@ fn plan(repository: &Repository, args: &RefArgs, known: &[ObjectId]) -> Result<O
     };
     let mut refs = Vec::new();
     visible::for_each(repository, For::Upload, &prefixes, false, &mut |tip| {
-        refs.push((tip.id, tip.name.to_owned()));
+        refs.push((tip.id.id(), tip.name.to_owned()));
         Ok(())
     })?;
     let head = visible::head(repository, For::Upload)?.and_then(|head| Some((head.id?, head.target?)));

@@ -167,7 +167,7 @@ pub(super) fn list(store: &RefStore, prefixes: &[&str]) -> String {
     let mut lines = String::new();
     let mut each = |row: &Row<'_>| {
         let target = row.symref_target.map(|target| format!(" {target}")).unwrap_or_default();
-        lines.push_str(&format!("{} {}{target}\n", row.name, row.id));
+        lines.push_str(&format!("{} {}{target}\n", row.name, row.id.id()));
         Ok(())
     };
     store.for_each(&prefixes, &mut each).unwrap();

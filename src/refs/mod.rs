@@ -13,6 +13,7 @@ mod lock;
 mod name;
 mod prefixes;
 mod reftable;
+mod row;
 pub mod transaction;
 
 use crate::journal::Journal;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 pub use create::create;
 pub use name::is_per_worktree;
+pub use row::{Row, StoredId};
 pub use transaction::{LockPolicy, RefTransaction, TransactionHook, TransactionState};
 
 /// How many refs are read, at most, on the way from a symbolic one to an object (git's own number).
@@ -48,19 +50,6 @@ pub enum Target {
     Direct(ObjectId),
     /// Another ref.
     Symbolic(BString),
-}
-
-/// One ref as a listing gives it, symbolic ones followed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row<'a> {
-    /// The full name.
-    pub name: &'a BStr,
-    /// The object it leads to in the end.
-    pub id: ObjectId,
-    /// What packed-refs says the tag peels to: `Some(None)` is «known to be no tag», `None` is not known.
-    pub peeled: Option<Option<ObjectId>>,
-    /// For a symbolic ref: the name the object was found under, the last of the chain, as C git announces it.
-    pub symref_target: Option<&'a BStr>,
 }
 
 /// The refs of one repository.

@@ -4,52 +4,60 @@
 
 use bstr::{BStr, ByteSlice};
 
-/// What a byte may be in a name: 0 an ordinary one, 1 one to look at closer, 2 a forbidden one.
+/// A byte to look at closer.
+const SPECIAL: u8 = 1;
+/// A byte no name has.
+const FORBIDDEN: u8 = 2;
+/// What separates components.
+const SLASH: u8 = 4;
+/// Where two of these meet.
+const EMPTY_COMPONENT: u8 = SLASH << 1;
+/// What each byte is; 0: an ordinary one.
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut control = 0;
     while control <= b' ' as usize {
-        classes[control] = 2;
+        classes[control] = FORBIDDEN;
         control += 1;
     }
     let forbidden = b"\x7f~^:?*[\\";
     let mut at = 0;
     while at < forbidden.len() {
-        classes[forbidden[at] as usize] = 2;
+        classes[forbidden[at] as usize] = FORBIDDEN;
         at += 1;
     }
-    let special = b"./{";
+    let special = b".{";
     at = 0;
     while at < special.len() {
-        classes[special[at] as usize] = 1;
+        classes[special[at] as usize] = SPECIAL;
         at += 1;
     }
+    classes[b'/' as usize] = SLASH;
     classes
 };
 
 /// Whether a name is well-formed (git-check-ref-format, one level allowed).
 ///
-/// Every row of every listing passes here, hence one pass over a table instead of a general parser.
+/// Every row of every listing passes here, hence one pass over a table, without branches, instead of a general parser.
 pub(super) fn is_valid(name: &[u8]) -> bool {
-    let mut before = b'/';
-    for (at, &byte) in name.iter().enumerate() {
-        match CLASSES[usize::from(byte)] {
-            0 => {}
-            1 => match byte {
-                b'.' if before == b'.' || before == b'/' => return false,
-                b'/' if before == b'/' || ends_component_badly(&name[..at]) => return false,
-                b'{' if before == b'@' => return false,
-                _ => {}
-            },
-            _ => return false,
-        }
-        before = byte;
+    let (mut seen, mut before) = (0, SLASH);
+    for &byte in name {
+        let class = CLASSES[usize::from(byte)];
+        seen |= class | (class & before & SLASH) << 1;
+        before = class;
     }
-    !matches!(before, b'/' | b'.') && !name.ends_with(b".lock") && name != b"@"
+    if seen & (FORBIDDEN | EMPTY_COMPONENT) != 0 || before == SLASH {
+        return false;
+    }
+    seen & SPECIAL == 0 && name != b"@" || seen & SPECIAL != 0 && are_specials_in_place(name)
 }
 
-fn ends_component_badly(until_slash: &[u8]) -> bool {
-    until_slash.ends_with(b"k") && until_slash.ends_with(b".lock")
+/// Whether dots and braces stand only where they may.
+fn are_specials_in_place(name: &[u8]) -> bool {
+    let is_component = |component: &[u8]| !component.starts_with(b".") && !component.ends_with(b".lock");
+    name.split(|byte| *byte == b'/').all(is_component)
+        && !name.ends_with(b".")
+        && name.windows(2).all(|pair| pair != b".." && pair != b"@{")
 }
 
 /// Whether a name, well-formed or not, can be a path without leaving `refs/`: such a ref may at least be deleted.

@@ -661,7 +661,7 @@ mod tests {
                 while !stop.load(Ordering::Relaxed) {
                     let mut seen = Vec::new();
                     let mut each = |row: &super::super::Row<'_>| {
-                        seen.push(row.id);
+                        seen.push(row.id.id());
                         Ok(())
                     };
                     store.for_each(&[], &mut each).unwrap();

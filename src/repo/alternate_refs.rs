@@ -45,7 +45,7 @@ fn read(repository: &Repository, git_dir: &Path) -> Vec<ObjectId> {
     let refs = RefStore::of_other(git_dir.to_owned(), repository.hash());
     let _ = refs.for_each(&[], &mut |row| {
         if chosen(row.name) {
-            tips.push(row.id);
+            tips.push(row.id.id());
         }
         Ok(())
     });

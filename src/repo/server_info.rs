@@ -25,13 +25,14 @@ pub fn update(repository: &Repository) -> anyhow::Result<()> {
 fn refs(repository: &Repository, out: &mut dyn Write) -> anyhow::Result<()> {
     let objects = &repository.objects;
     repository.refs.for_each(&[], &mut |row| {
-        let peeled = match objects.header(&row.id) {
-            Ok(Some(header)) if header.kind == gix_object::Kind::Tag => objects.peel(&row.id)?.map(|(id, _)| id),
+        let id = row.id.id();
+        let peeled = match objects.header(&id) {
+            Ok(Some(header)) if header.kind == gix_object::Kind::Tag => objects.peel(&id)?.map(|(id, _)| id),
             Ok(Some(_)) => None,
             Ok(None) | Err(_) => return Ok(()),
         };
         let name = row.name;
-        out.write_all(format!("{}\t", row.id).as_bytes())?;
+        out.write_all(format!("{id}\t").as_bytes())?;
         out.write_all(name)?;
         out.write_all(b"\n")?;
         if let Some(peeled) = peeled {

@@ -3,7 +3,7 @@
 //! In: a repository. Out: its refs under the names the client knows.
 
 use super::Repository;
-use crate::refs::Row;
+use crate::refs::{Row, StoredId};
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 use std::collections::HashSet;
@@ -25,11 +25,36 @@ pub struct VisibleRef<'a> {
     /// The name as the client sees it.
     pub name: &'a BStr,
     /// The object.
-    pub id: ObjectId,
+    pub id: StoredId<'a>,
     /// What an annotated tag peels to; `None` for other objects. Computed only where `peel` was asked.
-    pub peeled: Option<ObjectId>,
+    pub peeled: Option<StoredId<'a>>,
     /// A symbolic ref's target, without the namespace.
     pub symref_target: Option<&'a BStr>,
+    /// `<id> <name>`, where it is stored like this.
+    line: Option<&'a [u8]>,
+}
+
+impl VisibleRef<'_> {
+    /// Adds `<id> <name>`: what a line of every list begins with.
+    pub fn push(&self, list: &mut Vec<u8>) {
+        match self.line {
+            Some(line) => list.extend_from_slice(line),
+            None => {
+                self.id.push_hex(list);
+                list.push(b' ');
+                list.extend_from_slice(self.name);
+            }
+        }
+    }
+}
+
+/// One ref of all, as a client that pushes is told of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Listed<'a> {
+    /// One of the namespace.
+    Visible(VisibleRef<'a>),
+    /// What one outside of it points to.
+    Outside(StoredId<'a>),
 }
 
 /// HEAD as the client sees it.
@@ -76,7 +101,7 @@ pub fn for_each(
     each: &mut dyn FnMut(&VisibleRef<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     list(repository, hidden_for, prefixes, peel, &mut |tip| {
-        if repository.objects.contains(&tip.id)? { each(tip) } else { Ok(()) }
+        if repository.objects.contains(&tip.id.id())? { each(tip) } else { Ok(()) }
     })
 }
 
@@ -104,35 +129,36 @@ pub fn list(
         if hidden(rules, Some(name), row.name) {
             return Ok(());
         }
-        let peeled = match (peel, row.peeled) {
-            (true, Some(known)) => known,
-            (true, None) => match repository.objects.header(&row.id) {
-                Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
-                    repository.objects.peel(&row.id)?.map(|(id, _)| id)
-                }
-                Ok(Some(_) | None) | Err(_) => None,
-            },
-            (false, _) => None,
-        };
+        let peeled = if peel { peeled(repository, row)? } else { None };
         let symref_target = row.symref_target.map(|target| stripped(target, &namespace));
-        each(&VisibleRef { name, id: row.id, peeled, symref_target })
+        let line = row.line.filter(|_| namespace.is_empty());
+        each(&VisibleRef { name, id: row.id, peeled, symref_target, line })
     })
 }
 
-/// All refs that are not hidden, their objects lost or not; those outside the namespace have no name for the client (RA-09).
+/// All refs that are not hidden, their objects lost or not: those outside the namespace have no name for the client (RA-09).
 ///
 /// # Errors
 /// When refs cannot be read, or `each` fails.
 pub fn all(
     repository: &Repository,
     hidden_for: For,
-    each: &mut dyn FnMut(Option<&BStr>, ObjectId) -> anyhow::Result<()>,
+    each: &mut dyn FnMut(Listed<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let namespace = namespace_prefix(repository);
     let rules = rules(repository, hidden_for);
     repository.refs.for_each(&[], &mut |row| {
         let name = row.name.strip_prefix(namespace.as_slice()).map(ByteSlice::as_bstr);
-        if hidden(rules, name, row.name) { Ok(()) } else { each(name, row.id) }
+        if hidden(rules, name, row.name) {
+            return Ok(());
+        }
+        each(match name {
+            None => Listed::Outside(row.id),
+            Some(name) => {
+                let line = row.line.filter(|_| namespace.is_empty());
+                Listed::Visible(VisibleRef { name, id: row.id, peeled: None, symref_target: None, line })
+            }
+        })
     })
 }
 
@@ -155,9 +181,9 @@ pub fn take_tips(repository: &Repository, hidden_for: For, ids: &mut HashSet<Obj
         if hidden(rules, Some(stripped(row.name, &namespace)), row.name) {
             return Ok(());
         }
-        ids.remove(&row.id);
+        ids.remove(&row.id.id());
         if let Some(peeled) = peeled(repository, row)? {
-            ids.remove(&peeled);
+            ids.remove(&peeled.id());
         }
         if ids.is_empty() { Err(Enough.into()) } else { Ok(()) }
     });
@@ -180,22 +206,23 @@ pub fn annotated_tags(
         if !hidden(rules, Some(stripped(row.name, &namespace)), row.name)
             && let Some(peeled) = peeled(repository, row)?
         {
-            each(row.id, peeled);
+            each(row.id.id(), peeled.id());
         }
         Ok(())
     })
 }
 
 /// What a ref peels to, if it is an annotated tag.
-fn peeled(repository: &Repository, row: &Row<'_>) -> anyhow::Result<Option<ObjectId>> {
-    match row.peeled {
-        Some(known) => Ok(known),
-        None => match repository.objects.header(&row.id) {
-            Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
-                Ok(repository.objects.peel(&row.id)?.map(|(id, _)| id))
-            }
-            Ok(_) | Err(_) => Ok(None),
-        },
+fn peeled<'a>(repository: &Repository, row: &Row<'a>) -> anyhow::Result<Option<StoredId<'a>>> {
+    if let Some(known) = row.peeled {
+        return Ok(known);
+    }
+    let id = row.id.id();
+    match repository.objects.header(&id) {
+        Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
+            Ok(repository.objects.peel(&id)?.map(|(id, _)| id.into()))
+        }
+        Ok(_) | Err(_) => Ok(None),
     }
 }
 

@@ -6,7 +6,7 @@ use super::offer::{self, Block, View};
 use super::{Out, ServeError, Service};
 use crate::pktline;
 use crate::protocol::Version;
-use crate::repo::visible::{self, For, Head};
+use crate::repo::visible::{self, For, Head, Listed};
 use crate::repo::{AccessMode, Repository, alternate_refs};
 use crate::stream::Sink;
 use gix_hash::{ObjectId, oid};
@@ -89,7 +89,7 @@ fn refs(repository: &Repository, service: Service, list: &mut Vec<u8>, sink: &mu
         Service::ReceivePack => receive_refs(repository, &mut lines)?,
     }
     if lines.capabilities.is_some() {
-        lines.add(&ObjectId::null(repository.hash()), b"capabilities^{}", b"")?;
+        lines.add_id(&ObjectId::null(repository.hash()), b"capabilities^{}")?;
     }
     lines.shallow(repository)?;
     Ok(())
@@ -98,15 +98,20 @@ fn refs(repository: &Repository, service: Service, list: &mut Vec<u8>, sink: &mu
 /// HEAD, then all refs, each tag with what it peels to (UA-01 to UA-03).
 fn upload_refs(repository: &Repository, head: Option<&Head>, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
     if let Some((head, id)) = head.and_then(|head| Some((head, head.id?))) {
-        lines.add(&id, b"HEAD", b"")?;
+        lines.add_id(&id, b"HEAD")?;
         if let Some(peeled) = peeled(repository, head, &id)? {
-            lines.add(&peeled, b"HEAD", b"^{}")?;
+            lines.add_id(&peeled, b"HEAD^{}")?;
         }
     }
     visible::list(repository, For::Upload, &[], true, &mut |tip| {
-        lines.add(&tip.id, tip.name, b"")?;
+        lines.add(|line| tip.push(line))?;
         match &tip.peeled {
-            Some(peeled) => lines.add(peeled, tip.name, b"^{}"),
+            Some(peeled) => lines.add(|line| {
+                peeled.push_hex(line);
+                line.push(b' ');
+                line.extend_from_slice(tip.name);
+                line.extend_from_slice(b"^{}");
+            }),
             None => Ok(()),
         }
     })
@@ -122,17 +127,20 @@ fn receive_refs(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::R
     })?;
     let namespaced = repository.context.namespace.is_some();
     let mut shown = HashSet::new();
-    visible::all(repository, For::Receive, &mut |name, id| {
-        let new = (namespaced || !alternates.is_empty()) && shown.insert(id);
-        match name {
-            Some(name) => lines.add(&id, name, b""),
-            None if new => lines.add(&id, b".have", b""),
-            None => Ok(()),
+    let once = namespaced || !alternates.is_empty();
+    visible::all(repository, For::Receive, &mut |listed| match listed {
+        Listed::Visible(tip) => {
+            if once {
+                shown.insert(tip.id.id());
+            }
+            lines.add(|line| tip.push(line))
         }
+        Listed::Outside(id) if shown.insert(id.id()) => lines.add_id(&id.id(), b".have"),
+        Listed::Outside(_) => Ok(()),
     })?;
     for tip in alternates {
         if shown.insert(tip) {
-            lines.add(&tip, b".have", b"")?;
+            lines.add_id(&tip, b".have")?;
         }
     }
     Ok(())
@@ -169,13 +177,19 @@ impl Lines<'_, '_> {
         Ok(())
     }
 
-    fn add(&mut self, id: &oid, name: &[u8], suffix: &[u8]) -> anyhow::Result<()> {
-        let capabilities = self.capabilities.take();
-        pktline::append(self.list, |line| {
+    fn add_id(&mut self, id: &oid, name: &[u8]) -> anyhow::Result<()> {
+        self.add(|line| {
             push_hex(line, id);
             line.push(b' ');
             line.extend_from_slice(name);
-            line.extend_from_slice(suffix);
+        })
+    }
+
+    /// One line: `start` writes object and name.
+    fn add(&mut self, start: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<()> {
+        let capabilities = self.capabilities.take();
+        pktline::append(self.list, |line| {
+            start(line);
             if let Some(capabilities) = capabilities {
                 line.push(0);
                 line.extend_from_slice(&capabilities);

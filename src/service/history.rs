@@ -29,8 +29,8 @@ pub fn tips(repository: &Repository, hidden_for: For, prefixes: &[BString]) -> a
     let mut tips = Vec::new();
     tips.extend(head(repository, hidden_for)?);
     visible::for_each(repository, hidden_for, prefixes, true, &mut |tip| {
-        tips.push(tip.id);
-        tips.extend(tip.peeled);
+        tips.push(tip.id.id());
+        tips.extend(tip.peeled.map(|peeled| peeled.id()));
         Ok(())
     })?;
     Ok(tips)

@@ -7,12 +7,12 @@ use super::command::Arguments;
 use super::{Out, ServeError};
 use crate::pktline;
 use crate::protocol::ls_refs::LsRefsRequest;
+use crate::refs::StoredId;
 use crate::repo::Repository;
 use crate::repo::settings::Unborn;
 use crate::repo::visible::{self, For};
 use crate::stream::Sink;
 use bstr::{BStr, ByteSlice};
-use gix_hash::ObjectId;
 
 /// Lists refs.
 ///
@@ -27,7 +27,7 @@ pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_
         head(repository, &mut lines)?;
     }
     visible::list(repository, For::Upload, &request.prefixes, request.peel, &mut |tip| {
-        lines.add(Some(tip.id), tip.name, tip.symref_target, tip.peeled)
+        lines.add(|line| tip.push(line), tip.symref_target, tip.peeled)
     })?;
     let mut list = lines.list;
     pktline::flush(&mut list)?;
@@ -45,10 +45,14 @@ fn head(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()
     match head.id {
         Some(id) => {
             let peeled = if lines.request.peel { peeled(repository, &head, &id)? } else { None };
-            lines.add(Some(id), "HEAD".into(), target, peeled)
+            let start = |line: &mut Vec<u8>| {
+                push_hex(line, &id);
+                line.extend_from_slice(b" HEAD");
+            };
+            lines.add(start, target, peeled.map(StoredId::from))
         }
         None if lines.request.unborn && lines.request.symrefs && target.is_some() => {
-            lines.add(None, "HEAD".into(), target, None)
+            lines.add(|line| line.extend_from_slice(b"unborn HEAD"), target, None)
         }
         None => Ok(()),
     }
@@ -62,27 +66,22 @@ struct Lines<'r, 's> {
 }
 
 impl Lines<'_, '_> {
+    /// One line: `start` writes object and name.
     fn add(
         &mut self,
-        id: Option<ObjectId>,
-        name: &BStr,
+        start: impl FnOnce(&mut Vec<u8>),
         symref_target: Option<&BStr>,
-        peeled: Option<ObjectId>,
+        peeled: Option<StoredId<'_>>,
     ) -> anyhow::Result<()> {
         pktline::append(&mut self.list, |line| {
-            match id {
-                Some(id) => push_hex(line, &id),
-                None => line.extend_from_slice(b"unborn"),
-            }
-            line.push(b' ');
-            line.extend_from_slice(name);
+            start(line);
             if let Some(target) = symref_target.filter(|_| self.request.symrefs) {
                 line.extend_from_slice(b" symref-target:");
                 line.extend_from_slice(target);
             }
             if let Some(peeled) = peeled.filter(|_| self.request.peel) {
                 line.extend_from_slice(b" peeled:");
-                push_hex(line, &peeled);
+                peeled.push_hex(line);
             }
             line.push(b'\n');
         })?;

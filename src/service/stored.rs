@@ -4,6 +4,7 @@
 //! (DU-04): who hides refs should not offer this.
 
 use super::{Out, ServeError, StoredFile};
+use crate::refs::StoredId;
 use crate::repo::Repository;
 use crate::repo::visible::{self, For};
 use bstr::{BStr, BString};
@@ -90,8 +91,8 @@ fn head(repository: &Repository) -> anyhow::Result<Vec<u8>> {
 fn info_refs(repository: &Repository) -> anyhow::Result<Vec<u8>> {
     let mut list = Vec::new();
     visible::for_each(repository, For::Nobody, &[], true, &mut |tip| {
-        let mut line = |id: &gix_hash::oid, suffix: &[u8]| {
-            super::advertise::push_hex(&mut list, id);
+        let mut line = |id: &StoredId<'_>, suffix: &[u8]| {
+            id.push_hex(&mut list);
             list.push(b'\t');
             list.extend_from_slice(tip.name);
             list.extend_from_slice(suffix);

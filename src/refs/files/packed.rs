@@ -5,6 +5,7 @@
 //! sorted in memory. Nothing is ever written here.
 
 use crate::refs::identity::Identity;
+use crate::refs::row::{Row, StoredId};
 use anyhow::{Context, anyhow};
 use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
@@ -73,16 +74,20 @@ impl Record<'_> {
         ObjectId::from_hex(self.id).map_err(|_| unexpected(self.raw))
     }
 
-    /// What the object peels to, as in [`crate::refs::Row`].
-    pub(super) fn peeled(&self) -> anyhow::Result<Option<Option<ObjectId>>> {
-        match self.tag_target {
-            Some(hex) => Ok(Some(Some(ObjectId::from_hex(hex).map_err(|_| unexpected(self.raw))?))),
-            None => Ok(match self.peeled {
+    /// As a listing gives it.
+    pub(super) fn row(&self) -> anyhow::Result<Row<'_>> {
+        let stored = |hex| StoredId::of_hex(hex).ok_or_else(|| unexpected(self.raw));
+        let id = stored(self.id)?;
+        let line = id.is_text().then(|| &self.raw[..self.id.len() + 1 + self.name.len()]);
+        let peeled = match self.tag_target {
+            Some(hex) => Some(Some(stored(hex)?)),
+            None => match self.peeled {
                 Peeled::All => Some(None),
                 Peeled::Tags if self.name.starts_with(b"refs/tags/") => Some(None),
                 Peeled::Tags | Peeled::Unknown => None,
-            }),
-        }
+            },
+        };
+        Ok(Row { name: self.name, id, line, peeled, symref_target: None })
     }
 }
 

@@ -47,18 +47,20 @@ pub(super) fn for_each(
             };
             if order == Ordering::Less {
                 let record = records.record();
-                if name::is_valid(record.name) && record.name.starts_with(b"refs/") {
-                    let (id, peeled) = (record.id()?, record.peeled()?);
-                    each(&Row { name: record.name, id, peeled, symref_target: None })?;
+                if name::is_valid(record.name) {
+                    each(&record.row()?)?;
                 }
             } else if let Some(entry) = entries.next() {
                 let name = loose.name(entry);
                 match &entry.target {
                     None => {}
-                    Some(Target::Direct(id)) => each(&Row { name, id: *id, peeled: None, symref_target: None })?,
+                    Some(Target::Direct(id)) => {
+                        each(&Row { name, id: (*id).into(), line: None, peeled: None, symref_target: None })?
+                    }
                     Some(Target::Symbolic(target)) => {
                         if let Some((last, id)) = resolve(store, &loose, &packed, target.as_bstr())? {
-                            each(&Row { name, id, peeled: None, symref_target: Some(last.as_bstr()) })?;
+                            let (id, symref_target) = (id.into(), Some(last.as_bstr()));
+                            each(&Row { name, id, line: None, peeled: None, symref_target })?;
                         }
                     }
                 }
@@ -308,7 +310,7 @@ mod tests {
             repo.write("packed-refs", &format!("{header}{body}"));
             let mut found = Vec::new();
             let mut each = |row: &Row<'_>| {
-                found.push(row.peeled);
+                found.push(row.peeled.map(|peeled| peeled.map(|id| id.id())));
                 Ok(())
             };
             repo.store().for_each(&[], &mut each).unwrap();

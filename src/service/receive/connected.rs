@@ -196,8 +196,9 @@ fn known_tips(repository: &Repository) -> anyhow::Result<Vec<ObjectId>> {
     repository.refs.for_each(&[], &mut |row| {
         // Hidden refs are left out because there may be very many; outside the namespace the names are not the client's.
         let hidden = !namespaced && visible::is_hidden(repository, For::Receive, row.name);
-        if !hidden && repository.objects.contains(&row.id)? {
-            known.push(row.id);
+        let id = row.id.id();
+        if !hidden && repository.objects.contains(&id)? {
+            known.push(id);
         }
         Ok(())
     })?;

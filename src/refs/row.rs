@@ -1,0 +1,128 @@
+//! Rows of a listing: a name, and what it leads to as the store keeps it.
+//!
+//! In: what a store has read. Out: object names as bytes or as text. A list of many refs is mostly text that is copied: only
+//! who asks for bytes pays for them.
+
+use bstr::BStr;
+use gix_hash::ObjectId;
+
+/// One ref as a listing gives it, symbolic ones followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row<'a> {
+    /// The full name.
+    pub name: &'a BStr,
+    /// The object it leads to in the end.
+    pub id: StoredId<'a>,
+    /// `<id> <name>`, where they stand together like this.
+    pub line: Option<&'a [u8]>,
+    /// What packed-refs says the tag peels to: `Some(None)` is «known to be no tag», `None` is not known.
+    pub peeled: Option<Option<StoredId<'a>>>,
+    /// For a symbolic ref: the name the object was found under, the last of the chain, as C git announces it.
+    pub symref_target: Option<&'a BStr>,
+}
+
+/// An object's name, in bytes or as text.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredId<'a>(Form<'a>);
+
+#[derive(Debug, Clone, Copy)]
+enum Form<'a> {
+    Bytes(ObjectId),
+    /// Lower-case hexadecimal of a length that names have.
+    Hex(&'a [u8]),
+}
+
+impl<'a> StoredId<'a> {
+    /// The name that a text stands for; `None`: for none.
+    pub(super) fn of_hex(hex: &'a [u8]) -> Option<Self> {
+        let is_whole = gix_hash::Kind::from_hex_len(hex.len()).is_some_and(|kind| kind.len_in_hex() == hex.len());
+        match is_whole && is_lower_hex(hex) {
+            true => Some(StoredId(Form::Hex(hex))),
+            // Nobody writes capitals, but they are allowed.
+            false => ObjectId::from_hex(hex).ok().map(StoredId::from),
+        }
+    }
+
+    /// In bytes.
+    pub fn id(&self) -> ObjectId {
+        match self.0 {
+            Form::Bytes(id) => id,
+            Form::Hex(hex) => ObjectId::from_hex(hex).expect("it was seen to be hexadecimal"),
+        }
+    }
+
+    /// Adds the text.
+    pub fn push_hex(&self, line: &mut Vec<u8>) {
+        match self.0 {
+            Form::Hex(hex) => line.extend_from_slice(hex),
+            Form::Bytes(id) => {
+                let mut hex = [0; gix_hash::Kind::longest().len_in_hex()];
+                line.extend_from_slice(id.hex_to_buf(&mut hex).as_bytes());
+            }
+        }
+    }
+
+    /// Whether the text stands as it is written to clients.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.0, Form::Hex(_))
+    }
+}
+
+impl From<ObjectId> for StoredId<'_> {
+    fn from(id: ObjectId) -> Self {
+        StoredId(Form::Bytes(id))
+    }
+}
+
+impl std::fmt::Display for StoredId<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.id().fmt(f)
+    }
+}
+
+impl PartialEq for StoredId<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for StoredId<'_> {}
+
+/// Without a branch for each digit, so that many are compared at once.
+fn is_lower_hex(text: &[u8]) -> bool {
+    let is_digit = |byte: u8| (byte.wrapping_sub(b'0') < 10) | (byte.wrapping_sub(b'a') < 6);
+    text.iter().fold(true, |all, &byte| all & is_digit(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_as_text_is_checked_and_copied() {
+        let check = |text: &str, expected: Option<bool>| {
+            let stored = StoredId::of_hex(text.as_bytes());
+            assert_eq!(stored.map(|stored| stored.is_text()), expected, "{text}");
+            let Some(stored) = stored else { return };
+            assert_eq!(stored.id().to_string(), text.to_lowercase());
+            let mut line = Vec::new();
+            stored.push_hex(&mut line);
+            assert_eq!(line, text.to_lowercase().as_bytes());
+            assert_eq!(stored, StoredId::from(stored.id()));
+        };
+        for digits in ["0123456789abcdef", "fedcba9876543210"] {
+            let forty = digits.repeat(3)[..40].to_owned();
+            check(&forty, Some(true));
+            check(&digits.repeat(4), Some(true));
+            check(&forty.to_uppercase(), Some(false));
+            check(&forty[1..], None);
+            for bad in ['g', '/', ':', '`', ' ', '\u{7f}'] {
+                for at in [0, 17, 39] {
+                    let mut text = forty.clone();
+                    text.replace_range(at..=at, &bad.to_string());
+                    check(&text, None);
+                }
+            }
+        }
+    }
+}
