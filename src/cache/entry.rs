@@ -1,7 +1,7 @@
 //! The file of one answer: a header, blocks with their checksums, an end.
 //!
 //! In: bytes as they are made. Out: the same bytes, each block verified before anything of it is handed on; whoever reads may begin
-//! while they are still being written. All blocks but the last are of one size, so the number of a block says where it lies. What the
+//! while they are still being written. All blocks but the last are of one size, so the size of a file says how many there are. What the
 //! bytes mean is known to nobody here.
 //!
 //! ```text
@@ -35,11 +35,6 @@ const END_BYTES: usize = 8 + super::NOTES_BYTES;
 const COMPLETE: u32 = u32::MAX;
 /// In the place of a size: there will be no more, and whoever computes it again will not get further.
 const FAILED: u32 = u32::MAX - 1;
-
-/// Where a block begins, its head included.
-fn place_of(index: u64) -> u64 {
-    HEADER_BYTES as u64 + index * (HEAD_BYTES + BLOCK_BYTES) as u64
-}
 
 /// What checksums of a file begin with: no block of another answer fits.
 fn seed(key: &Key) -> u32 {
@@ -190,11 +185,11 @@ impl Writer {
 
     /// How large the file is.
     pub fn size(&self) -> u64 {
-        place_of(0) + self.bytes + self.blocks * HEAD_BYTES as u64
+        HEADER_BYTES as u64 + self.bytes + self.blocks * HEAD_BYTES as u64
     }
 }
 
-/// What lies at the place of a block.
+/// What comes next in a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// A block, verified: where its bytes lie in the file, and its checksum.
@@ -218,6 +213,9 @@ pub(super) struct Reader {
     is_complete: bool,
     /// Who holds its lock, once the header could be read.
     origin: Option<Option<Origin>>,
+    /// The next block, and where it begins, its head included.
+    index: u64,
+    place: u64,
     /// Lent: the block looked at.
     buffer: Vec<u8>,
 }
@@ -225,7 +223,17 @@ pub(super) struct Reader {
 impl Reader {
     /// Reads a file that somebody may still be writing.
     pub fn growing(file: File, key: &Key) -> Self {
-        Reader { file, key: *key, seed: seed(key), is_complete: false, origin: None, buffer: Vec::new() }
+        let place = HEADER_BYTES as u64;
+        Reader {
+            file,
+            key: *key,
+            seed: seed(key),
+            is_complete: false,
+            origin: None,
+            index: 0,
+            place,
+            buffer: Vec::new(),
+        }
     }
 
     /// Reads a file that is said to be complete; `None`: it is not, or damaged.
@@ -236,7 +244,7 @@ impl Reader {
             return Ok(None);
         }
         let Some(blocks_end) = size.checked_sub((HEAD_BYTES + END_BYTES) as u64) else { return Ok(None) };
-        let body = blocks_end.saturating_sub(place_of(0));
+        let body = blocks_end.saturating_sub(HEADER_BYTES as u64);
         let blocks = body.div_ceil((HEAD_BYTES + BLOCK_BYTES) as u64);
         let Some(bytes) = body.checked_sub(blocks * HEAD_BYTES as u64) else { return Ok(None) };
         reader.fill(blocks_end, HEAD_BYTES + END_BYTES)?;
@@ -280,24 +288,25 @@ impl Reader {
         true
     }
 
-    /// What lies at the place of a block. An error of the disk is damage.
-    pub fn next(&mut self, index: u64) -> Next {
+    /// The next block, if it is there; the same is looked at until then. An error of the disk is damage.
+    pub fn next(&mut self) -> Next {
         let missing = if self.is_complete { Next::Damaged } else { Next::NotYet };
-        if !self.has_header() || self.fill(place_of(index), HEAD_BYTES + BLOCK_BYTES).is_err() {
+        if !self.has_header() || self.fill(self.place, HEAD_BYTES + BLOCK_BYTES).is_err() {
             return missing;
         }
         let (Some(size), Some(sum)) = (word(&self.buffer, 0), word(&self.buffer, 4)) else { return missing };
         if size == COMPLETE || size == FAILED {
-            return match self.end(size, index) {
+            return match self.end(size, self.index) {
                 Next::Damaged => missing,
                 end => end,
             };
         }
         let bytes = self.buffer.get(HEAD_BYTES..HEAD_BYTES.saturating_add(size as usize));
         match bytes {
-            Some(bytes) if size > 0 && checksum(self.seed, size, index, bytes) == sum => {
-                let start = place_of(index) + HEAD_BYTES as u64;
-                Next::Block(start..start + u64::from(size), sum)
+            Some(bytes) if size > 0 && checksum(self.seed, size, self.index, bytes) == sum => {
+                let start = self.place + HEAD_BYTES as u64;
+                (self.index, self.place) = (self.index + 1, start + u64::from(size));
+                Next::Block(start..self.place, sum)
             }
             // What has not arrived yet may look like anything.
             Some(_) | None => missing,

@@ -527,7 +527,7 @@ impl Shared {
                 }
                 Step::Say(Said::Aside(text)) => delivery.client.aside(&text)?,
                 Step::FromFile => {
-                    let Next::Block(range, sum) = reader.next(index) else { return Err(Unreadable.into()) };
+                    let Next::Block(range, sum) = reader.next() else { return Err(Unreadable.into()) };
                     delivery.block(index, sum, |client| client.send_file(reader.file(), range))?;
                     index += 1;
                 }

@@ -40,10 +40,12 @@ pub struct Settings {
     pub directory: PathBuf,
     /// How many bytes they may have together.
     pub bytes: u64,
+    /// How long is waited for whom; nobody but tests has reason to say.
+    pub patience: Patience,
 }
 
 /// How long is waited for whom.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     /// Work that ends sooner, with an answer of one block at most, leaves no file.
     pub private: Duration,
@@ -186,12 +188,7 @@ impl Cache {
         folder::check(&settings.directory)?;
         let (directory, bytes) = (settings.directory.clone(), settings.bytes);
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.min(u32::MAX.into()));
-        Ok(Some(Cache { directory, bytes, now, patience: Patience::default() }))
-    }
-
-    /// Waits for others as it is told to.
-    pub fn with_patience(self, patience: Patience) -> Self {
-        Cache { patience, ..self }
+        Ok(Some(Cache { directory, bytes, now, patience: settings.patience }))
     }
 
     /// Sends the answer of a key, which `make` makes where it is not there. `make` may be called more than once: it is stopped where
@@ -234,7 +231,7 @@ impl Cache {
         let mut index = 0;
         let mut is_alive = true;
         loop {
-            match reader.next(index) {
+            match reader.next() {
                 Next::Block(range, sum) => {
                     delivery.block(index, sum, |client| client.send_file(reader.file(), range))?;
                     index += 1;

@@ -198,6 +198,7 @@ impl Repo {
             session_id: "session".to_owned(),
             limits: Limits::default(),
             memory: 64 << 20,
+            cache: None,
             timeout: None,
             stateless: asked.stateless,
             http: asked.mode != AccessMode::Pipe,
