@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -130,11 +130,23 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
         };
         match self.cache.begin(self.key) {
             Begun::Ours(writer, reader) => {
-                let shared = self.shared;
-                let send = move || shared.send(reader, delivery);
-                let sender = self.scope.spawn(send);
+                // Where there can be no more threads, what was to be handed over is taken back.
+                let handed = Arc::new(Mutex::new(Some((reader, delivery))));
+                let take = |handed: &Mutex<Option<_>>| handed.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let (shared, theirs) = (self.shared, Arc::clone(&handed));
+                let send = move || match take(&theirs) {
+                    Some((reader, delivery)) => shared.send(reader, delivery),
+                    None => Ok(()),
+                };
                 let next_room = self.cache.bytes / ROOM_STEPS;
-                self.way = Way::Public { writer: Some(writer), sender, next_room };
+                match std::thread::Builder::new().spawn_scoped(self.scope, send) {
+                    Ok(sender) => self.way = Way::Public { writer: Some(writer), sender, next_room },
+                    Err(_) => {
+                        self.cache.give_up(&writer);
+                        let Some((_, delivery)) = take(&handed) else { unreachable!("no thread has taken it") };
+                        self.way = Way::Direct(delivery);
+                    }
+                }
             }
             Begun::Theirs(reader) => return Err(self.stop(Outcome::Theirs(reader))),
             Begun::Complete => return Err(self.stop(Outcome::Complete)),

@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// A thousand layers and more.
 const CHAIN_BYTES_MAX: u64 = 64 << 10;
@@ -25,12 +26,34 @@ const CHAIN_BYTES_MAX: u64 = 64 << 10;
 pub(super) struct Register {
     pub hash: gix_hash::Kind,
     slots: RefCell<Vec<Rc<Slot>>>,
+    /// Those another database of the same directories has given out, by path.
+    known: HashMap<PathBuf, Rc<Slot>>,
     warnings: RefCell<Vec<String>>,
 }
 
 impl Register {
     pub fn new(hash: gix_hash::Kind) -> Self {
-        Register { hash, slots: RefCell::default(), warnings: RefCell::default() }
+        Register::knowing(hash, &[])
+    }
+
+    /// One in which the packs that another one has given out have the same numbers, and are open as far as they are there.
+    pub fn knowing(hash: gix_hash::Kind, packs: &[(PathBuf, Option<Arc<Pack>>)]) -> Self {
+        let slot = |(number, (path, pack)): (u32, &(PathBuf, Option<Arc<Pack>>))| {
+            let state = pack.as_ref().map_or(State::Closed, |pack| State::Open(Arc::clone(pack)));
+            Rc::new(Slot { id: PackId(number), path: path.clone(), state: RefCell::new(state) })
+        };
+        let slots: Vec<Rc<Slot>> = (0..).zip(packs).map(slot).collect();
+        let known = slots.iter().map(|slot| (slot.path.clone(), Rc::clone(slot))).collect();
+        Register { hash, slots: RefCell::new(slots), known, warnings: RefCell::default() }
+    }
+
+    /// All packs that were given out, by number.
+    pub fn packs(&self) -> Vec<(PathBuf, Option<Arc<Pack>>)> {
+        let pack = |slot: &Rc<Slot>| match &*slot.state.borrow() {
+            State::Open(pack) => Some(Arc::clone(pack)),
+            State::Closed | State::Indexed(_) | State::Gone | State::Broken => None,
+        };
+        self.slots.borrow().iter().map(|slot| (slot.path.clone(), pack(slot))).collect()
     }
 
     pub fn warn(&self, warning: String) {
@@ -50,6 +73,9 @@ impl Register {
     }
 
     fn add(&self, path: PathBuf) -> Rc<Slot> {
+        if let Some(slot) = self.known.get(&path) {
+            return Rc::clone(slot);
+        }
         let mut slots = self.slots.borrow_mut();
         let number = u32::try_from(slots.len()).expect("a folder with four thousand million packs cannot be listed");
         let slot = Rc::new(Slot { id: PackId(number), path, state: RefCell::new(State::Closed) });
@@ -68,7 +94,7 @@ pub(super) struct Slot {
 enum State {
     Closed,
     Indexed(Box<Index>),
-    Open(Rc<Pack>),
+    Open(Arc<Pack>),
     /// It has vanished; a listing that names it again makes it closed.
     Gone,
     Broken,
@@ -98,19 +124,19 @@ impl Slot {
     }
 
     /// The pack, opened; `None` when it is not usable.
-    pub fn open(&self, register: &Register) -> Option<Rc<Pack>> {
+    pub fn open(&self, register: &Register) -> Option<Arc<Pack>> {
         self.open_index(register);
         let mut state = self.state.borrow_mut();
         if let State::Indexed(_) = &*state
             && let State::Indexed(index) = std::mem::replace(&mut *state, State::Broken)
         {
             *state = match Pack::open(self.id, self.path.clone(), register.hash, *index) {
-                Ok(pack) => State::Open(Rc::new(pack)),
+                Ok(pack) => State::Open(Arc::new(pack)),
                 Err(error) => self.unusable(&error, register),
             };
         }
         match &*state {
-            State::Open(pack) => Some(Rc::clone(pack)),
+            State::Open(pack) => Some(Arc::clone(pack)),
             State::Closed | State::Indexed(_) | State::Gone | State::Broken => None,
         }
     }
@@ -279,7 +305,7 @@ impl Directory {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn named(&self, stem: &OsStr, register: &Register) -> io::Result<Option<Rc<Pack>>> {
+    pub fn named(&self, stem: &OsStr, register: &Register) -> io::Result<Option<Arc<Pack>>> {
         let slots = self.all(register)?;
         Ok(slots.iter().find(|slot| slot.path.file_stem() == Some(stem)).and_then(|slot| slot.open(register)))
     }

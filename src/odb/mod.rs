@@ -36,6 +36,7 @@ use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub use packs::{EntryHead, EntryKind, Pack, PackId};
 
@@ -108,10 +109,31 @@ pub struct Objects {
     cut: Rc<IdSet>,
 }
 
+/// What a database is made of. Threads can have it; each opens its own, in which packs have the same numbers. Those that are open
+/// are shared.
+#[derive(Clone)]
+pub struct Opener {
+    hash: gix_hash::Kind,
+    packs: Vec<(PathBuf, Option<Arc<Pack>>)>,
+    given: Vec<PathBuf>,
+    borrowed: Vec<PathBuf>,
+    object_limit: u64,
+}
+
+impl Opener {
+    /// The database, as [`Objects::new`] opens it. Nobody's history is cut there.
+    pub fn open(&self) -> Objects {
+        let mut objects = Objects::of(Register::knowing(self.hash, &self.packs), &self.given);
+        objects.set_borrowed(self.borrowed.clone());
+        objects.set_object_limit(self.object_limit);
+        objects
+    }
+}
+
 /// A pack that has bitmaps, and they.
 pub struct Stored {
     /// The pack.
-    pub pack: Rc<Pack>,
+    pub pack: Arc<Pack>,
     /// Its bitmaps.
     pub bitmaps: Bitmaps,
 }
@@ -145,8 +167,12 @@ impl Objects {
     /// Opens nothing yet. `directories`: the object directories in the order in which they are searched, each with its own
     /// `info/alternates` (RE-14), which are read when first needed.
     pub fn new(hash: gix_hash::Kind, directories: Vec<PathBuf>) -> Self {
+        Objects::of(Register::new(hash), &directories)
+    }
+
+    fn of(register: Register, directories: &[PathBuf]) -> Self {
         let shared = Rc::new(Shared {
-            register: Register::new(hash),
+            register,
             directories: RefCell::default(),
             reader: RefCell::new(Reader::new(CACHE_BYTES)),
             damaged: RefCell::default(),
@@ -196,6 +222,17 @@ impl Objects {
             graph_allowed: self.graph_allowed,
             shallow: Rc::clone(&self.shallow),
             cut: Rc::new(commits.into_iter().collect()),
+        }
+    }
+
+    /// What it takes to open the same database again, in another thread.
+    pub fn opener(&self) -> Opener {
+        Opener {
+            hash: self.hash_kind(),
+            packs: self.shared.register.packs(),
+            given: self.given.iter().map(|directory| directory.path.clone()).collect(),
+            borrowed: self.borrowed.clone(),
+            object_limit: self.object_limit,
         }
     }
 
@@ -415,12 +452,12 @@ impl Objects {
     ///
     /// # Errors
     /// As [`Objects::find`].
-    pub fn find_in(&self, pack: &Rc<Pack>, offset: u64, buffer: &mut Vec<u8>) -> anyhow::Result<gix_object::Kind> {
+    pub fn find_in(&self, pack: &Arc<Pack>, offset: u64, buffer: &mut Vec<u8>) -> anyhow::Result<gix_object::Kind> {
         self.read_packed(pack, offset, buffer)
     }
 
     /// A pack that [`Objects::locate`] or [`Objects::packs`] named: those are open.
-    pub fn pack(&self, id: PackId) -> Rc<Pack> {
+    pub fn pack(&self, id: PackId) -> Arc<Pack> {
         let slot = self.shared.register.slot(id).expect("only this database gives out numbers");
         slot.open(&self.shared.register).expect("a pack is named when it is open, and stays so")
     }
@@ -457,10 +494,10 @@ impl Objects {
     ///
     /// # Errors
     /// When a directory cannot be read.
-    pub fn pack_of_checksum(&self, checksum: &oid) -> anyhow::Result<Option<Rc<Pack>>> {
+    pub fn pack_of_checksum(&self, checksum: &oid) -> anyhow::Result<Option<Arc<Pack>>> {
         // Mostly it is its name; then no other one needs be opened.
         let name = format!("pack-{checksum}");
-        let is = |pack: &Rc<Pack>| pack.checksum() == checksum;
+        let is = |pack: &Arc<Pack>| pack.checksum() == checksum;
         for directory in self.searched()?.iter() {
             let named = directory.named(name.as_ref(), &self.shared.register);
             if let Some(pack) = named.with_context(|| read_error(directory))?.filter(is) {

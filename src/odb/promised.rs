@@ -9,7 +9,7 @@ use super::{Objects, Pack};
 use crate::stream::Pulse;
 use gix_hash::{ObjectId, oid};
 use gix_object::{CommitRefIter, Kind, TagRefIter, TreeRefIter};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Takes out of `missing` what is promised.
 ///
@@ -42,7 +42,7 @@ pub fn take_promised<V>(objects: &Objects, missing: &mut IdMap<V>, pulse: &mut d
     Ok(())
 }
 
-fn is_promisor(pack: &Rc<Pack>) -> bool {
+fn is_promisor(pack: &Arc<Pack>) -> bool {
     pack.path().with_extension("promisor").exists()
 }
 

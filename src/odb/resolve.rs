@@ -13,6 +13,7 @@ use gix_hash::ObjectId;
 use gix_object::Kind;
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The longest chain that is followed. git makes chains of 50, and of 4095 at most; a longer one than this has a cycle.
 const CHAIN_MAX: usize = 1 << 17;
@@ -30,7 +31,7 @@ pub(super) struct Reader {
 
 /// A delta on the way to the base.
 struct Link {
-    pack: Rc<Pack>,
+    pack: Arc<Pack>,
     offset: u64,
     data: u64,
     size: u64,
@@ -39,7 +40,7 @@ struct Link {
 /// What went wrong.
 enum Fault {
     /// This entry is damaged; its object may be elsewhere.
-    Damaged { pack: Rc<Pack>, offset: u64, error: anyhow::Error },
+    Damaged { pack: Arc<Pack>, offset: u64, error: anyhow::Error },
     /// No other copy would help.
     Fatal(anyhow::Error),
 }
@@ -86,7 +87,7 @@ impl Reader {
 
 impl Objects {
     /// The content of the entry at an offset, or of another copy of the same object.
-    pub(super) fn read_packed(&self, pack: &Rc<Pack>, offset: u64, out: &mut Vec<u8>) -> anyhow::Result<Kind> {
+    pub(super) fn read_packed(&self, pack: &Arc<Pack>, offset: u64, out: &mut Vec<u8>) -> anyhow::Result<Kind> {
         let mut reader = self.shared.reader.borrow_mut();
         for _ in 0..DAMAGED_MAX {
             match self.resolve(&mut reader, pack, offset, out) {
@@ -109,7 +110,7 @@ impl Objects {
         !damaged.is_empty() && damaged.contains(&(pack, offset))
     }
 
-    fn resolve(&self, reader: &mut Reader, pack: &Rc<Pack>, offset: u64, out: &mut Vec<u8>) -> Result<Kind, Fault> {
+    fn resolve(&self, reader: &mut Reader, pack: &Arc<Pack>, offset: u64, out: &mut Vec<u8>) -> Result<Kind, Fault> {
         reader.chain.clear();
         let limit = self.object_limit;
         let (kind, mut base, mut place) = match self.descend(reader, pack, offset, out)? {
@@ -119,7 +120,7 @@ impl Objects {
         while let Some(link) = reader.chain.pop() {
             let last = reader.chain.is_empty();
             let Reader { inflater, delta: bytes, buffer, bases, .. } = &mut *reader;
-            let damaged = |error| Fault::Damaged { pack: Rc::clone(&link.pack), offset: link.offset, error };
+            let damaged = |error| Fault::Damaged { pack: Arc::clone(&link.pack), offset: link.offset, error };
             check_size(link.size, limit)?;
             link.pack.stored(buffer, |stored| inflater.whole(stored, link.data, link.size, bytes)).map_err(damaged)?;
             let mut spare = if last { Vec::new() } else { bases.buffer() };
@@ -137,8 +138,8 @@ impl Objects {
     }
 
     /// Goes down a chain to something that is no delta, or known; the deltas on the way are in `reader.chain`.
-    fn descend(&self, reader: &mut Reader, pack: &Rc<Pack>, offset: u64, out: &mut Vec<u8>) -> Result<Base, Fault> {
-        let (mut pack, mut offset) = (Rc::clone(pack), offset);
+    fn descend(&self, reader: &mut Reader, pack: &Arc<Pack>, offset: u64, out: &mut Vec<u8>) -> Result<Base, Fault> {
+        let (mut pack, mut offset) = (Arc::clone(pack), offset);
         loop {
             let first = reader.chain.is_empty();
             if let Some((kind, content)) = reader.bases.find((pack.id(), offset)) {
@@ -149,7 +150,7 @@ impl Objects {
                 }
                 return Ok(Base::Content(kind, content, None));
             }
-            let damaged = |error| Fault::Damaged { pack: Rc::clone(&pack), offset, error };
+            let damaged = |error| Fault::Damaged { pack: Arc::clone(&pack), offset, error };
             if self.is_damaged(pack.id(), offset) {
                 let id = pack
                     .position_at_offset(offset)
@@ -176,7 +177,7 @@ impl Objects {
                     }
                     return Ok(Base::Content(kind, Rc::new(content), Some((pack.id(), offset))));
                 }
-                EntryKind::OfsDelta(base) => Some((Rc::clone(&pack), base)),
+                EntryKind::OfsDelta(base) => Some((Arc::clone(&pack), base)),
                 EntryKind::RefDelta(id) => match self.base_of(&pack, &id).map_err(Fault::Fatal)? {
                     Some(base) => Some(base),
                     None => {
@@ -184,7 +185,7 @@ impl Objects {
                         match self.other_copy(&id, reader, out) {
                             Ok(Copy::Packed(other, at)) => Some((other, at)),
                             Ok(Copy::Loose(kind)) => {
-                                let link = Link { pack: Rc::clone(&pack), offset, data: head.data, size: head.size };
+                                let link = Link { pack: Arc::clone(&pack), offset, data: head.data, size: head.size };
                                 reader.chain.push(link);
                                 return Ok(Base::Content(kind, Rc::new(std::mem::take(out)), None));
                             }
@@ -196,7 +197,7 @@ impl Objects {
             if reader.chain.len() == CHAIN_MAX {
                 return Err(damaged(anyhow::anyhow!("chain of deltas is longer than {CHAIN_MAX}")));
             }
-            reader.chain.push(Link { pack: Rc::clone(&pack), offset, data: head.data, size: head.size });
+            reader.chain.push(Link { pack: Arc::clone(&pack), offset, data: head.data, size: head.size });
             if let Some(base) = base {
                 (pack, offset) = base;
             }
@@ -204,9 +205,9 @@ impl Objects {
     }
 
     /// The base of a delta that names it: in the same pack, else in any.
-    fn base_of(&self, pack: &Rc<Pack>, id: &ObjectId) -> anyhow::Result<Option<(Rc<Pack>, u64)>> {
+    fn base_of(&self, pack: &Arc<Pack>, id: &ObjectId) -> anyhow::Result<Option<(Arc<Pack>, u64)>> {
         if let Some(position) = pack.position(id) {
-            return Ok(Some((Rc::clone(pack), pack.offset_at(position))));
+            return Ok(Some((Arc::clone(pack), pack.offset_at(position))));
         }
         let found = self.packed(id, &|_, _| true)?;
         Ok(found.map(|(pack, position)| {
@@ -239,12 +240,12 @@ impl Objects {
     }
 
     /// The size of the object at an offset. An error says nothing about other copies.
-    pub(super) fn size_packed(&self, pack: &Rc<Pack>, offset: u64) -> anyhow::Result<u64> {
+    pub(super) fn size_packed(&self, pack: &Arc<Pack>, offset: u64) -> anyhow::Result<u64> {
         self.shared.reader.borrow_mut().size(pack, &pack.head_at(offset)?)
     }
 
     /// Kind and size of the entry at an offset. An error says nothing about other copies.
-    pub(super) fn header_packed(&self, pack: &Rc<Pack>, offset: u64) -> anyhow::Result<Header> {
+    pub(super) fn header_packed(&self, pack: &Arc<Pack>, offset: u64) -> anyhow::Result<Header> {
         let mut reader = self.shared.reader.borrow_mut();
         let head = pack.head_at(offset)?;
         if let EntryKind::Whole(kind) = head.kind {
@@ -252,7 +253,7 @@ impl Objects {
         }
         let size = reader.size(pack, &head)?;
         let Reader { inflater, buffer, bases, .. } = &mut *reader;
-        let (mut pack, mut offset, mut kind) = (Rc::clone(pack), offset, head.kind);
+        let (mut pack, mut offset, mut kind) = (Arc::clone(pack), offset, head.kind);
         for _ in 0..CHAIN_MAX {
             if let Some(kind) = bases.kind((pack.id(), offset)) {
                 return Ok(Header { kind, size });
@@ -280,7 +281,7 @@ impl Objects {
 
 /// Where another copy of an object was found.
 enum Copy {
-    Packed(Rc<Pack>, u64),
+    Packed(Arc<Pack>, u64),
     Loose(Kind),
 }
 

@@ -10,7 +10,7 @@ use anyhow::Result;
 use bstr::BString;
 use gix_hash::ObjectId;
 use std::collections::HashSet;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Takes out of a selection what can be got elsewhere: first the objects of whole packs, each only if all of it is selected
 /// and the pack is still here to say what it holds; then single blobs. Returns what is to be told, each once.
@@ -46,7 +46,7 @@ fn is_of(uri: &[u8], protocol: &[u8]) -> bool {
 }
 
 /// The packs that are here under the hash of their content, which is their trailer, in the order of the configuration.
-fn known<'u>(objects: &Objects, wanted: &[&'u PackUri]) -> Result<Vec<(&'u PackUri, Rc<Pack>)>> {
+fn known<'u>(objects: &Objects, wanted: &[&'u PackUri]) -> Result<Vec<(&'u PackUri, Arc<Pack>)>> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }

@@ -49,6 +49,11 @@ impl Rolling {
 }
 
 impl Encoder {
+    /// The delta that was made last.
+    pub fn delta(&self) -> &[u8] {
+        &self.delta
+    }
+
     /// The delta that makes `target` of `base`, if it has at most `limit` bytes.
     pub fn encode(&mut self, base: &[u8], target: &[u8], limit: usize) -> Option<&[u8]> {
         if base.len() < BLOCK || target.len() < BLOCK || u32::try_from(base.len()).is_err() {

@@ -1,10 +1,13 @@
 //! Packs: which objects go out and from which bytes; packs that come in.
 
+mod ahead;
 pub mod bundle;
 pub mod elsewhere;
 mod encode;
 pub mod incoming;
+mod make;
 mod output;
+mod plan;
 mod relatives;
 pub mod select;
 pub mod unpack;

@@ -9,7 +9,7 @@ use anyhow::Result;
 use flate2::{Compress, FlushCompress, Status};
 use sha1::Digest;
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Bytes are handed on in pieces of about this size.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
@@ -40,7 +40,7 @@ pub(super) struct Output<'a> {
     place: u64,
     gathered: Vec<u8>,
     /// Copied bytes that are not yet hashed and not handed on.
-    run: Option<(Rc<Pack>, Range<u64>)>,
+    run: Option<(Arc<Pack>, Range<u64>)>,
 }
 
 impl<'a> Output<'a> {
@@ -60,7 +60,6 @@ impl<'a> Output<'a> {
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.end_run()?;
         self.place += bytes.len() as u64;
-        self.trailer.update(bytes);
         self.gather(bytes)
     }
 
@@ -69,6 +68,7 @@ impl<'a> Output<'a> {
             self.flush()?;
         }
         if bytes.len() >= PIECE_BYTES {
+            self.trailer.update(bytes);
             self.sink.write_all(bytes)?;
         } else {
             self.gathered.extend_from_slice(bytes);
@@ -78,6 +78,8 @@ impl<'a> Output<'a> {
 
     fn flush(&mut self) -> Result<()> {
         if !self.gathered.is_empty() {
+            // Hashed here, not when it came: most of it comes in small pieces.
+            self.trailer.update(&self.gathered);
             self.sink.write_all(&self.gathered)?;
             self.gathered.clear();
         }
@@ -85,13 +87,13 @@ impl<'a> Output<'a> {
     }
 
     /// Copies a part of a pack; neighbours go together.
-    pub(super) fn copy(&mut self, pack: &Rc<Pack>, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
+    pub(super) fn copy(&mut self, pack: &Arc<Pack>, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
         self.place += range.end - range.start;
         match &mut self.run {
-            Some((of, run)) if run.end == range.start && Rc::ptr_eq(of, pack) => run.end = range.end,
+            Some((of, run)) if run.end == range.start && Arc::ptr_eq(of, pack) => run.end = range.end,
             _ => {
                 self.end_run()?;
-                self.run = Some((Rc::clone(pack), range));
+                self.run = Some((Arc::clone(pack), range));
             }
         }
         if self.run.as_ref().is_some_and(|(_, run)| run.end - run.start >= RUN_BYTES_MAX) {
@@ -106,22 +108,18 @@ impl<'a> Output<'a> {
 
     fn end_run_with(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
         let Some((pack, run)) = self.run.take() else { return Ok(()) };
-        let whole = run.end - run.start >= RUN_BYTES;
+        let length = run.end - run.start;
+        if length < RUN_BYTES {
+            return self.gather(pack.bytes(run, buffer)?);
+        }
+        self.flush()?;
         let mut at = run.start;
         while at < run.end {
             let end = run.end.min(at + RUN_BYTES_MAX);
-            let bytes = pack.bytes(at..end, buffer)?;
-            self.trailer.update(bytes);
-            if !whole {
-                self.gather(bytes)?;
-            }
+            self.trailer.update(pack.bytes(at..end, buffer)?);
             at = end;
         }
-        if whole {
-            self.flush()?;
-            self.sink.send_file(pack.file(), run)?;
-        }
-        Ok(())
+        Ok(self.sink.send_file(pack.file(), run)?)
     }
 
     /// An entry's header: kind, size, and the distance to the base of an OFS_DELTA.
@@ -175,12 +173,12 @@ impl<'a> Output<'a> {
     /// Writes the trailer; how many bytes the pack has.
     pub(super) fn finish(mut self) -> Result<u64> {
         self.end_run()?;
+        self.flush()?;
         let trailer = match std::mem::replace(&mut self.trailer, Trailer::Sha1(sha1::Sha1::new())) {
             Trailer::Sha1(hasher) => hasher.finalize().to_vec(),
             Trailer::Sha256(hasher) => hasher.finalize().to_vec(),
         };
-        self.gather(&trailer)?;
-        self.flush()?;
+        self.sink.write_all(&trailer)?;
         Ok(self.place + trailer.len() as u64)
     }
 }

@@ -159,7 +159,7 @@ fn ids(selection: &Selection, objects: &Objects) -> BTreeSet<ObjectId> {
 }
 
 fn options(thin: bool, ofs_delta: bool) -> PackOptions {
-    PackOptions { thin, ofs_delta, compression: 6, memory: 64 << 20 }
+    PackOptions { thin, ofs_delta, compression: 6, threads: 1, memory: 64 << 20 }
 }
 
 fn pack(objects: &Objects, wants: &[ObjectId], common: &[ObjectId], options: &PackOptions) -> (Vec<u8>, PackStats) {
@@ -579,6 +579,45 @@ fn large_loose_objects_pass_through_in_pieces() {
     let client = Repo::new(gix_hash::Kind::Sha1);
     client.run(&["index-pack", "--strict", "--stdin"], &bytes).unwrap();
     assert_eq!(client.git(&["cat-file", "-s", &repo.id("one:big").to_string()]), "11688896");
+}
+
+#[test]
+fn threads_make_the_same_pack_and_fail_with_the_same_words() {
+    // Each version is loose or a delta on one that is not sent: a hundred and more have to be made.
+    let history = "seq 1 300 >a; c one
+        for i in $(seq 1 150); do seq $i 300 >a; echo $i >b$((i % 7)); c v$i $(git rev-parse HEAD || :); done";
+    let history = history.replace("$(git rev-parse HEAD || :)", "one");
+    for (pack_it, loose) in [("git repack -adq; git update-ref -d refs/heads/v150", false), ("", true)] {
+        let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{history}\n{pack_it}"));
+        let names: Vec<String> = (1..150).filter(|i| i % 2 == 1).map(|i| format!("v{i}")).collect();
+        let wants = repo.ids(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let packed = |threads: usize| {
+            let objects = repo.objects();
+            let request = Request { wants: &wants, ..Request::default() };
+            let selection = select(&objects, &request, &mut Silent).unwrap();
+            let mut out = Vec::new();
+            let options = PackOptions { threads, ..options(false, true) };
+            write(&selection, &objects, &options, &mut out).map(|stats| (out, stats))
+        };
+        let (alone, stats) = packed(1).unwrap();
+        assert!(stats.objects - stats.reused > 100, "{stats:?}");
+        let client = Repo::new(gix_hash::Kind::Sha1);
+        client.run(&["index-pack", "--strict", "--stdin"], &alone).unwrap();
+        for threads in [2, 5] {
+            assert!(packed(threads).unwrap() == (alone.clone(), stats), "{threads} threads, loose: {loose}");
+        }
+        let id = repo.id("v99:a").to_string();
+        if loose {
+            let file = repo.dir.join("objects").join(&id[..2]).join(&id[2..]);
+            std::fs::remove_file(&file).unwrap();
+            std::fs::write(&file, b"x\x9c rubbish").unwrap();
+        } else {
+            damage(&repo, &repo.id("v99:a"));
+        }
+        let error = |threads| format!("{:#}", packed(threads).unwrap_err());
+        assert_eq!(error(3), error(1));
+        assert!(error(3).contains(&id), "{}", error(3));
+    }
 }
 
 /// A generator of numbers that gives the same for the same seed.

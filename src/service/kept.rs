@@ -13,7 +13,7 @@ use crate::pack::write;
 use crate::repo::Repository;
 use crate::stream::Sink;
 use gix_hash::ObjectId;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Sends a pack. `chosen`: what was selected already. Tells where it came from, where packs are kept.
 ///
@@ -39,7 +39,7 @@ pub fn send(
     })?;
     let noted = Noted::of(&notes, plan.repository.hash());
     let Some(checksum) = noted.whole else { return Ok((noted.stats, Some(role))) };
-    let pack: Option<Rc<Pack>> = match whole {
+    let pack: Option<Arc<Pack>> = match whole {
         Some(pack) => Some(pack),
         None => plan.repository.objects.pack_of_checksum(&checksum)?,
     };

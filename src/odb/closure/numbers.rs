@@ -8,7 +8,7 @@ use crate::odb::{Location, Objects, Pack, PackId};
 use anyhow::{Result, bail};
 use gix_hash::{ObjectId, oid};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Numbers from here on are objects that lie in no pack.
 const STRAYS: u32 = 1 << 31;
@@ -20,7 +20,7 @@ const NOTHING: u32 = u32::MAX;
 /// The numbers of one pack's objects: `first` and the index position.
 struct Range {
     id: PackId,
-    pack: Rc<Pack>,
+    pack: Arc<Pack>,
     first: u32,
     len: u32,
 }

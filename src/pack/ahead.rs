@@ -1,0 +1,141 @@
+//! Making ahead: other threads make what cannot be copied while it is not yet its turn.
+//!
+//! In: recipes, in the order in which they will be asked for. Out: what was made of each, deflated. It is what would have been made in
+//! turn, byte for byte; where a thread fails nothing is made, and whoever asks makes it itself and says why it cannot be done.
+
+use super::make::{Maker, Outcome, Recipe};
+use super::write::PackOptions;
+use crate::odb::{Objects, Opener};
+use anyhow::Result;
+use flate2::{Compress, Compression, FlushCompress, Status};
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Scope;
+
+/// So many neighbours one thread makes: they rest on the same bases.
+const BATCH: usize = 32;
+/// So many may be under way or waiting to be asked for.
+const JOBS_MAX: usize = 8 * BATCH;
+/// More threads than this are never of use: who writes has to keep up.
+const THREADS_MAX: usize = 8;
+/// Larger objects are made in turn: what waits must be small.
+const OBJECT_BYTES_MAX: u64 = 256 << 10;
+/// What all threads together hold as bases of deltas.
+const CACHE_BYTES: u64 = crate::odb::CACHE_BYTES;
+
+/// What was made.
+pub(super) struct Made {
+    pub outcome: Outcome,
+    /// Before it was deflated.
+    pub size: u64,
+    pub deflated: Vec<u8>,
+}
+
+/// Threads at work.
+pub(super) struct Ahead {
+    batches: Sender<Vec<(usize, Recipe)>>,
+    results: Receiver<(usize, Option<Made>)>,
+    gathered: Vec<(usize, Recipe)>,
+    ready: HashMap<usize, Option<Made>>,
+    asked: usize,
+    taken: usize,
+}
+
+impl Ahead {
+    /// Starts threads that end with the scope or when this is dropped; `None` where there is to be but one.
+    pub(super) fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        opener: &Opener,
+        options: &PackOptions,
+    ) -> Option<Self> {
+        let level = options.compression.min(9);
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let threads = threads.min(THREADS_MAX);
+        if threads == 1 {
+            return None;
+        }
+        let (batches, incoming) = channel::<Vec<(usize, Recipe)>>();
+        let (outgoing, results) = channel();
+        let incoming = Arc::new(Mutex::new(incoming));
+        for _ in 0..threads {
+            let (incoming, outgoing, opener) = (Arc::clone(&incoming), outgoing.clone(), opener.clone());
+            let work = move || {
+                let mut objects = opener.open();
+                objects.set_cache_bytes(CACHE_BYTES / threads as u64);
+                objects.set_object_limit(OBJECT_BYTES_MAX);
+                let mut maker = Maker::default();
+                let mut deflate = Compress::new(Compression::new(level), true);
+                let next = || incoming.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                while let Ok(batch) = next() {
+                    for (number, recipe) in batch {
+                        let made = made(&mut maker, &objects, &recipe, &mut deflate);
+                        if outgoing.send((number, made.ok())).is_err() {
+                            return;
+                        }
+                    }
+                }
+            };
+            // Without threads there is nothing ahead, which is slower and nothing else.
+            std::thread::Builder::new().spawn_scoped(scope, work).ok()?;
+        }
+        Some(Ahead { batches, results, gathered: Vec::new(), ready: HashMap::new(), asked: 0, taken: 0 })
+    }
+
+    /// Whether there is room for more.
+    pub(super) fn has_room(&self) -> bool {
+        self.asked - self.taken < JOBS_MAX
+    }
+
+    /// Whether it is time to ask for more: so that threads get many neighbours at once.
+    pub(super) fn runs_low(&self) -> bool {
+        self.asked - self.taken < JOBS_MAX / 2
+    }
+
+    /// Asks for one; its number.
+    pub(super) fn ask(&mut self, recipe: &Recipe) -> usize {
+        self.gathered.push((self.asked, recipe.clone()));
+        self.asked += 1;
+        if self.gathered.len() == BATCH {
+            self.flush();
+        }
+        self.asked - 1
+    }
+
+    /// Hands on what was asked for.
+    pub(super) fn flush(&mut self) {
+        if !self.gathered.is_empty() {
+            // Where no thread is left nothing comes back either.
+            let _ = self.batches.send(std::mem::take(&mut self.gathered));
+        }
+    }
+
+    /// What was made of one, when it is its turn; each once.
+    pub(super) fn take(&mut self, number: usize) -> Option<Made> {
+        self.taken += 1;
+        loop {
+            if let Some(made) = self.ready.remove(&number) {
+                return made;
+            }
+            self.flush();
+            let (number, made) = self.results.recv().ok()?;
+            self.ready.insert(number, made);
+        }
+    }
+}
+
+fn made(maker: &mut Maker, objects: &Objects, recipe: &Recipe, deflate: &mut Compress) -> Result<Made> {
+    let outcome = maker.make(objects, recipe)?;
+    let bytes = if outcome == Outcome::Nothing { &[] } else { maker.bytes() };
+    let mut deflated = Vec::with_capacity(bytes.len() / 2 + 64);
+    deflate.reset();
+    let mut read = 0;
+    while deflate.compress_vec(&bytes[read..], &mut deflated, FlushCompress::Finish)? != Status::StreamEnd {
+        read = usize::try_from(deflate.total_in())?;
+        deflated.reserve(deflated.len().max(64));
+    }
+    Ok(Made { outcome, size: bytes.len() as u64, deflated })
+}

@@ -1,0 +1,476 @@
+//! The plan of a pack: which objects, in which order, each from where and resting on what.
+//!
+//! In: a selection. Out: one step for each object. Only headers of entries are read here; what a step needs of those before it is that they
+//! are there, not what has come of them, so that steps can be planned ahead. A delta rests on an object that was written before
+//! it, that is written later from the same pack, or that the client has; so no two deltas can rest on each other.
+
+use super::make::Recipe;
+use super::select::{Positions, Selection, Spot, Stray};
+use super::write::PackOptions;
+use crate::odb::{EntryKind, Location, Objects, Pack, PackId};
+use anyhow::{Context, Result, bail, ensure};
+use gix_hash::{ObjectId, oid};
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// So many deltas made here may lie one on the other.
+const DEPTH_MAX: u32 = 50;
+/// So many bases are looked at of a stored chain of them.
+const CHAIN_MAX: usize = 64;
+/// Loose objects larger than this are never in memory as a whole.
+const LARGE_BYTES: u64 = 8 << 20;
+
+/// One object's turn.
+pub(super) struct Step {
+    /// What is written.
+    pub object: Object,
+    /// From what.
+    pub how: How,
+}
+
+/// An object in its turn.
+pub(super) enum Object {
+    /// An entry of the n-th of the packs.
+    Packed {
+        /// Which pack.
+        source: u32,
+        /// The index position.
+        position: u32,
+        /// The entry.
+        range: Range<u64>,
+    },
+    /// A loose one: its number among those that go out.
+    Stray(usize),
+}
+
+/// What an object is written from. There are as many as objects: it is kept small.
+pub(super) enum How {
+    /// The entry has no header that can be read.
+    Recover,
+    /// From the entry as it is stored.
+    Copy(Base),
+    /// From its content.
+    Make(Box<Making>),
+    /// From a loose object's file, piece by piece.
+    Stream(gix_object::Kind, u64),
+    /// The empty tree, which need not be stored.
+    Empty,
+}
+
+/// How an object is made.
+pub(super) struct Making {
+    /// From what.
+    pub recipe: Recipe,
+    /// Where the bases of the recipe are.
+    pub bases: Vec<Spot>,
+}
+
+/// Where the base of a stored delta is, for the client.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Base {
+    /// There is none: it is no delta.
+    None,
+    /// In this pack: the entry at this offset of the n-th of the packs.
+    Written(u32, u64),
+    /// In this pack, further on. It is known by name.
+    Later,
+    /// The client has it.
+    Held(Box<ObjectId>),
+}
+
+/// The packs objects are taken from.
+pub(super) struct Sources<'a> {
+    packs: Vec<Taken<'a>>,
+    /// Where each stands among them: there may be hundreds.
+    by_id: HashMap<PackId, u32>,
+    bases: Vec<(Arc<Pack>, &'a Positions)>,
+    /// The same of bases.
+    bases_by_id: HashMap<PackId, &'a Positions>,
+    loose_bases: &'a [Stray],
+}
+
+/// What is taken from one pack, and where it came to lie.
+struct Taken<'a> {
+    pack: Arc<Pack>,
+    positions: &'a Positions,
+    /// Offsets of the entries planned so far, ascending.
+    offsets: Vec<u64>,
+    /// From this offset on, entries stand from that offset on.
+    runs: Vec<(u64, u64)>,
+}
+
+impl Positions {
+    fn len(&self) -> u64 {
+        self.bits.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        // Mostly there are none in a word: a partial clone asks for few of many objects.
+        let words = self.bits.iter().enumerate().filter(|(_, word)| **word != 0);
+        words.flat_map(|(index, word)| {
+            let first = index as u32 * 64;
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| first + bit)
+        })
+    }
+}
+
+impl Taken<'_> {
+    /// Whether the entry at `offset` is planned already.
+    fn has(&self, offset: u64) -> bool {
+        // Bases are near, mostly.
+        let mut near = 16;
+        while near < self.offsets.len() && self.offsets[self.offsets.len() - near] > offset {
+            near *= 2;
+        }
+        self.offsets[self.offsets.len().saturating_sub(near)..].binary_search(&offset).is_ok()
+    }
+}
+
+impl<'a> Sources<'a> {
+    /// Large packs go first: what small ones repeat is written when their deltas need it.
+    fn new(selection: &'a Selection, objects: &'a Objects, thin: bool) -> Self {
+        let taken = |positions: &'a Positions| Taken {
+            pack: objects.pack(positions.pack),
+            positions,
+            offsets: Vec::new(),
+            runs: Vec::new(),
+        };
+        let mut packs: Vec<Taken<'_>> = selection.packed.iter().map(taken).collect();
+        packs.sort_by_key(|taken| std::cmp::Reverse(taken.pack.len()));
+        let (bases, loose_bases): (&[_], &[_]) =
+            if thin { (&selection.bases, &selection.loose_bases) } else { (&[], &[]) };
+        let by_id = (0..).zip(&packs).map(|(at, taken)| (taken.positions.pack, at)).collect();
+        let bases_by_id = bases.iter().map(|positions| (positions.pack, positions)).collect();
+        let bases = bases.iter().map(|positions| (objects.pack(positions.pack), positions)).collect();
+        Sources { packs, by_id, bases, bases_by_id, loose_bases }
+    }
+
+    /// The n-th pack.
+    pub(super) fn pack(&self, source: u32) -> Arc<Pack> {
+        Arc::clone(&self.packs[source as usize].pack)
+    }
+
+    /// Notes that the entry at `offset` of a pack stands at `place` now.
+    pub(super) fn put(&mut self, source: u32, offset: u64, place: u64) {
+        let runs = &mut self.packs[source as usize].runs;
+        let shift = |run: &(u64, u64)| run.1.wrapping_sub(run.0);
+        if runs.last().map(shift) != Some(place.wrapping_sub(offset)) {
+            runs.push((offset, place));
+        }
+    }
+
+    /// Where an entry that was written stands.
+    pub(super) fn place(&self, source: u32, offset: u64) -> Option<u64> {
+        let runs = &self.packs[source as usize].runs;
+        let (from, to) = runs[runs.partition_point(|run| run.0 <= offset).checked_sub(1)?];
+        Some(to + (offset - from))
+    }
+
+    /// Where an object that was taken from a pack stands; `None` where it was not.
+    pub(super) fn place_of(&self, pack: PackId, position: u32) -> Option<u64> {
+        let (source, offset) = self.planned(pack, position)?;
+        self.place(source, offset)
+    }
+
+    /// The entry of an object, if it is planned already.
+    fn planned(&self, pack: PackId, position: u32) -> Option<(u32, u64)> {
+        let source = *self.by_id.get(&pack)?;
+        let taken = &self.packs[source as usize];
+        let offset = taken.pack.offset_at(position);
+        taken.has(offset).then_some((source, offset))
+    }
+
+    /// Whether the client has an object.
+    fn is_held(&self, spot: Spot) -> bool {
+        match spot {
+            Spot::Packed(pack, position) => {
+                self.bases_by_id.get(&pack).is_some_and(|positions| positions.contains(position))
+            }
+            Spot::Loose(number) => self.loose_bases.binary_search_by_key(&number, |stray| stray.number).is_ok(),
+        }
+    }
+
+    /// Where the base of a delta is: at `offset` of the same pack. `None`: nowhere.
+    fn base_at(&self, source: u32, offset: u64) -> Result<Option<Base>> {
+        let taken = &self.packs[source as usize];
+        if taken.has(offset) {
+            return Ok(Some(Base::Written(source, offset)));
+        }
+        if self.bases.is_empty() && self.packs.len() == 1 {
+            // It was not sent, and there is nowhere else where it could be. Its name is not looked for.
+            return Ok(None);
+        }
+        match taken.pack.position_at_offset(offset) {
+            Some(position) => Ok(self.base_elsewhere(source, position)),
+            None => bail!("no entry at offset {offset} of {}", taken.pack.path().display()),
+        }
+    }
+
+    /// The same for a base given by name.
+    fn base_named(&self, source: u32, id: &oid) -> Option<Base> {
+        let taken = &self.packs[source as usize];
+        let position = taken.pack.position(id)?;
+        if !taken.positions.contains(position) {
+            return self.base_elsewhere(source, position);
+        }
+        let offset = taken.pack.offset_at(position);
+        Some(if taken.has(offset) { Base::Written(source, offset) } else { Base::Later })
+    }
+
+    /// The base is stored at `position` of a pack, but not sent from there.
+    fn base_elsewhere(&self, source: u32, position: u32) -> Option<Base> {
+        let id = self.packs[source as usize].pack.id_at(position);
+        let held = |(pack, positions): &(Arc<Pack>, &Positions)| {
+            pack.position(id).is_some_and(|position| positions.contains(position))
+        };
+        if self.bases.iter().any(held) {
+            return Some(Base::Held(Box::new(id.to_owned())));
+        }
+        // Another copy of it may have been taken. One from this pack would be no safe base: it may rest on this object.
+        let written = |(at, other): (u32, &Taken<'_>)| {
+            let offset = other.pack.offset_at(other.pack.position(id)?);
+            other.has(offset).then_some(Base::Written(at, offset))
+        };
+        (0..).zip(&self.packs[..source as usize]).find_map(written)
+    }
+}
+
+/// The entries that are taken from one pack, in its order.
+enum Entries {
+    /// Most of them: this is the next to be looked at.
+    Most(u32),
+    /// Few of many: the whole order needs not be known. Index positions and where the entries end, the last one first.
+    Few(Vec<(u32, u64)>),
+}
+
+impl Entries {
+    fn of(taken: &Taken<'_>) -> Self {
+        let (pack, positions) = (&taken.pack, taken.positions);
+        if positions.len() * 16 >= u64::from(pack.len()) {
+            return Entries::Most(0);
+        }
+        let mut chosen: Vec<u32> = positions.iter().collect();
+        chosen.sort_unstable_by_key(|position| pack.offset_at(*position));
+        let ends = pack.ends_of(&chosen);
+        Entries::Few(chosen.into_iter().zip(ends).rev().collect())
+    }
+
+    /// Index position and extent.
+    fn next(&mut self, taken: &Taken<'_>) -> Option<(u32, Range<u64>)> {
+        let pack = &taken.pack;
+        match self {
+            Entries::Few(chosen) => {
+                let (position, end) = chosen.pop()?;
+                Some((position, pack.offset_at(position)..end))
+            }
+            Entries::Most(rank) => {
+                let order = pack.by_offset();
+                loop {
+                    let position = *order.get(*rank as usize)?;
+                    *rank += 1;
+                    if taken.positions.contains(position) {
+                        let end = order.get(*rank as usize).map_or(pack.body_end(), |next| pack.offset_at(*next));
+                        return Some((position, pack.offset_at(position)..end));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Plans one step after the other.
+pub(super) struct Plan<'a> {
+    /// The packs, with what was written of them.
+    pub sources: Sources<'a>,
+    objects: &'a Objects,
+    selection: &'a Selection,
+    /// The pack that is being gone through, and what is left of it.
+    current: u32,
+    entries: Option<Entries>,
+    strays: usize,
+    /// How many deltas made here lie one on the other below an object, at most.
+    depths: HashMap<Spot, u32>,
+    /// For offsets of bases that are not sent, what is written instead of a delta on one of them.
+    stand_ins: HashMap<(PackId, u64), Spot>,
+    /// Loose objects whose turn has been.
+    loose: HashSet<u32>,
+    /// A delta was planned whose base comes later.
+    forward: bool,
+}
+
+impl<'a> Plan<'a> {
+    /// Objects go out pack by pack in the order in which they are stored, then the loose ones.
+    pub(super) fn new(selection: &'a Selection, objects: &'a Objects, options: &PackOptions) -> Self {
+        Plan {
+            sources: Sources::new(selection, objects, options.thin),
+            objects,
+            selection,
+            current: 0,
+            entries: None,
+            strays: 0,
+            depths: HashMap::new(),
+            stand_ins: HashMap::new(),
+            loose: HashSet::new(),
+            forward: false,
+        }
+    }
+
+    /// The next step; `None` behind the last.
+    ///
+    /// # Errors
+    /// When an object is missing or its pack is damaged beyond repair.
+    pub(super) fn next(&mut self) -> Result<Option<Step>> {
+        while let Some(taken) = self.sources.packs.get(self.current as usize) {
+            let entries = self.entries.get_or_insert_with(|| Entries::of(taken));
+            if let Some((position, range)) = entries.next(taken) {
+                let pack = Arc::clone(&taken.pack);
+                let how = self
+                    .entry(&pack, position, &range)
+                    .with_context(|| format!("object {} of {}", pack.id_at(position), pack.path().display()))?;
+                self.sources.packs[self.current as usize].offsets.push(range.start);
+                return Ok(Some(Step { object: Object::Packed { source: self.current, position, range }, how }));
+            }
+            self.current += 1;
+            self.entries = None;
+        }
+        let Some(stray) = self.selection.strays.get(self.strays) else { return Ok(None) };
+        self.strays += 1;
+        let how = self.stray(stray).with_context(|| format!("loose object {}", stray.id))?;
+        self.loose.insert(stray.number);
+        Ok(Some(Step { object: Object::Stray(self.strays - 1), how }))
+    }
+
+    /// What can be copied is never inflated. A stored delta whose base is not sent, and what is stored whole beside a version in
+    /// another pack or the client's, gets a new delta, on one other version.
+    fn entry(&mut self, pack: &Arc<Pack>, position: u32, range: &Range<u64>) -> Result<How> {
+        ensure!(
+            range.start < range.end && range.end <= pack.body_end(),
+            "entry at offset {} of {} has no room",
+            range.start,
+            pack.path().display()
+        );
+        let head = match pack.head_at(range.start) {
+            Ok(head) if head.data < range.end => head,
+            // Another copy may be good.
+            _ => return Ok(How::Recover),
+        };
+        let spot = Spot::Packed(pack.id(), position);
+        let base = match head.kind {
+            EntryKind::Whole(_) => {
+                // Where another version lies in the same pack, whoever made it has found no delta worth its while, and the
+                // object may be the other one's base.
+                let elsewhere = |other: Spot| match other {
+                    Spot::Packed(other, _) => other != pack.id(),
+                    Spot::Loose(_) => true,
+                };
+                let is_of_use = |other| self.sources.is_held(other) || elsewhere(other) && self.is_planned(other);
+                let bases = self.recipe_bases(spot, [self.selection.relatives.nearest(spot, is_of_use), None]);
+                if bases.is_empty() {
+                    return Ok(How::Copy(Base::None));
+                }
+                return Ok(self.make(pack, position, bases, false));
+            }
+            EntryKind::OfsDelta(offset) => self.sources.base_at(self.current, offset)?,
+            EntryKind::RefDelta(id) => self.sources.base_named(self.current, &id),
+        };
+        if let Some(base) = base {
+            self.forward |= base == Base::Later;
+            return Ok(How::Copy(base));
+        }
+        let mut above = Vec::new();
+        let in_chain = self.in_chain(pack, head.kind, &mut above);
+        let bases = self.recipe_bases(spot, [self.nearest(spot), in_chain]);
+        self.stand_ins.extend(above.into_iter().map(|offset| ((pack.id(), offset), spot)));
+        Ok(self.make(pack, position, bases, true))
+    }
+
+    fn make(&self, pack: &Pack, position: u32, bases: Vec<Spot>, or_whole: bool) -> How {
+        let recipe = Recipe {
+            id: pack.id_at(position).to_owned(),
+            location: Location::Packed { pack: pack.id(), position },
+            bases: bases.iter().filter_map(|spot| self.id(*spot)).collect(),
+            or_whole,
+        };
+        How::Make(Box::new(Making { recipe, bases }))
+    }
+
+    fn id(&self, spot: Spot) -> Option<ObjectId> {
+        match spot {
+            Spot::Packed(pack, position) => Some(self.objects.pack(pack).id_at(position).to_owned()),
+            Spot::Loose(number) => self.selection.loose(number).map(|stray| stray.id),
+        }
+    }
+
+    /// The candidates that may carry one more delta, and notes how deep the object lies then.
+    fn recipe_bases(&mut self, of: Spot, candidates: [Option<Spot>; 2]) -> Vec<Spot> {
+        let depth = |spot: &Spot| self.depths.get(spot).map_or(1, |depth| depth + 1);
+        let mut bases: Vec<Spot> = candidates.into_iter().flatten().filter(|spot| depth(spot) <= DEPTH_MAX).collect();
+        bases.retain(|spot| self.id(*spot).is_some());
+        bases.dedup();
+        if let Some(deepest) = bases.iter().map(depth).max() {
+            self.depths.insert(of, deepest);
+        }
+        bases
+    }
+
+    /// The nearest other version of an object that a delta can rest on.
+    fn nearest(&self, of: Spot) -> Option<Spot> {
+        self.selection.relatives.nearest(of, |other| self.sources.is_held(other) || self.is_planned(other))
+    }
+
+    /// What a delta can rest on of the chain of bases of a stored one, or what stands in for one of these: it rests on the
+    /// same. Offsets of bases that are not sent are collected in `above`.
+    fn in_chain(&self, pack: &Pack, mut stored: EntryKind, above: &mut Vec<u64>) -> Option<Spot> {
+        while above.len() < CHAIN_MAX {
+            let offset = match stored {
+                EntryKind::Whole(_) => return None,
+                EntryKind::OfsDelta(offset) => offset,
+                EntryKind::RefDelta(id) => pack.offset_at(pack.position(&id)?),
+            };
+            if let Some(&other) = self.stand_ins.get(&(pack.id(), offset))
+                && self.is_planned(other)
+            {
+                above.push(offset);
+                return Some(other);
+            }
+            let spot = Spot::Packed(pack.id(), pack.position_at_offset(offset)?);
+            if self.is_planned(spot) || self.sources.is_held(spot) {
+                return Some(spot);
+            }
+            above.push(offset);
+            stored = pack.head_at(offset).ok()?.kind;
+        }
+        None
+    }
+
+    /// Whether a delta can rest on what will have been written of an object.
+    fn is_planned(&self, spot: Spot) -> bool {
+        match spot {
+            Spot::Loose(number) => self.loose.contains(&number),
+            // What a delta that is planned already rests on comes later: it may rest on nothing written.
+            Spot::Packed(..) if self.forward => false,
+            Spot::Packed(pack, position) => self.sources.planned(pack, position).is_some(),
+        }
+    }
+
+    fn stray(&mut self, stray: &Stray) -> Result<How> {
+        if stray.id.is_empty_tree() {
+            // git knows this one even where it is not stored.
+            return Ok(How::Empty);
+        }
+        let header = self.objects.header(&stray.id)?.context("it has vanished")?;
+        if header.size > LARGE_BYTES {
+            return Ok(How::Stream(header.kind, header.size));
+        }
+        let spot = Spot::Loose(stray.number);
+        let bases = self.recipe_bases(spot, [self.nearest(spot), None]);
+        let recipe = Recipe {
+            id: stray.id,
+            location: Location::Loose(stray.directory),
+            bases: bases.iter().filter_map(|spot| self.id(*spot)).collect(),
+            or_whole: true,
+        };
+        Ok(How::Make(Box::new(Making { recipe, bases })))
+    }
+}
