@@ -187,7 +187,8 @@ impl Cache {
         }
         folder::check(&settings.directory)?;
         let (directory, bytes) = (settings.directory.clone(), settings.bytes);
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.min(u32::MAX.into()));
+        let epoch = SystemTime::UNIX_EPOCH;
+        let now = epoch.checked_add(Duration::from_secs(now)).unwrap_or(epoch);
         Ok(Some(Cache { directory, bytes, now, patience: settings.patience }))
     }
 
@@ -214,8 +215,15 @@ impl Cache {
                     let kept = !alone && matches!(found, Found::Nothing);
                     match lead::lead(self, key, kept, &mut delivery, make)? {
                         Outcome::Made(notes, role) => return Ok((notes, role)),
-                        Outcome::Theirs(reader) => Found::There(reader, Role::Followed),
-                        Outcome::Complete => self.find(key),
+                        Outcome::Theirs(reader) => {
+                            // What we had begun is nobody's progress any more.
+                            delivery.client.end()?;
+                            Found::There(reader, Role::Followed)
+                        }
+                        Outcome::Complete => {
+                            delivery.client.end()?;
+                            self.find(key)
+                        }
                         Outcome::Lost => Found::Unusable,
                         Outcome::Differs => return Err(Differs.into()),
                     }
