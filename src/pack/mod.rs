@@ -9,6 +9,7 @@ mod make;
 mod output;
 mod plan;
 mod relatives;
+mod script;
 pub mod select;
 pub mod unpack;
 pub mod write;
