@@ -285,6 +285,22 @@ fn a_writer_of_whom_nothing_is_known_is_dead_when_he_says_nothing() {
 }
 
 #[test]
+fn a_file_that_its_writer_has_removed_is_not_waited_for() {
+    let scratch = Scratch::new();
+    let patient = Patience { silence: Duration::from_secs(3600), ..EAGER };
+    let cache = scratch.cache_of(1 << 30, patient);
+    let answer = bytes(2 * BLOCK_BYTES);
+    let Begun::Ours(writer, _) = cache.begin(&key("x")) else { panic!("nothing is there") };
+    std::thread::scope(|scope| {
+        let follower = scope.spawn(|| ask_for(&cache, "x", &answer));
+        std::thread::sleep(Duration::from_millis(50));
+        // He still holds the lock.
+        cache.give_up(&writer);
+        assert!(follower.join().expect("it goes on") == (answer.clone(), Role::Led));
+    });
+}
+
+#[test]
 fn a_pack_that_came_out_differently_is_not_glued_to_what_was_heard() {
     let scratch = Scratch::new();
     let answer = bytes(3 * BLOCK_BYTES);
@@ -556,10 +572,17 @@ fn what_is_larger_than_all_that_may_be_kept_is_not_and_who_reads_along_helps_him
     std::thread::scope(|scope| {
         let leader = scope.spawn(|| ask(&cache, "x", &mut |sink| make(sink)));
         has_begun.recv().expect("it begins");
-        let follower = scope.spawn(|| ask_for(&cache, "x", &answer));
-        let (heard, role) = leader.join().expect("it is made");
-        assert!(heard == answer && role.expect("it is made") == Role::Missed);
-        assert!(follower.join().expect("it is made") == (answer.clone(), Role::Missed));
+        let follower = scope.spawn(|| {
+            ask(&cache, "x", &mut |sink| {
+                write_in_pieces(sink, &answer[..2 * BLOCK_BYTES])?;
+                assert!(!cache.part_path(&key("x")).exists(), "nobody makes a file of this again");
+                Ok(sink.write_all(&answer[2 * BLOCK_BYTES..])?)
+            })
+        });
+        for asker in [leader, follower] {
+            let (heard, role) = asker.join().expect("it is made");
+            assert!(heard == answer && role.expect("it is made") == Role::Missed);
+        }
     });
     assert!(scratch.files().is_empty());
 }
