@@ -105,8 +105,7 @@ fn refs(criterion: &mut Criterion) {
     std::fs::create_dir_all(repo.0.join("refs")).expect("a directory can be made");
     let mut packed = "# pack-refs with: peeled fully-peeled sorted \n".to_owned();
     for number in 0..20_000 {
-        writeln!(packed, "{} refs/heads/team/branch-{number:06}", "0123456789abcdef0123456789abcdef01234567")
-            .expect("text");
+        writeln!(packed, "0123456789abcdef0123456789abcdef01234567 refs/heads/team/branch-{number:06}").expect("text");
     }
     std::fs::write(repo.0.join("packed-refs"), packed).expect("scratch can be written");
     let store = RefStore::new(Format::Files, repo.0.clone(), repo.0.clone(), Kind::Sha1);
