@@ -11,6 +11,7 @@ pub mod closure;
 pub mod delta;
 pub mod depth;
 mod directory;
+mod folders;
 pub mod graph;
 pub mod ids;
 mod index;
@@ -326,10 +327,14 @@ impl Objects {
     /// # Errors
     /// When a directory cannot be read.
     pub fn locate(&self, id: &oid) -> anyhow::Result<Option<Location>> {
-        self.until_found(&mut || self.locate_now(id))
+        self.until_found(&mut || self.locate_as_listed(id))
     }
 
-    fn locate_now(&self, id: &oid) -> anyhow::Result<Option<Location>> {
+    /// As [`Objects::locate`]; what has come since the folders of packs were listed may be missed.
+    ///
+    /// # Errors
+    /// As [`Objects::locate`].
+    pub fn locate_as_listed(&self, id: &oid) -> anyhow::Result<Option<Location>> {
         if let Some((pack, position)) = self.packed(id, &|_, _| true)? {
             return Ok(Some(Location::Packed { pack, position }));
         }
@@ -353,7 +358,24 @@ impl Objects {
         Ok(found)
     }
 
+    /// As [`Objects::header`] for one of very many, most of which are not there: what has come since a folder was listed may
+    /// be missed, and the empty tree is there only where it is stored.
+    ///
+    /// # Errors
+    /// As [`Objects::header`].
+    pub fn header_as_listed(&self, id: &oid) -> anyhow::Result<Option<Header>> {
+        self.header_among(id, &|directory| directory.may_have_loose(id))
+    }
+
     fn header_now(&self, id: &oid) -> anyhow::Result<Option<Header>> {
+        self.header_among(id, &|_| Ok(true))
+    }
+
+    fn header_among(
+        &self,
+        id: &oid,
+        may_have: &dyn Fn(&Directory) -> std::io::Result<bool>,
+    ) -> anyhow::Result<Option<Header>> {
         if let Some((pack, position)) = self.packed(id, &|_, _| true)? {
             let pack = self.pack(pack);
             let offset = pack.offset_at(position);
@@ -369,6 +391,9 @@ impl Objects {
         }
         let mut first_error = None;
         for directory in self.searched()?.iter() {
+            if !may_have(directory).with_context(|| read_error(directory))? {
+                continue;
+            }
             let mut reader = self.shared.reader.borrow_mut();
             let Reader { inflater, buffer, .. } = &mut *reader;
             match loose::header(&directory.path, id, inflater, buffer) {
