@@ -257,6 +257,16 @@ pub fn touch(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty())?)
 }
 
+/// The same of an open file, whatever name it has by now.
+///
+/// # Errors
+/// As `futimens(2)`.
+pub fn touch_file(file: &File) -> io::Result<()> {
+    fail_point_of_file("touch", file)?;
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    Ok(rustix::fs::futimens(file, &rustix::fs::Timestamps { last_access: now, last_modification: now })?)
+}
+
 /// Gives an open file the permission bits that another one has.
 ///
 /// # Errors
@@ -293,6 +303,15 @@ pub fn mkdir(path: &Path, sharing: Sharing) -> io::Result<()> {
     fail_point("mkdir", path)?;
     DirBuilder::new().mode(0o777).create(path)?;
     if sharing == Sharing::Umask { Ok(()) } else { share(&File::open(path)?, sharing) }
+}
+
+/// Creates a directory and its missing parents, each for its owner alone. What is already there is left as it is.
+///
+/// # Errors
+/// As `mkdir(2)`.
+pub fn mkdir_private(path: &Path) -> io::Result<()> {
+    fail_point("mkdir", path)?;
+    DirBuilder::new().mode(0o700).recursive(true).create(path)
 }
 
 /// Creates a directory and its missing parents below `root`, which exists. What is already there is left as it is.

@@ -24,7 +24,10 @@ const OWNER: &str = "push-";
 /// A lock on its way out.
 const BROKEN: &str = "broken-";
 /// Where no locks of ours are: too many files, or none of ours to judge.
-const NOT_SEARCHED: &[&str] = &["objects", "hooks", "logs", NAME];
+const NOT_SEARCHED: &[&str] = &["hooks", "logs", NAME];
+/// The directory of objects, which has many directories of which two may have locks.
+const OBJECTS: &str = "objects";
+const SEARCHED_OF_OBJECTS: &[&str] = &["info", "pack"];
 /// Bytes of an owner's file that are read.
 const NOTES_MAX: u64 = 1 << 20;
 
@@ -101,6 +104,8 @@ pub enum Leftover<'a> {
     Directory(&'a Path),
     /// A file, if this is what it holds.
     File(&'a Path, &'a [u8]),
+    /// A file whose name nobody else has, whatever it holds.
+    Temporary(&'a Path),
 }
 
 impl Journal {
@@ -179,6 +184,7 @@ impl Journal {
             let (word, path, content, noted) = match leftover {
                 Leftover::Directory(path) => (&b"directory"[..], path, &b""[..], None),
                 Leftover::File(path, content) => (&b"file"[..], path, content, Some(content.to_owned())),
+                Leftover::Temporary(path) => (&b"temporary"[..], path, &b""[..], None),
             };
             owner.noted.push((path.to_owned(), noted));
             let path = path.strip_prefix(&self.root).unwrap_or(path).as_os_str().as_bytes();
@@ -275,8 +281,12 @@ impl Journal {
             for entry in fs::read_dir(&folder)?.flatten() {
                 let (name, path) = (entry.file_name(), entry.path());
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    let is_top = folder == self.root;
-                    if !(is_top && NOT_SEARCHED.iter().any(|left_out| name == *left_out)) {
+                    let is_searched = if folder == self.root {
+                        !NOT_SEARCHED.iter().any(|left_out| name == *left_out)
+                    } else {
+                        folder != self.root.join(OBJECTS) || SEARCHED_OF_OBJECTS.iter().any(|kept| name == *kept)
+                    };
+                    if is_searched {
                         folders.push(path);
                     }
                 } else if name.as_bytes().ends_with(b".lock") && is_same(&path, owner) {
@@ -312,6 +322,7 @@ impl Journal {
             // What cannot be removed stays, and is tried no more: nobody is held up by it.
             let _ = match note[0] {
                 b"directory" => durable::remove_all(&path),
+                b"temporary" => durable::unlink(&path),
                 b"file" if fs::read(&path).is_ok_and(|content| content == note[2]) => durable::unlink(&path),
                 _ => Ok(()),
             };
@@ -335,14 +346,14 @@ fn is_same(path: &Path, other: &fs::Metadata) -> bool {
 
 /// Where a process runs or ran: a boot of a machine's kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Origin {
+pub struct Origin {
     boot: String,
     machine: String,
 }
 
 impl Origin {
     /// Of this process; `None` where the kernel does not say.
-    fn here() -> Option<Self> {
+    pub fn here() -> Option<Self> {
         let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
         // Machines that were copied share the first, containers of one machine may share the second.
         let mut machine = fs::read("/etc/machine-id").unwrap_or_default();
@@ -358,6 +369,18 @@ impl Origin {
         complete.then(|| Origin { boot: boot.to_owned(), machine: machine.to_owned() })
     }
 
+    /// It in letters, as many of the boot as of the machine.
+    pub fn letters(&self) -> String {
+        format!("{}{}", self.boot, self.machine)
+    }
+
+    /// What [`Origin::letters`] gave; `None` for anything else.
+    pub fn from_letters(letters: &str) -> Option<Self> {
+        let is_hex = letters.len() == 32 && letters.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let (boot, machine) = letters.split_at_checked(16).filter(|_| is_hex)?;
+        Some(Origin { boot: boot.to_owned(), machine: machine.to_owned() })
+    }
+
     fn unique(&self) -> String {
         let random = durable::unique("");
         let random = random.rsplit('-').next().unwrap_or_default();
@@ -366,7 +389,7 @@ impl Origin {
 
     /// Whether a file lock that can be had proves that an owner of there is dead: his kernel is this one, or an earlier boot of
     /// this machine. Of other machines the file system may know nothing.
-    fn may_be_judged(&self, here: &Origin) -> bool {
+    pub fn may_be_judged(&self, here: &Origin) -> bool {
         self.boot == here.boot || self.machine == here.machine
     }
 }
@@ -409,7 +432,7 @@ mod tests {
             let owner = self.path(NAME).join(origin.unique());
             fs::write(
                 &owner,
-                b"directory\0objects/tmp_objdir-x\0\0file\0objects/mine\0ours\0file\0objects/other\0ours\0dir",
+                b"directory\0objects/tmp_objdir-x\0\0file\0objects/mine\0ours\0file\0objects/other\0ours\0temporary\0info/tmp_x\0\0dir",
             )
             .unwrap();
             fs::hard_link(&owner, self.path(lock)).unwrap();
@@ -417,6 +440,8 @@ mod tests {
             fs::create_dir_all(self.path("objects/tmp_objdir-x/pack")).unwrap();
             fs::write(self.path("objects/tmp_objdir-x/pack/file"), "").unwrap();
             fs::write(self.path("objects/mine"), "ours").unwrap();
+            fs::create_dir_all(self.path("info")).unwrap();
+            fs::write(self.path("info/tmp_x"), "whatever").unwrap();
             fs::write(self.path("objects/other"), "somebody else's").unwrap();
             owner
         }
@@ -435,12 +460,17 @@ mod tests {
     #[test]
     fn what_a_dead_process_has_left_goes_and_nothing_else() {
         let scratch = Scratch::new();
-        scratch.dead(&Origin::here().unwrap(), "refs/heads/a.lock");
+        let owner = scratch.dead(&Origin::here().unwrap(), "refs/heads/a.lock");
+        fs::create_dir(scratch.path("objects/info")).unwrap();
+        let of_objects = ["objects/maintenance.lock", "objects/info/commit-graph.lock"];
+        of_objects.iter().for_each(|lock| fs::hard_link(&owner, scratch.path(lock)).unwrap());
         fs::write(scratch.path("refs/heads/git.lock"), "").unwrap();
         let journal = scratch.journal();
         assert_eq!(lock(&journal, &scratch.path("refs/heads/b.lock")), Ok(()));
         assert!(!scratch.path("refs/heads/a.lock").exists());
+        assert!(of_objects.iter().all(|lock| !scratch.path(lock).exists()));
         assert!(!scratch.path("objects/tmp_objdir-x").exists() && !scratch.path("objects/mine").exists());
+        assert!(!scratch.path("info/tmp_x").exists());
         assert!(scratch.path("objects/other").exists(), "it holds something else than was noted");
         assert_eq!(lock(&journal, &scratch.path("refs/heads/git.lock")), Err(io::ErrorKind::AlreadyExists));
         assert!(!journal.sweep());

@@ -5,6 +5,7 @@
 
 // Leaves, used by all.
 pub mod audit;
+pub mod cache;
 pub mod calendar;
 pub mod children;
 pub mod durable;
@@ -25,7 +26,8 @@ pub mod refs;
 pub mod repo;
 // L5: which objects, from which bytes.
 pub mod pack;
-// L6: one file per thing git asks.
+// L6: one file per thing git asks; what is done when nobody asks.
+pub mod maintenance;
 pub mod service;
 // L7: HTTP without sockets; who may do what; who hears of errors.
 pub mod access;
@@ -50,6 +52,8 @@ use crate::stream::{Body, Sink};
 use bstr::ByteSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// One installation: what the operator decided for all requests.
@@ -72,7 +76,7 @@ pub fn serve(
     request: Result<Request, Reject>,
     mut body: HttpBody<'_>,
     sink: &mut dyn Sink,
-    finished: std::rc::Rc<std::cell::Cell<bool>>,
+    finished: Arc<AtomicBool>,
     site: &Site,
     mut summary: Summary,
 ) -> (Summary, Option<String>) {

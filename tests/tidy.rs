@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the bottom up: a module may use those of its own line and of the lines above it here.
 const LAYERS: &[&[&str]] = &[
-    &["stream", "calendar", "durable", "journal", "listing", "children", "audit", "trace"],
+    &["stream", "calendar", "durable", "journal", "listing", "children", "audit", "trace", "cache"],
     &["pktline"],
     &["protocol"],
     &["auth"],
@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["refs"],
     &["repo"],
     &["pack"],
+    &["maintenance"],
     &["service"],
     &["http", "access", "tell"],
     &["edge"],
@@ -181,7 +182,7 @@ const BEHAVIOURS: &[(&str, usize)] = &[
     ("HB", 28), ("HD", 13), ("BO", 16), ("EN", 16), ("RE", 17), ("PK", 8), ("PV", 7), ("UA", 14),
     ("UR", 17), ("NE", 13), ("V2", 24), ("LS", 14), ("FE", 19), ("SH", 18), ("FI", 9), ("PO", 22),
     ("RA", 12), ("RQ", 12), ("UN", 17), ("QU", 12), ("CO", 7), ("UP", 26), ("HO", 16), ("PR", 11),
-    ("PC", 8), ("SP", 5), ("RS", 7), ("AP", 3), ("HN", 7), ("DU", 9), ("ST", 8), ("TR", 3),
+    ("PC", 8), ("SP", 5), ("RS", 7), ("AP", 3), ("MA", 15), ("HN", 7), ("DU", 9), ("ST", 8), ("TR", 3),
     ("SE", 6),
 ];
 

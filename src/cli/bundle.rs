@@ -3,20 +3,15 @@
 //! In: a repository. Out: bundles of its visible refs, in a file or in a directory that some web server or CDN carries.
 //! Nobody asks for a token there: what is in a bundle is as public as the place it lies in.
 
-use super::{Site, SiteArgs, print, warn_of_other_user};
-use crate::access;
+use super::{SiteArgs, open, print, warn_of_other_user};
 use crate::durable::{self, Sharing};
-use crate::edge::{self, Environ};
 use crate::pack::bundle::{self, Header};
 use crate::pack::select::Selection;
 use crate::pack::write::PackOptions;
-use crate::protocol::Version;
+use crate::repo::Repository;
 use crate::repo::bundles::{self, Bundle, BundleList};
 use crate::repo::create::RepositoryName;
-use crate::repo::locate::{self, Place, Search};
 use crate::repo::visible::{self, For};
-use crate::repo::{AccessMode, Repository};
-use crate::service::Service;
 use crate::stream::Silent;
 use anyhow::{Context, Result, bail, ensure};
 use bstr::{BString, ByteSlice};
@@ -226,26 +221,6 @@ impl Withdraw {
         let had = BundleList::lock(&repository.git_dir, repository.settings.sharing)?.withdraw()?;
         let text = if had { "no bundles are advertised any more\n" } else { "no bundles were advertised\n" };
         site.say(|| json!({ "withdrawn": had }), || text.to_owned())
-    }
-}
-
-/// Opens a repository with the rights of whoever runs this, outside of any namespace.
-fn open(site: &Site, name: &RepositoryName) -> Result<Repository> {
-    let mut context = edge::context(&Environ::of_process(), AccessMode::Tokens, Version::V2, edge::clock())
-        .map_err(anyhow::Error::msg)?;
-    context.namespace = None;
-    let root = site.root()?;
-    let search = Search {
-        mode: AccessMode::Tokens,
-        config: &context.config,
-        object_directory: None,
-        check_owner: true,
-        strict: true,
-    };
-    match locate::by_name(root, name.as_str(), &search) {
-        Place::Here(here) => Ok(Repository::open(*here, access::local_user(Service::UploadPack), context)),
-        Place::Absent => bail!("there is no repository '{name}' below '{}'", root.display()),
-        Place::Unusable(error) => Err(error).with_context(|| format!("opening '{name}'")),
     }
 }
 

@@ -1,17 +1,23 @@
-//! The command line tool: serve, repo, token, check. Unreachable inside CGI.
+//! The command line tool: serve, repo, token, bundle, maintenance, check. Unreachable inside CGI.
 //!
 //! In: arguments, and the environment, which is read here once. Out: text or JSON on stdout, warnings and errors on stderr,
 //! an exit status. A secret stands on stdout alone, once, when it is made; whatever goes to stderr is searched for one first.
 
 mod bundle;
 mod check;
+mod maintenance;
 mod repo;
 pub mod serve;
 mod token;
 
+use crate::access;
 use crate::auth::TokenStore;
-use crate::edge::users;
+use crate::edge::{self, Environ, users};
+use crate::protocol::Version;
 use crate::repo::create::RepositoryName;
+use crate::repo::locate::{self, Place, Search};
+use crate::repo::{AccessMode, Repository};
+use crate::service::Service;
 use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::Value;
@@ -53,6 +59,8 @@ enum Command {
     /// Make bundles from which clones begin, and tell git's clients of them
     #[command(subcommand)]
     Bundle(bundle::Command),
+    /// Pack what has piled up, and write what makes fetches cheap: no git is needed
+    Maintenance(maintenance::Args),
     /// Look for what is wrong with the installation, or with one repository, and say how to put it right
     Check(check::Args),
 }
@@ -86,6 +94,7 @@ impl Command {
             Command::Repo(command) => command.run(),
             Command::Token(command) => command.run(),
             Command::Bundle(command) => command.run(),
+            Command::Maintenance(args) => args.run(),
             Command::Check(args) => args.run(),
         }
     }
@@ -163,6 +172,31 @@ impl Site {
     /// Says one thing in the form asked for.
     fn say(&self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         if self.json { print(&format!("{:#}\n", json())) } else { print(&text()) }
+    }
+}
+
+/// Opens a repository with the rights of whoever runs this, outside of any namespace.
+fn open(site: &Site, name: &RepositoryName) -> anyhow::Result<Repository> {
+    let root = site.root()?;
+    let what = format!("repository '{name}' below '{}'", root.display());
+    opened(&what, true, |search| locate::by_name(root, name.as_str(), search))
+}
+
+/// The same of one that is wherever a path leads.
+fn open_path(path: &Path) -> anyhow::Result<Repository> {
+    opened(&format!("repository at '{}'", path.display()), false, |search| locate::by_path(path, search))
+}
+
+fn opened(what: &str, strict: bool, find: impl FnOnce(&Search<'_>) -> Place) -> anyhow::Result<Repository> {
+    let mut context = edge::context(&Environ::of_process(), AccessMode::Tokens, Version::V2, edge::clock())
+        .map_err(anyhow::Error::msg)?;
+    context.namespace = None;
+    let search =
+        Search { mode: AccessMode::Tokens, config: &context.config, object_directory: None, check_owner: true, strict };
+    match find(&search) {
+        Place::Here(here) => Ok(Repository::open(*here, access::local_user(Service::UploadPack), context)),
+        Place::Absent => bail!("there is no {what}"),
+        Place::Unusable(error) => Err(error).with_context(|| format!("opening the {what}")),
     }
 }
 

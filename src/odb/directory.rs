@@ -104,6 +104,10 @@ enum State {
 }
 
 impl Slot {
+    fn name(&self) -> &[u8] {
+        self.path.file_name().unwrap_or_default().as_bytes()
+    }
+
     /// The position of an object in this pack. Whoever gets one can rely on the pack being open.
     pub fn position(&self, id: &oid, register: &Register) -> Option<u32> {
         match &*self.state.borrow() {
@@ -299,6 +303,33 @@ impl Directory {
             packs.list(&self.folder, register)?;
         }
         Ok(packs.loose_ends.iter().chain(&packs.covered).cloned().collect())
+    }
+
+    /// Adds to `words` what is in the folder now: its path, the packs, the bitmaps, and which multi-pack-index there is.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn told(&self, register: &Register, words: &mut Vec<Vec<u8>>) -> io::Result<()> {
+        let mut names: Vec<Vec<u8>> = self.all(register)?.iter().map(|slot| slot.name().to_owned()).collect();
+        let packs = self.packs.borrow();
+        names.extend(packs.bitmapped.iter().map(|stem| [b"bitmap ", stem.as_bytes()].concat()));
+        names.sort_unstable();
+        words.push(self.path.as_os_str().as_bytes().to_owned());
+        words.append(&mut names);
+        // Device and inode are not the same on all nodes.
+        words.extend(
+            packs.midx_identity.map(|(_, _, size, seconds, rest)| format!("midx {size} {seconds} {rest}").into()),
+        );
+        Ok(())
+    }
+
+    /// The pack of a name without extension, opened, if it is there and usable.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn named(&self, stem: &OsStr, register: &Register) -> io::Result<Option<Arc<Pack>>> {
+        let slots = self.all(register)?;
+        Ok(slots.iter().find(|slot| slot.path.file_stem() == Some(stem)).and_then(|slot| slot.open(register)))
     }
 
     /// The files of bitmaps that lie here, those of multi-pack-indexes first.

@@ -23,7 +23,7 @@ const CHUNK: usize = 12;
 const LARGE: u32 = 1 << 31;
 
 /// An opened multi-pack-index.
-pub(super) struct Midx {
+pub struct Midx {
     map: Mmap,
     /// Bytes of a name.
     width: usize,
@@ -43,6 +43,9 @@ pub(super) struct Midx {
 
 impl Midx {
     /// Opens and checks the frame: signature, version, object format, tables.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is none of these.
     pub fn open(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Self> {
         let map = map(&File::open(path)?)?;
         let width = hash.len_in_bytes();
@@ -87,6 +90,11 @@ impl Midx {
     /// How many objects it names.
     pub fn len(&self) -> u32 {
         self.objects
+    }
+
+    /// Whether it names none.
+    pub fn is_empty(&self) -> bool {
+        self.objects == 0
     }
 
     /// The hash over all before it, as which it is known.

@@ -18,7 +18,7 @@ mod index;
 pub mod inflate;
 mod loose;
 mod map;
-mod midx;
+pub mod midx;
 pub mod packs;
 pub mod promised;
 mod resolve;
@@ -508,6 +508,40 @@ impl Objects {
             packs.extend(slots.iter().filter_map(|slot| slot.open(&self.shared.register)).map(|pack| pack.id()));
         }
         Ok(packs)
+    }
+
+    /// What tells two states of the storage apart: the directories with the packs in them, as they are now. None is opened.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn storage(&self) -> anyhow::Result<Vec<Vec<u8>>> {
+        let mut words = Vec::new();
+        for directory in self.searched()?.iter() {
+            directory.told(&self.shared.register, &mut words).with_context(|| read_error(directory))?;
+        }
+        Ok(words)
+    }
+
+    /// The pack that ends with this trailer.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn pack_of_checksum(&self, checksum: &oid) -> anyhow::Result<Option<Arc<Pack>>> {
+        // Mostly it is its name; then no other one needs be opened.
+        let name = format!("pack-{checksum}");
+        let is = |pack: &Arc<Pack>| pack.checksum() == checksum;
+        for directory in self.searched()?.iter() {
+            let named = directory.named(name.as_ref(), &self.shared.register);
+            if let Some(pack) = named.with_context(|| read_error(directory))?.filter(is) {
+                return Ok(Some(pack));
+            }
+        }
+        Ok(self.packs(false)?.into_iter().map(|id| self.pack(id)).find(is))
+    }
+
+    /// Something an operator should know of.
+    pub fn warn(&self, warning: String) {
+        self.shared.register.warn(warning);
     }
 
     /// Every loose object of the local directories (for a full repack-like selection and for `check`).

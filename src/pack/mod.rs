@@ -2,6 +2,7 @@
 
 mod ahead;
 pub mod bundle;
+pub mod checksummed;
 pub mod elsewhere;
 mod encode;
 pub mod incoming;
@@ -9,6 +10,7 @@ mod make;
 mod output;
 mod plan;
 mod relatives;
+pub mod reverse;
 mod script;
 pub mod select;
 pub mod unpack;

@@ -2,7 +2,8 @@
 //!
 //! In: a selection. Out: one step for each object. Only headers of entries are read here; what a step needs of those before it is that they
 //! are there, not what has come of them, so that steps can be planned ahead. A delta rests on an object that was written before
-//! it, that is written later from the same pack, or that the client has; so no two deltas can rest on each other.
+//! it, that is written later from the same pack, or that the client has. What is waited for stays as it is stored; so no two deltas can
+//! rest on each other.
 
 use super::make::{Kinship, Recipe, Version};
 use super::select::{Positions, Selection, Spot, Stray};
@@ -130,7 +131,8 @@ impl Taken<'_> {
 }
 
 impl<'a> Sources<'a> {
-    /// Large packs go first: what small ones repeat is written when their deltas need it.
+    /// Large packs go first: what small ones repeat is written when their deltas need it. Of those that are about as large, the order of the
+    /// selection holds.
     fn new(selection: &'a Selection, objects: &'a Objects, thin: bool) -> Self {
         let taken = |positions: &'a Positions| Taken {
             pack: objects.pack(positions.pack),
@@ -139,7 +141,7 @@ impl<'a> Sources<'a> {
             runs: Vec::new(),
         };
         let mut packs: Vec<Taken<'_>> = selection.packed.iter().map(taken).collect();
-        packs.sort_by_key(|taken| std::cmp::Reverse(taken.pack.len()));
+        packs.sort_by_key(|taken| std::cmp::Reverse(magnitude(&taken.pack)));
         let (bases, loose_bases): (&[_], &[_]) =
             if thin { (&selection.bases, &selection.loose_bases) } else { (&[], &[]) };
         let by_id = (0..).zip(&packs).map(|(at, taken)| (taken.positions.pack, at)).collect();
@@ -238,6 +240,11 @@ impl<'a> Sources<'a> {
     }
 }
 
+/// How large a pack is, roughly.
+pub fn magnitude(pack: &Pack) -> u32 {
+    u32::BITS - pack.len().leading_zeros()
+}
+
 /// The entries that are taken from one pack, in its order.
 enum Entries {
     /// Most of them: this is the next to be looked at.
@@ -297,8 +304,9 @@ pub(super) struct Plan<'a> {
     stand_ins: HashMap<(PackId, u64), Spot>,
     /// Loose objects whose turn has been.
     loose: HashSet<u32>,
-    /// A delta was planned whose base comes later.
-    forward: bool,
+    /// What deltas that are planned already rest on though it comes later, with all that is stored below: it stays as it is stored, and
+    /// rests on nothing that might rest on them.
+    awaited: HashSet<Spot>,
 }
 
 impl<'a> Plan<'a> {
@@ -314,7 +322,7 @@ impl<'a> Plan<'a> {
             depths: HashMap::new(),
             stand_ins: HashMap::new(),
             loose: HashSet::new(),
-            forward: false,
+            awaited: HashSet::new(),
         }
     }
 
@@ -359,6 +367,7 @@ impl<'a> Plan<'a> {
         };
         let spot = Spot::Packed(pack.id(), position);
         let base = match head.kind {
+            EntryKind::Whole(_) if self.awaited.contains(&spot) => return Ok(How::Copy(Base::None)),
             EntryKind::Whole(_) => {
                 // Where another version lies in the same pack, whoever made it has found no delta worth its while, and the
                 // object may be the other one's base.
@@ -377,14 +386,39 @@ impl<'a> Plan<'a> {
             EntryKind::RefDelta(id) => self.sources.base_named(self.current, &id),
         };
         if let Some(base) = base {
-            self.forward |= base == Base::Later;
+            if base == Base::Later {
+                self.wait_for(pack, head.kind);
+            }
             return Ok(How::Copy(base));
+        }
+        if self.awaited.contains(&spot) {
+            return Ok(self.make(pack, position, Vec::new(), true));
         }
         let mut above = Vec::new();
         let in_chain = self.in_chain(pack, head.kind, &mut above);
         let bases = self.recipe_bases(spot, [self.nearest(spot), in_chain]);
         self.stand_ins.extend(above.into_iter().map(|offset| ((pack.id(), offset), spot)));
         Ok(self.make(pack, position, bases, true))
+    }
+
+    /// Notes what a stored delta rests on, as far as that is not planned yet.
+    fn wait_for(&mut self, pack: &Pack, mut stored: EntryKind) {
+        loop {
+            let offset = match stored {
+                EntryKind::Whole(_) => return,
+                EntryKind::OfsDelta(offset) => Some(offset),
+                EntryKind::RefDelta(id) => pack.position(&id).map(|position| pack.offset_at(position)),
+            };
+            let Some((offset, position)) = offset.and_then(|at| Some((at, pack.position_at_offset(at)?))) else {
+                return;
+            };
+            let is_planned = self.sources.planned(pack.id(), position).is_some();
+            if is_planned || !self.awaited.insert(Spot::Packed(pack.id(), position)) {
+                return;
+            }
+            let Ok(head) = pack.head_at(offset) else { return };
+            stored = head.kind;
+        }
     }
 
     fn make(&self, pack: &Pack, position: u32, bases: Vec<Spot>, or_whole: bool) -> How {
@@ -472,8 +506,6 @@ impl<'a> Plan<'a> {
     fn is_planned(&self, spot: Spot) -> bool {
         match spot {
             Spot::Loose(number) => self.loose.contains(&number),
-            // What a delta that is planned already rests on comes later: it may rest on nothing written.
-            Spot::Packed(..) if self.forward => false,
             Spot::Packed(pack, position) => self.sources.planned(pack, position).is_some(),
         }
     }

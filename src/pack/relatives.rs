@@ -21,6 +21,11 @@ impl FromIterator<(Spot, Spot)> for Relatives {
 }
 
 impl Relatives {
+    /// All pairs, in both directions.
+    pub fn pairs(&self) -> impl Iterator<Item = (Spot, Spot)> + '_ {
+        self.0.iter().copied()
+    }
+
     /// Whether there are none at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

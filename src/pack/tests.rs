@@ -428,6 +428,24 @@ fn new_versions_go_out_as_deltas_on_others() {
 }
 
 #[test]
+fn what_came_by_many_pushes_goes_out_as_deltas_on_each_other() {
+    // Each version came as a delta on the one before it, which stands whole behind it in the same pack.
+    let pushes = r#"
+        for n in $(seq 0 9); do
+            test $n = 0 || not="^v$((n - 1))"
+            printf '%s\n' v$n $not | git pack-objects -q --thin --stdout --revs | git index-pack --stdin --fix-thin >/dev/null
+        done
+        git prune-packed -q"#;
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\n{pushes}"));
+    assert_eq!(repo.objects().packs(true).unwrap().len(), 10);
+    check(&repo, &["v9"], &[], &FORMS);
+    for ofs_delta in [true, false] {
+        let (_, stats) = pack(&repo.objects(), &repo.ids(&["v9"]), &[], &options(false, ofs_delta));
+        assert!(stats.bytes < 60_000, "a whole version has 12 kB: {} bytes", stats.bytes);
+    }
+}
+
+#[test]
 fn tags_follow_what_they_point_to() {
     let repo = Repo::made_by(gix_hash::Kind::Sha1, SHAPES);
     let objects = repo.objects();

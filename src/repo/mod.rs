@@ -9,6 +9,7 @@ pub mod fsck;
 pub mod hooks;
 pub mod installed;
 pub mod locate;
+pub mod lock;
 pub mod promisor;
 pub mod quarantine;
 pub mod revision;
@@ -27,7 +28,7 @@ use crate::trace::Trace;
 use bstr::BString;
 use std::cell::OnceCell;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use settings::Settings;
@@ -80,6 +81,8 @@ pub struct Context {
     pub limits: Limits,
     /// Bytes this request may use besides constants (`ARTIFACTS_MEMORY`).
     pub memory: u64,
+    /// Where packs are kept for the next one who fetches the same (`ARTIFACTS_CACHE`).
+    pub cache: Option<crate::cache::Settings>,
     /// How long it may take (`ARTIFACTS_TIMEOUT`).
     pub timeout: Option<Duration>,
     /// Whether the conversation is one request and one answer.
@@ -168,11 +171,8 @@ impl Repository {
 impl Repository {
     /// Opens what was found. Nothing is read yet: objects and refs open themselves when they are asked.
     pub fn open(here: locate::Here, grant: Grant, context: Context) -> Self {
-        let objects = context.object_directory.clone().unwrap_or_else(|| here.common_dir.join("objects"));
-        let mut directories = vec![objects];
-        directories.extend(context.alternate_directories.iter().cloned());
         let hash = here.settings.object_format;
-        let mut objects = Objects::new(hash, directories);
+        let mut objects = Objects::new(hash, object_directories(&here.common_dir, &context));
         objects.set_shallow(here.shallow);
         Repository {
             objects,
@@ -186,4 +186,16 @@ impl Repository {
             shallow_file: OnceCell::new(),
         }
     }
+    /// The same objects as who opens them now finds them: nothing that was open is.
+    pub fn reopened(&self) -> Objects {
+        let mut objects = Objects::new(self.hash(), object_directories(&self.common_dir, &self.context));
+        objects.set_shallow(self.objects.shallow().iter().copied().collect());
+        objects
+    }
+}
+
+/// The directories that objects are looked for in, without what these borrow from.
+fn object_directories(common_dir: &Path, context: &Context) -> Vec<PathBuf> {
+    let own = context.object_directory.clone().unwrap_or_else(|| common_dir.join("objects"));
+    std::iter::once(own).chain(context.alternate_directories.iter().cloned()).collect()
 }

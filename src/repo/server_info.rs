@@ -4,6 +4,7 @@
 
 use super::Repository;
 use crate::durable;
+use crate::journal::Leftover;
 use anyhow::Context as _;
 use bstr::{BString, ByteSlice};
 use std::ffi::OsStr;
@@ -87,6 +88,7 @@ fn replace(
     let parent = path.parent().expect("a name below the root has a parent");
     durable::mkdir_all(root, parent, sharing).with_context(|| format!("cannot make '{}'", parent.display()))?;
     let fresh = parent.join(durable::unique("tmp_info_"));
+    repository.refs.journal().note(Leftover::Temporary(&fresh), sharing);
     let written = write(&fresh, sharing, content).and_then(|()| {
         if same(&fresh, &path)? {
             durable::unlink(&fresh)?;

@@ -314,6 +314,14 @@ settings! {
 
     /// Whether packs get a `.rev` file.
     write_reverse_index: bool = |_| true, truth ["pack.writeReverseIndex"];
+    /// Whether `maintenance` writes a commit-graph.
+    commit_graph: bool = |_| true, all_true ["core.commitGraph", "gc.writeCommitGraph"];
+    /// Whether `maintenance` writes a multi-pack-index.
+    multi_pack_index: bool = |_| true, truth ["core.multiPackIndex"];
+    /// Whether `maintenance` writes reachability bitmaps; unset: in bare repositories.
+    write_bitmaps: Option<bool> = |_| None, truth ["repack.writeBitmaps", "pack.writeBitmaps"];
+    /// Whether nothing may be removed.
+    precious_objects: bool = |_| false, truth ["extensions.preciousObjects"];
     /// zlib level of what is deflated for a pack.
     pack_compression: u32 = |_| 6, level ["pack.compression", "core.compression"];
     /// How many threads make deltas for a pack, or resolve those of one that comes in; 0: one for each processor, eight at most.
@@ -398,6 +406,12 @@ fn entry<'a>(entries: &'a Entries, keys: &[&str]) -> Option<&'a ConfigEntry> {
 
 fn truth(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>> {
     entry(entries, keys).map(boolean).transpose()
+}
+
+/// Whether none of the keys says no.
+fn all_true(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>> {
+    let said = keys.iter().map(|key| truth(entries, &[key])).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(said.into_iter().flatten().reduce(|one, other| one && other))
 }
 
 fn number(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<i64>> {

@@ -4,6 +4,7 @@
 //! What stands in it is never taken away here.
 
 use super::Repository;
+use super::lock::Lock;
 use crate::durable::{self, Sharing};
 use crate::odb::ids::IdSet;
 use anyhow::{Context as _, bail};
@@ -12,10 +13,7 @@ use gix_hash::ObjectId;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-/// The pause between two attempts to lock the file.
-const PAUSE: Duration = Duration::from_millis(10);
+use std::time::Duration;
 
 /// The commits of a file, one a line; mostly it is not there.
 ///
@@ -79,7 +77,9 @@ pub fn announce(repository: &Repository, more: &[ObjectId]) -> anyhow::Result<()
 /// known whether it must be cut. When the disk says no.
 pub fn add(repository: &Repository, more: &[ObjectId], timeout: Duration) -> anyhow::Result<()> {
     let path = repository.common_dir.join("shallow");
-    let _lock = Lock::acquire(repository, path.with_extension("lock"), timeout)?;
+    let (journal, sharing) = (repository.refs.journal(), repository.settings.sharing);
+    let lock = Lock::acquire(journal, path.with_extension("lock"), timeout, sharing).context("it cannot be locked")?;
+    let Some(_lock) = lock else { bail!("shallow.lock is held by somebody else") };
     let mut commits = read(&path, repository.hash()).context("the file cannot be read")?;
     let before: IdSet = commits.iter().copied().collect();
     if !repository.objects.shallow().iter().all(|id| before.contains(id)) {
@@ -100,35 +100,4 @@ pub fn add(repository: &Repository, more: &[ObjectId], timeout: Duration) -> any
         durable::fsync_directory(&repository.common_dir)?;
     }
     Ok(())
-}
-
-/// git's lock: whoever makes the file has it.
-struct Lock(PathBuf);
-
-impl Lock {
-    fn acquire(repository: &Repository, path: PathBuf, timeout: Duration) -> anyhow::Result<Self> {
-        let journal = repository.refs.journal();
-        let start = Instant::now();
-        loop {
-            match journal.lock(&path, repository.settings.sharing) {
-                Ok(()) => return Ok(Lock(path)),
-                // A dead process of ours may have it.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && journal.sweep() => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && start.elapsed() < timeout => {
-                    std::thread::sleep(PAUSE);
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    bail!("shallow.lock is held by somebody else");
-                }
-                Err(error) => return Err(error).context("it cannot be locked"),
-            }
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // One that stays is in the journal.
-        let _ = durable::unlink(&self.0);
-    }
 }

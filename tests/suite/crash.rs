@@ -3,6 +3,8 @@
 //!
 //! A sample of the points belongs to each run; all of them are tried with `CRASH_POINTS=all`. Builds with fail points alone.
 
+mod maintenance;
+
 use crate::support::{NULL, PUSH, Ran, Repo, Scratch, band, git_command, packets, updates};
 use std::collections::BTreeMap;
 use std::io::Write;

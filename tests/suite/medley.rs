@@ -1,4 +1,5 @@
-//! Everybody at once: our pushes and C git's, beside `git gc`, `git repack -ad` and `git pack-refs --all`, and clients that fetch.
+//! Everybody at once: our pushes and C git's, beside `git gc`, `git repack -ad`, `git pack-refs --all` and our own maintenance, and clients
+//! that fetch.
 //! No update is lost, no object missing, no lock stays, and nobody sees a torn state.
 //!
 //! A few pushers belong to each run; `PUSHERS=50 PUSHES=20` asks for more.
@@ -64,11 +65,24 @@ impl Medley {
         panic!("{way:?} {refs:?} never succeeds");
     }
 
+    /// Fetches until it succeeds; C git's own upload-pack looks twice for an object whose pack is replaced, and no more, ours until it
+    /// finds it.
+    fn fetch(&self, work: &Repo, way: Way, refs: &str) {
+        for _ in 0..50 {
+            let ran = self.git(work, way, &["fetch", "-q"], &[refs]);
+            if ran.ok {
+                return;
+            }
+            assert!(way == Way::CGit, "{way:?} {refs}: {}", ran.err);
+            self.again.fetch_add(1, Ordering::Relaxed);
+        }
+        panic!("{way:?} {refs} never succeeds");
+    }
+
     /// Adds a commit to the branch of all, however often somebody else is faster.
     fn add_to_shared(&self, work: &Repo, way: Way, name: &str) {
         for _ in 0..2000 {
-            let fetched = self.git(work, way, &["fetch", "-q"], &["+refs/heads/shared:refs/remotes/shared"]);
-            assert!(fetched.ok, "{way:?}: {}", fetched.err);
+            self.fetch(work, way, "+refs/heads/shared:refs/remotes/shared");
             let tree = work.tip("refs/remotes/shared^{tree}");
             let commit = work.git(&["commit-tree", "-p", "refs/remotes/shared", "-m", name, &tree]);
             let ran = self.git(work, way, &["push", "-q"], &[&format!("{commit}:refs/heads/shared")]);
@@ -94,8 +108,7 @@ impl Medley {
         let way = [Way::Pipes, Way::CGit, Way::Http][own % 3];
         let work = self.site.work(&format!("pusher-{own}"));
         work.git(&["init", "-q"]);
-        let fetched = self.git(&work, way, &["fetch", "-q"], &["refs/heads/main:refs/remotes/main"]);
-        assert!(fetched.ok, "{}", fetched.err);
+        self.fetch(&work, way, "refs/heads/main:refs/remotes/main");
         work.git(&["reset", "-q", "--hard", "refs/remotes/main"]);
         for push in 0..self.pushes {
             work.commit(&format!("push {push} of {own}"));
@@ -134,6 +147,17 @@ impl Medley {
             rounds += 1;
         }
         rounds
+    }
+
+    /// The same by this program, at the same time.
+    fn maintenance(&self, stop: &AtomicBool) -> usize {
+        let mut packed = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let ran = self.site.try_tool(&["maintenance", "acme/site", "--loose-limit", "5"]);
+            assert!(ran.ok, "{}{}", ran.out, ran.err);
+            packed += usize::from(ran.out.contains("packed"));
+        }
+        packed
     }
 
     fn reader(&self, number: usize, stop: &AtomicBool) -> usize {
@@ -182,7 +206,7 @@ fn pushes_of_all_kinds_beside_housekeeping_and_fetches_lose_nothing() {
     let url = server.url_with("acme/site", &token);
     let medley = Medley { site, pushes, url, again: AtomicUsize::new(0) };
     let stop = AtomicBool::new(false);
-    let (rounds, clones) = std::thread::scope(|scope| {
+    let (rounds, packed, clones) = std::thread::scope(|scope| {
         let pushing: Vec<_> = (0..pushers)
             .map(|own| {
                 let medley = &medley;
@@ -190,6 +214,7 @@ fn pushes_of_all_kinds_beside_housekeeping_and_fetches_lose_nothing() {
             })
             .collect();
         let housekeeping = scope.spawn(|| medley.housekeeping(&stop));
+        let maintenance = scope.spawn(|| medley.maintenance(&stop));
         let readers: Vec<_> = (0..2)
             .map(|number| {
                 let (medley, stop) = (&medley, &stop);
@@ -199,12 +224,17 @@ fn pushes_of_all_kinds_beside_housekeeping_and_fetches_lose_nothing() {
         let failed = pushing.into_iter().filter_map(|pusher| pusher.join().err()).count();
         stop.store(true, Ordering::Relaxed);
         let rounds = housekeeping.join().unwrap();
+        let packed = maintenance.join().unwrap();
         let clones: usize = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
         assert_eq!(failed, 0);
-        (rounds, clones)
+        (rounds, packed, clones)
     });
     let again = medley.again.load(Ordering::Relaxed);
-    println!("{pushers} pushers of {pushes}: {again} attempts again, {rounds} rounds of housekeeping, {clones} clones");
+    println!(
+        "{pushers} pushers of {pushes}: {again} attempts again, {rounds} rounds of housekeeping, {packed} packs made by ours, {clones} clones"
+    );
+    // A multi-pack-index that was written while git repacked may tell of packs that git has removed, which is put right now.
+    medley.site.tool(&["maintenance", "acme/site"]);
     served.fsck();
     assert_eq!(served.leftovers(), Vec::<PathBuf>::new());
     let shared = pushers * (0..pushes).filter(|push| push % 4 == 1).count();

@@ -36,11 +36,13 @@ const PIECE_BYTES: usize = 256 << 10;
 
 /// How files come to be: `core.sharedRepository`, and `core.fsync` for what is derived from packs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Files {
+pub struct Files<'a> {
     /// Who may read them.
     pub sharing: Sharing,
     /// How much is forced to the disk.
     pub sync: Sync,
+    /// Where they are until they are complete, on the same file system; `None`: beside their place.
+    pub aside: Option<&'a Path>,
 }
 
 /// What was written.
@@ -82,7 +84,7 @@ pub fn for_pack(
     objects: &Objects,
     pack: PackId,
     tips: &[ObjectId],
-    files: Files,
+    files: Files<'_>,
     pulse: &mut dyn Pulse,
 ) -> Result<Summary> {
     let order = Order::Pack(objects.pack(pack));
@@ -98,19 +100,25 @@ pub fn for_midx(
     objects: &Objects,
     directory: &Path,
     tips: &[ObjectId],
-    files: Files,
+    files: Files<'_>,
     pulse: &mut dyn Pulse,
 ) -> Result<Summary> {
     let order = objects.midx_order(directory).context("bitmaps need a sound multi-pack-index")?;
     write(objects, &order, tips, files, pulse)
 }
 
-fn write(objects: &Objects, order: &Order, tips: &[ObjectId], files: Files, pulse: &mut dyn Pulse) -> Result<Summary> {
+fn write(
+    objects: &Objects,
+    order: &Order,
+    tips: &[ObjectId],
+    files: Files<'_>,
+    pulse: &mut dyn Pulse,
+) -> Result<Summary> {
     ensure!(objects.have_whole_history(), "bitmaps are of no use where history is cut or replaced");
     let path = order.bitmap_path();
     let context = || format!("cannot write {}", path.display());
     let folder = path.parent().context("a pack lies in a folder")?;
-    let fresh = folder.join(durable::unique("tmp_bitmap_"));
+    let fresh = files.aside.unwrap_or(folder).join(durable::unique("tmp_bitmap_"));
     let file = durable::create(&fresh, 0o444, files.sharing).with_context(context)?;
     let written = Writer::new(objects, order, file).and_then(|writer| {
         let (commits, bytes) = writer.write(objects, order, tips, files, pulse)?;
@@ -190,7 +198,7 @@ impl Writer {
         objects: &Objects,
         order: &Order,
         tips: &[ObjectId],
-        files: Files,
+        files: Files<'_>,
         pulse: &mut dyn Pulse,
     ) -> Result<(u32, u64)> {
         let mut plan = Plan::new(objects, order, tips, pulse)?;
@@ -307,7 +315,7 @@ impl Writer {
         Ok(())
     }
 
-    fn finish(mut self, files: Files) -> Result<u64> {
+    fn finish(mut self, files: Files<'_>) -> Result<u64> {
         self.flush()?;
         let trailer = match std::mem::replace(&mut self.trailer, Trailer::Sha1(sha1::Sha1::new())) {
             Trailer::Sha1(hasher) => hasher.finalize().to_vec(),

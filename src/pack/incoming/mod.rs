@@ -26,7 +26,6 @@ use family::Family;
 use gix_hash::ObjectId;
 use resolve::Pack;
 use scan::{Input, Scanned};
-use sha1::Digest;
 use std::io;
 use std::path::Path;
 
@@ -314,36 +313,6 @@ fn name_of(hash: gix_hash::Kind, kind: gix_object::Kind, content: &[u8]) -> Resu
 
 fn collision_attack(error: &dyn std::fmt::Display) -> Fault {
     Fault::Said(format!("SHA-1 appears to be part of a collision attack: {error}"))
-}
-
-/// The hash over a file, which is its trailer. No collision detection: it guards against accidents, not attacks.
-#[derive(Clone)]
-enum Trailer {
-    Sha1(sha1::Sha1),
-    Other(gix_hash::Hasher),
-}
-
-impl Trailer {
-    fn new(hash: gix_hash::Kind) -> Self {
-        match hash {
-            gix_hash::Kind::Sha1 => Trailer::Sha1(sha1::Sha1::new()),
-            other => Trailer::Other(gix_hash::hasher(other)),
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Trailer::Sha1(hasher) => hasher.update(bytes),
-            Trailer::Other(hasher) => hasher.update(bytes),
-        }
-    }
-
-    fn finish(self) -> ObjectId {
-        match self {
-            Trailer::Sha1(hasher) => ObjectId::Sha1(hasher.finalize().into()),
-            Trailer::Other(hasher) => hasher.try_finalize().expect("only SHA-1 detects collisions"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Whole packs, received into a quarantine: made by git, or by hand where git would not make them.
 
 use super::*;
+use crate::pack::checksummed::Trailer;
 use crate::repo::quarantine::Quarantine;
 use crate::stream::Silent;
 use flate2::{Compression, write::ZlibEncoder};

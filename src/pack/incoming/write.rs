@@ -5,18 +5,16 @@
 
 use super::entries::{Layout, Names};
 use super::store::{Store, Temporary};
-use super::{Fault, ReceiveOptions, Trailer};
+use super::{Fault, ReceiveOptions};
 use crate::durable::{self, Sync};
-use gix_hash::{ObjectId, oid};
-use std::fs::File;
+use crate::pack::checksummed::Checksummed;
+use crate::pack::reverse;
+use gix_hash::oid;
 use std::io;
 use std::path::PathBuf;
 
 /// Larger offsets take 64 bits.
 const OFFSET_32_MAX: u64 = 0x7fff_ffff;
-/// Bytes collected before they are written.
-const BUFFER_LEN: usize = 64 << 10;
-
 /// Keeps a pack: its files get their names and are on disk when this returns.
 pub(super) fn keep(
     store: Store,
@@ -38,7 +36,12 @@ pub(super) fn keep(
     let mut rev = None;
     if options.reverse_index {
         let mut file = Temporary::create(&packs, "tmp_rev_", options.sharing)?;
-        reverse_index(&mut Checksummed::new(&mut file.file, options.hash), &order, trailer, options.hash)?;
+        // Entries are numbered in the order of the pack.
+        let mut positions = vec![0_u32; order.len()];
+        for (position, &entry) in (0_u32..).zip(&order) {
+            positions[entry as usize] = position;
+        }
+        reverse::write(&mut Checksummed::new(&mut file.file, options.hash), &positions, trailer)?;
         rev = Some(file);
     }
     let mut keep = durable::create(&path("keep"), 0o600, options.sharing)?;
@@ -63,45 +66,6 @@ fn refuse_duplicates(names: &Names, order: &[u32]) -> Result<(), Fault> {
             Err(Fault::new(format!("The same object {} appears twice in the pack", names.object_id(pair[0]))))
         }
         None => Ok(()),
-    }
-}
-
-/// A file that ends with the hash of what stands before.
-struct Checksummed<'a> {
-    file: &'a mut File,
-    hasher: Trailer,
-    buffer: Vec<u8>,
-}
-
-impl<'a> Checksummed<'a> {
-    fn new(file: &'a mut File, hash: gix_hash::Kind) -> Self {
-        Checksummed { file, hasher: Trailer::new(hash), buffer: Vec::with_capacity(BUFFER_LEN) }
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.buffer.len() + bytes.len() > BUFFER_LEN {
-            self.flush()?;
-        }
-        self.buffer.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn u32(&mut self, number: u32) -> io::Result<()> {
-        self.bytes(&number.to_be_bytes())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.hasher.update(&self.buffer);
-        durable::write_all(self.file, &self.buffer)?;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    fn end(&mut self) -> io::Result<ObjectId> {
-        self.flush()?;
-        let hash = self.hasher.clone().finish();
-        durable::write_all(self.file, hash.as_slice())?;
-        Ok(hash)
     }
 }
 
@@ -140,23 +104,6 @@ fn index(
     }
     for offset in large {
         out.bytes(&offset.to_be_bytes())?;
-    }
-    out.bytes(trailer.as_bytes())?;
-    out.end().map(drop)
-}
-
-/// The reverse index, version 1: positions in the index, in the order of the pack.
-fn reverse_index(out: &mut Checksummed<'_>, order: &[u32], trailer: &oid, hash: gix_hash::Kind) -> io::Result<()> {
-    out.bytes(b"RIDX")?;
-    out.u32(1)?;
-    out.u32(if hash == gix_hash::Kind::Sha1 { 1 } else { 2 })?;
-    // Entries are numbered in the order of the pack.
-    let mut positions = vec![0_u32; order.len()];
-    for (position, &entry) in (0_u32..).zip(order) {
-        positions[entry as usize] = position;
-    }
-    for position in positions {
-        out.u32(position)?;
     }
     out.bytes(trailer.as_bytes())?;
     out.end().map(drop)

@@ -1,0 +1,216 @@
+//! `maintenance`: repositories are looked after, one after the other, without git (docs/maintenance.md).
+//!
+//! In: names or paths. Out: one line for each, or JSON. One that cannot be looked after does not hold up the others.
+
+use super::{Site, SiteArgs, complain, open, open_path, print, warn, warn_of_other_user};
+use crate::maintenance::{self, LOOSE_LIMIT_DEFAULT, Options, Ran, Report};
+use crate::repo::Repository;
+use crate::repo::create::{self, RepositoryName};
+use crate::stream::Silent;
+use anyhow::Result;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// <namespace>/<name>, or the path of a git directory, which begins with / or .
+    #[arg(required_unless_present = "all", value_name = "REPOSITORY")]
+    repositories: Vec<String>,
+    /// All repositories below the root
+    #[arg(long, conflicts_with = "repositories")]
+    all: bool,
+    /// Pack loose objects when there are so many
+    #[arg(long, value_name = "NUMBER", default_value_t = LOOSE_LIMIT_DEFAULT)]
+    loose_limit: u64,
+    /// Make one pack of everything, however much there is
+    #[arg(long)]
+    full: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Say nothing of what went well
+    #[arg(long, short)]
+    quiet: bool,
+    #[command(flatten)]
+    site: SiteArgs,
+}
+
+/// Which repository.
+enum Named {
+    Name(RepositoryName),
+    Path(PathBuf),
+}
+
+impl Named {
+    fn parse(word: &str) -> Result<Self> {
+        if word.starts_with(['/', '.']) {
+            return Ok(Named::Path(word.into()));
+        }
+        RepositoryName::parse(word).map(Named::Name).map_err(anyhow::Error::msg)
+    }
+
+    fn open(&self, site: &Site) -> Result<Repository> {
+        match self {
+            Named::Name(name) => open(site, name),
+            Named::Path(path) => open_path(path),
+        }
+    }
+}
+
+impl std::fmt::Display for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Named::Name(name) => write!(f, "{name}"),
+            Named::Path(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let site = self.site.resolve()?;
+        let named: Vec<Named> = if self.all {
+            create::list(site.root()?)?.into_iter().map(Named::Name).collect()
+        } else {
+            self.repositories.iter().map(|word| Named::parse(word)).collect::<Result<_>>()?
+        };
+        let options = Options { loose_limit: self.loose_limit, full: self.full, dry_run: self.dry_run };
+        let (mut all_well, mut reports) = (true, Vec::new());
+        for named in &named {
+            let ran = named.open(&site).and_then(|repository| {
+                warn_of_other_user(&repository.git_dir, &format!("maintenance {named}{}", site.flags()));
+                maintenance::run(&repository, options, &mut Silent)
+            });
+            match &ran {
+                Err(error) => complain(format_args!("error: {named}: {error:#}\n")),
+                Ok(Ran::Busy(who)) => warn(format_args!("{named}: left alone: {who}")),
+                Ok(Ran::Done(report)) => {
+                    report.problems.iter().for_each(|problem| complain(format_args!("error: {named}: {problem}\n")));
+                }
+            }
+            all_well &= matches!(&ran, Ok(Ran::Busy(_))) || ran.as_ref().is_ok_and(is_well);
+            if site.json {
+                reports.push(json(named, &ran));
+            } else if let (false, Ok(Ran::Done(report))) = (self.quiet, &ran) {
+                print(&format!("{named}: {}\n", text(report, self.dry_run)))?;
+            }
+        }
+        if site.json {
+            print(&format!("{:#}\n", Value::from(reports)))?;
+        }
+        Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn is_well(ran: &Ran) -> bool {
+    match ran {
+        Ran::Done(report) => report.problems.is_empty(),
+        Ran::Busy(_) => true,
+    }
+}
+
+fn json(named: &Named, ran: &Result<Ran>) -> Value {
+    let mut json = match ran {
+        Err(error) => json!({ "error": format!("{error:#}") }),
+        Ok(Ran::Busy(who)) => json!({ "busy": who }),
+        Ok(Ran::Done(report)) => json!({
+            "loose_objects_packed": report.loose_objects, "packs_merged": report.packs, "pack": report.pack,
+            "loose_objects_removed": report.loose_removed, "packs_removed": report.packs_removed,
+            "reverse_indexes": report.reverse_indexes,
+            "commit_graph": report.commit_graph.is_some(), "commit_graph_commits": report.commit_graph.flatten(),
+            "multi_pack_index_packs": report.multi_pack_index,
+            "bitmaps": report.bitmaps.is_some(), "bitmaps_commits": report.bitmaps.flatten(),
+            "left_out": report.left_out, "problems": report.problems,
+        }),
+    };
+    json["repository"] = named.to_string().into();
+    json
+}
+
+/// What was done, or would be, in a sentence.
+fn text(report: &Report, would: bool) -> String {
+    let mut done = Vec::new();
+    let many = |count: usize, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    let packed = match (report.loose_objects, report.packs) {
+        (0, 0) => None,
+        (loose, 0) => Some(many(loose, "loose object")),
+        (0, packs) => Some(many(packs, "pack")),
+        (loose, packs) => Some(format!("{} and {}", many(loose, "loose object"), many(packs, "pack"))),
+    };
+    if let Some(packed) = packed {
+        let into = report.pack.as_ref().map_or("one pack", |pack| pack);
+        done.push(format!("{} {packed} into {into}", if would { "pack" } else { "packed" }));
+    }
+    let mut written = Vec::new();
+    match report.reverse_indexes {
+        0 => {}
+        1 => written.push("1 reverse index".to_owned()),
+        count => written.push(format!("{count} reverse indexes")),
+    }
+    match report.commit_graph {
+        Some(Some(commits)) => written.push(format!("a commit-graph of {}", many(commits, "commit"))),
+        Some(None) => written.push("a commit-graph".to_owned()),
+        None => {}
+    }
+    if let Some(packs) = report.multi_pack_index.filter(|packs| *packs > 1) {
+        written.push(format!("a multi-pack-index of {packs} packs"));
+    }
+    match report.bitmaps {
+        Some(Some(commits)) => written.push(format!("bitmaps of {}", many(commits as usize, "commit"))),
+        Some(None) => written.push("bitmaps".to_owned()),
+        None => {}
+    }
+    if !written.is_empty() {
+        done.push(format!("{} {}", if would { "write" } else { "wrote" }, written.join(", ")));
+    }
+    let mut text = match (done.is_empty(), would) {
+        (true, _) => "nothing to do".to_owned(),
+        (false, true) => format!("would {}", done.join("; ")),
+        (false, false) => done.join("; "),
+    };
+    for left_out in &report.left_out {
+        text += &format!(" (no {left_out})");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_is_one_line() {
+        let check = |report: Report, would: bool, expected: &str| assert_eq!(text(&report, would), expected);
+        check(Report::default(), false, "nothing to do");
+        check(Report::default(), true, "nothing to do");
+        let packed = || Report {
+            loose_objects: 1,
+            packs: 2,
+            pack: Some("pack-1.pack".into()),
+            reverse_indexes: 1,
+            commit_graph: Some(Some(7)),
+            multi_pack_index: Some(2),
+            ..Report::default()
+        };
+        check(
+            packed(),
+            false,
+            "packed 1 loose object and 2 packs into pack-1.pack; wrote 1 reverse index, a commit-graph of 7 commits, a \
+             multi-pack-index of 2 packs",
+        );
+        let plan = Report { pack: None, commit_graph: Some(None), multi_pack_index: Some(1), ..packed() };
+        check(plan, true, "would pack 1 loose object and 2 packs into one pack; write 1 reverse index, a commit-graph");
+        let shallow = Report { left_out: vec!["commit-graph: history is cut".into()], ..Report::default() };
+        check(shallow, false, "nothing to do (no commit-graph: history is cut)");
+    }
+
+    #[test]
+    fn a_repository_is_a_name_or_a_path() {
+        let is_path = |word: &str| Named::parse(word).map(|named| matches!(named, Named::Path(_))).ok();
+        assert_eq!(is_path("acme/site"), Some(false));
+        assert_eq!(is_path("/srv/git/site.git"), Some(true));
+        assert_eq!(is_path("./site.git"), Some(true));
+        assert_eq!(is_path("nonsense"), None);
+    }
+}

@@ -1,0 +1,60 @@
+//! Files that replace others by one rename, under git's lock for them.
+//!
+//! In: content. Out: the file in its place, on the disk. Until then it lies in a directory that goes with a dead process.
+
+use crate::durable::{self, Sharing, Sync};
+use crate::odb::Objects;
+use crate::pack::checksummed::Checksummed;
+use crate::repo::Repository;
+use crate::repo::lock::Lock;
+use crate::repo::quarantine::Quarantine;
+use anyhow::{Context as _, Result};
+use gix_hash::ObjectId;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where new files are until they are complete. What takes the place of others is forced to the disk whatever core.fsync says.
+pub(super) fn directory(repository: &Repository, objects: &Objects) -> Result<Quarantine> {
+    let journal = Some(repository.refs.journal().clone());
+    Quarantine::before(objects, Vec::new(), journal, repository.settings.sharing, Sync::Now)
+        .context("cannot make a directory for new files")
+}
+
+/// A file that has no place yet.
+pub(super) struct Fresh {
+    path: PathBuf,
+    /// Removes itself, with what has got no place.
+    _directory: Quarantine,
+}
+
+impl Fresh {
+    /// Lets `fill` write a file which ends with its hash, and forces it to the disk. Returns that hash, too.
+    pub(super) fn write(
+        repository: &Repository,
+        objects: &Objects,
+        fill: impl FnOnce(&mut Checksummed<'_>) -> Result<ObjectId>,
+    ) -> Result<(Self, ObjectId)> {
+        let directory = directory(repository, objects)?;
+        let path = directory.path().join("file");
+        // As git has packs, and what stands beside them: nobody is to write there.
+        let mut file = durable::create(&path, 0o444, repository.settings.sharing)?;
+        let checksum = fill(&mut Checksummed::new(&mut file, repository.hash()))?;
+        durable::fsync(&file)?;
+        Ok((Fresh { path, _directory: directory }, checksum))
+    }
+
+    /// Gives it its place.
+    pub(super) fn put(self, place: &Path) -> Result<()> {
+        let put = || format!("cannot put '{}' in its place", place.display());
+        durable::rename(&self.path, place).with_context(put)?;
+        durable::fsync_directory(place.parent().unwrap_or(place)).with_context(put)
+    }
+}
+
+/// Git's lock for a file; `None`: somebody else is at it.
+pub(super) fn lock(repository: &Repository, file: &Path, sharing: Sharing) -> Result<Option<Lock>> {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".lock");
+    Lock::acquire(repository.refs.journal(), path.into(), Duration::ZERO, sharing)
+        .with_context(|| format!("cannot lock '{}'", file.display()))
+}

@@ -1,0 +1,313 @@
+//! Maintenance: what keeps a repository small and quick to serve, done here and now, beside whoever works on it.
+//!
+//! In: a repository. Out: fewer packs and loose objects, and what spares walks beside them: reverse indexes, a commit-graph, a
+//! multi-pack-index, reachability bitmaps. All of it is git's, in git's forms and under git's locks. What is unreachable stays; no object goes before
+//! another copy of it is on the disk and seen by everybody; killed at any moment, it leaves the old state whole.
+//!
+//! The order is the safety: first everything new is put beside the old, then the old goes.
+
+mod bitmaps;
+mod commit_graph;
+mod fresh;
+mod geometry;
+mod history;
+mod local;
+mod locks;
+mod midx;
+mod prune;
+mod repack;
+mod reverse;
+mod tips;
+
+use crate::odb::closure::{Broken, Missing};
+use crate::odb::{Objects, Pack};
+use crate::pack::select::{self, Request, Selection};
+use crate::repo::{Repository, server_info};
+use crate::stream::Pulse;
+use anyhow::{Context as _, Result};
+use commit_graph::Written;
+use gix_hash::ObjectId;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How many loose objects are worth a pack where nobody says otherwise. git waits for some 6,700, because its packs pile up.
+pub const LOOSE_LIMIT_DEFAULT: u64 = 100;
+/// How many times as many objects as the next smaller one each pack has at least.
+const FACTOR: u64 = 2;
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// From so many loose objects on they are packed.
+    pub loose_limit: u64,
+    /// One pack of all, however many there are.
+    pub full: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub enum Ran {
+    /// What was done, or would be.
+    Done(Report),
+    /// Somebody else is at it: who.
+    Busy(String),
+}
+
+/// What was done, or would be.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Loose objects that were packed; before that is tried, those there are.
+    pub loose_objects: usize,
+    /// Packs that became one.
+    pub packs: usize,
+    /// The file name of the pack that was made.
+    pub pack: Option<String>,
+    /// Loose files that were removed.
+    pub loose_removed: usize,
+    /// Packs that were removed.
+    pub packs_removed: usize,
+    /// Reverse indexes that were written.
+    pub reverse_indexes: usize,
+    /// A commit-graph was written: of how many commits, where that is known.
+    pub commit_graph: Option<Option<usize>>,
+    /// A multi-pack-index was written for so many packs; for one alone it was removed.
+    pub multi_pack_index: Option<usize>,
+    /// Bitmaps were written: of how many commits, where that is known.
+    pub bitmaps: Option<Option<u32>>,
+    /// What was left out, and why.
+    pub left_out: Vec<String>,
+    /// What went wrong without harm to the rest.
+    pub problems: Vec<String>,
+}
+
+/// Looks after a repository.
+///
+/// # Errors
+/// When the repository cannot be read, or the disk refuses. What was there is still there.
+pub fn run(repository: &Repository, options: Options, pulse: &mut dyn Pulse) -> Result<Ran> {
+    let directory = local::directory(&repository.objects)?;
+    if options.dry_run {
+        return plan(repository, options, &directory).map(Ran::Done);
+    }
+    let locks = match locks::acquire(repository, &directory)? {
+        Ok(locks) => locks,
+        Err(who) => return Ok(Ran::Busy(who)),
+    };
+    let mut work = Work { repository, directory, tips: tips::all(repository)?, report: Report::default() };
+    work.all(options, pulse)?;
+    drop(locks);
+    Ok(Ran::Done(work.report))
+}
+
+/// What would be done. Which loose objects are reachable is not asked.
+fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<Report> {
+    let objects = &repository.objects;
+    let (packs, tips) = (local::packs(objects)?, tips::all(repository)?);
+    let loose = objects.loose_ids()?.len();
+    let mut report = Report::default();
+    let is_enough = are_enough(repository, options, directory, &packs, loose)?;
+    if !repository.settings.precious_objects {
+        report.loose_objects = if is_enough { loose } else { 0 };
+        report.packs = merged(&packs, report.loose_objects, options.full).len();
+    }
+    let left = packs.len() - report.packs + usize::from(report.loose_objects + report.packs > 0);
+    if repository.settings.write_reverse_index {
+        report.reverse_indexes = packs.iter().filter(|pack| reverse::is_missing(pack)).count();
+    }
+    if commit_graph::forbidden(repository)?.is_none() && commit_graph::is_due(objects, directory, &tips)? {
+        report.commit_graph = Some(None);
+    }
+    let changes = report.loose_objects + report.packs > 0;
+    let is_allowed = repository.settings.multi_pack_index;
+    if is_allowed && (changes || midx::is_due(&directory.join("pack"), &packs, repository.hash())) {
+        report.multi_pack_index = Some(left).filter(|left| *left > 1);
+    }
+    let are_due = left > 0 && (changes || bitmaps::is_due(&directory.join("pack"), &packs, repository.hash()));
+    if are_due && bitmaps::forbidden(repository, left)?.is_none() {
+        report.bitmaps = Some(None);
+    }
+    Ok(report)
+}
+
+/// Whether so many loose objects are to be packed.
+fn are_enough(
+    repository: &Repository,
+    options: Options,
+    directory: &Path,
+    packs: &[Arc<Pack>],
+    loose: usize,
+) -> Result<bool> {
+    if loose == 0 || options.full || loose as u64 >= options.loose_limit {
+        return Ok(loose > 0);
+    }
+    // Bitmaps tell of nothing that lies in no pack.
+    let are_due = bitmaps::is_due(&directory.join("pack"), packs, repository.hash());
+    Ok(are_due && bitmaps::forbidden(repository, packs.len())?.is_none())
+}
+
+/// The packs that are to become one, beside so many loose objects.
+fn merged(packs: &[Arc<Pack>], loose: usize, full: bool) -> Vec<Arc<Pack>> {
+    let mut free: Vec<Arc<Pack>> = packs.iter().filter(|pack| local::is_free(pack.path())).cloned().collect();
+    free.sort_by_key(|pack| pack.len());
+    let taken = if full {
+        if free.len() > 1 || loose > 0 { free.len() } else { 0 }
+    } else {
+        let sizes: Vec<u64> = free.iter().map(|pack| pack.len().into()).collect();
+        geometry::taken(&sizes, loose as u64, FACTOR)
+    };
+    free.truncate(taken);
+    free
+}
+
+/// Work under way, both locks held.
+struct Work<'r> {
+    repository: &'r Repository,
+    /// The repository's own object directory.
+    directory: PathBuf,
+    tips: Vec<ObjectId>,
+    report: Report,
+}
+
+impl Work<'_> {
+    fn all(&mut self, options: Options, pulse: &mut dyn Pulse) -> Result<()> {
+        let new = if self.repository.settings.precious_objects {
+            self.report.left_out.push("packing: extensions.preciousObjects forbids to remove anything".into());
+            None
+        } else {
+            self.repack(options, pulse)?
+        };
+        // What is new is seen by who opens the repository now.
+        let objects = self.repository.reopened();
+        let mut packs = local::packs(&objects)?;
+        if let Some(new) = &new {
+            packs.retain(|pack| !new.old.iter().any(|old| old.path() == pack.path()));
+        }
+        if self.repository.settings.write_reverse_index {
+            self.report.reverse_indexes = reverse::write(self.repository, &objects, &packs)?;
+        }
+        self.commit_graph(pulse)?;
+        let is_told = self.multi_pack_index(&objects, &packs)?;
+        if is_told {
+            self.bitmaps(&packs, pulse)?;
+        }
+        if let Some(new) = new {
+            let made = local::find(&objects, &new.made.path)?;
+            if is_told {
+                self.report.packs_removed = prune::packs(&made, &new.old)?;
+            }
+            self.report.loose_removed = prune::loose(&made, &self.directory, &new.loose)?;
+            if self.directory.join("info/packs").exists() {
+                server_info::update(self.repository)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a pack of what is to become one; `None`: nothing is.
+    fn repack(&mut self, options: Options, pulse: &mut dyn Pulse) -> Result<Option<New>> {
+        let objects = &self.repository.objects;
+        let packs = local::packs(objects)?;
+        let loose = objects.loose_ids()?;
+        let is_enough = are_enough(self.repository, options, &self.directory, &packs, loose.len())?;
+        if !is_enough && merged(&packs, 0, options.full).is_empty() {
+            return Ok(None);
+        }
+        let reachable = self.reachable(pulse)?;
+        let packed_now = match &reachable {
+            Some(reachable) if is_enough => repack::reachable_of(objects, reachable, &loose),
+            Some(_) | None => Vec::new(),
+        };
+        let old = merged(&packs, packed_now.len(), options.full);
+        if old.is_empty() && packed_now.is_empty() {
+            return Ok(None);
+        }
+        let made = repack::make(self.repository, objects, &old, &packed_now, reachable.as_ref(), pulse)?;
+        (self.report.loose_objects, self.report.packs) = (packed_now.len(), old.len());
+        self.report.pack = made.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        Ok(Some(New { made, old, loose }))
+    }
+
+    /// All that is reachable; `None` where something is missing: then loose objects stay, and packs become one as they are.
+    fn reachable(&mut self, pulse: &mut dyn Pulse) -> Result<Option<Selection>> {
+        let missing = if self.repository.settings.is_partial_clone() { Missing::Promised } else { Missing::Refused };
+        let request = Request { wants: &self.tips, missing, ..Request::default() };
+        match select::select(&self.repository.objects, &request, pulse) {
+            Ok(selection) => Ok(Some(selection)),
+            Err(error) => self.broken(error, "loose objects are not packed").map(|()| None),
+        }
+    }
+
+    /// Notes a repository that is broken; any other error goes on.
+    fn broken(&mut self, error: anyhow::Error, so: &str) -> Result<()> {
+        if !error.is::<Broken>() && !error.is::<crate::odb::graph::Missing>() {
+            return Err(error);
+        }
+        self.report.problems.push(format!("{error:#}: {so}"));
+        Ok(())
+    }
+
+    fn commit_graph(&mut self, pulse: &mut dyn Pulse) -> Result<()> {
+        let mut objects = self.repository.reopened();
+        if !commit_graph::is_due(&objects, &self.directory, &self.tips)? {
+            return Ok(());
+        }
+        if let Some(why) = commit_graph::forbidden(self.repository)? {
+            self.report.left_out.push(format!("commit-graph: {why}"));
+            return Ok(());
+        }
+        match commit_graph::write(self.repository, &mut objects, &self.directory, &self.tips, pulse) {
+            Ok(Written::Commits(many)) => self.report.commit_graph = Some(Some(many)),
+            Ok(Written::Nothing) => {}
+            Ok(Written::Busy) => self.report.left_out.push("commit-graph: somebody else writes one".into()),
+            Err(error) => self.broken(error, "no commit-graph is written")?,
+        }
+        Ok(())
+    }
+
+    /// Makes the multi-pack-index tell of these packs alone; whether it does.
+    fn multi_pack_index(&mut self, objects: &Objects, packs: &[Arc<Pack>]) -> Result<bool> {
+        let folder = self.directory.join("pack");
+        // One that is there must not tell of packs that are gone.
+        let allowed = self.repository.settings.multi_pack_index;
+        let told = if allowed { packs } else { &[] };
+        if !midx::is_due(&folder, told, self.repository.hash()) {
+            return Ok(true);
+        }
+        let written = midx::write(self.repository, objects, &folder, told).context("writing a multi-pack-index")?;
+        if written {
+            self.report.multi_pack_index = Some(told.len()).filter(|_| allowed);
+        } else {
+            self.report.left_out.push("multi-pack-index: somebody else is at it".into());
+        }
+        Ok(written)
+    }
+
+    /// Writes bitmaps of these packs, of which a multi-pack-index tells if they are several.
+    fn bitmaps(&mut self, packs: &[Arc<Pack>], pulse: &mut dyn Pulse) -> Result<()> {
+        if !bitmaps::is_due(&self.directory.join("pack"), packs, self.repository.hash()) {
+            return Ok(());
+        }
+        if let Some(why) = bitmaps::forbidden(self.repository, packs.len())? {
+            self.report.left_out.push(format!("bitmaps: {why}"));
+            return Ok(());
+        }
+        let objects = self.repository.reopened();
+        match bitmaps::write(self.repository, &objects, &self.directory, packs, &self.tips, pulse)
+            .context("writing bitmaps")?
+        {
+            bitmaps::Written::Commits(commits) => self.report.bitmaps = Some(Some(commits)),
+            bitmaps::Written::Overtaken => self.report.left_out.push("bitmaps: somebody else has repacked".into()),
+            bitmaps::Written::NotClosed(why) => self.report.left_out.push(format!("bitmaps: {why}")),
+        }
+        Ok(())
+    }
+}
+
+/// A new pack, and what it makes superfluous.
+struct New {
+    made: repack::Made,
+    old: Vec<Arc<Pack>>,
+    loose: Vec<ObjectId>,
+}

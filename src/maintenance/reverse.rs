@@ -1,0 +1,34 @@
+//! Reverse indexes (`.rev`) of packs that have none.
+//!
+//! In: packs. Out: a file beside each, as git writes it with new packs.
+
+use super::fresh::Fresh;
+use crate::durable;
+use crate::odb::{Objects, Pack};
+use crate::pack::checksummed::Checksummed;
+use crate::pack::reverse;
+use crate::repo::Repository;
+use anyhow::Result;
+use std::sync::Arc;
+
+/// Whether a pack has none.
+pub(super) fn is_missing(pack: &Pack) -> bool {
+    !pack.path().with_extension("rev").exists()
+}
+
+/// Writes those that are missing; returns how many.
+pub(super) fn write(repository: &Repository, objects: &Objects, packs: &[Arc<Pack>]) -> Result<usize> {
+    let mut written = 0;
+    for pack in packs.iter().filter(|pack| is_missing(pack)) {
+        let path = pack.path().with_extension("rev");
+        let fill = |out: &mut Checksummed<'_>| Ok(reverse::write(out, pack.by_offset(), pack.checksum())?);
+        let (fresh, _) = Fresh::write(repository, objects, fill)?;
+        fresh.put(&path)?;
+        written += 1;
+        if !pack.path().exists() {
+            // Somebody has repacked meanwhile, and nobody would remove what stands beside no pack.
+            let _ = durable::unlink(&path);
+        }
+    }
+    Ok(written)
+}
