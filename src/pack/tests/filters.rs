@@ -106,11 +106,15 @@ const ASKED: &[(&[&str], &[&str])] = &[
 #[test]
 fn each_filter_selects_what_git_would() {
     // With bitmaps, and with bitmaps that know only a part of it.
+    let packs = "git rev-list --objects two | git pack-objects -q ../objects/pack/pack >/dev/null
+        git rev-list --objects --all | git pack-objects -q ../objects/pack/pack >/dev/null
+        git prune-packed -q; git multi-pack-index write --bitmap";
     let newer = "git repack -adbq; at m2; seq 1 450 >big; echo new >d/z; c m2 m2";
     for (arrange, asked) in [
         ("", &ASKED[..2]),
         ("git repack -adq; git commit-graph write --reachable", ASKED),
         ("git repack -adbq", ASKED),
+        (packs, ASKED),
         (newer, &ASKED[..5]),
     ] {
         let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{PATTERNS}\n{arrange}"));
