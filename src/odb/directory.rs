@@ -338,8 +338,8 @@ impl Directory {
     /// When the folder cannot be read.
     pub fn bitmaps(&self, register: &Register) -> io::Result<Vec<BitmapFile>> {
         let mut packs = self.packs.borrow_mut();
-        let folder = self.folder.clone();
-        packs.list_once(&folder, register)?;
+        let folder = &self.folder;
+        packs.list_once(folder, register)?;
         let mut files = Vec::new();
         for stem in &packs.bitmapped {
             let mut name = stem.to_owned();
@@ -363,14 +363,14 @@ impl Directory {
     /// # Errors
     /// When there is none, it is damaged, or one of its packs cannot be used.
     pub fn pseudo_pack(&self, register: &Register) -> anyhow::Result<PseudoPack> {
-        let folder = self.folder.clone();
+        let folder = &self.folder;
         let path = folder.join("multi-pack-index");
         let midx = Midx::open(&path, register.hash)?;
         let mut packs = self.packs.borrow_mut();
         let mut opened = Vec::new();
         for name in midx.names() {
             let stem = Path::new(name).file_stem().context("it has a pack without a name")?;
-            let pack = slot_of(&mut packs.names, stem, &folder, register).open(register);
+            let pack = slot_of(&mut packs.names, stem, folder, register).open(register);
             opened.push(pack.with_context(|| format!("its pack {} cannot be used", stem.display()))?);
         }
         PseudoPack::new(midx, path, opened)
