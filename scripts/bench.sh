@@ -3,6 +3,7 @@
 #   scripts/bench.sh                              every workload, on a repository that is made for it
 #   scripts/bench.sh --repository PATH fetch-10   one workload, on a copy of a bare repository
 #   scripts/bench.sh --against BINARY             beside another build of this program, to see what a change does
+#   scripts/bench.sh growth                       how figures grow from a thousand objects to a million, from one pack to a thousand
 #
 # Figures are medians of --rounds, ours divided by theirs; what it needs is git, python3 and an otherwise idle machine.
 set -eu
@@ -17,4 +18,9 @@ binary=target/$(uname -m)-unknown-linux-musl/release/artifacts-http-backend
 mkdir -p target/bench
 # A file that a linker wrote piece by piece starts slower than a copy of it.
 cp "$binary" target/bench/artifacts-http-backend
-exec python3 scripts/bench/measure.py --ours target/bench/artifacts-http-backend --directory target/bench "$@"
+script=measure.py
+if [ "${1-}" = growth ]; then
+	script=growth.py
+	shift
+fi
+exec python3 scripts/bench/$script --ours target/bench/artifacts-http-backend --directory target/bench "$@"

@@ -35,6 +35,62 @@ fn number(bytes: &[u8], mut at: usize) -> anyhow::Result<(u64, usize)> {
     }
 }
 
+/// One step of a delta (gitformat-pack, «Deltified representation»).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instruction<'a> {
+    /// Bytes of the base; whether it has them is not known here.
+    Copy {
+        /// Where they begin.
+        from: usize,
+        /// How many.
+        length: usize,
+    },
+    /// Bytes of its own.
+    Own(&'a [u8]),
+}
+
+/// The instructions behind the sizes; an error where one is cut off or unknown.
+pub struct Instructions<'a>(pub &'a [u8]);
+
+impl<'a> Iterator for Instructions<'a> {
+    type Item = anyhow::Result<Instruction<'a>>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        (!self.0.is_empty()).then(|| self.read())
+    }
+}
+
+impl<'a> Instructions<'a> {
+    #[inline]
+    fn read(&mut self) -> anyhow::Result<Instruction<'a>> {
+        let (&op, mut rest) = self.0.split_first().context("delta is cut off")?;
+        let instruction = if op & 0x80 != 0 {
+            let (mut from, mut length) = (0_usize, 0_usize);
+            for bit in 0..7 {
+                if op & (1 << bit) != 0 {
+                    let (&byte, after) = rest.split_first().context("delta is cut off in a copy")?;
+                    rest = after;
+                    if bit < 4 {
+                        from |= usize::from(byte) << (8 * bit);
+                    } else {
+                        length |= usize::from(byte) << (8 * (bit - 4));
+                    }
+                }
+            }
+            Instruction::Copy { from, length: if length == 0 { 0x10000 } else { length } }
+        } else if op != 0 {
+            let (own, after) = rest.split_at_checked(usize::from(op)).context("delta is cut off in an insertion")?;
+            rest = after;
+            Instruction::Own(own)
+        } else {
+            bail!("delta has an unknown instruction");
+        };
+        self.0 = rest;
+        Ok(instruction)
+    }
+}
+
 /// Writes the object that `delta` makes of `base` into `out` (cleared first).
 ///
 /// # Errors
@@ -50,32 +106,12 @@ pub fn apply(base: &[u8], delta: &[u8], limit: u64, out: &mut Vec<u8>) -> anyhow
     }
     let result_size = usize::try_from(result_size).context("object is too large for this machine")?;
     out.reserve(result_size.min(FIRST_BYTES));
-    let mut rest = &delta[at..];
-    while let Some((&op, after)) = rest.split_first() {
-        rest = after;
-        let piece = if op & 0x80 != 0 {
-            let (mut offset, mut size) = (0_usize, 0_usize);
-            for bit in 0..7 {
-                if op & (1 << bit) != 0 {
-                    let (&byte, after) = rest.split_first().context("delta is cut off in a copy")?;
-                    rest = after;
-                    if bit < 4 {
-                        offset |= usize::from(byte) << (8 * bit);
-                    } else {
-                        size |= usize::from(byte) << (8 * (bit - 4));
-                    }
-                }
+    for instruction in Instructions(&delta[at..]) {
+        let piece = match instruction? {
+            Instruction::Copy { from, length } => {
+                from.checked_add(length).and_then(|end| base.get(from..end)).context("delta copies beyond its base")?
             }
-            if size == 0 {
-                size = 0x10000;
-            }
-            offset.checked_add(size).and_then(|end| base.get(offset..end)).context("delta copies beyond its base")?
-        } else if op != 0 {
-            let (own, after) = rest.split_at_checked(usize::from(op)).context("delta is cut off in an insertion")?;
-            rest = after;
-            own
-        } else {
-            bail!("delta has an unknown instruction");
+            Instruction::Own(own) => own,
         };
         if piece.len() > result_size - out.len() {
             bail!("delta makes more than the {result_size} bytes it announces");

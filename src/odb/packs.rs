@@ -4,7 +4,7 @@
 //! the file or, where that is not possible, reads pieces of it. Nothing here resolves deltas.
 
 use super::index::{Index, Reverse};
-use super::inflate::{Pieces, Stored};
+use super::inflate::{Inflater, Pieces, Stored};
 use super::map::map;
 use anyhow::{Context, bail};
 use gix_hash::{ObjectId, oid};
@@ -248,6 +248,15 @@ impl Pack {
         buffer.resize(length, 0);
         self.file.read_exact_at(buffer, range.start)?;
         Ok(buffer)
+    }
+
+    /// Inflates what an entry stores into `out`: of a delta the delta.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn inflate(&self, head: &EntryHead, inflater: &mut Inflater, out: &mut Vec<u8>) -> anyhow::Result<()> {
+        let mut buffer = Vec::new();
+        self.stored(&mut buffer, |stored| inflater.whole(stored, head.data, head.size, out)).map(drop)
     }
 
     /// Runs `read` on the pack's bytes, addressed by pack offset. `buffer` is lent for packs that cannot be mapped.

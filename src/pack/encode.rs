@@ -146,7 +146,7 @@ fn common(a: &[u8], b: &[u8]) -> usize {
 }
 
 /// A size as the delta's head has it: seven bits a byte, the lowest first.
-fn number(mut size: usize, delta: &mut Vec<u8>) {
+pub(super) fn number(mut size: usize, delta: &mut Vec<u8>) {
     while size >= 0x80 {
         delta.push(size as u8 | 0x80);
         size >>= 7;
@@ -154,14 +154,14 @@ fn number(mut size: usize, delta: &mut Vec<u8>) {
     delta.push(size as u8);
 }
 
-fn insert(bytes: &[u8], delta: &mut Vec<u8>) {
+pub(super) fn insert(bytes: &[u8], delta: &mut Vec<u8>) {
     for piece in bytes.chunks(OWN_MAX) {
         delta.push(piece.len() as u8);
         delta.extend_from_slice(piece);
     }
 }
 
-fn copy(mut from: usize, mut length: usize, delta: &mut Vec<u8>) {
+pub(super) fn copy(mut from: usize, mut length: usize, delta: &mut Vec<u8>) {
     while length > 0 {
         let size = length.min(COPY_MAX);
         let op = delta.len();

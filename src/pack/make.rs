@@ -1,10 +1,13 @@
 //! Entries that cannot be copied: an object's content as a delta on another version of it, or as it is.
 //!
-//! In: names. Out: what is to be deflated. Which versions come into question others know; whether one is worth it is seen here.
+//! In: names. Out: what is to be deflated. Which versions come into question others know; whether one is worth it is seen here. A delta is
+//! put together from stored ones where there are such between the two, else looked for.
 
 use super::encode::Encoder;
-use crate::odb::{Location, Objects};
-use anyhow::Result;
+use super::script::Script;
+use crate::odb::inflate::Inflater;
+use crate::odb::{Location, Objects, Pack, PackId};
+use anyhow::{Context, Result, ensure};
 use gix_hash::ObjectId;
 use gix_object::Kind;
 
@@ -20,9 +23,31 @@ pub(super) struct Recipe {
     /// Where it lies.
     pub location: Location,
     /// Versions of it, the best first.
-    pub bases: Vec<ObjectId>,
+    pub bases: Vec<Version>,
     /// Whether it may also be written as it is.
     pub or_whole: bool,
+}
+
+/// What a delta may rest on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Version {
+    /// The object.
+    pub id: ObjectId,
+    /// How the two have come from the same entry, if they have.
+    pub kinship: Option<Kinship>,
+}
+
+/// Stored deltas between two entries of a pack. All are offsets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kinship {
+    /// The pack.
+    pub pack: PackId,
+    /// What both rest on; it may be one of them.
+    pub ancestor: u64,
+    /// The deltas from the object to the ancestor, none where it is the object.
+    pub object: Vec<u64>,
+    /// The same of the version.
+    pub version: Vec<u64>,
 }
 
 /// What has come of it.
@@ -37,12 +62,34 @@ pub(super) enum Outcome {
 }
 
 /// Makes one after the other; what it allocates it uses again.
-#[derive(Default)]
 pub(super) struct Maker {
     encoder: Encoder,
+    inflater: Inflater,
     content: Vec<u8>,
     base: Vec<u8>,
-    is_delta: bool,
+    delta: Vec<u8>,
+    /// Which of these is to be deflated.
+    made: Source,
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    Content,
+    Encoder,
+    Delta,
+}
+
+impl Default for Maker {
+    fn default() -> Self {
+        Maker {
+            encoder: Encoder::default(),
+            inflater: Inflater::new(),
+            content: Vec::new(),
+            base: Vec::new(),
+            delta: Vec::new(),
+            made: Source::Content,
+        }
+    }
 }
 
 impl Maker {
@@ -51,26 +98,77 @@ impl Maker {
     /// # Errors
     /// When the object or a base is missing or corrupt.
     pub(super) fn make(&mut self, objects: &Objects, recipe: &Recipe) -> Result<Outcome> {
-        let kind = objects.find_at(recipe.location, &recipe.id, &mut self.content)?;
+        // What is stored of their history costs the least: neither content needs be there.
         for (n, base) in recipe.bases.iter().enumerate() {
-            if self.relate(objects, kind, base)? {
-                self.is_delta = true;
+            // Where an entry on the way is damaged, other copies of the contents may be good.
+            if let Some(kinship) = &base.kinship
+                && self.derive(objects, kinship, base).unwrap_or(false)
+            {
+                self.made = Source::Delta;
                 return Ok(Outcome::Delta(n));
             }
         }
-        self.is_delta = false;
+        let kind = objects.find_at(recipe.location, &recipe.id, &mut self.content)?;
+        for (n, base) in recipe.bases.iter().enumerate() {
+            if self.relate(objects, kind, &base.id)? {
+                self.made = Source::Encoder;
+                return Ok(Outcome::Delta(n));
+            }
+        }
+        self.made = Source::Content;
         Ok(if recipe.or_whole { Outcome::Whole(kind) } else { Outcome::Nothing })
     }
 
     /// What is to be deflated after [`Maker::make`].
     pub(super) fn bytes(&self) -> &[u8] {
-        if self.is_delta { self.encoder.delta() } else { &self.content }
+        match self.made {
+            Source::Content => &self.content,
+            Source::Encoder => self.encoder.delta(),
+            Source::Delta => &self.delta,
+        }
     }
 
     /// Takes a content that was found otherwise.
     pub(super) fn content(&mut self) -> &mut Vec<u8> {
-        self.is_delta = false;
+        self.made = Source::Content;
         &mut self.content
+    }
+
+    /// Makes a delta of the stored ones between the two, under the conditions of [`Maker::relate`].
+    fn derive(&mut self, objects: &Objects, kinship: &Kinship, base: &Version) -> Result<bool> {
+        let pack = objects.pack(kinship.pack);
+        let object = self.script(&pack, &kinship.object)?;
+        let script = match (object, self.script(&pack, &kinship.version)?) {
+            (None, None) => return Ok(false),
+            (Some(object), None) => object,
+            (object, Some(version)) => {
+                let position = pack.position_at_offset(kinship.ancestor).context("no entry at this offset")?;
+                let location = Location::Packed { pack: kinship.pack, position };
+                objects.find_at(location, pack.id_at(position), &mut self.base)?;
+                let ancestor = version.reversed(&self.base)?;
+                object.map_or(Ok(ancestor.clone()), |object| object.over(&ancestor))?
+            }
+        };
+        let size = script.size();
+        Ok((RELATED_BYTES_MIN..=RELATED_BYTES_MAX).contains(&size)
+            && script.encode(delta_bytes_max(size, &base.id), &mut self.delta))
+    }
+
+    /// The stored deltas at these offsets as one, the uppermost first.
+    fn script(&mut self, pack: &Pack, offsets: &[u64]) -> Result<Option<Script>> {
+        let mut whole: Option<Script> = None;
+        for &offset in offsets {
+            let head = pack.head_at(offset)?;
+            ensure!(head.size <= RELATED_BYTES_MAX as u64, "a delta is very large");
+            pack.inflate(&head, &mut self.inflater, &mut self.delta)?;
+            let below = Script::parse(&self.delta)?;
+            ensure!(below.base_size() <= RELATED_BYTES_MAX, "a base is very large");
+            whole = Some(match whole {
+                Some(above) => above.over(&below)?,
+                None => below,
+            });
+        }
+        Ok(whole)
     }
 
     /// Makes a delta, if it has at most half the size with the name of its base.
@@ -86,6 +184,11 @@ impl Maker {
         if objects.find(base, &mut self.base)? != Some(kind) {
             return Ok(false);
         }
-        Ok(self.encoder.encode(&self.base, &self.content, size / 2 - base.as_bytes().len()).is_some())
+        Ok(self.encoder.encode(&self.base, &self.content, delta_bytes_max(size, base)).is_some())
     }
+}
+
+/// A delta that has more bytes is not worth it: half the size, with the name of its base.
+fn delta_bytes_max(size: usize, base: &ObjectId) -> usize {
+    size / 2 - base.as_bytes().len()
 }

@@ -11,6 +11,7 @@ mod output;
 mod plan;
 mod relatives;
 pub mod reverse;
+mod script;
 pub mod select;
 pub mod unpack;
 pub mod write;

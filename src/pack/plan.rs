@@ -5,10 +5,10 @@
 //! it, that is written later from the same pack, or that the client has. What is waited for stays as it is stored; so no two deltas can
 //! rest on each other.
 
-use super::make::Recipe;
+use super::make::{Kinship, Recipe, Version};
 use super::select::{Positions, Selection, Spot, Stray};
 use super::write::PackOptions;
-use crate::odb::{EntryKind, Location, Objects, Pack, PackId};
+use crate::odb::{EntryHead, EntryKind, Location, Objects, Pack, PackId};
 use anyhow::{Context, Result, bail, ensure};
 use gix_hash::{ObjectId, oid};
 use std::collections::{HashMap, HashSet};
@@ -19,6 +19,8 @@ use std::sync::Arc;
 const DEPTH_MAX: u32 = 50;
 /// So many bases are looked at of a stored chain of them.
 const CHAIN_MAX: usize = 64;
+/// So many deltas lie between an object and what it has in common with another version, at most: each has to be read.
+const KINSHIP_MAX: usize = 8;
 /// Loose objects larger than this are never in memory as a whole.
 const LARGE_BYTES: u64 = 8 << 20;
 
@@ -423,10 +425,32 @@ impl<'a> Plan<'a> {
         let recipe = Recipe {
             id: pack.id_at(position).to_owned(),
             location: Location::Packed { pack: pack.id(), position },
-            bases: bases.iter().filter_map(|spot| self.id(*spot)).collect(),
+            bases: self.versions(Spot::Packed(pack.id(), position), &bases),
             or_whole,
         };
         How::Make(Box::new(Making { recipe, bases }))
+    }
+
+    fn versions(&self, of: Spot, bases: &[Spot]) -> Vec<Version> {
+        let version = |spot: &Spot| Some(Version { id: self.id(*spot)?, kinship: self.kinship(of, *spot) });
+        bases.iter().filter_map(version).collect()
+    }
+
+    /// The stored deltas between two objects, if there are some.
+    fn kinship(&self, object: Spot, version: Spot) -> Option<Kinship> {
+        let (Spot::Packed(pack, object), Spot::Packed(other, version)) = (object, version) else { return None };
+        if pack != other {
+            return None;
+        }
+        let pack = self.objects.pack(pack);
+        let mut object = chain(&pack, pack.offset_at(object));
+        let mut version = chain(&pack, pack.offset_at(version));
+        let (above, below) = (0..object.len())
+            .find_map(|above| Some((above, version.iter().position(|offset| *offset == object[above])?)))?;
+        let ancestor = object[above];
+        object.truncate(above);
+        version.truncate(below);
+        Some(Kinship { pack: pack.id(), ancestor, object, version })
     }
 
     fn id(&self, spot: Spot) -> Option<ObjectId> {
@@ -500,9 +524,21 @@ impl<'a> Plan<'a> {
         let recipe = Recipe {
             id: stray.id,
             location: Location::Loose(stray.directory),
-            bases: bases.iter().filter_map(|spot| self.id(*spot)).collect(),
+            bases: self.versions(spot, &bases),
             or_whole: true,
         };
         Ok(How::Make(Box::new(Making { recipe, bases })))
     }
+}
+
+/// The entry at an offset and those it rests on, by offset, as far as they are looked at.
+fn chain(pack: &Pack, mut offset: u64) -> Vec<u64> {
+    let mut offsets = vec![offset];
+    while offsets.len() <= KINSHIP_MAX
+        && let Ok(EntryHead { kind: EntryKind::OfsDelta(base), .. }) = pack.head_at(offset)
+    {
+        offset = base;
+        offsets.push(offset);
+    }
+    offsets
 }

@@ -266,7 +266,7 @@ impl Writer<'_, '_, '_> {
                     }
                     _ => {
                         self.out.head(7, size, None)?;
-                        self.out.write(making.recipe.bases[n].as_bytes())?;
+                        self.out.write(making.recipe.bases[n].id.as_bytes())?;
                     }
                 }
                 self.stats.deltas += 1;

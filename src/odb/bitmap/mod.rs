@@ -79,6 +79,11 @@ impl Bits {
         new
     }
 
+    /// Adds those of as many others.
+    fn add(&mut self, others: &Bits) {
+        self.0.iter_mut().zip(&others.0).for_each(|(all, more)| *all |= more);
+    }
+
     /// Whether a bit is set.
     pub fn contains(&self, rank: u32) -> bool {
         self.0.get(rank as usize / 64).is_some_and(|word| word >> (rank % 64) & 1 == 1)
@@ -176,7 +181,7 @@ impl Bitmaps {
             Words::at(&self.map, at)?.xor_into(&mut scratch.0)?;
             if base == NOTHING {
                 self.check_end(scratch)?;
-                bits.0.iter_mut().zip(&scratch.0).for_each(|(all, more)| *all |= more);
+                bits.add(scratch);
                 return Ok(true);
             }
             entry = base as usize;
@@ -198,7 +203,7 @@ impl Bitmaps {
             let commits = self.plain(at, scratch)?;
             if scratch.0.iter().zip(&tips.0).all(|(commits, tips)| commits & !tips == 0) {
                 self.plain(commits, scratch)?;
-                bits.0.iter_mut().zip(&scratch.0).for_each(|(all, more)| *all |= more);
+                bits.add(scratch);
             }
         }
         Ok(())

@@ -8,16 +8,18 @@
 mod choose;
 mod fill;
 mod kinds;
+mod reach;
 
 use super::ewah::{Words, encode};
 use super::{Bits, FULL_DAG, HASH_CACHE, LOOKUP_TABLE, Order};
 use crate::durable::{self, Sharing, Sync};
 use crate::odb::{Objects, PackId};
 use crate::stream::Pulse;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use choose::{NOTHING, Plan};
 use fill::Fill;
 use gix_hash::{ObjectId, oid};
+use reach::Reach;
 use sha1::Digest;
 use std::collections::VecDeque;
 use std::fmt;
@@ -101,7 +103,7 @@ pub fn for_midx(
     files: Files<'_>,
     pulse: &mut dyn Pulse,
 ) -> Result<Summary> {
-    let order = objects.midx_order(directory)?;
+    let order = objects.midx_order(directory).context("bitmaps need a sound multi-pack-index")?;
     write(objects, &order, tips, files, pulse)
 }
 
@@ -207,15 +209,16 @@ impl Writer {
             encode(bits.0.iter().copied(), &mut words);
             self.put(&words)?;
         }
-        let mut fill = Fill::new(objects, order, &positions);
-        let mut reach = Reach { entry_of: vec![NOTHING; plan.commits.len()], met: vec![NOTHING; plan.commits.len()] };
-        for (nth, number) in (0..).zip(std::mem::take(&mut plan.chosen)) {
-            let bits = reach.all_behind(number, nth, &mut plan, &mut fill, &mut self, pulse)?;
-            self.entry(plan.positions[number as usize], bits)?;
-            reach.entry_of[number as usize] = nth;
+        let fill = Fill::new(objects, order, &positions);
+        let chosen = std::mem::take(&mut plan.chosen);
+        let mut reach = Reach::new(plan, fill);
+        for number in chosen {
+            let (position, bits) = reach.all_behind(number, &mut self, pulse)?;
+            let entry = self.entry(position, bits)?;
+            reach.know(number, entry);
         }
         self.table()?;
-        for hash in &fill.hashes {
+        for hash in reach.hashes() {
             self.put(&hash.to_be_bytes())?;
         }
         let commits = u32::try_from(self.entries.len())?;
@@ -248,8 +251,8 @@ impl Writer {
         self.put(checksum.as_bytes())
     }
 
-    /// Writes what a commit reaches, as what differs from one of the last entries where that is less.
-    fn entry(&mut self, position: u32, bits: Bits) -> Result<()> {
+    /// Writes what a commit reaches, as what differs from one of the last entries where that is less; which entry that is.
+    fn entry(&mut self, position: u32, bits: Bits) -> Result<u32> {
         let mut best = Vec::new();
         encode(bits.0.iter().copied(), &mut best);
         let (mut base, mut words) = (None, Vec::new());
@@ -274,13 +277,13 @@ impl Writer {
             self.last.pop_front();
         }
         self.last.push_back((nth, bits));
-        Ok(())
+        Ok(nth)
     }
 
     /// Adds what an entry tells to `bits`.
     fn add(&mut self, entry: u32, bits: &mut Bits) -> Result<()> {
         if let Some((_, told)) = self.last.iter().find(|(nth, _)| *nth == entry) {
-            bits.0.iter_mut().zip(&told.0).for_each(|(all, more)| *all |= more);
+            bits.add(told);
             return Ok(());
         }
         self.flush()?;
@@ -293,7 +296,7 @@ impl Writer {
             Words::at(&words, 0)?.xor_into(&mut told.0)?;
             next = base;
         }
-        bits.0.iter_mut().zip(&told.0).for_each(|(all, more)| *all |= more);
+        bits.add(&told);
         Ok(())
     }
 
@@ -323,65 +326,5 @@ impl Writer {
             durable::fsync(&self.file)?;
         }
         Ok(self.place + trailer.len() as u64)
-    }
-}
-
-/// The walk from a chosen commit to those that were chosen and written before.
-struct Reach {
-    /// The entry of each commit, by number.
-    entry_of: Vec<u32>,
-    /// For which entry a commit was met last.
-    met: Vec<u32>,
-}
-
-impl Reach {
-    /// All that a commit reaches; it becomes the `nth` entry.
-    fn all_behind(
-        &mut self,
-        start: u32,
-        nth: u32,
-        plan: &mut Plan<'_>,
-        fill: &mut Fill<'_>,
-        writer: &mut Writer,
-        pulse: &mut dyn Pulse,
-    ) -> Result<Bits> {
-        let (mut between, mut known, mut parents) = (Vec::new(), Vec::new(), Vec::new());
-        let mut pending = vec![start];
-        while let Some(number) = pending.pop() {
-            if std::mem::replace(&mut self.met[number as usize], nth) == nth {
-                continue;
-            }
-            let position = plan.positions[number as usize];
-            if position == NOTHING {
-                bail!(NotClosed { kind: "commit", id: plan.commits.id(number).to_owned() });
-            }
-            match self.entry_of[number as usize] {
-                NOTHING => {
-                    between.push(number);
-                    plan.commits.parents(number, &mut parents)?;
-                    pending.append(&mut parents);
-                }
-                entry => known.push((entry, fill.rank(position))),
-            }
-        }
-        let mut bits = Bits::none(writer.objects);
-        // Later entries contain earlier ones, mostly.
-        known.sort_unstable_by(|one, other| other.cmp(one));
-        for (entry, rank) in known {
-            if !bits.contains(rank) {
-                writer.add(entry, &mut bits)?;
-            }
-        }
-        let mut roots = Vec::new();
-        for number in between {
-            if bits.insert(fill.rank(plan.positions[number as usize])) {
-                let tree = fill.rank_of("tree", &plan.commits.tree(number)?)?;
-                if bits.insert(tree) {
-                    roots.push(tree);
-                }
-            }
-        }
-        fill.below(roots, &mut bits, pulse)?;
-        Ok(bits)
     }
 }

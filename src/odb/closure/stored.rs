@@ -51,8 +51,9 @@ pub(super) fn reach(
             return Ok(None);
         }
     }
-    // Packs hold new commits first: their bitmaps contain those of older tips. What is not in the pack is newer still.
-    tips.sort_unstable_by(|one, other| other.cmp(one));
+    // What bitmaps tell of other tips needs no walk. Packs hold new commits first; what is in none is newer still.
+    let walked = |tip: &(Option<(_, u32)>, u32)| !tip.0.is_some_and(|(_, position)| bitmaps.has(position));
+    tips.sort_unstable_by_key(|tip| std::cmp::Reverse((walked(tip), *tip)));
     let mut pending: Vec<u32> = tips.into_iter().map(|(_, number)| number).collect();
     let (mut met, mut beyond, mut parents) = (Marks::default(), Vec::new(), Vec::new());
     while let Some(number) = pending.pop() {

@@ -291,3 +291,39 @@ fn bitmaps_we_wrote_for_random_histories_tell_what_git_would_send() {
         }
     }
 }
+
+#[test]
+fn no_commit_is_walked_over_for_each_branch_anew() {
+    // A long line of history, and from it branches where no commit is near that is chosen.
+    let repo = Repo::new(gix_hash::Kind::Sha1);
+    let mut stream = String::new();
+    let mut commit = |branch: &str, from: usize, time: usize, file: usize| {
+        stream.push_str(&format!("commit refs/heads/{branch}\n"));
+        if branch == "main" {
+            stream.push_str(&format!("mark :{}\n", from + 1));
+        }
+        stream.push_str(&format!("committer C <c@e> {} +0000\ndata 1\nx\n", 1_700_000_000 + time));
+        if from > 0 {
+            stream.push_str(&format!("from :{from}\n"));
+        }
+        stream.push_str(&format!("M 644 inline d/f{file}\ndata 5\n{time:05}\n"));
+    };
+    (0..2000).for_each(|number| commit("main", number, 10 * number, number % 10));
+    (0..60).for_each(|number| commit(&format!("b{number}"), 500 + 13 * number, 10 * (500 + 13 * number) + 5, 11));
+    repo.run(&["fast-import", "--quiet"], stream.as_bytes()).unwrap();
+    repo.git(&["repack", "-adq"]);
+
+    struct Most(u64);
+    impl crate::stream::Pulse for Most {
+        fn tick(&mut self, done: u64) -> std::io::Result<()> {
+            self.0 = self.0.max(done);
+            Ok(())
+        }
+    }
+    let (objects, mut pulse) = (repo.objects(), Most(0));
+    let [pack] = objects.packs(true).unwrap()[..] else { panic!("git left more than one pack") };
+    for_pack(&objects, pack, &repo.tips(), Files::default(), &mut pulse).unwrap();
+    // Two trees a commit, some of them twice.
+    assert!(pulse.0 < 2 * 2 * 2060, "{} trees were read", pulse.0);
+    check_by_git(&repo);
+}

@@ -36,6 +36,8 @@ pub(super) struct Plan<'a> {
     pub(super) chosen: Vec<u32>,
     /// The index position of each commit, by number; [`NOTHING`] where it is not among the objects.
     pub(super) positions: Vec<u32>,
+    /// Where each commit stands in an order in which ancestors come first, by number.
+    pub(super) places: Vec<u32>,
 }
 
 impl<'a> Plan<'a> {
@@ -68,8 +70,10 @@ impl<'a> Plan<'a> {
             newest_first.into_iter().filter(|number| positions[*number as usize] != NOTHING).collect();
         let ancestors_first = ancestors_first(&mut commits, &newest_first, &mut marks)?;
         choose(&mut commits, &newest_first, &mut marks)?;
+        let mut places = vec![0; commits.len()];
+        (0..).zip(&ancestors_first).for_each(|(place, number)| places[*number as usize] = place);
         let chosen = ancestors_first.into_iter().filter(|number| marks.of(*number) & CHOSEN != 0).collect();
-        Ok(Plan { commits, chosen, positions })
+        Ok(Plan { commits, chosen, positions, places })
     }
 }
 
@@ -79,7 +83,8 @@ fn ancestors_first(commits: &mut Commits<'_>, newest_first: &[u32], marks: &mut 
     let mut parents = Vec::new();
     // What has been entered stands there a second time below its parents, and is sorted in when it comes up again.
     let mut stack = Vec::new();
-    for &start in newest_first {
+    // The oldest come first: what branches have in common is known before they are.
+    for &start in newest_first.iter().rev() {
         stack.push((start, false));
         while let Some((number, entered)) = stack.pop() {
             if entered {

@@ -14,6 +14,9 @@ use gix_hash::oid;
 use gix_object::Kind;
 use std::ops::Range;
 
+/// So many names seen lately are remembered: neighbours have much in common.
+const RECENT: usize = 1 << 15;
+
 /// Trees of one path that are to be read.
 struct Level {
     /// Their bits.
@@ -38,6 +41,8 @@ pub(super) struct Fill<'a> {
     ranks: Vec<u32>,
     /// The hash of a path at which each object was met, by index position.
     pub(super) hashes: Vec<u32>,
+    /// Index positions of names seen lately, by their first bytes.
+    recent: Vec<u32>,
     current: Tree,
     last: Tree,
     names: Vec<u8>,
@@ -57,6 +62,7 @@ impl<'a> Fill<'a> {
             positions,
             ranks,
             hashes: vec![0; positions.len()],
+            recent: vec![NOTHING; RECENT],
             current: Tree::default(),
             last: Tree::default(),
             names: Vec::new(),
@@ -74,11 +80,15 @@ impl<'a> Fill<'a> {
     ///
     /// # Errors
     /// [`NotClosed`] when there is none.
-    pub(super) fn rank_of(&self, kind: &'static str, id: &oid) -> Result<u32> {
-        match self.order.position(id) {
-            Some(position) => Ok(self.rank(position)),
-            None => bail!(NotClosed { kind, id: id.to_owned() }),
+    pub(super) fn rank_of(&mut self, kind: &'static str, id: &oid) -> Result<u32> {
+        let slot = id.as_bytes().iter().skip(1).take(4).fold(0, |hash, byte| hash << 8 | usize::from(*byte)) % RECENT;
+        let recent = self.recent[slot];
+        if recent != NOTHING && self.order.id_at(recent) == id {
+            return Ok(self.rank(recent));
         }
+        let Some(position) = self.order.position(id) else { bail!(NotClosed { kind, id: id.to_owned() }) };
+        self.recent[slot] = position;
+        Ok(self.rank(position))
     }
 
     /// Sets the bits of everything below root trees whose own bits were just set.
