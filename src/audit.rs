@@ -72,6 +72,8 @@ summary! {
     haves: u64,
     /// The kind of the filter of a partial clone.
     filter: Option<&'static str>,
+    /// Where the pack of a fetch came from: `hit`, `follow`, `lead`, `miss`; null where packs are not kept.
+    cache: Option<&'static str>,
     /// Objects in the pack sent or received.
     objects: u64,
     /// Of them copied as they were stored.

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How much is forced to the disk: `core.fsync` and `core.fsyncMethod`, already decided for one kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,6 +73,8 @@ impl Sharing {
 
 /// How many files are waited for at once.
 const FSYNC_THREADS: usize = 16;
+/// How long files are waited for one after the other: threads cost a short process more than a quick disk does.
+const FSYNC_PATIENCE: Duration = Duration::from_millis(2);
 /// From how many files on the file system is flushed as a whole: one turn of its journal instead of one for each few.
 const FLUSH_FROM: usize = 16;
 /// How often a folder that another node has just made or removed is looked for again, and after which pause.
@@ -171,8 +173,22 @@ fn flush(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::syncfs(File::open(path)?)?)
 }
 
-/// Several at a time: a journal writes down in one go what is waited for together.
+/// One after the other while that is quick; on a disk that takes its time several at once, because a journal writes down in
+/// one go what is waited for together.
 fn fsync_each(paths: &[PathBuf]) -> io::Result<()> {
+    let start = Instant::now();
+    let mut left = paths;
+    while let Some((path, behind)) = left.split_first() {
+        if left.len() > 1 && start.elapsed() > FSYNC_PATIENCE {
+            return fsync_together(left);
+        }
+        fsync_path(path)?;
+        left = behind;
+    }
+    Ok(())
+}
+
+fn fsync_together(paths: &[PathBuf]) -> io::Result<()> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut outcome = Ok(());
@@ -241,6 +257,16 @@ pub fn touch(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty())?)
 }
 
+/// The same of an open file, whatever name it has by now.
+///
+/// # Errors
+/// As `futimens(2)`.
+pub fn touch_file(file: &File) -> io::Result<()> {
+    fail_point_of_file("touch", file)?;
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    Ok(rustix::fs::futimens(file, &rustix::fs::Timestamps { last_access: now, last_modification: now })?)
+}
+
 /// Gives an open file the permission bits that another one has.
 ///
 /// # Errors
@@ -277,6 +303,15 @@ pub fn mkdir(path: &Path, sharing: Sharing) -> io::Result<()> {
     fail_point("mkdir", path)?;
     DirBuilder::new().mode(0o777).create(path)?;
     if sharing == Sharing::Umask { Ok(()) } else { share(&File::open(path)?, sharing) }
+}
+
+/// Creates a directory and its missing parents, each for its owner alone. What is already there is left as it is.
+///
+/// # Errors
+/// As `mkdir(2)`.
+pub fn mkdir_private(path: &Path) -> io::Result<()> {
+    fail_point("mkdir", path)?;
+    DirBuilder::new().mode(0o700).recursive(true).create(path)
 }
 
 /// Creates a directory and its missing parents below `root`, which exists. What is already there is left as it is.
@@ -429,10 +464,12 @@ mod tests {
         for count in [0, 1, 2, paths.len()] {
             fsync_all(&paths[..count], Sync::Now).unwrap();
             fsync_all(&paths[..count], Sync::Each).unwrap();
+            fsync_together(&paths[..count]).unwrap();
             fsync_all(&paths[..count], Sync::Never).unwrap();
         }
         paths.push(scratch.0.join("missing"));
         assert_eq!(fsync_all(&paths, Sync::Each).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(fsync_together(&paths).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

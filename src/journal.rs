@@ -346,14 +346,14 @@ fn is_same(path: &Path, other: &fs::Metadata) -> bool {
 
 /// Where a process runs or ran: a boot of a machine's kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Origin {
+pub struct Origin {
     boot: String,
     machine: String,
 }
 
 impl Origin {
     /// Of this process; `None` where the kernel does not say.
-    fn here() -> Option<Self> {
+    pub fn here() -> Option<Self> {
         let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
         // Machines that were copied share the first, containers of one machine may share the second.
         let mut machine = fs::read("/etc/machine-id").unwrap_or_default();
@@ -369,6 +369,18 @@ impl Origin {
         complete.then(|| Origin { boot: boot.to_owned(), machine: machine.to_owned() })
     }
 
+    /// It in letters, as many of the boot as of the machine.
+    pub fn letters(&self) -> String {
+        format!("{}{}", self.boot, self.machine)
+    }
+
+    /// What [`Origin::letters`] gave; `None` for anything else.
+    pub fn from_letters(letters: &str) -> Option<Self> {
+        let is_hex = letters.len() == 32 && letters.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let (boot, machine) = letters.split_at_checked(16).filter(|_| is_hex)?;
+        Some(Origin { boot: boot.to_owned(), machine: machine.to_owned() })
+    }
+
     fn unique(&self) -> String {
         let random = durable::unique("");
         let random = random.rsplit('-').next().unwrap_or_default();
@@ -377,7 +389,7 @@ impl Origin {
 
     /// Whether a file lock that can be had proves that an owner of there is dead: his kernel is this one, or an earlier boot of
     /// this machine. Of other machines the file system may know nothing.
-    fn may_be_judged(&self, here: &Origin) -> bool {
+    pub fn may_be_judged(&self, here: &Origin) -> bool {
         self.boot == here.boot || self.machine == here.machine
     }
 }

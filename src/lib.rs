@@ -5,6 +5,7 @@
 
 // Leaves, used by all.
 pub mod audit;
+pub mod cache;
 pub mod calendar;
 pub mod children;
 pub mod durable;
@@ -51,6 +52,8 @@ use crate::stream::{Body, Sink};
 use bstr::ByteSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// One installation: what the operator decided for all requests.
@@ -73,7 +76,7 @@ pub fn serve(
     request: Result<Request, Reject>,
     mut body: HttpBody<'_>,
     sink: &mut dyn Sink,
-    finished: std::rc::Rc<std::cell::Cell<bool>>,
+    finished: Arc<AtomicBool>,
     site: &Site,
     mut summary: Summary,
 ) -> (Summary, Option<String>) {

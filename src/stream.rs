@@ -20,8 +20,8 @@ pub trait Body: Read {
     fn finish(&mut self) -> io::Result<u64>;
 }
 
-/// A sign of life from long work: every long loop calls it.
-pub trait Pulse {
+/// A sign of life from long work: every long loop calls it. Another thread than the one that began may go on with it.
+pub trait Pulse: Send {
     /// A stage of work begins; `total` is how many steps it has, where that is known.
     ///
     /// # Errors

@@ -14,12 +14,12 @@ use crate::protocol::{Limits, Version};
 use crate::repo::{AccessMode, Context};
 use crate::{Site, serve};
 use bstr::{BStr, ByteSlice};
-use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// What hooks do not inherit, so that a hook may push, or call this program (DESIGN B2).
@@ -44,7 +44,7 @@ pub fn run(environ: &Environ) -> ExitCode {
     let since_epoch = edge::clock();
     let site = site(environ);
     let request = request(environ, since_epoch);
-    let finished = Rc::new(Cell::new(false));
+    let finished = Arc::new(AtomicBool::new(false));
     let push = is_push(environ);
     let mut input = Stdin::new(Some(Duration::from_secs(site.limits.silence_s)), push);
     let mut output = Stdout::new(input.stop_flag());
@@ -52,7 +52,7 @@ pub fn run(environ: &Environ) -> ExitCode {
     let extent = extent(environ);
     let gzip = matches!(environ.get("HTTP_CONTENT_ENCODING").map(|value| value.as_bytes()), Some(b"gzip" | b"x-gzip"));
     let body_extent = *extent.as_ref().unwrap_or(&Extent::ToEnd);
-    let body = HttpBody::new(&mut input, body_extent, gzip, drain, Rc::clone(&finished));
+    let body = HttpBody::new(&mut input, body_extent, gzip, drain, Arc::clone(&finished));
     let request = match extent {
         Ok(_) => request,
         Err(text) => Err(Reject::new(400, "The Content-Length is no number.").detail(text)),

@@ -3,6 +3,7 @@
 //! In: the environment and the time. Out: a [`Context`]. Whose request it is, and what hooks inherit, is the edge's to say.
 
 use super::Environ;
+use crate::cache;
 use crate::odb::alternates::parse as parse_alternates;
 use crate::protocol::{Limits, Version};
 use crate::repo::config::{ConfigSources, parameters};
@@ -17,6 +18,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes a request may use besides constants, where ARTIFACTS_MEMORY says nothing.
 const MEMORY_DEFAULT: u64 = 256 << 20;
+
+/// Bytes of packs that are kept, where ARTIFACTS_CACHE_SIZE says nothing.
+const CACHE_DEFAULT: u64 = 1 << 30;
 
 /// A stateless HTTP request of nobody's, without an environment for hooks.
 ///
@@ -59,6 +63,7 @@ pub fn context(
         agent: agent(environ),
         limits: Limits::default(),
         memory: memory.unwrap_or(MEMORY_DEFAULT),
+        cache: cache(environ)?,
         timeout: timeout.filter(|&seconds| seconds > 0).map(Duration::from_secs),
         stateless: true,
         http: true,
@@ -83,6 +88,13 @@ pub fn request_id(since_epoch: Duration) -> String {
     let mixed = (since_epoch.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32);
     let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!("{:08x}", mixed >> 32)
+}
+
+/// Where packs are kept, and how many bytes of them.
+fn cache(environ: &Environ) -> Result<Option<cache::Settings>, String> {
+    let bytes = environ.size("ARTIFACTS_CACHE_SIZE")?.map_or(CACHE_DEFAULT, |bytes| u64::try_from(bytes).unwrap_or(0));
+    let patience = cache::Patience::default();
+    Ok(environ.path("ARTIFACTS_CACHE").map(|directory| cache::Settings { directory, bytes, patience }))
 }
 
 /// What of [`Trace`] the environment wants.

@@ -5,9 +5,9 @@
 
 use crate::stream::Body;
 use flate2::{Decompress, FlushDecompress, Status};
-use std::cell::Cell;
 use std::io::{self, Read};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How far the body reaches.
@@ -80,7 +80,7 @@ pub struct HttpBody<'a> {
     inflated: u64,
     inflated_max: u64,
     drain: DrainBudget,
-    finished: Rc<Cell<bool>>,
+    finished: Arc<AtomicBool>,
 }
 
 /// The bytes as they arrive.
@@ -109,10 +109,10 @@ impl<'a> HttpBody<'a> {
         extent: Extent,
         announced_gzip: bool,
         drain: DrainBudget,
-        finished: Rc<Cell<bool>>,
+        finished: Arc<AtomicBool>,
     ) -> Self {
         if extent == Extent::None {
-            finished.set(true);
+            finished.store(true, Ordering::Relaxed);
         }
         let raw =
             Raw { input, left: extent, arrived: 0, arrived_max: u64::MAX, buffer: Vec::new(), at: 0, ended: false };
@@ -313,7 +313,7 @@ impl Read for HttpBody<'_> {
 
 impl Body for HttpBody<'_> {
     fn finish(&mut self) -> io::Result<u64> {
-        if self.finished.get() {
+        if self.finished.load(Ordering::Relaxed) {
             return Ok(0);
         }
         let mut behind = 0;
@@ -341,7 +341,7 @@ impl Body for HttpBody<'_> {
             }
         };
         self.raw.ended = true;
-        self.finished.set(true);
+        self.finished.store(true, Ordering::Relaxed);
         if self.inflating.is_none() {
             behind += drained;
         }
@@ -374,11 +374,11 @@ mod tests {
         }
     }
 
-    fn read(bytes: &[u8], open: bool, extent: Extent, gzip: bool, limits: (u64, u64)) -> (String, Rc<Cell<bool>>) {
+    fn read(bytes: &[u8], open: bool, extent: Extent, gzip: bool, limits: (u64, u64)) -> (String, Arc<AtomicBool>) {
         let mut input = Stingy { bytes, open };
-        let finished = Rc::new(Cell::new(false));
+        let finished = Arc::new(AtomicBool::new(false));
         let drain = DrainBudget { bytes: 1 << 20, time: Duration::from_secs(10) };
-        let mut body = HttpBody::new(&mut input, extent, gzip, drain, Rc::clone(&finished));
+        let mut body = HttpBody::new(&mut input, extent, gzip, drain, Arc::clone(&finished));
         body.limit(limits.0, limits.1);
         let mut text = String::new();
         let got = match body.read_to_string(&mut text) {
@@ -393,7 +393,7 @@ mod tests {
         let open = matches!(extent, Extent::Exact(_)) && !expected.contains("Content-Length");
         let (got, finished) = read(bytes, open, extent, gzip, (u64::MAX, u64::MAX));
         assert_eq!(got, expected, "{}", bytes.escape_ascii());
-        assert!(finished.get(), "after finish the reply may speak");
+        assert!(finished.load(Ordering::Relaxed), "after finish the reply may speak");
     }
 
     fn gzipped(text: &[u8]) -> Vec<u8> {
@@ -464,7 +464,7 @@ mod tests {
     #[test]
     fn finish_says_how_much_came_behind() {
         let mut input: &[u8] = b"0000rest";
-        let finished = Rc::new(Cell::new(false));
+        let finished = Arc::new(AtomicBool::new(false));
         let drain = DrainBudget { bytes: 1 << 20, time: Duration::from_secs(10) };
         let mut body = HttpBody::new(&mut input, Extent::Exact(8), false, drain, finished);
         body.read_exact(&mut [0; 4]).unwrap();

@@ -5,11 +5,11 @@
 
 use super::request::Reject;
 use crate::stream::{Pulse, Sink, out_of_time};
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Bytes that are gathered before the first write, and between writes.
@@ -34,7 +34,7 @@ pub enum Caching {
 pub struct Response<'a> {
     out: &'a mut dyn Sink,
     /// The body has been read to its end: we may speak.
-    finished: Rc<Cell<bool>>,
+    finished: Arc<AtomicBool>,
     /// HEAD: the head alone.
     without_body: bool,
     status: u16,
@@ -53,7 +53,7 @@ pub struct Response<'a> {
 
 impl<'a> Response<'a> {
     /// An answer that has not begun, 200 without a type.
-    pub fn new(out: &'a mut dyn Sink, finished: Rc<Cell<bool>>) -> Self {
+    pub fn new(out: &'a mut dyn Sink, finished: Arc<AtomicBool>) -> Self {
         Response {
             out,
             finished,
@@ -151,7 +151,7 @@ impl<'a> Response<'a> {
     /// # Errors
     /// What the sink reports.
     pub fn end(&mut self) -> io::Result<()> {
-        self.finished.set(true);
+        self.finished.store(true, Ordering::Relaxed);
         if !self.head_sent && self.length.is_none() && !self.without_body {
             self.length = Some(self.buffer.len() as u64);
         }
@@ -194,7 +194,7 @@ impl<'a> Response<'a> {
 
     /// Writes what was gathered, the head before the first of it; nothing while the body is still being read.
     fn push(&mut self) -> io::Result<()> {
-        if !self.finished.get() {
+        if !self.finished.load(Ordering::Relaxed) {
             return Ok(());
         }
         self.waiting_since = None;
@@ -216,7 +216,7 @@ impl<'a> Response<'a> {
 impl Write for Response<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes += bytes.len() as u64;
-        if self.finished.get() && self.buffer.len() + bytes.len() > BUFFER {
+        if self.finished.load(Ordering::Relaxed) && self.buffer.len() + bytes.len() > BUFFER {
             self.push()?;
             if bytes.len() >= BUFFER {
                 if !self.without_body {
@@ -234,7 +234,7 @@ impl Write for Response<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.finished.get() && (!self.head_sent || !self.buffer.is_empty()) {
+        if self.finished.load(Ordering::Relaxed) && (!self.head_sent || !self.buffer.is_empty()) {
             self.push()?;
         }
         self.out.flush()
@@ -322,10 +322,10 @@ mod tests {
 
     impl Sink for Writes {}
 
-    fn answer(write: impl FnOnce(&mut Response<'_>, &Cell<bool>)) -> Vec<String> {
+    fn answer(write: impl FnOnce(&mut Response<'_>, &AtomicBool)) -> Vec<String> {
         let mut out = Writes::default();
-        let finished = Rc::new(Cell::new(false));
-        let mut response = Response::new(&mut out, Rc::clone(&finished));
+        let finished = Arc::new(AtomicBool::new(false));
+        let mut response = Response::new(&mut out, Arc::clone(&finished));
         write(&mut response, &finished);
         out.0
     }
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn a_small_answer_is_one_write_with_its_length() {
         let writes = answer(|response, finished| {
-            finished.set(true);
+            finished.store(true, Ordering::Relaxed);
             response.describe("text/x", Caching::No, true);
             response.write_all(b"one").unwrap();
             response.write_all(b"two").unwrap();
@@ -352,7 +352,7 @@ mod tests {
             response.flush().unwrap();
             response.tick(1).unwrap();
             assert!(!response.has_begun());
-            finished.set(true);
+            finished.store(true, Ordering::Relaxed);
             response.flush().unwrap();
             response.write_all(b"late").unwrap();
             response.end().unwrap();
@@ -369,7 +369,7 @@ mod tests {
                 if without_body {
                     response.without_body();
                 }
-                finished.set(true);
+                finished.store(true, Ordering::Relaxed);
                 response.describe("text/x", Caching::No, true);
                 response.write_all(b"half").unwrap();
                 response.reject(&reject).unwrap();

@@ -67,6 +67,7 @@ pub(super) fn make(
         memory: repository.context.memory,
         reverse_index: settings.write_reverse_index,
         compression: settings.pack_compression,
+        threads: options.threads,
         sharing: settings.sharing,
         keep_message: format!("maintenance {} on {}", std::process::id(), repository.context.id),
     };
@@ -164,6 +165,7 @@ struct Place {
     memory: u64,
     reverse_index: bool,
     compression: u32,
+    threads: usize,
     sharing: Sharing,
     keep_message: String,
 }
@@ -215,6 +217,7 @@ fn index(receiver: Receiver<Vec<u8>>, place: &Place, count: u32) -> Result<()> {
         memory: place.memory,
         reverse_index: place.reverse_index,
         compression: place.compression,
+        threads: place.threads,
         sync: Syncs::all(Sync::Now),
         sharing: place.sharing,
         reject_thin: true,

@@ -4,6 +4,7 @@
 //! folder is listed once, and again after a miss. Indexes are opened when they are asked for the first time.
 
 use super::bitmap::PseudoPack;
+use super::folders::Folders;
 use super::index::Index;
 use super::midx::Midx;
 use super::packs::{Pack, PackId};
@@ -103,6 +104,10 @@ enum State {
 }
 
 impl Slot {
+    fn name(&self) -> &[u8] {
+        self.path.file_name().unwrap_or_default().as_bytes()
+    }
+
     /// The position of an object in this pack. Whoever gets one can rely on the pack being open.
     pub fn position(&self, id: &oid, register: &Register) -> Option<u32> {
         match &*self.state.borrow() {
@@ -224,13 +229,17 @@ pub(super) enum BitmapsOf {
 /// An object directory.
 pub(super) struct Directory {
     pub path: PathBuf,
+    /// Where its packs are.
+    folder: PathBuf,
     packs: RefCell<Packs>,
+    loose: RefCell<Folders>,
 }
 
 impl Directory {
     /// Opens nothing.
     pub fn new(path: PathBuf) -> Self {
-        Directory { path, packs: RefCell::default() }
+        let folder = path.join("pack");
+        Directory { path, folder, packs: RefCell::default(), loose: RefCell::default() }
     }
 
     /// The pack that has an object; `accept` may turn down copies, and then others are looked for.
@@ -244,14 +253,14 @@ impl Directory {
         accept: &dyn Fn(&Slot, u32) -> bool,
     ) -> io::Result<Option<(PackId, u32)>> {
         let mut packs = self.packs.borrow_mut();
-        packs.open_midx(&self.folder(), register);
-        let (in_midx, slot) = packs.in_midx(id, &self.folder(), register);
+        packs.open_midx(&self.folder, register);
+        let (in_midx, slot) = packs.in_midx(id, &self.folder, register);
         if let Some(slot) = slot
             && let Some(position) = slot.position(id, register).filter(|position| accept(&slot, *position))
         {
             return Ok(Some((slot.id, position)));
         }
-        packs.list_once(&self.folder(), register)?;
+        packs.list_once(&self.folder, register)?;
         for at in 0..packs.loose_ends.len() {
             let slot = &packs.loose_ends[at];
             if let Some(position) = slot.position(id, register).filter(|position| accept(slot, *position)) {
@@ -278,10 +287,10 @@ impl Directory {
     /// When the folder cannot be read.
     pub fn refresh(&self, register: &Register) -> io::Result<bool> {
         let mut packs = self.packs.borrow_mut();
-        if packs.listings > 1 && packs.listed == folder_identity(&self.folder())? {
+        if packs.listings > 1 && packs.listed == folder_identity(&self.folder)? {
             return Ok(false);
         }
-        packs.list(&self.folder(), register)
+        packs.list(&self.folder, register)
     }
 
     /// All packs of the folder as it is now.
@@ -290,10 +299,37 @@ impl Directory {
     /// When the folder cannot be read.
     pub fn all(&self, register: &Register) -> io::Result<Vec<Rc<Slot>>> {
         let mut packs = self.packs.borrow_mut();
-        if packs.listings == 0 || packs.listed != folder_identity(&self.folder())? {
-            packs.list(&self.folder(), register)?;
+        if packs.listings == 0 || packs.listed != folder_identity(&self.folder)? {
+            packs.list(&self.folder, register)?;
         }
         Ok(packs.loose_ends.iter().chain(&packs.covered).cloned().collect())
+    }
+
+    /// Adds to `words` what is in the folder now: its path, the packs, the bitmaps, and which multi-pack-index there is.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn told(&self, register: &Register, words: &mut Vec<Vec<u8>>) -> io::Result<()> {
+        let mut names: Vec<Vec<u8>> = self.all(register)?.iter().map(|slot| slot.name().to_owned()).collect();
+        let packs = self.packs.borrow();
+        names.extend(packs.bitmapped.iter().map(|stem| [b"bitmap ", stem.as_bytes()].concat()));
+        names.sort_unstable();
+        words.push(self.path.as_os_str().as_bytes().to_owned());
+        words.append(&mut names);
+        // Device and inode are not the same on all nodes.
+        words.extend(
+            packs.midx_identity.map(|(_, _, size, seconds, rest)| format!("midx {size} {seconds} {rest}").into()),
+        );
+        Ok(())
+    }
+
+    /// The pack of a name without extension, opened, if it is there and usable.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn named(&self, stem: &OsStr, register: &Register) -> io::Result<Option<Arc<Pack>>> {
+        let slots = self.all(register)?;
+        Ok(slots.iter().find(|slot| slot.path.file_stem() == Some(stem)).and_then(|slot| slot.open(register)))
     }
 
     /// The files of bitmaps that lie here, those of multi-pack-indexes first.
@@ -302,7 +338,7 @@ impl Directory {
     /// When the folder cannot be read.
     pub fn bitmaps(&self, register: &Register) -> io::Result<Vec<BitmapFile>> {
         let mut packs = self.packs.borrow_mut();
-        let folder = self.folder();
+        let folder = self.folder.clone();
         packs.list_once(&folder, register)?;
         let mut files = Vec::new();
         for stem in &packs.bitmapped {
@@ -327,7 +363,7 @@ impl Directory {
     /// # Errors
     /// When there is none, it is damaged, or one of its packs cannot be used.
     pub fn pseudo_pack(&self, register: &Register) -> anyhow::Result<PseudoPack> {
-        let folder = self.folder();
+        let folder = self.folder.clone();
         let path = folder.join("multi-pack-index");
         let midx = Midx::open(&path, register.hash)?;
         let mut packs = self.packs.borrow_mut();
@@ -346,8 +382,12 @@ impl Directory {
         self.packs.borrow().midx.len()
     }
 
-    fn folder(&self) -> PathBuf {
-        self.path.join("pack")
+    /// Whether a loose object may be worth looking for; what has come since its folder was listed is not.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn may_have_loose(&self, id: &oid) -> io::Result<bool> {
+        self.loose.borrow_mut().may_have(&self.path, id)
     }
 }
 

@@ -3,6 +3,7 @@
 //! In: a mapped file. Out: positions, names, offsets. Opening looks at the head alone, whatever the size: one request
 //! asks for few of many names. What stands in the tables is checked when it is used.
 
+use super::ids::compare;
 use super::map::map;
 use anyhow::{Context, bail};
 use gix_hash::oid;
@@ -153,7 +154,7 @@ pub(super) fn search<'n>(wanted: &[u8], among: Range<u32>, name: impl Fn(u32) ->
     let mut reach = 16;
     while low < high {
         let middle = if reach > 0 && guess >= low && guess < high { guess } else { low.midpoint(high) };
-        match wanted.cmp(name(middle)) {
+        match compare(wanted, name(middle)) {
             Ordering::Equal => return Some(middle),
             Ordering::Less => {
                 high = middle;

@@ -23,7 +23,8 @@ pub(super) fn path(directory: &Path, id: &oid) -> PathBuf {
     path
 }
 
-fn missing(error: &io::Error) -> bool {
+/// Whether an error says that there is no such file.
+pub(super) fn missing(error: &io::Error) -> bool {
     let stale = rustix::io::Errno::STALE.raw_os_error();
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         || error.raw_os_error() == Some(stale)

@@ -11,6 +11,7 @@ pub mod closure;
 pub mod delta;
 pub mod depth;
 mod directory;
+mod folders;
 pub mod graph;
 pub mod ids;
 mod index;
@@ -326,10 +327,14 @@ impl Objects {
     /// # Errors
     /// When a directory cannot be read.
     pub fn locate(&self, id: &oid) -> anyhow::Result<Option<Location>> {
-        self.until_found(&mut || self.locate_now(id))
+        self.until_found(&mut || self.locate_as_listed(id))
     }
 
-    fn locate_now(&self, id: &oid) -> anyhow::Result<Option<Location>> {
+    /// As [`Objects::locate`]; what has come since the folders of packs were listed may be missed.
+    ///
+    /// # Errors
+    /// As [`Objects::locate`].
+    pub fn locate_as_listed(&self, id: &oid) -> anyhow::Result<Option<Location>> {
         if let Some((pack, position)) = self.packed(id, &|_, _| true)? {
             return Ok(Some(Location::Packed { pack, position }));
         }
@@ -353,7 +358,24 @@ impl Objects {
         Ok(found)
     }
 
+    /// As [`Objects::header`] for one of very many, most of which are not there: what has come since a folder was listed may
+    /// be missed, and the empty tree is there only where it is stored.
+    ///
+    /// # Errors
+    /// As [`Objects::header`].
+    pub fn header_as_listed(&self, id: &oid) -> anyhow::Result<Option<Header>> {
+        self.header_among(id, &|directory| directory.may_have_loose(id))
+    }
+
     fn header_now(&self, id: &oid) -> anyhow::Result<Option<Header>> {
+        self.header_among(id, &|_| Ok(true))
+    }
+
+    fn header_among(
+        &self,
+        id: &oid,
+        may_have: &dyn Fn(&Directory) -> std::io::Result<bool>,
+    ) -> anyhow::Result<Option<Header>> {
         if let Some((pack, position)) = self.packed(id, &|_, _| true)? {
             let pack = self.pack(pack);
             let offset = pack.offset_at(position);
@@ -369,6 +391,9 @@ impl Objects {
         }
         let mut first_error = None;
         for directory in self.searched()?.iter() {
+            if !may_have(directory).with_context(|| read_error(directory))? {
+                continue;
+            }
             let mut reader = self.shared.reader.borrow_mut();
             let Reader { inflater, buffer, .. } = &mut *reader;
             match loose::header(&directory.path, id, inflater, buffer) {
@@ -483,6 +508,40 @@ impl Objects {
             packs.extend(slots.iter().filter_map(|slot| slot.open(&self.shared.register)).map(|pack| pack.id()));
         }
         Ok(packs)
+    }
+
+    /// What tells two states of the storage apart: the directories with the packs in them, as they are now. None is opened.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn storage(&self) -> anyhow::Result<Vec<Vec<u8>>> {
+        let mut words = Vec::new();
+        for directory in self.searched()?.iter() {
+            directory.told(&self.shared.register, &mut words).with_context(|| read_error(directory))?;
+        }
+        Ok(words)
+    }
+
+    /// The pack that ends with this trailer.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn pack_of_checksum(&self, checksum: &oid) -> anyhow::Result<Option<Arc<Pack>>> {
+        // Mostly it is its name; then no other one needs be opened.
+        let name = format!("pack-{checksum}");
+        let is = |pack: &Arc<Pack>| pack.checksum() == checksum;
+        for directory in self.searched()?.iter() {
+            let named = directory.named(name.as_ref(), &self.shared.register);
+            if let Some(pack) = named.with_context(|| read_error(directory))?.filter(is) {
+                return Ok(Some(pack));
+            }
+        }
+        Ok(self.packs(false)?.into_iter().map(|id| self.pack(id)).find(is))
+    }
+
+    /// Something an operator should know of.
+    pub fn warn(&self, warning: String) {
+        self.shared.register.warn(warning);
     }
 
     /// Every loose object of the local directories (for a full repack-like selection and for `check`).

@@ -111,7 +111,8 @@ impl<'a> Unpacker<'a> {
     /// Whether the object is loose; if so its file is as young as a new one. One that cannot be made young is written anew.
     fn freshen(&mut self, id: &oid) -> io::Result<bool> {
         let objects = self.options.objects;
-        let Some(location) = objects.locate(id).map_err(io::Error::other)? else { return Ok(false) };
+        // What has come in this moment is written once more.
+        let Some(location) = objects.locate_as_listed(id).map_err(io::Error::other)? else { return Ok(false) };
         match location {
             // A repack that began before refs need it may be about to remove that pack.
             Location::Packed { .. } => Ok(false),

@@ -51,8 +51,7 @@ pub struct PackOptions {
 pub fn write(selection: &Selection, objects: &Objects, options: &PackOptions, out: &mut dyn Sink) -> Result<PackStats> {
     if let Some(pack) = whole_pack(selection, objects, options)? {
         out.send_file(pack.file(), 0..pack.size())?;
-        let objects = pack.len();
-        return Ok(PackStats { objects, pack_reused: objects, bytes: pack.size(), ..PackStats::default() });
+        return Ok(stats_of_whole(&pack));
     }
     std::thread::scope(|scope| {
         let mut writer = Writer {
@@ -78,8 +77,16 @@ pub fn write(selection: &Selection, objects: &Objects, options: &PackOptions, ou
     })
 }
 
+/// What is said of a pack that goes out as its file stands.
+pub fn stats_of_whole(pack: &Pack) -> PackStats {
+    PackStats { objects: pack.len(), pack_reused: pack.len(), bytes: pack.size(), ..PackStats::default() }
+}
+
 /// The pack that is exactly what is selected: its file is the answer, trailer included. A pack on disk rests on nothing outside.
-fn whole_pack(selection: &Selection, objects: &Objects, options: &PackOptions) -> Result<Option<Arc<Pack>>> {
+///
+/// # Errors
+/// When it cannot be read.
+pub fn whole_pack(selection: &Selection, objects: &Objects, options: &PackOptions) -> Result<Option<Arc<Pack>>> {
     let [positions] = selection.packed.as_slice() else { return Ok(None) };
     let pack = objects.pack(positions.pack);
     if !selection.strays.is_empty() || selection.count != pack.len() || !options.ofs_delta {

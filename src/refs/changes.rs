@@ -8,8 +8,9 @@ use super::transaction::{RefChange, Refused, TransactionHook, TransactionState};
 use crate::protocol::report::Refusal;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
-use std::ops::Index;
+use std::ops::{Bound, Index};
 
 /// A transaction of one of the stores, under way.
 pub(super) trait Steps<'b> {
@@ -29,6 +30,13 @@ pub(super) trait Steps<'b> {
 /// Makes the changes, station by station; what is refused on the way stands in them.
 pub(super) fn make(steps: &mut dyn Steps<'_>, hook: &mut dyn TransactionHook) {
     if !steps.changes().goes_on() {
+        return;
+    }
+    if !hook.listens() {
+        steps.prepare();
+        if steps.changes().goes_on() {
+            steps.commit();
+        }
         return;
     }
     let asked = steps.changes().asked();
@@ -92,6 +100,11 @@ impl<'b> Changes<'b> {
         }
     }
 
+    /// One of them.
+    pub(super) fn at(&self, at: usize) -> &'b RefChange {
+        self.list[at]
+    }
+
     /// In the order in which they were asked for.
     pub(super) fn iter(&self) -> impl Iterator<Item = &'b RefChange> {
         self.list.iter().copied()
@@ -118,13 +131,13 @@ impl<'b> Changes<'b> {
 
     /// The changes as they were asked for.
     fn asked(&self) -> Vec<(ObjectId, ObjectId, BString)> {
-        (0..self.list.len()).map(|at| self.update(at, &self.list[at].name)).collect()
+        (0..self.list.len()).map(|at| self.update(at, self.list[at].name.as_bstr())).collect()
     }
 
     /// A change as the hook hears of it; `name` is the ref it is made to.
-    pub(super) fn update(&self, at: usize, name: &BString) -> (ObjectId, ObjectId, BString) {
+    pub(super) fn update(&self, at: usize, name: &BStr) -> (ObjectId, ObjectId, BString) {
         let null = self.hash.null();
-        (self.list[at].old.unwrap_or(null), self.list[at].new.unwrap_or(null), name.clone())
+        (self.list[at].old.unwrap_or(null), self.list[at].new.unwrap_or(null), name.to_owned())
     }
 
     /// The first refusal stays.
@@ -179,7 +192,7 @@ pub(super) fn is_writable(name: &BString, creates: bool) -> bool {
 pub(super) fn compare(
     expected: Option<ObjectId>,
     value: Option<ObjectId>,
-    name: &BString,
+    name: &BStr,
 ) -> Result<(), (Refusal, String)> {
     match (expected, value) {
         (None, _) => Ok(()),
@@ -196,10 +209,12 @@ pub(super) fn compare(
 }
 
 /// Another name that is above or below a name.
-pub(super) fn in_the_way<'n>(names: &'n BTreeSet<BString>, name: &BString) -> Option<&'n BString> {
-    let above = name::parents(name).find_map(|parent| names.get(&BString::from(parent)));
-    above.or_else(|| {
-        let below = BString::from([name.as_slice(), b"/"].concat());
-        names.range(below.clone()..).next().filter(|other| other.starts_with(&below))
-    })
+pub(super) fn in_the_way<'n>(names: &'n BTreeSet<Cow<'_, BStr>>, name: &BStr) -> Option<&'n BStr> {
+    let above = name::parents(name).find_map(|parent| names.get(parent.as_bstr()));
+    let below = || {
+        let below = BString::from([name.as_bytes(), b"/"].concat());
+        let behind = (Bound::Included(below.as_bstr()), Bound::Unbounded);
+        names.range::<BStr, _>(behind).next().filter(|other| other.starts_with(&below))
+    };
+    above.or_else(below).map(|found| &**found)
 }

@@ -10,6 +10,7 @@ use gix_hash::ObjectId;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
 pub(super) struct Repo {
@@ -199,7 +200,7 @@ pub(super) fn change(name: &str, old: Option<Option<ObjectId>>, new: Option<Obje
 /// The same change, with a line in the log.
 pub(super) fn logged(change: RefChange, create: bool) -> RefChange {
     let who = "A U Thor <author@example.com>".into();
-    let reflog = Some(ReflogEntry { who, when: 1_700_000_000, message: "push".into(), create });
+    let reflog = Some(Rc::new(ReflogEntry { who, when: 1_700_000_000, message: "push".into(), create }));
     RefChange { reflog, ..change }
 }
 
@@ -213,7 +214,7 @@ pub(super) fn commit(
     let proof = Grant::new(Scope::Write, None).writable().unwrap();
     let mut transaction = RefTransaction::begin(store, &proof, policy.clone(), hook);
     for change in changes {
-        transaction.add(change.clone());
+        transaction.add([change.clone()]);
     }
     if atomic { transaction.commit_atomic() } else { transaction.commit_each() }
 }

@@ -6,12 +6,16 @@
 use crate::durable::{self, Sharing};
 use crate::journal::Journal;
 use bstr::BStr;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// What a lock's name ends with.
+const SUFFIX: &str = ".lock";
 
 /// Pauses between attempts grow as git's: 1, 4, 9 … ms up to a second, give or take a quarter.
 const PAUSE_MS_MAX: u64 = 1000;
@@ -22,7 +26,6 @@ const FOLDER_TIMEOUT: Duration = Duration::from_secs(2);
 /// A lock we hold.
 #[derive(Debug)]
 pub(super) struct Lock {
-    guarded: PathBuf,
     path: PathBuf,
     /// The new content, in a file of its own: a lock says by what file it is whose it is.
     content: Option<PathBuf>,
@@ -46,19 +49,20 @@ impl Lock {
     pub(super) fn acquire(
         journal: &Journal,
         root: &Path,
-        guarded: PathBuf,
+        guarded: &Path,
         timeout: Duration,
         sharing: Sharing,
     ) -> Result<(Self, bool), LockError> {
-        let mut name = OsString::from(&guarded);
-        name.push(".lock");
+        let mut name = OsString::with_capacity(guarded.as_os_str().len() + SUFFIX.len());
+        name.push(guarded);
+        name.push(SUFFIX);
         let path = PathBuf::from(name);
         let start = Instant::now();
         let mut made_directory = false;
         let mut attempt: u64 = 1;
         loop {
             let error = match journal.lock(&path, sharing) {
-                Ok(()) => return Ok((Lock { guarded, path, content: None }, made_directory)),
+                Ok(()) => return Ok((Lock { path, content: None }, made_directory)),
                 Err(error) => error,
             };
             match error.kind() {
@@ -106,10 +110,11 @@ impl Lock {
     /// The new content takes the place of the file. Empty directories there give way.
     pub(super) fn commit(&mut self) -> io::Result<()> {
         let Some(content) = &self.content else { return Ok(()) };
-        match durable::rename(content, &self.guarded) {
+        let guarded = self.guarded();
+        match durable::rename(content, guarded) {
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
-                remove_empty_directories(&self.guarded)?;
-                durable::rename(content, &self.guarded)?;
+                remove_empty_directories(guarded)?;
+                durable::rename(content, guarded)?;
             }
             outcome => outcome?,
         }
@@ -119,7 +124,8 @@ impl Lock {
 
     /// The file it guards.
     pub(super) fn guarded(&self) -> &Path {
-        &self.guarded
+        let path = self.path.as_os_str().as_bytes();
+        Path::new(OsStr::from_bytes(path.strip_suffix(SUFFIX.as_bytes()).unwrap_or(path)))
     }
 }
 
@@ -183,7 +189,7 @@ mod tests {
         }
 
         fn lock(&self, name: &str, timeout: Duration) -> Result<(Lock, bool), LockError> {
-            Lock::acquire(&self.1, &self.0, self.0.join(name), timeout, Sharing::Umask)
+            Lock::acquire(&self.1, &self.0, &self.0.join(name), timeout, Sharing::Umask)
         }
     }
 

@@ -9,6 +9,7 @@ use crate::durable::{Sharing, Sync};
 use crate::protocol::report::Refusal;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How long locks are waited for and what is forced to disk.
@@ -60,6 +61,11 @@ pub trait TransactionHook {
     /// the state allows it.
     fn state(&mut self, state: TransactionState, updates: &[(ObjectId, ObjectId, BString)]) -> bool;
 
+    /// Whether it wants to be told of states at all.
+    fn listens(&self) -> bool {
+        true
+    }
+
     /// A change was refused; `detail` is what C git says on the side band, without `error: `.
     fn refused(&mut self, name: &BStr, detail: &str) {
         let _ = (name, detail);
@@ -100,8 +106,8 @@ pub struct RefChange {
     pub old: Option<ObjectId>,
     /// The new value; `None` deletes.
     pub new: Option<ObjectId>,
-    /// The reflog line.
-    pub reflog: Option<ReflogEntry>,
+    /// The reflog line, which all changes of a push may share.
+    pub reflog: Option<Rc<ReflogEntry>>,
 }
 
 /// Tells what an object peels to, as in [`super::Row`].
@@ -136,9 +142,14 @@ impl<'a> RefTransaction<'a> {
         self.peel = Some(peel);
     }
 
-    /// Adds a change; the results come in the order of the calls.
-    pub fn add(&mut self, change: RefChange) {
-        self.changes.push(change);
+    /// Adds changes; the results come in their order.
+    pub fn add(&mut self, changes: impl IntoIterator<Item = RefChange>) {
+        let changes = changes.into_iter();
+        if self.changes.is_empty() {
+            self.changes = changes.collect();
+        } else {
+            self.changes.extend(changes);
+        }
     }
 
     /// Makes all changes or none: one result for each, the same refusal for all but the culprits (UP-20).
@@ -296,6 +307,27 @@ mod tests {
     }
 
     #[test]
+    fn packed_refs_above_and_below_are_in_the_way_whatever_stands_between() {
+        let repo = Repo::new();
+        let one = repo.commit("one");
+        for name in ["x-y", "x.z", "x/y", "free-y"] {
+            repo.git(&["update-ref", &format!("refs/heads/{name}"), &one.to_string()]);
+        }
+        repo.git(&["pack-refs", "--all", "--prune"]);
+        let asked = ["refs/heads/x", "refs/heads/x/y/z", "refs/heads/x-y/a", "refs/heads/free"];
+        // Alone, and among so many that they go to packed-refs.
+        for others in [0, 100] {
+            let mut changes: Vec<RefChange> = asked.iter().map(|name| change(name, NEW, Some(one))).collect();
+            changes.extend((0..others).map(|n| change(&format!("refs/heads/many/{n}"), NEW, Some(one))));
+            let told = refusals(&repo.each(&changes));
+            assert_eq!(told[..3], ["refname conflict"; 3], "{others} others");
+            assert!(told[3..].iter().all(|told| told == "ok"), "{told:?}");
+            repo.check();
+            repo.git(&["update-ref", "-d", "refs/heads/free"]);
+        }
+    }
+
+    #[test]
     fn a_symbolic_ref_is_followed_and_logged() {
         let repo = Repo::new();
         let (one, two) = (repo.commit("one"), repo.commit("two"));
@@ -425,7 +457,7 @@ mod tests {
         let proof = crate::auth::Grant::new(crate::auth::Scope::Write, None).writable().unwrap();
         let (store, mut hook) = (repo.store(), Calls::default());
         let mut transaction = RefTransaction::begin(&store, &proof, policy(), &mut hook);
-        changes.into_iter().for_each(|change| transaction.add(change));
+        transaction.add(changes);
         let peel = |id| Some((id == tag).then_some(one));
         transaction.peel_with(&peel);
         assert!(transaction.commit_each().iter().all(Result::is_ok));

@@ -390,9 +390,6 @@ impl<'a> ReferenceTransaction<'a> {
 
 impl TransactionHook for ReferenceTransaction<'_> {
     fn state(&mut self, state: TransactionState, updates: &[(ObjectId, ObjectId, BString)]) -> bool {
-        if !self.exists {
-            return true;
-        }
         let word = match state {
             TransactionState::Preparing => "preparing",
             TransactionState::Prepared => "prepared",
@@ -408,6 +405,10 @@ impl TransactionHook for ReferenceTransaction<'_> {
             agreed &= answer.is_ok_and(|answer| answer.agreed());
         }
         agreed
+    }
+
+    fn listens(&self) -> bool {
+        self.exists
     }
 
     fn refused(&mut self, _name: &BStr, detail: &str) {

@@ -81,6 +81,8 @@ pub struct Context {
     pub limits: Limits,
     /// Bytes this request may use besides constants (`ARTIFACTS_MEMORY`).
     pub memory: u64,
+    /// Where packs are kept for the next one who fetches the same (`ARTIFACTS_CACHE`).
+    pub cache: Option<crate::cache::Settings>,
     /// How long it may take (`ARTIFACTS_TIMEOUT`).
     pub timeout: Option<Duration>,
     /// Whether the conversation is one request and one answer.

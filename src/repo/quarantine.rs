@@ -151,7 +151,12 @@ impl Quarantine {
                 moved.keeps.push(to.clone());
             }
             if is_directory {
-                new_entries |= !to.is_dir();
+                let is_new = !to.is_dir();
+                new_entries |= is_new;
+                if is_new && is_fan_out(&name) && self.migrate_whole(&from, &to)? {
+                    moved.changed.push(to);
+                    continue;
+                }
                 durable::mkdir_all(&self.destination, &to, self.sharing)?;
                 self.migrate_directory(&from, &to, is_fan_out(&name), moved)?;
             } else {
@@ -163,6 +168,22 @@ impl Quarantine {
             moved.changed.push(to.to_owned());
         }
         Ok(())
+    }
+
+    /// Gives a folder of loose objects its place where there is none yet; returns whether it did. One with anything else in it, or
+    /// made with other modes than are asked for, is migrated file by file.
+    fn migrate_whole(&self, from: &Path, to: &Path) -> io::Result<bool> {
+        if self.sharing != Sharing::Umask {
+            return Ok(false);
+        }
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_file() || entry.file_name().as_bytes().starts_with(b".") {
+                return Ok(false);
+            }
+        }
+        // Somebody else may have made it meanwhile, or the file system moves no folders.
+        Ok(durable::rename(from, to).is_ok())
     }
 
     /// Gives a file its place. One that is there already stays; with other content it is an error, except loose objects, which
@@ -408,6 +429,8 @@ mod tests {
             ("ab/there", "deflated thus"),
             ("ab/new", "loose"),
             ("cd/new", "loose"),
+            ("ef/new", "loose"),
+            ("ef/.hidden", "no object"),
             ("pack/pack-1.pack", "pack"),
             ("pack/pack-1.keep", "ours"),
             ("pack/pack-1.idx", "idx"),
@@ -427,6 +450,7 @@ mod tests {
                 "ab/new=loose",
                 "ab/there=deflated otherwise",
                 "cd/new=loose",
+                "ef/new=loose",
                 "info/commit-graphs/x=a hook's",
                 "pack/OTHER.idx=idx",
                 "pack/OTHER.keep=ours",

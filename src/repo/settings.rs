@@ -324,7 +324,7 @@ settings! {
     precious_objects: bool = |_| false, truth ["extensions.preciousObjects"];
     /// zlib level of what is deflated for a pack.
     pack_compression: u32 = |_| 6, level ["pack.compression", "core.compression"];
-    /// How many threads make deltas for a pack; 0: one for each processor, eight at most.
+    /// How many threads make deltas for a pack, or resolve those of one that comes in; 0: one for each processor, eight at most.
     pack_threads: u64 = |_| 0, bytes ["pack.threads"];
     /// zlib level of loose objects.
     loose_compression: u32 = |_| 1, level ["core.looseCompression", "core.compression"];

@@ -8,17 +8,18 @@ use super::history::History;
 use super::negotiation::{Acks, Negotiator, Then};
 use super::offer::{self, View};
 use super::pack_hook::{self, Order};
+use super::plan::Plan;
 use super::progress::{Heartbeat, HeldBack, Pace};
 use super::section::Section;
 use super::shallow::Boundary;
 use super::want_refs;
 use super::wants::{self, Rule};
-use super::{ErrorChannel, Out, ServeError, filter, finish};
-use crate::odb::closure::{Broken, Filter, Missing, TooManyPaths};
+use super::{ErrorChannel, Out, ServeError, filter, finish, kept};
+use crate::cache::{Differs, Role};
+use crate::odb::closure::{Broken, Filter, TooManyPaths};
 use crate::pack::PackStats;
 use crate::pack::elsewhere;
-use crate::pack::select::{self, Request, Selection};
-use crate::pack::write::{self, PackOptions};
+use crate::pack::select::Selection;
 use crate::pktline::{self, FrameError, PacketReader};
 use crate::protocol::Version;
 use crate::protocol::command::ArgumentLines;
@@ -26,9 +27,7 @@ use crate::protocol::depth::{Depth, ENDLESS};
 use crate::protocol::filter::FilterSpec;
 use crate::protocol::upload::{Round, RoundEnd, UploadRequest};
 use crate::repo::Repository;
-use crate::repo::visible::{self, For};
 use crate::stream::{Body, Pulse};
-use gix_hash::ObjectId;
 use std::time::Instant;
 
 /// Answers `command=fetch`.
@@ -90,13 +89,14 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     }
     let common = negotiator.into_common();
     // Who makes packs elsewhere makes whole ones.
+    let plan = Plan::new(repository, &request, &boundary, filter.as_ref(), &common)?;
     let chosen = match request.packfile_uris.is_empty() || repository.settings.pack_objects_hook.is_some() {
         true => None,
-        false => Some(send_uris(repository, &request, &boundary, filter.as_ref(), &common, out)?),
+        false => Some(send_uris(&plan, out)?),
     };
     out.sink.write_all(&Section::begin("packfile", request.sideband_all)?.open())?;
     out.sink.flush()?;
-    send_pack(repository, &request, &boundary, filter.as_ref(), &common, chosen, out)
+    send_pack(&plan, chosen.as_ref(), out)
 }
 
 /// Answers a request of v0 or v1, behind its advertisement.
@@ -156,24 +156,18 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         out.sink.write_all(&answer)?;
         out.pause(repository)?;
         if acks.then == Then::Pack {
-            return send_pack(repository, &request, &boundary, filter.as_ref(), &negotiator.into_common(), None, out);
+            let common = negotiator.into_common();
+            return send_pack(&Plan::new(repository, &request, &boundary, filter.as_ref(), &common)?, None, out);
         }
     }
 }
 
 /// Selects, and tells the addresses that stand for a part of it (FE-17); what is left is to be sent.
-fn send_uris(
-    repository: &Repository,
-    request: &UploadRequest,
-    boundary: &Boundary,
-    filter: Option<&Filter>,
-    common: &[ObjectId],
-    out: &mut Out<'_>,
-) -> Result<Selection, ServeError> {
+fn send_uris(plan: &Plan<'_>, out: &mut Out<'_>) -> Result<Selection, ServeError> {
+    let Plan { repository, request, .. } = plan;
     let (objects, settings) = (&repository.objects, &repository.settings);
     let mut pulse = before_pack(repository, request, out);
-    let mut selection =
-        choose(repository, request, boundary, filter, common, &mut pulse).map_err(|error| broken(repository, error))?;
+    let mut selection = plan.select(&mut pulse).map_err(|error| broken(repository, error))?;
     let (packs, blobs) = (&settings.packfile_uris, &settings.blob_packfile_uris);
     let uris = elsewhere::leave_out(&mut selection, objects, packs, blobs, &request.packfile_uris)?;
     if !uris.is_empty() {
@@ -236,25 +230,21 @@ fn append(acks: &Acks, answer: &mut Vec<u8>) -> std::io::Result<()> {
 }
 
 /// Selects, unless that was done, and sends. From here on an error is told on band 3, or by a pack that ends too early (PO-16).
-fn send_pack(
-    repository: &Repository,
-    request: &UploadRequest,
-    boundary: &Boundary,
-    filter: Option<&Filter>,
-    common: &[ObjectId],
-    chosen: Option<Selection>,
-    out: &mut Out<'_>,
-) -> Result<(), ServeError> {
+fn send_pack(plan: &Plan<'_>, chosen: Option<&Selection>, out: &mut Out<'_>) -> Result<(), ServeError> {
+    let Plan { repository, request, .. } = plan;
     *out.channel = match request.bands {
         Some(_) => ErrorChannel::Band3,
         None => ErrorChannel::Silence,
     };
     let mut heartbeat = Heartbeat::new(out.sink, request.bands, pace(repository, request), &Instant::now);
-    let stats = pack(repository, request, boundary, filter, common, chosen, &mut heartbeat)
-        .map_err(|error| broken(repository, error))?;
+    let (stats, role) = pack(plan, chosen, &mut heartbeat).map_err(|error| broken(repository, error))?;
     out.summary.objects = u64::from(stats.objects);
     out.summary.reused = u64::from(stats.reused);
     out.summary.deltas = u64::from(stats.deltas);
+    out.summary.cache = role.map(Role::as_str);
+    if let Some(role) = role {
+        repository.context.trace.data("artifacts", "cache", role.as_str());
+    }
     heartbeat.finish()?;
     Ok(())
 }
@@ -263,6 +253,9 @@ fn send_pack(
 fn broken(repository: &Repository, error: anyhow::Error) -> ServeError {
     if let Some(too_many) = error.downcast_ref::<TooManyPaths>() {
         return ServeError::Refused(format!("upload-pack: {too_many}"));
+    }
+    if let Some(differs) = error.downcast_ref::<Differs>() {
+        return ServeError::Refused(format!("upload-pack: {differs}"));
     }
     match error.downcast_ref::<Broken>() {
         Some(Broken { id, kind, cause: None }) if repository.settings.is_partial_clone() => {
@@ -274,62 +267,24 @@ fn broken(repository: &Repository, error: anyhow::Error) -> ServeError {
     }
 }
 
-/// What goes out: what is wanted, and the tags that follow it.
-fn choose(
-    repository: &Repository,
-    request: &UploadRequest,
-    boundary: &Boundary,
-    filter: Option<&Filter>,
-    common: &[ObjectId],
-    pulse: &mut dyn Pulse,
-) -> anyhow::Result<Selection> {
-    let mut tags = Vec::new();
-    if request.include_tag {
-        visible::annotated_tags(repository, For::Upload, &mut |tag, peeled| tags.push((tag, peeled)))?;
-    }
-    let (wants, common) = (boundary.wants(request), boundary.common(common));
-    let wanted = Request {
-        wants: &wants,
-        common: &common,
-        tags: &tags,
-        filter,
-        missing: if request.promised { Missing::Promised } else { Missing::Refused },
-        thin: request.thin_pack,
-    };
-    select::select(&boundary.seen(repository), &wanted, pulse)
-}
-
+/// Sends the pack of a plan, from wherever it comes.
 fn pack(
-    repository: &Repository,
-    request: &UploadRequest,
-    boundary: &Boundary,
-    filter: Option<&Filter>,
-    common: &[ObjectId],
-    chosen: Option<Selection>,
+    plan: &Plan<'_>,
+    chosen: Option<&Selection>,
     heartbeat: &mut Heartbeat<'_>,
-) -> anyhow::Result<PackStats> {
+) -> anyhow::Result<(PackStats, Option<Role>)> {
+    let repository = plan.repository;
     let mut held = HeldBack::new(heartbeat);
     if let Some(command) = &repository.settings.pack_objects_hook {
-        let (wants, common) = (boundary.wants(request), boundary.common(common));
-        let order = Order { request, ends: boundary.ends(repository), wants: &wants, common: &common };
+        let Plan { request, wants, common, .. } = plan;
+        let order = Order { request, ends: plan.boundary.ends(repository), wants, common };
         let stats = pack_hook::make(repository, command.as_ref(), &order, &mut held)?;
         held.release()?;
-        return Ok(stats);
+        return Ok((stats, None));
     }
-    let selection = match chosen {
-        Some(selection) => selection,
-        None => choose(repository, request, boundary, filter, common, &mut held)?,
-    };
-    let options = PackOptions {
-        thin: request.thin_pack,
-        ofs_delta: request.ofs_delta,
-        compression: repository.settings.pack_compression,
-        threads: usize::try_from(repository.settings.pack_threads).unwrap_or(0),
-        memory: repository.context.memory,
-    };
-    let stats = write::write(&selection, &repository.objects, &options, &mut held)?;
+    let (stats, role) = kept::send(plan, chosen, &mut held)?;
     held.end()?;
     held.total(&stats)?;
     held.release()?;
-    Ok(stats)
+    Ok((stats, role))
 }

@@ -10,6 +10,7 @@ use crate::protocol::shown;
 use crate::repo::{Repository, revision};
 use crate::stream::Pulse;
 use bstr::BStr;
+use gix_hash::ObjectId;
 use gix_object::Kind;
 
 /// The most bytes of pattern files one request may name. git takes 100 MiB of each; paths are compared with each line.
@@ -66,7 +67,8 @@ fn add(
         FilterSpec::Tree(depth) => filter.limit_depth(*depth),
         FilterSpec::ObjectType(kind) => filter.only(*kind),
         FilterSpec::SparseOid(expression) => {
-            let patterns = patterns(repository, rule, expression.as_ref(), room, pulse)?;
+            let (blob, patterns) = patterns(repository, rule, expression.as_ref(), room, pulse)?;
+            filter.read_from(blob);
             filter.only_at(patterns)?;
         }
         FilterSpec::Combine(parts) => {
@@ -78,7 +80,7 @@ fn add(
     Ok(())
 }
 
-/// The patterns in the blob that an expression names. Whoever names an object must be allowed to have it; what a visible ref leads to
+/// The blob that an expression names, and the patterns in it. Whoever names an object must be allowed to have it; what a visible ref leads to
 /// anybody may have.
 fn patterns(
     repository: &Repository,
@@ -86,7 +88,7 @@ fn patterns(
     expression: &BStr,
     room: &mut u64,
     pulse: &mut dyn Pulse,
-) -> Result<Patterns, ServeError> {
+) -> Result<(ObjectId, Patterns), ServeError> {
     let unknown = || ServeError::Refused(format!("unable to access sparse blob in '{}'", shown(expression)));
     let named = revision::resolve(repository, expression)?.ok_or_else(unknown)?;
     match (rule, named.given) {
@@ -106,5 +108,5 @@ fn patterns(
     }
     let mut text = Vec::new();
     repository.objects.find(&named.id, &mut text)?.ok_or_else(unknown)?;
-    Ok(Patterns::parse(&text))
+    Ok((named.id, Patterns::parse(&text)))
 }

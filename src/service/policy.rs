@@ -13,6 +13,7 @@ use crate::repo::{Repository, visible};
 use crate::stream::Pulse;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::io;
 
@@ -340,10 +341,14 @@ pub fn aliases(
     say: &mut dyn FnMut(Message),
 ) -> Vec<Alias> {
     let mut results = vec![Alias::None; updates.len()];
-    let mut by_name = HashMap::new();
-    for (index, update) in updates.iter().enumerate() {
-        by_name.entry(visible::full_name(repository, update.name.as_bstr())).or_insert(index);
-    }
+    // Most pushes know no symbolic refs.
+    let by_name = LazyCell::new(|| {
+        let mut by_name = HashMap::new();
+        for (index, update) in updates.iter().enumerate() {
+            by_name.entry(visible::full_name(repository, update.name.as_bstr())).or_insert(index);
+        }
+        by_name
+    });
     for (index, update) in updates.iter().enumerate() {
         if !open.get(index).copied().unwrap_or_default() || !matches!(results[index], Alias::None) {
             continue;

@@ -23,6 +23,9 @@ const RAW_GATHERED: usize = 64 << 10;
 /// Looked at sooner than this, the clock is asked half as often.
 const TOO_SOON: Duration = Duration::from_millis(5);
 
+/// What says how late it is.
+pub type Clock<'a> = &'a (dyn Fn() -> Instant + Sync);
+
 /// When the client hears of what.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -37,7 +40,7 @@ pub struct Pace {
 pub struct Heartbeat<'a> {
     wire: Wire<'a>,
     pace: Pace,
-    clock: &'a dyn Fn() -> Instant,
+    clock: Clock<'a>,
     /// When the client last heard something.
     heard: Instant,
     /// The calls after which the clock is looked at, and how many of them are left.
@@ -86,7 +89,7 @@ struct Stage {
 
 impl<'a> Heartbeat<'a> {
     /// A heartbeat over `out`, through side bands where there are some.
-    pub fn new(out: &'a mut dyn Sink, bands: Option<BandSize>, pace: Pace, clock: &'a dyn Fn() -> Instant) -> Self {
+    pub fn new(out: &'a mut dyn Sink, bands: Option<BandSize>, pace: Pace, clock: Clock<'a>) -> Self {
         let now = clock();
         let wire = match bands {
             Some(size) => Wire::Bands(SideBand::new(out, size)),
@@ -108,7 +111,7 @@ impl<'a> Heartbeat<'a> {
 
     /// A heartbeat for what is found out before the pack: it speaks only where the whole answer goes through bands, and there
     /// on band 2 alone. Nothing is written through it.
-    pub fn before_pack(out: &'a mut dyn Sink, sideband_all: bool, pace: Pace, clock: &'a dyn Fn() -> Instant) -> Self {
+    pub fn before_pack(out: &'a mut dyn Sink, sideband_all: bool, pace: Pace, clock: Clock<'a>) -> Self {
         let bands = sideband_all.then_some(BandSize::Large);
         Heartbeat { empty: Band::Progress, ..Heartbeat::new(out, bands, pace, clock) }
     }
@@ -427,13 +430,16 @@ impl Sink for HeldBack<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
     /// Seconds pass when a test says so.
-    fn with_clock<T>(work: impl FnOnce(&dyn Fn() -> Instant, &dyn Fn(u64)) -> T) -> T {
+    fn with_clock<T>(work: impl FnOnce(Clock<'_>, &dyn Fn(u64)) -> T) -> T {
         let start = Instant::now();
-        let passed = Cell::new(Duration::ZERO);
-        work(&|| start + passed.get(), &|millis| passed.set(passed.get() + Duration::from_millis(millis)))
+        let passed = AtomicU64::new(0);
+        let now = || start + Duration::from_millis(passed.load(Ordering::Relaxed));
+        work(&now, &|millis| {
+            passed.fetch_add(millis, Ordering::Relaxed);
+        })
     }
 
     const LOUD: Pace = Pace { keep_alive_s: 5, progress: true };
@@ -531,9 +537,9 @@ mod tests {
     #[test]
     fn quick_calls_look_at_the_clock_less_often_and_slow_ones_each_time() {
         with_clock(|clock, wait| {
-            let looks = Cell::new(0u32);
+            let looks = AtomicU32::new(0);
             let counting = || {
-                looks.set(looks.get() + 1);
+                looks.fetch_add(1, Ordering::Relaxed);
                 clock()
             };
             let mut out = Vec::new();
@@ -541,13 +547,13 @@ mod tests {
             for done in 0..100_000 {
                 heartbeat.tick(done).expect("memory");
             }
-            assert!(looks.get() < 2000, "{}", looks.get());
-            looks.set(0);
+            assert!(looks.load(Ordering::Relaxed) < 2000, "{}", looks.load(Ordering::Relaxed));
+            looks.store(0, Ordering::Relaxed);
             for done in 0..200 {
                 wait(100);
                 heartbeat.tick(done).expect("memory");
             }
-            assert!(looks.get() > 100, "{}", looks.get());
+            assert!(looks.load(Ordering::Relaxed) > 100, "{}", looks.load(Ordering::Relaxed));
         });
     }
 

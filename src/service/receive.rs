@@ -209,6 +209,7 @@ fn options_of<'a>(repository: &Repository, quarantine: &'a Quarantine, fsck: Opt
         room: None,
         fsck,
         memory: repository.context.memory,
+        threads: usize::try_from(settings.pack_threads).unwrap_or(0),
         reverse_index: settings.write_reverse_index,
         compression: settings.loose_compression,
         sync: Syncs {
@@ -255,7 +256,7 @@ fn decide(
     request: &PushRequest,
     certified: &mut Certified<'_>,
     taken: Taken,
-    verdicts: &mut Verdicts,
+    verdicts: &mut Verdicts<'_>,
     client: &mut Client<'_>,
 ) -> Result<(), ServeError> {
     let Taken { quarantine, .. } = taken;
@@ -299,8 +300,8 @@ fn decide(
 }
 
 /// UP-04
-fn hidden(repository: &Repository, verdict: &Verdict) -> Result<(), Refusal> {
-    let update = &verdict.update;
+fn hidden(repository: &Repository, verdict: &Verdict<'_>) -> Result<(), Refusal> {
+    let update = verdict.update;
     match (visible::is_hidden(repository, For::Receive, update.name.as_bstr()), update.change.is_deletion()) {
         (false, _) => Ok(()),
         (true, true) => Err(Refusal::HiddenDelete),
@@ -314,14 +315,14 @@ fn pre_receive(
     request: &PushRequest,
     certified: &mut Certified<'_>,
     quarantine: Option<&Quarantine>,
-    verdicts: &mut Verdicts,
+    verdicts: &mut Verdicts<'_>,
     client: &mut Client<'_>,
 ) -> io::Result<()> {
     let mut environment = options_environment(request);
     environment.extend_from_slice(certified.environment(Hook::PreReceive, client)?);
     environment.extend(quarantine.map(Quarantine::environment).unwrap_or_default());
     let hash = repository.hash();
-    let lines = || -> Lines<'_> { Box::new(verdicts.iter().map(|verdict| hook_line(hash, &verdict.update))) };
+    let lines = || -> Lines<'_> { Box::new(verdicts.iter().map(|verdict| hook_line(hash, verdict.update))) };
     let told = Told { arguments: Vec::new(), environment, lines: &lines };
     if !run_hook(repository, Hook::PreReceive, &told, client)? {
         verdicts.refuse_open(&Refusal::PreReceiveDeclined);
@@ -360,9 +361,9 @@ fn options_environment(request: &PushRequest) -> Vec<(OsString, OsString)> {
 }
 
 /// Symbolic refs and their targets in one push (UP-18).
-fn aliases(repository: &Repository, verdicts: &mut Verdicts, client: &mut Client<'_>) -> io::Result<()> {
+fn aliases(repository: &Repository, verdicts: &mut Verdicts<'_>, client: &mut Client<'_>) -> io::Result<()> {
     let mut messages = Vec::new();
-    let (updates, open): (Vec<_>, Vec<_>) = verdicts.iter().map(|verdict| (&verdict.update, verdict.is_open())).unzip();
+    let (updates, open): (Vec<_>, Vec<_>) = verdicts.iter().map(|verdict| (verdict.update, verdict.is_open())).unzip();
     let found = policy::aliases(repository, &updates, &open, &mut |message| messages.push(message));
     for (verdict, alias) in verdicts.iter_mut().zip(found) {
         match alias {
@@ -395,7 +396,7 @@ fn after(
     repository: &Repository,
     request: &PushRequest,
     certified: &mut Certified<'_>,
-    verdicts: &Verdicts,
+    verdicts: &Verdicts<'_>,
     client: &mut Client<'_>,
 ) -> anyhow::Result<()> {
     let hash = repository.hash();
@@ -406,9 +407,11 @@ fn after(
         environment.extend_from_slice(certified.environment(Hook::PostReceive, client)?);
         let told = Told { arguments: Vec::new(), environment, lines: &lines };
         run_hook(repository, Hook::PostReceive, &told, client)?;
-        let arguments = verdicts.updated().map(|update| hooks::word(&update.name)).collect();
-        let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
-        run_hook(repository, Hook::PostUpdate, &told, client)?;
+        if hooks::exists(repository, Hook::PostUpdate) {
+            let arguments = verdicts.updated().map(|update| hooks::word(&update.name)).collect();
+            let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
+            run_hook(repository, Hook::PostUpdate, &told, client)?;
+        }
         maintenance::in_front(repository, client)?;
     }
     if repository.settings.update_server_info {

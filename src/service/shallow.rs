@@ -62,6 +62,11 @@ impl Boundary {
         repository.objects.cut_at(self.client.iter().chain(&self.shallow).copied())
     }
 
+    /// The commits at which the client's history ends, and will.
+    pub fn cut(&self) -> impl Iterator<Item = &ObjectId> {
+        self.client.iter().chain(&self.shallow)
+    }
+
     /// Every commit at which the client's history or ours ends.
     pub fn ends(&self, repository: &Repository) -> IdSet {
         self.client.iter().chain(&self.shallow).chain(repository.objects.shallow()).copied().collect()

@@ -8,12 +8,13 @@ use crate::repo::config::ConfigSources;
 use crate::repo::locate::{self, Place, Search};
 use crate::repo::{AccessMode, Context, PushSwitches};
 use crate::trace::Trace;
-use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, OnceLock};
 
+mod kept;
 mod repack;
 
 /// ```text
@@ -24,10 +25,10 @@ mod repack;
 /// refs/heads/alias is a symbolic ref to main, refs/heads/broken one to nothing.
 struct Repo {
     path: PathBuf,
-    ids: RefCell<BTreeMap<String, String>>,
-    bench: OnceCell<Box<Repo>>,
+    ids: Mutex<BTreeMap<String, String>>,
+    bench: OnceLock<Box<Repo>>,
     /// Packs that were looked into: many answers hold the same.
-    packs: RefCell<BTreeMap<Vec<u8>, String>>,
+    packs: Mutex<BTreeMap<Vec<u8>, String>>,
 }
 
 impl Drop for Repo {
@@ -73,9 +74,9 @@ impl Repo {
     fn new() -> Self {
         let repo = Repo {
             path: std::env::temp_dir().join(crate::durable::unique("service-test-")),
-            ids: RefCell::default(),
-            bench: OnceCell::new(),
-            packs: RefCell::default(),
+            ids: Mutex::default(),
+            bench: OnceLock::new(),
+            packs: Mutex::default(),
         };
         std::fs::create_dir(&repo.path).expect("the temporary directory can be written");
         repo.git(&["init", "-q", "--bare", "-b", "main"]);
@@ -129,7 +130,7 @@ impl Repo {
 
     /// The name of an object; the commits of the drawing by their own names.
     fn id(&self, name: &str) -> String {
-        let known = self.ids.borrow().get(name).cloned();
+        let known = self.ids.lock().expect("no test panics with it").get(name).cloned();
         known.unwrap_or_else(|| {
             let revision = match name {
                 "root" => "main~2",
@@ -137,7 +138,7 @@ impl Repo {
                 other => other,
             };
             let id = self.git(&["rev-parse", "--verify", revision]);
-            self.ids.borrow_mut().insert(name.to_owned(), id.clone());
+            self.ids.lock().expect("no test panics with it").insert(name.to_owned(), id.clone());
             id
         })
     }
@@ -198,6 +199,7 @@ impl Repo {
             session_id: "session".to_owned(),
             limits: Limits::default(),
             memory: 64 << 20,
+            cache: None,
             timeout: None,
             stateless: asked.stateless,
             http: asked.mode != AccessMode::Pipe,
@@ -324,10 +326,10 @@ fn told(repo: &Repo, answer: &[u8]) -> String {
 
 /// The objects of a pack, without the bases that git adds to complete it.
 fn objects(repo: &Repo, pack: &[u8]) -> String {
-    let known = repo.packs.borrow().get(pack).cloned();
+    let known = repo.packs.lock().expect("no test panics with it").get(pack).cloned();
     known.unwrap_or_else(|| {
         let listed = indexed(repo, pack);
-        repo.packs.borrow_mut().insert(pack.to_owned(), listed.clone());
+        repo.packs.lock().expect("no test panics with it").insert(pack.to_owned(), listed.clone());
         listed
     })
 }

@@ -218,6 +218,7 @@ impl Beside {
                 _ => Some(Rules::strict()),
             },
             memory,
+            threads: 2,
             max_input_size: None,
             object_size_max: None,
             room: None,

@@ -16,6 +16,7 @@ mod differential;
 mod dumb;
 mod filter;
 mod hostile;
+mod kept;
 mod leftovers;
 mod likeness;
 mod maintenance;

@@ -4,6 +4,7 @@
 //! pass. What was asked for by name passes unasked (FI-03).
 
 use super::sparse::Patterns;
+use gix_hash::ObjectId;
 use gix_object::Kind;
 
 /// The most pattern files: each has a bit while trees are walked.
@@ -20,13 +21,24 @@ pub struct Filter {
     /// Trees and blobs as many steps below the tree of a commit stay away.
     depth: u64,
     sparse: Vec<Patterns>,
+    /// The blobs these were read from.
+    sources: Vec<ObjectId>,
     /// How many components of a path the patterns look at.
     reach: u64,
 }
 
 impl Default for Filter {
     fn default() -> Self {
-        Filter { commits: true, trees: true, blobs: true, size: None, depth: u64::MAX, sparse: Vec::new(), reach: 0 }
+        Filter {
+            commits: true,
+            trees: true,
+            blobs: true,
+            size: None,
+            depth: u64::MAX,
+            sparse: Vec::new(),
+            sources: Vec::new(),
+            reach: 0,
+        }
     }
 }
 
@@ -63,6 +75,16 @@ impl Filter {
         self.reach = self.reach.max(paths.reach());
         self.sparse.push(paths);
         Ok(())
+    }
+
+    /// Notes the blob patterns were read from.
+    pub fn read_from(&mut self, blob: ObjectId) {
+        self.sources.push(blob);
+    }
+
+    /// Those blobs: whoever filters by the same expression may mean others.
+    pub fn sources(&self) -> &[ObjectId] {
+        &self.sources
     }
 
     /// Whether everything passes.

@@ -4,6 +4,7 @@
 //! where it comes in and where it goes out; in between there are only numbers.
 
 use crate::odb::bitmap::{Bits, Order};
+use crate::odb::ids::are_same;
 use crate::odb::{Location, Objects, Pack, PackId, Stored};
 use anyhow::{Context, Result, bail, ensure};
 use gix_hash::{ObjectId, oid};
@@ -137,7 +138,7 @@ impl<'a> Numbers<'a> {
     pub fn of(&mut self, id: &oid) -> Result<Option<u32>> {
         let slot = spread(id) % RECENT;
         let recent = self.recent[slot];
-        if recent != NOTHING && self.id(recent) == id {
+        if recent != NOTHING && are_same(self.id(recent), id) {
             return Ok(Some(recent));
         }
         let number = match self.other(id) {
@@ -189,7 +190,7 @@ impl<'a> Numbers<'a> {
         }
         let mut at = spread(id) % self.others.len();
         while self.others[at] != NOTHING {
-            if self.id(self.others[at]) == id {
+            if are_same(self.id(self.others[at]), id) {
                 return Some(self.others[at]);
             }
             at = (at + 1) % self.others.len();

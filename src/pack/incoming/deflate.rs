@@ -7,11 +7,15 @@ use std::io;
 
 /// Deflated bytes collected before they are handed on.
 const BUFFER_LEN: usize = 64 << 10;
+/// What most objects need of that.
+const FIRST_LEN: usize = 4 << 10;
 
 /// A zlib encoder, used again for each stream.
 pub(in crate::pack) struct Deflater {
-    state: Compress,
-    buffer: Box<[u8]>,
+    level: Compression,
+    /// Made for the first stream: its tables are what a push that deflates nothing would pay for in vain.
+    state: Option<Compress>,
+    buffer: Vec<u8>,
     filled: usize,
 }
 
@@ -21,16 +25,14 @@ type Out<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 impl Deflater {
     /// `level` as zlib counts them; more than 9 is 9.
     pub fn new(level: u32) -> Self {
-        Deflater {
-            state: Compress::new(Compression::new(level.min(9)), true),
-            buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
-            filled: 0,
-        }
+        Deflater { level: Compression::new(level.min(9)), state: None, buffer: Vec::new(), filled: 0 }
     }
 
     /// Begins a stream.
     pub fn begin(&mut self) {
-        self.state.reset();
+        if let Some(state) = &mut self.state {
+            state.reset();
+        }
         self.filled = 0;
     }
 
@@ -52,13 +54,17 @@ impl Deflater {
     }
 
     fn run(&mut self, mut bytes: &[u8], flush: FlushCompress, out: &mut Out<'_>) -> io::Result<()> {
+        let state = self.state.get_or_insert_with(|| Compress::new(self.level, true));
         loop {
-            let (taken, made) = (self.state.total_in(), self.state.total_out());
+            if self.filled == self.buffer.len() && self.buffer.len() < BUFFER_LEN {
+                self.buffer.resize((2 * self.buffer.len()).max(FIRST_LEN), 0);
+            }
+            let (taken, made) = (state.total_in(), state.total_out());
             let room = &mut self.buffer[self.filled..];
-            let status = self.state.compress(bytes, room, flush).map_err(io::Error::other)?;
+            let status = state.compress(bytes, room, flush).map_err(io::Error::other)?;
             let size = |total: u64, before: u64| usize::try_from(total - before).map_err(io::Error::other);
-            self.filled += size(self.state.total_out(), made)?;
-            bytes = &bytes[size(self.state.total_in(), taken)?..];
+            self.filled += size(state.total_out(), made)?;
+            bytes = &bytes[size(state.total_in(), taken)?..];
             let done = match flush {
                 FlushCompress::Finish => status == Status::StreamEnd,
                 _ => bytes.is_empty(),
@@ -66,8 +72,10 @@ impl Deflater {
             if done {
                 return Ok(());
             }
-            out(&self.buffer[..self.filled])?;
-            self.filled = 0;
+            if self.buffer.len() == BUFFER_LEN {
+                out(&self.buffer[..self.filled])?;
+                self.filled = 0;
+            }
         }
     }
 }

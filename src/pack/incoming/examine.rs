@@ -39,7 +39,10 @@ pub(super) struct Examiner<'a> {
     checker: Option<Checker<'a>>,
     unpacker: Option<Unpacker<'a>>,
     existing: Vec<u8>,
-    notes: Vec<String>,
+    /// Which tree of deltas is resolved now, where threads share them.
+    tree: usize,
+    /// With the tree each belongs to.
+    notes: Vec<(usize, String)>,
     oversized: Oversized,
     content_max: u64,
 }
@@ -53,10 +56,16 @@ impl<'a> Examiner<'a> {
             checker: asked.fsck.map(|rules| Checker::new(asked.hash, rules)),
             unpacker: None,
             existing: Vec::new(),
+            tree: 0,
             notes: Vec::new(),
             oversized: Oversized::new(asked.object_size_max),
             content_max: content_max(asked.memory),
         }
+    }
+
+    /// What is found from now on belongs to this tree of deltas.
+    pub fn begin_tree(&mut self, tree: usize) {
+        self.tree = tree;
     }
 
     /// Objects are written loose from now on.
@@ -88,7 +97,7 @@ impl<'a> Examiner<'a> {
     /// One that exists already makes nothing larger.
     fn look_at_size(&mut self, id: &oid, size: u64) -> Result<(), Fault> {
         if self.oversized.is(size) && !self.objects.contains(id).map_err(|error| unreadable(id, &error))? {
-            self.oversized.add(id, size);
+            self.oversized.add(self.tree, id, size);
         }
         Ok(())
     }
@@ -96,7 +105,9 @@ impl<'a> Examiner<'a> {
     /// An object that exists already must be the same (UN-10). What is too large for memory is compared by kind and size alone:
     /// its name has been computed with collision detection like every other.
     fn compare(&mut self, id: &oid, kind: Kind, content: Option<&[u8]>, size: u64) -> Result<(), Fault> {
-        let Some(header) = self.objects.header(id).map_err(|error| unreadable(id, &error))? else { return Ok(()) };
+        let Some(header) = self.objects.header_as_listed(id).map_err(|error| unreadable(id, &error))? else {
+            return Ok(());
+        };
         let mut same = header.kind == kind && header.size == size;
         if let Some(content) = content.filter(|_| same && size <= self.content_max) {
             // One that has vanished since is no obstacle.
@@ -125,22 +136,28 @@ impl<'a> Examiner<'a> {
         let Some(checker) = &mut self.checker else { return };
         for finding in checker.take_findings() {
             if self.notes.len() < NOTES_MAX || finding.is_error() {
-                self.notes.push(Finding::to_line(&finding));
+                self.notes.push((self.tree, Finding::to_line(&finding)));
             }
         }
     }
 
-    /// Takes over what another thread's examiner has found.
-    pub fn absorb(&mut self, other: Findings) {
-        if let (Some(mine), Some(theirs)) = (&mut self.checker, other.files) {
-            mine.add_files(theirs);
+    /// Takes over what the examiners of threads have found, in the order in which one would have; nothing of trees behind `last`.
+    pub fn absorb(&mut self, others: Vec<Findings>, last: usize) {
+        let (mut notes, mut oversized) = (Vec::new(), Vec::new());
+        for other in others {
+            if let (Some(mine), Some(theirs)) = (&mut self.checker, other.files) {
+                mine.add_files(theirs);
+            }
+            notes.extend(other.notes.into_iter().filter(|(tree, _)| *tree <= last));
+            oversized.push(other.oversized);
         }
-        self.oversized.absorb(other.oversized);
-        let room = NOTES_MAX.saturating_sub(self.notes.len());
-        self.notes.extend(other.notes.into_iter().enumerate().filter_map(|(at, note)| {
-            let error = note.starts_with("error: ");
-            (at < room || error).then_some(note)
-        }));
+        self.oversized.absorb(oversized);
+        notes.sort_by_key(|(tree, _)| *tree);
+        for (_, note) in notes {
+            if self.notes.len() < NOTES_MAX || note.starts_with("error: ") {
+                self.notes.push((0, note));
+            }
+        }
     }
 
     /// What the examiner of this thread has found, for the one that goes on.
@@ -154,7 +171,7 @@ impl<'a> Examiner<'a> {
             let mut objects = stored(options)?;
             objects.set_object_limit(self.content_max);
             if let Some((lines, fault)) = self.oversized.fault(names, &objects, options.memory / 8) {
-                self.notes.extend(lines);
+                self.notes.extend(lines.into_iter().map(|line| (0, line)));
                 return Err(fault);
             }
         }
@@ -176,7 +193,7 @@ impl<'a> Examiner<'a> {
 
     /// Lines for the user.
     pub fn into_notes(self) -> Vec<String> {
-        self.notes
+        self.notes.into_iter().map(|(_, note)| note).collect()
     }
 }
 
@@ -201,7 +218,7 @@ fn write_fault(error: &std::io::Error) -> Fault {
 
 /// What one thread's examiner leaves to the next.
 pub(super) struct Findings {
-    notes: Vec<String>,
+    notes: Vec<(usize, String)>,
     oversized: Oversized,
     files: Option<Files>,
 }

@@ -49,6 +49,8 @@ pub struct ReceiveOptions<'a> {
     pub fsck: Option<Rules>,
     /// Bytes that may be held in memory, all threads together.
     pub memory: u64,
+    /// How many threads resolve deltas where there are many (pack.threads); 0: one for each processor, eight at most.
+    pub threads: usize,
     /// Whether a `.rev` is written.
     pub reverse_index: bool,
     /// zlib level of loose objects and of bases appended to thin packs.

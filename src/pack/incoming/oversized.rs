@@ -24,7 +24,8 @@ const DEPTH_MAX: usize = 1000;
 #[derive(Default)]
 pub(super) struct Oversized {
     max: Option<u64>,
-    found: Vec<(ObjectId, u64)>,
+    /// With the tree of deltas each belongs to.
+    found: Vec<(usize, ObjectId, u64)>,
 }
 
 impl Oversized {
@@ -43,17 +44,19 @@ impl Oversized {
         !self.found.is_empty()
     }
 
-    /// One whose name is known.
-    pub fn add(&mut self, id: &oid, size: u64) {
+    /// One whose name is known, of a tree of deltas.
+    pub fn add(&mut self, tree: usize, id: &oid, size: u64) {
         if self.found.len() < NAMED_MAX {
-            self.found.push((id.to_owned(), size));
+            self.found.push((tree, id.to_owned(), size));
         }
     }
 
-    /// Takes over what another thread has met.
-    pub fn absorb(&mut self, other: Oversized) {
+    /// Takes over what threads have met, in the order of the trees.
+    pub fn absorb(&mut self, others: Vec<Oversized>) {
+        let mut found: Vec<_> = others.into_iter().flat_map(|other| other.found).collect();
+        found.sort_by_key(|(tree, ..)| *tree);
         let room = NAMED_MAX.saturating_sub(self.found.len());
-        self.found.extend(other.found.into_iter().take(room));
+        self.found.extend(found.into_iter().take(room));
     }
 
     /// The fault, where there are any, and a line for each. `objects` has all that came; no tree is read in which more than
@@ -61,7 +64,7 @@ impl Oversized {
     pub fn fault(&mut self, names: &Names, objects: &Objects, memory: u64) -> Option<(Vec<String>, Fault)> {
         let max = self.max.filter(|_| !self.found.is_empty())?;
         let mut paths = Paths { objects, unseen: HashSet::new(), steps: Vec::new(), left: memory, content: Vec::new() };
-        let found = std::mem::take(&mut self.found);
+        let found: Vec<(ObjectId, u64)> = self.found.drain(..).map(|(_, id, size)| (id, size)).collect();
         let paths = paths.find(names, &found);
         let lines = found.iter().zip(paths).map(|((id, size), path)| {
             let path = path.map(|path| format!(" '{}'", shown(&path))).unwrap_or_default();

@@ -15,13 +15,13 @@ use crate::stream::Pulse;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 /// Packs with less to do are resolved by the calling thread.
 const THREADS_FROM_DELTAS: u32 = 2_000;
-const THREADS_MAX: usize = 4;
+const THREADS_MAX: usize = 8;
 /// Resolved objects that a thread hands over at once.
 const BATCH_LEN: usize = 256;
 /// How often the pulse is felt while threads work.
@@ -53,8 +53,11 @@ impl Threads {
         let needed = (3 * deltas.object_max.min(content_max) + deltas.delta_max.min(content_max)).max(1 << 20);
         let mut count = 1;
         if !loose && deltas.count >= THREADS_FROM_DELTAS {
-            let processors = std::thread::available_parallelism().map_or(1, usize::from);
-            count = processors.min(THREADS_MAX).min(usize::try_from(free / needed).unwrap_or(usize::MAX)).max(1);
+            let wanted = match options.threads {
+                0 => std::thread::available_parallelism().map_or(1, usize::from),
+                threads => threads,
+            };
+            count = wanted.min(THREADS_MAX).min(usize::try_from(free / needed).unwrap_or(usize::MAX)).max(1);
         }
         let limit = free.saturating_sub(needed.saturating_mul(count as u64));
         let object_max = deltas.object_max;
@@ -124,7 +127,8 @@ pub(super) fn resolve(
     Ok(resolved)
 }
 
-/// The same with several threads; this one collects the names and feels the pulse.
+/// The same with several threads; this one collects the names and feels the pulse. Of several faults the one is told that one
+/// thread would have met first: trees are given out in order, and none is left unfinished but those behind a fault.
 fn resolve_in_threads(
     pack: Pack<'_>,
     names: &mut Names,
@@ -137,23 +141,23 @@ fn resolve_in_threads(
     let directories = options.objects.directories().map_err(|error| Fault::new(format!("{error:#}")))?;
     let (asked, memory) = (Asked::of(options), options.memory);
     let next = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
+    // No tree from this one on is resolved any more.
+    let end = AtomicUsize::new(roots.len());
     let mut resolved = 0_u32;
-    let mut outcome = Ok(());
+    let mut outcome: Result<(), Fault> = Ok(());
+    let mut found = Vec::new();
+    let mut faults: Vec<(usize, Fault)> = Vec::new();
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel::<Vec<Resolved>>(threads * 2);
         let workers: Vec<_> = (0..threads)
             .map(|_| {
-                let (sender, directories, next, stop) = (sender.clone(), directories.clone(), &next, &stop);
+                let (sender, directories, next, end) = (sender.clone(), directories.clone(), &next, &end);
                 scope.spawn(move || {
                     // An open database serves one thread.
                     let objects = Objects::new(pack.hash, directories);
                     objects.set_cache_bytes(memory / 32);
                     let mut examiner = Examiner::new(asked, &objects);
-                    let worked = work(pack, roots, next, stop, &mut examiner, &sender);
-                    if worked.is_err() {
-                        stop.store(true, Ordering::Relaxed);
-                    }
+                    let worked = work(pack, roots, next, end, &mut examiner, &sender);
                     (worked, examiner.into_findings())
                 })
             })
@@ -173,53 +177,64 @@ fn resolve_in_threads(
             if outcome.is_ok()
                 && let Err(error) = pulse.tick(u64::from(resolved))
             {
-                stop.store(true, Ordering::Relaxed);
+                end.store(0, Ordering::Relaxed);
                 outcome = Err(error.into());
             }
         }
         for worker in workers {
             match worker.join() {
                 Ok((worked, findings)) => {
-                    examiner.absorb(findings);
-                    if outcome.is_ok() {
-                        outcome = worked;
-                    }
+                    found.push(findings);
+                    faults.extend(worked.err());
                 }
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
     });
-    outcome.map(|()| resolved)
+    let fault = faults.into_iter().min_by_key(|(tree, _)| *tree);
+    examiner.absorb(found, fault.as_ref().map_or(usize::MAX, |(tree, _)| *tree));
+    outcome?;
+    fault.map_or(Ok(resolved), |(_, fault)| Err(fault))
 }
 
-/// One thread: takes the next tree until there is none, or another thread has found a fault.
+/// One thread: takes the next tree until there is none, or there is a fault in an earlier one. A fault comes with its tree.
 fn work(
     pack: Pack<'_>,
     roots: &[Root],
     next: &AtomicUsize,
-    stop: &AtomicBool,
+    end: &AtomicUsize,
     examiner: &mut Examiner<'_>,
     sender: &SyncSender<Vec<Resolved>>,
-) -> Result<(), Fault> {
+) -> Result<(), (usize, Fault)> {
     // The collector outlives the workers, so that sending only fails when it panics; then nobody asks for the outcome.
     let send = |batch| sender.send(batch).map_err(|_| Fault::new("resolving was given up"));
     let mut resolver = Resolver::new();
     let mut batch = Vec::with_capacity(BATCH_LEN);
-    while let Some(root) = roots.get(next.fetch_add(1, Ordering::Relaxed)) {
+    loop {
+        let tree = next.fetch_add(1, Ordering::Relaxed);
+        if tree >= end.load(Ordering::Relaxed) {
+            break;
+        }
+        let Some(root) = roots.get(tree) else { break };
+        examiner.begin_tree(tree);
         let mut stopped = false;
         let walked = resolver.tree(pack, root, None, examiner, &mut |entry, id| {
             batch.push(Resolved { entry, kind: root.kind, id: *id });
             if batch.len() == BATCH_LEN {
                 send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH_LEN)))?;
-                stopped = stop.load(Ordering::Relaxed);
+                stopped = tree >= end.load(Ordering::Relaxed);
             }
             if stopped { Err(Fault::new("resolving was given up")) } else { Ok(()) }
         });
         match walked {
             // Whoever said so has the fault.
             Err(_) if stopped => return Ok(()),
-            walked => walked?,
+            Err(fault) => {
+                end.fetch_min(tree, Ordering::Relaxed);
+                return Err((tree, fault));
+            }
+            Ok(()) => {}
         }
     }
-    send(batch)
+    send(batch).map_err(|fault| (usize::MAX, fault))
 }

@@ -17,6 +17,8 @@ use std::io;
 
 /// Bytes read from the body at a time.
 const BUFFER_LEN: usize = 128 << 10;
+/// The same, until a read has filled it: fresh memory is what a small push would pay for most.
+const FIRST_LEN: usize = 16 << 10;
 /// Bases and results of deltas may be so many times larger than the memory: they wait in files meanwhile.
 const DELTA_OBJECT_FACTOR: u64 = 8;
 /// The most bytes of an empty pack: header and trailer.
@@ -34,7 +36,7 @@ pub(super) struct Input<'a> {
     store: Store,
     trailer: Trailer,
     crc: crc32fast::Hasher,
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
     /// The buffer holds `..stored` (done with), `stored..start` (consumed) and `start..end` (not looked at).
     stored: usize,
     start: usize,
@@ -53,7 +55,7 @@ impl<'a> Input<'a> {
             store: Store::new(&options.directory.join("pack"), options.sharing),
             trailer: Trailer::new(options.hash),
             crc: crc32fast::Hasher::new(),
-            buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
+            buffer: vec![0; FIRST_LEN],
             stored: 0,
             start: 0,
             end: 0,
@@ -90,6 +92,9 @@ impl<'a> Input<'a> {
     /// Reads more behind what is there.
     fn fill(&mut self) -> Result<(), Fault> {
         self.store()?;
+        if self.end == self.buffer.len() && self.end < BUFFER_LEN {
+            self.buffer.resize(BUFFER_LEN, 0);
+        }
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         (self.stored, self.start, self.entry) = (0, 0, 0);
@@ -409,18 +414,20 @@ impl Scan<'_, '_> {
         size: u64,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        if self.content.len() < CHUNK_LEN {
-            self.content.resize(CHUNK_LEN, 0);
-        }
         self.inflate.reset(true);
         // What fits at once needs no window kept for a next call, and no more room than that.
-        let at_once = size <= (CHUNK_LEN - SLACK_LEN) as u64;
+        let all = usize::try_from(size).map_or(CHUNK_LEN, |size| size.saturating_add(SLACK_LEN));
+        let at_once = all <= CHUNK_LEN;
+        let room = all.min(CHUNK_LEN);
+        if self.content.len() < room {
+            self.content.resize(room, 0);
+        }
         let flush = if at_once { FlushDecompress::Finish } else { FlushDecompress::None };
         let mut left = size;
         // Of a stream that is to be made at once the parts stand one behind the other.
         let mut filled = 0;
         loop {
-            let step = self.step(at, filled, CHUNK_LEN, flush)?;
+            let step = self.step(at, filled, room, flush)?;
             let made = step.made as u64;
             if made <= left {
                 each(&self.content[filled..filled + step.made])?;

@@ -12,6 +12,8 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+mod threads;
+
 /// A bare repository in a directory of its own, removed at the end.
 struct Repo {
     path: PathBuf,
@@ -134,6 +136,7 @@ impl Repo {
             room: None,
             fsck: None,
             memory: 64 << 20,
+            threads: 2,
             reverse_index: true,
             compression: 6,
             sync: Syncs::all(Sync::Never),
@@ -1044,31 +1047,6 @@ fn gitmodules_are_checked_wherever_they_come() {
     refused(&builder.finish(), 0);
 }
 
-#[test]
-fn threads_resolve_as_one_does() {
-    let source = Repo::new();
-    let tip = source.history(&contents(900));
-    let pack = source.pack(&tip, &["--delta-base-offset", "--window=20"]);
-    check_like_git(&source, &pack, &[], &Repo::new());
-    let repo = Repo::new();
-    let (received, _quarantine) = repo.receive(&pack, |options| options.fsck = Some(Rules::strict()));
-    received.unwrap();
-    // A delta that fails in one of the threads stops all.
-    let mut builder = Builder::new();
-    for n in 0..50_u32 {
-        let content = n.to_be_bytes();
-        let mut base = builder.blob(&content);
-        for step in 0..60_u8 {
-            base = builder.ofs_delta(base, &appending(4 + usize::from(step), b"x"));
-        }
-        if n == 40 {
-            builder.ofs_delta(base, &appending(5, b"x"));
-        }
-    }
-    let error = repo.refuses(&builder.finish(), |_| ());
-    assert!(error.detail.ends_with("failed to apply delta"), "{error:?}");
-}
-
 /// The N-th operation on the disk fails, for every N: the push is refused and leaves nothing, or is complete.
 #[cfg(feature = "failpoints")]
 #[test]
@@ -1099,6 +1077,7 @@ fn a_failing_disk_leaves_the_old_or_the_new() {
                     room: None,
                     fsck: Some(Rules::strict()),
                     memory: 64 << 20,
+                    threads: 2,
                     reverse_index: true,
                     compression: 6,
                     sync: Syncs::all(Sync::Now),

@@ -21,6 +21,7 @@ use crate::refs::{SYMBOLIC_READS_MAX, Target, name};
 use anyhow::Context;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ pub(super) struct Batch<'b> {
     changes: Changes<'b>,
     /// Whether the new values go to packed-refs.
     packs: bool,
-    edits: Vec<Edit>,
+    edits: Vec<Edit<'b>>,
     parent_locks: Vec<Lock>,
     packed_lock: Option<Lock>,
     rewrite: Option<Rewrite>,
@@ -45,8 +46,8 @@ pub(super) struct Batch<'b> {
 }
 
 /// One ref that is locked, because a change names it or leads to it.
-struct Edit {
-    name: BString,
+struct Edit<'b> {
+    name: Cow<'b, BStr>,
     change: usize,
     /// How many symbolic refs led here.
     depth: usize,
@@ -60,8 +61,8 @@ struct Edit {
     value: Option<ObjectId>,
 }
 
-impl Edit {
-    fn new(name: BString, change: usize, depth: usize) -> Self {
+impl<'b> Edit<'b> {
+    fn new(name: Cow<'b, BStr>, change: usize, depth: usize) -> Self {
         Edit {
             name,
             change,
@@ -77,15 +78,13 @@ impl Edit {
     }
 }
 
-/// What a key looked up in packed-refs is to tell.
+/// What a name looked up in packed-refs is to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Question {
-    /// The ref itself.
-    Value,
-    /// A ref above it, where it would be a file in a file.
+    /// Whether the ref of an edit is there, or refs below it, where it would be a directory.
+    Of(usize),
+    /// Whether it is a ref, where a ref that is created would be a file in a file.
     Above,
-    /// A ref below it, where it would be a directory.
-    Below,
 }
 
 impl<'b> Steps<'b> for Batch<'b> {
@@ -143,7 +142,7 @@ impl<'b> Batch<'b> {
         self.changes.goes_on()
     }
 
-    fn is_live(&self, edit: &Edit) -> bool {
+    fn is_live(&self, edit: &Edit<'_>) -> bool {
         self.changes.is_live(edit.change)
     }
 
@@ -168,14 +167,16 @@ impl<'b> Batch<'b> {
             Ok(Loose::Found(Target::Symbolic(target))) if !names.contains("HEAD".as_bytes().as_bstr()) => Some(target),
             Ok(_) | Err(_) => None,
         };
-        let mut waiting: Vec<Edit> = (0..self.changes.len())
-            .filter(|at| self.changes.is_live(*at))
-            .map(|at| Edit::new(self.changes[at].name.clone(), at, 0))
-            .collect();
+        let mut waiting: Vec<usize> = (0..self.changes.len()).filter(|at| self.changes.is_live(*at)).collect();
         // Pushes that want the same refs meet at the first of them, not each at the other's.
-        waiting.sort_by(|a, b| b.name.cmp(&a.name));
+        waiting.sort_by(|a, b| self.changes[*b].name.cmp(&self.changes[*a].name));
+        self.edits.reserve_exact(waiting.len());
+        let mut referent: Option<Edit<'b>> = None;
         let mut referents: HashSet<BString> = HashSet::new();
-        while let Some(mut edit) = waiting.pop() {
+        while let Some(mut edit) = referent.take().or_else(|| {
+            let change = waiting.pop()?;
+            Some(Edit::new(Cow::Borrowed(self.changes.at(change).name.as_bstr()), change, 0))
+        }) {
             if self.changes.is_atomic() && !self.goes_on() {
                 return;
             }
@@ -194,10 +195,10 @@ impl<'b> Batch<'b> {
                 } else if self.cannot_be_packed(target.as_bstr()) {
                     self.refuse_lone(change, target.as_bstr());
                 } else {
-                    waiting.push(Edit::new(target, change, edit.depth + 1));
+                    referent = Some(Edit::new(Cow::Owned(target), change, edit.depth + 1));
                 }
             }
-            let is_head = !edit.log_only && head.as_ref() == Some(&edit.name);
+            let is_head = !edit.log_only && head.as_ref().is_some_and(|head| head.as_bstr() == &*edit.name);
             let change = edit.change;
             self.edits.push(edit);
             if is_head && self.changes.is_live(change) {
@@ -207,12 +208,12 @@ impl<'b> Batch<'b> {
     }
 
     /// Locks one ref and reads it; returns where it leads to if it is symbolic.
-    fn lock_one(&mut self, edit: &mut Edit) -> Option<BString> {
+    fn lock_one(&mut self, edit: &mut Edit<'_>) -> Option<BString> {
         let change = &self.changes[edit.change];
         let base = self.store.base(&edit.name);
         let path = self.store.loose_path(&edit.name);
         let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
-        match Lock::acquire(&self.store.journal, base, path, ref_timeout, sharing) {
+        match Lock::acquire(&self.store.journal, base, &path, ref_timeout, sharing) {
             Ok((lock, made_directory)) => {
                 edit.lock = Some(lock);
                 edit.made_directory = made_directory;
@@ -223,15 +224,15 @@ impl<'b> Batch<'b> {
                     LockError::Blocked if must_exist => {
                         (Refusal::DoesNotExist, format!("unable to resolve reference '{}'", edit.name))
                     }
-                    LockError::Blocked => (Refusal::NameConflict, self.blocked(edit.name.as_bstr())),
-                    LockError::Held => (Refusal::UpdateFailed, held(edit.name.as_bstr())),
-                    LockError::Io(error) => (Refusal::UpdateFailed, unable(edit.name.as_bstr(), &error)),
+                    LockError::Blocked => (Refusal::NameConflict, self.blocked(&edit.name)),
+                    LockError::Held => (Refusal::UpdateFailed, held(&edit.name)),
+                    LockError::Io(error) => (Refusal::UpdateFailed, unable(&edit.name, &error)),
                 };
                 self.refuse_lock(edit.change, refusal, &detail);
                 return None;
             }
         }
-        match self.store.read_loose(edit.name.as_bstr()) {
+        match self.store.read_loose(&edit.name) {
             Ok(Loose::Found(Target::Direct(id))) => {
                 edit.loose = true;
                 edit.value = Some(id);
@@ -267,13 +268,14 @@ impl<'b> Batch<'b> {
         }
         let path = self.store.loose_path(head);
         let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
-        match Lock::acquire(&self.store.journal, &self.store.git_dir, path, ref_timeout, sharing) {
+        match Lock::acquire(&self.store.journal, &self.store.git_dir, &path, ref_timeout, sharing) {
             Ok((lock, _)) => {
                 // Somebody may have moved it to another branch before it was locked; then it is none of ours.
                 let now = self.store.read_loose(head);
-                if matches!(now, Ok(Loose::Found(Target::Symbolic(target))) if Some(&target) == branch.as_ref()) {
+                if matches!(now, Ok(Loose::Found(Target::Symbolic(target))) if Some(target.as_bstr()) == branch.as_deref())
+                {
                     let log_only = true;
-                    self.edits.push(Edit { log_only, lock: Some(lock), ..Edit::new(head.to_owned(), change, 0) });
+                    self.edits.push(Edit { log_only, lock: Some(lock), ..Edit::new(Cow::Borrowed(head), change, 0) });
                 }
             }
             Err(LockError::Io(error)) => self.refuse_lock(change, Refusal::UpdateFailed, &unable(head, &error)),
@@ -301,12 +303,9 @@ impl<'b> Batch<'b> {
                 return;
             }
         };
-        let names: BTreeSet<BString> = self
-            .edits
-            .iter()
-            .map(|edit| edit.name.clone())
-            .chain(self.changes.iter().map(|change| change.name.clone()))
-            .collect();
+        let led_to = self.edits.iter().filter(|edit| edit.depth > 0).map(|edit| edit.name.clone());
+        let asked = self.changes.iter().map(|change| Cow::Borrowed(change.name.as_bstr()));
+        let names: BTreeSet<Cow<'b, BStr>> = led_to.chain(asked).collect();
         for (at, conflict) in conflicts.iter_mut().enumerate() {
             let edit = &self.edits[at];
             if edit.log_only || !self.is_live(edit) {
@@ -332,21 +331,29 @@ impl<'b> Batch<'b> {
         }
     }
 
-    fn is_deletion(&self, edit: &Edit) -> bool {
+    fn is_deletion(&self, edit: &Edit<'_>) -> bool {
         self.changes[edit.change].new.is_none()
     }
 
     /// What was refused holds nobody up any longer.
     fn drop_refused(&mut self) {
-        for at in 0..self.edits.len() {
-            if !self.is_live(&self.edits[at]) && self.edits[at].lock.take().is_some() {
-                self.remove_empty_parents(&self.edits[at]);
-            }
-        }
+        self.release(|batch, edit| !batch.is_live(edit));
     }
 
-    fn remove_empty_parents(&self, edit: &Edit) {
-        reflog::remove_empty_parents(self.store.base(&edit.name), edit.name.as_bstr());
+    /// Gives up locks, and then, once for each folder, what is empty without them.
+    fn release(&mut self, chosen: impl Fn(&Self, &Edit<'_>) -> bool) {
+        let mut left: Vec<usize> = Vec::new();
+        for at in 0..self.edits.len() {
+            if chosen(self, &self.edits[at]) && self.edits[at].lock.take().is_some() {
+                left.push(at);
+            }
+        }
+        let folder = |at: &usize| name::directories(&self.edits[*at].name).last();
+        left.dedup_by(|one, other| folder(one) == folder(other));
+        for at in left {
+            let name = &self.edits[at].name;
+            reflog::remove_empty_parents(self.store.base(name), name.as_bstr());
+        }
     }
 
     /// Takes the lock of packed-refs; returns whether anything is left to do.
@@ -355,7 +362,7 @@ impl<'b> Batch<'b> {
         // A linked packed-refs is locked where it is.
         let path = path.canonicalize().unwrap_or(path);
         let LockPolicy { packed_timeout, sharing, .. } = *self.policy;
-        let why = match Lock::acquire(&self.store.journal, &self.store.common_dir, path, packed_timeout, sharing) {
+        let why = match Lock::acquire(&self.store.journal, &self.store.common_dir, &path, packed_timeout, sharing) {
             Ok((lock, _)) => {
                 self.packed_lock = Some(lock);
                 return true;
@@ -376,35 +383,53 @@ impl<'b> Batch<'b> {
 
     /// Completes the values from packed-refs; returns for each edit a packed ref that keeps it from being created.
     fn ask(&mut self, packed: &Packed) -> anyhow::Result<Vec<Option<BString>>> {
-        let mut questions: Vec<(BString, usize, Question)> = Vec::new();
+        let creates = |edit: &Edit<'_>| edit.value.is_none() && !self.is_deletion(edit);
+        let mut keys: Vec<(&[u8], Question)> = Vec::with_capacity(self.edits.len());
+        let mut above: BTreeSet<&[u8]> = BTreeSet::new();
         for (at, edit) in self.edits.iter().enumerate().filter(|(_, edit)| !edit.log_only && self.is_live(edit)) {
             if edit.value.is_none() || self.is_deletion(edit) {
-                questions.push((edit.name.clone(), at, Question::Value));
+                keys.push((edit.name.as_bytes(), Question::Of(at)));
             }
-            if edit.value.is_none() && !self.is_deletion(edit) {
-                questions.push(([edit.name.as_slice(), b"/"].concat().into(), at, Question::Below));
-                questions.extend(name::parents(&edit.name).map(|parent| (parent.into(), at, Question::Above)));
+            if creates(edit) {
+                above.extend(name::parents(&edit.name));
             }
         }
-        questions.sort_unstable();
-        let mut conflicts: Vec<Option<BString>> = self.edits.iter().map(|_| None).collect();
-        let edits = &mut self.edits;
-        packed.probe(questions.iter().map(|(key, ..)| key.as_slice()), |number, record| {
-            let (key, at, question) = &questions[number];
-            let Some(record) = record else { return Ok(()) };
+        keys.extend(above.into_iter().map(|name| (name, Question::Above)));
+        keys.sort_unstable();
+        let mut values: Vec<(usize, ObjectId)> = Vec::new();
+        let mut above: BTreeSet<BString> = BTreeSet::new();
+        let mut below: Vec<(BString, usize)> = Vec::new();
+        packed.probe(keys.iter().map(|(name, _)| *name), |number, record| {
+            let (name, question) = keys[number];
+            let Some(record) = record.filter(|record| record.name.starts_with(name)) else { return Ok(()) };
             match question {
-                Question::Value if record.name == key => {
-                    edits[*at].packed = true;
-                    if edits[*at].value.is_none() {
-                        edits[*at].value = Some(record.id()?);
-                    }
-                }
-                Question::Above if record.name == key => conflicts[*at] = Some(record.name.to_owned()),
-                Question::Below if record.name.starts_with(key) => conflicts[*at] = Some(record.name.to_owned()),
-                Question::Value | Question::Above | Question::Below => {}
+                Question::Of(at) if record.name == name => values.push((at, record.id()?)),
+                // Something comes before its directory: `a-b` before `a/b`.
+                Question::Of(at) if creates(&self.edits[at]) => below.push(([name, b"/"].concat().into(), at)),
+                Question::Above if record.name == name => drop(above.insert(record.name.to_owned())),
+                Question::Of(_) | Question::Above => {}
             }
             Ok(())
         })?;
+        let mut conflicts: Vec<Option<BString>> = self.edits.iter().map(|_| None).collect();
+        below.sort_unstable();
+        packed.probe(below.iter().map(|(folder, _)| folder.as_bytes()), |number, record| {
+            let (folder, at) = &below[number];
+            let record = record.filter(|record| record.name.starts_with(folder));
+            conflicts[*at] = record.map(|record| record.name.to_owned());
+            Ok(())
+        })?;
+        if !above.is_empty() {
+            for (edit, conflict) in self.edits.iter().zip(&mut conflicts).filter(|(edit, _)| creates(edit)) {
+                let blocking = name::parents(&edit.name).find_map(|parent| above.get(parent.as_bstr()));
+                *conflict = blocking.cloned().or(conflict.take());
+            }
+        }
+        for (at, id) in values {
+            let edit = &mut self.edits[at];
+            edit.packed = true;
+            edit.value = edit.value.or(Some(id));
+        }
         Ok(conflicts)
     }
 
@@ -417,12 +442,12 @@ impl<'b> Batch<'b> {
             io::ErrorKind::DirectoryNotEmpty => {
                 format!("there is a non-empty directory blocking reference '{}'", edit.name)
             }
-            _ => unable(edit.name.as_bstr(), &error),
+            _ => unable(&edit.name, &error),
         })
     }
 
     /// Locks the names above those that packed-refs will hold, so that nobody makes files of them meanwhile.
-    fn lock_parents(&mut self, names: &BTreeSet<BString>) {
+    fn lock_parents(&mut self, names: &BTreeSet<Cow<'_, BStr>>) {
         let mut parents: BTreeSet<(BString, usize)> = BTreeSet::new();
         for edit in self.edits.iter().filter(|edit| !edit.log_only && edit.value.is_none() && self.is_live(edit)) {
             if !self.is_deletion(edit) {
@@ -434,11 +459,12 @@ impl<'b> Batch<'b> {
             let known = before.take().filter(|(name, _)| *name == parent);
             let locked = match known {
                 Some((_, locked)) => locked,
-                None if names.contains(&parent) => true,
+                None if names.contains(parent.as_bstr()) => true,
                 None => {
                     let path = self.store.loose_path(&parent);
                     let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
-                    let lock = Lock::acquire(&self.store.journal, self.store.base(&parent), path, ref_timeout, sharing);
+                    let lock =
+                        Lock::acquire(&self.store.journal, self.store.base(&parent), &path, ref_timeout, sharing);
                     lock.map(|(lock, _)| self.parent_locks.push(lock)).is_ok()
                 }
             };
@@ -454,11 +480,7 @@ impl<'b> Batch<'b> {
         self.rewrite = None;
         self.packed_lock = None;
         self.parent_locks.clear();
-        for at in 0..self.edits.len() {
-            if self.edits[at].lock.take().is_some() {
-                self.remove_empty_parents(&self.edits[at]);
-            }
-        }
+        self.release(|_, _| true);
         self.changes.finish()
     }
 }

@@ -34,8 +34,8 @@ pub(super) enum Value {
 pub(super) struct Edit<'a> {
     /// Its full name.
     pub(super) name: &'a BStr,
-    /// Before the change takes effect; [`Value::AsIs`] for most.
-    pub(super) before: Value,
+    /// Before the change takes effect, where that is not [`Value::AsIs`].
+    pub(super) before: Option<Box<Value>>,
     /// After it.
     pub(super) after: Value,
 }
@@ -67,8 +67,8 @@ impl Rewrite {
         policy: &LockPolicy,
     ) -> anyhow::Result<Self> {
         let mut values: Vec<fn(&Edit<'_>) -> Value> = Vec::new();
-        if edits.iter().any(|edit| edit.before != Value::AsIs) {
-            values.push(|edit| edit.before);
+        if edits.iter().any(|edit| edit.before.is_some()) {
+            values.push(|edit| edit.before.as_deref().copied().unwrap_or(Value::AsIs));
         }
         values.push(|edit| edit.after);
         let directory = target.parent().context("packed-refs has no directory")?;

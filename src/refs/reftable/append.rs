@@ -195,7 +195,7 @@ pub(super) fn lock_list(tables: &Tables, policy: &LockPolicy) -> Result<Lock, Lo
     let directory = &tables.directory;
     let root = directory.parent().unwrap_or(directory);
     let list = directory.join(LIST);
-    Lock::acquire(&tables.journal, root, list, policy.tables.lock_timeout, policy.sharing).map(|(lock, _)| lock)
+    Lock::acquire(&tables.journal, root, &list, policy.tables.lock_timeout, policy.sharing).map(|(lock, _)| lock)
 }
 
 /// Finds out, while the list is locked, whether somebody is about to replace a table; the lock of one that is dead is taken over.
@@ -205,7 +205,7 @@ fn lock_table(tables: &Tables, name: &str, policy: &LockPolicy) -> Result<Option
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Ok(_) | Err(_) => {
             let path = directory.join(name);
-            Lock::acquire(&tables.journal, directory, path, Duration::ZERO, policy.sharing).map(|(lock, _)| Some(lock))
+            Lock::acquire(&tables.journal, directory, &path, Duration::ZERO, policy.sharing).map(|(lock, _)| Some(lock))
         }
     }
 }

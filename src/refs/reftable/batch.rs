@@ -15,6 +15,7 @@ use crate::refs::{SYMBOLIC_READS_MAX, Target, name};
 use anyhow::Context;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A transaction under way.
@@ -61,7 +62,7 @@ impl<'b> Steps<'b> for Batch<'b> {
 
     fn updates(&self) -> Vec<(ObjectId, ObjectId, BString)> {
         let made = self.edits.iter().filter(|edit| self.changes.is_live(edit.change));
-        made.map(|edit| self.changes.update(edit.change, &edit.name)).collect()
+        made.map(|edit| self.changes.update(edit.change, edit.name.as_bstr())).collect()
     }
 
     fn commit(&mut self) {
@@ -247,7 +248,7 @@ impl<'b> Batch<'b> {
     /// Compares old values, and looks for names in each other's way and records that no table can hold.
     fn judge(&mut self) -> anyhow::Result<()> {
         let mut stacks: HashSet<usize> = HashSet::new();
-        let mut names: BTreeSet<BString> = BTreeSet::new();
+        let mut names: BTreeSet<Cow<'_, BStr>> = BTreeSet::new();
         for at in 0..self.edits.len() {
             let edit = &self.edits[at];
             if !self.changes.is_live(edit.change) {
@@ -258,13 +259,13 @@ impl<'b> Batch<'b> {
             if self.changes.is_atomic() && stacks.len() > 1 {
                 let why = format!("'{name}' cannot change in one step with refs of another worktree");
                 self.changes.refuse(edit.change, Refusal::UpdateFailed, why);
-            } else if let Err((refusal, detail)) = compare(*old, edit.value, &edit.name) {
+            } else if let Err((refusal, detail)) = compare(*old, edit.value, edit.name.as_bstr()) {
                 self.changes.refuse_lock(edit.change, refusal, &detail);
             } else if !self.fits(edit)? {
                 let why = "reftable: transaction failure: entry too large".to_owned();
                 self.changes.refuse(edit.change, Refusal::UpdateFailed, why);
             } else {
-                names.extend([edit.name.clone(), name.clone()]);
+                names.extend([edit.name.clone(), name.clone()].map(Cow::Owned));
             }
         }
         // As C git has it: a name that is refused is in nobody's way any more.
@@ -272,11 +273,11 @@ impl<'b> Batch<'b> {
             let edit = &self.edits[at];
             let conflict = conflict.map(|other| format!("'{other}' exists; cannot create '{}'", edit.name));
             let conflict = conflict.or_else(|| {
-                let other = in_the_way(&names, &edit.name)?;
+                let other = in_the_way(&names, edit.name.as_bstr())?;
                 Some(format!("cannot process '{}' and '{other}' at the same time", edit.name))
             });
             if let Some(detail) = conflict {
-                names.remove(&edit.name);
+                names.remove(edit.name.as_bstr());
                 self.changes.refuse(edit.change, Refusal::NameConflict, detail);
             }
         }

@@ -100,7 +100,7 @@ pub(super) fn compact(tables: &Tables, hash: gix_hash::Kind, policy: &LockPolicy
     // The newest first: who has added some since somebody else began to replace what is below them can replace those.
     for at in (first..end).rev() {
         let path = directory.join(all[at].name());
-        match Lock::acquire(&tables.journal, directory, path, Duration::ZERO, policy.sharing) {
+        match Lock::acquire(&tables.journal, directory, &path, Duration::ZERO, policy.sharing) {
             Ok((lock, _)) => locks.push(lock),
             Err(_) => {
                 first = at + 1;

@@ -9,6 +9,7 @@ use gix_hash::ObjectId;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -93,7 +94,7 @@ fn a_table_is_byte_for_byte_the_one_git_writes() {
                 let proof = crate::auth::Grant::new(crate::auth::Scope::Write, None).writable().unwrap();
                 let (store, mut hook) = (ours.store(), Calls::default());
                 let mut transaction = RefTransaction::begin(&store, &proof, policy.clone(), &mut hook);
-                changes.iter().cloned().for_each(|change| transaction.add(change));
+                transaction.add(changes.iter().cloned());
                 transaction.peel_with(&peel);
                 assert!(transaction.commit_atomic().iter().all(Result::is_ok));
             };
@@ -242,7 +243,7 @@ fn logs_are_kept_as_git_keeps_them() {
     assert_eq!(ours.git(&["reflog", "show", "refs/tags/t"]).lines().count(), 2);
     // A name under which nothing can be done with a line of text.
     let mut odd = logged(change("refs/heads/odd", NEW, Some(one)), true);
-    if let Some(entry) = &mut odd.reflog {
+    if let Some(entry) = odd.reflog.as_mut().map(Rc::make_mut) {
         entry.message = format!("two\nlines {}", "m".repeat(9000)).into();
         entry.who = "No Address".into();
     }

@@ -56,7 +56,7 @@ pub(super) fn check(
     repository: &Repository,
     request: &PushRequest,
     quarantine: Option<&Quarantine>,
-    verdicts: &mut Verdicts,
+    verdicts: &mut Verdicts<'_>,
     client: &mut Client<'_>,
 ) -> Result<Boundary, ServeError> {
     let Some(quarantine) = quarantine.filter(|_| !repository.context.push.skip_connectivity) else {
@@ -98,7 +98,7 @@ pub(super) fn check(
     Ok(boundary)
 }
 
-fn new_tip(verdict: &mut Verdict) -> Option<ObjectId> {
+fn new_tip(verdict: &mut Verdict<'_>) -> Option<ObjectId> {
     verdict.update.change.new_value()
 }
 

@@ -14,10 +14,10 @@ use crate::repo::hooks::{self, Answer, Hook};
 use std::io;
 
 /// Which updates are the hook's: those nothing has been said against and receive.procReceiveRefs selects (PR-01).
-pub(super) fn select(repository: &Repository, verdicts: &Verdicts) -> Vec<bool> {
+pub(super) fn select(repository: &Repository, verdicts: &Verdicts<'_>) -> Vec<bool> {
     let selectors = &repository.settings.proc_receive_refs;
     let selected =
-        |verdict: &Verdict| verdict.is_open() && selectors.iter().any(|selector| selector.selects(&verdict.update));
+        |verdict: &Verdict<'_>| verdict.is_open() && selectors.iter().any(|selector| selector.selects(verdict.update));
     verdicts.iter().map(selected).collect()
 }
 
@@ -26,7 +26,7 @@ pub(super) fn run(
     repository: &Repository,
     request: &PushRequest,
     selected: &[bool],
-    verdicts: &mut Verdicts,
+    verdicts: &mut Verdicts<'_>,
     client: &mut Client<'_>,
 ) -> io::Result<()> {
     let selected: Vec<bool> =
@@ -64,11 +64,11 @@ fn converse(
     repository: &Repository,
     request: &PushRequest,
     selected: &[bool],
-    verdicts: &Verdicts,
+    verdicts: &Verdicts<'_>,
     client: &mut Client<'_>,
 ) -> io::Result<Option<(Outcome, bool)>> {
     let updates: Vec<_> =
-        verdicts.iter().zip(selected).map(|(verdict, selected)| (&verdict.update, *selected)).collect();
+        verdicts.iter().zip(selected).map(|(verdict, selected)| (verdict.update, *selected)).collect();
     let errand = Errand {
         updates: &updates,
         options: &request.options,

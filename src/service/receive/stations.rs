@@ -21,6 +21,7 @@ use crate::service::policy::{Passed, Policy};
 use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The stations of each ref.
@@ -30,6 +31,9 @@ pub(super) struct Stations<'a> {
     policy: Policy<'a>,
     objects: &'a Objects,
     boundary: &'a Boundary,
+    has_update_hook: bool,
+    /// For refs that have a log; for those that are to get one.
+    reflog: [Rc<ReflogEntry>; 2],
 }
 
 impl<'a> Stations<'a> {
@@ -40,26 +44,43 @@ impl<'a> Stations<'a> {
         objects: &'a Objects,
         boundary: &'a Boundary,
     ) -> Self {
-        Stations { repository, proof, policy: Policy::of(repository, objects), objects, boundary }
+        let has_update_hook = hooks::exists(repository, Hook::Update);
+        let reflog = [false, true].map(|create| {
+            let who = repository.context.identity.clone();
+            Rc::new(ReflogEntry { who, when: repository.context.now, message: "push".into(), create })
+        });
+        Stations {
+            repository,
+            proof,
+            policy: Policy::of(repository, objects),
+            objects,
+            boundary,
+            has_update_hook,
+            reflog,
+        }
     }
 
     /// Deletions, or all the rest, in a transaction in which each ref fails alone (UP-19).
-    pub(super) fn each(&self, verdicts: &mut Verdicts, client: &mut Client<'_>, deletions: bool) -> io::Result<()> {
-        let mut changed = Vec::new();
-        let of_this_kind = |verdict: &&mut Verdict| verdict.update.change.is_deletion() == deletions;
+    pub(super) fn each(&self, verdicts: &mut Verdicts<'_>, client: &mut Client<'_>, deletions: bool) -> io::Result<()> {
+        let (mut changes, mut changed) = (Vec::new(), Vec::new());
+        let of_this_kind = |verdict: &&mut Verdict<'_>| verdict.update.change.is_deletion() == deletions;
         for verdict in verdicts.open().filter(of_this_kind) {
             match self.judge(verdict, client)? {
-                Ok(Passed::Change { old }) => changed.push((self.change(verdict, old), verdict)),
+                Ok(Passed::Change { old }) => {
+                    changes.push(self.change(verdict, old));
+                    changed.push(verdict);
+                }
                 Ok(Passed::Gone) => verdict.state = State::Gone,
                 Err(refusal) => verdict.state = State::Refused(refusal),
             }
         }
-        if let Err(refusal) = self.cut(changed.iter().map(|(_, verdict)| &**verdict), client)? {
-            for (_, verdict) in changed.extract_if(.., |(_, verdict)| verdict.is_cut) {
+        if let Err(refusal) = self.cut(changed.iter().map(|verdict| &**verdict), client)? {
+            let mut is_cut = changed.iter().map(|verdict| verdict.is_cut);
+            changes.retain(|_| !is_cut.next().unwrap_or_default());
+            for verdict in changed.extract_if(.., |verdict| verdict.is_cut) {
                 verdict.state = State::Refused(refusal.clone());
             }
         }
-        let (changes, changed): (Vec<_>, Vec<_>) = changed.into_iter().unzip();
         let results = match self.forbidden(&changes) {
             Some(text) => {
                 client.message(text)?;
@@ -74,7 +95,7 @@ impl<'a> Stations<'a> {
     }
 
     /// All that is open, or nothing of it (UP-20).
-    pub(super) fn all_or_none(&self, verdicts: &mut Verdicts, client: &mut Client<'_>) -> io::Result<()> {
+    pub(super) fn all_or_none(&self, verdicts: &mut Verdicts<'_>, client: &mut Client<'_>) -> io::Result<()> {
         if !verdicts.any_open() {
             return Ok(());
         }
@@ -132,8 +153,8 @@ impl<'a> Stations<'a> {
     }
 
     /// Rules, update hook, rules (UP-01), and a work tree that follows: last, so that it follows nothing that does not happen.
-    fn judge(&self, verdict: &Verdict, client: &mut Client<'_>) -> io::Result<Result<Passed, Refusal>> {
-        let update = &verdict.update;
+    fn judge(&self, verdict: &Verdict<'_>, client: &mut Client<'_>) -> io::Result<Result<Passed, Refusal>> {
+        let update = verdict.update;
         let mut messages = Vec::new();
         let allowed = self.policy.allows(update, &mut Unspoken(client), &mut |message| messages.push(message))?;
         messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
@@ -165,9 +186,9 @@ impl<'a> Stations<'a> {
     }
 
     /// Cuts our history for those that need it, before a ref leads there (SP-03).
-    fn cut<'v>(
+    fn cut<'v, 'r: 'v>(
         &self,
-        accepted: impl Iterator<Item = &'v Verdict>,
+        accepted: impl Iterator<Item = &'v Verdict<'r>>,
         client: &mut Client<'_>,
     ) -> io::Result<Result<(), Refusal>> {
         if self.boundary.cut.is_empty() {
@@ -190,22 +211,21 @@ impl<'a> Stations<'a> {
     }
 
     /// It sees neither push options nor the quarantine (HO-06, HO-07).
-    fn update_hook(&self, Verdict { update, .. }: &Verdict, client: &mut Client<'_>) -> io::Result<bool> {
+    fn update_hook(&self, Verdict { update, .. }: &Verdict<'_>, client: &mut Client<'_>) -> io::Result<bool> {
+        if !self.has_update_hook {
+            return Ok(true);
+        }
         let (old, new) = update.change.old_and_new(self.repository.hash());
         let arguments = vec![hooks::word(&update.name), old.to_string().into(), new.to_string().into()];
         let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
         run_hook(self.repository, Hook::Update, &told, client)
     }
 
-    fn change(&self, Verdict { update, .. }: &Verdict, old: Option<ObjectId>) -> RefChange {
+    fn change(&self, Verdict { update, .. }: &Verdict<'_>, old: Option<ObjectId>) -> RefChange {
         let name = visible::full_name(self.repository, update.name.as_bstr());
-        let reflog = Some(ReflogEntry {
-            who: self.repository.context.identity.clone(),
-            when: self.repository.context.now,
-            message: "push".into(),
-            create: self.creates_reflog(name.as_bstr()),
-        });
-        RefChange { name, old, new: update.change.new_value(), reflog }
+        let [appended, created] = &self.reflog;
+        let reflog = if self.creates_reflog(name.as_bstr()) { created } else { appended };
+        RefChange { name, old, new: update.change.new_value(), reflog: Some(Rc::clone(reflog)) }
     }
 
     /// UP-22
@@ -251,7 +271,7 @@ impl<'a> Stations<'a> {
         let mut transaction =
             RefTransaction::begin(&self.repository.refs, self.proof, locks(self.repository), &mut hook);
         transaction.peel_with(&peel);
-        changes.into_iter().for_each(|change| transaction.add(change));
+        transaction.add(changes);
         let results = commit(transaction);
         hook.into_details().iter().try_for_each(|detail| client.message(&format!("error: {detail}")))?;
         Ok(results)

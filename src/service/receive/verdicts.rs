@@ -25,14 +25,14 @@ pub(super) enum State {
 
 /// One ref and its verdict.
 #[derive(Debug)]
-pub(super) struct Verdict {
-    pub(super) update: RefUpdate,
+pub(super) struct Verdict<'r> {
+    pub(super) update: &'r RefUpdate,
     pub(super) state: State,
     /// Its history is complete only where ours is cut anew (SP-03).
     pub(super) is_cut: bool,
 }
 
-impl Verdict {
+impl Verdict<'_> {
     pub(super) fn is_open(&self) -> bool {
         self.state == State::Open
     }
@@ -45,7 +45,7 @@ impl Verdict {
     }
 }
 
-impl Verdict {
+impl Verdict<'_> {
     /// What was, or was to be, changed.
     fn changed(&self, hash: gix_hash::Kind) -> Vec<(&BStr, ObjectId, ObjectId)> {
         let (old, new) = self.update.change.old_and_new(hash);
@@ -68,24 +68,24 @@ impl Verdict {
 
 /// All of them, in the order of the request. Each station passes over those that are open.
 #[derive(Debug)]
-pub(super) struct Verdicts(Vec<Verdict>);
+pub(super) struct Verdicts<'r>(Vec<Verdict<'r>>);
 
-impl Verdicts {
-    pub(super) fn of(request: &PushRequest) -> Self {
-        let verdict = |update: &RefUpdate| Verdict { update: update.clone(), state: State::Open, is_cut: false };
+impl<'r> Verdicts<'r> {
+    pub(super) fn of(request: &'r PushRequest) -> Self {
+        let verdict = |update: &'r RefUpdate| Verdict { update, state: State::Open, is_cut: false };
         Verdicts(request.updates.iter().map(verdict).collect())
     }
 
-    pub(super) fn iter(&self) -> std::slice::Iter<'_, Verdict> {
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, Verdict<'r>> {
         self.0.iter()
     }
 
-    pub(super) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Verdict> {
+    pub(super) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Verdict<'r>> {
         self.0.iter_mut()
     }
 
     /// Those nothing has been said against.
-    pub(super) fn open(&mut self) -> impl Iterator<Item = &mut Verdict> {
+    pub(super) fn open(&mut self) -> impl Iterator<Item = &mut Verdict<'r>> {
         self.0.iter_mut().filter(|verdict| verdict.is_open())
     }
 
@@ -139,13 +139,13 @@ impl Verdicts {
 
     /// Updates that really happened: what post hooks hear of.
     pub(super) fn updated(&self) -> impl Iterator<Item = &RefUpdate> {
-        let updated = |verdict: &&Verdict| matches!(verdict.state, State::Done | State::Told(_));
-        self.0.iter().filter(updated).map(|verdict| &verdict.update)
+        let updated = |verdict: &&Verdict<'_>| matches!(verdict.state, State::Done | State::Told(_));
+        self.0.iter().filter(updated).map(|verdict| verdict.update)
     }
 
     /// What was changed by them: name, old and new value. A hook may have changed other refs than it was asked to (PR-11).
     pub(super) fn changed(&self, hash: gix_hash::Kind) -> impl Iterator<Item = (&BStr, ObjectId, ObjectId)> {
-        let updated = |verdict: &&Verdict| matches!(verdict.state, State::Done | State::Told(_));
+        let updated = |verdict: &&Verdict<'_>| matches!(verdict.state, State::Done | State::Told(_));
         self.0.iter().filter(updated).flat_map(move |verdict| verdict.changed(hash))
     }
 
@@ -161,7 +161,7 @@ impl Verdicts {
     }
 
     pub(super) fn audited(&self, hash: gix_hash::Kind) -> Vec<AuditedUpdate> {
-        let audited = |verdict: &Verdict| {
+        let audited = |verdict: &Verdict<'_>| {
             let said = result(&verdict.state).map_or_else(Refusal::to_string, |()| "ok".to_owned());
             let row = |(name, old, new): (&BStr, ObjectId, ObjectId)| AuditedUpdate {
                 name: name.to_str_lossy().into_owned(),
@@ -189,14 +189,15 @@ mod tests {
     use super::*;
     use crate::protocol::push::Change;
 
-    fn verdicts(count: usize) -> Verdicts {
+    fn request(count: usize) -> PushRequest {
         let update = |n| RefUpdate { name: format!("r{n}").into(), change: Change::Delete { old: None } };
-        Verdicts::of(&PushRequest { updates: (0..count).map(update).collect(), ..PushRequest::default() })
+        PushRequest { updates: (0..count).map(update).collect(), ..PushRequest::default() }
     }
 
     #[test]
     fn the_first_refusal_stays() {
-        let mut verdicts = verdicts(2);
+        let request = request(2);
+        let mut verdicts = Verdicts::of(&request);
         for verdict in verdicts.iter_mut().take(1) {
             verdict.judge(Ok(()));
             assert!(verdict.is_open());
@@ -211,7 +212,8 @@ mod tests {
 
     #[test]
     fn a_symbolic_ref_shares_its_targets_verdict() {
-        let mut verdicts = verdicts(3);
+        let request = request(3);
+        let mut verdicts = Verdicts::of(&request);
         verdicts.settle(0, State::CoveredBy(2));
         verdicts.settle(2, State::Refused(Refusal::BadPack));
         verdicts.settle(2, State::Done);
@@ -222,14 +224,16 @@ mod tests {
 
     #[test]
     fn without_a_refusal_nothing_is_refused() {
-        let mut verdicts = verdicts(1);
+        let request = request(1);
+        let mut verdicts = Verdicts::of(&request);
         verdicts.refuse_open_if_one_is();
         assert!(verdicts.any_open());
     }
 
     #[test]
     fn what_was_not_there_is_well_but_not_updated() {
-        let mut verdicts = verdicts(2);
+        let request = request(2);
+        let mut verdicts = Verdicts::of(&request);
         for (verdict, state) in verdicts.iter_mut().zip([State::Gone, State::Done]) {
             verdict.state = state;
         }

@@ -8,7 +8,7 @@ struct Disturbed<'d> {
     bytes: Vec<u8>,
     /// How many calls are left until then.
     moment: ControlFlow<(), usize>,
-    disturb: &'d dyn Fn(),
+    disturb: &'d (dyn Fn() + Sync),
 }
 
 impl Disturbed<'_> {

@@ -15,7 +15,7 @@ pub(super) fn drawn() -> Repo {
     for (thousands, (name, parents)) in (1..).zip(commits) {
         let parents: Vec<String> = parents.chars().map(|parent| repo.id(&parent.to_string())).collect();
         let id = repo.dated(name, &parents, thousands * 1000);
-        repo.ids.borrow_mut().insert(name.to_owned(), id);
+        repo.ids.lock().expect("no test panics with it").insert(name.to_owned(), id);
     }
     for (name, id) in [("refs/heads/main", "h"), ("refs/heads/side", "g"), ("refs/secret/x", "x")] {
         repo.git(&["update-ref", name, &repo.id(id)]);
@@ -243,7 +243,7 @@ fn a_shallow_request_that_cannot_be_served_is_told_in_gits_words() {
 fn cut_at(names: &[&str]) -> Repo {
     let whole = drawn();
     let repo = Repo::new();
-    *repo.ids.borrow_mut() = whole.ids.borrow().clone();
+    *repo.ids.lock().expect("no test panics with it") = whole.ids.lock().expect("no test panics with it").clone();
     whole.cut(names);
     let path = whole.path.to_str().expect("a path of letters").to_owned();
     repo.git(&["fetch", "-q", "--update-shallow", &path, "refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*"]);
@@ -370,7 +370,7 @@ fn random(dice: &mut Dice, count: u8) -> Repo {
     assert!(ok, "{errors}");
     for line in repo.git(&["for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/made/"]).lines() {
         let (name, id) = line.split_once(' ').expect("two words");
-        repo.ids.borrow_mut().insert(name.to_owned(), id.to_owned());
+        repo.ids.lock().expect("no test panics with it").insert(name.to_owned(), id.to_owned());
     }
     for n in (0..count).rev().step_by(3) {
         let name = char::from(b'a' + n).to_string();

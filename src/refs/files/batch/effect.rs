@@ -69,25 +69,27 @@ impl Batch<'_> {
 
     fn prepare_packed(&mut self, chosen: &[usize]) -> anyhow::Result<()> {
         let Some(lock) = &self.packed_lock else { return Ok(()) };
-        let mut edits: Vec<rewrite::Edit<'_>> = Vec::new();
+        let mut edits: Vec<rewrite::Edit<'_>> = Vec::with_capacity(chosen.len());
         for edit in chosen.iter().map(|at| &self.edits[*at]) {
             let before = match edit.value {
-                Some(id) if self.changes.is_atomic() && self.packs && edit.loose => self.packed_value(edit, id),
-                Some(_) | None => Value::AsIs,
+                Some(id) if self.changes.is_atomic() && self.packs && edit.loose => {
+                    Some(Box::new(self.packed_value(edit, id)))
+                }
+                Some(_) | None => None,
             };
             let after = match self.changes[edit.change].new {
                 Some(id) => self.packed_value(edit, id),
                 None if edit.packed => Value::Gone,
                 None => Value::AsIs,
             };
-            if before != Value::AsIs || after != Value::AsIs {
+            if before.is_some() || after != Value::AsIs {
                 // What passes through packed-refs for a moment is gone in the end.
                 let after = if after == Value::AsIs { Value::Gone } else { after };
                 edits.push(rewrite::Edit { name: edit.name.as_bstr(), before, after });
             }
         }
         if !edits.is_empty() {
-            edits.sort_by_key(|edit| edit.name);
+            edits.sort_unstable_by_key(|edit| edit.name);
             // Nobody else has replaced it since it was judged: its lock is ours.
             let packed = Packed::open(&self.store.packed_path(), self.store.hash)?;
             self.rewrite = Some(Rewrite::write(&packed, &edits, lock.guarded(), &self.store.journal, self.policy)?);

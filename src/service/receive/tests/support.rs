@@ -180,6 +180,7 @@ impl Pair {
             session_id: "session".into(),
             limits: Limits::default(),
             memory: 64 << 20,
+            cache: None,
             timeout: None,
             stateless: true,
             http: true,

@@ -1,0 +1,131 @@
+//! Packs that were made before, or are being made: the same fetch costs the copy of a file (docs/configuration.md, ARTIFACTS_CACHE).
+//!
+//! In: a plan. Out: its pack, from wherever it is cheapest. What is kept is the pack alone: how it is framed, and all that goes before it,
+//! each answer says for itself. Who may have it was decided before anybody asks here.
+
+use super::plan::Plan;
+use super::progress::HeldBack;
+use crate::cache::{Cache, Made, NOTES_BYTES, Notes, Role};
+use crate::odb::Pack;
+use crate::pack::PackStats;
+use crate::pack::select::Selection;
+use crate::pack::write;
+use crate::repo::Repository;
+use crate::stream::Sink;
+use gix_hash::ObjectId;
+use std::sync::Arc;
+
+/// Sends a pack. `chosen`: what was selected already. Tells where it came from, where packs are kept.
+///
+/// # Errors
+/// When an object is missing or corrupt, or the client has gone; [`crate::cache::Differs`].
+pub fn send(
+    plan: &Plan<'_>,
+    chosen: Option<&Selection>,
+    held: &mut HeldBack<'_, '_>,
+) -> anyhow::Result<(PackStats, Option<Role>)> {
+    let Some(cache) = open(plan.repository) else { return Ok((make(plan, chosen, held)?, None)) };
+    let mut whole = None;
+    let (notes, role) = cache.serve(&plan.key()?, held, &mut |sink, may_refer| {
+        let selected = if chosen.is_none() { Some(plan.select(sink)?) } else { None };
+        let Some(selection) = chosen.or(selected.as_ref()) else { unreachable!("one of the two is there") };
+        if may_refer && let Some(pack) = write::whole_pack(selection, &plan.repository.objects, &plan.options())? {
+            let notes = Noted { stats: write::stats_of_whole(&pack), whole: Some(pack.checksum().to_owned()) }.notes();
+            whole = Some(pack);
+            return Ok(Made::Elsewhere(notes));
+        }
+        let stats = write::write(selection, &plan.repository.objects, &plan.options(), sink)?;
+        Ok(Made::Written(Noted { stats, whole: None }.notes()))
+    })?;
+    let noted = Noted::of(&notes, plan.repository.hash());
+    let Some(checksum) = noted.whole else { return Ok((noted.stats, Some(role))) };
+    let pack: Option<Arc<Pack>> = match whole {
+        Some(pack) => Some(pack),
+        None => plan.repository.objects.pack_of_checksum(&checksum)?,
+    };
+    match pack {
+        Some(pack) => {
+            held.send_file(pack.file(), 0..pack.size())?;
+            Ok((noted.stats, Some(role)))
+        }
+        // It has just been replaced.
+        None => Ok((make(plan, chosen, held)?, Some(Role::Missed))),
+    }
+}
+
+/// The cache, where the operator wants one and it can be trusted.
+fn open(repository: &Repository) -> Option<Cache> {
+    let settings = repository.context.cache.as_ref()?;
+    Cache::open(settings, repository.context.now).unwrap_or_else(|reason| {
+        repository.objects.warn(reason);
+        None
+    })
+}
+
+/// Makes it for nobody else.
+fn make(plan: &Plan<'_>, chosen: Option<&Selection>, sink: &mut dyn Sink) -> anyhow::Result<PackStats> {
+    match chosen {
+        Some(selection) => write::write(selection, &plan.repository.objects, &plan.options(), sink),
+        None => write::write(&plan.select(sink)?, &plan.repository.objects, &plan.options(), sink),
+    }
+}
+
+/// What is known of a pack that is kept.
+#[derive(Debug, PartialEq, Eq)]
+struct Noted {
+    stats: PackStats,
+    /// It is a pack of the repository's, from the first byte to the last: that one is sent.
+    whole: Option<ObjectId>,
+}
+
+impl Noted {
+    fn notes(&self) -> Notes {
+        let PackStats { objects, deltas, reused, reused_deltas, pack_reused, bytes } = self.stats;
+        let numbers = [objects, deltas, reused, reused_deltas, pack_reused].map(u32::to_le_bytes).concat();
+        let name = self.whole.as_ref().map_or(&[][..], |id| id.as_bytes());
+        let all = [&numbers, &bytes.to_le_bytes()[..], &[name.len() as u8], name].concat();
+        let mut notes = [0; NOTES_BYTES];
+        notes[..all.len()].copy_from_slice(&all);
+        notes
+    }
+
+    fn of(notes: &Notes, hash: gix_hash::Kind) -> Self {
+        let mut rest = &notes[..];
+        let mut number = || {
+            let (bytes, behind) = rest.split_first_chunk().expect("notes have room for all numbers");
+            rest = behind;
+            u32::from_le_bytes(*bytes)
+        };
+        let [objects, deltas, reused, reused_deltas, pack_reused] = std::array::from_fn(|_| number());
+        let (low, high) = (number(), number());
+        let bytes = u64::from(high) << 32 | u64::from(low);
+        let name = match rest {
+            [0, ..] | [] => None,
+            [_, name @ ..] => name.get(..hash.len_in_bytes()).and_then(|name| ObjectId::try_from(name).ok()),
+        };
+        Noted { stats: PackStats { objects, deltas, reused, reused_deltas, pack_reused, bytes }, whole: name }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_of_a_pack_is_read_again() {
+        for hash in [gix_hash::Kind::Sha1, gix_hash::Kind::Sha256] {
+            for whole in [None, Some(hash.empty_tree())] {
+                let stats = PackStats {
+                    objects: 1,
+                    deltas: 2,
+                    reused: 3,
+                    reused_deltas: 4,
+                    pack_reused: u32::MAX,
+                    bytes: 1 << 40 | 7,
+                };
+                let noted = Noted { stats, whole };
+                assert_eq!(Noted::of(&noted.notes(), hash), noted);
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What decides a pack: everything its bytes depend on.
+//!
+//! In: a request that was admitted, what was agreed on, the repository as it is. Out: a selection, and a key for who has the same to send.
+//! Nothing is decided here about who may have what.
+
+use super::ServeError;
+use super::shallow::Boundary;
+use crate::cache::{Key, KeyMaker};
+use crate::odb::closure::{Filter, Missing};
+use crate::pack::select::{self, Request, Selection};
+use crate::pack::write::PackOptions;
+use crate::protocol::upload::UploadRequest;
+use crate::repo::Repository;
+use crate::repo::visible::{self, For};
+use crate::stream::Pulse;
+use gix_hash::ObjectId;
+use std::os::unix::ffi::OsStrExt;
+
+/// A pack to be made.
+pub struct Plan<'a> {
+    /// From what.
+    pub repository: &'a Repository,
+    /// How the client wants it.
+    pub request: &'a UploadRequest,
+    /// Where its history ends.
+    pub boundary: &'a Boundary,
+    /// What is left out.
+    filter: Option<&'a Filter>,
+    /// What is wanted.
+    pub wants: Vec<ObjectId>,
+    /// What the client has.
+    pub common: Vec<ObjectId>,
+    /// Annotated tags that follow what they peel to.
+    tags: Vec<(ObjectId, ObjectId)>,
+}
+
+impl<'a> Plan<'a> {
+    /// Of a request, when its boundary and common objects are known.
+    ///
+    /// # Errors
+    /// When refs cannot be read.
+    pub fn new(
+        repository: &'a Repository,
+        request: &'a UploadRequest,
+        boundary: &'a Boundary,
+        filter: Option<&'a Filter>,
+        common: &[ObjectId],
+    ) -> Result<Self, ServeError> {
+        let mut tags = Vec::new();
+        if request.include_tag && repository.settings.pack_objects_hook.is_none() {
+            visible::annotated_tags(repository, For::Upload, &mut |tag, peeled| tags.push((tag, peeled)))?;
+        }
+        let (wants, common) = (boundary.wants(request), boundary.common(common));
+        Ok(Plan { repository, request, boundary, filter, wants, common, tags })
+    }
+
+    /// What goes out: what is wanted, and the tags that follow it.
+    ///
+    /// # Errors
+    /// When an object is missing or corrupt, or the client has gone.
+    pub fn select(&self, pulse: &mut dyn Pulse) -> anyhow::Result<Selection> {
+        let wanted = Request {
+            wants: &self.wants,
+            common: &self.common,
+            tags: &self.tags,
+            filter: self.filter,
+            missing: if self.request.promised { Missing::Promised } else { Missing::Refused },
+            thin: self.request.thin_pack,
+        };
+        select::select(&self.boundary.seen(self.repository), &wanted, pulse)
+    }
+
+    /// How it may look.
+    pub fn options(&self) -> PackOptions {
+        PackOptions {
+            thin: self.request.thin_pack,
+            ofs_delta: self.request.ofs_delta,
+            compression: self.repository.settings.pack_compression,
+            threads: usize::try_from(self.repository.settings.pack_threads).unwrap_or(0),
+            memory: self.repository.context.memory,
+        }
+    }
+
+    /// The same for everybody who is to be sent the same bytes. In which order a client names objects does not count.
+    ///
+    /// # Errors
+    /// When directories of packs cannot be read.
+    pub fn key(&self) -> anyhow::Result<Key> {
+        let Plan { repository, request, .. } = self;
+        let (objects, settings) = (&repository.objects, &repository.settings);
+        let mut key = KeyMaker::default();
+        let place = repository.common_dir.canonicalize().unwrap_or_else(|_| repository.common_dir.clone());
+        key.part("repository", [place.as_os_str().as_bytes()]);
+        key.part("format", [objects.hash_kind().to_string()]);
+        key.part("wants", sorted(&self.wants));
+        key.part("common", sorted(&self.common));
+        key.part("client's ends", sorted(self.boundary.cut()));
+        key.part("own ends", sorted(objects.shallow()));
+        let filter = request.filter.as_ref().map(|filter| filter.text());
+        key.part("filter", filter);
+        key.part("patterns", self.filter.into_iter().flat_map(Filter::sources).map(|id| id.as_bytes()));
+        let switches = [request.thin_pack, request.ofs_delta, request.include_tag, request.promised];
+        key.part("switches", [switches.map(u8::from)]);
+        key.part("tags", self.tags.iter().flat_map(|(tag, peeled)| [tag.as_bytes(), peeled.as_bytes()]));
+        key.part("compression", [settings.pack_compression.to_le_bytes()]);
+        key.part("memory", [repository.context.memory.to_le_bytes()]);
+        if !request.packfile_uris.is_empty() {
+            // What lies elsewhere has been taken out of the selection.
+            key.part("protocols", &request.packfile_uris);
+            let uris = settings.packfile_uris.iter();
+            key.part("packs elsewhere", uris.flat_map(|at| [at.pack.as_bytes(), at.uri.as_slice()]));
+            let blobs = settings.blob_packfile_uris.iter();
+            key.part("blobs elsewhere", blobs.flat_map(|blob| [blob.blob.as_bytes(), blob.at.uri.as_slice()]));
+        }
+        key.part("packs", objects.storage()?);
+        Ok(key.key())
+    }
+}
+
+fn sorted<'i>(ids: impl IntoIterator<Item = &'i ObjectId>) -> Vec<&'i [u8]> {
+    let mut ids: Vec<_> = ids.into_iter().map(|id| id.as_bytes()).collect();
+    ids.sort_unstable();
+    ids
+}
