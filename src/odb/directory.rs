@@ -3,10 +3,12 @@
 //! In: its path. Out: the pack that holds an object. The multi-pack-index is asked first and may spare the listing; the
 //! folder is listed once, and again after a miss. Indexes are opened when they are asked for the first time.
 
+use super::bitmap::PseudoPack;
 use super::index::Index;
 use super::midx::Midx;
 use super::packs::{Pack, PackId};
 use crate::listing::Listing;
+use anyhow::Context;
 use gix_hash::{ObjectId, oid};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -203,9 +205,24 @@ struct Packs {
     /// Those that no multi-pack-index covers: newest first, then what was asked last with success in front.
     loose_ends: Vec<Rc<Slot>>,
     covered: Vec<Rc<Slot>>,
-    /// The names of packs beside which bitmaps lie.
+    /// The names of bitmaps' files.
     bitmapped: Vec<OsString>,
     names: HashMap<OsString, Rc<Slot>>,
+}
+
+/// A file of bitmaps.
+pub(super) struct BitmapFile {
+    pub path: PathBuf,
+    /// How many bytes are read before they are believed.
+    pub bytes: u64,
+    pub of: BitmapsOf,
+}
+
+/// What bitmaps are made for.
+pub(super) enum BitmapsOf {
+    Pack(Rc<Slot>),
+    /// A multi-pack-index, perhaps another one than there is.
+    Midx,
 }
 
 /// An object directory.
@@ -310,14 +327,48 @@ impl Directory {
         Ok(slots.iter().find(|slot| slot.path.file_stem() == Some(stem)).and_then(|slot| slot.open(register)))
     }
 
-    /// The packs beside which bitmaps lie.
+    /// The files of bitmaps that lie here, those of multi-pack-indexes first.
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn with_bitmaps(&self, register: &Register) -> io::Result<Vec<Rc<Slot>>> {
+    pub fn bitmaps(&self, register: &Register) -> io::Result<Vec<BitmapFile>> {
         let mut packs = self.packs.borrow_mut();
-        packs.list_once(&self.folder(), register)?;
-        Ok(packs.bitmapped.iter().filter_map(|stem| packs.names.get(stem)).cloned().collect())
+        let folder = self.folder();
+        packs.list_once(&folder, register)?;
+        let mut files = Vec::new();
+        for stem in &packs.bitmapped {
+            let mut name = stem.to_owned();
+            name.push(".bitmap");
+            let path = folder.join(name);
+            let of = match packs.names.get(stem) {
+                Some(slot) => BitmapsOf::Pack(Rc::clone(slot)),
+                None if stem.as_bytes().starts_with(b"multi-pack-index-") => BitmapsOf::Midx,
+                None => continue,
+            };
+            let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+            let index = if let BitmapsOf::Midx = of { size(&folder.join("multi-pack-index")) } else { 0 };
+            files.push(BitmapFile { bytes: size(&path) + index, path, of });
+        }
+        files.sort_by_key(|file| matches!(file.of, BitmapsOf::Pack(_)));
+        Ok(files)
+    }
+
+    /// The objects of the multi-pack-index in the order in which a bitmap has them; a chain of them has none.
+    ///
+    /// # Errors
+    /// When there is none, it is damaged, or one of its packs cannot be used.
+    pub fn pseudo_pack(&self, register: &Register) -> anyhow::Result<PseudoPack> {
+        let folder = self.folder();
+        let path = folder.join("multi-pack-index");
+        let midx = Midx::open(&path, register.hash)?;
+        let mut packs = self.packs.borrow_mut();
+        let mut opened = Vec::new();
+        for name in midx.names() {
+            let stem = Path::new(name).file_stem().context("it has a pack without a name")?;
+            let pack = slot_of(&mut packs.names, stem, &folder, register).open(register);
+            opened.push(pack.with_context(|| format!("its pack {} cannot be used", stem.display()))?);
+        }
+        PseudoPack::new(midx, path, opened)
     }
 
     /// How many multi-pack-indexes are open.

@@ -3,7 +3,8 @@
 //! In and out: names. Whoever picks names on purpose can make some of them collide, by as many tries as the table has
 //! slots for each: never enough of them to matter.
 
-use gix_hash::ObjectId;
+use gix_hash::{ObjectId, oid};
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -32,6 +33,27 @@ impl Hasher for IdHasher {
     fn write_usize(&mut self, _length: usize) {}
 }
 
+/// The order of two names. Mostly the first bytes decide, and twenty cost less than a call that compares them one by one.
+#[inline]
+pub fn compare(one: &[u8], other: &[u8]) -> Ordering {
+    match (one.split_first_chunk::<8>(), other.split_first_chunk::<8>()) {
+        (Some((one, one_rest)), Some((other, other_rest))) => {
+            let order = u64::from_be_bytes(*one).cmp(&u64::from_be_bytes(*other));
+            order.then_with(|| compare(one_rest, other_rest))
+        }
+        _ => one.cmp(other),
+    }
+}
+
+/// Whether two names are the same.
+#[inline]
+pub fn are_same(one: &oid, other: &oid) -> bool {
+    match (<&[u8; 20]>::try_from(one.as_bytes()), <&[u8; 20]>::try_from(other.as_bytes())) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +65,19 @@ mod tests {
         assert!((0..200).all(|n| map.get(&name(n)) == Some(&n)));
         assert_eq!(map.get(&name(200)), None);
         assert_eq!(map.remove(&name(7)), Some(7));
+        let names = [name(0), name(1), name(2)].map(|id| [id; 2]);
+        for (at, [one, other]) in names.iter().enumerate() {
+            for (width, order) in [(20, Ordering::Equal), (7, Ordering::Less)] {
+                assert_eq!(compare(&one.as_bytes()[..width], other.as_bytes()), order, "{width}");
+            }
+            for last in [8, 15, 16, 19] {
+                let mut later = *other;
+                later.as_mut_slice()[last] += 1;
+                assert_eq!(compare(one.as_bytes(), later.as_bytes()), Ordering::Less, "{at} {last}");
+                assert_eq!(compare(later.as_bytes(), one.as_bytes()), Ordering::Greater, "{at} {last}");
+                assert!(!are_same(one, &later) && are_same(one, other));
+            }
+        }
         let set: IdSet = [name(1), name(1), name(2)].into_iter().collect();
         assert_eq!(set.len(), 2);
     }

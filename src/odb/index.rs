@@ -3,12 +3,14 @@
 //! In: a mapped file. Out: positions, names, offsets. Opening looks at the head alone, whatever the size: one request
 //! asks for few of many names. What stands in the tables is checked when it is used.
 
+use super::ids::compare;
 use super::map::map;
 use anyhow::{Context, bail};
 use gix_hash::oid;
 use memmap2::Mmap;
 use std::cmp::Ordering;
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 const FAN_BYTES: usize = 256 * 4;
@@ -104,28 +106,9 @@ impl Index {
             return None;
         }
         let first = usize::from(wanted[0]);
-        let mut low = if first == 0 { 0 } else { u32_at(&self.map, self.fan_at() + (first - 1) * 4) };
-        let mut high = u32_at(&self.map, self.fan_at() + first * 4);
-        // Names are spread evenly: the next bytes tell where to look first, which saves most of the halving.
-        let key = u64::from(u32_at(wanted, 1));
-        let mut guess = low + ((u64::from(high - low) * key) >> 32) as u32;
-        let mut reach = 16;
-        while low < high {
-            let middle = if reach > 0 && guess >= low && guess < high { guess } else { low.midpoint(high) };
-            match wanted.cmp(self.name(middle)) {
-                Ordering::Equal => return Some(middle),
-                Ordering::Less => {
-                    high = middle;
-                    guess = middle.saturating_sub(reach);
-                }
-                Ordering::Greater => {
-                    low = middle + 1;
-                    guess = middle.saturating_add(reach);
-                }
-            }
-            reach = if reach > 0 && reach < 256 { reach * 4 } else { 0 };
-        }
-        None
+        let low = if first == 0 { 0 } else { u32_at(&self.map, self.fan_at() + (first - 1) * 4) };
+        let high = u32_at(&self.map, self.fan_at() + first * 4);
+        search(wanted, low..high, |position| self.name(position))
     }
 
     /// The pack offset at a position; what the index does not hold is `u64::MAX`, which no pack has.
@@ -162,6 +145,31 @@ impl Index {
     }
 }
 
+/// The position of a name among sorted ones that begin with the same byte.
+pub(super) fn search<'n>(wanted: &[u8], among: Range<u32>, name: impl Fn(u32) -> &'n [u8]) -> Option<u32> {
+    let Range { start: mut low, end: mut high } = among;
+    // Names are spread evenly: the next bytes tell where to look first, which saves most of the halving.
+    let key = u64::from(u32_at(wanted, 1));
+    let mut guess = low + ((u64::from(high.saturating_sub(low)) * key) >> 32) as u32;
+    let mut reach = 16;
+    while low < high {
+        let middle = if reach > 0 && guess >= low && guess < high { guess } else { low.midpoint(high) };
+        match compare(wanted, name(middle)) {
+            Ordering::Equal => return Some(middle),
+            Ordering::Less => {
+                high = middle;
+                guess = middle.saturating_sub(reach);
+            }
+            Ordering::Greater => {
+                low = middle + 1;
+                guess = middle.saturating_add(reach);
+            }
+        }
+        reach = if reach > 0 && reach < 256 { reach * 4 } else { 0 };
+    }
+    None
+}
+
 /// The reverse index (`.rev`), mapped: index positions in the order of the pack.
 pub(super) struct Reverse {
     map: Mmap,
@@ -171,11 +179,11 @@ pub(super) struct Reverse {
 const REVERSE_HEAD_BYTES: usize = 12;
 
 impl Reverse {
-    /// Opens the `.rev` of an index. It must say that it belongs to the same pack.
-    pub fn open(path: &Path, hash: gix_hash::Kind, index: &Index) -> anyhow::Result<Self> {
+    /// Opens the `.rev` of an index with so many names. It must say that it belongs to what has this checksum.
+    pub fn open(path: &Path, hash: gix_hash::Kind, count: u32, checksum: &[u8]) -> anyhow::Result<Self> {
         let map = map(&File::open(path)?)?;
         let width = hash.len_in_bytes();
-        let tables = index.len() as usize * 4;
+        let tables = count as usize * 4;
         if map.len() != REVERSE_HEAD_BYTES + tables + 2 * width {
             bail!("reverse index has the wrong size");
         }
@@ -187,10 +195,10 @@ impl Reverse {
             bail!("reverse index has an unknown form");
         }
         let trailer = REVERSE_HEAD_BYTES + tables;
-        if map[trailer..trailer + width] != *index.pack_checksum() {
+        if map[trailer..trailer + width] != *checksum {
             bail!("reverse index belongs to another pack");
         }
-        Ok(Reverse { map, count: index.len() })
+        Ok(Reverse { map, count })
     }
 
     /// The index position of the n-th entry, where that is one.
@@ -203,17 +211,22 @@ impl Reverse {
 
     /// All positions, if each stands there once.
     pub fn all(&self) -> anyhow::Result<Vec<u32>> {
-        let mut seen = vec![0_u64; (self.count as usize).div_ceil(64)];
-        let mut positions = Vec::with_capacity(self.count as usize);
-        for rank in 0..self.count {
-            let position = self.position(rank).context("reverse index names a position that is not there")?;
-            let (word, bit) = (position as usize / 64, 1 << (position % 64));
-            if seen[word] & bit != 0 {
-                bail!("reverse index names a position twice");
-            }
-            seen[word] |= bit;
-            positions.push(position);
-        }
-        Ok(positions)
+        permutation(self.count, |rank| self.position(rank))
     }
+}
+
+/// The positions of all ranks, if each of as many positions stands there once.
+pub(super) fn permutation(count: u32, position: impl Fn(u32) -> Option<u32>) -> anyhow::Result<Vec<u32>> {
+    let mut seen = vec![0_u64; (count as usize).div_ceil(64)];
+    let mut positions = Vec::with_capacity(count as usize);
+    for rank in 0..count {
+        let position = position(rank).context("reverse index names a position that is not there")?;
+        let (word, bit) = (position as usize / 64, 1 << (position % 64));
+        if seen[word] & bit != 0 {
+            bail!("reverse index names a position twice");
+        }
+        seen[word] |= bit;
+        positions.push(position);
+    }
+    Ok(positions)
 }

@@ -3,12 +3,12 @@
 //! In: a mapped file. Out: names of packs, numbers of packs. Opening looks at the head and at the sizes of the tables; what
 //! stands in them is checked when it is used. Layers of a chain are such files, too, each of which counts its packs from zero.
 
+use super::index::search;
 use super::map::map;
 use anyhow::{Context, bail, ensure};
 use gix_hash::oid;
 use memmap2::Mmap;
 use std::cell::OnceCell;
-use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::ops::Range;
@@ -19,6 +19,8 @@ const HEAD: usize = 12;
 const FAN: usize = 256 * 4;
 /// Identifier and place of a chunk.
 const CHUNK: usize = 12;
+/// This bit of an offset says that it is the number of a row of large ones.
+const LARGE: u32 = 1 << 31;
 
 /// An opened multi-pack-index.
 pub(super) struct Midx {
@@ -31,6 +33,10 @@ pub(super) struct Midx {
     fan: usize,
     lookup: usize,
     offsets: usize,
+    /// Offsets that fit no 31 bits.
+    large: Range<usize>,
+    /// Positions in the order in which a bitmap has the objects.
+    order: Option<usize>,
     /// Where each pack's name lies, found when one is asked for.
     places: OnceCell<Vec<Range<usize>>>,
 }
@@ -66,29 +72,80 @@ impl Midx {
             "multi-pack-index has tables of the wrong size for {objects} objects"
         );
         let packs = u32_at(&map, 8);
+        let large = chunk(b"LOFF").unwrap_or_default();
+        let order = chunk(b"RIDX").ok().filter(|order| order.len() as u64 == count * 4).map(|order| order.start);
         let (fan, lookup, offsets) = (fan.start, lookup.start, offsets.start);
-        Ok(Midx { map, width, packs, objects, names, fan, lookup, offsets, places: OnceCell::new() })
+        let places = OnceCell::new();
+        Ok(Midx { map, width, packs, objects, names, fan, lookup, offsets, large, order, places })
     }
 
     /// The number of the pack that holds an object; a number that is none of its packs is one the file is wrong about.
     pub fn pack_of(&self, id: &oid) -> Option<u32> {
+        self.position(id).map(|position| u32_at(&self.map, self.offsets + position as usize * 8))
+    }
+
+    /// How many objects it names.
+    pub fn len(&self) -> u32 {
+        self.objects
+    }
+
+    /// The hash over all before it, as which it is known.
+    pub fn checksum(&self) -> &oid {
+        oid::try_from_bytes(&self.map[self.map.len() - self.width..]).expect("the width is that of the hash")
+    }
+
+    /// Compares everything with the checksum, which takes a look at each byte.
+    pub fn is_sound(&self) -> bool {
+        let end = self.map.len() - self.width;
+        super::bitmap::trailer(&self.map[..end], self.checksum().kind()) == self.map[end..]
+    }
+
+    /// The position of a name.
+    pub fn position(&self, id: &oid) -> Option<u32> {
         let wanted = id.as_bytes();
         if wanted.len() != self.width {
             return None;
         }
         let first = usize::from(wanted[0]);
-        let mut low = if first == 0 { 0 } else { u32_at(&self.map, self.fan + (first - 1) * 4) };
-        let mut high = u32_at(&self.map, self.fan + first * 4).min(self.objects);
-        while low < high {
-            let middle = low.midpoint(high);
-            let at = self.lookup + middle as usize * self.width;
-            match wanted.cmp(&self.map[at..at + self.width]) {
-                Ordering::Equal => return Some(u32_at(&self.map, self.offsets + middle as usize * 8)),
-                Ordering::Less => high = middle,
-                Ordering::Greater => low = middle + 1,
-            }
+        let low = if first == 0 { 0 } else { u32_at(&self.map, self.fan + (first - 1) * 4) };
+        let high = u32_at(&self.map, self.fan + first * 4).min(self.objects);
+        search(wanted, low..high, |position| self.name_at(position))
+    }
+
+    fn name_at(&self, position: u32) -> &[u8] {
+        let at = self.lookup + position as usize * self.width;
+        &self.map[at..at + self.width]
+    }
+
+    /// The name at a position. The position must be one of this file.
+    pub fn id_at(&self, position: u32) -> &oid {
+        assert!(position < self.objects, "a position of another index");
+        oid::try_from_bytes(self.name_at(position)).expect("the width is that of the hash")
+    }
+
+    /// The number of the pack that holds the object at a position, and the offset there; foreign, but checked by whoever
+    /// reads there.
+    pub fn place(&self, position: u32) -> (u32, u64) {
+        assert!(position < self.objects, "a position of another index");
+        let at = self.offsets + position as usize * 8;
+        let (pack, offset) = (u32_at(&self.map, at), u32_at(&self.map, at + 4));
+        if self.large.is_empty() || offset & LARGE == 0 {
+            return (pack, offset.into());
         }
-        None
+        let row = (offset & !LARGE) as usize * 8;
+        let large = self.map[self.large.clone()].get(row..row + 8);
+        (pack, large.map_or(u64::MAX, |bytes| u64::from_be_bytes(bytes.try_into().expect("a slice of eight"))))
+    }
+
+    /// The position that the n-th bit of a bitmap stands for, as the file itself says.
+    pub fn position_at(&self, rank: u32) -> Option<u32> {
+        let order = self.order.filter(|_| rank < self.objects)?;
+        Some(u32_at(&self.map, order + rank as usize * 4))
+    }
+
+    /// Whether it says in which order a bitmap has the objects.
+    pub fn has_order(&self) -> bool {
+        self.order.is_some()
     }
 
     /// The file name of a pack's index; `None` where there is no such pack.

@@ -26,8 +26,8 @@ pub mod walk;
 
 use crate::stream::Pulse;
 use anyhow::{Context, bail};
-use bitmap::Bitmaps;
-use directory::{Directory, Register, Slot};
+use bitmap::{Bitmaps, Order};
+use directory::{BitmapsOf, Directory, Register, Slot};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use ids::IdSet;
@@ -130,12 +130,19 @@ impl Opener {
     }
 }
 
-/// A pack that has bitmaps, and they.
+/// Bitmaps, and what each of their bits stands for.
 pub struct Stored {
-    /// The pack.
-    pub pack: Arc<Pack>,
-    /// Its bitmaps.
+    /// The objects of a pack, or of a multi-pack-index.
+    pub order: Order,
+    /// The bitmaps.
     pub bitmaps: Bitmaps,
+}
+
+impl Stored {
+    fn open(order: Order) -> anyhow::Result<Self> {
+        let bitmaps = Bitmaps::open(&order.bitmap_path(), order.checksum(), order.len())?;
+        Ok(Stored { order, bitmaps })
+    }
 }
 
 /// What a database and the same one with a directory in front have in common.
@@ -536,13 +543,13 @@ impl Objects {
         self.shared.graph.get_or_init(load).as_ref()
     }
 
-    /// The bitmaps of the first pack that has usable ones, if they have at most so many bytes and history is not cut anywhere: they
-    /// know nothing of that.
+    /// The first usable bitmaps, those of a multi-pack-index before those of packs, if they have at most so many bytes and
+    /// history is not cut anywhere: they know nothing of that.
     ///
     /// # Errors
     /// When a directory cannot be read.
     pub fn bitmaps(&self, most: u64) -> anyhow::Result<Option<Rc<Stored>>> {
-        if !self.graph_allowed || !self.shallow.is_empty() || self.are_cut() {
+        if !self.have_whole_history() {
             return Ok(None);
         }
         if let Some(looked) = &*self.shared.bitmaps.borrow() {
@@ -551,16 +558,26 @@ impl Objects {
         let register = &self.shared.register;
         let mut found = None;
         for directory in self.searched()?.iter() {
-            for slot in directory.with_bitmaps(register).with_context(|| read_error(directory))? {
-                let Some(pack) = slot.open(register) else { continue };
-                let path = pack.path().with_extension("bitmap");
-                if most < u64::MAX && std::fs::metadata(&path).is_ok_and(|file| file.len() > most) {
+            let stored = directory.bitmaps(register).with_context(|| read_error(directory))?;
+            for file in stored {
+                if file.bytes > most {
                     return Ok(None);
                 }
-                match Bitmaps::open(&path, pack.checksum(), pack.len()) {
-                    Ok(bitmaps) => found = found.or_else(|| Some(Rc::new(Stored { pack, bitmaps }))),
+                let order = match &file.of {
+                    BitmapsOf::Midx => self.midx_order(&directory.path),
+                    BitmapsOf::Pack(slot) => match slot.open(register) {
+                        Some(pack) => Ok(Order::Pack(pack)),
+                        None => continue,
+                    },
+                };
+                // One of an older multi-pack-index is of no use, and no damage.
+                if order.as_ref().is_ok_and(|order| order.bitmap_path() != file.path) {
+                    continue;
+                }
+                match order.and_then(Stored::open) {
+                    Ok(stored) => found = found.or_else(|| Some(Rc::new(stored))),
                     Err(error) if directory::is_gone(&error) => {}
-                    Err(error) => register.warn(format!("{}: {error:#}", path.display())),
+                    Err(error) => register.warn(format!("{}: {error:#}", file.path.display())),
                 }
             }
         }
@@ -568,9 +585,23 @@ impl Objects {
         Ok(found)
     }
 
+    /// Whether history is as commits tell it, cut and replaced nowhere.
+    fn have_whole_history(&self) -> bool {
+        self.graph_allowed && self.shallow.is_empty() && !self.are_cut()
+    }
+
+    /// The objects of the multi-pack-index of an object directory, in the order in which bitmaps have them.
+    ///
+    /// # Errors
+    /// When there is none, it is damaged, or one of its packs cannot be used.
+    fn midx_order(&self, directory: &Path) -> anyhow::Result<Order> {
+        let all = self.shared.directory(directory).pseudo_pack(&self.shared.register)?;
+        Ok(Order::Midx(Box::new(all)))
+    }
+
     /// Bitmaps turned out to be damaged: they are not asked again.
     pub fn distrust(&self, stored: &Stored, error: &anyhow::Error) {
-        self.shared.register.warn(format!("{}: {error:#}", stored.pack.path().with_extension("bitmap").display()));
+        self.shared.register.warn(format!("{}: {error:#}", stored.order.bitmap_path().display()));
         *self.shared.bitmaps.borrow_mut() = Some(None);
     }
 

@@ -195,7 +195,8 @@ impl Pack {
     }
 
     fn reverse(&self) -> Option<&Reverse> {
-        let open = || Reverse::open(&self.path.with_extension("rev"), self.hash, &self.index).ok();
+        let path = || self.path.with_extension("rev");
+        let open = || Reverse::open(&path(), self.hash, self.len(), self.index.pack_checksum()).ok();
         self.reverse.get_or_init(open).as_ref()
     }
 

@@ -781,8 +781,7 @@ fn bitmaps_of_random_histories_tell_what_git_would_send() {
 #[test]
 fn damaged_bitmaps_are_not_believed() {
     let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\ngit repack -adbq"));
-    let pack = repo.objects().bitmaps(u64::MAX).unwrap().unwrap().pack.path().to_owned();
-    let path = pack.with_extension("bitmap");
+    let path = repo.objects().bitmaps(u64::MAX).unwrap().unwrap().order.bitmap_path();
     let sound = std::fs::read(&path).unwrap();
     let (wants, reseal) = (repo.ids(&["m2", "other"]), |bytes: &mut [u8]| {
         let end = bytes.len() - 20;
@@ -874,4 +873,5 @@ fn measure(repo: &Repo, what: &str, wants: &[ObjectId], haves: &[ObjectId]) {
     assert!(ids(&selection, &objects) == expected);
 }
 
+mod bitmaps;
 mod filters;

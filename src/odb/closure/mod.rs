@@ -15,6 +15,7 @@ pub use filter::Filter;
 pub use numbers::{Marks, Numbers};
 pub use sparse::Patterns;
 pub use trees::TooManyPaths;
+pub(super) use trees::{Entry, EntryKind, Tree};
 
 use crate::odb::bitmap::Bits;
 use crate::odb::ids::IdMap;
@@ -259,7 +260,7 @@ impl<'a> Closure<'a> {
         }
         let Some(stored) = objects.bitmaps(u64::MAX)? else { return Ok(None) };
         let mut numbers = Numbers::new(objects);
-        numbers.begin_with(stored.pack.id())?;
+        numbers.begin_with(&stored)?;
         let (mut marked, mut wanted) = (Marks::default(), Tips::default());
         wanted.add_all(wants, &mut numbers, &mut marked, &mut Vec::new())?;
         let none = Bits::none(stored.bitmaps.objects());
@@ -295,7 +296,7 @@ impl<'a> Closure<'a> {
         let worth = STORED_BYTES_EACH.saturating_mul(walk.reachable.len() as u64);
         let Some(stored) = objects.bitmaps(worth)? else { return Ok(None) };
         let mut numbers = Numbers::new(objects);
-        numbers.begin_with(stored.pack.id())?;
+        numbers.begin_with(&stored)?;
         let mut buffer = Vec::new();
         let (mut held, mut known_tips) = (Marks::default(), Tips::default());
         known_tips.add_known(known, &mut numbers, &mut held, &mut buffer)?;

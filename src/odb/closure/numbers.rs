@@ -3,11 +3,13 @@
 //! In: object names. Out: 32-bit numbers, a range of them for each pack in the order of its index. A name is looked at
 //! where it comes in and where it goes out; in between there are only numbers.
 
-use crate::odb::bitmap::Bits;
-use crate::odb::{Location, Objects, Pack, PackId};
-use anyhow::{Result, bail};
+use crate::odb::bitmap::{Bits, Order};
+use crate::odb::ids::are_same;
+use crate::odb::{Location, Objects, Pack, PackId, Stored};
+use anyhow::{Context, Result, bail, ensure};
 use gix_hash::{ObjectId, oid};
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Numbers from here on are objects that lie in no pack.
@@ -36,6 +38,8 @@ pub struct Numbers<'a> {
     others: Vec<u32>,
     others_len: usize,
     recent: Vec<u32>,
+    /// The multi-pack-index whose packs have the first ranges: it decides which copy of an object counts.
+    first: Option<Rc<Stored>>,
 }
 
 impl<'a> Numbers<'a> {
@@ -50,34 +54,76 @@ impl<'a> Numbers<'a> {
             others: Vec::new(),
             others_len: 0,
             recent: vec![NOTHING; RECENT],
+            first: None,
         }
     }
 
-    /// Gives the first range, where bits in the order of the pack can become numbers, to a pack. None are given yet.
+    /// Gives the first ranges to the packs of bitmaps, so that bits can become numbers. None are given yet.
     ///
     /// # Errors
     /// When there are more objects than numbers.
-    pub fn begin_with(&mut self, pack: PackId) -> Result<()> {
+    pub(super) fn begin_with(&mut self, stored: &Rc<Stored>) -> Result<()> {
         assert!(self.ranges.is_empty(), "no number has been given");
-        self.range(pack).map(drop)
+        for pack in stored.order.packs() {
+            self.range(pack.id())?;
+        }
+        if let Order::Midx(_) = stored.order {
+            self.first = Some(Rc::clone(stored));
+        }
+        Ok(())
     }
 
-    /// The numbers of objects that were given as bits in the order of the first pack.
-    pub fn in_pack_order(&self, bits: &Bits) -> Marks {
-        let Range { pack, len, .. } = &self.ranges[0];
-        let mut marks = Marks { packed: vec![0; bits.0.len()], strays: Vec::new() };
-        if bits.len() == *len {
+    /// The numbers of objects that were given as bits; they began with the packs of these.
+    ///
+    /// # Errors
+    /// When the order of the bits is damaged.
+    pub(super) fn of_bits(&self, order: &Order, bits: &Bits) -> Result<Marks> {
+        let mut marks = Marks { packed: vec![0; self.end as usize / 64], strays: Vec::new() };
+        let ranges = &self.ranges[..order.packs().len()];
+        let stored: u64 = ranges.iter().map(|range| u64::from(range.len)).sum();
+        if u64::from(bits.len()) == stored {
             // All of them: in which order does not matter.
-            marks.packed.copy_from_slice(&bits.0);
-            return marks;
-        }
-        let order = pack.by_offset();
-        for rank in bits.iter() {
-            if let Some(&position) = order.get(rank as usize) {
-                marks.packed[position as usize / 64] |= 1 << (position % 64);
+            for range in ranges {
+                let words = &mut marks.packed[range.first as usize / 64..][..range.len.div_ceil(64) as usize];
+                words.fill(u64::MAX);
+                if let (Some(last), used @ 1..) = (words.last_mut(), range.len % 64) {
+                    *last >>= 64 - used;
+                }
             }
+            return Ok(marks);
         }
-        marks
+        self.each_of_bits(order, bits, |number| marks.packed[number as usize / 64] |= 1 << (number % 64))?;
+        Ok(marks)
+    }
+
+    /// Calls `each` with the same, in the order of the bits, which is that of the packs.
+    ///
+    /// # Errors
+    /// As [`Numbers::of_bits`].
+    pub(super) fn each_of_bits(&self, order: &Order, bits: &Bits, mut each: impl FnMut(u32)) -> Result<()> {
+        if let Order::Pack(pack) = order {
+            let positions = pack.by_offset();
+            bits.iter().filter_map(|rank| positions.get(rank as usize)).for_each(|number| each(*number));
+            return Ok(());
+        }
+        let (mut last, mut at) = (None, 0);
+        for rank in bits.iter() {
+            let position = order.position_at(rank).context("stands for no object")?;
+            let (pack, offset) = order.place(position);
+            let range = self.ranges[..order.packs().len()].get(pack as usize).context("an object lies in no pack")?;
+            if last.replace(pack) != Some(pack) {
+                at = 0;
+            }
+            // What is passed over was not asked for, or another copy counts.
+            let positions = range.pack.by_offset();
+            let offset_at = |at: usize| positions.get(at).map(|position| range.pack.offset_at(*position));
+            while offset_at(at).is_some_and(|before| before < offset) {
+                at += 1;
+            }
+            ensure!(offset_at(at) == Some(offset), "no entry begins at offset {offset} of pack {pack}");
+            each(range.first + positions[at]);
+        }
+        Ok(())
     }
 
     /// The database the numbers are about.
@@ -92,7 +138,7 @@ impl<'a> Numbers<'a> {
     pub fn of(&mut self, id: &oid) -> Result<Option<u32>> {
         let slot = spread(id) % RECENT;
         let recent = self.recent[slot];
-        if recent != NOTHING && self.id(recent) == id {
+        if recent != NOTHING && are_same(self.id(recent), id) {
             return Ok(Some(recent));
         }
         let number = match self.other(id) {
@@ -106,7 +152,18 @@ impl<'a> Numbers<'a> {
         Ok(Some(number))
     }
 
+    /// The number of an object that the first multi-pack-index knows.
+    fn in_first(&self, id: &oid) -> Option<u32> {
+        let order = &self.first.as_ref()?.order;
+        let (pack, _) = order.place(order.position(id)?);
+        let range = self.ranges[..order.packs().len()].get(pack as usize)?;
+        Some(range.first + range.pack.position(id)?)
+    }
+
     fn locate(&mut self, id: &oid) -> Result<Option<u32>> {
+        if let Some(number) = self.in_first(id) {
+            return Ok(Some(number));
+        }
         let number = match self.objects.locate(id)? {
             Some(Location::Packed { pack, position }) => {
                 let at = match self.by_pack.get(&pack) {
@@ -133,7 +190,7 @@ impl<'a> Numbers<'a> {
         }
         let mut at = spread(id) % self.others.len();
         while self.others[at] != NOTHING {
-            if self.id(self.others[at]) == id {
+            if are_same(self.id(self.others[at]), id) {
                 return Some(self.others[at]);
             }
             at = (at + 1) % self.others.len();

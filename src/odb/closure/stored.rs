@@ -15,7 +15,7 @@ use gix_object::Kind;
 
 /// What bitmaps tell, and what they do not.
 pub(super) struct Reached {
-    /// What they tell, in the order of the pack, with what it began with.
+    /// What they tell, with what it began with.
     pub(super) told: Bits,
     /// Everything they tell, and the commits they do not know.
     pub(super) found: Marks,
@@ -24,7 +24,7 @@ pub(super) struct Reached {
 }
 
 /// Everything behind `tips` and what is in `told` already, as whose part commits are not followed. `numbers` must begin with
-/// the pack of `stored`. `None`: the bitmaps are damaged, and nothing was found out.
+/// the packs of `stored`. `None`: the bitmaps are damaged, and nothing was found out.
 ///
 /// # Errors
 /// [`Broken`] for a commit that is missing or corrupt; when the client has gone.
@@ -35,23 +35,33 @@ pub(super) fn reach(
     told: Bits,
     pulse: &mut dyn Pulse,
 ) -> Result<Option<Reached>> {
-    let Stored { pack, bitmaps } = stored;
+    let Stored { order, bitmaps } = stored;
     let mut commits = Commits::new(numbers.objects());
-    let mut tips: Vec<(u64, u32)> = tips
-        .iter()
-        .map(|id| (pack.position(id).map_or(0, |position| pack.offset_at(position)), commits.number(id)))
-        .collect();
-    // Packs hold new commits first: their bitmaps contain those of older tips. What is not in the pack is newer still.
-    tips.sort_unstable_by(|one, other| other.cmp(one));
-    let mut pending: Vec<u32> = tips.into_iter().map(|(_, number)| number).collect();
+    let positioned = |id: &ObjectId| order.position(id).map(|position| (order.key(position), position));
+    let mut tips: Vec<_> = tips.iter().map(|id| (positioned(id), commits.number(id))).collect();
     let (mut bits, mut scratch) = (told, Bits::default());
+    if bitmaps.have_merges() {
+        // What many tips reach together may be told as one.
+        let mut together = bits.clone();
+        for rank in tips.iter().filter_map(|(position, _)| order.rank((*position)?.1)) {
+            together.insert(rank);
+        }
+        if let Err(error) = bitmaps.add_merges(&together, &mut bits, &mut scratch) {
+            numbers.objects().distrust(stored, &error);
+            return Ok(None);
+        }
+    }
+    // What bitmaps tell of other tips needs no walk. Packs hold new commits first; what is in none is newer still.
+    let walked = |tip: &(Option<(_, u32)>, u32)| !tip.0.is_some_and(|(_, position)| bitmaps.has(position));
+    tips.sort_unstable_by_key(|tip| std::cmp::Reverse((walked(tip), *tip)));
+    let mut pending: Vec<u32> = tips.into_iter().map(|(_, number)| number).collect();
     let (mut met, mut beyond, mut parents) = (Marks::default(), Vec::new(), Vec::new());
     while let Some(number) = pending.pop() {
         if !met.insert(number) {
             continue;
         }
-        if let Some(position) = pack.position(commits.id(number)) {
-            let rank = pack.rank_at_offset(pack.offset_at(position));
+        if let Some(position) = order.position(commits.id(number)) {
+            let rank = order.rank(position);
             if rank.is_some_and(|rank| bits.contains(rank)) {
                 continue;
             }
@@ -69,7 +79,13 @@ pub(super) fn reach(
         commits.parents(number, &mut parents).map_err(|error| broken(&commits, number, error))?;
         pending.append(&mut parents);
     }
-    let mut found = numbers.in_pack_order(&bits);
+    let mut found = match numbers.of_bits(order, &bits) {
+        Ok(found) => found,
+        Err(error) => {
+            numbers.objects().distrust(stored, &error);
+            return Ok(None);
+        }
+    };
     let (mut roots, mut seen) = (Vec::new(), Marks::default());
     for number in beyond {
         let id = commits.id(number);
@@ -92,30 +108,34 @@ pub(super) fn reach(
 /// # Errors
 /// When the size of a blob cannot be read.
 pub(super) fn leave_out(numbers: &Numbers<'_>, stored: &Stored, filter: &Filter, found: &mut Marks) -> Result<bool> {
-    let Stored { pack, bitmaps } = stored;
+    let Stored { order, bitmaps } = stored;
     for (kind, passes) in [(Kind::Tree, filter.trees()), (Kind::Blob, filter.blobs())] {
         let passes = passes && filter.reaches(0);
         let limit = filter.size().filter(|_| kind == Kind::Blob);
         if passes && limit.is_none() {
             continue;
         }
-        let bits = match bitmaps.of_kind(kind) {
-            Ok(bits) => bits,
-            Err(error) => {
-                numbers.objects().distrust(stored, &error);
-                return Ok(false);
-            }
-        };
-        match limit {
-            Some(limit) if passes => {
-                // In the order of the pack, which is the order in which it is read.
-                for position in bits.iter().filter_map(|rank| pack.position_at_rank(rank)) {
-                    if found.contains(position) && numbers.size(position)? >= limit {
-                        found.remove(position);
-                    }
+        // Blobs stand in the order of the bits, which is the order in which they are stored.
+        let (mut gone, mut blobs) = (Marks::default(), Vec::new());
+        let told = bitmaps.of_kind(kind).and_then(|bits| match limit {
+            Some(_) if passes => numbers.each_of_bits(order, &bits, |number| {
+                if found.contains(number) {
+                    blobs.push(number);
                 }
+            }),
+            Some(_) | None => numbers.of_bits(order, &bits).map(|bits| gone = bits),
+        });
+        if let Err(error) = told {
+            numbers.objects().distrust(stored, &error);
+            return Ok(false);
+        }
+        found.subtract(&gone);
+        for number in blobs {
+            if let Some(limit) = limit
+                && numbers.size(number)? >= limit
+            {
+                found.remove(number);
             }
-            Some(_) | None => found.subtract(&numbers.in_pack_order(&bits)),
         }
     }
     Ok(true)

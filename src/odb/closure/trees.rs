@@ -74,19 +74,19 @@ struct Place {
 
 /// A tree as it was read.
 #[derive(Default)]
-struct Tree {
-    bytes: Vec<u8>,
+pub(in crate::odb) struct Tree {
+    pub(in crate::odb) bytes: Vec<u8>,
     /// Where its entries begin; the last of these is its end.
     starts: Vec<usize>,
     /// Those that the tree before it did not have.
-    fresh: Vec<Fresh>,
+    pub(in crate::odb) fresh: Vec<Fresh>,
 }
 
 /// An entry that another tree of the same path did not have.
 #[derive(Clone, Copy)]
-struct Fresh {
+pub(in crate::odb) struct Fresh {
     /// Where it begins.
-    at: usize,
+    pub(in crate::odb) at: usize,
     /// Where the entry of its name begins in that other tree.
     other: Option<usize>,
 }
@@ -104,7 +104,7 @@ enum Relate {
 
 /// What an entry points to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum EntryKind {
+pub(in crate::odb) enum EntryKind {
     Tree,
     Blob,
     Gitlink,
@@ -550,7 +550,7 @@ fn enter(path: &mut Vec<u8>, name: &[u8]) {
 }
 
 impl Tree {
-    fn clear(&mut self) {
+    pub(in crate::odb) fn clear(&mut self) {
         self.bytes.clear();
         self.starts.clear();
     }
@@ -558,7 +558,7 @@ impl Tree {
     /// Finds where the entries begin, and which of them `last` does not have. `None` when one is malformed.
     ///
     /// Runs of entries that are the same are passed over as bytes; where they end both trees stand at an entry again, by name.
-    fn compare(&mut self, last: &Tree, hash_len: usize) -> Option<()> {
+    pub(in crate::odb) fn compare(&mut self, last: &Tree, hash_len: usize) -> Option<()> {
         self.starts.clear();
         self.fresh.clear();
         let (ours, theirs) = (&self.bytes, &last.bytes);
@@ -592,15 +592,15 @@ impl Tree {
 }
 
 /// One entry of a tree, as places in its bytes.
-struct Entry {
-    kind: EntryKind,
-    name: Range<usize>,
-    id: Range<usize>,
+pub(in crate::odb) struct Entry {
+    pub(in crate::odb) kind: EntryKind,
+    pub(in crate::odb) name: Range<usize>,
+    pub(in crate::odb) id: Range<usize>,
 }
 
 impl Entry {
     /// `<mode> <name>\0<id>`; `None` when it is malformed or cut off.
-    fn parse(bytes: &[u8], at: usize, hash_len: usize) -> Option<Self> {
+    pub(in crate::odb) fn parse(bytes: &[u8], at: usize, hash_len: usize) -> Option<Self> {
         let mut mode = 0u32;
         let mut place = at;
         loop {

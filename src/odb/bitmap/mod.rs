@@ -3,8 +3,15 @@
 //! In: a mapped file and what it was made for. Out: sets of objects in the order of the pack. Opening looks at the frame of
 //! each entry alone; what an entry holds is checked when it is used. Format: git's bitmap-format.
 
+mod ewah;
+mod order;
+pub mod write;
+
+pub use order::{Order, PseudoPack};
+
 use super::map::map;
 use anyhow::{Context, Result, bail, ensure};
+use ewah::Words;
 use gix_hash::oid;
 use gix_object::Kind;
 use memmap2::Mmap;
@@ -24,6 +31,10 @@ const FULL_DAG: u16 = 1;
 const HASH_CACHE: u16 = 4;
 /// A table of the entries stands before that.
 const LOOKUP_TABLE: u16 = 0x10;
+/// Bitmaps of commits taken together stand before that.
+const PSEUDO_MERGES: u16 = 0x20;
+/// What stands at the end of these: how many there are, how many commits, where their table begins, how long it all is.
+const MERGES_TAIL_BYTES: usize = 24;
 /// No base.
 const NOTHING: u32 = u32::MAX;
 
@@ -36,6 +47,8 @@ pub struct Bitmaps {
     entries: Vec<Entry>,
     /// Entries by the index position of their commits.
     by_position: Vec<u32>,
+    /// Where the bitmaps of commits taken together stand: first one of the commits.
+    merges: Vec<usize>,
 }
 
 /// One commit's bitmap.
@@ -56,6 +69,19 @@ impl Bits {
     /// None of `objects` objects.
     pub fn none(objects: u32) -> Self {
         Bits(vec![0; objects.div_ceil(64) as usize])
+    }
+
+    /// Sets a bit, which must be one of these; whether it is new.
+    pub fn insert(&mut self, rank: u32) -> bool {
+        let word = &mut self.0[rank as usize / 64];
+        let new = *word >> (rank % 64) & 1 == 0;
+        *word |= 1 << (rank % 64);
+        new
+    }
+
+    /// Adds those of as many others.
+    fn add(&mut self, others: &Bits) {
+        self.0.iter_mut().zip(&others.0).for_each(|(all, more)| *all |= more);
     }
 
     /// Whether a bit is set.
@@ -109,17 +135,20 @@ impl Bitmaps {
             *kind = at;
             at = Words::at(&map[..end], at)?.end;
         }
-        let entries = if flags & LOOKUP_TABLE == 0 {
+        let cache = if flags & HASH_CACHE == 0 { 0 } else { objects as usize * 4 };
+        let extras_end = end.checked_sub(cache).filter(|end| *end >= at).context("is cut off")?;
+        let table = if flags & LOOKUP_TABLE == 0 { 0 } else { count as usize * ROW_BYTES };
+        let merges_end = extras_end.checked_sub(table).filter(|end| *end >= at).context("is cut off")?;
+        let entries = if table == 0 {
             in_sequence(&map[..end], at, count)?
         } else {
-            let cache = if flags & HASH_CACHE == 0 { 0 } else { objects as usize * 4 };
-            let start = end.checked_sub(cache + count as usize * ROW_BYTES).filter(|start| *start >= at);
-            in_table(&map[start.context("is cut off")?..end - cache], count)?
+            in_table(&map[merges_end..extras_end], count)?
         };
+        let merges = if flags & PSEUDO_MERGES == 0 { Vec::new() } else { merges_before(&map[at..merges_end])? };
         ensure!(entries.iter().all(|entry| entry.position < objects), "names a commit that is not there");
         let mut by_position: Vec<u32> = (0..).take(entries.len()).collect();
         by_position.sort_unstable_by_key(|&entry| entries[entry as usize].position);
-        Ok(Bitmaps { map, objects, kinds, entries, by_position })
+        Ok(Bitmaps { map, objects, kinds, entries, by_position, merges })
     }
 
     /// How many objects there are bits for.
@@ -152,12 +181,42 @@ impl Bitmaps {
             Words::at(&self.map, at)?.xor_into(&mut scratch.0)?;
             if base == NOTHING {
                 self.check_end(scratch)?;
-                bits.0.iter_mut().zip(&scratch.0).for_each(|(all, more)| *all |= more);
+                bits.add(scratch);
                 return Ok(true);
             }
             entry = base as usize;
         }
         bail!("its bases go in a circle")
+    }
+
+    /// Whether there are bitmaps of commits taken together.
+    pub fn have_merges(&self) -> bool {
+        !self.merges.is_empty()
+    }
+
+    /// Adds what commits reach together, where all of these are in `tips`, to `bits`. `scratch` is lent.
+    ///
+    /// # Errors
+    /// When a bitmap is damaged.
+    pub fn add_merges(&self, tips: &Bits, bits: &mut Bits, scratch: &mut Bits) -> Result<()> {
+        for &at in &self.merges {
+            let commits = self.plain(at, scratch)?;
+            if scratch.0.iter().zip(&tips.0).all(|(commits, tips)| commits & !tips == 0) {
+                self.plain(commits, scratch)?;
+                bits.add(scratch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a bitmap that rests on no other one; where it ends.
+    fn plain(&self, at: usize, bits: &mut Bits) -> Result<usize> {
+        bits.0.clear();
+        bits.0.resize(self.objects.div_ceil(64) as usize, 0);
+        let words = Words::at(&self.map, at)?;
+        words.xor_into(&mut bits.0)?;
+        self.check_end(bits)?;
+        Ok(words.end)
     }
 
     /// All objects of a kind.
@@ -171,9 +230,8 @@ impl Bitmaps {
             Kind::Blob => 2,
             Kind::Tag => 3,
         };
-        let mut bits = Bits::none(self.objects);
-        Words::at(&self.map, self.kinds[nth])?.xor_into(&mut bits.0)?;
-        self.check_end(&bits)?;
+        let mut bits = Bits::default();
+        self.plain(self.kinds[nth], &mut bits)?;
         Ok(bits)
     }
 
@@ -189,7 +247,7 @@ impl Bitmaps {
 }
 
 /// The hash over all before it, by the processor's instructions.
-fn trailer(bytes: &[u8], hash: gix_hash::Kind) -> Vec<u8> {
+pub(super) fn trailer(bytes: &[u8], hash: gix_hash::Kind) -> Vec<u8> {
     match hash {
         gix_hash::Kind::Sha1 => sha1::Sha1::digest(bytes).to_vec(),
         _ => sha2::Sha256::digest(bytes).to_vec(),
@@ -224,50 +282,15 @@ fn in_table(table: &[u8], count: u32) -> Result<Vec<Entry>> {
     table.chunks_exact(ROW_BYTES).map(|row| entry(row).context("has a damaged lookup table")).collect()
 }
 
+/// Where the bitmaps of commits taken together stand in the file; their part of it ends with these bytes.
+fn merges_before(bytes: &[u8]) -> Result<Vec<usize>> {
+    let tail = bytes.len().checked_sub(MERGES_TAIL_BYTES).context("is cut off")?;
+    let count = number(bytes, tail).context("is cut off")? as usize;
+    let table = count.checked_mul(8).and_then(|size| tail.checked_sub(size)).context("is cut off")?;
+    let place = |row: &[u8]| usize::try_from(u64::from_be_bytes(row.try_into().expect("eight bytes")));
+    bytes[table..tail].chunks_exact(8).map(|row| place(row).context("is out of reach")).collect()
+}
+
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
-/// A bitmap's compressed words (EWAH): after a word that tells of a run, words as they are.
-struct Words<'a> {
-    words: &'a [u8],
-    end: usize,
-}
-
-impl<'a> Words<'a> {
-    /// Number of bits, number of words, the words, the position of the last run.
-    fn at(bytes: &'a [u8], at: usize) -> Result<Self> {
-        let framed = || {
-            let start = at.checked_add(8)?;
-            let len = (number(bytes, at + 4)? as usize).checked_mul(8)?;
-            let end = start.checked_add(len)?;
-            Some(Words { words: bytes.get(start..end)?, end: end.checked_add(4).filter(|end| *end <= bytes.len())? })
-        };
-        framed().context("is cut off")
-    }
-
-    /// XORs what the words tell with `bits`, from its first word on.
-    fn xor_into(&self, bits: &mut [u64]) -> Result<()> {
-        const DAMAGED: &str = "has a bitmap that is longer than it should be";
-        let mut words =
-            self.words.chunks_exact(8).map(|word| u64::from_be_bytes(word.try_into().expect("eight bytes")));
-        let mut at = 0_usize;
-        while let Some(run) = words.next() {
-            let (ones, repeated, plain) = (run & 1 == 1, (run >> 1) as u32 as usize, (run >> 33) as usize);
-            let run_end = at + repeated;
-            if ones {
-                bits.get_mut(at..run_end).context(DAMAGED)?.iter_mut().for_each(|word| *word ^= u64::MAX);
-            }
-            at = run_end;
-            if plain > 0 {
-                let end = at + plain;
-                let there = bits.get_mut(at..end).context(DAMAGED)?;
-                for bits in there {
-                    *bits ^= words.next().context("has a bitmap that is cut off")?;
-                }
-                at = end;
-            }
-        }
-        Ok(())
-    }
 }

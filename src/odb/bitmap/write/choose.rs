@@ -1,0 +1,132 @@
+//! Which commits get a bitmap.
+//!
+//! In: tips. Out: commits, ancestors before descendants. All of the newest are chosen, then fewer and fewer: who asks for an older
+//! one walks to the next that was chosen. Where a line of history ends somebody is going to ask.
+
+use super::NotClosed;
+use crate::odb::Objects;
+use crate::odb::bitmap::Order;
+use crate::odb::graph::{Commits, Missing};
+use crate::odb::walk::{Marks, reachable_commits};
+use crate::stream::Pulse;
+use anyhow::Result;
+use gix_hash::ObjectId;
+
+/// So many of the newest commits are all chosen.
+const ALL: usize = 100;
+/// Beyond these many the distances grow from the smaller to the larger of the next two.
+const NEAR: usize = 20_000;
+const STEP_MIN: usize = 100;
+const STEP_MAX: usize = 5_000;
+/// So many ends of lines of history are chosen, the newest.
+const ENDS_MAX: usize = 1_000;
+
+/// Nothing, where there could be a number.
+pub(super) const NOTHING: u32 = u32::MAX;
+
+const TIP: u8 = 1;
+const PARENT: u8 = 2;
+const MET: u8 = 4;
+const CHOSEN: u8 = 8;
+
+/// History, and what was chosen of it.
+pub(super) struct Plan<'a> {
+    pub(super) commits: Commits<'a>,
+    /// Commits by number that are to get a bitmap, ancestors first.
+    pub(super) chosen: Vec<u32>,
+    /// The index position of each commit, by number; [`NOTHING`] where it is not among the objects.
+    pub(super) positions: Vec<u32>,
+    /// Where each commit stands in an order in which ancestors come first, by number.
+    pub(super) places: Vec<u32>,
+}
+
+impl<'a> Plan<'a> {
+    /// Walks from `tips`; what is no commit is passed over, and so are commits that are newer than the objects of `order`.
+    ///
+    /// # Errors
+    /// [`NotClosed`] when a commit is missing; when one is corrupt.
+    pub(super) fn new(objects: &'a Objects, order: &Order, tips: &[ObjectId], pulse: &mut dyn Pulse) -> Result<Self> {
+        let mut there = Vec::with_capacity(tips.len());
+        for tip in tips {
+            if let Some((id, gix_object::Kind::Commit)) = objects.peel(tip)? {
+                there.push(id);
+            }
+        }
+        let walk = reachable_commits(objects, &there, &[], pulse).map_err(|error| match error.downcast_ref() {
+            Some(Missing(id)) => NotClosed { kind: "commit", id: *id }.into(),
+            None => error,
+        })?;
+        let (mut commits, newest_first) = (walk.commits, walk.reachable);
+        let mut positions = vec![NOTHING; commits.len()];
+        for &number in &newest_first {
+            positions[number as usize] = order.position(commits.id(number)).unwrap_or(NOTHING);
+        }
+        let mut marks = Marks::new(&commits);
+        there.iter().for_each(|tip| {
+            let number = commits.number(tip);
+            marks.set(number, TIP);
+        });
+        let newest_first: Vec<u32> =
+            newest_first.into_iter().filter(|number| positions[*number as usize] != NOTHING).collect();
+        let ancestors_first = ancestors_first(&mut commits, &newest_first, &mut marks)?;
+        choose(&mut commits, &newest_first, &mut marks)?;
+        let mut places = vec![0; commits.len()];
+        (0..).zip(&ancestors_first).for_each(|(place, number)| places[*number as usize] = place);
+        let chosen = ancestors_first.into_iter().filter(|number| marks.of(*number) & CHOSEN != 0).collect();
+        Ok(Plan { commits, chosen, positions, places })
+    }
+}
+
+/// All of `newest_first` and what lies behind, so that each follows its parents, which are marked.
+fn ancestors_first(commits: &mut Commits<'_>, newest_first: &[u32], marks: &mut Marks) -> Result<Vec<u32>> {
+    let mut sorted = Vec::with_capacity(newest_first.len());
+    let mut parents = Vec::new();
+    // What has been entered stands there a second time below its parents, and is sorted in when it comes up again.
+    let mut stack = Vec::new();
+    // The oldest come first: what branches have in common is known before they are.
+    for &start in newest_first.iter().rev() {
+        stack.push((start, false));
+        while let Some((number, entered)) = stack.pop() {
+            if entered {
+                sorted.push(number);
+                continue;
+            }
+            if marks.of(number) & MET != 0 {
+                continue;
+            }
+            marks.set(number, MET);
+            stack.push((number, true));
+            commits.parents(number, &mut parents)?;
+            for &parent in parents.iter().rev() {
+                marks.set(parent, PARENT);
+                stack.push((parent, false));
+            }
+        }
+    }
+    Ok(sorted)
+}
+
+fn choose(commits: &mut Commits<'_>, newest_first: &[u32], marks: &mut Marks) -> Result<()> {
+    let ends = newest_first.iter().filter(|number| marks.of(**number) & PARENT == 0);
+    let ends: Vec<u32> = ends.take(ENDS_MAX).copied().collect();
+    ends.into_iter().for_each(|number| marks.set(number, CHOSEN));
+    let (mut at, mut parents) = (0, Vec::new());
+    while let Some(window) = newest_first.get(at..=at + step(at)) {
+        let mut best = (0, window[window.len() - 1]);
+        for &number in window {
+            commits.parents(number, &mut parents)?;
+            let rank = if marks.of(number) & TIP != 0 { 2 } else { u8::from(parents.len() > 1) };
+            if rank > best.0 {
+                best = (rank, number);
+            }
+        }
+        marks.set(best.1, CHOSEN);
+        at += window.len();
+    }
+    Ok(())
+}
+
+/// How many commits are passed over behind so many.
+fn step(at: usize) -> usize {
+    if at <= NEAR { at.saturating_sub(ALL).min(STEP_MIN) } else { (at - NEAR).clamp(STEP_MIN, STEP_MAX) }
+}

@@ -1,0 +1,329 @@
+//! Bitmaps: git reads what we write, and we read what either wrote.
+
+use super::*;
+use crate::odb::bitmap::write::{Files, NotClosed, Summary, for_midx, for_pack};
+use crate::odb::bitmap::{Bits, Order};
+use sha1::Digest;
+
+impl Repo {
+    /// The objects that refs point to.
+    fn tips(&self) -> Vec<ObjectId> {
+        let tips = self.git(&["for-each-ref", "--format=%(objectname)"]);
+        tips.lines().map(|line| ObjectId::from_hex(line.as_bytes()).unwrap()).collect()
+    }
+
+    /// What git says when it must answer by bitmaps, and whether it did.
+    fn by_bitmaps(&self, args: &[&str], input: &str) -> (String, bool) {
+        let events = self.dir.join("events");
+        let mut command = self.command("git");
+        command.args(args).env("GIT_TRACE2_EVENT", &events).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "git {args:?}");
+        let text = std::fs::read_to_string(&events).unwrap();
+        std::fs::remove_file(events).unwrap();
+        (String::from_utf8(output.stdout).unwrap(), text.contains("bitmap/hits"))
+    }
+}
+
+/// Writes bitmaps for the only pack.
+fn write_for_pack(repo: &Repo) -> Summary {
+    let objects = repo.objects();
+    let [pack] = objects.packs(true).unwrap()[..] else { panic!("git left more than one pack") };
+    for_pack(&objects, pack, &repo.tips(), Files::default(), &mut Silent).unwrap()
+}
+
+/// git believes the bitmaps there are, and they tell it the truth.
+fn check_by_git(repo: &Repo) {
+    let heads = repo.git(&["for-each-ref", "--format=%(refname)", "refs/heads"]);
+    for head in heads.lines() {
+        repo.git(&["rev-list", "--test-bitmap", head]);
+    }
+    let args = ["rev-list", "--objects", "--use-bitmap-index", "--all"];
+    let (listed, used) = repo.by_bitmaps(&args, "");
+    assert!(used, "git has used no bitmaps");
+    let ids = |text: &str| text.lines().map(|line| line[..repo.hash.len_in_hex()].to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(ids(&listed), ids(&repo.git(&["rev-list", "--objects", "--all"])));
+}
+
+#[test]
+fn git_reads_the_bitmaps_of_a_pack() {
+    for hash in [gix_hash::Kind::Sha1, gix_hash::Kind::Sha256] {
+        let repo = Repo::made_by(hash, &format!("{SHAPES}\ngit repack -adq"));
+        let summary = write_for_pack(&repo);
+        assert_eq!(summary.path.metadata().unwrap().len(), summary.bytes);
+        check_by_git(&repo);
+        assert!(repo.objects().bitmaps(u64::MAX).unwrap().is_some());
+        REQUESTS.iter().for_each(|(wants, haves)| check(&repo, wants, haves, &FORMS[1..2]));
+    }
+}
+
+/// Packs that overlap, each with what an older one has too; nothing is loose.
+const PACKS: &str = r#"
+    for tip in one two merge m2; do git rev-list --objects $tip | git pack-objects -q ../objects/pack/pack >/dev/null; done
+    git rev-list --objects --all | git pack-objects -q ../objects/pack/pack >/dev/null
+    git rev-list --objects two --not one | git pack-objects -q ../objects/pack/pack >/dev/null
+    git prune-packed -q
+"#;
+
+/// Writes bitmaps for the multi-pack-index.
+fn write_for_midx(repo: &Repo) -> Summary {
+    for_midx(&repo.objects(), &repo.dir.join("objects"), &repo.tips(), Files::default(), &mut Silent).unwrap()
+}
+
+/// The bitmaps are those of a multi-pack-index.
+fn check_midx(repo: &Repo) {
+    let stored = repo.objects().bitmaps(u64::MAX).unwrap().expect("bitmaps can be used");
+    assert!(matches!(stored.order, Order::Midx(_)));
+    assert_eq!(repo.objects().take_warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn bitmaps_of_a_multi_pack_index_tell_what_git_would_send() {
+    for (at, config) in
+        ["", "-c pack.writebitmaplookuptable=true", "-c pack.writebitmaphashcache=false"].iter().enumerate()
+    {
+        // The pack that comes first is not the first by name.
+        let preferred = "--preferred-pack=$(ls ../objects/pack/*.idx | tail -n 1 | xargs basename)";
+        let write = format!("git {config} multi-pack-index write --bitmap {preferred}");
+        let hash = if at == 2 { gix_hash::Kind::Sha256 } else { gix_hash::Kind::Sha1 };
+        let repo = Repo::made_by(hash, &format!("{SHAPES}\n{PACKS}\n{write}"));
+        check_midx(&repo);
+        REQUESTS.iter().for_each(|(wants, haves)| check(&repo, wants, haves, &[FORMS[at]]));
+        repo.script(
+            "at m2; seq 1 450 >big; mkdir -p d; echo new >d/new; c new m2; at side; c newer side new; git tag -m x x newer",
+        );
+        check(&repo, &["newer", "x", "ann2", "other"], &[], &FORMS);
+        check(&repo, &["new", "new:d"], &[], &FORMS[..1]);
+        check(&repo, &["new"], &["one"], &FORMS[1..2]);
+        check_midx(&repo);
+    }
+}
+
+#[test]
+fn a_multi_pack_index_without_objects_in_two_packs_is_sent_whole() {
+    let packs = "git rev-list --objects two | git pack-objects -q ../objects/pack/pack >/dev/null
+        git prune-packed -q; git repack -dq; git multi-pack-index write --bitmap";
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{packs}"));
+    assert_eq!(repo.objects().packs(true).unwrap().len(), 2);
+    check_midx(&repo);
+    check_ids(&repo, &repo.tips(), &[], &FORMS);
+}
+
+#[test]
+fn bitmaps_of_an_older_multi_pack_index_are_left_alone() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{PACKS}\ngit multi-pack-index write --bitmap"));
+    let path = repo.objects().bitmaps(u64::MAX).unwrap().unwrap().order.bitmap_path();
+    std::fs::rename(&path, path.with_file_name(format!("multi-pack-index-{}.bitmap", "1".repeat(40)))).unwrap();
+    let objects = repo.objects();
+    assert!(objects.bitmaps(u64::MAX).unwrap().is_none());
+    assert_eq!(objects.take_warnings(), Vec::<String>::new());
+}
+
+/// Puts a new checksum at the end.
+fn reseal(bytes: &mut [u8]) {
+    let end = bytes.len() - 20;
+    let trailer = sha1::Sha1::digest(&bytes[..end]);
+    bytes[end..].copy_from_slice(&trailer);
+}
+
+#[test]
+fn the_order_of_a_multi_pack_index_may_stand_in_a_file_of_its_own() {
+    let write = "GIT_TEST_MIDX_WRITE_REV=1 git multi-pack-index write --bitmap";
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{PACKS}\n{write}"));
+    let midx = repo.dir.join("objects/pack/multi-pack-index");
+    let mut bytes = std::fs::read(&midx).unwrap();
+    let old = ObjectId::from_bytes_or_panic(&bytes[bytes.len() - 20..]);
+    let chunk = bytes.windows(4).position(|word| word == b"RIDX").unwrap();
+    bytes[chunk..chunk + 4].copy_from_slice(b"XXXX");
+    reseal(&mut bytes);
+    let new = bytes[bytes.len() - 20..].to_vec();
+    let put = |path: &std::path::Path, bytes: &[u8]| {
+        std::fs::remove_file(path).ok();
+        std::fs::write(path, bytes).unwrap();
+    };
+    put(&midx, &bytes);
+    for extension in ["rev", "bitmap"] {
+        let name = |id: &ObjectId| midx.with_file_name(format!("multi-pack-index-{id}.{extension}"));
+        let mut bytes = std::fs::read(name(&old)).unwrap();
+        // A bitmap has the checksum behind its head, a reverse index before its own.
+        let at = if extension == "rev" { bytes.len() - 40 } else { 12 };
+        assert_eq!(bytes[at..at + 20], *old.as_bytes());
+        bytes[at..at + 20].copy_from_slice(&new);
+        reseal(&mut bytes);
+        put(&name(&ObjectId::from_bytes_or_panic(&new)), &bytes);
+    }
+    check_midx(&repo);
+    FEW.iter().for_each(|(wants, haves)| check(&repo, wants, haves, &FORMS[1..2]));
+    std::fs::remove_file(midx.with_file_name(format!("multi-pack-index-{}.rev", ObjectId::from_bytes_or_panic(&new))))
+        .unwrap();
+    assert!(repo.objects().bitmaps(u64::MAX).unwrap().is_none());
+    FEW.iter().for_each(|(wants, haves)| check(&repo, wants, haves, &FORMS[1..2]));
+}
+
+#[test]
+fn what_many_tips_reach_may_be_told_together() {
+    let config = "-c bitmapPseudoMerge.all.pattern=refs/ -c bitmapPseudoMerge.all.threshold=now \
+        -c bitmapPseudoMerge.all.stableThreshold=now";
+    for write in ["repack -adbq", "-c pack.writebitmaplookuptable=true multi-pack-index write --bitmap"] {
+        let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{PACKS}\ngit {config} {write}"));
+        let objects = repo.objects();
+        let stored = objects.bitmaps(u64::MAX).unwrap().unwrap();
+        assert!(stored.bitmaps.have_merges());
+        let (mut tips, mut told) = (Bits::none(stored.order.len()), Bits::none(stored.order.len()));
+        stored.bitmaps.add_merges(&tips, &mut told, &mut Bits::default()).unwrap();
+        assert!(told.is_empty());
+        for tip in repo.git(&["rev-list", "--all"]).lines() {
+            let id = ObjectId::from_hex(tip.as_bytes()).unwrap();
+            tips.insert(stored.order.rank(stored.order.position(&id).unwrap()).unwrap());
+        }
+        stored.bitmaps.add_merges(&tips, &mut told, &mut Bits::default()).unwrap();
+        let told = told.iter().map(|rank| stored.order.id_at(stored.order.position_at(rank).unwrap()).to_owned());
+        let heads = repo.git(&["rev-list", "--objects", "--branches", "ann", "--no-object-names"]);
+        let heads = heads.lines().map(|line| ObjectId::from_hex(line.as_bytes()).unwrap());
+        assert_eq!(told.collect::<BTreeSet<_>>(), heads.filter(|id| *id != repo.id("ann")).collect());
+        check_ids(&repo, &repo.tips(), &[], &FORMS[1..2]);
+        FEW.iter().for_each(|(wants, haves)| check(&repo, wants, haves, &FORMS[1..2]));
+    }
+}
+
+#[test]
+fn a_damaged_multi_pack_index_never_makes_bitmaps_lie() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{PACKS}\ngit multi-pack-index write --bitmap"));
+    let wants = repo.ids(&["m2", "other"]);
+    let expected = repo.expected(&wants, &[]);
+    let selected = || {
+        let objects = repo.objects();
+        let request = Request { wants: &wants, ..Request::default() };
+        let selection = select(&objects, &request, &mut Silent).map(|selection| ids(&selection, &objects));
+        (selection, objects.take_warnings())
+    };
+    let midx = repo.dir.join("objects/pack/multi-pack-index");
+    let bitmap = repo.objects().bitmaps(u64::MAX).unwrap().unwrap().order.bitmap_path();
+    for (path, always) in [(&bitmap, true), (&midx, false)] {
+        let sound = std::fs::read(path).unwrap();
+        for at in 0..sound.len() {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1 << (at % 8);
+            std::fs::remove_file(path).unwrap();
+            std::fs::write(path, bytes).unwrap();
+            let (selection, warnings) = selected();
+            // Where an index does not find what it should, there is no answer.
+            if selection.is_ok() || always {
+                assert_eq!(selection.unwrap(), expected, "byte {at}");
+            }
+            assert!(!always || warnings.len() == 1, "byte {at}: {warnings:?}");
+        }
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(path, sound).unwrap();
+    }
+}
+
+#[test]
+fn git_reads_the_bitmaps_of_a_multi_pack_index() {
+    for hash in [gix_hash::Kind::Sha1, gix_hash::Kind::Sha256] {
+        let repo = Repo::made_by(hash, &format!("{SHAPES}\n{PACKS}\ngit multi-pack-index write --bitmap"));
+        let summary = write_for_midx(&repo);
+        assert_eq!(summary.path.metadata().unwrap().len(), summary.bytes);
+        check_by_git(&repo);
+        repo.git(&["multi-pack-index", "verify"]);
+        check_midx(&repo);
+        REQUESTS.iter().for_each(|(wants, haves)| check(&repo, wants, haves, &FORMS[1..2]));
+    }
+}
+
+#[test]
+fn nothing_is_written_for_a_pack_that_is_not_closed() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, SHAPES);
+    for (packed, missing) in [("two --not one", "one"), ("two", "two:big"), ("two", "two:d"), ("two", "one^{tree}")] {
+        let filter = if missing == "one" { "" } else { "| grep -v ^$(git rev-parse $missing)" };
+        let filter = filter.replace("$missing", missing);
+        repo.script(&format!(
+            "git rev-list --objects {packed} {filter} | git pack-objects -q ../objects/pack/pack >/dev/null"
+        ));
+        let objects = repo.objects();
+        let [pack] = objects.packs(true).unwrap()[..] else { panic!("there is one pack") };
+        let error = for_pack(&objects, pack, &repo.tips(), Files::default(), &mut Silent).unwrap_err();
+        assert_eq!(error.downcast_ref::<NotClosed>().map(|error| error.id), Some(repo.id(missing)), "{error:#}");
+        assert!(format!("{error:#}").contains("not closed under reachability"), "{error:#}");
+        let mut names: Vec<_> =
+            std::fs::read_dir(repo.dir.join("objects/pack")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.retain(|path| !matches!(path.extension().and_then(|name| name.to_str()), Some("pack" | "idx" | "rev")));
+        assert_eq!(names, Vec::<PathBuf>::new());
+        std::fs::remove_dir_all(repo.dir.join("objects/pack")).unwrap();
+        std::fs::create_dir(repo.dir.join("objects/pack")).unwrap();
+    }
+}
+
+#[test]
+fn bitmaps_we_wrote_for_random_histories_tell_what_git_would_send() {
+    let seeds = if std::env::var_os("RUN_SLOW_TESTS").is_some() { 40 } else { 2 };
+    for seed in 0..seeds {
+        let mut random = Random(seed);
+        let repo = Repo::new(gix_hash::Kind::Sha1);
+        repo.run(&["fast-import", "--quiet"], random_history(&mut random, 400, 6).as_bytes()).unwrap();
+        repo.git(&["update-ref", "refs/heads/main", "b400"]);
+        if seed % 2 == 0 {
+            repo.git(&["repack", "-adq"]);
+            assert!((150..400).contains(&write_for_pack(&repo).commits));
+        } else {
+            for _ in 0..3 {
+                let tip = repo.id(&format!("b{}", 100 + random.below(300)));
+                let listed = repo.run(&["rev-list", "--objects", &tip.to_string()], b"").unwrap();
+                repo.run(&["pack-objects", "-q", "objects/pack/pack"], &listed).unwrap();
+            }
+            repo.git(&["multi-pack-index", "write", "--bitmap"]);
+            assert!((150..400).contains(&write_for_midx(&repo).commits));
+        }
+        let listed =
+            repo.by_bitmaps(&["rev-list", "--objects", "--use-bitmap-index", "--branches", "--no-object-names"], "");
+        assert!(listed.1);
+        let walked = repo.git(&["rev-list", "--objects", "--branches", "--no-object-names"]);
+        assert_eq!(listed.0.lines().collect::<BTreeSet<_>>(), walked.lines().collect::<BTreeSet<_>>());
+        for _ in 0..8 {
+            let mut names = |from: usize, to: usize| -> Vec<ObjectId> {
+                (0..1 + random.below(4)).map(|_| repo.id(&format!("b{}", from + random.below(to - from)))).collect()
+            };
+            let (wants, haves) = (names(1, 400), names(1, 60));
+            check_ids(&repo, &wants, &[], &FORMS[1..2]);
+            check_ids(&repo, &wants, &haves, &FORMS[1..2]);
+        }
+    }
+}
+
+#[test]
+fn no_commit_is_walked_over_for_each_branch_anew() {
+    // A long line of history, and from it branches where no commit is near that is chosen.
+    let repo = Repo::new(gix_hash::Kind::Sha1);
+    let mut stream = String::new();
+    let mut commit = |branch: &str, from: usize, time: usize, file: usize| {
+        stream.push_str(&format!("commit refs/heads/{branch}\n"));
+        if branch == "main" {
+            stream.push_str(&format!("mark :{}\n", from + 1));
+        }
+        stream.push_str(&format!("committer C <c@e> {} +0000\ndata 1\nx\n", 1_700_000_000 + time));
+        if from > 0 {
+            stream.push_str(&format!("from :{from}\n"));
+        }
+        stream.push_str(&format!("M 644 inline d/f{file}\ndata 5\n{time:05}\n"));
+    };
+    (0..2000).for_each(|number| commit("main", number, 10 * number, number % 10));
+    (0..60).for_each(|number| commit(&format!("b{number}"), 500 + 13 * number, 10 * (500 + 13 * number) + 5, 11));
+    repo.run(&["fast-import", "--quiet"], stream.as_bytes()).unwrap();
+    repo.git(&["repack", "-adq"]);
+
+    struct Most(u64);
+    impl crate::stream::Pulse for Most {
+        fn tick(&mut self, done: u64) -> std::io::Result<()> {
+            self.0 = self.0.max(done);
+            Ok(())
+        }
+    }
+    let (objects, mut pulse) = (repo.objects(), Most(0));
+    let [pack] = objects.packs(true).unwrap()[..] else { panic!("git left more than one pack") };
+    for_pack(&objects, pack, &repo.tips(), Files::default(), &mut pulse).unwrap();
+    // Two trees a commit, some of them twice.
+    assert!(pulse.0 < 2 * 2 * 2060, "{} trees were read", pulse.0);
+    check_by_git(&repo);
+}
