@@ -247,8 +247,8 @@ pub fn magnitude(pack: &Pack) -> u32 {
 
 /// The entries that are taken from one pack, in its order.
 enum Entries {
-    /// Most of them: this is the next to be looked at.
-    Most(u32),
+    /// Most of them: which one is the next to be looked at, and where it begins if that is known.
+    Most(u32, Option<u64>),
     /// Few of many: the whole order needs not be known. Index positions and where the entries end, the last one first.
     Few(Vec<(u32, u64)>),
 }
@@ -257,7 +257,7 @@ impl Entries {
     fn of(taken: &Taken<'_>) -> Self {
         let (pack, positions) = (&taken.pack, taken.positions);
         if positions.len() * 16 >= u64::from(pack.len()) {
-            return Entries::Most(0);
+            return Entries::Most(0, None);
         }
         let mut chosen: Vec<u32> = positions.iter().collect();
         chosen.sort_unstable_by_key(|position| pack.offset_at(*position));
@@ -273,14 +273,17 @@ impl Entries {
                 let (position, end) = chosen.pop()?;
                 Some((position, pack.offset_at(position)..end))
             }
-            Entries::Most(rank) => {
+            Entries::Most(rank, begin) => {
                 let order = pack.by_offset();
                 loop {
                     let position = *order.get(*rank as usize)?;
                     *rank += 1;
+                    // The index is read in no order that a cache could follow: each offset once.
+                    let known = begin.take();
                     if taken.positions.contains(position) {
                         let end = order.get(*rank as usize).map_or(pack.body_end(), |next| pack.offset_at(*next));
-                        return Some((position, pack.offset_at(position)..end));
+                        *begin = Some(end);
+                        return Some((position, known.unwrap_or_else(|| pack.offset_at(position))..end));
                     }
                 }
             }
@@ -297,6 +300,7 @@ pub(super) struct Plan<'a> {
     /// The pack that is being gone through, and what is left of it.
     current: u32,
     entries: Option<Entries>,
+    pack: Option<Arc<Pack>>,
     strays: usize,
     /// How many deltas made here lie one on the other below an object, at most.
     depths: HashMap<Spot, u32>,
@@ -318,6 +322,7 @@ impl<'a> Plan<'a> {
             selection,
             current: 0,
             entries: None,
+            pack: None,
             strays: 0,
             depths: HashMap::new(),
             stand_ins: HashMap::new(),
@@ -334,15 +339,18 @@ impl<'a> Plan<'a> {
         while let Some(taken) = self.sources.packs.get(self.current as usize) {
             let entries = self.entries.get_or_insert_with(|| Entries::of(taken));
             if let Some((position, range)) = entries.next(taken) {
-                let pack = Arc::clone(&taken.pack);
+                // Taken and put back: there are as many steps as objects.
+                let pack = self.pack.take().unwrap_or_else(|| Arc::clone(&taken.pack));
                 let how = self
                     .entry(&pack, position, &range)
                     .with_context(|| format!("object {} of {}", pack.id_at(position), pack.path().display()))?;
                 self.sources.packs[self.current as usize].offsets.push(range.start);
+                self.pack = Some(pack);
                 return Ok(Some(Step { object: Object::Packed { source: self.current, position, range }, how }));
             }
             self.current += 1;
             self.entries = None;
+            self.pack = None;
         }
         let Some(stray) = self.selection.strays.get(self.strays) else { return Ok(None) };
         self.strays += 1;

@@ -33,6 +33,9 @@ impl Relatives {
 
     /// The nearest relative of an object that is of use: the fewest pairs away, among the nearest so many.
     pub fn nearest(&self, of: Spot, is_of_use: impl Fn(Spot) -> bool) -> Option<Spot> {
+        if self.0.is_empty() {
+            return None;
+        }
         let mut met = vec![of];
         let mut next = 0;
         while let Some(&spot) = met.get(next) {

@@ -27,7 +27,7 @@ use std::thread::Scope;
 /// So many objects are made in turn before threads are started for the others: a small answer pays for none.
 const MADE_ALONE: u32 = 64;
 /// So many steps are planned ahead at most: most of them are copied.
-const STEPS_MAX: usize = 8192;
+const STEPS_MAX: usize = 1024;
 
 /// How the pack may look.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +60,7 @@ pub fn write(selection: &Selection, objects: &Objects, options: &PackOptions, ou
             selection,
             scope,
             plan: Plan::new(selection, objects, options),
+            pack: None,
             out: Output::new(out, objects.hash_kind()),
             stats: PackStats { objects: selection.count, ..PackStats::default() },
             stored: Vec::new(),
@@ -103,6 +104,8 @@ struct Writer<'a, 'scope, 'env> {
     selection: &'a Selection,
     scope: &'scope Scope<'scope, 'env>,
     plan: Plan<'a>,
+    /// The pack that the last step took from.
+    pack: Option<(u32, Arc<Pack>)>,
     out: Output<'a>,
     stats: PackStats,
     /// Lent: an entry's bytes, where packs cannot be mapped.
@@ -174,10 +177,14 @@ impl Writer<'_, '_, '_> {
         let place = self.out.place();
         match &step.object {
             Object::Packed { source, position, range } => {
-                let pack = self.plan.sources.pack(*source);
+                let pack = match self.pack.take() {
+                    Some((of, pack)) if of == *source => pack,
+                    _ => self.plan.sources.pack(*source),
+                };
                 self.entry(&pack, *source, *position, range.clone(), &step.how, ahead)
                     .with_context(|| format!("object {} of {}", pack.id_at(*position), pack.path().display()))?;
                 self.plan.sources.put(*source, range.start, place);
+                self.pack = Some((*source, pack));
             }
             Object::Stray(number) => {
                 let selection = self.selection;
