@@ -7,17 +7,22 @@ use crate::maintenance::{self, LOOSE_LIMIT_DEFAULT, Options, Ran, Report};
 use crate::repo::Repository;
 use crate::repo::create::{self, RepositoryName};
 use crate::stream::Silent;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// Repositories that lie deeper below the root are not found.
+const DEPTH_MAX: usize = 8;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// <namespace>/<name>, or the path of a git directory, which begins with / or .
+    /// <namespace>/<name>, or a git directory: a path that begins with a slash or a dot
     #[arg(required_unless_present = "all", value_name = "REPOSITORY")]
     repositories: Vec<String>,
-    /// All repositories below the root
+    /// All repositories below the root, in whatever layout
     #[arg(long, conflicts_with = "repositories")]
     all: bool,
     /// Pack loose objects when there are so many
@@ -71,7 +76,7 @@ impl Args {
     pub(super) fn run(self) -> Result<ExitCode> {
         let site = self.site.resolve()?;
         let named: Vec<Named> = if self.all {
-            create::list(site.root()?)?.into_iter().map(Named::Name).collect()
+            all(site.root()?)?
         } else {
             self.repositories.iter().map(|word| Named::parse(word)).collect::<Result<_>>()?
         };
@@ -101,6 +106,36 @@ impl Args {
         }
         Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// All repositories below a root, those that a web server serves under other paths than `<namespace>/<name>` at the end.
+fn all(root: &Path) -> Result<Vec<Named>> {
+    let names = create::list(root)?;
+    let with_routes: HashSet<PathBuf> = names.iter().map(|name| name.git_dir(root)).collect();
+    let mut others = Vec::new();
+    git_directories(root, 0, &mut others)?;
+    others.retain(|path| !with_routes.contains(path));
+    others.sort();
+    Ok(names.into_iter().map(Named::Name).chain(others.into_iter().map(Named::Path)).collect())
+}
+
+/// Git directories below a directory. Links are not followed, and nothing is looked for in a repository, or in a hidden directory
+/// that is none.
+fn git_directories(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+    let reading = || format!("reading '{}'", directory.display());
+    for entry in std::fs::read_dir(directory).with_context(reading)? {
+        let entry = entry.with_context(reading)?;
+        if !entry.file_type().with_context(reading)?.is_dir() {
+            continue;
+        }
+        let path = entry.path();
+        if path.join("HEAD").is_file() && path.join("objects").is_dir() && path.join("refs").is_dir() {
+            found.push(path);
+        } else if depth < DEPTH_MAX && !entry.file_name().as_bytes().starts_with(b".") {
+            git_directories(&path, depth + 1, found)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_well(ran: &Ran) -> bool {

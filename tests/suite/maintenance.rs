@@ -383,12 +383,23 @@ fn all_repositories_are_looked_after_and_one_that_cannot_be_holds_up_none() {
     let (site, served) = of_packs(2);
     let other = site.create("acme/other");
     std::fs::write(other.path.join("config"), "[core").unwrap();
+    // A web server may serve what has no name of ours.
+    for path in ["old.git", "group/team/deep", "work/.git"] {
+        site.work("client").git(&["init", "-q", "--bare", site.root().join(path).to_str().unwrap()]);
+    }
     let ran = site.try_tool(&["maintenance", "--all", "--json"]);
     assert!(!ran.ok && ran.err.contains("acme/other"), "{}", ran.err);
     let reports: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
-    let of = |name: &str| reports.as_array().unwrap().iter().find(|report| report["repository"] == name).unwrap();
+    let of = |name: &str| {
+        let found = reports.as_array().unwrap().iter().find(|report| report["repository"] == name);
+        found.unwrap_or_else(|| panic!("{name} in {reports:#}"))
+    };
     assert!(of("acme/other")["error"].is_string());
     assert_eq!(of("acme/site")["packs_merged"], 2);
+    for path in ["old.git", "group/team/deep", "work/.git"] {
+        assert_eq!(of(site.root().join(path).to_str().unwrap())["packs_merged"], 0);
+    }
+    assert_eq!(reports.as_array().unwrap().len(), 5);
     assert_eq!(packs(&served, "pack").len(), 1);
     let ran = site.try_tool(&["maintenance", "acme/site", "--quiet"]);
     assert!(ran.ok && ran.out.is_empty() && ran.err.is_empty(), "{}{}", ran.out, ran.err);
