@@ -5,10 +5,10 @@
 
 use super::make::{Maker, Outcome, Recipe};
 use super::write::PackOptions;
-use crate::odb::{Objects, Opener};
+use crate::odb::{CACHE_BYTES, Objects, Opener};
 use anyhow::Result;
 use flate2::{Compress, Compression, FlushCompress, Status};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
@@ -21,8 +21,6 @@ const JOBS_MAX: usize = 8 * BATCH;
 const THREADS_MAX: usize = 8;
 /// Larger objects are made in turn: what waits must be small.
 const OBJECT_BYTES_MAX: u64 = 256 << 10;
-/// What all threads together hold as bases of deltas.
-const CACHE_BYTES: u64 = crate::odb::CACHE_BYTES;
 
 /// What was made.
 pub(super) struct Made {
@@ -65,15 +63,18 @@ impl Ahead {
             let (incoming, outgoing, opener) = (Arc::clone(&incoming), outgoing.clone(), opener.clone());
             let work = move || {
                 let mut objects = opener.open();
+                // As much for all of them together as for one that is alone.
                 objects.set_cache_bytes(CACHE_BYTES / threads as u64);
                 objects.set_object_limit(OBJECT_BYTES_MAX);
                 let mut maker = Maker::default();
                 let mut deflate = Compress::new(Compression::new(level), true);
                 let next = || incoming.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 while let Ok(batch) = next() {
-                    for (number, recipe) in batch {
-                        let made = made(&mut maker, &objects, &recipe, &mut deflate);
-                        if outgoing.send((number, made.ok())).is_err() {
+                    let mut answers =
+                        Answers { outgoing: &outgoing, left: batch.iter().map(|(number, _)| *number).collect() };
+                    for (_, recipe) in &batch {
+                        let made = made(&mut maker, &objects, recipe, &mut deflate);
+                        if !answers.next(made.ok()) {
                             return;
                         }
                     }
@@ -127,6 +128,25 @@ impl Ahead {
     }
 }
 
+/// What a thread owes for a batch. Each number is answered, even if the thread dies: who asked waits for it.
+struct Answers<'a> {
+    outgoing: &'a Sender<(usize, Option<Made>)>,
+    left: VecDeque<usize>,
+}
+
+impl Answers<'_> {
+    /// The answer to the next number; whether somebody is there to hear it.
+    fn next(&mut self, made: Option<Made>) -> bool {
+        self.left.pop_front().is_some_and(|number| self.outgoing.send((number, made)).is_ok())
+    }
+}
+
+impl Drop for Answers<'_> {
+    fn drop(&mut self) {
+        while self.next(None) {}
+    }
+}
+
 fn made(maker: &mut Maker, objects: &Objects, recipe: &Recipe, deflate: &mut Compress) -> Result<Made> {
     let outcome = maker.make(objects, recipe)?;
     let bytes = if outcome == Outcome::Nothing { &[] } else { maker.bytes() };
@@ -138,4 +158,22 @@ fn made(maker: &mut Maker, objects: &Objects, recipe: &Recipe, deflate: &mut Com
         deflated.reserve(deflated.len().max(64));
     }
     Ok(Made { outcome, size: bytes.len() as u64, deflated })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_number_is_answered_even_if_the_thread_dies() {
+        let (outgoing, results) = channel();
+        let died = std::thread::spawn(move || {
+            let mut answers = Answers { outgoing: &outgoing, left: (3..6).collect() };
+            answers.next(Some(Made { outcome: Outcome::Nothing, size: 0, deflated: Vec::new() }));
+            panic!("as if what is made had no end");
+        });
+        let heard: Vec<(usize, bool)> = results.iter().map(|(number, made)| (number, made.is_some())).collect();
+        assert_eq!(heard, [(3, true), (4, false), (5, false)]);
+        assert!(died.join().is_err());
+    }
 }
