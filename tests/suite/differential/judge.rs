@@ -85,6 +85,10 @@ fn compare_lines(
     if early && is_ready_before(&gits.lines, &ours.lines) {
         return Ok(ControlFlow::Break("ready later"));
     }
+    // NE-11: git looks for what is had as far back as dates go, and asks for more where a want is dated before it.
+    if !served.universe.clocks_agree() && is_ready_before(&ours.lines, &gits.lines) {
+        return Ok(ControlFlow::Break("ready sooner"));
+    }
     // Whoever is told of another boundary has another history in common.
     if let Some(word) = Client::behind(served, asked, ours)?.compare_boundaries(ours, gits)? {
         return Ok(ControlFlow::Break(word));
