@@ -4,7 +4,7 @@
 //! who asks for bytes pays for them.
 
 use bstr::BStr;
-use gix_hash::ObjectId;
+use gix_hash::{ObjectId, oid};
 
 /// One ref as a listing gives it, symbolic ones followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +55,7 @@ impl<'a> StoredId<'a> {
     pub fn push_hex(&self, line: &mut Vec<u8>) {
         match self.0 {
             Form::Hex(hex) => line.extend_from_slice(hex),
-            Form::Bytes(id) => {
-                let mut hex = [0; gix_hash::Kind::longest().len_in_hex()];
-                line.extend_from_slice(id.hex_to_buf(&mut hex).as_bytes());
-            }
+            Form::Bytes(id) => push_hex(line, &id),
         }
     }
 
@@ -66,6 +63,12 @@ impl<'a> StoredId<'a> {
     pub(super) fn is_text(&self) -> bool {
         matches!(self.0, Form::Hex(_))
     }
+}
+
+/// Adds an object's name in hexadecimal, without formatting machinery: lists have many.
+pub fn push_hex(line: &mut Vec<u8>, id: &oid) {
+    let mut hex = [0; gix_hash::Kind::longest().len_in_hex()];
+    line.extend_from_slice(id.hex_to_buf(&mut hex).as_bytes());
 }
 
 impl From<ObjectId> for StoredId<'_> {

@@ -6,6 +6,7 @@ use super::offer::{self, Block, View};
 use super::{Out, ServeError, Service};
 use crate::pktline;
 use crate::protocol::Version;
+use crate::refs::push_hex;
 use crate::repo::visible::{self, For, Head, Listed};
 use crate::repo::{AccessMode, Repository, alternate_refs};
 use crate::stream::Sink;
@@ -206,10 +207,4 @@ impl Lines<'_, '_> {
         }
         Ok(())
     }
-}
-
-/// An object name in hexadecimal, without formatting machinery: lists have many.
-pub(super) fn push_hex(line: &mut Vec<u8>, id: &oid) {
-    let mut hex = [0; gix_hash::Kind::longest().len_in_hex()];
-    line.extend_from_slice(id.hex_to_buf(&mut hex).as_bytes());
 }

@@ -2,12 +2,12 @@
 //!
 //! In: its arguments. Out: HEAD and refs in byte order. Shallow lines are no part of it (LS-13).
 
-use super::advertise::{LIST_GATHERED, peeled, push_hex};
+use super::advertise::{LIST_GATHERED, peeled};
 use super::command::Arguments;
 use super::{Out, ServeError};
 use crate::pktline;
 use crate::protocol::ls_refs::LsRefsRequest;
-use crate::refs::StoredId;
+use crate::refs::{StoredId, push_hex};
 use crate::repo::Repository;
 use crate::repo::settings::Unborn;
 use crate::repo::visible::{self, For};

@@ -3,13 +3,14 @@
 //! In: object names. Out: a line for each. What a client may not have is as unknown to it as what we lack. Like everything
 //! upload-pack serves, objects are what they are: refs/replace is not applied (V2-22).
 
-use super::advertise::{LIST_GATHERED, push_hex};
+use super::advertise::LIST_GATHERED;
 use super::command::Arguments;
 use super::wants::{self, Rule};
 use super::{Out, ServeError};
 use crate::pktline;
 use crate::protocol::Version;
 use crate::protocol::object_info::ObjectInfoRequest;
+use crate::refs::push_hex;
 use crate::repo::Repository;
 use gix_hash::ObjectId;
 use std::collections::HashSet;

@@ -54,8 +54,18 @@ impl Medley {
     /// Pushes until it succeeds; C git's own receive-pack may lose a race with gc, ours may not.
     fn push(&self, work: &Repo, way: Way, refs: &[&str]) {
         let atomic: &[&str] = if refs.len() > 1 { &["push", "-q", "--atomic"] } else { &["push", "-q"] };
+        self.until_done(work, way, atomic, refs);
+    }
+
+    /// Fetches until it succeeds; C git's own upload-pack looks twice for an object whose pack is replaced, and no more, ours until it
+    /// finds it.
+    fn fetch(&self, work: &Repo, way: Way, refs: &str) {
+        self.until_done(work, way, &["fetch", "-q"], &[refs]);
+    }
+
+    fn until_done(&self, work: &Repo, way: Way, command: &[&str], refs: &[&str]) {
         for _ in 0..50 {
-            let ran = self.git(work, way, atomic, refs);
+            let ran = self.git(work, way, command, refs);
             if ran.ok {
                 return;
             }
@@ -63,20 +73,6 @@ impl Medley {
             self.again.fetch_add(1, Ordering::Relaxed);
         }
         panic!("{way:?} {refs:?} never succeeds");
-    }
-
-    /// Fetches until it succeeds; C git's own upload-pack looks twice for an object whose pack is replaced, and no more, ours until it
-    /// finds it.
-    fn fetch(&self, work: &Repo, way: Way, refs: &str) {
-        for _ in 0..50 {
-            let ran = self.git(work, way, &["fetch", "-q"], &[refs]);
-            if ran.ok {
-                return;
-            }
-            assert!(way == Way::CGit, "{way:?} {refs}: {}", ran.err);
-            self.again.fetch_add(1, Ordering::Relaxed);
-        }
-        panic!("{way:?} {refs} never succeeds");
     }
 
     /// Adds a commit to the branch of all, however often somebody else is faster.
