@@ -19,6 +19,7 @@ pub mod inflate;
 mod loose;
 mod map;
 pub mod midx;
+mod opener;
 pub mod packs;
 pub mod promised;
 mod resolve;
@@ -39,6 +40,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use opener::Opener;
 pub use packs::{EntryHead, EntryKind, Pack, PackId};
 
 /// The largest object that is inflated into memory where nobody says otherwise.
@@ -108,27 +110,6 @@ pub struct Objects {
     shallow: Rc<IdSet>,
     /// Where somebody's is who is looked at.
     cut: Rc<IdSet>,
-}
-
-/// What a database is made of. Threads can have it; each opens its own, in which packs have the same numbers. Those that are open
-/// are shared.
-#[derive(Clone)]
-pub struct Opener {
-    hash: gix_hash::Kind,
-    packs: Vec<(PathBuf, Option<Arc<Pack>>)>,
-    given: Vec<PathBuf>,
-    borrowed: Vec<PathBuf>,
-    object_limit: u64,
-}
-
-impl Opener {
-    /// The database, as [`Objects::new`] opens it. Nobody's history is cut there.
-    pub fn open(&self) -> Objects {
-        let mut objects = Objects::of(Register::knowing(self.hash, &self.packs), &self.given);
-        objects.set_borrowed(self.borrowed.clone());
-        objects.set_object_limit(self.object_limit);
-        objects
-    }
 }
 
 /// Bitmaps, and what each of their bits stands for.
@@ -230,17 +211,6 @@ impl Objects {
             graph_allowed: self.graph_allowed,
             shallow: Rc::clone(&self.shallow),
             cut: Rc::new(commits.into_iter().collect()),
-        }
-    }
-
-    /// What it takes to open the same database again, in another thread.
-    pub fn opener(&self) -> Opener {
-        Opener {
-            hash: self.hash_kind(),
-            packs: self.shared.register.packs(),
-            given: self.given.iter().map(|directory| directory.path.clone()).collect(),
-            borrowed: self.borrowed.clone(),
-            object_limit: self.object_limit,
         }
     }
 
