@@ -4,7 +4,7 @@
 //! where it comes in and where it goes out; in between there are only numbers.
 
 use crate::odb::bitmap::{Bits, Order};
-use crate::odb::ids::are_same;
+use crate::odb::ids::{IdSet, are_same};
 use crate::odb::{EntryKind, Location, Objects, Pack, PackId, Stored};
 use anyhow::{Context, Result, bail, ensure};
 use gix_hash::{ObjectId, oid};
@@ -314,6 +314,16 @@ impl<'a> Numbers<'a> {
         }
     }
 
+    /// Takes what has one of these names out of a set; how many members these were.
+    pub(super) fn remove(&self, marks: &mut Marks, names: &IdSet) -> u64 {
+        if names.is_empty() {
+            return 0;
+        }
+        let gone: Vec<u32> = marks.iter().filter(|number| names.contains(self.id(*number))).collect();
+        gone.iter().for_each(|number| marks.remove(*number));
+        gone.len() as u64
+    }
+
     /// The content of the object, in `buffer`. The empty tree needs not be stored.
     ///
     /// # Errors
@@ -419,13 +429,19 @@ impl Marks {
         new
     }
 
-    /// Takes a number out; whether it was a member.
-    pub fn remove(&mut self, number: u32) -> bool {
-        let had = self.contains(number);
-        if had {
+    /// The members, in order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        let words = (0..).zip(&self.packed).chain((STRAYS / 64..).zip(&self.strays));
+        words
+            .filter(|(_, word)| **word != 0)
+            .flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit))
+    }
+
+    /// Takes a number out.
+    pub fn remove(&mut self, number: u32) {
+        if self.contains(number) {
             *self.word_mut(number) &= !(1 << (number % 64));
         }
-        had
     }
 
     /// Adds all members of another set.

@@ -12,6 +12,7 @@ use super::order::{Ancestors, Node, ordered};
 use super::readers::{Met, Place as Stored, Readers, Wanted};
 use super::tree::{EntryKind, Tree};
 use super::{Absent, Broken, Effort, Filter, Marks, Numbers};
+use crate::odb::ids::IdSet;
 use crate::stream::Pulse;
 use anyhow::{Result, anyhow};
 use gix_hash::oid;
@@ -104,8 +105,8 @@ pub(super) struct Trees<'w, 'a> {
     /// Blobs that were found to be too large.
     large: Marks,
     held: Marks,
-    /// Known blobs which who uses the filter may lack: they stay away, but no delta may rest on them.
-    lacked: Marks,
+    /// Known blobs. Most of them nobody ever asks about: they are looked up no sooner. Who uses a filter may lack them.
+    held_blobs: IdSet,
     /// How many objects were found, the caller's included.
     count: u64,
     /// How many trees were read.
@@ -154,7 +155,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             beyond: HashMap::new(),
             large: Marks::default(),
             held,
-            lacked: Marks::default(),
+            held_blobs: IdSet::default(),
             count,
             read: 0,
             unread: Vec::new(),
@@ -173,7 +174,12 @@ impl<'w, 'a> Trees<'w, 'a> {
         }
     }
 
-    /// The objects found, and those known; found ones with what each is another version of, some perhaps twice.
+    /// The names of known blobs, as far as they were met.
+    pub(super) fn take_held_blobs(&mut self) -> IdSet {
+        std::mem::take(&mut self.held_blobs)
+    }
+
+    /// The objects found, and those known but for blobs; found ones with what each is another version of, some perhaps twice.
     pub(super) fn into_marks(self) -> (Marks, Marks, Vec<(u32, u32)>) {
         (self.found, self.held, self.relatives)
     }
@@ -206,6 +212,8 @@ impl<'w, 'a> Trees<'w, 'a> {
             self.beyond.clear();
             self.descend(&Ends { boundary: &[], ..*ends })?;
         }
+        // Some were taken for new before they were met as known ones.
+        self.count -= self.numbers.remove(&mut self.found, &self.held_blobs);
         Ok(())
     }
 
@@ -275,17 +283,10 @@ impl<'w, 'a> Trees<'w, 'a> {
         new || self.filter.is_by_path()
     }
 
-    /// Marks a known object.
-    fn meet_held(&mut self, number: u32, kind: EntryKind) {
-        if kind == EntryKind::Tree {
-            if self.held.insert(number) && (self.found.contains(number) || self.passed.contains(number)) {
-                self.mistaken = true;
-            }
-            return;
-        }
-        let known = if self.filter.leaves_blobs() { &mut self.held } else { &mut self.lacked };
-        if known.insert(number) && self.found.remove(number) {
-            self.count -= 1;
+    /// Marks a known tree.
+    fn meet_held(&mut self, number: u32) {
+        if self.held.insert(number) && (self.found.contains(number) || self.passed.contains(number)) {
+            self.mistaken = true;
         }
     }
 
@@ -426,8 +427,11 @@ impl<'w, 'a> Trees<'w, 'a> {
     /// The blob's number if it is new and passes.
     fn new_blob(&mut self, from: u32, met: &Met<'_>) -> Result<Option<u32>> {
         let Met { name, id, place, .. } = *met;
+        if self.held_blobs.contains(id) {
+            return Ok(None);
+        }
         let number = self.numbers.of_placed(id, place)?;
-        let is_met = |number| self.held.contains(number) || self.lacked.contains(number) || self.found.contains(number);
+        let is_met = |number| self.held.contains(number) || self.found.contains(number);
         if number.is_some_and(is_met) || !self.is_admitted(name) {
             return Ok(None);
         }
@@ -502,17 +506,20 @@ impl<'w, 'a> Trees<'w, 'a> {
         let current = std::mem::take(&mut self.current);
         for &fresh in &current.fresh {
             let (kind, name, id) = current.entry(fresh, self.hash_len);
-            if kind == EntryKind::Gitlink || kind == EntryKind::Blob && !self.filter.blobs() {
-                continue;
+            match kind {
+                EntryKind::Tree => {}
+                EntryKind::Blob if self.filter.blobs() => {
+                    self.held_blobs.insert(id.to_owned());
+                    continue;
+                }
+                EntryKind::Blob | EntryKind::Gitlink => continue,
             }
             let Some(number) = self.numbers.of(id)? else { continue };
-            self.meet_held(number, kind);
-            if kind == EntryKind::Tree {
-                if compared {
-                    self.child(name, number, true);
-                } else if !self.opened.contains(number) {
-                    self.unread.push(number);
-                }
+            self.meet_held(number);
+            if compared {
+                self.child(name, number, true);
+            } else if !self.opened.contains(number) {
+                self.unread.push(number);
             }
         }
         self.current = current;
