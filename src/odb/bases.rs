@@ -54,7 +54,8 @@ pub(super) struct Bases {
     oldest: usize,
     bytes: u64,
     limit: u64,
-    spare: Vec<Vec<u8>>,
+    /// Nobody else has these.
+    spare: Vec<Rc<Vec<u8>>>,
 }
 
 impl Bases {
@@ -112,18 +113,15 @@ impl Bases {
         self.link(slot);
     }
 
-    /// A buffer, from what was thrown out where possible; what it holds means nothing.
-    pub fn buffer(&mut self) -> Vec<u8> {
+    /// A buffer that nobody else has, from what was thrown out where possible; what it holds means nothing.
+    pub fn buffer(&mut self) -> Rc<Vec<u8>> {
         self.spare.pop().unwrap_or_default()
     }
 
     /// Takes a buffer back that is no longer used.
-    pub fn give_back(&mut self, content: Rc<Vec<u8>>) {
-        if self.spare.len() < 4
-            && let Ok(buffer) = Rc::try_unwrap(content)
-            && buffer.capacity() <= 1 << 20
-        {
-            self.spare.push(buffer);
+    pub fn give_back(&mut self, mut content: Rc<Vec<u8>>) {
+        if self.spare.len() < 4 && content.capacity() <= 1 << 20 && Rc::get_mut(&mut content).is_some() {
+            self.spare.push(content);
         }
     }
 

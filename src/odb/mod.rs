@@ -432,6 +432,20 @@ impl Objects {
         }
     }
 
+    /// As [`Objects::find_at`], shared with the cache of bases: for trees, which are read in the order in which they are stored.
+    ///
+    /// # Errors
+    /// As [`Objects::find_at`].
+    pub fn share_at(&self, location: Location, id: &oid) -> anyhow::Result<(gix_object::Kind, Rc<Vec<u8>>)> {
+        if let Location::Packed { pack, position } = location {
+            let pack = self.pack(pack);
+            return self.share_packed(&pack, pack.offset_at(position)).with_context(|| format!("object {id}"));
+        }
+        let mut content = Vec::new();
+        let kind = self.find_at(location, id, &mut content)?;
+        Ok((kind, Rc::new(content)))
+    }
+
     /// The size of an object whose place is known. Of a delta only the beginning is inflated, and no chain is followed.
     ///
     /// # Errors
@@ -456,6 +470,14 @@ impl Objects {
     /// As [`Objects::find`].
     pub fn find_in(&self, pack: &Arc<Pack>, offset: u64, buffer: &mut Vec<u8>) -> anyhow::Result<gix_object::Kind> {
         self.read_packed(pack, offset, buffer)
+    }
+
+    /// As [`Objects::find_in`], shared with the cache of bases.
+    ///
+    /// # Errors
+    /// As [`Objects::find`].
+    pub fn share_in(&self, pack: &Arc<Pack>, offset: u64) -> anyhow::Result<(gix_object::Kind, Rc<Vec<u8>>)> {
+        self.share_packed(pack, offset)
     }
 
     /// A pack that [`Objects::locate`] or [`Objects::packs`] named: those are open.

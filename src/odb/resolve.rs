@@ -99,6 +99,21 @@ impl Objects {
         bail!("object at offset {offset} of {} has too many damaged bases", pack.path().display())
     }
 
+    /// The same, shared with the cache of bases: for walks that meet what rests on an object soon after it.
+    pub(super) fn share_packed(&self, pack: &Arc<Pack>, offset: u64) -> anyhow::Result<(Kind, Rc<Vec<u8>>)> {
+        let place = (pack.id(), offset);
+        let mut content = {
+            let bases = &mut self.shared.reader.borrow_mut().bases;
+            if let Some(found) = bases.find(place) {
+                return Ok(found);
+            }
+            bases.buffer()
+        };
+        let kind = self.read_packed(pack, offset, Rc::get_mut(&mut content).expect("nobody else has it"))?;
+        self.shared.reader.borrow_mut().bases.keep(place, kind, Rc::clone(&content));
+        Ok((kind, content))
+    }
+
     /// Remembers a damaged entry; from now on other copies of its object are taken.
     fn set_aside(&self, pack: &Pack, offset: u64, error: &anyhow::Error) {
         self.shared.damaged.borrow_mut().insert((pack.id(), offset));
@@ -123,15 +138,27 @@ impl Objects {
             let damaged = |error| Fault::Damaged { pack: Arc::clone(&link.pack), offset: link.offset, error };
             check_size(link.size, limit)?;
             link.pack.stored(buffer, |stored| inflater.whole(stored, link.data, link.size, bytes)).map_err(damaged)?;
-            let mut spare = if last { Vec::new() } else { bases.buffer() };
-            let made = if last { &mut *out } else { &mut spare };
-            delta::apply(&base, bytes, limit, made)
-                .map_err(|error| if error.is::<TooLarge>() { Fault::Fatal(error) } else { damaged(error) })?;
+            let apply = |out: &mut Vec<u8>| {
+                let fault =
+                    |error: anyhow::Error| if error.is::<TooLarge>() { Fault::Fatal(error) } else { damaged(error) };
+                delta::apply(&base, bytes, limit, out).map_err(fault)
+            };
             let here = (link.pack.id(), link.offset);
-            let done = std::mem::replace(&mut base, Rc::new(spare));
+            let made = if last {
+                apply(out)?;
+                None
+            } else {
+                let mut made = bases.buffer();
+                apply(Rc::get_mut(&mut made).expect("nobody else has it"))?;
+                Some(made)
+            };
             match place.replace(here) {
-                Some(place) => bases.keep(place, kind, done),
-                None => bases.give_back(done),
+                Some(place) => bases.keep(place, kind, base),
+                None => bases.give_back(base),
+            }
+            match made {
+                Some(made) => base = made,
+                None => break,
             }
         }
         Ok(kind)
@@ -167,15 +194,17 @@ impl Objects {
             let base = match head.kind {
                 EntryKind::Whole(kind) => {
                     check_size(head.size, self.object_limit)?;
-                    let mut content = if first { Vec::new() } else { reader.bases.buffer() };
-                    let target = if first { &mut *out } else { &mut content };
-                    let Reader { inflater, buffer, .. } = &mut *reader;
-                    pack.stored(buffer, |stored| inflater.whole(stored, head.data, head.size, target))
-                        .map_err(damaged)?;
+                    let Reader { inflater, buffer, bases, .. } = &mut *reader;
+                    let mut inflate = |out: &mut Vec<u8>| {
+                        pack.stored(buffer, |stored| inflater.whole(stored, head.data, head.size, out)).map_err(damaged)
+                    };
                     if first {
+                        inflate(out)?;
                         return Ok(Base::Written(kind));
                     }
-                    return Ok(Base::Content(kind, Rc::new(content), Some((pack.id(), offset))));
+                    let mut content = bases.buffer();
+                    inflate(Rc::get_mut(&mut content).expect("nobody else has it"))?;
+                    return Ok(Base::Content(kind, content, Some((pack.id(), offset))));
                 }
                 EntryKind::OfsDelta(base) => Some((Arc::clone(&pack), base)),
                 EntryKind::RefDelta(id) => match self.base_of(&pack, &id).map_err(Fault::Fatal)? {

@@ -9,13 +9,14 @@ mod history;
 mod numbers;
 mod sparse;
 mod stored;
+mod tree;
 mod trees;
 
 pub use filter::Filter;
 pub use numbers::{Marks, Numbers};
 pub use sparse::Patterns;
+pub(super) use tree::{EntryKind, Tree};
 pub use trees::TooManyPaths;
-pub(super) use trees::{Entry, EntryKind, Tree};
 
 use crate::odb::bitmap::Bits;
 use crate::odb::ids::IdMap;

@@ -37,7 +37,8 @@ pub struct Numbers<'a> {
     /// Numbers of objects found outside of the first pack, by name: whoever is asked next might find another copy.
     others: Vec<u32>,
     others_len: usize,
-    recent: Vec<u32>,
+    /// Each with the four bytes behind those that chose its place, so that mostly no other name is looked at in vain; 0 where none is.
+    recent: Vec<u64>,
     /// The multi-pack-index whose packs have the first ranges: it decides which copy of an object counts.
     first: Option<Rc<Stored>>,
 }
@@ -53,7 +54,7 @@ impl<'a> Numbers<'a> {
             strays: Vec::new(),
             others: Vec::new(),
             others_len: 0,
-            recent: vec![NOTHING; RECENT],
+            recent: vec![0; RECENT],
             first: None,
         }
     }
@@ -136,10 +137,14 @@ impl<'a> Numbers<'a> {
     /// # Errors
     /// When an index cannot be read, or there are more objects than numbers.
     pub fn of(&mut self, id: &oid) -> Result<Option<u32>> {
-        let slot = spread(id) % RECENT;
+        let spread = spread(id);
+        let (slot, tag) = (spread % RECENT, spread as u64 >> 32);
         let recent = self.recent[slot];
-        if recent != NOTHING && are_same(self.id(recent), id) {
-            return Ok(Some(recent));
+        if recent >> 32 == tag && recent != 0 {
+            let recent = recent as u32 - 1;
+            if are_same(self.id(recent), id) {
+                return Ok(Some(recent));
+            }
         }
         let number = match self.other(id) {
             Some(number) => number,
@@ -148,7 +153,7 @@ impl<'a> Numbers<'a> {
                 None => return Ok(None),
             },
         };
-        self.recent[slot] = number;
+        self.recent[slot] = tag << 32 | u64::from(number + 1);
         Ok(Some(number))
     }
 
@@ -296,6 +301,18 @@ impl<'a> Numbers<'a> {
         self.objects.find_at(self.location(number), id, buffer)
     }
 
+    /// The same, shared with the cache of bases: for trees.
+    ///
+    /// # Errors
+    /// As [`Numbers::read`].
+    pub(super) fn share(&self, number: u32) -> Result<(gix_object::Kind, Rc<Vec<u8>>)> {
+        let id = self.id(number);
+        if number >= STRAYS && id.is_empty_tree() {
+            return Ok((gix_object::Kind::Tree, Rc::default()));
+        }
+        self.objects.share_at(self.location(number), id)
+    }
+
     /// The size of the object, which is not read for that.
     ///
     /// # Errors
@@ -337,7 +354,7 @@ impl<'a> Numbers<'a> {
 
 /// Names are hashes: any bytes of them spread well. The first one is the same for all names of one part of an index.
 fn spread(id: &oid) -> usize {
-    id.as_bytes().iter().skip(1).take(4).fold(0, |hash, byte| hash << 8 | usize::from(*byte))
+    id.as_bytes()[1..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes) as usize)
 }
 
 /// A set of numbers.

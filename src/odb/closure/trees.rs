@@ -8,13 +8,12 @@
 //! length, so that a tree is met first where it lies highest. Where a filter looks at paths, it is walked at each of them as far
 //! as the patterns reach.
 
+use super::tree::{EntryKind, Fresh, Tree};
 use super::{Absent, Broken, Effort, Filter, Marks, Numbers};
 use crate::stream::Pulse;
 use anyhow::{Result, anyhow};
-use bstr::ByteSlice;
 use gix_hash::oid;
 use gix_object::Kind;
-use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
@@ -72,25 +71,6 @@ struct Place {
     inside: u64,
 }
 
-/// A tree as it was read.
-#[derive(Default)]
-pub(in crate::odb) struct Tree {
-    pub(in crate::odb) bytes: Vec<u8>,
-    /// Where its entries begin; the last of these is its end.
-    starts: Vec<usize>,
-    /// Those that the tree before it did not have.
-    pub(in crate::odb) fresh: Vec<Fresh>,
-}
-
-/// An entry that another tree of the same path did not have.
-#[derive(Clone, Copy)]
-pub(in crate::odb) struct Fresh {
-    /// Where it begins.
-    pub(in crate::odb) at: usize,
-    /// Where the entry of its name begins in that other tree.
-    other: Option<usize>,
-}
-
 /// Which other versions of an object are noted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Relate {
@@ -100,14 +80,6 @@ enum Relate {
     Apart,
     /// All: the client may have them.
     All,
-}
-
-/// What an entry points to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::odb) enum EntryKind {
-    Tree,
-    Blob,
-    Gitlink,
 }
 
 /// A sub-tree met at the current level.
@@ -148,6 +120,7 @@ pub(super) struct Trees<'w, 'a> {
     relatives: Vec<(u32, u32)>,
     current: Tree,
     last: Tree,
+    hash_len: usize,
     names: Vec<u8>,
     children: Vec<Child>,
     /// Of the current level.
@@ -167,6 +140,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         pulse: &'w mut dyn Pulse,
     ) -> Self {
         Trees {
+            hash_len: numbers.objects().hash_kind().len_in_bytes(),
             numbers,
             filter,
             absent,
@@ -355,23 +329,22 @@ impl<'w, 'a> Trees<'w, 'a> {
         self.read += 1;
         self.pulse.tick(self.count)?;
         let bad = |cause| Broken::bad("tree", self.numbers.id(number), cause);
-        match self.numbers.read(number, &mut self.current.bytes).map_err(bad)? {
-            Kind::Tree => {}
-            kind @ (Kind::Commit | Kind::Blob | Kind::Tag) => return Err(bad(anyhow!("it is a {kind}"))),
+        match self.numbers.share(number).map_err(bad)? {
+            (Kind::Tree, bytes) => self.current.bytes = bytes,
+            (kind @ (Kind::Commit | Kind::Blob | Kind::Tag), _) => return Err(bad(anyhow!("it is a {kind}"))),
         }
-        let hash_len = self.numbers.objects().hash_kind().len_in_bytes();
-        self.current.compare(&self.last, hash_len).ok_or_else(|| bad(anyhow!("a malformed entry")))
+        self.current.compare(&self.last, self.hash_len).ok_or_else(|| bad(anyhow!("a malformed entry")))
     }
 
     fn visit_new(&mut self, tree: u32) -> Result<()> {
         let current = std::mem::take(&mut self.current);
-        for &Fresh { at, other } in &current.fresh {
-            let (kind, name, id) = self.entry(&current, at);
+        for &fresh in &current.fresh {
+            let (kind, name, id) = current.entry(fresh, self.hash_len);
             match kind {
-                EntryKind::Tree => self.new_tree(tree, &current.bytes[name], id)?,
+                EntryKind::Tree => self.new_tree(tree, name, id)?,
                 EntryKind::Blob if self.filter.blobs() => {
-                    if let Some(number) = self.new_blob(tree, &current.bytes[name], id)? {
-                        self.relate_to_entry(number, other)?;
+                    if let Some(number) = self.new_blob(tree, name, id)? {
+                        self.relate_to_entry(number, fresh)?;
                     }
                 }
                 EntryKind::Blob | EntryKind::Gitlink => {}
@@ -411,14 +384,12 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(Some(number))
     }
 
-    /// Notes what a found blob is another version of: what the entry at `other` of the tree before is.
-    fn relate_to_entry(&mut self, number: u32, other: Option<usize>) -> Result<()> {
-        let Some(at) = other.filter(|_| self.relate != Relate::None) else { return Ok(()) };
-        let last = std::mem::take(&mut self.last);
-        let (_, _, id) = self.entry(&last, at);
-        let other = self.numbers.of(id);
-        self.last = last;
-        if let Some(other) = other? {
+    /// Notes what a found blob is another version of: what the tree before has in its place.
+    fn relate_to_entry(&mut self, number: u32, fresh: Fresh) -> Result<()> {
+        if self.relate != Relate::None
+            && let Some(other) = self.last.other(fresh, self.hash_len)
+            && let Some(other) = self.numbers.of(other)?
+        {
             self.relate(number, other);
         }
         Ok(())
@@ -456,8 +427,8 @@ impl<'w, 'a> Trees<'w, 'a> {
     /// Marks a known tree's entries; what is missing there does not matter. With `compared` its sub-trees become children, else they wait.
     fn visit_held(&mut self, compared: bool) -> Result<()> {
         let current = std::mem::take(&mut self.current);
-        for &Fresh { at, .. } in &current.fresh {
-            let (kind, name, id) = self.entry(&current, at);
+        for &fresh in &current.fresh {
+            let (kind, name, id) = current.entry(fresh, self.hash_len);
             if kind == EntryKind::Gitlink || kind == EntryKind::Blob && !self.filter.blobs() {
                 continue;
             }
@@ -465,7 +436,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             self.meet_held(number, kind);
             if kind == EntryKind::Tree {
                 if compared {
-                    self.child(&current.bytes[name], number, true);
+                    self.child(name, number, true);
                 } else if !self.opened.contains(number) {
                     self.unread.push(number);
                 }
@@ -473,12 +444,6 @@ impl<'w, 'a> Trees<'w, 'a> {
         }
         self.current = current;
         Ok(())
-    }
-
-    fn entry<'t>(&self, tree: &'t Tree, at: usize) -> (EntryKind, Range<usize>, &'t oid) {
-        let entry = Entry::parse(&tree.bytes, at, self.numbers.objects().hash_kind().len_in_bytes())
-            .expect("it was parsed when it was compared");
-        (entry.kind, entry.name, oid::from_bytes_unchecked(&tree.bytes[entry.id]))
     }
 
     fn child(&mut self, name: &[u8], number: u32, held: bool) {
@@ -547,99 +512,4 @@ fn enter(path: &mut Vec<u8>, name: &[u8]) {
         path.push(b'/');
     }
     path.extend_from_slice(name);
-}
-
-impl Tree {
-    pub(in crate::odb) fn clear(&mut self) {
-        self.bytes.clear();
-        self.starts.clear();
-    }
-
-    /// Finds where the entries begin, and which of them `last` does not have. `None` when one is malformed.
-    ///
-    /// Runs of entries that are the same are passed over as bytes; where they end both trees stand at an entry again, by name.
-    pub(in crate::odb) fn compare(&mut self, last: &Tree, hash_len: usize) -> Option<()> {
-        self.starts.clear();
-        self.fresh.clear();
-        let (ours, theirs) = (&self.bytes, &last.bytes);
-        let (mut at, mut their) = (0, 0);
-        loop {
-            if let Some(&their_at) = last.starts.get(their) {
-                let same = their_at + common(&ours[at..], &theirs[their_at..]);
-                let run = last.starts[their..].partition_point(|start| *start <= same) - 1;
-                self.starts.extend(last.starts[their..their + run].iter().map(|start| at + (start - their_at)));
-                their += run;
-                at += last.starts[their] - their_at;
-            }
-            self.starts.push(at);
-            if at == ours.len() {
-                return Some(());
-            }
-            let entry = Entry::parse(ours, at, hash_len)?;
-            let mut other = None;
-            while let Some(&start) = last.starts.get(their).filter(|start| **start < theirs.len()) {
-                let order = Entry::parse(theirs, start, hash_len)?.order(theirs, &entry, ours);
-                their += usize::from(order != Ordering::Greater);
-                if order != Ordering::Less {
-                    other = (order == Ordering::Equal).then_some(start);
-                    break;
-                }
-            }
-            self.fresh.push(Fresh { at, other });
-            at = entry.id.end;
-        }
-    }
-}
-
-/// One entry of a tree, as places in its bytes.
-pub(in crate::odb) struct Entry {
-    pub(in crate::odb) kind: EntryKind,
-    pub(in crate::odb) name: Range<usize>,
-    pub(in crate::odb) id: Range<usize>,
-}
-
-impl Entry {
-    /// `<mode> <name>\0<id>`; `None` when it is malformed or cut off.
-    pub(in crate::odb) fn parse(bytes: &[u8], at: usize, hash_len: usize) -> Option<Self> {
-        let mut mode = 0u32;
-        let mut place = at;
-        loop {
-            let byte = *bytes.get(place)?;
-            place += 1;
-            match byte {
-                b'0'..=b'7' if place - at <= 7 => mode = mode << 3 | u32::from(byte - b'0'),
-                b' ' if place - at > 1 => break,
-                _ => return None,
-            }
-        }
-        let name = place..place + bytes[place..].find_byte(0)?;
-        let id = name.end + 1..name.end + 1 + hash_len;
-        if name.is_empty() || id.end > bytes.len() {
-            return None;
-        }
-        let kind = match mode & 0o170_000 {
-            0o040_000 => EntryKind::Tree,
-            0o160_000 => EntryKind::Gitlink,
-            _ => EntryKind::Blob,
-        };
-        Some(Entry { kind, name, id })
-    }
-
-    /// Which comes first in a tree: names are compared as if those of trees ended in a slash.
-    fn order(&self, bytes: &[u8], other: &Entry, other_bytes: &[u8]) -> Ordering {
-        let end = |kind| (kind == EntryKind::Tree).then_some(&b'/');
-        let ours = bytes[self.name.clone()].iter().chain(end(self.kind));
-        ours.cmp(other_bytes[other.name.clone()].iter().chain(end(other.kind)))
-    }
-}
-
-/// Bytes compared at once.
-const STEP: usize = 32;
-
-/// How many bytes are the same from the beginning.
-fn common(a: &[u8], b: &[u8]) -> usize {
-    let (a_steps, _) = a.as_chunks::<STEP>();
-    let (b_steps, _) = b.as_chunks::<STEP>();
-    let same = a_steps.iter().zip(b_steps).take_while(|(a, b)| a == b).count() * STEP;
-    same + a[same..].iter().zip(&b[same..]).take_while(|(a, b)| a == b).count()
 }

@@ -7,7 +7,7 @@ use super::choose::NOTHING;
 use super::{NotClosed, path_hash};
 use crate::odb::Objects;
 use crate::odb::bitmap::{Bits, Order};
-use crate::odb::closure::{Entry, EntryKind, Tree};
+use crate::odb::closure::{EntryKind, Tree};
 use crate::stream::Pulse;
 use anyhow::{Context, Result, bail};
 use gix_hash::oid;
@@ -120,29 +120,29 @@ impl<'a> Fill<'a> {
         let mut current = std::mem::take(&mut self.current);
         let (pack, offset) = self.order.place(position);
         let pack = self.order.packs().get(pack as usize).context("it lies in no pack")?;
-        let kind = self.objects.find_in(pack, offset, &mut current.bytes)?;
+        let (kind, bytes) = self.objects.share_in(pack, offset)?;
+        current.bytes = bytes;
         if kind != Kind::Tree {
             bail!("it is a {kind}");
         }
         let hash_len = self.objects.hash_kind().len_in_bytes();
         current.compare(&self.last, hash_len).context("it has a malformed entry")?;
-        for fresh in &current.fresh {
-            let entry = Entry::parse(&current.bytes, fresh.at, hash_len).expect("it was parsed when it was compared");
-            let kind = match entry.kind {
+        for &fresh in &current.fresh {
+            let (kind, name, id) = current.entry(fresh, hash_len);
+            let title = match kind {
                 EntryKind::Tree => "tree",
                 EntryKind::Blob => "blob",
                 EntryKind::Gitlink => continue,
             };
-            let rank = self.rank_of(kind, oid::from_bytes_unchecked(&current.bytes[entry.id]))?;
+            let rank = self.rank_of(title, id)?;
             if !bits.insert(rank) {
                 continue;
             }
-            let name = &current.bytes[entry.name];
             let met = &mut self.hashes[self.positions[rank as usize] as usize];
             if *met == 0 {
                 *met = path_hash(hash, name);
             }
-            if entry.kind == EntryKind::Tree {
+            if kind == EntryKind::Tree {
                 let start = self.names.len();
                 self.names.extend_from_slice(name);
                 self.children.push(Child { name: start..self.names.len(), rank });

@@ -1,0 +1,311 @@
+//! One tree, compared with another version of it.
+//!
+//! In: the bytes of two trees. Out: where the entries of one begin, and which of them the other does not have. What is malformed is
+//! found when it is compared, so that whoever looks at an entry afterwards can rely on its form.
+
+use bstr::ByteSlice;
+use gix_hash::oid;
+use std::cmp::Ordering;
+use std::ops::Range;
+use std::rc::Rc;
+
+/// A tree as it was read.
+#[derive(Default)]
+pub(in crate::odb) struct Tree {
+    pub(in crate::odb) bytes: Rc<Vec<u8>>,
+    /// Where its entries begin; the last of these is its end.
+    starts: Vec<usize>,
+    /// Those that the tree before it did not have.
+    pub(in crate::odb) fresh: Vec<Fresh>,
+}
+
+/// An entry that another tree of the same path did not have.
+#[derive(Clone, Copy)]
+pub(in crate::odb) struct Fresh {
+    /// Where it begins.
+    at: usize,
+    /// Where the name of its object begins.
+    id: usize,
+    /// Where the name of the object begins that the other tree has in its place.
+    other: Option<usize>,
+}
+
+/// What an entry points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::odb) enum EntryKind {
+    Tree,
+    Blob,
+    Gitlink,
+}
+
+impl Tree {
+    pub(in crate::odb) fn clear(&mut self) {
+        self.bytes = Rc::default();
+        self.starts.clear();
+    }
+
+    /// Finds where the entries begin, and which of them `last` does not have. `None` when one is malformed.
+    ///
+    /// Runs of entries that are the same are passed over as bytes; where they end both trees stand at an entry again, by name.
+    pub(in crate::odb) fn compare(&mut self, last: &Tree, hash_len: usize) -> Option<()> {
+        self.starts.clear();
+        self.fresh.clear();
+        let (ours, theirs) = (&self.bytes, &last.bytes);
+        let (mut at, mut their) = (0, 0);
+        loop {
+            // So many bytes from here on are the same in both.
+            let mut same = 0;
+            if let Some(&their_at) = last.starts.get(their) {
+                same = common(&ours[at..], &theirs[their_at..]);
+                let run = whole_below(&last.starts[their..], their_at + same);
+                self.starts.extend(last.starts[their..their + run].iter().map(|start| at + (start - their_at)));
+                their += run;
+                let passed = last.starts[their] - their_at;
+                at += passed;
+                same -= passed;
+            }
+            self.starts.push(at);
+            if at == ours.len() {
+                return Some(());
+            }
+            // Mostly another object has the same name.
+            if let Some(&[start, end]) = last.starts.get(their..their + 2)
+                && same + hash_len >= end - start
+                && at + (end - start) <= ours.len()
+            {
+                self.fresh.push(Fresh { at, id: at + (end - start) - hash_len, other: Some(end - hash_len) });
+                at += end - start;
+                their += 1;
+                continue;
+            }
+            let entry = Entry::parse(ours, at, hash_len)?;
+            let (before, mut other) = (their, None);
+            while let Some(&[start, end]) = last.starts.get(their..their + 2) {
+                match Entry::parse(theirs, start, hash_len)?.order(theirs, &entry, ours) {
+                    Ordering::Less => their += 1,
+                    Ordering::Equal => {
+                        other = Some(end - hash_len);
+                        break;
+                    }
+                    Ordering::Greater => break,
+                }
+            }
+            if other.is_some() && their > before {
+                // Something is gone; from here on both may be the same again.
+                self.starts.pop();
+                continue;
+            }
+            their += usize::from(other.is_some());
+            self.fresh.push(Fresh { at, id: entry.id, other });
+            at = entry.id + hash_len;
+        }
+    }
+
+    /// An entry: what it points to, its name, and that of its object.
+    pub(in crate::odb) fn entry(&self, fresh: Fresh, hash_len: usize) -> (EntryKind, &[u8], &oid) {
+        let (kind, name) = mode(&self.bytes, fresh.at).expect("it was parsed when it was compared");
+        (kind, &self.bytes[name..fresh.id - 1], self.id(fresh.id, hash_len))
+    }
+
+    /// The name of the object that an entry of this tree points to, where `fresh` is an entry of the tree compared with it.
+    pub(in crate::odb) fn other(&self, fresh: Fresh, hash_len: usize) -> Option<&oid> {
+        fresh.other.map(|at| self.id(at, hash_len))
+    }
+
+    fn id(&self, at: usize, hash_len: usize) -> &oid {
+        oid::from_bytes_unchecked(&self.bytes[at..at + hash_len])
+    }
+}
+
+/// One entry of a tree, as places in its bytes: `<mode> <name>\0<id>`.
+struct Entry {
+    kind: EntryKind,
+    name: Range<usize>,
+    id: usize,
+}
+
+/// Of the entry at a place: what it points to, and where its name begins. `None` when the mode is malformed or cut off.
+fn mode(bytes: &[u8], at: usize) -> Option<(EntryKind, usize)> {
+    let mut mode = 0u32;
+    let mut place = at;
+    loop {
+        let byte = *bytes.get(place)?;
+        place += 1;
+        match byte {
+            b'0'..=b'7' if place - at <= 7 => mode = mode << 3 | u32::from(byte - b'0'),
+            b' ' if place - at > 1 => break,
+            _ => return None,
+        }
+    }
+    let kind = match mode & 0o170_000 {
+        0o040_000 => EntryKind::Tree,
+        0o160_000 => EntryKind::Gitlink,
+        _ => EntryKind::Blob,
+    };
+    Some((kind, place))
+}
+
+impl Entry {
+    /// `None` when it is malformed or cut off.
+    fn parse(bytes: &[u8], at: usize, hash_len: usize) -> Option<Self> {
+        let (kind, place) = mode(bytes, at)?;
+        let name = place..place + bytes[place..].find_byte(0)?;
+        let id = name.end + 1;
+        (!name.is_empty() && id + hash_len <= bytes.len()).then_some(Entry { kind, name, id })
+    }
+
+    /// Which comes first in a tree: names are compared as if those of trees ended in a slash.
+    fn order(&self, bytes: &[u8], other: &Entry, other_bytes: &[u8]) -> Ordering {
+        let end = |kind| (kind == EntryKind::Tree).then_some(&b'/');
+        let (ours, theirs) = (&bytes[self.name.clone()], &other_bytes[other.name.clone()]);
+        let same = common(ours, theirs);
+        let ours = ours[same..].iter().chain(end(self.kind));
+        ours.cmp(theirs[same..].iter().chain(end(other.kind)))
+    }
+}
+
+/// How many of the parts between `starts` end at `end` at the latest. The first one begins there or before.
+fn whole_below(starts: &[usize], end: usize) -> usize {
+    let (&[first, ..], &[.., last]) = (starts, starts) else { return 0 };
+    // Entries are of similar length: where the end is tells nearly which one it is.
+    let parts = starts.len() - 1;
+    let guess = parts.saturating_mul(end - first).checked_div(last - first).unwrap_or(0).min(parts);
+    let (mut low, mut high, mut step) = (guess, guess, 1);
+    while low > 0 && starts[low] > end {
+        high = low;
+        low = low.saturating_sub(step);
+        step *= 2;
+    }
+    while high < parts && starts[high] <= end {
+        low = high;
+        high = (high + step).min(parts);
+        step *= 2;
+    }
+    low + starts[low..=high].partition_point(|start| *start <= end) - 1
+}
+
+/// Bytes compared at once.
+const STEP: usize = 32;
+
+/// How many bytes are the same from the beginning.
+fn common(a: &[u8], b: &[u8]) -> usize {
+    let (a_steps, _) = a.as_chunks::<STEP>();
+    let (b_steps, _) = b.as_chunks::<STEP>();
+    let mut same = a_steps.iter().zip(b_steps).take_while(|(a, b)| a == b).count() * STEP;
+    let (a_words, _) = a[same..].as_chunks::<8>();
+    let (b_words, _) = b[same..].as_chunks::<8>();
+    for (a, b) in a_words.iter().zip(b_words) {
+        let differ = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differ != 0 {
+            return same + (differ.trailing_zeros() / 8) as usize;
+        }
+        same += 8;
+    }
+    same + a[same..].iter().zip(&b[same..]).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Modes, names and the byte of which the name of the object is made.
+    type Made<'a> = &'a [(&'a str, &'a str, u8)];
+
+    fn tree(entries: Made<'_>) -> Vec<u8> {
+        let entry =
+            |(mode, name, id): &(&str, &str, u8)| [mode.as_bytes(), b" ", name.as_bytes(), &[0], &[*id; 20]].concat();
+        entries.iter().flat_map(entry).collect()
+    }
+
+    /// What is fresh: kind, name, object, and the object that was there before.
+    fn compared(before: &Tree, bytes: Vec<u8>) -> Option<(Tree, Vec<(EntryKind, String, u8, Option<u8>)>)> {
+        let mut current = Tree { bytes: Rc::new(bytes), ..Tree::default() };
+        current.compare(before, 20)?;
+        let fresh = current.fresh.iter().map(|fresh| {
+            let (kind, name, id) = current.entry(*fresh, 20);
+            let other = before.other(*fresh, 20).map(|id| id.as_bytes()[19]);
+            (kind, name.to_str_lossy().into_owned(), id.as_bytes()[0], other)
+        });
+        let fresh = fresh.collect();
+        Some((current, fresh))
+    }
+
+    fn check(before: Made<'_>, now: Made<'_>, expected: &[(EntryKind, &str, u8, Option<u8>)]) {
+        let (before, all) = compared(&Tree::default(), tree(before)).expect("is well-formed");
+        assert_eq!(all.len(), before.starts.len() - 1, "without another tree all is fresh");
+        let (now, fresh) = compared(&before, tree(now)).expect("is well-formed");
+        let fresh: Vec<_> = fresh.iter().map(|(kind, name, id, other)| (*kind, &name[..], *id, *other)).collect();
+        assert_eq!(fresh, expected);
+        let mut alone = Tree { bytes: Rc::clone(&now.bytes), ..Tree::default() };
+        alone.compare(&Tree::default(), 20).expect("is well-formed");
+        assert_eq!(now.starts, alone.starts, "entries begin at the same places however they were found");
+    }
+
+    #[test]
+    fn only_what_differs_is_fresh() {
+        use EntryKind::{Blob, Gitlink, Tree};
+        let (f, d, g) = ("100644", "40000", "160000");
+        check(&[], &[], &[]);
+        check(&[(f, "a", 1)], &[], &[]);
+        check(&[], &[(f, "a", 1), (d, "b", 2)], &[(Blob, "a", 1, None), (Tree, "b", 2, None)]);
+        check(
+            &[(f, "a", 1), (f, "b", 2), (f, "c", 3)],
+            &[(f, "a", 1), (f, "b", 9), (f, "c", 3)],
+            &[(Blob, "b", 9, Some(2))],
+        );
+        check(&[(f, "a", 1), (f, "c", 3)], &[(f, "a", 1), (g, "b", 2), (f, "c", 3)], &[(Gitlink, "b", 2, None)]);
+        check(&[(f, "a", 1), (f, "b", 2), (f, "c", 3)], &[(f, "c", 4)], &[(Blob, "c", 4, Some(3))]);
+        // The last one may be longer or shorter, and another one's beginning.
+        check(&[(f, "a", 1)], &[(f, "a", 1), (f, "aa", 1)], &[(Blob, "aa", 1, None)]);
+        check(&[(f, "a", 1), (f, "aa", 1)], &[(f, "aa", 1)], &[]);
+        check(&[(f, "a", 7)], &[(f, "a", 8)], &[(Blob, "a", 8, Some(7))]);
+        // A file became executable, or a directory; directories stand as if their names ended in a slash.
+        check(&[(f, "a", 1)], &[("100755", "a", 1)], &[(Blob, "a", 1, Some(1))]);
+        check(&[(f, "a", 1), (f, "a.c", 2)], &[(f, "a.c", 2), (d, "a", 3)], &[(Tree, "a", 3, None)]);
+    }
+
+    #[test]
+    fn long_trees_of_all_changes_are_compared_rightly() {
+        let names: Vec<String> = (0..300).map(|n| format!("{n:03}{}", "x".repeat(n * 7 % 40))).collect();
+        let before: Vec<_> = names.iter().map(|name| ("100644", &name[..], 1)).collect();
+        for changed in [0, 1, 2, 150, 298, 299] {
+            let mut now = before.clone();
+            now[changed].2 = 2;
+            check(&before, &now, &[(EntryKind::Blob, &names[changed], 2, Some(1))]);
+            now.remove(changed);
+            check(&before, &now, &[]);
+            check(&now, &before, &[(EntryKind::Blob, &names[changed], 1, None)]);
+        }
+        let others: Vec<_> = before.iter().map(|(mode, name, _)| (*mode, *name, 3)).collect();
+        let all: Vec<_> = names.iter().map(|name| (EntryKind::Blob, &name[..], 3, Some(1))).collect();
+        check(&before, &others, &all);
+    }
+
+    #[test]
+    fn what_is_malformed_is_noticed_wherever_it_stands() {
+        let sound = tree(&[("100644", "a", 1), ("100644", "b", 2), ("100644", "c", 3)]);
+        for before in [vec![], sound.clone(), tree(&[("100644", "b", 5)])] {
+            let (before, _) = compared(&Tree::default(), before).expect("is well-formed");
+            for cut in 1..sound.len() {
+                let is_whole = cut % (sound.len() / 3) == 0;
+                assert_eq!(compared(&before, sound[..cut].to_vec()).is_some(), is_whole, "{cut}");
+            }
+            for wrong in ["8", "", "10064477", "x"] {
+                assert!(compared(&before, tree(&[("100644", "a", 1), (wrong, "b", 2)])).is_none(), "{wrong}");
+            }
+            assert!(compared(&before, tree(&[("100644", "", 1)])).is_none());
+        }
+    }
+
+    #[test]
+    fn parts_below_an_end_are_counted() {
+        for starts in
+            [vec![0], vec![5, 9], vec![0, 1, 2, 3, 1000], vec![0, 997, 998, 999, 1000], vec![3, 30, 300, 3000]]
+        {
+            for end in starts[0]..*starts.last().expect("there is one") + 2 {
+                let expected = starts.iter().filter(|start| **start <= end).count() - 1;
+                assert_eq!(whole_below(&starts, end), expected, "{starts:?} {end}");
+            }
+        }
+    }
+}
