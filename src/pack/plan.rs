@@ -8,6 +8,7 @@
 use super::make::{Kinship, Recipe, Version};
 use super::select::{Positions, Selection, Spot, Stray};
 use super::write::PackOptions;
+use crate::odb::ids::IdSet;
 use crate::odb::{EntryHead, EntryKind, Location, Objects, Pack, PackId};
 use anyhow::{Context, Result, bail, ensure};
 use gix_hash::{ObjectId, oid};
@@ -84,6 +85,7 @@ pub(super) enum Base {
 
 /// The packs objects are taken from.
 pub(super) struct Sources<'a> {
+    objects: &'a Objects,
     packs: Vec<Taken<'a>>,
     /// Where each stands among them: there may be hundreds.
     by_id: HashMap<PackId, u32>,
@@ -91,6 +93,8 @@ pub(super) struct Sources<'a> {
     /// The same of bases.
     bases_by_id: HashMap<PackId, &'a Positions>,
     loose_bases: &'a [Stray],
+    /// Blobs the client has, some of them in `bases` too.
+    held_blobs: Option<&'a IdSet>,
 }
 
 /// What is taken from one pack, and where it came to lie.
@@ -147,7 +151,8 @@ impl<'a> Sources<'a> {
         let by_id = (0..).zip(&packs).map(|(at, taken)| (taken.positions.pack, at)).collect();
         let bases_by_id = bases.iter().map(|positions| (positions.pack, positions)).collect();
         let bases = bases.iter().map(|positions| (objects.pack(positions.pack), positions)).collect();
-        Sources { packs, by_id, bases, bases_by_id, loose_bases }
+        let held_blobs = Some(&selection.held_blobs).filter(|names| thin && !names.is_empty());
+        Sources { objects, packs, by_id, bases, bases_by_id, loose_bases, held_blobs }
     }
 
     /// The n-th pack.
@@ -190,6 +195,7 @@ impl<'a> Sources<'a> {
         match spot {
             Spot::Packed(pack, position) => {
                 self.bases_by_id.get(&pack).is_some_and(|positions| positions.contains(position))
+                    || self.held_blobs.is_some_and(|names| names.contains(self.objects.pack(pack).id_at(position)))
             }
             Spot::Loose(number) => self.loose_bases.binary_search_by_key(&number, |stray| stray.number).is_ok(),
         }
@@ -201,7 +207,7 @@ impl<'a> Sources<'a> {
         if taken.has(offset) {
             return Ok(Some(Base::Written(source, offset)));
         }
-        if self.bases.is_empty() && self.packs.len() == 1 {
+        if self.bases.is_empty() && self.held_blobs.is_none() && self.packs.len() == 1 {
             // It was not sent, and there is nowhere else where it could be. Its name is not looked for.
             return Ok(None);
         }
@@ -228,7 +234,7 @@ impl<'a> Sources<'a> {
         let held = |(pack, positions): &(Arc<Pack>, &Positions)| {
             pack.position(id).is_some_and(|position| positions.contains(position))
         };
-        if self.bases.iter().any(held) {
+        if self.held_blobs.is_some_and(|names| names.contains(id)) || self.bases.iter().any(held) {
             return Some(Base::Held(Box::new(id.to_owned())));
         }
         // Another copy of it may have been taken. One from this pack would be no safe base: it may rest on this object.

@@ -7,6 +7,8 @@
 mod filter;
 mod history;
 mod numbers;
+mod order;
+mod readers;
 mod sparse;
 mod stored;
 mod tree;
@@ -19,7 +21,7 @@ pub(super) use tree::{EntryKind, Tree};
 pub use trees::TooManyPaths;
 
 use crate::odb::bitmap::Bits;
-use crate::odb::ids::IdMap;
+use crate::odb::ids::{IdMap, IdSet};
 use crate::odb::walk::CommitWalk;
 use crate::odb::{Header, Objects, promised};
 use crate::stream::Pulse;
@@ -152,6 +154,8 @@ pub struct Closure<'a> {
     pub found: Marks,
     /// Objects reachable from known ones, as far as they were met, and as far as who uses the filter has them.
     pub held: Marks,
+    /// The names of blobs of which the same is true; they are not looked up.
+    pub held_blobs: IdSet,
     /// Objects, and what each is another version of: at the same path, in a neighbouring commit. The first such pair counts.
     pub relatives: Vec<(u32, u32)>,
 }
@@ -232,10 +236,15 @@ impl<'a> Closure<'a> {
         };
         let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
         trees.find(&ends, effort)?;
+        let mut held_blobs = trees.take_held_blobs();
+        if !filter.leaves_blobs() {
+            held_blobs.clear();
+        }
         let (contents, held, relatives) = trees.into_marks();
         found.extend(&contents);
         // Wanted tags and blobs may turn out to be known only now.
         found.subtract(&held);
+        numbers.remove(&mut found, &held_blobs);
         if !filter.is_all() {
             // Who uses a filter may lack trees and blobs that it has left out: those it asks for by name it gets (FI-03).
             let known: HashSet<&ObjectId> = known.iter().collect();
@@ -247,7 +256,7 @@ impl<'a> Closure<'a> {
             }
         }
         absent.check(objects, pulse)?;
-        Ok(Closure { numbers, found, held, relatives })
+        Ok(Closure { numbers, found, held, held_blobs, relatives })
     }
 
     /// The same where nothing is known and the repository has bitmaps; `None`: they are of no use.
@@ -283,7 +292,7 @@ impl<'a> Closure<'a> {
             found.insert(*tree);
         });
         mark(wants, &mut numbers, &mut found)?;
-        Ok(Some(Closure { numbers, found, held: Marks::default(), relatives }))
+        Ok(Some(Closure { numbers, found, held: Marks::default(), held_blobs: IdSet::default(), relatives }))
     }
 
     /// The same where much lies between known and wanted commits, which `walk` has found; all of it is told exactly.
@@ -335,7 +344,7 @@ impl<'a> Closure<'a> {
         found.subtract(&held);
         absent.check(objects, pulse)?;
         let relatives = newest_relatives(&mut numbers, walk, &wanted.commits, pulse)?;
-        Ok(Some(Closure { numbers, found, held, relatives }))
+        Ok(Some(Closure { numbers, found, held, held_blobs: IdSet::default(), relatives }))
     }
 
     /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too;
@@ -345,7 +354,17 @@ impl<'a> Closure<'a> {
     /// When a tag cannot be read.
     pub fn add_tags(&mut self, tags: &[(ObjectId, ObjectId)]) -> Result<()> {
         let mut buffer = Vec::new();
+        // Few objects are named sooner than many names are looked up.
+        let few = self.found.len() < tags.len() as u64;
+        let named: IdSet = if few {
+            self.found.iter().map(|number| self.numbers.id(number).to_owned()).collect()
+        } else {
+            IdSet::default()
+        };
         for (tag, peeled) in tags {
+            if few && !named.contains(peeled) {
+                continue;
+            }
             match self.numbers.of(peeled)? {
                 Some(number) if self.found.contains(number) => {}
                 _ => continue,
@@ -506,3 +525,6 @@ fn tag_target(numbers: &Numbers<'_>, number: u32, buffer: &mut Vec<u8>) -> Resul
         _ => Err(bad(anyhow::anyhow!("it names no object"))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,8 @@
 //! where it comes in and where it goes out; in between there are only numbers.
 
 use crate::odb::bitmap::{Bits, Order};
-use crate::odb::ids::are_same;
-use crate::odb::{Location, Objects, Pack, PackId, Stored};
+use crate::odb::ids::{IdSet, are_same};
+use crate::odb::{EntryKind, Location, Objects, Pack, PackId, Stored};
 use anyhow::{Context, Result, bail, ensure};
 use gix_hash::{ObjectId, oid};
 use std::collections::HashMap;
@@ -157,6 +157,22 @@ impl<'a> Numbers<'a> {
         Ok(Some(number))
     }
 
+    /// The same, where it may be known in which pack a copy of the object lies and at which position.
+    ///
+    /// # Errors
+    /// As [`Numbers::of`].
+    pub(super) fn of_placed(&mut self, id: &oid, place: Option<(PackId, u32)>) -> Result<Option<u32>> {
+        match (place, self.ranges.first()) {
+            // What lies in the first pack has its number there, unless it was met elsewhere before.
+            (Some((pack, position)), Some(first))
+                if first.id == pack && self.first.is_none() && self.others.is_empty() =>
+            {
+                Ok(Some(first.first + position))
+            }
+            _ => self.of(id),
+        }
+    }
+
     /// The number of an object that the first multi-pack-index knows.
     fn in_first(&self, id: &oid) -> Option<u32> {
         let order = &self.first.as_ref()?.order;
@@ -274,18 +290,38 @@ impl<'a> Numbers<'a> {
         Location::Packed { pack: range.id, position: number - range.first }
     }
 
-    /// Sorts so that reading in this order goes through each pack from its beginning: bases come before their deltas.
-    pub fn sort_as_stored(&self, numbers: &mut [u32]) {
-        if numbers.len() < 2 {
-            return;
+    /// Where the object is stored, so that who reads in the order of these goes through each pack from its beginning.
+    pub(super) fn stored_at(&self, number: u32) -> (u32, u64) {
+        if number >= STRAYS {
+            return (number, 0);
         }
-        numbers.sort_by_cached_key(|&number| {
-            if number >= STRAYS {
-                return (number, 0);
-            }
-            let range = self.range_of(number);
-            (range.first, range.pack.offset_at(number - range.first))
-        });
+        let range = self.range_of(number);
+        (range.first, range.pack.offset_at(number - range.first))
+    }
+
+    /// Where the object is stored that this one is a delta on, if it is one and both lie in one pack.
+    pub(super) fn base_stored_at(&self, number: u32) -> Option<(u32, u64)> {
+        if number >= STRAYS {
+            return None;
+        }
+        let range = self.range_of(number);
+        // Who reads it finds out what is wrong with it.
+        let head = range.pack.head_at(range.pack.offset_at(number - range.first)).ok()?;
+        match head.kind {
+            EntryKind::Whole(_) => None,
+            EntryKind::OfsDelta(base) => Some((range.first, base)),
+            EntryKind::RefDelta(base) => Some((range.first, range.pack.offset_at(range.pack.position(&base)?))),
+        }
+    }
+
+    /// Takes what has one of these names out of a set; how many members these were.
+    pub(super) fn remove(&self, marks: &mut Marks, names: &IdSet) -> u64 {
+        if names.is_empty() {
+            return 0;
+        }
+        let gone: Vec<u32> = marks.iter().filter(|number| names.contains(self.id(*number))).collect();
+        gone.iter().for_each(|number| marks.remove(*number));
+        gone.len() as u64
     }
 
     /// The content of the object, in `buffer`. The empty tree needs not be stored.
@@ -393,13 +429,19 @@ impl Marks {
         new
     }
 
-    /// Takes a number out; whether it was a member.
-    pub fn remove(&mut self, number: u32) -> bool {
-        let had = self.contains(number);
-        if had {
+    /// The members, in order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        let words = (0..).zip(&self.packed).chain((STRAYS / 64..).zip(&self.strays));
+        words
+            .filter(|(_, word)| **word != 0)
+            .flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit))
+    }
+
+    /// Takes a number out.
+    pub fn remove(&mut self, number: u32) {
+        if self.contains(number) {
             *self.word_mut(number) &= !(1 << (number % 64));
         }
-        had
     }
 
     /// Adds all members of another set.

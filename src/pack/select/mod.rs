@@ -4,7 +4,8 @@
 //! blobs are never looked at.
 
 use super::relatives::Relatives;
-use crate::odb::closure::{Closure, Effort, Filter, Marks, Missing, Numbers, Search};
+use crate::odb::closure::{Closure, Effort, Filter, Missing, Numbers, Search};
+use crate::odb::ids::IdSet;
 use crate::odb::{Location, Objects, PackId};
 use crate::stream::Pulse;
 use anyhow::Context;
@@ -67,6 +68,8 @@ pub struct Selection {
     pub bases: Vec<Positions>,
     /// Loose objects the client is known to have, the same way.
     pub loose_bases: Vec<Stray>,
+    /// Names of blobs of which the same is true. Those that are versions of selected ones are also in the sets above.
+    pub held_blobs: IdSet,
     /// Which selected objects and bases are versions of the same.
     pub relatives: Relatives,
     /// How many objects are selected.
@@ -159,8 +162,15 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
         Stray { id, directory, number: place as u32 }
     };
     // A base that a filter has left out would have to be fetched alone.
-    let none = Marks::default();
-    let held = if request.thin && filter.leaves_trees() { &closure.held } else { &none };
+    let (mut held, held_blobs) = match request.thin && filter.leaves_trees() {
+        true => (closure.held, closure.held_blobs),
+        false => Default::default(),
+    };
+    for (of, other) in &closure.relatives {
+        if closure.found.contains(*of) && held_blobs.contains(numbers.id(*other)) {
+            held.insert(*other);
+        }
+    }
     let spot = |number| match Numbers::stray_place(number) {
         Some(place) => Spot::Loose(place),
         None => match numbers.location(number) {
@@ -175,8 +185,9 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
     Ok(Selection {
         packed: positions(&closure.found),
         strays: Numbers::strays(&closure.found).map(stray).collect(),
-        bases: positions(held),
-        loose_bases: Numbers::strays(held).map(stray).collect(),
+        bases: positions(&held),
+        loose_bases: Numbers::strays(&held).map(stray).collect(),
+        held_blobs,
         relatives,
         count,
     })
