@@ -9,7 +9,7 @@
 //! as the patterns reach.
 
 use super::tree::{EntryKind, Fresh, Tree};
-use super::{Absent, Broken, Effort, Filter, Marks, Numbers};
+use super::{Absent, Broken, Effort, Filter, Firsts, Marks, Numbers};
 use crate::odb::ids::IdSet;
 use crate::stream::Pulse;
 use anyhow::{Result, anyhow};
@@ -119,9 +119,13 @@ pub(super) struct Trees<'w, 'a> {
     relate: Relate,
     /// Found objects, and what each is another version of.
     relatives: Vec<(u32, u32)>,
+    /// The first version of each packed object, where only those in other packs are noted.
+    firsts: Firsts,
     current: Tree,
     last: Tree,
     hash_len: usize,
+    /// Of the current level: what stood last where there was nothing of its name in the tree before.
+    named: HashMap<Vec<u8>, u32>,
     names: Vec<u8>,
     children: Vec<Child>,
     /// Of the current level.
@@ -159,8 +163,10 @@ impl<'w, 'a> Trees<'w, 'a> {
             mistaken: false,
             relate: Relate::None,
             relatives: Vec::new(),
+            firsts: Firsts::default(),
             current: Tree::default(),
             last: Tree::default(),
+            named: HashMap::new(),
             names: Vec::new(),
             children: Vec::new(),
             depth: 0,
@@ -172,6 +178,11 @@ impl<'w, 'a> Trees<'w, 'a> {
     /// The names of known blobs, as far as they were met.
     pub(super) fn take_held_blobs(&mut self) -> IdSet {
         std::mem::take(&mut self.held_blobs)
+    }
+
+    /// Which found objects are versions of the same.
+    pub(super) fn take_firsts(&mut self) -> Firsts {
+        std::mem::take(&mut self.firsts)
     }
 
     /// The objects found, and those known but for blobs; found ones with what each is another version of, some perhaps twice.
@@ -299,6 +310,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         self.numbers.sort_as_stored(&mut level.held);
         self.numbers.sort_as_stored(&mut level.new);
         self.last.clear();
+        self.named.clear();
         self.names.clear();
         self.children.clear();
         let mut before = None;
@@ -345,7 +357,7 @@ impl<'w, 'a> Trees<'w, 'a> {
                 EntryKind::Tree => self.new_tree(tree, name, id)?,
                 EntryKind::Blob if self.filter.blobs() => {
                     if let Some(number) = self.new_blob(tree, name, id)? {
-                        self.relate_to_entry(number, fresh)?;
+                        self.relate_to_entry(number, name, fresh)?;
                     }
                 }
                 EntryKind::Blob | EntryKind::Gitlink => {}
@@ -388,12 +400,23 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(Some(number))
     }
 
-    /// Notes what a found blob is another version of: what the tree before has in its place.
-    fn relate_to_entry(&mut self, number: u32, fresh: Fresh) -> Result<()> {
-        if self.relate != Relate::None
-            && let Some(other) = self.last.other(fresh, self.hash_len)
-            && let Some(other) = self.numbers.of(other)?
-        {
+    /// Notes what a found blob is another version of: what the tree before has in its place. Histories that have nothing in common
+    /// may lie in turns; then it is what had this name before.
+    fn relate_to_entry(&mut self, number: u32, name: &[u8], fresh: Fresh) -> Result<()> {
+        if self.relate == Relate::None {
+            return Ok(());
+        }
+        let other = match self.last.other(fresh, self.hash_len) {
+            Some(other) => self.numbers.of(other)?,
+            None => match self.named.get_mut(name) {
+                Some(named) => Some(std::mem::replace(named, number)),
+                None => {
+                    self.named.insert(name.to_owned(), number);
+                    None
+                }
+            },
+        };
+        if let Some(other) = other {
             self.relate(number, other);
         }
         Ok(())
@@ -406,6 +429,9 @@ impl<'w, 'a> Trees<'w, 'a> {
             Relate::Apart => !self.numbers.are_together(number, other),
             Relate::All => true,
         };
+        if self.relate == Relate::Apart {
+            self.firsts.add(number, other);
+        }
         if wanted && number != other {
             self.relatives.push((number, other));
         }
