@@ -270,7 +270,7 @@ fn store(repository: &Repository, path: &Path, header: &Header, selection: &Sele
         thin: !header.prerequisites.is_empty(),
         ofs_delta: true,
         compression: repository.settings.pack_compression,
-        threads: usize::try_from(repository.settings.pack_threads).unwrap_or(0),
+        threads: repository.settings.threads(),
         memory: repository.context.memory,
     };
     let stats = bundle::store(path, header, selection, &repository.objects, &options)?;

@@ -58,7 +58,7 @@ pub(super) fn make(
         thin: false,
         ofs_delta: true,
         compression: settings.pack_compression,
-        threads: usize::try_from(settings.pack_threads).unwrap_or(0),
+        threads: settings.threads(),
         memory: repository.context.memory,
     };
     let place = Place {

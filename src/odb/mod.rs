@@ -40,7 +40,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use opener::Opener;
+pub use opener::{Opener, threads};
 pub use packs::{EntryHead, EntryKind, Pack, PackId};
 
 /// The largest object that is inflated into memory where nobody says otherwise.
@@ -105,6 +105,8 @@ pub struct Objects {
     last: RefCell<Option<Rc<Slot>>>,
     shared: Rc<Shared>,
     object_limit: u64,
+    /// As [`threads`] takes them.
+    threads: usize,
     graph_allowed: bool,
     /// Where this repository's own history is cut.
     shallow: Rc<IdSet>,
@@ -175,6 +177,7 @@ impl Objects {
             last: RefCell::default(),
             shared,
             object_limit: OBJECT_BYTES_MAX,
+            threads: 1,
             graph_allowed: true,
             shallow: Rc::default(),
             cut: Rc::default(),
@@ -192,6 +195,7 @@ impl Objects {
             last: RefCell::new(self.last.borrow().clone()),
             shared: Rc::clone(&self.shared),
             object_limit: self.object_limit,
+            threads: self.threads,
             graph_allowed: self.graph_allowed,
             shallow: Rc::clone(&self.shallow),
             cut: Rc::clone(&self.cut),
@@ -208,6 +212,7 @@ impl Objects {
             last: RefCell::new(self.last.borrow().clone()),
             shared: Rc::clone(&self.shared),
             object_limit: self.object_limit,
+            threads: self.threads,
             graph_allowed: self.graph_allowed,
             shallow: Rc::clone(&self.shallow),
             cut: Rc::new(commits.into_iter().collect()),
@@ -229,6 +234,11 @@ impl Objects {
     /// The largest object that is inflated into memory, in bytes; [`OBJECT_BYTES_MAX`] at first.
     pub fn set_object_limit(&mut self, bytes: u64) {
         self.object_limit = bytes;
+    }
+
+    /// How many threads may read many objects at once, as [`threads`] takes them; 1 at first.
+    pub fn set_threads(&mut self, wanted: usize) {
+        self.threads = wanted;
     }
 
     /// How much the delta-base cache may hold, in bytes; [`CACHE_BYTES`] at first.

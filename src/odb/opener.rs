@@ -3,7 +3,7 @@
 //! In: a database. Out: what each thread opens its own of. Packs that were open are shared, and have the same numbers.
 
 use super::directory::Register;
-use super::{Objects, Pack};
+use super::{Objects, Pack, PackId};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,7 +18,22 @@ pub struct Opener {
     object_limit: u64,
 }
 
+/// Threads never help beyond this many: one of them puts together what the others find out.
+const THREADS_MAX: usize = 8;
+
+/// How many threads share what can be shared out: as many as are wanted (`pack.threads`), or one for each processor where that is
+/// 0; eight at most.
+pub fn threads(wanted: usize) -> usize {
+    let wanted = if wanted == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { wanted };
+    wanted.min(THREADS_MAX)
+}
+
 impl Opener {
+    /// Whether a pack is open already: then it can be read even when its file is gone.
+    pub(super) fn has_open(&self, pack: PackId) -> bool {
+        self.packs.get(pack.0 as usize).is_some_and(|(_, pack)| pack.is_some())
+    }
+
     /// The database, as [`Objects::new`] opens it. Nobody's history is cut there.
     pub fn open(&self) -> Objects {
         let mut objects = Objects::of(Register::knowing(self.hash, &self.packs), &self.given);

@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A repository in a directory of its own, gone with it.
-struct Repo {
-    root: PathBuf,
+pub(super) struct Repo {
+    pub(super) root: PathBuf,
     hash: gix_hash::Kind,
 }
 
@@ -38,7 +38,7 @@ impl Repo {
     }
 
     /// A repository with a history in which files grow, so that git finds deltas; all loose.
-    fn with_history(hash: gix_hash::Kind, commits: u32) -> Self {
+    pub(super) fn with_history(hash: gix_hash::Kind, commits: u32) -> Self {
         let repo = Repo::new(hash);
         repo.import("refs/heads/main", 1, commits);
         repo.git(&["tag", "-a", "-m", "one", "v1", "main"], b"");
@@ -47,7 +47,7 @@ impl Repo {
     }
 
     /// Adds commits `from..from + count` to a branch, as loose objects.
-    fn import(&self, branch: &str, from: u32, count: u32) {
+    pub(super) fn import(&self, branch: &str, from: u32, count: u32) {
         let mut stream = String::new();
         for n in from..from + count {
             let time = 1_600_000_000 + n * 60;
@@ -79,7 +79,7 @@ impl Repo {
         command
     }
 
-    fn git(&self, args: &[&str], stdin: &[u8]) -> Vec<u8> {
+    pub(super) fn git(&self, args: &[&str], stdin: &[u8]) -> Vec<u8> {
         let mut command = self.command(args);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
@@ -98,22 +98,22 @@ impl Repo {
         self.git(&["-c", "fastimport.unpackLimit=0", "fast-import", "--quiet"], packs.as_bytes());
     }
 
-    fn text(&self, args: &[&str]) -> String {
+    pub(super) fn text(&self, args: &[&str]) -> String {
         String::from_utf8(self.git(args, b"")).unwrap().trim().to_owned()
     }
 
-    fn id(&self, name: &str) -> ObjectId {
+    pub(super) fn id(&self, name: &str) -> ObjectId {
         ObjectId::from_hex(self.text(&["rev-parse", name]).as_bytes()).unwrap()
     }
 
-    fn ids(&self, args: &[&str]) -> Vec<ObjectId> {
+    pub(super) fn ids(&self, args: &[&str]) -> Vec<ObjectId> {
         self.text(args)
             .lines()
             .map(|line| ObjectId::from_hex(&line.as_bytes()[..self.hash.len_in_hex()]).unwrap())
             .collect()
     }
 
-    fn objects(&self) -> Objects {
+    pub(super) fn objects(&self) -> Objects {
         Objects::new(self.hash, vec![self.root.join("objects")])
     }
 

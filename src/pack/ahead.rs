@@ -5,7 +5,7 @@
 
 use super::make::{Maker, Outcome, Recipe};
 use super::write::PackOptions;
-use crate::odb::{CACHE_BYTES, Objects, Opener};
+use crate::odb::{CACHE_BYTES, Objects, Opener, threads};
 use anyhow::Result;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use std::collections::{HashMap, VecDeque};
@@ -17,8 +17,6 @@ use std::thread::Scope;
 const BATCH: usize = 32;
 /// So many may be under way or waiting to be asked for.
 const JOBS_MAX: usize = 8 * BATCH;
-/// More threads than this are never of use: who writes has to keep up.
-const THREADS_MAX: usize = 8;
 /// Larger objects are made in turn: what waits must be small.
 const OBJECT_BYTES_MAX: u64 = 256 << 10;
 
@@ -48,11 +46,7 @@ impl Ahead {
         options: &PackOptions,
     ) -> Option<Self> {
         let level = options.compression.min(9);
-        let threads = match options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
-        let threads = threads.min(THREADS_MAX);
+        let threads = threads(options.threads);
         if threads == 1 {
             return None;
         }

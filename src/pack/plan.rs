@@ -18,8 +18,6 @@ use std::sync::Arc;
 
 /// So many deltas made here may lie one on the other.
 const DEPTH_MAX: u32 = 50;
-/// So many members of its family are tried for an object.
-const FAMILY_TRIES: usize = 2;
 /// So many bases are looked at of a stored chain of them.
 const CHAIN_MAX: usize = 64;
 /// So many deltas lie between an object and what it has in common with another version, at most: each has to be read.
@@ -318,8 +316,8 @@ struct Early {
     source: u32,
     position: u32,
     range: Range<u64>,
-    /// How many before it are of the same family.
-    older: usize,
+    /// Whether the one before it is of the same family.
+    is_next: bool,
 }
 
 impl Early {
@@ -335,7 +333,7 @@ impl Early {
                     && sources.packs[*source as usize].positions.contains(position)
                 {
                     let range = 0..0;
-                    all.push(Early { source: *source, position, range, older: all.len() - first });
+                    all.push(Early { source: *source, position, range, is_next: all.len() > first });
                 }
             }
         }
@@ -434,12 +432,11 @@ impl<'a> Plan<'a> {
     }
 
     fn next_early(&mut self) -> Result<Option<Step>> {
-        let Some(&Early { source, position, ref range, older }) = self.early.get(self.come) else { return Ok(None) };
+        let Some(&Early { source, position, ref range, is_next }) = self.early.get(self.come) else { return Ok(None) };
         let (pack, range) = (self.sources.pack(source), range.clone());
-        let before = self.early[self.come - older.min(FAMILY_TRIES)..self.come].iter().rev();
         let spot = |early: &Early| Spot::Packed(self.sources.packs[early.source as usize].pack.id(), early.position);
-        let candidates: Vec<Spot> = before.map(spot).collect();
-        let bases = self.recipe_bases(Spot::Packed(pack.id(), position), candidates);
+        let larger = self.come.checked_sub(1).filter(|_| is_next).map(|at| spot(&self.early[at]));
+        let bases = self.recipe_bases(Spot::Packed(pack.id(), position), larger);
         let how = match pack.head_at(range.start) {
             Ok(head) if head.data < range.end && range.end <= pack.body_end() => match bases.is_empty() {
                 true => How::Copy(Base::None),
@@ -449,7 +446,7 @@ impl<'a> Plan<'a> {
             _ => How::Recover,
         };
         self.come += 1;
-        self.sources.packs[source as usize].early.insert(range.start, 0);
+        self.sources.packs[source as usize].early.entry(range.start).or_insert(0);
         Ok(Some(Step { object: Object::Packed { source, position, range }, how }))
     }
 

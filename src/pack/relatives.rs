@@ -1,6 +1,7 @@
 //! Relatives: which objects are versions of the same, and so may serve as each other's delta base.
 //!
-//! In: pairs of objects. Out: the nearest one of use. What is of use, who writes knows.
+//! In: pairs of objects; or objects and what each is a version of. Out: the nearest one of use; or families. What is of use, who
+//! writes knows.
 
 use super::select::Spot;
 use std::cmp::Reverse;
@@ -83,6 +84,16 @@ impl Relatives {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn families_of_more_than_one_come_with_the_largest_first() {
+        let families: Families = [(7, 10, 1), (3, 5, 2), (7, 30, 3), (9, 1, 4), (3, 6, 5)]
+            .map(|(of, size, n)| (of, size, Spot::Loose(n)))
+            .into_iter()
+            .collect();
+        let numbers: Vec<Vec<Spot>> = families.iter().map(Iterator::collect).collect();
+        assert_eq!(numbers, [[5, 2], [3, 1]].map(|family| family.map(Spot::Loose).to_vec()));
+    }
 
     #[test]
     fn the_nearest_relative_of_use_is_found_in_both_directions() {

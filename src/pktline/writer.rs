@@ -38,6 +38,24 @@ pub fn append(buffer: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> io::Resu
     close(&mut buffer[start..]).inspect_err(|_| buffer.truncate(start))
 }
 
+/// Adds a short text to a buffer. Lists have many: a C library's copy takes longer to begin than these to end.
+pub fn push(buffer: &mut Vec<u8>, text: &[u8]) {
+    let Some(end) = text.last_chunk::<STEP>() else {
+        return buffer.extend_from_slice(text);
+    };
+    let (steps, rest) = text.as_chunks::<STEP>();
+    buffer.reserve(text.len() + STEP);
+    for step in steps {
+        buffer.extend_from_slice(step);
+    }
+    // The last step begins inside the one before it.
+    buffer.truncate(buffer.len() + rest.len() - STEP);
+    buffer.extend_from_slice(end);
+}
+
+/// What [`push`] copies at once.
+const STEP: usize = 32;
+
 /// `0000`
 ///
 /// # Errors
@@ -103,6 +121,16 @@ mod tests {
         assert_eq!(written(b"hello\n").expect("short"), b"000ahello\n");
         assert_eq!(&written(&[b'x'; PAYLOAD_MAX]).expect("it just fits")[..5], b"fff0x");
         assert_eq!(written(&[b'x'; PAYLOAD_MAX + 1]).expect_err("too long").kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_text_of_any_length_is_added_as_it_is() {
+        let text: Vec<u8> = (0..200).collect();
+        for length in 0..text.len() {
+            let mut buffer = b"before".to_vec();
+            push(&mut buffer, &text[..length]);
+            assert_eq!(buffer, [b"before", &text[..length]].concat(), "{length}");
+        }
     }
 
     #[test]

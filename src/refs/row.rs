@@ -3,6 +3,7 @@
 //! In: what a store has read. Out: object names as bytes or as text. A list of many refs is mostly text that is copied: only
 //! who asks for bytes pays for them.
 
+use crate::pktline;
 use bstr::BStr;
 use gix_hash::{ObjectId, oid};
 
@@ -27,35 +28,37 @@ pub struct StoredId<'a>(Form<'a>);
 
 #[derive(Debug, Clone, Copy)]
 enum Form<'a> {
-    Bytes(ObjectId),
+    Bytes(&'a oid),
     /// Lower-case hexadecimal of a length that names have.
     Hex(&'a [u8]),
+    /// Nobody writes capitals, but they are allowed.
+    Capitals(&'a [u8]),
 }
 
 impl<'a> StoredId<'a> {
     /// The name that a text stands for; `None`: for none.
+    #[inline]
     pub(super) fn of_hex(hex: &'a [u8]) -> Option<Self> {
-        let is_whole = gix_hash::Kind::from_hex_len(hex.len()).is_some_and(|kind| kind.len_in_hex() == hex.len());
-        match is_whole && is_lower_hex(hex) {
-            true => Some(StoredId(Form::Hex(hex))),
-            // Nobody writes capitals, but they are allowed.
-            false => ObjectId::from_hex(hex).ok().map(StoredId::from),
+        if matches!(hex.len(), 40 | 64) && is_lower_hex(hex) {
+            return Some(StoredId(Form::Hex(hex)));
         }
+        ObjectId::from_hex(hex).is_ok().then_some(StoredId(Form::Capitals(hex)))
     }
 
     /// In bytes.
     pub fn id(&self) -> ObjectId {
         match self.0 {
-            Form::Bytes(id) => id,
-            Form::Hex(hex) => ObjectId::from_hex(hex).expect("it was seen to be hexadecimal"),
+            Form::Bytes(id) => id.to_owned(),
+            Form::Hex(hex) | Form::Capitals(hex) => ObjectId::from_hex(hex).expect("it was seen to be hexadecimal"),
         }
     }
 
     /// Adds the text.
     pub fn push_hex(&self, line: &mut Vec<u8>) {
         match self.0 {
-            Form::Hex(hex) => line.extend_from_slice(hex),
-            Form::Bytes(id) => push_hex(line, &id),
+            Form::Hex(hex) => pktline::push(line, hex),
+            Form::Bytes(id) => push_hex(line, id),
+            Form::Capitals(hex) => line.extend(hex.iter().map(u8::to_ascii_lowercase)),
         }
     }
 
@@ -71,8 +74,8 @@ pub fn push_hex(line: &mut Vec<u8>, id: &oid) {
     line.extend_from_slice(id.hex_to_buf(&mut hex).as_bytes());
 }
 
-impl From<ObjectId> for StoredId<'_> {
-    fn from(id: ObjectId) -> Self {
+impl<'a> From<&'a ObjectId> for StoredId<'a> {
+    fn from(id: &'a ObjectId) -> Self {
         StoredId(Form::Bytes(id))
     }
 }
@@ -91,10 +94,12 @@ impl PartialEq for StoredId<'_> {
 
 impl Eq for StoredId<'_> {}
 
-/// Without a branch for each digit, so that many are compared at once.
+/// Without a branch for each digit, sixteen at a time. Shorter texts are none.
 fn is_lower_hex(text: &[u8]) -> bool {
     let is_digit = |byte: u8| (byte.wrapping_sub(b'0') < 10) | (byte.wrapping_sub(b'a') < 6);
-    text.iter().fold(true, |all, &byte| all & is_digit(byte))
+    let are_digits = |bytes: &[u8; 16]| bytes.iter().fold(true, |all, &byte| all & is_digit(byte));
+    let (whole, _) = text.as_chunks::<16>();
+    text.last_chunk::<16>().is_some_and(are_digits) && whole.iter().all(are_digits)
 }
 
 #[cfg(test)]
@@ -111,7 +116,7 @@ mod tests {
             let mut line = Vec::new();
             stored.push_hex(&mut line);
             assert_eq!(line, text.to_lowercase().as_bytes());
-            assert_eq!(stored, StoredId::from(stored.id()));
+            assert_eq!(stored, StoredId::from(&stored.id()));
         };
         for digits in ["0123456789abcdef", "fedcba9876543210"] {
             let forty = digits.repeat(3)[..40].to_owned();

@@ -174,6 +174,7 @@ impl Repository {
         let hash = here.settings.object_format;
         let mut objects = Objects::new(hash, object_directories(&here.common_dir, &context));
         objects.set_shallow(here.shallow);
+        objects.set_threads(here.settings.threads());
         Repository {
             objects,
             refs: here.settings.ref_storage.open(&here.git_dir, &here.common_dir, hash),
@@ -190,6 +191,7 @@ impl Repository {
     pub fn reopened(&self) -> Objects {
         let mut objects = Objects::new(self.hash(), object_directories(&self.common_dir, &self.context));
         objects.set_shallow(self.objects.shallow().iter().copied().collect());
+        objects.set_threads(self.settings.threads());
         objects
     }
 }

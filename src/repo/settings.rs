@@ -324,7 +324,7 @@ settings! {
     precious_objects: bool = |_| false, truth ["extensions.preciousObjects"];
     /// zlib level of what is deflated for a pack.
     pack_compression: u32 = |_| 6, level ["pack.compression", "core.compression"];
-    /// How many threads make deltas for a pack, or resolve those of one that comes in; 0: one for each processor, eight at most.
+    /// How many threads read trees, make deltas for a pack, or resolve those of one that comes in; 0: one for each processor, eight at most.
     pack_threads: u64 = |_| 0, bytes ["pack.threads"];
     /// zlib level of loose objects.
     loose_compression: u32 = |_| 1, level ["core.looseCompression", "core.compression"];
@@ -380,6 +380,11 @@ settings! {
 }
 
 impl Settings {
+    /// How many threads share what can be shared out (`pack.threads`); 0: one for each processor.
+    pub fn threads(&self) -> usize {
+        usize::try_from(self.pack_threads).unwrap_or(usize::MAX)
+    }
+
     /// Whether objects may be missing because another repository promises them.
     pub fn is_partial_clone(&self) -> bool {
         !self.promisor_remotes.is_empty()
@@ -401,7 +406,12 @@ impl Settings {
 }
 
 fn entry<'a>(entries: &'a Entries, keys: &[&str]) -> Option<&'a ConfigEntry> {
-    keys.iter().find_map(|key| entries.last(&key.to_ascii_lowercase()))
+    keys.iter().find_map(|key| entries.iter().rev().find(|entry| is_of(entry, &[key])))
+}
+
+/// Whether an entry is of one of these keys, which are written as documents have them.
+fn is_of(entry: &ConfigEntry, keys: &[&str]) -> bool {
+    keys.iter().any(|key| entry.key.eq_ignore_ascii_case(key.as_bytes()))
 }
 
 fn truth(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>> {
@@ -497,9 +507,7 @@ fn text(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<BString>> {
 
 /// A text of the protected configuration: what a repository says does not count (PO-18).
 fn text_of_operator(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<BString>> {
-    let keys: Vec<String> = keys.iter().map(|key| key.to_ascii_lowercase()).collect();
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let last = entries.all(&keys).rfind(|entry| entry.origin == Origin::Operator);
+    let last = entries.iter().rfind(|entry| entry.origin == Origin::Operator && is_of(entry, keys));
     Ok(last.and_then(|entry| entry.value.clone()))
 }
 
@@ -509,8 +517,7 @@ fn path(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<PathBu
 
 /// Of several keys for one thing the one that stands last counts.
 fn path_of_any(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<PathBuf>>> {
-    let keys = keys.iter().map(|key| key.to_ascii_lowercase()).collect::<Vec<_>>();
-    let last = entries.iter().rev().find(|entry| keys.iter().any(|key| entry.key == *key));
+    let last = entries.iter().rfind(|entry| is_of(entry, keys));
     Ok(last.and_then(|entry| entry.value.clone()).map(|text| Some(gix_path_of(text))))
 }
 
@@ -525,9 +532,7 @@ fn gix_path_of(text: BString) -> PathBuf {
 
 /// All values of all keys, as the configuration has them.
 fn texts(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BString>>> {
-    let keys: Vec<String> = keys.iter().map(|key| key.to_ascii_lowercase()).collect();
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    Ok(Some(entries.all(&keys).filter_map(|entry| entry.value.clone()).collect()))
+    Ok(Some(entries.iter().filter(|entry| is_of(entry, keys)).filter_map(|entry| entry.value.clone()).collect()))
 }
 
 fn selectors(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<Selector>>> {
@@ -537,8 +542,8 @@ fn selectors(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<Sele
 /// The words of a list separated by commas.
 fn words(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BString>>> {
     let list = text(entries, keys)?.unwrap_or_default();
-    let words = list.split(|&byte| byte == b',').map(|word| BString::from(word.trim()));
-    Ok(Some(words.filter(|word| !word.is_empty()).collect()))
+    let words = list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    Ok(Some(words.filter(|word| !word.is_empty()).map(BString::from).collect()))
 }
 
 fn promisor_remotes(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<Vec<PromisorRemote>>> {
@@ -708,8 +713,7 @@ fn git_wants(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<GitWants>> 
 
 fn blob_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BlobUri>>> {
     let mut uris: Vec<BlobUri> = Vec::new();
-    let keys = keys.iter().map(|key| key.to_ascii_lowercase()).collect::<Vec<_>>();
-    for entry in entries.iter().filter(|entry| keys.iter().any(|key| entry.key == *key)) {
+    for entry in entries.iter().filter(|entry| is_of(entry, keys)) {
         let value = entry.value.as_ref().map(|value| value.as_bstr()).unwrap_or_default();
         let read = value
             .split_once_str(" ")
@@ -724,8 +728,7 @@ fn blob_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<Blob
 }
 
 fn pack_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<PackUri>>> {
-    let keys = keys.iter().map(|key| key.to_ascii_lowercase()).collect::<Vec<_>>();
-    let configured = entries.iter().filter(|entry| keys.iter().any(|key| entry.key == *key));
+    let configured = entries.iter().filter(|entry| is_of(entry, keys));
     let read = |entry: &ConfigEntry| {
         let value = entry.value.as_ref().map(|value| value.as_bstr()).unwrap_or_default();
         pack_uri(value).ok_or_else(|| bad(entry, "'<pack hash> <uri>'"))

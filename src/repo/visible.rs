@@ -3,9 +3,10 @@
 //! In: a repository. Out: its refs under the names the client knows.
 
 use super::Repository;
+use crate::pktline;
 use crate::refs::{Row, StoredId};
 use bstr::{BStr, BString, ByteSlice};
-use gix_hash::ObjectId;
+use gix_hash::{ObjectId, oid};
 use std::collections::HashSet;
 
 /// Which of the two hideRefs lists counts.
@@ -38,7 +39,7 @@ impl VisibleRef<'_> {
     /// Adds `<id> <name>`: what a line of every list begins with.
     pub fn push(&self, list: &mut Vec<u8>) {
         match self.line {
-            Some(line) => list.extend_from_slice(line),
+            Some(line) => pktline::push(list, line),
             None => {
                 self.id.push_hex(list);
                 list.push(b' ');
@@ -126,10 +127,18 @@ pub fn list(
     };
     repository.refs.for_each(&prefixes, &mut |row| {
         let name = stripped(row.name, &namespace);
-        if hidden(rules, Some(name), row.name) {
+        if !rules.is_empty() && hidden(rules, Some(name), row.name) {
             return Ok(());
         }
-        let peeled = if peel { peeled(repository, row)? } else { None };
+        let looked_up;
+        let peeled = match row.peeled {
+            _ if !peel => None,
+            Some(known) => known,
+            None => {
+                looked_up = peeled(repository, &row.id.id())?;
+                looked_up.as_ref().map(StoredId::from)
+            }
+        };
         let symref_target = row.symref_target.map(|target| stripped(target, &namespace));
         let line = row.line.filter(|_| namespace.is_empty());
         each(&VisibleRef { name, id: row.id, peeled, symref_target, line })
@@ -182,8 +191,8 @@ pub fn take_tips(repository: &Repository, hidden_for: For, ids: &mut HashSet<Obj
             return Ok(());
         }
         ids.remove(&row.id.id());
-        if let Some(peeled) = peeled(repository, row)? {
-            ids.remove(&peeled.id());
+        if let Some(peeled) = known_or_peeled(repository, row)? {
+            ids.remove(&peeled);
         }
         if ids.is_empty() { Err(Enough.into()) } else { Ok(()) }
     });
@@ -204,23 +213,27 @@ pub fn annotated_tags(
     let rules = rules(repository, hidden_for);
     repository.refs.for_each(&[concatenated(&namespace, b"refs/tags/")], &mut |row| {
         if !hidden(rules, Some(stripped(row.name, &namespace)), row.name)
-            && let Some(peeled) = peeled(repository, row)?
+            && let Some(peeled) = known_or_peeled(repository, row)?
         {
-            each(row.id.id(), peeled.id());
+            each(row.id.id(), peeled);
         }
         Ok(())
     })
 }
 
 /// What a ref peels to, if it is an annotated tag.
-fn peeled<'a>(repository: &Repository, row: &Row<'a>) -> anyhow::Result<Option<StoredId<'a>>> {
-    if let Some(known) = row.peeled {
-        return Ok(known);
+fn known_or_peeled(repository: &Repository, row: &Row<'_>) -> anyhow::Result<Option<ObjectId>> {
+    match row.peeled {
+        Some(known) => Ok(known.map(|known| known.id())),
+        None => peeled(repository, &row.id.id()),
     }
-    let id = row.id.id();
-    match repository.objects.header(&id) {
+}
+
+/// The same of an object.
+fn peeled(repository: &Repository, id: &oid) -> anyhow::Result<Option<ObjectId>> {
+    match repository.objects.header(id) {
         Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
-            Ok(repository.objects.peel(&id)?.map(|(id, _)| id.into()))
+            Ok(repository.objects.peel(id)?.map(|(peeled, _)| peeled))
         }
         Ok(_) | Err(_) => Ok(None),
     }
@@ -301,7 +314,7 @@ fn concatenated(prefix: &[u8], name: &[u8]) -> BString {
 }
 
 fn stripped<'a>(name: &'a BStr, namespace: &[u8]) -> &'a BStr {
-    name.strip_prefix(namespace).unwrap_or(name).as_bstr()
+    if namespace.is_empty() { name } else { name.strip_prefix(namespace).unwrap_or(name).as_bstr() }
 }
 
 /// The last matching rule decides: `!` shows again, `^` looks at the full name, a prefix matches whole components (HN-01, HN-02).

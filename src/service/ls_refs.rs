@@ -49,7 +49,7 @@ fn head(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()
                 push_hex(line, &id);
                 line.extend_from_slice(b" HEAD");
             };
-            lines.add(start, target, peeled.map(StoredId::from))
+            lines.add(start, target, peeled.as_ref().map(StoredId::from))
         }
         None if lines.request.unborn && lines.request.symrefs && target.is_some() => {
             lines.add(|line| line.extend_from_slice(b"unborn HEAD"), target, None)

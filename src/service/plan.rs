@@ -76,7 +76,7 @@ impl<'a> Plan<'a> {
             thin: self.request.thin_pack,
             ofs_delta: self.request.ofs_delta,
             compression: self.repository.settings.pack_compression,
-            threads: usize::try_from(self.repository.settings.pack_threads).unwrap_or(0),
+            threads: self.repository.settings.threads(),
             memory: self.repository.context.memory,
         }
     }

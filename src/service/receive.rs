@@ -209,7 +209,7 @@ fn options_of<'a>(repository: &Repository, quarantine: &'a Quarantine, fsck: Opt
         room: None,
         fsck,
         memory: repository.context.memory,
-        threads: usize::try_from(settings.pack_threads).unwrap_or(0),
+        threads: settings.threads(),
         reverse_index: settings.write_reverse_index,
         compression: settings.loose_compression,
         sync: Syncs {

@@ -7,6 +7,8 @@
 mod filter;
 mod history;
 mod numbers;
+mod order;
+mod readers;
 mod sparse;
 mod stored;
 mod tree;
@@ -528,3 +530,6 @@ fn tag_target(numbers: &Numbers<'_>, number: u32, buffer: &mut Vec<u8>) -> Resul
         _ => Err(bad(anyhow::anyhow!("it names no object"))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 
 use crate::odb::bitmap::{Bits, Order};
 use crate::odb::ids::{IdSet, are_same};
-use crate::odb::{Location, Objects, Pack, PackId, Stored};
+use crate::odb::{EntryKind, Location, Objects, Pack, PackId, Stored};
 use anyhow::{Context, Result, bail, ensure};
 use gix_hash::{ObjectId, oid};
 use std::collections::HashMap;
@@ -157,6 +157,22 @@ impl<'a> Numbers<'a> {
         Ok(Some(number))
     }
 
+    /// The same, where it may be known in which pack a copy of the object lies and at which position.
+    ///
+    /// # Errors
+    /// As [`Numbers::of`].
+    pub(super) fn of_placed(&mut self, id: &oid, place: Option<(PackId, u32)>) -> Result<Option<u32>> {
+        match (place, self.ranges.first()) {
+            // What lies in the first pack has its number there, unless it was met elsewhere before.
+            (Some((pack, position)), Some(first))
+                if first.id == pack && self.first.is_none() && self.others.is_empty() =>
+            {
+                Ok(Some(first.first + position))
+            }
+            _ => self.of(id),
+        }
+    }
+
     /// The number of an object that the first multi-pack-index knows.
     fn in_first(&self, id: &oid) -> Option<u32> {
         let order = &self.first.as_ref()?.order;
@@ -274,18 +290,28 @@ impl<'a> Numbers<'a> {
         Location::Packed { pack: range.id, position: number - range.first }
     }
 
-    /// Sorts so that reading in this order goes through each pack from its beginning: bases come before their deltas.
-    pub fn sort_as_stored(&self, numbers: &mut [u32]) {
-        if numbers.len() < 2 {
-            return;
+    /// Where the object is stored, so that who reads in the order of these goes through each pack from its beginning.
+    pub(super) fn stored_at(&self, number: u32) -> (u32, u64) {
+        if number >= STRAYS {
+            return (number, 0);
         }
-        numbers.sort_by_cached_key(|&number| {
-            if number >= STRAYS {
-                return (number, 0);
-            }
-            let range = self.range_of(number);
-            (range.first, range.pack.offset_at(number - range.first))
-        });
+        let range = self.range_of(number);
+        (range.first, range.pack.offset_at(number - range.first))
+    }
+
+    /// Where the object is stored that this one is a delta on, if it is one and both lie in one pack.
+    pub(super) fn base_stored_at(&self, number: u32) -> Option<(u32, u64)> {
+        if number >= STRAYS {
+            return None;
+        }
+        let range = self.range_of(number);
+        // Who reads it finds out what is wrong with it.
+        let head = range.pack.head_at(range.pack.offset_at(number - range.first)).ok()?;
+        match head.kind {
+            EntryKind::Whole(_) => None,
+            EntryKind::OfsDelta(base) => Some((range.first, base)),
+            EntryKind::RefDelta(base) => Some((range.first, range.pack.offset_at(range.pack.position(&base)?))),
+        }
     }
 
     /// Takes what has one of these names out of a set; how many members these were.

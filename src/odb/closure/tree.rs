@@ -12,7 +12,7 @@ use std::rc::Rc;
 /// A tree as it was read.
 #[derive(Default)]
 pub(in crate::odb) struct Tree {
-    pub(in crate::odb) bytes: Rc<Vec<u8>>,
+    content: Option<Rc<Vec<u8>>>,
     /// Where its entries begin; the last of these is its end.
     starts: Vec<usize>,
     /// Those that the tree before it did not have.
@@ -40,8 +40,17 @@ pub(in crate::odb) enum EntryKind {
 
 impl Tree {
     pub(in crate::odb) fn clear(&mut self) {
-        self.bytes = Rc::default();
+        self.content = None;
         self.starts.clear();
+    }
+
+    /// Takes the content of another tree, which is to be compared next.
+    pub(in crate::odb) fn set(&mut self, content: Rc<Vec<u8>>) {
+        self.content = Some(content);
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.content.as_ref().map_or(&[], |content| content)
     }
 
     /// Finds where the entries begin, and which of them `last` does not have. `None` when one is malformed.
@@ -50,7 +59,8 @@ impl Tree {
     pub(in crate::odb) fn compare(&mut self, last: &Tree, hash_len: usize) -> Option<()> {
         self.starts.clear();
         self.fresh.clear();
-        let (ours, theirs) = (&self.bytes, &last.bytes);
+        let ours = self.content.as_ref().map_or(&[][..], |content| content);
+        let theirs = last.bytes();
         let (mut at, mut their) = (0, 0);
         loop {
             // So many bytes from here on are the same in both.
@@ -103,8 +113,8 @@ impl Tree {
 
     /// An entry: what it points to, its name, and that of its object.
     pub(in crate::odb) fn entry(&self, fresh: Fresh, hash_len: usize) -> (EntryKind, &[u8], &oid) {
-        let (kind, name) = mode(&self.bytes, fresh.at).expect("it was parsed when it was compared");
-        (kind, &self.bytes[name..fresh.id - 1], self.id(fresh.id, hash_len))
+        let (kind, name) = mode(self.bytes(), fresh.at).expect("it was parsed when it was compared");
+        (kind, &self.bytes()[name..fresh.id - 1], self.id(fresh.id, hash_len))
     }
 
     /// The name of the object that an entry of this tree points to, where `fresh` is an entry of the tree compared with it.
@@ -113,7 +123,7 @@ impl Tree {
     }
 
     fn id(&self, at: usize, hash_len: usize) -> &oid {
-        oid::from_bytes_unchecked(&self.bytes[at..at + hash_len])
+        oid::from_bytes_unchecked(&self.bytes()[at..at + hash_len])
     }
 }
 
@@ -218,8 +228,10 @@ mod tests {
     }
 
     /// What is fresh: kind, name, object, and the object that was there before.
-    fn compared(before: &Tree, bytes: Vec<u8>) -> Option<(Tree, Vec<(EntryKind, String, u8, Option<u8>)>)> {
-        let mut current = Tree { bytes: Rc::new(bytes), ..Tree::default() };
+    type Freshness = Vec<(EntryKind, String, u8, Option<u8>)>;
+
+    fn compared(before: &Tree, bytes: Vec<u8>) -> Option<(Tree, Freshness)> {
+        let mut current = Tree { content: Some(Rc::new(bytes)), ..Tree::default() };
         current.compare(before, 20)?;
         let fresh = current.fresh.iter().map(|fresh| {
             let (kind, name, id) = current.entry(*fresh, 20);
@@ -236,7 +248,7 @@ mod tests {
         let (now, fresh) = compared(&before, tree(now)).expect("is well-formed");
         let fresh: Vec<_> = fresh.iter().map(|(kind, name, id, other)| (*kind, &name[..], *id, *other)).collect();
         assert_eq!(fresh, expected);
-        let mut alone = Tree { bytes: Rc::clone(&now.bytes), ..Tree::default() };
+        let mut alone = Tree { content: now.content.clone(), ..Tree::default() };
         alone.compare(&Tree::default(), 20).expect("is well-formed");
         assert_eq!(now.starts, alone.starts, "entries begin at the same places however they were found");
     }

@@ -8,7 +8,9 @@
 //! length, so that a tree is met first where it lies highest. Where a filter looks at paths, it is walked at each of them as far
 //! as the patterns reach.
 
-use super::tree::{EntryKind, Fresh, Tree};
+use super::order::{Ancestors, Node, ordered};
+use super::readers::{Met, Readers, Wanted};
+use super::tree::{EntryKind, Tree};
 use super::{Absent, Broken, Effort, Filter, Firsts, Marks, Numbers};
 use crate::odb::ids::IdSet;
 use crate::stream::Pulse;
@@ -122,10 +124,12 @@ pub(super) struct Trees<'w, 'a> {
     /// The first version of each packed object, where only those in other packs are noted.
     firsts: Firsts,
     current: Tree,
-    last: Tree,
+    ancestors: Ancestors,
     hash_len: usize,
     /// Of the current level: what stood last where there was nothing of its name in the tree before.
     named: HashMap<Vec<u8>, u32>,
+    /// Started when they are of use.
+    readers: Option<Readers>,
     names: Vec<u8>,
     children: Vec<Child>,
     /// Of the current level.
@@ -165,8 +169,9 @@ impl<'w, 'a> Trees<'w, 'a> {
             relatives: Vec::new(),
             firsts: Firsts::default(),
             current: Tree::default(),
-            last: Tree::default(),
+            ancestors: Ancestors::default(),
             named: HashMap::new(),
+            readers: None,
             names: Vec::new(),
             children: Vec::new(),
             depth: 0,
@@ -297,7 +302,7 @@ impl<'w, 'a> Trees<'w, 'a> {
     }
 
     /// Reads all trees of one path, known ones first. Their sub-trees are left in `children`.
-    fn level(&mut self, mut level: Level) -> Result<()> {
+    fn level(&mut self, level: Level) -> Result<()> {
         self.depth = level.depth;
         if self.filter.is_by_path() {
             if self.read > self.count.saturating_mul(AGAIN_EACH).saturating_add(AGAIN_BEYOND) {
@@ -307,80 +312,137 @@ impl<'w, 'a> Trees<'w, 'a> {
             enter(&mut self.path, &level.place.name);
             self.inside = level.place.inside;
         }
-        self.numbers.sort_as_stored(&mut level.held);
-        self.numbers.sort_as_stored(&mut level.new);
-        self.last.clear();
+        self.ancestors.clear();
         self.named.clear();
         self.names.clear();
         self.children.clear();
         let mut before = None;
-        for number in level.held {
-            self.opened.insert(number);
+        for node in ordered(self.numbers, &level.held) {
+            self.opened.insert(node.number);
             // A damaged known tree hides nothing: what is below is taken for new.
-            match self.read(number) {
+            match self.read(node) {
                 Err(error) if error.is::<Broken>() => continue,
                 read => read?,
             }
             self.visit_held(true)?;
-            std::mem::swap(&mut self.current, &mut self.last);
-            before = Some(number);
+            self.keep(node);
+            before = Some(node.number);
         }
-        for number in level.new {
-            self.read(number)?;
-            self.visit_new(number)?;
-            std::mem::swap(&mut self.current, &mut self.last);
-            if let Some(before) = before {
-                self.relate(number, before);
-            }
-            before = Some(number);
+        let mut new = ordered(self.numbers, &level.new);
+        if let Some(first) = new.first_mut() {
+            first.before = before;
+        }
+        let mut alone = &new[..];
+        if Readers::are_worth(new.len()) {
+            alone = self.share_out(before, alone)?;
+        }
+        for node in alone {
+            self.read_new(*node)?;
         }
         Ok(())
     }
 
-    /// Reads a tree and compares it with the last one.
-    fn read(&mut self, number: u32) -> Result<()> {
+    /// Reads a new tree here.
+    fn read_new(&mut self, node: Node) -> Result<()> {
+        self.read(node)?;
+        self.visit_new(node.number)?;
+        self.keep(node);
+        self.relate_to_tree(node);
+        Ok(())
+    }
+
+    /// Has several threads read new trees of one path, of which the first is compared with `before`. What is left is to be read here.
+    fn share_out<'n>(&mut self, before: Option<u32>, trees: &'n [Node]) -> Result<&'n [Node]> {
+        let readers = self.readers.take().or_else(|| Readers::start(self.numbers.objects()));
+        let Some(readers) = readers else { return Ok(trees) };
+        let wanted = Wanted { blobs: self.filter.blobs(), others: self.relate != Relate::None };
+        let location = |number| self.numbers.location(number);
+        let places = trees.iter().map(|node| (location(node.number), node.depth));
+        let mut reading = readers.read(before.map(location), places, wanted);
+        let (read, alone) = trees.split_at(reading.len());
+        self.ancestors.clear();
+        for node in read {
+            match reading.next(self.hash_len) {
+                Some(entries) => {
+                    self.begin_tree()?;
+                    for met in entries {
+                        self.meet_entry(node.number, &met)?;
+                    }
+                    self.relate_to_tree(*node);
+                }
+                None => self.read_new(*node)?,
+            }
+        }
+        drop(reading);
+        self.readers = Some(readers);
+        if let (Some(last), [_, ..]) = (read.last(), alone) {
+            // The next one is compared with it.
+            self.ancestors.clear();
+            self.read(*last)?;
+            self.keep(*last);
+        }
+        Ok(alone)
+    }
+
+    /// One more tree is read.
+    fn begin_tree(&mut self) -> Result<()> {
         self.read += 1;
-        self.pulse.tick(self.count)?;
+        Ok(self.pulse.tick(self.count)?)
+    }
+
+    /// Reads a tree and compares it with its base, or with the last one.
+    fn read(&mut self, node: Node) -> Result<()> {
+        self.begin_tree()?;
+        let number = node.number;
         let bad = |cause| Broken::bad("tree", self.numbers.id(number), cause);
         match self.numbers.share(number).map_err(bad)? {
-            (Kind::Tree, bytes) => self.current.bytes = bytes,
+            (Kind::Tree, bytes) => self.current.set(bytes),
             (kind @ (Kind::Commit | Kind::Blob | Kind::Tag), _) => return Err(bad(anyhow!("it is a {kind}"))),
         }
-        self.current.compare(&self.last, self.hash_len).ok_or_else(|| bad(anyhow!("a malformed entry")))
+        self.current
+            .compare(self.ancestors.find(node.depth), self.hash_len)
+            .ok_or_else(|| bad(anyhow!("a malformed entry")))
     }
 
     fn visit_new(&mut self, tree: u32) -> Result<()> {
-        let current = std::mem::take(&mut self.current);
+        let (current, ancestors) = (std::mem::take(&mut self.current), std::mem::take(&mut self.ancestors));
         for &fresh in &current.fresh {
             let (kind, name, id) = current.entry(fresh, self.hash_len);
-            match kind {
-                EntryKind::Tree => self.new_tree(tree, name, id)?,
-                EntryKind::Blob if self.filter.blobs() => {
-                    if let Some(number) = self.new_blob(tree, name, id)? {
-                        self.relate_to_entry(number, name, fresh)?;
-                    }
-                }
-                EntryKind::Blob | EntryKind::Gitlink => {}
-            }
+            let other = ancestors.found().other(fresh, self.hash_len).map(|id| (id, None));
+            self.meet_entry(tree, &Met { kind, name, id, place: None, other })?;
         }
-        self.current = current;
+        (self.current, self.ancestors) = (current, ancestors);
         Ok(())
     }
 
-    fn new_tree(&mut self, from: u32, name: &[u8], id: &oid) -> Result<()> {
-        let Some(number) = self.numbers.of(id)? else { return self.missing("tree", id, from) };
+    /// An entry of a new tree.
+    fn meet_entry(&mut self, tree: u32, met: &Met<'_>) -> Result<()> {
+        match met.kind {
+            EntryKind::Tree => self.new_tree(tree, met),
+            EntryKind::Blob if self.filter.blobs() => match self.new_blob(tree, met)? {
+                Some(number) => self.relate_to_blob(number, met),
+                None => Ok(()),
+            },
+            EntryKind::Blob | EntryKind::Gitlink => Ok(()),
+        }
+    }
+
+    fn new_tree(&mut self, from: u32, met: &Met<'_>) -> Result<()> {
+        let number = self.numbers.of_placed(met.id, met.place)?;
+        let Some(number) = number else { return self.missing("tree", met.id, from) };
         if self.meet_new(number) && self.filter.reaches(self.depth + 1) {
-            self.child(name, number, false);
+            self.child(met.name, number, false);
         }
         Ok(())
     }
 
     /// The blob's number if it is new and passes.
-    fn new_blob(&mut self, from: u32, name: &[u8], id: &oid) -> Result<Option<u32>> {
+    fn new_blob(&mut self, from: u32, met: &Met<'_>) -> Result<Option<u32>> {
+        let Met { name, id, place, .. } = *met;
         if self.held_blobs.contains(id) {
             return Ok(None);
         }
-        let number = self.numbers.of(id)?;
+        let number = self.numbers.of_placed(id, place)?;
         let is_met = |number| self.held.contains(number) || self.found.contains(number);
         if number.is_some_and(is_met) || !self.is_admitted(name) {
             return Ok(None);
@@ -400,26 +462,36 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(Some(number))
     }
 
-    /// Notes what a found blob is another version of: what the tree before has in its place. Histories that have nothing in common
-    /// may lie in turns; then it is what had this name before.
-    fn relate_to_entry(&mut self, number: u32, name: &[u8], fresh: Fresh) -> Result<()> {
+    /// Notes that a found blob is another version of the one that another tree has in its place; where it has none, of what had this
+    /// name before: histories that have nothing in common may lie in turns.
+    fn relate_to_blob(&mut self, number: u32, met: &Met<'_>) -> Result<()> {
         if self.relate == Relate::None {
             return Ok(());
         }
-        let other = match self.last.other(fresh, self.hash_len) {
-            Some(other) => self.numbers.of(other)?,
-            None => match self.named.get_mut(name) {
-                Some(named) => Some(std::mem::replace(named, number)),
-                None => {
-                    self.named.insert(name.to_owned(), number);
-                    None
-                }
-            },
+        let other = match (met.other, self.named.get_mut(met.name)) {
+            (Some((other, place)), _) => self.numbers.of_placed(other, place)?,
+            (None, Some(named)) => Some(std::mem::replace(named, number)),
+            (None, None) => {
+                self.named.insert(met.name.to_owned(), number);
+                None
+            }
         };
         if let Some(other) = other {
             self.relate(number, other);
         }
         Ok(())
+    }
+
+    /// Notes that a new tree is another version of the one before it.
+    fn relate_to_tree(&mut self, node: Node) {
+        if let Some(before) = node.before {
+            self.relate(node.number, before);
+        }
+    }
+
+    /// Keeps the tree that was read, for others to be compared with.
+    fn keep(&mut self, node: Node) {
+        self.current = self.ancestors.add(node.depth, std::mem::take(&mut self.current));
     }
 
     /// Notes that an object is another version of one that may serve as its delta's base.
@@ -520,7 +592,7 @@ impl<'w, 'a> Trees<'w, 'a> {
     /// Looks into known trees that were not compared, at most `limit` of them.
     fn open_held(&mut self, limit: u64) -> Result<()> {
         let mut left = limit;
-        self.last.clear();
+        self.ancestors.clear();
         while let Some(number) = self.unread.pop() {
             if !self.opened.insert(number) {
                 continue;
@@ -529,7 +601,7 @@ impl<'w, 'a> Trees<'w, 'a> {
                 break;
             }
             left -= 1;
-            match self.read(number) {
+            match self.read(Node { number, depth: 0, before: None }) {
                 Err(error) if error.is::<Broken>() => continue,
                 read => read?,
             }

@@ -10,7 +10,7 @@ use super::scan::Deltas;
 use super::store::Store;
 use super::walk::Resolver;
 use super::{Fault, ReceiveOptions};
-use crate::odb::Objects;
+use crate::odb::{Objects, threads};
 use crate::stream::Pulse;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
@@ -21,7 +21,6 @@ use std::time::Duration;
 
 /// Packs with less to do are resolved by the calling thread.
 const THREADS_FROM_DELTAS: u32 = 2_000;
-const THREADS_MAX: usize = 8;
 /// Resolved objects that a thread hands over at once.
 const BATCH_LEN: usize = 256;
 /// How often the pulse is felt while threads work.
@@ -53,11 +52,7 @@ impl Threads {
         let needed = (3 * deltas.object_max.min(content_max) + deltas.delta_max.min(content_max)).max(1 << 20);
         let mut count = 1;
         if !loose && deltas.count >= THREADS_FROM_DELTAS {
-            let wanted = match options.threads {
-                0 => std::thread::available_parallelism().map_or(1, usize::from),
-                threads => threads,
-            };
-            count = wanted.min(THREADS_MAX).min(usize::try_from(free / needed).unwrap_or(usize::MAX)).max(1);
+            count = threads(options.threads).min(usize::try_from(free / needed).unwrap_or(usize::MAX)).max(1);
         }
         let limit = free.saturating_sub(needed.saturating_mul(count as u64));
         let object_max = deltas.object_max;

@@ -5,6 +5,7 @@
 //! sorted in memory. Nothing is ever written here.
 
 use crate::refs::identity::Identity;
+use crate::refs::name;
 use crate::refs::row::{Row, StoredId};
 use anyhow::{Context, anyhow};
 use bstr::{BStr, ByteSlice};
@@ -24,6 +25,9 @@ const STEP: usize = 4 << 10;
 
 /// No line is longer: git's own names end at PATH_MAX.
 const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// Nor a line with what its tag peels to behind it.
+const RECORD_BYTES_MAX: usize = LINE_BYTES_MAX + gix_hash::Kind::longest().len_in_hex() + "^\n\n".len();
 
 /// How often a file is opened again when a network file system says that its handle is stale.
 const STALE_RETRIES: u32 = 2;
@@ -66,15 +70,22 @@ pub(super) struct Record<'a> {
     id: &'a [u8],
     tag_target: Option<&'a [u8]>,
     peeled: Peeled,
+    plain: bool,
 }
 
 impl Record<'_> {
+    /// Whether the name is well-formed.
+    pub(super) fn is_valid(&self) -> bool {
+        self.plain || name::is_valid(self.name)
+    }
+
     /// The object, as far as the line holds one.
     pub(super) fn id(&self) -> anyhow::Result<ObjectId> {
         ObjectId::from_hex(self.id).map_err(|_| unexpected(self.raw))
     }
 
     /// As a listing gives it.
+    #[inline]
     pub(super) fn row(&self) -> anyhow::Result<Row<'_>> {
         let stored = |hex| StoredId::of_hex(hex).ok_or_else(|| unexpected(self.raw));
         let id = stored(self.id)?;
@@ -241,7 +252,16 @@ impl Packed {
     }
 
     fn cursor(&self, at: u64) -> Cursor<'_> {
-        Cursor { packed: self, buffer: Vec::new(), filled: 0, next_read: at, block: BLOCK, record: Marks::default() }
+        Cursor {
+            packed: self,
+            buffer: Vec::new(),
+            filled: 0,
+            whole: 0,
+            last_name: 0..0,
+            next_read: at,
+            block: BLOCK,
+            record: Marks::default(),
+        }
     }
 
     /// Where to begin to find the first record not before `key`: at most a few records earlier, never before `from`.
@@ -314,6 +334,10 @@ pub(super) struct Cursor<'p> {
     packed: &'p Packed,
     buffer: Vec<u8>,
     filled: usize,
+    /// Up to here the buffer holds whole records.
+    whole: usize,
+    /// The name of the last of them.
+    last_name: Range<usize>,
     next_read: u64,
     /// How much is read next: little where a search ends, more and more where a walk goes on.
     block: usize,
@@ -326,56 +350,75 @@ struct Marks {
     start: usize,
     line_end: usize,
     end: usize,
+    /// The name was seen to be well-formed.
+    plain: bool,
 }
 
 impl Cursor<'_> {
     /// Goes to the next record; `false` at the end.
     pub(super) fn advance(&mut self) -> anyhow::Result<bool> {
-        let id = self.packed.hex;
-        loop {
-            let start = self.record.end;
-            let rest = &self.buffer[start..self.filled];
-            let at_end = self.next_read >= self.packed.end;
-            if rest.is_empty() && at_end {
-                self.record = Marks { start, line_end: start, end: start };
+        while self.record.end >= self.whole {
+            if !self.fill()? {
                 return Ok(false);
             }
-            // The object's name holds no newline: the search begins behind it.
-            if let Some(newline) = rest.get(id + 1..).and_then(|rest| rest.find_byte(b'\n')) {
-                let line_end = start + id + 1 + newline;
-                let after = line_end + 1;
-                let end = match self.buffer[after..self.filled].first() {
-                    Some(b'^') => self.buffer[after..self.filled].find_byte(b'\n').map(|newline| after + newline + 1),
-                    Some(_) => Some(after),
-                    None if at_end => Some(after),
-                    None => None,
-                };
-                if let Some(end) = end {
-                    self.record = Marks { start, line_end, end };
-                    let line = &self.buffer[start..line_end];
-                    let peeled = &self.buffer[after..end];
-                    let bad = line[id] != b' ' || line.len() == id + 1 || line.len() > LINE_BYTES_MAX;
-                    if bad || !(peeled.is_empty() || peeled.len() == id + 2) {
-                        return Err(unexpected(line));
-                    }
-                    return Ok(true);
-                }
-            }
-            if at_end {
-                return Err(unexpected(rest).context("unterminated line"));
-            }
-            if rest.len() > LINE_BYTES_MAX {
-                return Err(unexpected(rest));
-            }
-            self.fill()?;
         }
+        self.parse()?;
+        Ok(true)
     }
 
-    fn fill(&mut self) -> anyhow::Result<()> {
+    /// Goes to the next record that has been read already; `false` where there is none.
+    pub(super) fn advance_in_block(&mut self) -> anyhow::Result<bool> {
+        let more = self.record.end < self.whole;
+        if more {
+            self.parse()?;
+        }
+        Ok(more)
+    }
+
+    /// Whether the current record and all behind it that have been read already begin with `prefix`, as the current one does, and are
+    /// before a name. They are sorted: the last one decides.
+    pub(super) fn block_is_below(&self, prefix: &[u8], before: Option<&BStr>) -> bool {
+        let last = &self.buffer[self.last_name.clone()];
+        last.starts_with(prefix) && before.is_none_or(|name| last < name.as_bytes())
+    }
+
+    /// Takes the record in that begins where the current one ends, before the end of what is whole.
+    #[inline]
+    fn parse(&mut self) -> anyhow::Result<()> {
+        let (start, id) = (self.record.end, self.packed.hex);
+        let text = &self.buffer[start..self.whole];
+        // The object's name holds no newline: the search begins behind it.
+        let behind = text.get(id + 1..).ok_or_else(|| unexpected(text))?;
+        let plain = name::plain_line(behind);
+        let length = plain.or_else(|| behind.find_byte(b'\n')).ok_or_else(|| unexpected(text))?;
+        let line_end = id + 1 + length;
+        let mut end = line_end + 1;
+        if text.get(end) == Some(&b'^') {
+            end += id + 2;
+        }
+        let is_record =
+            text[id] == b' ' && length > 0 && text.get(end - 1) == Some(&b'\n') && line_end <= LINE_BYTES_MAX;
+        if !is_record {
+            return Err(unexpected(text));
+        }
+        self.record = Marks { start, line_end: start + line_end, end: start + end, plain: plain.is_some() };
+        Ok(())
+    }
+
+    /// Reads on; `false` at the end, where the current record is none.
+    fn fill(&mut self) -> anyhow::Result<bool> {
         let start = self.record.end;
         self.buffer.copy_within(start..self.filled, 0);
         self.filled -= start;
+        self.whole = 0;
         self.record = Marks::default();
+        let rest = &self.buffer[..self.filled];
+        if self.next_read >= self.packed.end {
+            return if rest.is_empty() { Ok(false) } else { Err(unexpected(rest).context("unterminated line")) };
+        }
+        if rest.len() > RECORD_BYTES_MAX {
+            return Err(unexpected(rest));
+        }
         let wanted = self.filled + self.block;
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
@@ -387,7 +430,10 @@ impl Cursor<'_> {
         }
         self.filled += read;
         self.next_read += read as u64;
-        Ok(())
+        self.whole = whole_records(&self.buffer[..self.filled], self.next_read >= self.packed.end);
+        let last_line = last_line(&self.buffer[..self.whole]);
+        self.last_name = (last_line.start + self.packed.hex + 1).min(last_line.end)..last_line.end;
+        Ok(true)
     }
 
     /// Goes to the first record not before `key`; `false` where there is none. Keys must ascend.
@@ -399,6 +445,7 @@ impl Cursor<'_> {
         let near = self.packed.near(key, here)?;
         if near >= self.next_read {
             self.filled = 0;
+            self.whole = 0;
             self.record = Marks::default();
             self.next_read = near;
             self.block = 2 * STEP;
@@ -418,10 +465,12 @@ impl Cursor<'_> {
     }
 
     /// The current record. After `advance` or `seek` has said that there is one.
+    #[inline]
     pub(super) fn record(&self) -> Record<'_> {
-        let Marks { start, line_end, end } = self.record;
+        let Marks { start, line_end, end, plain } = self.record;
         let id = self.packed.hex;
         Record {
+            plain,
             name: self.buffer[start + id + 1..line_end].as_bstr(),
             raw: &self.buffer[start..end],
             id: &self.buffer[start..start + id],
@@ -434,4 +483,29 @@ impl Cursor<'_> {
     pub(super) fn compare(&self, name: &[u8]) -> Ordering {
         self.record().name.as_bytes().cmp(name)
     }
+}
+
+/// How much of a block that begins with a record holds records of which no more is to come.
+fn whole_records(block: &[u8], is_last: bool) -> usize {
+    let Some(newline) = block.rfind_byte(b'\n') else { return 0 };
+    let line = line_before(block, newline);
+    // What a tag peels to is a line of its own, and may still come.
+    match block.get(newline + 1) {
+        Some(b'^') => line.start,
+        Some(_) => newline + 1,
+        None if is_last || block[line.start] == b'^' => newline + 1,
+        None => line.start,
+    }
+}
+
+/// The last line with a name in whole records, without its newline.
+fn last_line(records: &[u8]) -> Range<usize> {
+    let Some(newline) = records.len().checked_sub(1) else { return 0..0 };
+    let line = line_before(records, newline);
+    if records[line.start] == b'^' && line.start > 0 { line_before(records, line.start - 1) } else { line }
+}
+
+/// The line that ends at a newline.
+fn line_before(block: &[u8], newline: usize) -> Range<usize> {
+    block[..newline].rfind_byte(b'\n').map_or(0, |before| before + 1)..newline
 }

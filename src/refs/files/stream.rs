@@ -5,7 +5,7 @@
 
 use super::Files;
 use super::loose::{self, Loose};
-use super::packed::Packed;
+use super::packed::{Packed, Record};
 use crate::listing::Listing;
 use crate::refs::identity::Identity;
 use crate::refs::prefixes::Prefixes;
@@ -39,6 +39,15 @@ pub(super) fn for_each(
         let mut more = records.seek(prefix)? && records.record().name.starts_with(prefix);
         let mut entries = loose.below(prefix).iter().peekable();
         loop {
+            // Mostly no loose ref stands between all that has been read of packed-refs.
+            if more && records.block_is_below(prefix, entries.peek().map(|entry| loose.name(entry))) {
+                give(&records.record(), each)?;
+                while records.advance_in_block()? {
+                    give(&records.record(), each)?;
+                }
+                more = records.advance()? && records.record().name.starts_with(prefix);
+                continue;
+            }
             let order = match (entries.peek(), more) {
                 (None, false) => break,
                 (None, true) => Ordering::Less,
@@ -46,20 +55,17 @@ pub(super) fn for_each(
                 (Some(entry), true) => records.compare(loose.name(entry)),
             };
             if order == Ordering::Less {
-                let record = records.record();
-                if name::is_valid(record.name) {
-                    each(&record.row()?)?;
-                }
+                give(&records.record(), each)?;
             } else if let Some(entry) = entries.next() {
                 let name = loose.name(entry);
                 match &entry.target {
                     None => {}
                     Some(Target::Direct(id)) => {
-                        each(&Row { name, id: (*id).into(), line: None, peeled: None, symref_target: None })?
+                        each(&Row { name, id: id.into(), line: None, peeled: None, symref_target: None })?
                     }
                     Some(Target::Symbolic(target)) => {
                         if let Some((last, id)) = resolve(store, &loose, &packed, target.as_bstr())? {
-                            let (id, symref_target) = (id.into(), Some(last.as_bstr()));
+                            let (id, symref_target) = ((&id).into(), Some(last.as_bstr()));
                             each(&Row { name, id, line: None, peeled: None, symref_target })?;
                         }
                     }
@@ -72,6 +78,11 @@ pub(super) fn for_each(
         }
     }
     Ok(())
+}
+
+/// Hands a packed ref on, if its name is one.
+fn give(record: &Record<'_>, each: &mut dyn FnMut(&Row<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    if record.is_valid() { each(&record.row()?) } else { Ok(()) }
 }
 
 /// The loose refs, and the packed-refs file that was there before and after they were read.

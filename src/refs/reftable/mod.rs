@@ -189,13 +189,13 @@ impl Snapshot {
             Value::Deleted => Ok(()),
             Value::Direct(id, peeled) => {
                 // What is stored without a target may be a tag nobody could look into; a branch never is one (UP-25).
-                let peeled =
-                    peeled.map(|peeled| Some(peeled.into())).or(name.starts_with(b"refs/heads/").then_some(None));
-                each(&Row { name, id: (*id).into(), line: None, peeled, symref_target: None })
+                let known = peeled.as_ref().map(|peeled| Some(peeled.into()));
+                let peeled = known.or(name.starts_with(b"refs/heads/").then_some(None));
+                each(&Row { name, id: id.into(), line: None, peeled, symref_target: None })
             }
             Value::Symbolic(target) => match self.resolve(target)? {
                 Some((last, id)) => {
-                    let (id, symref_target) = (id.into(), Some(last.as_bstr()));
+                    let (id, symref_target) = ((&id).into(), Some(last.as_bstr()));
                     each(&Row { name, id, line: None, peeled: None, symref_target })
                 }
                 None => Ok(()),

@@ -121,7 +121,7 @@ impl<'a> Fill<'a> {
         let (pack, offset) = self.order.place(position);
         let pack = self.order.packs().get(pack as usize).context("it lies in no pack")?;
         let (kind, bytes) = self.objects.share_in(pack, offset)?;
-        current.bytes = bytes;
+        current.set(bytes);
         if kind != Kind::Tree {
             bail!("it is a {kind}");
         }

@@ -1,0 +1,138 @@
+//! The order in which the trees of one path are read.
+//!
+//! In: numbers of trees. Out: the same, each behind the one it is stored as a delta on, where that is among them. So a base is at hand
+//! when it is needed, and a tree is compared with what it differs least from.
+
+use super::Numbers;
+use super::tree::Tree;
+use std::collections::VecDeque;
+
+/// A tree in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) number: u32,
+    /// How many of those before it are its base, the base of that one, and so on.
+    pub(super) depth: u32,
+    /// Its base, else the tree before it in the order.
+    pub(super) before: Option<u32>,
+}
+
+/// Puts trees in order. Those that are no deltas, or deltas on something else, and those on one base, stand as they are stored.
+pub(super) fn ordered(numbers: &Numbers<'_>, trees: &[u32]) -> Vec<Node> {
+    if let [number] = *trees {
+        return vec![Node { number, depth: 0, before: None }];
+    }
+    let mut stored: Vec<_> = trees.iter().map(|&tree| (numbers.stored_at(tree), tree)).collect();
+    stored.sort_unstable();
+    let none = stored.len();
+    // The first and the next of those on the same base; those without one hang on `none`.
+    let (mut first, mut next) = (vec![none; none + 1], vec![none; none]);
+    for (at, (_, tree)) in stored.iter().enumerate().rev() {
+        let base = numbers.base_stored_at(*tree);
+        // Whatever comes later than what rests on it is no base that is followed here: there is no way round in a circle.
+        let base = base.and_then(|base| stored[..at].binary_search_by_key(&base, |(place, _)| *place).ok());
+        next[at] = std::mem::replace(&mut first[base.unwrap_or(none)], at);
+    }
+    let mut nodes: Vec<Node> = Vec::with_capacity(none);
+    let mut pending = vec![(first[none], None)];
+    while let Some((at, base)) = pending.pop() {
+        if at == none {
+            continue;
+        }
+        let base: Option<Node> = base;
+        let number = stored[at].1;
+        let depth = base.map_or(0, |base| base.depth + 1);
+        let node = Node { number, depth, before: base.or(nodes.last().copied()).map(|before| before.number) };
+        nodes.push(node);
+        pending.push((next[at], base));
+        pending.push((first[at], Some(node)));
+    }
+    nodes
+}
+
+/// Trees that were read, which the next one may be compared with.
+#[derive(Default)]
+pub(super) struct Ancestors {
+    /// By depth: each rests on the one before it.
+    trees: VecDeque<(u32, Tree)>,
+    spare: Vec<Tree>,
+    none: Tree,
+}
+
+impl Ancestors {
+    /// So many are at hand; chains are rarely longer.
+    const MOST: usize = 64;
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.trees.clear();
+    }
+
+    /// Finds what a tree of this depth is compared with: its base, else what was read last.
+    pub(super) fn find(&mut self, depth: u32) -> &Tree {
+        let mut last = None;
+        while self.trees.back().is_some_and(|(other, _)| *other >= depth) {
+            let popped = self.trees.pop_back();
+            match last {
+                None => last = popped,
+                Some(_) => self.spare.extend(popped.map(|(_, tree)| tree)),
+            }
+        }
+        if self.trees.is_empty() {
+            self.trees.extend(last);
+        } else {
+            self.spare.extend(last.map(|(_, tree)| tree));
+        }
+        self.found()
+    }
+
+    /// What was found last.
+    pub(super) fn found(&self) -> &Tree {
+        self.trees.back().map_or(&self.none, |(_, tree)| tree)
+    }
+
+    /// Takes in a tree that was read and compared, and gives another one to be read into.
+    pub(super) fn add(&mut self, depth: u32, tree: Tree) -> Tree {
+        self.trees.push_back((depth, tree));
+        if self.trees.len() > Self::MOST {
+            self.spare.extend(self.trees.pop_front().map(|(_, tree)| tree));
+        }
+        self.spare.pop().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    #[test]
+    fn a_tree_is_compared_with_its_base_or_with_what_was_read_last() {
+        let mut ancestors = Ancestors::default();
+        let mut current = Tree::default();
+        // Each tree's depth, and what it is compared with: the place of another one, or nothing.
+        let mut check = |name: u8, depth: u32, expected: Option<u8>| {
+            let found = ancestors.find(depth).bytes().first().copied();
+            assert_eq!(found, expected, "{name}");
+            current.set(Rc::new(vec![name]));
+            current = ancestors.add(depth, std::mem::take(&mut current));
+        };
+        check(0, 0, None);
+        check(1, 0, Some(0));
+        check(2, 1, Some(1));
+        check(3, 2, Some(2));
+        check(4, 2, Some(2));
+        check(5, 1, Some(1));
+        check(6, 0, Some(5));
+        // A part that begins in the middle of a chain.
+        check(7, 9, Some(6));
+        check(8, 10, Some(7));
+        check(9, 3, Some(6));
+        for depth in 1..200 {
+            check(10, depth, if depth == 1 { Some(6) } else { Some(10) });
+        }
+        check(11, 150, Some(10));
+        check(12, 100, Some(11));
+        assert!(ancestors.trees.len() <= Ancestors::MOST && ancestors.spare.len() <= 2 * Ancestors::MOST);
+    }
+}

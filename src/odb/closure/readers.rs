@@ -1,0 +1,328 @@
+//! The trees of one path, read by several threads.
+//!
+//! In: the places of trees that stand at one path, in the order in which they are stored. Out: of each what the tree before it does
+//! not have, in the same order: what one thread alone would find. What a thread cannot read it leaves to who asked, who says what is
+//! wrong with it. Nothing is marked here.
+
+use super::Numbers;
+use super::order::Ancestors;
+use super::tree::{EntryKind, Tree};
+use crate::odb::{CACHE_BYTES, Location, Objects, Opener, PackId, threads};
+use gix_hash::oid;
+use gix_object::Kind;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// Fewer trees are read sooner than others are told of them.
+const TREES_MIN: usize = 512;
+/// So many neighbours one thread reads, at least and at most. Trees rest on others that are stored not far away: where one thread ends
+/// and the next begins, many of them are put together twice.
+const PART_MIN: usize = 256;
+const PART_MAX: usize = 32 << 10;
+/// What was found is handed over in pieces of about this size, and what is not yet taken is not more than this.
+const PIECE_BYTES: usize = 64 << 10;
+const WAITING_BYTES: usize = 32 << 20;
+
+/// Where an object lies in a pack: which one, and the position in its index.
+pub(super) type Place = (PackId, u32);
+
+/// An entry that the tree before did not have.
+pub(super) struct Met<'t> {
+    pub(super) kind: EntryKind,
+    pub(super) name: &'t [u8],
+    pub(super) id: &'t oid,
+    /// Where the object lies, if that was looked up.
+    pub(super) place: Option<Place>,
+    /// The object that the tree before has in its place.
+    pub(super) other: Option<(&'t oid, Option<Place>)>,
+}
+
+/// Threads that read trees.
+pub(super) struct Readers {
+    opener: Opener,
+    jobs: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Neighbours to be read.
+struct Job {
+    /// What the first of them is compared with.
+    before: Option<Place>,
+    /// Each with its depth.
+    trees: Vec<(Place, u32)>,
+    wanted: Wanted,
+    pieces: SyncSender<Piece>,
+}
+
+/// What is of interest in a tree.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) blobs: bool,
+    /// What stood in the place of what is new.
+    pub(super) others: bool,
+}
+
+/// What was found in some trees.
+#[derive(Default)]
+struct Piece {
+    /// For each tree how many entries it has here; `None`: it could not be read.
+    trees: Vec<Option<usize>>,
+    entries: Vec<Found>,
+    /// Names of entries and objects.
+    text: Vec<u8>,
+}
+
+struct Found {
+    kind: EntryKind,
+    name: Range<usize>,
+    place: Option<Place>,
+    /// Whether the name of another object stands behind that of the entry's, and where that one lies.
+    other: Option<Option<Place>>,
+}
+
+impl Readers {
+    /// Starts as many as the database allows; `None` where that is one.
+    pub(super) fn start(objects: &Objects) -> Option<Self> {
+        let count = threads(objects.threads);
+        if count == 1 {
+            return None;
+        }
+        let opener = objects.opener();
+        let (jobs, incoming) = channel::<Job>();
+        let incoming = Arc::new(Mutex::new(incoming));
+        let mut readers = Readers { opener, jobs: Some(jobs), threads: Vec::new() };
+        for _ in 0..count {
+            let (opener, incoming) = (readers.opener.clone(), Arc::clone(&incoming));
+            let work = move || {
+                let objects = opener.open();
+                // As much for all of them together as for one that is alone.
+                objects.set_cache_bytes(CACHE_BYTES / count as u64);
+                let mut reader = Reader::new(&objects);
+                let next = || incoming.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                while let Ok(job) = next() {
+                    reader.read_all(&job);
+                }
+            };
+            readers.threads.push(std::thread::Builder::new().spawn(work).ok()?);
+        }
+        Some(readers)
+    }
+
+    /// Whether threads are of use for so many trees.
+    pub(super) fn are_worth(trees: usize) -> bool {
+        trees >= TREES_MIN
+    }
+
+    /// Has the first of some trees read, as far as they lie in packs that every thread can read. They are compared each with the one
+    /// before it, the first with `before`.
+    pub(super) fn read(
+        &self,
+        before: Option<Location>,
+        trees: impl Iterator<Item = (Location, u32)>,
+        wanted: Wanted,
+    ) -> Reading<'_> {
+        let place = |location| match location {
+            Location::Packed { pack, position } if self.opener.has_open(pack) => Some((pack, position)),
+            Location::Packed { .. } | Location::Loose(_) => None,
+        };
+        let trees: Vec<_> = trees.map_while(|(location, depth)| Some((place(location)?, depth))).collect();
+        let part = trees.len().div_ceil(self.threads.len()).clamp(PART_MIN, PART_MAX);
+        let before = before.and_then(place);
+        let mut reading = Reading {
+            readers: self,
+            trees,
+            part,
+            before,
+            wanted,
+            asked: 0,
+            taken: 0,
+            parts: VecDeque::new(),
+            piece: Piece::default(),
+            tree: 0,
+            entry: 0,
+        };
+        for _ in 0..=self.threads.len() {
+            reading.ask();
+        }
+        reading
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            // Who died has not answered, which was noticed.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What comes of some trees, to be taken in their order.
+pub(super) struct Reading<'r> {
+    readers: &'r Readers,
+    trees: Vec<(Place, u32)>,
+    /// How many of them one thread reads.
+    part: usize,
+    before: Option<Place>,
+    wanted: Wanted,
+    /// How many were handed to threads, and how many taken from them.
+    asked: usize,
+    taken: usize,
+    /// Where each part ends, and where its pieces come from.
+    parts: VecDeque<(usize, Receiver<Piece>)>,
+    piece: Piece,
+    tree: usize,
+    entry: usize,
+}
+
+impl Reading<'_> {
+    /// How many trees are read.
+    pub(super) fn len(&self) -> usize {
+        self.trees.len()
+    }
+
+    /// Hands the next part to a thread. Parts end where something rests on nothing of what stands before it: so each tree is compared
+    /// with what one thread alone would compare it with.
+    fn ask(&mut self) {
+        let threads = self.readers.threads.len();
+        let (pieces, found) = sync_channel(WAITING_BYTES / PIECE_BYTES / threads);
+        let before = self.asked.checked_sub(1).map_or(self.before, |last| Some(self.trees[last].0));
+        let rest = &self.trees[self.asked..];
+        let length =
+            rest.iter().skip(self.part).position(|(_, depth)| *depth == 0).map_or(rest.len(), |more| self.part + more);
+        self.asked += length;
+        self.parts.push_back((self.asked, found));
+        let job = Job { before, trees: rest[..length].to_vec(), wanted: self.wanted, pieces };
+        // Where no thread is left nothing comes back, and who asks reads it all.
+        let _ = self.readers.jobs.as_ref().map(|jobs| jobs.send(job));
+    }
+
+    /// The entries of the next tree; `None`: nobody could read it.
+    pub(super) fn next(&mut self, hash_len: usize) -> Option<impl Iterator<Item = Met<'_>>> {
+        if self.parts.front().is_some_and(|(end, _)| *end == self.taken) {
+            self.parts.pop_front();
+            self.ask();
+        }
+        self.taken += 1;
+        if self.tree == self.piece.trees.len() {
+            self.piece = self.parts.front().and_then(|(_, pieces)| pieces.recv().ok()).unwrap_or_default();
+            (self.tree, self.entry) = (0, 0);
+        }
+        let count = self.piece.trees.get(self.tree).copied();
+        self.tree += usize::from(count.is_some());
+        let count = count.flatten()?;
+        let entries = self.entry..self.entry + count;
+        self.entry += count;
+        let piece = &self.piece;
+        Some(piece.entries[entries].iter().map(move |found| piece.met(found, hash_len)))
+    }
+}
+
+impl Piece {
+    /// What it costs, about.
+    fn bytes(&self) -> usize {
+        size_of_val(&self.trees[..]) + size_of_val(&self.entries[..]) + self.text.len()
+    }
+
+    fn met(&self, found: &Found, hash_len: usize) -> Met<'_> {
+        let id = |at: usize| oid::from_bytes_unchecked(&self.text[at..at + hash_len]);
+        Met {
+            kind: found.kind,
+            name: &self.text[found.name.clone()],
+            id: id(found.name.end),
+            place: found.place,
+            other: found.other.map(|place| (id(found.name.end + hash_len), place)),
+        }
+    }
+}
+
+/// One thread's own.
+struct Reader<'a> {
+    /// Numbers of its own: they remember what was looked up lately.
+    numbers: Numbers<'a>,
+    hash_len: usize,
+    current: Tree,
+    ancestors: Ancestors,
+}
+
+impl<'a> Reader<'a> {
+    fn new(objects: &'a Objects) -> Self {
+        Reader {
+            numbers: Numbers::new(objects),
+            hash_len: objects.hash_kind().len_in_bytes(),
+            current: Tree::default(),
+            ancestors: Ancestors::default(),
+        }
+    }
+
+    fn read_all(&mut self, job: &Job) {
+        self.ancestors.clear();
+        if job.before.is_some_and(|before| self.read(before, 0).is_some()) {
+            self.current = self.ancestors.add(0, std::mem::take(&mut self.current));
+        }
+        let mut piece = Piece::default();
+        for &(place, depth) in &job.trees {
+            let entries = self.read(place, depth).map(|()| self.note(job.wanted, &mut piece));
+            piece.trees.push(entries);
+            if entries.is_some() {
+                self.current = self.ancestors.add(depth, std::mem::take(&mut self.current));
+            }
+            if piece.bytes() >= PIECE_BYTES {
+                // Nobody waits for it any more.
+                let Ok(()) = job.pieces.send(std::mem::take(&mut piece)) else { return };
+            }
+        }
+        let _ = job.pieces.send(piece);
+    }
+
+    /// Reads a tree and compares it with its base, or with the last one.
+    fn read(&mut self, (pack, position): Place, depth: u32) -> Option<()> {
+        let objects = self.numbers.objects();
+        let opened = objects.pack(pack);
+        match objects.share_at(Location::Packed { pack, position }, opened.id_at(position)) {
+            Ok((Kind::Tree, bytes)) => self.current.set(bytes),
+            Ok(_) | Err(_) => return None,
+        }
+        self.current.compare(self.ancestors.find(depth), self.hash_len)
+    }
+
+    /// Notes what is new in the current tree: how many entries.
+    fn note(&mut self, wanted: Wanted, piece: &mut Piece) -> usize {
+        let before = piece.entries.len();
+        for &fresh in &self.current.fresh {
+            let (kind, name, id) = self.current.entry(fresh, self.hash_len);
+            match kind {
+                EntryKind::Tree => {}
+                EntryKind::Blob if wanted.blobs => {}
+                EntryKind::Blob | EntryKind::Gitlink => continue,
+            }
+            let start = piece.text.len();
+            piece.text.extend_from_slice(name);
+            let name = start..piece.text.len();
+            piece.text.extend_from_slice(id.as_bytes());
+            let other =
+                self.ancestors.found().other(fresh, self.hash_len).filter(|_| wanted.others && kind == EntryKind::Blob);
+            let other = other.map(|id| {
+                piece.text.extend_from_slice(id.as_bytes());
+                place(&mut self.numbers, id)
+            });
+            let place = place(&mut self.numbers, id);
+            piece.entries.push(Found { kind, name, place, other });
+        }
+        piece.entries.len() - before
+    }
+}
+
+/// Where an object lies, if that is in a pack.
+fn place(numbers: &mut Numbers<'_>, id: &oid) -> Option<Place> {
+    // Who asked finds out what went wrong.
+    let number = numbers.of(id).ok().flatten()?;
+    match numbers.location(number) {
+        Location::Packed { pack, position } => Some((pack, position)),
+        Location::Loose(_) => None,
+    }
+}

@@ -1,0 +1,91 @@
+//! What is found, whoever reads the trees.
+
+use super::*;
+use crate::odb::Location;
+use crate::odb::tests::Repo;
+use crate::stream::Silent;
+use std::collections::BTreeSet;
+use std::fs;
+
+/// So many threads read: one, two, and more than there are parts.
+const THREADS: [usize; 3] = [1, 2, 8];
+
+/// Everything reachable from `wants` and not from `known`, by name, and each pair of relatives.
+type Found = (BTreeSet<ObjectId>, Vec<(ObjectId, ObjectId)>);
+
+fn find(repo: &Repo, threads: usize, wants: &[&str], known: &[&str], filter: &Filter) -> Result<Found, String> {
+    let mut objects = repo.objects();
+    objects.set_threads(threads);
+    let ids = |names: &[&str]| names.iter().map(|name| repo.id(name)).collect::<Vec<_>>();
+    let (wants, known) = (ids(wants), ids(known));
+    let search = Search { wants: &wants, known: &known, effort: Effort::Exact, filter, missing: Missing::Refused };
+    let closure = Closure::find(&objects, &search, &mut Silent).map_err(|error| format!("{error:#}"))?;
+    let id = |number| closure.numbers.id(number).to_owned();
+    let numbers = objects.packs(false).unwrap().into_iter().flat_map(|pack| {
+        (0..objects.pack(pack).len()).map(|position| objects.pack(pack).id_at(position).to_owned()).collect::<Vec<_>>()
+    });
+    let strays = closure.numbers.all_strays().iter().map(|(id, _)| *id);
+    let mut all: Vec<ObjectId> = numbers.chain(strays).collect();
+    all.sort_unstable();
+    all.dedup();
+    let relatives = closure.relatives.iter().map(|(one, other)| (id(*one), id(*other))).collect();
+    let mut numbers = closure.numbers;
+    all.retain(|id| numbers.of(id).unwrap().is_some_and(|number| closure.found.contains(number)));
+    Ok((all.into_iter().collect(), relatives))
+}
+
+/// All find the same, which is what git lists.
+fn check(repo: &Repo, wants: &[&str], known: &[&str], filter: &Filter, listed: &[&str]) {
+    let alone = find(repo, 1, wants, known, filter).unwrap();
+    let not: Vec<String> = known.iter().map(|name| format!("^{name}")).collect();
+    let mut list = vec!["rev-list", "--objects", "--no-object-names"];
+    list.extend(listed.iter().chain(wants).copied().chain(not.iter().map(String::as_str)));
+    assert!(alone.0 == repo.ids(&list).into_iter().collect(), "{list:?}");
+    for threads in THREADS {
+        let found = find(repo, threads, wants, known, filter).unwrap();
+        assert!(found.0 == alone.0, "{threads} threads find something else of {list:?}");
+        assert!(found.1 == alone.1, "{threads} threads relate something else of {list:?}");
+    }
+}
+
+/// A history whose roots, and whose trees in `dir`, are more than one thread reads; the newest ones loose.
+fn long_history() -> Repo {
+    let repo = Repo::with_history(gix_hash::Kind::Sha1, 1300);
+    repo.git(&["-c", "repack.writeBitmaps=false", "repack", "-adfq", "--depth=20"], b"");
+    repo.import("refs/heads/main", 1301, 20);
+    repo
+}
+
+#[test]
+fn many_threads_find_what_one_finds() {
+    let repo = long_history();
+    let all = Filter::default();
+    check(&repo, &["main"], &[], &all, &[]);
+    check(&repo, &["main", "v2"], &["main~1200"], &all, &[]);
+    let (mut trees, mut shallow) = (Filter::default(), Filter::default());
+    trees.without_blobs();
+    shallow.limit_depth(2);
+    check(&repo, &["main"], &[], &trees, &["--filter=blob:none"]);
+    check(&repo, &["main"], &[], &shallow, &["--filter=tree:2"]);
+}
+
+#[test]
+fn many_threads_say_of_damage_what_one_says() {
+    let repo = long_history();
+    let objects = repo.objects();
+    let tree = repo.id("main~700^{tree}");
+    let Some(Location::Packed { pack, position }) = objects.locate(&tree).unwrap() else { panic!("is packed") };
+    let (pack, mut permissions) = (objects.pack(pack), fs::metadata(&repo.root).unwrap().permissions());
+    let at = usize::try_from(pack.head_at(pack.offset_at(position)).unwrap().data).unwrap();
+    let mut bytes = fs::read(pack.path()).unwrap();
+    bytes[at + 5] ^= 0x55;
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+    fs::set_permissions(pack.path(), permissions).unwrap();
+    fs::write(pack.path(), bytes).unwrap();
+    let said = find(&repo, 1, &["main"], &[], &Filter::default()).expect_err("a tree is damaged");
+    assert!(said.starts_with("bad tree"), "{said}");
+    for threads in THREADS {
+        let found = find(&repo, threads, &["main"], &[], &Filter::default());
+        assert_eq!(found.expect_err("a tree is damaged"), said, "{threads} threads");
+    }
+}
