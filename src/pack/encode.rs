@@ -18,6 +18,16 @@ const NOTHING: u32 = u32::MAX;
 /// Of the rolling hash: odd, with bits all over.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// What each byte of a block counts, from the first to the last.
+const POWERS: [u64; BLOCK] = {
+    let (mut powers, mut at) = ([1; BLOCK], BLOCK - 1);
+    while at > 0 {
+        powers[at - 1] = FACTOR.wrapping_mul(powers[at]);
+        at -= 1;
+    }
+    powers
+};
+
 /// Makes deltas; what it allocates it uses again.
 #[derive(Default)]
 pub struct Encoder {
@@ -34,12 +44,13 @@ struct Rolling(u64);
 
 impl Rolling {
     fn of(block: &[u8]) -> Self {
-        Rolling(block.iter().fold(0, |hash: u64, byte| hash.wrapping_mul(FACTOR).wrapping_add(u64::from(*byte))))
+        // No product waits for another one.
+        let products = block.iter().zip(POWERS).map(|(byte, power)| u64::from(*byte).wrapping_mul(power));
+        Rolling(products.fold(0, u64::wrapping_add))
     }
 
     fn roll(self, out: u8, into: u8) -> Self {
-        const LAST: u64 = FACTOR.wrapping_pow(BLOCK as u32 - 1);
-        let without = self.0.wrapping_sub(u64::from(out).wrapping_mul(LAST));
+        let without = self.0.wrapping_sub(u64::from(out).wrapping_mul(POWERS[0]));
         Rolling(without.wrapping_mul(FACTOR).wrapping_add(u64::from(into)))
     }
 

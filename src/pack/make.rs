@@ -10,6 +10,7 @@ use crate::odb::{Location, Objects, Pack, PackId};
 use anyhow::{Context, Result, ensure};
 use gix_hash::ObjectId;
 use gix_object::Kind;
+use std::rc::Rc;
 
 /// Smaller objects are not worth a delta, larger ones not the memory.
 const RELATED_BYTES_MIN: usize = 80;
@@ -33,6 +34,8 @@ pub(super) struct Recipe {
 pub(super) struct Version {
     /// The object.
     pub id: ObjectId,
+    /// Where it lies.
+    pub location: Location,
     /// How the two have come from the same entry, if they have.
     pub kinship: Option<Kinship>,
 }
@@ -65,7 +68,7 @@ pub(super) enum Outcome {
 pub(super) struct Maker {
     encoder: Encoder,
     inflater: Inflater,
-    content: Vec<u8>,
+    content: Rc<Vec<u8>>,
     base: Vec<u8>,
     delta: Vec<u8>,
     /// Which of these is to be deflated.
@@ -84,7 +87,7 @@ impl Default for Maker {
         Maker {
             encoder: Encoder::default(),
             inflater: Inflater::new(),
-            content: Vec::new(),
+            content: Rc::default(),
             base: Vec::new(),
             delta: Vec::new(),
             made: Source::Content,
@@ -108,9 +111,11 @@ impl Maker {
                 return Ok(Outcome::Delta(n));
             }
         }
-        let kind = objects.find_at(recipe.location, &recipe.id, &mut self.content)?;
+        // The next version may rest on this one.
+        let (kind, content) = objects.share_at(recipe.location, &recipe.id)?;
+        self.content = content;
         for (n, base) in recipe.bases.iter().enumerate() {
-            if self.relate(objects, kind, &base.id)? {
+            if self.relate(objects, kind, base)? {
                 self.made = Source::Encoder;
                 return Ok(Outcome::Delta(n));
             }
@@ -131,7 +136,8 @@ impl Maker {
     /// Takes a content that was found otherwise.
     pub(super) fn content(&mut self) -> &mut Vec<u8> {
         self.made = Source::Content;
-        &mut self.content
+        self.content = Rc::default();
+        Rc::make_mut(&mut self.content)
     }
 
     /// Makes a delta of the stored ones between the two, under the conditions of [`Maker::relate`].
@@ -172,19 +178,15 @@ impl Maker {
     }
 
     /// Makes a delta, if it has at most half the size with the name of its base.
-    fn relate(&mut self, objects: &Objects, kind: Kind, base: &ObjectId) -> Result<bool> {
+    fn relate(&mut self, objects: &Objects, kind: Kind, base: &Version) -> Result<bool> {
         let size = self.content.len();
-        if !(RELATED_BYTES_MIN..=RELATED_BYTES_MAX).contains(&size) {
+        if !(RELATED_BYTES_MIN..=RELATED_BYTES_MAX).contains(&size)
+            || objects.size_at(base.location, &base.id)? > RELATED_BYTES_MAX as u64
+        {
             return Ok(false);
         }
-        let header = objects.header(base)?;
-        if !header.is_some_and(|header| header.kind == kind && header.size <= RELATED_BYTES_MAX as u64) {
-            return Ok(false);
-        }
-        if objects.find(base, &mut self.base)? != Some(kind) {
-            return Ok(false);
-        }
-        Ok(self.encoder.encode(&self.base, &self.content, delta_bytes_max(size, base)).is_some())
+        let (found, content) = objects.share_at(base.location, &base.id)?;
+        Ok(found == kind && self.encoder.encode(&content, &self.content, delta_bytes_max(size, &base.id)).is_some())
     }
 }
 

@@ -105,6 +105,8 @@ struct Taken<'a> {
     offsets: Vec<u64>,
     /// From this offset on, entries stand from that offset on.
     runs: Vec<(u64, u64)>,
+    /// Entries that were planned before their turn, by offset, and where they stand.
+    early: HashMap<u64, u64>,
 }
 
 impl Positions {
@@ -130,7 +132,11 @@ impl Taken<'_> {
         while near < self.offsets.len() && self.offsets[self.offsets.len() - near] > offset {
             near *= 2;
         }
-        self.offsets[self.offsets.len().saturating_sub(near)..].binary_search(&offset).is_ok()
+        self.offsets[self.offsets.len().saturating_sub(near)..].binary_search(&offset).is_ok() || self.is_early(offset)
+    }
+
+    fn is_early(&self, offset: u64) -> bool {
+        !self.early.is_empty() && self.early.contains_key(&offset)
     }
 }
 
@@ -143,6 +149,7 @@ impl<'a> Sources<'a> {
             positions,
             offsets: Vec::new(),
             runs: Vec::new(),
+            early: HashMap::new(),
         };
         let mut packs: Vec<Taken<'_>> = selection.packed.iter().map(taken).collect();
         packs.sort_by_key(|taken| std::cmp::Reverse(magnitude(&taken.pack)));
@@ -162,7 +169,11 @@ impl<'a> Sources<'a> {
 
     /// Notes that the entry at `offset` of a pack stands at `place` now.
     pub(super) fn put(&mut self, source: u32, offset: u64, place: u64) {
-        let runs = &mut self.packs[source as usize].runs;
+        let Taken { runs, early, .. } = &mut self.packs[source as usize];
+        if let Some(early) = early.get_mut(&offset) {
+            *early = place;
+            return;
+        }
         let shift = |run: &(u64, u64)| run.1.wrapping_sub(run.0);
         if runs.last().map(shift) != Some(place.wrapping_sub(offset)) {
             runs.push((offset, place));
@@ -171,7 +182,10 @@ impl<'a> Sources<'a> {
 
     /// Where an entry that was written stands.
     pub(super) fn place(&self, source: u32, offset: u64) -> Option<u64> {
-        let runs = &self.packs[source as usize].runs;
+        let Taken { runs, early, .. } = &self.packs[source as usize];
+        if let Some(place) = early.get(&offset) {
+            return Some(*place);
+        }
         let (from, to) = runs[runs.partition_point(|run| run.0 <= offset).checked_sub(1)?];
         Some(to + (offset - from))
     }
@@ -297,12 +311,55 @@ impl Entries {
     }
 }
 
+/// An entry that is planned before its turn.
+struct Early {
+    source: u32,
+    position: u32,
+    range: Range<u64>,
+    /// Whether the one before it is of the same family.
+    is_next: bool,
+}
+
+impl Early {
+    /// All that has a family. One member after the other, so that each is read once.
+    fn all(selection: &Selection, sources: &Sources<'_>) -> Vec<Self> {
+        let mut all = Vec::new();
+        for family in selection.families.iter() {
+            let first = all.len();
+            for spot in family {
+                // It may have been taken out since it was found.
+                if let Spot::Packed(pack, position) = spot
+                    && let Some(source) = sources.by_id.get(&pack)
+                    && sources.packs[*source as usize].positions.contains(position)
+                {
+                    let range = 0..0;
+                    all.push(Early { source: *source, position, range, is_next: all.len() > first });
+                }
+            }
+        }
+        let offset = |early: &Early| sources.packs[early.source as usize].pack.offset_at(early.position);
+        let mut order: Vec<_> = (0..).zip(&all).map(|(at, early)| (early.source, offset(early), at)).collect();
+        order.sort_unstable();
+        for of_one in order.chunk_by(|one, other| one.0 == other.0) {
+            let pack = &sources.packs[of_one[0].0 as usize].pack;
+            let chosen: Vec<u32> = of_one.iter().map(|(_, _, at): &(_, _, usize)| all[*at].position).collect();
+            for ((_, start, at), end) in of_one.iter().zip(pack.ends_of(&chosen)) {
+                all[*at].range = *start..end;
+            }
+        }
+        all
+    }
+}
+
 /// Plans one step after the other.
 pub(super) struct Plan<'a> {
     /// The packs, with what was written of them.
     pub sources: Sources<'a>,
     objects: &'a Objects,
     selection: &'a Selection,
+    /// What comes before its turn, and how much of it has come.
+    early: Vec<Early>,
+    come: usize,
     /// The pack that is being gone through, and what is left of it.
     current: u32,
     entries: Option<Entries>,
@@ -320,10 +377,13 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Objects go out pack by pack in the order in which they are stored, then the loose ones.
+    /// Families go out first, then objects pack by pack in the order in which they are stored, then the loose ones.
     pub(super) fn new(selection: &'a Selection, objects: &'a Objects, options: &PackOptions) -> Self {
+        let sources = Sources::new(selection, objects, options.thin);
         Plan {
-            sources: Sources::new(selection, objects, options.thin),
+            early: Early::all(selection, &sources),
+            come: 0,
+            sources,
             objects,
             selection,
             current: 0,
@@ -342,9 +402,15 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// When an object is missing or its pack is damaged beyond repair.
     pub(super) fn next(&mut self) -> Result<Option<Step>> {
+        if let Some(step) = self.next_early()? {
+            return Ok(Some(step));
+        }
         while let Some(taken) = self.sources.packs.get(self.current as usize) {
             let entries = self.entries.get_or_insert_with(|| Entries::of(taken));
             if let Some((position, range)) = entries.next(taken) {
+                if taken.is_early(range.start) {
+                    continue;
+                }
                 // Taken and put back: there are as many steps as objects.
                 let pack = self.pack.take().unwrap_or_else(|| Arc::clone(&taken.pack));
                 let how = self
@@ -363,6 +429,25 @@ impl<'a> Plan<'a> {
         let how = self.stray(stray).with_context(|| format!("loose object {}", stray.id))?;
         self.loose.insert(stray.number);
         Ok(Some(Step { object: Object::Stray(self.strays - 1), how }))
+    }
+
+    fn next_early(&mut self) -> Result<Option<Step>> {
+        let Some(&Early { source, position, ref range, is_next }) = self.early.get(self.come) else { return Ok(None) };
+        let (pack, range) = (self.sources.pack(source), range.clone());
+        let spot = |early: &Early| Spot::Packed(self.sources.packs[early.source as usize].pack.id(), early.position);
+        let larger = self.come.checked_sub(1).filter(|_| is_next).map(|at| spot(&self.early[at]));
+        let bases = self.recipe_bases(Spot::Packed(pack.id(), position), larger);
+        let how = match pack.head_at(range.start) {
+            Ok(head) if head.data < range.end && range.end <= pack.body_end() => match bases.is_empty() {
+                true => How::Copy(Base::None),
+                false => self.make(&pack, position, bases, false),
+            },
+            // Another copy may be good.
+            _ => How::Recover,
+        };
+        self.come += 1;
+        self.sources.packs[source as usize].early.entry(range.start).or_insert(0);
+        Ok(Some(Step { object: Object::Packed { source, position, range }, how }))
     }
 
     /// What can be copied is never inflated. A stored delta whose base is not sent, and what is stored whole beside a version in
@@ -390,7 +475,7 @@ impl<'a> Plan<'a> {
                     Spot::Loose(_) => true,
                 };
                 let is_of_use = |other| self.sources.is_held(other) || elsewhere(other) && self.is_planned(other);
-                let bases = self.recipe_bases(spot, [self.selection.relatives.nearest(spot, is_of_use), None]);
+                let bases = self.recipe_bases(spot, self.selection.relatives.nearest(spot, is_of_use));
                 if bases.is_empty() {
                     return Ok(How::Copy(Base::None));
                 }
@@ -410,7 +495,7 @@ impl<'a> Plan<'a> {
         }
         let mut above = Vec::new();
         let in_chain = self.in_chain(pack, head.kind, &mut above);
-        let bases = self.recipe_bases(spot, [self.nearest(spot), in_chain]);
+        let bases = self.recipe_bases(spot, self.nearest(spot).into_iter().chain(in_chain));
         self.stand_ins.extend(above.into_iter().map(|offset| ((pack.id(), offset), spot)));
         Ok(self.make(pack, position, bases, true))
     }
@@ -446,7 +531,10 @@ impl<'a> Plan<'a> {
     }
 
     fn versions(&self, of: Spot, bases: &[Spot]) -> Vec<Version> {
-        let version = |spot: &Spot| Some(Version { id: self.id(*spot)?, kinship: self.kinship(of, *spot) });
+        let version = |spot: &Spot| {
+            let (id, location) = self.found(*spot)?;
+            Some(Version { id, location, kinship: self.kinship(of, *spot) })
+        };
         bases.iter().filter_map(version).collect()
     }
 
@@ -467,18 +555,25 @@ impl<'a> Plan<'a> {
         Some(Kinship { pack: pack.id(), ancestor, object, version })
     }
 
-    fn id(&self, spot: Spot) -> Option<ObjectId> {
+    /// Name and place of an object.
+    fn found(&self, spot: Spot) -> Option<(ObjectId, Location)> {
         match spot {
-            Spot::Packed(pack, position) => Some(self.objects.pack(pack).id_at(position).to_owned()),
-            Spot::Loose(number) => self.selection.loose(number).map(|stray| stray.id),
+            Spot::Packed(pack, position) => {
+                let id = self.objects.pack(pack).id_at(position).to_owned();
+                Some((id, Location::Packed { pack, position }))
+            }
+            Spot::Loose(number) => {
+                let stray = self.selection.loose(number)?;
+                Some((stray.id, Location::Loose(stray.directory)))
+            }
         }
     }
 
     /// The candidates that may carry one more delta, and notes how deep the object lies then.
-    fn recipe_bases(&mut self, of: Spot, candidates: [Option<Spot>; 2]) -> Vec<Spot> {
+    fn recipe_bases(&mut self, of: Spot, candidates: impl IntoIterator<Item = Spot>) -> Vec<Spot> {
         let depth = |spot: &Spot| self.depths.get(spot).map_or(1, |depth| depth + 1);
-        let mut bases: Vec<Spot> = candidates.into_iter().flatten().filter(|spot| depth(spot) <= DEPTH_MAX).collect();
-        bases.retain(|spot| self.id(*spot).is_some());
+        let mut bases: Vec<Spot> = candidates.into_iter().filter(|spot| depth(spot) <= DEPTH_MAX).collect();
+        bases.retain(|spot| self.found(*spot).is_some());
         bases.dedup();
         if let Some(deepest) = bases.iter().map(depth).max() {
             self.depths.insert(of, deepest);
@@ -534,7 +629,7 @@ impl<'a> Plan<'a> {
             return Ok(How::Stream(header.kind, header.size));
         }
         let spot = Spot::Loose(stray.number);
-        let bases = self.recipe_bases(spot, [self.nearest(spot), None]);
+        let bases = self.recipe_bases(spot, self.nearest(spot));
         let recipe = Recipe {
             id: stray.id,
             location: Location::Loose(stray.directory),

@@ -1,11 +1,36 @@
 //! Relatives: which objects are versions of the same, and so may serve as each other's delta base.
 //!
-//! In: pairs of objects. Out: the nearest one of use. What is of use, who writes knows.
+//! In: pairs of objects; or objects and what each is a version of. Out: the nearest one of use; or families. What is of use, who
+//! writes knows.
 
 use super::select::Spot;
+use std::cmp::Reverse;
 
 /// So many are looked at before it is given up.
 const LOOKS_MAX: usize = 64;
+
+/// Objects that are stored whole and are versions of the same: those of about the same size are most alike. Where many packs were
+/// made apart, each has such.
+#[derive(Debug, Clone, Default)]
+pub struct Families(Vec<(u32, Reverse<u64>, Spot)>);
+
+impl FromIterator<(u32, u64, Spot)> for Families {
+    /// Of what each is a version, its size, and which one.
+    fn from_iter<I: IntoIterator<Item = (u32, u64, Spot)>>(members: I) -> Self {
+        let mut all: Vec<_> = members.into_iter().map(|(family, size, spot)| (family, Reverse(size), spot)).collect();
+        all.sort_unstable();
+        Families(all)
+    }
+}
+
+impl Families {
+    /// Each family that has more than one member, the largest member first: what is left out of it makes a smaller delta than
+    /// what is put in.
+    pub fn iter(&self) -> impl Iterator<Item = impl Iterator<Item = Spot> + '_> + '_ {
+        let families = self.0.chunk_by(|one, other| one.0 == other.0).filter(|family| family.len() > 1);
+        families.map(|family| family.iter().map(|(_, _, spot)| *spot))
+    }
+}
 
 /// Pairs of versions of the same, each in both directions, in order.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +84,16 @@ impl Relatives {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn families_of_more_than_one_come_with_the_largest_first() {
+        let families: Families = [(7, 10, 1), (3, 5, 2), (7, 30, 3), (9, 1, 4), (3, 6, 5)]
+            .map(|(of, size, n)| (of, size, Spot::Loose(n)))
+            .into_iter()
+            .collect();
+        let numbers: Vec<Vec<Spot>> = families.iter().map(Iterator::collect).collect();
+        assert_eq!(numbers, [[5, 2], [3, 1]].map(|family| family.map(Spot::Loose).to_vec()));
+    }
 
     #[test]
     fn the_nearest_relative_of_use_is_found_in_both_directions() {

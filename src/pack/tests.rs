@@ -446,6 +446,25 @@ fn what_came_by_many_pushes_goes_out_as_deltas_on_each_other() {
 }
 
 #[test]
+fn what_lies_whole_in_many_packs_goes_out_family_by_family() {
+    // Packs made of names alone, some versions whole in each; commits of another history lie between.
+    let packs = r#"
+        for n in $(seq 0 9); do
+            git checkout -q --orphan other$n; git rm -qrf .; echo $n >page; c o$n; git checkout -qf v$n 2>/dev/null || true
+        done
+        git rev-list --objects --no-object-names --in-commit-order --reverse --all >ids; split -n l/3 ids part.
+        for part in part.*; do git pack-objects -q --window=0 ../objects/pack/pack <$part >/dev/null; done
+        git prune-packed -q"#;
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\n{packs}"));
+    assert_eq!(repo.objects().packs(true).unwrap().len(), 3);
+    check(&repo, &["v9", "o9", "o3"], &[], &FORMS);
+    for ofs_delta in [true, false] {
+        let (_, stats) = pack(&repo.objects(), &repo.ids(&["v9", "o5"]), &[], &options(false, ofs_delta));
+        assert!(stats.bytes < 20_000, "a whole version has 12 kB: {} bytes", stats.bytes);
+    }
+}
+
+#[test]
 fn tags_follow_what_they_point_to() {
     let repo = Repo::made_by(gix_hash::Kind::Sha1, SHAPES);
     let objects = repo.objects();

@@ -15,7 +15,7 @@ mod tree;
 mod trees;
 
 pub use filter::Filter;
-pub use numbers::{Marks, Numbers};
+pub use numbers::{Firsts, Marks, Numbers};
 pub use sparse::Patterns;
 pub(super) use tree::{EntryKind, Tree};
 pub use trees::TooManyPaths;
@@ -158,6 +158,8 @@ pub struct Closure<'a> {
     pub held_blobs: IdSet,
     /// Objects, and what each is another version of: at the same path, in a neighbouring commit. The first such pair counts.
     pub relatives: Vec<(u32, u32)>,
+    /// Where nothing is known: which objects are versions of the same.
+    pub firsts: Firsts,
 }
 
 /// Ends of what was asked for, by kind.
@@ -236,7 +238,7 @@ impl<'a> Closure<'a> {
         };
         let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
         trees.find(&ends, effort)?;
-        let mut held_blobs = trees.take_held_blobs();
+        let (mut held_blobs, firsts) = (trees.take_held_blobs(), trees.take_firsts());
         if !filter.leaves_blobs() {
             held_blobs.clear();
         }
@@ -256,7 +258,7 @@ impl<'a> Closure<'a> {
             }
         }
         absent.check(objects, pulse)?;
-        Ok(Closure { numbers, found, held, held_blobs, relatives })
+        Ok(Closure { numbers, found, held, held_blobs, relatives, firsts })
     }
 
     /// The same where nothing is known and the repository has bitmaps; `None`: they are of no use.
@@ -286,13 +288,15 @@ impl<'a> Closure<'a> {
         let mut trees = Trees::new(&mut numbers, filter, reached.found, found.len(), &mut absent, pulse);
         let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, boundary: &[], known: &[] };
         trees.find(&ends, Effort::Exact)?;
+        let firsts = trees.take_firsts();
         let (contents, _, relatives) = trees.into_marks();
         found.extend(&contents);
         wanted.trees.iter().for_each(|tree| {
             found.insert(*tree);
         });
         mark(wants, &mut numbers, &mut found)?;
-        Ok(Some(Closure { numbers, found, held: Marks::default(), held_blobs: IdSet::default(), relatives }))
+        let (held, held_blobs) = Default::default();
+        Ok(Some(Closure { numbers, found, held, held_blobs, relatives, firsts }))
     }
 
     /// The same where much lies between known and wanted commits, which `walk` has found; all of it is told exactly.
@@ -344,7 +348,8 @@ impl<'a> Closure<'a> {
         found.subtract(&held);
         absent.check(objects, pulse)?;
         let relatives = newest_relatives(&mut numbers, walk, &wanted.commits, pulse)?;
-        Ok(Some(Closure { numbers, found, held, held_blobs: IdSet::default(), relatives }))
+        let (held_blobs, firsts) = Default::default();
+        Ok(Some(Closure { numbers, found, held, held_blobs, relatives, firsts }))
     }
 
     /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too;

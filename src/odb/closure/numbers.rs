@@ -471,3 +471,32 @@ impl Marks {
         self.packed.iter().chain(&self.strays).all(|word| *word == 0)
     }
 }
+
+/// For packed objects the first version of the same that was met.
+#[derive(Default)]
+pub struct Firsts(Vec<u32>);
+
+impl Firsts {
+    /// Notes that an object is another version of one that was met before.
+    pub(super) fn add(&mut self, number: u32, before: u32) {
+        if number >= STRAYS || before >= STRAYS {
+            return;
+        }
+        let length = number.max(before) as usize + 1;
+        if self.0.len() < length {
+            self.0.resize(length, NOTHING);
+        }
+        if self.0[before as usize] == NOTHING {
+            self.0[before as usize] = before;
+        }
+        // What stands at several places belongs to the first of them.
+        if self.0[number as usize] == NOTHING {
+            self.0[number as usize] = self.0[before as usize];
+        }
+    }
+
+    /// Each object of which there are other versions, and the first of these.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        (0..).zip(&self.0).filter(|(_, first)| **first != NOTHING).map(|(number, first)| (number, *first))
+    }
+}

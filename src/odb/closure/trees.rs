@@ -9,9 +9,9 @@
 //! as the patterns reach.
 
 use super::order::{Ancestors, Node, ordered};
-use super::readers::{Met, Place as Stored, Readers, Wanted};
+use super::readers::{Met, Readers, Wanted};
 use super::tree::{EntryKind, Tree};
-use super::{Absent, Broken, Effort, Filter, Marks, Numbers};
+use super::{Absent, Broken, Effort, Filter, Firsts, Marks, Numbers};
 use crate::odb::ids::IdSet;
 use crate::stream::Pulse;
 use anyhow::{Result, anyhow};
@@ -121,9 +121,13 @@ pub(super) struct Trees<'w, 'a> {
     relate: Relate,
     /// Found objects, and what each is another version of.
     relatives: Vec<(u32, u32)>,
+    /// The first version of each packed object, where only those in other packs are noted.
+    firsts: Firsts,
     current: Tree,
     ancestors: Ancestors,
     hash_len: usize,
+    /// Of the current level: what stood last where there was nothing of its name in the tree before.
+    named: HashMap<Vec<u8>, u32>,
     /// Started when they are of use.
     readers: Option<Readers>,
     names: Vec<u8>,
@@ -163,8 +167,10 @@ impl<'w, 'a> Trees<'w, 'a> {
             mistaken: false,
             relate: Relate::None,
             relatives: Vec::new(),
+            firsts: Firsts::default(),
             current: Tree::default(),
             ancestors: Ancestors::default(),
+            named: HashMap::new(),
             readers: None,
             names: Vec::new(),
             children: Vec::new(),
@@ -177,6 +183,11 @@ impl<'w, 'a> Trees<'w, 'a> {
     /// The names of known blobs, as far as they were met.
     pub(super) fn take_held_blobs(&mut self) -> IdSet {
         std::mem::take(&mut self.held_blobs)
+    }
+
+    /// Which found objects are versions of the same.
+    pub(super) fn take_firsts(&mut self) -> Firsts {
+        std::mem::take(&mut self.firsts)
     }
 
     /// The objects found, and those known but for blobs; found ones with what each is another version of, some perhaps twice.
@@ -302,6 +313,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             self.inside = level.place.inside;
         }
         self.ancestors.clear();
+        self.named.clear();
         self.names.clear();
         self.children.clear();
         let mut before = None;
@@ -407,9 +419,9 @@ impl<'w, 'a> Trees<'w, 'a> {
     fn meet_entry(&mut self, tree: u32, met: &Met<'_>) -> Result<()> {
         match met.kind {
             EntryKind::Tree => self.new_tree(tree, met),
-            EntryKind::Blob if self.filter.blobs() => match (self.new_blob(tree, met)?, met.other) {
-                (Some(number), Some((id, place))) => self.relate_to_blob(number, id, place),
-                (Some(_) | None, _) => Ok(()),
+            EntryKind::Blob if self.filter.blobs() => match self.new_blob(tree, met)? {
+                Some(number) => self.relate_to_blob(number, met),
+                None => Ok(()),
             },
             EntryKind::Blob | EntryKind::Gitlink => Ok(()),
         }
@@ -450,11 +462,21 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(Some(number))
     }
 
-    /// Notes that a found blob is another version of the object of a name.
-    fn relate_to_blob(&mut self, number: u32, other: &oid, place: Option<Stored>) -> Result<()> {
-        if self.relate != Relate::None
-            && let Some(other) = self.numbers.of_placed(other, place)?
-        {
+    /// Notes that a found blob is another version of the one that another tree has in its place; where it has none, of what had this
+    /// name before: histories that have nothing in common may lie in turns.
+    fn relate_to_blob(&mut self, number: u32, met: &Met<'_>) -> Result<()> {
+        if self.relate == Relate::None {
+            return Ok(());
+        }
+        let other = match (met.other, self.named.get_mut(met.name)) {
+            (Some((other, place)), _) => self.numbers.of_placed(other, place)?,
+            (None, Some(named)) => Some(std::mem::replace(named, number)),
+            (None, None) => {
+                self.named.insert(met.name.to_owned(), number);
+                None
+            }
+        };
+        if let Some(other) = other {
             self.relate(number, other);
         }
         Ok(())
@@ -479,6 +501,9 @@ impl<'w, 'a> Trees<'w, 'a> {
             Relate::Apart => !self.numbers.are_together(number, other),
             Relate::All => true,
         };
+        if self.relate == Relate::Apart {
+            self.firsts.add(number, other);
+        }
         if wanted && number != other {
             self.relatives.push((number, other));
         }

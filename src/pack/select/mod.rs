@@ -3,10 +3,10 @@
 //! In: names of what is wanted and of what the client has. Out: bits, one for each object of a pack that goes out. Contents of
 //! blobs are never looked at.
 
-use super::relatives::Relatives;
+use super::relatives::{Families, Relatives};
 use crate::odb::closure::{Closure, Effort, Filter, Missing, Numbers, Search};
 use crate::odb::ids::IdSet;
-use crate::odb::{Location, Objects, PackId};
+use crate::odb::{EntryHead, EntryKind, Location, Objects, PackId};
 use crate::stream::Pulse;
 use anyhow::Context;
 use gix_hash::{ObjectId, oid};
@@ -72,6 +72,8 @@ pub struct Selection {
     pub held_blobs: IdSet,
     /// Which selected objects and bases are versions of the same.
     pub relatives: Relatives,
+    /// Selected ones that are stored whole, where there are several packs.
+    pub families: Families,
     /// How many objects are selected.
     pub count: u32,
 }
@@ -182,13 +184,29 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
         closure.found.contains(*of) && (closure.found.contains(*other) || held.contains(*other))
     };
     let relatives = closure.relatives.iter().filter(of_use).map(|(of, other)| (spot(*of), spot(*other))).collect();
+    let packed = positions(&closure.found);
+    let stored_whole = |number| {
+        let Location::Packed { pack, position } = numbers.location(number) else { return None };
+        let pack = objects.pack(pack);
+        match pack.head_at(pack.offset_at(position)) {
+            Ok(EntryHead { kind: EntryKind::Whole(_), size, .. }) => Some(size),
+            // What cannot be read is found out in its turn.
+            _ => None,
+        }
+    };
+    let whole = |(number, first)| Some((first, stored_whole(number)?, spot(number)));
+    let families = match packed.len() {
+        0 | 1 => Families::default(),
+        _ => closure.firsts.iter().filter(|(number, _)| closure.found.contains(*number)).filter_map(whole).collect(),
+    };
     Ok(Selection {
-        packed: positions(&closure.found),
+        packed,
         strays: Numbers::strays(&closure.found).map(stray).collect(),
         bases: positions(&held),
         loose_bases: Numbers::strays(&held).map(stray).collect(),
         held_blobs,
         relatives,
+        families,
         count,
     })
 }
