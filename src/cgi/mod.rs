@@ -167,7 +167,9 @@ fn request(environ: &Environ, since_epoch: Duration) -> Result<Request, Reject> 
         conditions: conditions(environ),
         credentials,
         remote_user: environ.get("REMOTE_USER").map(ToOwned::to_owned).filter(|_| mode == AccessMode::WebServer),
-        not_behind_nginx: environ.said("SERVER_SOFTWARE").is_some_and(|name| !name.contains_str("nginx")),
+        not_behind_nginx: environ
+            .said("SERVER_SOFTWARE")
+            .is_some_and(|name| !name.windows(5).any(|word| word == b"nginx")),
         http_1_1: environ.get("SERVER_PROTOCOL").is_some_and(|protocol| protocol == "HTTP/1.1"),
         context: context(environ, mode, since_epoch).map_err(|text| broken(&text))?,
     })

@@ -1,4 +1,5 @@
-//! The delta-base cache: objects that others are deltas on, bounded in bytes, the least recently used go first.
+//! The delta-base cache: objects that others are deltas on, bounded in bytes, the least recently used go first. As long as objects are
+//! small a quarter of the bytes is used: what comes soon again is found as well, and stands nearer to the processor.
 //!
 //! In: where an object lies. Out: its content, shared. Nothing is read here.
 
@@ -9,6 +10,10 @@ use std::rc::Rc;
 
 /// What an entry costs besides its bytes.
 const OVERHEAD_BYTES: u64 = 128;
+/// One object takes this part at most.
+const LARGEST: u64 = 4;
+/// This part is made use of at first.
+const USED_AT_FIRST: u64 = 4;
 const NONE: usize = usize::MAX;
 
 /// The place of an entry, as a key.
@@ -53,7 +58,9 @@ pub(super) struct Bases {
     newest: usize,
     oldest: usize,
     bytes: u64,
+    /// What may be held, and what is made use of: four times the largest object held so far.
     limit: u64,
+    used: u64,
     /// Nobody else has these.
     spare: Vec<Rc<Vec<u8>>>,
 }
@@ -68,6 +75,7 @@ impl Bases {
             oldest: NONE,
             bytes: 0,
             limit,
+            used: limit / USED_AT_FIRST,
             spare: Vec::new(),
         }
     }
@@ -75,12 +83,13 @@ impl Bases {
     /// Changes the limit; what no longer fits goes at once.
     pub fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
+        self.used = limit / USED_AT_FIRST;
         self.shrink(0);
     }
 
     /// Whether something of this size would be kept. One object must not push out all others.
     pub fn takes(&self, size: usize) -> bool {
-        size as u64 + OVERHEAD_BYTES <= self.limit / 4
+        size as u64 + OVERHEAD_BYTES <= self.limit / LARGEST
     }
 
     /// The object at a place.
@@ -105,6 +114,7 @@ impl Bases {
             return;
         }
         let cost = content.capacity() as u64 + OVERHEAD_BYTES;
+        self.used = self.used.max(cost * LARGEST).min(self.limit);
         self.shrink(cost);
         self.bytes += cost;
         let slot = self.slots.len();
@@ -127,7 +137,7 @@ impl Bases {
 
     /// Makes room for `more` bytes.
     fn shrink(&mut self, more: u64) {
-        while self.oldest != NONE && self.bytes + more > self.limit {
+        while self.oldest != NONE && self.bytes + more > self.used {
             let slot = self.oldest;
             self.unlink(slot);
             let gone = self.slots.swap_remove(slot);
@@ -179,7 +189,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first_and_bytes_stay_bounded() {
         let cost = 100 + OVERHEAD_BYTES;
-        let mut bases = Bases::new(5 * cost);
+        let mut bases = Bases::new(4 * 5 * cost);
         for n in 0..5 {
             bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![n as u8; 100]));
         }
@@ -194,11 +204,26 @@ mod tests {
             if n % 3 == 0 {
                 bases.find(place(n - 2));
             }
-            assert!(bases.bytes <= bases.limit);
+            assert!(bases.bytes <= bases.limit / 4);
             assert_eq!(bases.places.len(), bases.slots.len());
         }
         bases.set_limit(0);
         assert_eq!((bases.bytes, bases.slots.len(), bases.newest, bases.oldest), (0, 0, NONE, NONE));
+    }
+
+    #[test]
+    fn large_objects_have_room_when_they_come() {
+        let mut bases = Bases::new(64 << 10);
+        for n in 0..100 {
+            bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![0; 1000]));
+        }
+        assert!(bases.bytes <= 16 << 10 && bases.bytes > 14 << 10);
+        bases.keep(place(200), gix_object::Kind::Blob, Rc::new(vec![0; 10 << 10]));
+        for n in 300..400 {
+            bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![0; 1000]));
+            assert!(bases.bytes <= bases.limit);
+        }
+        assert!(bases.bytes > 38 << 10, "four times the largest: {}", bases.bytes);
     }
 
     #[test]

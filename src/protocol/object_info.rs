@@ -2,6 +2,7 @@
 
 use super::command::{ArgumentLines, Ended};
 use super::{Limits, ProtocolError, shown};
+use crate::hex;
 use crate::pktline::PacketReader;
 use gix_hash::ObjectId;
 
@@ -31,7 +32,7 @@ impl ObjectInfoRequest {
             let Some(hex) = line.strip_prefix(b"oid ") else {
                 return Err(said(format!("object-info: unexpected line: '{}'", shown(line))));
             };
-            let id = if hex.len() == hash.len_in_hex() { ObjectId::from_hex(hex).ok() } else { None };
+            let id = hex::parse(hex).filter(|id| id.kind() == hash);
             let Some(id) = id else {
                 let hex = shown(hex);
                 return Err(said(format!("object-info: protocol error, expected to get oid, not '{hex}'")));

@@ -4,6 +4,7 @@
 
 use super::certificate::PushCertificate;
 use super::{Limits, ProtocolError};
+use crate::hex;
 use crate::pktline::{FrameError, Packet, PacketReader};
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
@@ -247,7 +248,7 @@ impl PushRequest {
             if self.shallow.len() as u64 >= limits.shallows {
                 return Err(ProtocolError::Limit { what: "shallows", most: limits.shallows });
             }
-            let id = hex.get(..offered.hash.len_in_hex()).and_then(|hex| ObjectId::from_hex(hex).ok());
+            let id = hex.get(..offered.hash.len_in_hex()).and_then(hex::parse);
             let Some(id) = id else { return Err(unexpected("shallow sha", hex)) };
             self.shallow.push(id);
             return Ok(());
@@ -314,7 +315,7 @@ impl PushCapabilities {
 /// `OLD NEW NAME`
 fn ref_update(line: &[u8], hash: gix_hash::Kind) -> Option<RefUpdate> {
     let size = hash.len_in_hex();
-    let id = |at: usize| ObjectId::from_hex(line.get(at..at + size)?).ok();
+    let id = |at: usize| hex::parse(line.get(at..at + size)?);
     let blank = |at: usize| line.get(at) == Some(&b' ');
     if !(blank(size) && blank(2 * size + 1)) {
         return None;

@@ -7,6 +7,7 @@ use super::command::{ArgumentLines, Ended};
 use super::depth::{Deepening, Depth};
 use super::filter::FilterSpec;
 use super::{Limits, ProtocolError, shown};
+use crate::hex;
 use crate::pktline::{BandSize, FrameError, PacketReader};
 use bstr::BString;
 use gix_hash::ObjectId;
@@ -128,7 +129,7 @@ impl UploadRequest {
                 return request.leave_out(filter, limits);
             }
             let want = line.strip_prefix(b"want ").and_then(|rest| rest.split_at_checked(hash.len_in_hex()));
-            let Some((id, words)) = want.and_then(|(hex, words)| Some((ObjectId::from_hex(hex).ok()?, words))) else {
+            let Some((id, words)) = want.and_then(|(hex, words)| Some((hex::parse(hex)?, words))) else {
                 let line = shown(line);
                 return Err(ProtocolError::Said(format!(
                     "git upload-pack: protocol error, expected to get object ID, not '{line}'"
@@ -336,7 +337,7 @@ impl Wants {
 
 /// An object name of the repository's own hash, and nothing behind it.
 pub(super) fn id(hash: gix_hash::Kind, hex: &[u8]) -> Option<ObjectId> {
-    if hex.len() == hash.len_in_hex() { ObjectId::from_hex(hex).ok() } else { None }
+    hex::parse(hex).filter(|id| id.kind() == hash)
 }
 
 fn have(hash: gix_hash::Kind, hex: &[u8]) -> Result<ObjectId, ProtocolError> {

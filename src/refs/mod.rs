@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub use create::create;
 pub use name::is_per_worktree;
-pub use row::{Row, StoredId, push_hex};
+pub use row::{Row, StoredId};
 pub use transaction::{LockPolicy, RefTransaction, TransactionHook, TransactionState};
 
 /// How many refs are read, at most, on the way from a symbolic one to an object (git's own number).

@@ -3,7 +3,7 @@
 //! In: what a store has read. Out: object names as bytes or as text. A list of many refs is mostly text that is copied: only
 //! who asks for bytes pays for them.
 
-use crate::pktline;
+use crate::{hex, pktline};
 use bstr::BStr;
 use gix_hash::{ObjectId, oid};
 
@@ -38,27 +38,27 @@ enum Form<'a> {
 impl<'a> StoredId<'a> {
     /// The name that a text stands for; `None`: for none.
     #[inline]
-    pub(super) fn of_hex(hex: &'a [u8]) -> Option<Self> {
-        if matches!(hex.len(), 40 | 64) && is_lower_hex(hex) {
-            return Some(StoredId(Form::Hex(hex)));
+    pub(super) fn of_hex(text: &'a [u8]) -> Option<Self> {
+        if matches!(text.len(), 40 | 64) && is_lower_hex(text) {
+            return Some(StoredId(Form::Hex(text)));
         }
-        ObjectId::from_hex(hex).is_ok().then_some(StoredId(Form::Capitals(hex)))
+        hex::parse(text).is_some().then_some(StoredId(Form::Capitals(text)))
     }
 
     /// In bytes.
     pub fn id(&self) -> ObjectId {
         match self.0 {
             Form::Bytes(id) => id.to_owned(),
-            Form::Hex(hex) | Form::Capitals(hex) => ObjectId::from_hex(hex).expect("it was seen to be hexadecimal"),
+            Form::Hex(text) | Form::Capitals(text) => hex::parse(text).expect("it was seen to be hexadecimal"),
         }
     }
 
     /// Adds the text.
     pub fn push_hex(&self, line: &mut Vec<u8>) {
         match self.0 {
-            Form::Hex(hex) => pktline::push(line, hex),
-            Form::Bytes(id) => push_hex(line, id),
-            Form::Capitals(hex) => line.extend(hex.iter().map(u8::to_ascii_lowercase)),
+            Form::Hex(text) => pktline::push(line, text),
+            Form::Bytes(id) => hex::push(line, id),
+            Form::Capitals(text) => line.extend(text.iter().map(u8::to_ascii_lowercase)),
         }
     }
 
@@ -66,12 +66,6 @@ impl<'a> StoredId<'a> {
     pub(super) fn is_text(&self) -> bool {
         matches!(self.0, Form::Hex(_))
     }
-}
-
-/// Adds an object's name in hexadecimal, without formatting machinery: lists have many.
-pub fn push_hex(line: &mut Vec<u8>, id: &oid) {
-    let mut hex = [0; gix_hash::Kind::longest().len_in_hex()];
-    line.extend_from_slice(id.hex_to_buf(&mut hex).as_bytes());
 }
 
 impl<'a> From<&'a ObjectId> for StoredId<'a> {

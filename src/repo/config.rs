@@ -2,6 +2,8 @@
 //!
 //! In: the paths of the sources. Out: [`Entries`], looked up by key. No git process is asked; nothing is written.
 
+mod plain;
+
 use anyhow::{Context as _, anyhow};
 use bstr::{BStr, BString, ByteSlice};
 use gix_config::file::{Metadata, includes, init};
@@ -77,8 +79,6 @@ impl Entries {
         git_dir: &Path,
         branch: Option<&BStr>,
     ) -> anyhow::Result<Self> {
-        let branch = branch.and_then(|name| gix_ref::FullName::try_from(name.to_owned()).ok());
-        let branch = branch.as_ref().map(AsRef::as_ref);
         self.read(&common_dir.join("config"), Origin::Repository, sources, Some(git_dir), branch)?;
         if self.boolean("extensions.worktreeconfig")?.unwrap_or(false) {
             self.read(&git_dir.join("config.worktree"), Origin::Repository, sources, Some(git_dir), branch)?;
@@ -105,7 +105,7 @@ impl Entries {
         origin: Origin,
         sources: &ConfigSources,
         git_dir: Option<&Path>,
-        branch: Option<&gix_ref::FullNameRef>,
+        branch: Option<&BStr>,
     ) -> anyhow::Result<()> {
         use std::io::Read;
         let mut bytes = Vec::new();
@@ -127,12 +127,23 @@ impl Entries {
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(anyhow!("'{}' is larger than {FILE_BYTES_MAX} bytes", file.display()));
         }
+        if let Some(plain) = plain::parse(&bytes) {
+            let file = Some(file.to_owned());
+            self.list.extend(plain.into_iter().map(|(key, value)| ConfigEntry {
+                key,
+                value,
+                origin,
+                file: file.clone(),
+            }));
+            return Ok(());
+        }
+        let branch = branch.and_then(|name| gix_ref::FullName::try_from(name.to_owned()).ok());
         let interpolate = gix_config::path::interpolate::Context {
             git_install_dir: None,
             home_dir: sources.home.as_deref(),
             home_for_user: None,
         };
-        let conditional = includes::conditional::Context { git_dir, branch_name: branch };
+        let conditional = includes::conditional::Context { git_dir, branch_name: branch.as_ref().map(AsRef::as_ref) };
         let follow = includes::Options {
             err_on_missing_config_path: false,
             ..includes::Options::follow(interpolate, conditional)
@@ -147,21 +158,7 @@ impl Entries {
         let parsed = gix_config::File::from_bytes_owned(&mut bytes, metadata, options)
             .map_err(|error| anyhow!("{error:#}"))
             .with_context(|| format!("bad config file '{}'", file.display()))?;
-        for section in parsed.sections() {
-            let mut prefix = section.header().name().to_ascii_lowercase();
-            if let Some(middle) = section.header().subsection_name() {
-                prefix.push(b'.');
-                prefix.extend_from_slice(middle);
-            }
-            prefix.push(b'.');
-            let from = section.meta().path.clone();
-            for (name, value) in section.body() {
-                let mut key = BString::from(prefix.clone());
-                key.extend_from_slice(name.to_ascii_lowercase().as_bytes());
-                let implicit = value.is_empty() && section.value_implicit(&name) == Some(None);
-                self.list.push(ConfigEntry { key, value: (!implicit).then_some(value), origin, file: from.clone() });
-            }
-        }
+        self.list.append(&mut entries_of(&parsed, origin));
         Ok(())
     }
 
@@ -200,6 +197,27 @@ impl Entries {
     pub fn integer(&self, key: &str) -> anyhow::Result<Option<i64>> {
         self.last(key).map(integer).transpose()
     }
+}
+
+/// The entries of a file and of those it includes.
+fn entries_of(parsed: &gix_config::File, origin: Origin) -> Vec<ConfigEntry> {
+    let mut entries = Vec::new();
+    for section in parsed.sections() {
+        let mut prefix = section.header().name().to_ascii_lowercase();
+        if let Some(middle) = section.header().subsection_name() {
+            prefix.push(b'.');
+            prefix.extend_from_slice(middle);
+        }
+        prefix.push(b'.');
+        let file = &section.meta().path;
+        for (name, value) in section.body() {
+            let mut key = BString::from(prefix.clone());
+            key.extend_from_slice(name.to_ascii_lowercase().as_bytes());
+            let implicit = value.is_empty() && section.value_implicit(&name) == Some(None);
+            entries.push(ConfigEntry { key, value: (!implicit).then_some(value), origin, file: file.clone() });
+        }
+    }
+    entries
 }
 
 /// A truth value as git reads them.
@@ -305,6 +323,12 @@ fn unquoted(text: &[u8]) -> Option<(BString, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the general parser makes of a file.
+    pub(super) fn parsed_by_gix(text: &str) -> Vec<(BString, Option<BString>)> {
+        let parsed = gix_config::File::try_from(text).unwrap();
+        entries_of(&parsed, Origin::Repository).into_iter().map(|entry| (entry.key, entry.value)).collect()
+    }
 
     #[test]
     fn parameters_come_in_both_of_gits_forms() {

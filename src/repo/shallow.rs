@@ -6,6 +6,7 @@
 use super::Repository;
 use super::lock::Lock;
 use crate::durable::{self, Sharing};
+use crate::hex;
 use crate::odb::ids::IdSet;
 use anyhow::{Context as _, bail};
 use bstr::ByteSlice;
@@ -25,7 +26,7 @@ pub fn read(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Vec<ObjectId>> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read '{}'", path.display()))),
     };
-    let id = |line: &[u8]| ObjectId::from_hex(line.get(..hash.len_in_hex())?).ok();
+    let id = |line: &[u8]| hex::parse(line.get(..hash.len_in_hex())?);
     let read = |line: &[u8]| id(line).with_context(|| format!("bad shallow line: {}", line.escape_ascii()));
     text.lines().map(read).collect()
 }

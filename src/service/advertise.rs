@@ -4,9 +4,9 @@
 
 use super::offer::{self, Block, View};
 use super::{Out, ServeError, Service};
+use crate::hex;
 use crate::pktline;
 use crate::protocol::Version;
-use crate::refs::push_hex;
 use crate::repo::visible::{self, For, Head, Listed};
 use crate::repo::{AccessMode, Repository, alternate_refs};
 use crate::stream::Sink;
@@ -180,7 +180,7 @@ impl Lines<'_, '_> {
 
     fn add_id(&mut self, id: &oid, name: &[u8]) -> anyhow::Result<()> {
         self.add(|line| {
-            push_hex(line, id);
+            hex::push(line, id);
             line.push(b' ');
             line.extend_from_slice(name);
         })

@@ -5,9 +5,10 @@
 use super::advertise::{LIST_GATHERED, peeled};
 use super::command::Arguments;
 use super::{Out, ServeError};
+use crate::hex;
 use crate::pktline;
 use crate::protocol::ls_refs::LsRefsRequest;
-use crate::refs::{StoredId, push_hex};
+use crate::refs::StoredId;
 use crate::repo::Repository;
 use crate::repo::settings::Unborn;
 use crate::repo::visible::{self, For};
@@ -46,7 +47,7 @@ fn head(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()
         Some(id) => {
             let peeled = if lines.request.peel { peeled(repository, &head, &id)? } else { None };
             let start = |line: &mut Vec<u8>| {
-                push_hex(line, &id);
+                hex::push(line, &id);
                 line.extend_from_slice(b" HEAD");
             };
             lines.add(start, target, peeled.as_ref().map(StoredId::from))

@@ -7,10 +7,10 @@ use super::advertise::LIST_GATHERED;
 use super::command::Arguments;
 use super::wants::{self, Rule};
 use super::{Out, ServeError};
+use crate::hex;
 use crate::pktline;
 use crate::protocol::Version;
 use crate::protocol::object_info::ObjectInfoRequest;
-use crate::refs::push_hex;
 use crate::repo::Repository;
 use gix_hash::ObjectId;
 use std::collections::HashSet;
@@ -32,7 +32,7 @@ pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_
     for id in &request.objects {
         let header = if unknown.contains(id) { None } else { repository.objects.header(id)? };
         pktline::append(&mut list, |line| {
-            push_hex(line, id);
+            hex::push(line, id);
             match header {
                 None => line.push(b' '),
                 Some(header) if request.size => line.extend_from_slice(format!(" {}", header.size).as_bytes()),

@@ -2,9 +2,9 @@
 //!
 //! In: a path. Out: what stands there. Nothing is followed here, and a file that says neither is told apart from none.
 
+use crate::hex;
 use crate::refs::{Target, name};
 use bstr::{BString, ByteSlice};
-use gix_hash::ObjectId;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
@@ -94,7 +94,7 @@ fn parse(content: &[u8], hash: gix_hash::Kind) -> Option<Target> {
         return None;
     }
     // A null id is no object anybody has: C git takes it for damage.
-    ObjectId::from_hex(id).ok().filter(|id| !id.is_null()).map(Target::Direct)
+    hex::parse(id).filter(|id| !id.is_null()).map(Target::Direct)
 }
 
 #[cfg(test)]
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_file_says_an_object_or_a_ref_or_is_broken() {
-        let direct = || Some(Target::Direct(ObjectId::from_hex(ID.as_bytes()).unwrap()));
+        let direct = || Some(Target::Direct(hex::parse(ID.as_bytes()).unwrap()));
         let check = |content: &str, expected: Option<Target>| {
             assert_eq!(parse(content.as_bytes(), gix_hash::Kind::Sha1), expected, "{content:?}");
         };

@@ -4,6 +4,7 @@
 //! costs a hundredth of what a row does, and nothing happens to us when a server loses the file. A file that is not sorted is
 //! sorted in memory. Nothing is ever written here.
 
+use crate::hex;
 use crate::refs::identity::Identity;
 use crate::refs::name;
 use crate::refs::row::{Row, StoredId};
@@ -81,7 +82,7 @@ impl Record<'_> {
 
     /// The object, as far as the line holds one.
     pub(super) fn id(&self) -> anyhow::Result<ObjectId> {
-        ObjectId::from_hex(self.id).map_err(|_| unexpected(self.raw))
+        hex::parse(self.id).ok_or_else(|| unexpected(self.raw))
     }
 
     /// As a listing gives it.
@@ -168,10 +169,10 @@ impl Packed {
         if !block.starts_with(b"#") {
             return Ok(false);
         }
-        let end = block.find_byte(b'\n').ok_or_else(|| unexpected(block))?;
+        let end = newline(block).ok_or_else(|| unexpected(block))?;
         let traits = block[..end].strip_prefix(b"# pack-refs with:").ok_or_else(|| unexpected(block))?;
         let mut sorted = false;
-        for word in traits.fields() {
+        for word in traits.split(|&byte| byte == b' ') {
             match word {
                 b"sorted" => sorted = true,
                 b"peeled" => self.peeled = self.peeled.max(Peeled::Tags),
@@ -287,14 +288,13 @@ impl Packed {
 
     /// The first record that begins inside a block, and its name; the block may begin and end anywhere.
     fn first_record<'a>(&self, block: &'a [u8]) -> Option<(usize, &'a [u8])> {
-        for newline in block.find_iter(b"\n") {
-            let start = newline + 1;
+        let mut start = 0;
+        while let Some(end) = newline(&block[start..]) {
+            start += end + 1;
             let line = &block[start..];
-            if line.first() == Some(&b'^') {
-                continue;
+            if line.first() != Some(&b'^') {
+                return Some((start, line[..newline(line)?].get(self.hex + 1..)?));
             }
-            let end = line.find_byte(b'\n')?;
-            return Some((start, line[..end].get(self.hex + 1..)?));
         }
         None
     }
@@ -390,7 +390,7 @@ impl Cursor<'_> {
         // The object's name holds no newline: the search begins behind it.
         let behind = text.get(id + 1..).ok_or_else(|| unexpected(text))?;
         let plain = name::plain_line(behind);
-        let length = plain.or_else(|| behind.find_byte(b'\n')).ok_or_else(|| unexpected(text))?;
+        let length = plain.or_else(|| newline(behind)).ok_or_else(|| unexpected(text))?;
         let line_end = id + 1 + length;
         let mut end = line_end + 1;
         if text.get(end) == Some(&b'^') {
@@ -487,7 +487,7 @@ impl Cursor<'_> {
 
 /// How much of a block that begins with a record holds records of which no more is to come.
 fn whole_records(block: &[u8], is_last: bool) -> usize {
-    let Some(newline) = block.rfind_byte(b'\n') else { return 0 };
+    let Some(newline) = last_newline(block) else { return 0 };
     let line = line_before(block, newline);
     // What a tag peels to is a line of its own, and may still come.
     match block.get(newline + 1) {
@@ -507,5 +507,15 @@ fn last_line(records: &[u8]) -> Range<usize> {
 
 /// The line that ends at a newline.
 fn line_before(block: &[u8], newline: usize) -> Range<usize> {
-    block[..newline].rfind_byte(b'\n').map_or(0, |before| before + 1)..newline
+    last_newline(&block[..newline]).map_or(0, |before| before + 1)..newline
+}
+
+/// The first newline. Lines are short: what searches many bytes at once asks first what the processor can do, which takes longer than
+/// a small request has.
+fn newline(text: &[u8]) -> Option<usize> {
+    text.iter().position(|&byte| byte == b'\n')
+}
+
+fn last_newline(text: &[u8]) -> Option<usize> {
+    text.iter().rposition(|&byte| byte == b'\n')
 }

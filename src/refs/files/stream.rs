@@ -61,7 +61,9 @@ pub(super) fn for_each(
                 match &entry.target {
                     None => {}
                     Some(Target::Direct(id)) => {
-                        each(&Row { name, id: id.into(), line: None, peeled: None, symref_target: None })?
+                        // A branch never is a tag (UP-25).
+                        let peeled = name.starts_with(b"refs/heads/").then_some(None);
+                        each(&Row { name, id: id.into(), line: None, peeled, symref_target: None })?
                     }
                     Some(Target::Symbolic(target)) => {
                         if let Some((last, id)) = resolve(store, &loose, &packed, target.as_bstr())? {
@@ -331,6 +333,22 @@ mod tests {
         check("# pack-refs with: peeled \n", None, Some(None));
         check("# pack-refs with: sorted\n", None, None);
         check("", None, None);
+    }
+
+    #[test]
+    fn a_loose_branch_is_known_to_be_no_tag() {
+        let repo = Repo::new();
+        let one = repo.commit("one");
+        for name in ["refs/heads/main", "refs/tags/light"] {
+            repo.write(name, &format!("{one}\n"));
+        }
+        let mut found = Vec::new();
+        let mut each = |row: &Row<'_>| {
+            found.push((row.name.to_string(), row.peeled.map(|peeled| peeled.map(|id| id.id()))));
+            Ok(())
+        };
+        repo.store().for_each(&[], &mut each).unwrap();
+        assert_eq!(found, [("refs/heads/main".to_owned(), Some(None)), ("refs/tags/light".to_owned(), None)]);
     }
 
     #[test]

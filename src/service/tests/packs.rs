@@ -25,7 +25,7 @@ fn the_owner_says_how_hard_a_pack_is_compressed() {
     // Nothing is deflated: three blobs of more than a hundred bytes each are there as they are.
     let plain = |size: usize| size > usual + 300;
     check(&[("core.compression", "0")], &plain);
-    check(&[("pack.compression", "6")], &same);
+    check(&[("pack.compression", "5")], &same);
     check(&[("pack.compression", "0"), ("core.compression", "9")], &plain);
     check(&[("pack.compression", "-1")], &same);
 }
