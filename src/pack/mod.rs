@@ -13,6 +13,7 @@ mod relatives;
 pub mod reverse;
 mod script;
 pub mod select;
+mod sources;
 pub mod unpack;
 pub mod write;
 

@@ -6,12 +6,12 @@
 //! rest on each other.
 
 use super::make::{Kinship, Recipe, Version};
-use super::select::{Positions, Selection, Spot, Stray};
+use super::select::{Selection, Spot, Stray};
+use super::sources::{Base, Sources, Taken};
 use super::write::PackOptions;
-use crate::odb::ids::IdSet;
 use crate::odb::{EntryHead, EntryKind, Location, Objects, Pack, PackId};
-use anyhow::{Context, Result, bail, ensure};
-use gix_hash::{ObjectId, oid};
+use anyhow::{Context, Result, ensure};
+use gix_hash::ObjectId;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -68,201 +68,6 @@ pub(super) struct Making {
     pub recipe: Recipe,
     /// Where the bases of the recipe are.
     pub bases: Vec<Spot>,
-}
-
-/// Where the base of a stored delta is, for the client.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Base {
-    /// There is none: it is no delta.
-    None,
-    /// In this pack: the entry at this offset of the n-th of the packs.
-    Written(u32, u64),
-    /// In this pack, further on. It is known by name.
-    Later,
-    /// The client has it.
-    Held(Box<ObjectId>),
-}
-
-/// The packs objects are taken from.
-pub(super) struct Sources<'a> {
-    objects: &'a Objects,
-    packs: Vec<Taken<'a>>,
-    /// Where each stands among them: there may be hundreds.
-    by_id: HashMap<PackId, u32>,
-    bases: Vec<(Arc<Pack>, &'a Positions)>,
-    /// The same of bases.
-    bases_by_id: HashMap<PackId, &'a Positions>,
-    loose_bases: &'a [Stray],
-    /// Blobs the client has, some of them in `bases` too.
-    held_blobs: Option<&'a IdSet>,
-}
-
-/// What is taken from one pack, and where it came to lie.
-struct Taken<'a> {
-    pack: Arc<Pack>,
-    positions: &'a Positions,
-    /// Offsets of the entries planned so far, ascending.
-    offsets: Vec<u64>,
-    /// From this offset on, entries stand from that offset on.
-    runs: Vec<(u64, u64)>,
-    /// Entries that were planned before their turn, by offset, and where they stand.
-    early: HashMap<u64, u64>,
-}
-
-impl Positions {
-    fn len(&self) -> u64 {
-        self.bits.iter().map(|word| u64::from(word.count_ones())).sum()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        // Mostly there are none in a word: a partial clone asks for few of many objects.
-        let words = self.bits.iter().enumerate().filter(|(_, word)| **word != 0);
-        words.flat_map(|(index, word)| {
-            let first = index as u32 * 64;
-            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| first + bit)
-        })
-    }
-}
-
-impl Taken<'_> {
-    /// Whether the entry at `offset` is planned already.
-    fn has(&self, offset: u64) -> bool {
-        // Bases are near, mostly.
-        let mut near = 16;
-        while near < self.offsets.len() && self.offsets[self.offsets.len() - near] > offset {
-            near *= 2;
-        }
-        self.offsets[self.offsets.len().saturating_sub(near)..].binary_search(&offset).is_ok() || self.is_early(offset)
-    }
-
-    fn is_early(&self, offset: u64) -> bool {
-        !self.early.is_empty() && self.early.contains_key(&offset)
-    }
-}
-
-impl<'a> Sources<'a> {
-    /// Large packs go first: what small ones repeat is written when their deltas need it. Of those that are about as large, the order of the
-    /// selection holds.
-    fn new(selection: &'a Selection, objects: &'a Objects, thin: bool) -> Self {
-        let taken = |positions: &'a Positions| Taken {
-            pack: objects.pack(positions.pack),
-            positions,
-            offsets: Vec::new(),
-            runs: Vec::new(),
-            early: HashMap::new(),
-        };
-        let mut packs: Vec<Taken<'_>> = selection.packed.iter().map(taken).collect();
-        packs.sort_by_key(|taken| std::cmp::Reverse(magnitude(&taken.pack)));
-        let (bases, loose_bases): (&[_], &[_]) =
-            if thin { (&selection.bases, &selection.loose_bases) } else { (&[], &[]) };
-        let by_id = (0..).zip(&packs).map(|(at, taken)| (taken.positions.pack, at)).collect();
-        let bases_by_id = bases.iter().map(|positions| (positions.pack, positions)).collect();
-        let bases = bases.iter().map(|positions| (objects.pack(positions.pack), positions)).collect();
-        let held_blobs = Some(&selection.held_blobs).filter(|names| thin && !names.is_empty());
-        Sources { objects, packs, by_id, bases, bases_by_id, loose_bases, held_blobs }
-    }
-
-    /// The n-th pack.
-    pub(super) fn pack(&self, source: u32) -> Arc<Pack> {
-        Arc::clone(&self.packs[source as usize].pack)
-    }
-
-    /// Notes that the entry at `offset` of a pack stands at `place` now.
-    pub(super) fn put(&mut self, source: u32, offset: u64, place: u64) {
-        let Taken { runs, early, .. } = &mut self.packs[source as usize];
-        if let Some(early) = early.get_mut(&offset) {
-            *early = place;
-            return;
-        }
-        let shift = |run: &(u64, u64)| run.1.wrapping_sub(run.0);
-        if runs.last().map(shift) != Some(place.wrapping_sub(offset)) {
-            runs.push((offset, place));
-        }
-    }
-
-    /// Where an entry that was written stands.
-    pub(super) fn place(&self, source: u32, offset: u64) -> Option<u64> {
-        let Taken { runs, early, .. } = &self.packs[source as usize];
-        if let Some(place) = early.get(&offset) {
-            return Some(*place);
-        }
-        let (from, to) = runs[runs.partition_point(|run| run.0 <= offset).checked_sub(1)?];
-        Some(to + (offset - from))
-    }
-
-    /// Where an object that was taken from a pack stands; `None` where it was not.
-    pub(super) fn place_of(&self, pack: PackId, position: u32) -> Option<u64> {
-        let (source, offset) = self.planned(pack, position)?;
-        self.place(source, offset)
-    }
-
-    /// The entry of an object, if it is planned already.
-    fn planned(&self, pack: PackId, position: u32) -> Option<(u32, u64)> {
-        let source = *self.by_id.get(&pack)?;
-        let taken = &self.packs[source as usize];
-        let offset = taken.pack.offset_at(position);
-        taken.has(offset).then_some((source, offset))
-    }
-
-    /// Whether the client has an object.
-    fn is_held(&self, spot: Spot) -> bool {
-        match spot {
-            Spot::Packed(pack, position) => {
-                self.bases_by_id.get(&pack).is_some_and(|positions| positions.contains(position))
-                    || self.held_blobs.is_some_and(|names| names.contains(self.objects.pack(pack).id_at(position)))
-            }
-            Spot::Loose(number) => self.loose_bases.binary_search_by_key(&number, |stray| stray.number).is_ok(),
-        }
-    }
-
-    /// Where the base of a delta is: at `offset` of the same pack. `None`: nowhere.
-    fn base_at(&self, source: u32, offset: u64) -> Result<Option<Base>> {
-        let taken = &self.packs[source as usize];
-        if taken.has(offset) {
-            return Ok(Some(Base::Written(source, offset)));
-        }
-        if self.bases.is_empty() && self.held_blobs.is_none() && self.packs.len() == 1 {
-            // It was not sent, and there is nowhere else where it could be. Its name is not looked for.
-            return Ok(None);
-        }
-        match taken.pack.position_at_offset(offset) {
-            Some(position) => Ok(self.base_elsewhere(source, position)),
-            None => bail!("no entry at offset {offset} of {}", taken.pack.path().display()),
-        }
-    }
-
-    /// The same for a base given by name.
-    fn base_named(&self, source: u32, id: &oid) -> Option<Base> {
-        let taken = &self.packs[source as usize];
-        let position = taken.pack.position(id)?;
-        if !taken.positions.contains(position) {
-            return self.base_elsewhere(source, position);
-        }
-        let offset = taken.pack.offset_at(position);
-        Some(if taken.has(offset) { Base::Written(source, offset) } else { Base::Later })
-    }
-
-    /// The base is stored at `position` of a pack, but not sent from there.
-    fn base_elsewhere(&self, source: u32, position: u32) -> Option<Base> {
-        let id = self.packs[source as usize].pack.id_at(position);
-        let held = |(pack, positions): &(Arc<Pack>, &Positions)| {
-            pack.position(id).is_some_and(|position| positions.contains(position))
-        };
-        if self.held_blobs.is_some_and(|names| names.contains(id)) || self.bases.iter().any(held) {
-            return Some(Base::Held(Box::new(id.to_owned())));
-        }
-        // Another copy of it may have been taken. One from this pack would be no safe base: it may rest on this object.
-        let written = |(at, other): (u32, &Taken<'_>)| {
-            let offset = other.pack.offset_at(other.pack.position(id)?);
-            other.has(offset).then_some(Base::Written(at, offset))
-        };
-        (0..).zip(&self.packs[..source as usize]).find_map(written)
-    }
-}
-
-/// How large a pack is, roughly.
-pub fn magnitude(pack: &Pack) -> u32 {
-    u32::BITS - pack.len().leading_zeros()
 }
 
 /// The entries that are taken from one pack, in its order.
@@ -329,19 +134,18 @@ impl Early {
             for spot in family {
                 // It may have been taken out since it was found.
                 if let Spot::Packed(pack, position) = spot
-                    && let Some(source) = sources.by_id.get(&pack)
-                    && sources.packs[*source as usize].positions.contains(position)
+                    && let Some(source) = sources.of(pack, position)
                 {
                     let range = 0..0;
-                    all.push(Early { source: *source, position, range, is_next: all.len() > first });
+                    all.push(Early { source, position, range, is_next: all.len() > first });
                 }
             }
         }
-        let offset = |early: &Early| sources.packs[early.source as usize].pack.offset_at(early.position);
+        let offset = |early: &Early| sources.pack(early.source).offset_at(early.position);
         let mut order: Vec<_> = (0..).zip(&all).map(|(at, early)| (early.source, offset(early), at)).collect();
         order.sort_unstable();
         for of_one in order.chunk_by(|one, other| one.0 == other.0) {
-            let pack = &sources.packs[of_one[0].0 as usize].pack;
+            let pack = sources.pack(of_one[0].0);
             let chosen: Vec<u32> = of_one.iter().map(|(_, _, at): &(_, _, usize)| all[*at].position).collect();
             for ((_, start, at), end) in of_one.iter().zip(pack.ends_of(&chosen)) {
                 all[*at].range = *start..end;
@@ -405,7 +209,7 @@ impl<'a> Plan<'a> {
         if let Some(step) = self.next_early()? {
             return Ok(Some(step));
         }
-        while let Some(taken) = self.sources.packs.get(self.current as usize) {
+        while let Some(taken) = self.sources.taken(self.current) {
             let entries = self.entries.get_or_insert_with(|| Entries::of(taken));
             if let Some((position, range)) = entries.next(taken) {
                 if taken.is_early(range.start) {
@@ -416,7 +220,7 @@ impl<'a> Plan<'a> {
                 let how = self
                     .entry(&pack, position, &range)
                     .with_context(|| format!("object {} of {}", pack.id_at(position), pack.path().display()))?;
-                self.sources.packs[self.current as usize].offsets.push(range.start);
+                self.sources.note(self.current, range.start);
                 self.pack = Some(pack);
                 return Ok(Some(Step { object: Object::Packed { source: self.current, position, range }, how }));
             }
@@ -434,7 +238,7 @@ impl<'a> Plan<'a> {
     fn next_early(&mut self) -> Result<Option<Step>> {
         let Some(&Early { source, position, ref range, is_next }) = self.early.get(self.come) else { return Ok(None) };
         let (pack, range) = (self.sources.pack(source), range.clone());
-        let spot = |early: &Early| Spot::Packed(self.sources.packs[early.source as usize].pack.id(), early.position);
+        let spot = |early: &Early| Spot::Packed(self.sources.pack(early.source).id(), early.position);
         let larger = self.come.checked_sub(1).filter(|_| is_next).map(|at| spot(&self.early[at]));
         let bases = self.recipe_bases(Spot::Packed(pack.id(), position), larger);
         let how = match pack.head_at(range.start) {
@@ -446,7 +250,7 @@ impl<'a> Plan<'a> {
             _ => How::Recover,
         };
         self.come += 1;
-        self.sources.packs[source as usize].early.entry(range.start).or_insert(0);
+        self.sources.note_early(source, range.start);
         Ok(Some(Step { object: Object::Packed { source, position, range }, how }))
     }
 
