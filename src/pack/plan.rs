@@ -43,6 +43,8 @@ pub(super) enum Object {
         position: u32,
         /// The entry.
         range: Range<u64>,
+        /// What the index has for its checksum, if it has any.
+        crc32: Option<u32>,
     },
     /// A loose one: its number among those that go out.
     Stray(usize),
@@ -72,45 +74,61 @@ pub(super) struct Making {
 
 /// The entries that are taken from one pack, in its order.
 enum Entries {
-    /// Most of them: which one is the next to be looked at, and where it begins if that is known.
-    Most(u32, Option<u64>),
-    /// Few of many: the whole order needs not be known. Index positions and where the entries end, the last one first.
-    Few(Vec<(u32, u64)>),
+    /// Most of them: which one is the next to be looked at, and those that were looked up, the last one first.
+    Most(usize, Vec<Entry>),
+    /// Few of many: the whole order needs not be known. Index positions and extents, the last one first.
+    Few(Vec<(u32, Range<u64>)>),
 }
+
+/// What an index tells of an entry.
+struct Entry {
+    position: u32,
+    range: Range<u64>,
+    crc32: Option<u32>,
+}
+
+/// So many entries are looked up together. The index is read in no order that a cache could follow; but where nothing else is done in
+/// between, the processor waits for many places at once.
+const LOOKED_UP: usize = 256;
 
 impl Entries {
     fn of(taken: &Taken<'_>) -> Self {
         let (pack, positions) = (&taken.pack, taken.positions);
         if positions.len() * 16 >= u64::from(pack.len()) {
-            return Entries::Most(0, None);
+            return Entries::Most(0, Vec::new());
         }
-        let mut chosen: Vec<u32> = positions.iter().collect();
-        chosen.sort_unstable_by_key(|position| pack.offset_at(*position));
-        let ends = pack.ends_of(&chosen);
-        Entries::Few(chosen.into_iter().zip(ends).rev().collect())
+        let mut chosen: Vec<(u64, u32)> =
+            positions.iter().map(|position| (pack.offset_at(position), position)).collect();
+        chosen.sort_unstable();
+        let positions: Vec<u32> = chosen.iter().map(|(_, position)| *position).collect();
+        let ends = pack.ends_of(&positions);
+        let entry = |((start, position), end): ((u64, u32), u64)| (position, start..end);
+        Entries::Few(chosen.into_iter().zip(ends).map(entry).rev().collect())
     }
 
-    /// Index position and extent.
-    fn next(&mut self, taken: &Taken<'_>) -> Option<(u32, Range<u64>)> {
+    fn next(&mut self, taken: &Taken<'_>) -> Option<Entry> {
         let pack = &taken.pack;
         match self {
             Entries::Few(chosen) => {
-                let (position, end) = chosen.pop()?;
-                Some((position, pack.offset_at(position)..end))
+                let (position, range) = chosen.pop()?;
+                Some(Entry { position, range, crc32: pack.crc32_at(position) })
             }
-            Entries::Most(rank, begin) => {
+            Entries::Most(rank, found) => {
                 let order = pack.by_offset();
-                loop {
-                    let position = *order.get(*rank as usize)?;
-                    *rank += 1;
-                    // The index is read in no order that a cache could follow: each offset once.
-                    let known = begin.take();
-                    if taken.positions.contains(position) {
-                        let end = order.get(*rank as usize).map_or(pack.body_end(), |next| pack.offset_at(*next));
-                        *begin = Some(end);
-                        return Some((position, known.unwrap_or_else(|| pack.offset_at(position))..end));
-                    }
+                while found.is_empty() && *rank < order.len() {
+                    // With the one behind them, which tells where the last one ends.
+                    let near = &order[*rank..order.len().min(*rank + LOOKED_UP + 1)];
+                    let offsets: Vec<u64> = near.iter().map(|position| pack.offset_at(*position)).collect();
+                    let looked_up = near.len().min(LOOKED_UP);
+                    let chosen = (0..looked_up).filter(|at| taken.positions.contains(near[*at]));
+                    let entry = |at: usize| {
+                        let end = offsets.get(at + 1).map_or(pack.body_end(), |end| *end);
+                        Entry { position: near[at], range: offsets[at]..end, crc32: pack.crc32_at(near[at]) }
+                    };
+                    found.extend(chosen.rev().map(entry));
+                    *rank += looked_up;
                 }
+                found.pop()
             }
         }
     }
@@ -211,7 +229,7 @@ impl<'a> Plan<'a> {
         }
         while let Some(taken) = self.sources.taken(self.current) {
             let entries = self.entries.get_or_insert_with(|| Entries::of(taken));
-            if let Some((position, range)) = entries.next(taken) {
+            if let Some(Entry { position, range, crc32 }) = entries.next(taken) {
                 if taken.is_early(range.start) {
                     continue;
                 }
@@ -222,7 +240,7 @@ impl<'a> Plan<'a> {
                     .with_context(|| format!("object {} of {}", pack.id_at(position), pack.path().display()))?;
                 self.sources.note(self.current, range.start);
                 self.pack = Some(pack);
-                return Ok(Some(Step { object: Object::Packed { source: self.current, position, range }, how }));
+                return Ok(Some(Step { object: Object::Packed { source: self.current, position, range, crc32 }, how }));
             }
             self.current += 1;
             self.entries = None;
@@ -251,7 +269,8 @@ impl<'a> Plan<'a> {
         };
         self.come += 1;
         self.sources.note_early(source, range.start);
-        Ok(Some(Step { object: Object::Packed { source, position, range }, how }))
+        let crc32 = pack.crc32_at(position);
+        Ok(Some(Step { object: Object::Packed { source, position, range, crc32 }, how }))
     }
 
     /// What can be copied is never inflated. A stored delta whose base is not sent, and what is stored whole beside a version in

@@ -177,12 +177,12 @@ impl Writer<'_, '_, '_> {
         let ahead = asked.zip(self.ahead.as_mut()).and_then(|(number, ahead)| ahead.take(number));
         let place = self.out.place();
         match &step.object {
-            Object::Packed { source, position, range } => {
+            Object::Packed { source, position, range, crc32 } => {
                 let pack = match self.pack.take() {
                     Some((of, pack)) if of == *source => pack,
                     _ => self.plan.sources.pack(*source),
                 };
-                self.entry(&pack, *source, *position, range.clone(), &step.how, ahead)
+                self.entry(&pack, *source, (*position, *crc32), range.clone(), &step.how, ahead)
                     .with_context(|| format!("object {} of {}", pack.id_at(*position), pack.path().display()))?;
                 self.plan.sources.put(*source, range.start, place);
                 self.pack = Some((*source, pack));
@@ -203,7 +203,7 @@ impl Writer<'_, '_, '_> {
         &mut self,
         pack: &Arc<Pack>,
         source: u32,
-        position: u32,
+        (position, crc32): (u32, Option<u32>),
         range: Range<u64>,
         how: &How,
         ahead: Option<Made>,
@@ -212,7 +212,7 @@ impl Writer<'_, '_, '_> {
             (How::Copy(_) | How::Make(_), Ok(head)) => head,
             _ => return self.recovered(pack.id_at(position)),
         };
-        if !self.is_sound(pack, position, &range, head.data, head.size)? {
+        if !self.is_sound(pack, crc32, &range, &head)? {
             // Another copy may be good.
             return self.recovered(pack.id_at(position));
         }
@@ -298,8 +298,9 @@ impl Writer<'_, '_, '_> {
     }
 
     /// Whether an entry is as it was when its index was written.
-    fn is_sound(&mut self, pack: &Pack, position: u32, range: &Range<u64>, data: u64, size: u64) -> Result<bool> {
-        let Some(expected) = pack.crc32_at(position) else {
+    fn is_sound(&mut self, pack: &Pack, crc32: Option<u32>, range: &Range<u64>, head: &EntryHead) -> Result<bool> {
+        let Some(expected) = crc32 else {
+            let EntryHead { data, size, .. } = *head;
             // Indexes of version 1 have no checksums; zlib's own must do.
             ensure!(size <= self.options.memory, "an object of {size} bytes cannot be checked in memory");
             let bytes = pack.bytes(data..range.end, &mut self.stored)?;
