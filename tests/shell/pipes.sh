@@ -86,7 +86,7 @@ if [ -x "$(git --exec-path)/git-daemon" ]; then
 	GIT_EXEC_PATH=$scratch/daemon git daemon --reuseaddr --listen=127.0.0.1 --port=$port --base-path="$GIT_PROJECT_ROOT" \
 		--export-all --timeout=20 2>daemon.log &
 	daemon=$!
-	trap 'kill $daemon 2>/dev/null; rm -rf "$scratch"' EXIT
+	trap 'kill $daemon 2>/dev/null || true; rm -rf "$scratch"' EXIT
 	for version in 0 2; do
 		tries=0
 		until git -c protocol.version=$version clone --quiet git://127.0.0.1:$port/acme/site.git daemon-$version 2>stderr; do
@@ -98,5 +98,6 @@ if [ -x "$(git --exec-path)/git-daemon" ]; then
 	done
 	contains 'git-daemon: the program was called' calls 'upload-pack --strict --timeout=20'
 	kill $daemon
+	wait $daemon || true
 fi
 finish
