@@ -99,7 +99,7 @@ impl Maker {
     /// Makes one.
     ///
     /// # Errors
-    /// When the object or a base is missing or corrupt.
+    /// When the object is missing or corrupt.
     pub(super) fn make(&mut self, objects: &Objects, recipe: &Recipe) -> Result<Outcome> {
         // What is stored of their history costs the least: neither content needs be there.
         for (n, base) in recipe.bases.iter().enumerate() {
@@ -115,7 +115,7 @@ impl Maker {
         let (kind, content) = objects.share_at(recipe.location, &recipe.id)?;
         self.content = content;
         for (n, base) in recipe.bases.iter().enumerate() {
-            if self.relate(objects, kind, base)? {
+            if self.relate(objects, kind, base) {
                 self.made = Source::Encoder;
                 return Ok(Outcome::Delta(n));
             }
@@ -177,16 +177,16 @@ impl Maker {
         Ok(whole)
     }
 
-    /// Makes a delta, if it has at most half the size with the name of its base.
-    fn relate(&mut self, objects: &Objects, kind: Kind, base: &Version) -> Result<bool> {
+    /// Makes a delta, if it has at most half the size with the name of its base. What cannot be read is no base; where it is sent
+    /// itself its own turn tells.
+    fn relate(&mut self, objects: &Objects, kind: Kind, base: &Version) -> bool {
         let size = self.content.len();
-        if !(RELATED_BYTES_MIN..=RELATED_BYTES_MAX).contains(&size)
-            || objects.size_at(base.location, &base.id)? > RELATED_BYTES_MAX as u64
-        {
-            return Ok(false);
-        }
-        let (found, content) = objects.share_at(base.location, &base.id)?;
-        Ok(found == kind && self.encoder.encode(&content, &self.content, delta_bytes_max(size, &base.id)).is_some())
+        let fits = (RELATED_BYTES_MIN..=RELATED_BYTES_MAX).contains(&size)
+            && objects.size_at(base.location, &base.id).is_ok_and(|size| size <= RELATED_BYTES_MAX as u64);
+        fits && objects.share_at(base.location, &base.id).is_ok_and(|(found, content)| {
+            let most = delta_bytes_max(size, &base.id);
+            found == kind && self.encoder.encode(&content, &self.content, most).is_some()
+        })
     }
 }
 

@@ -912,3 +912,15 @@ fn measure(repo: &Repo, what: &str, wants: &[ObjectId], haves: &[ObjectId]) {
 
 mod bitmaps;
 mod filters;
+
+#[test]
+fn a_version_that_cannot_be_read_is_no_base() {
+    use super::make::{Maker, Outcome, Recipe, Version};
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, "seq 1 450 >big; c one");
+    let (objects, id) = (repo.objects(), repo.ids(&["one:big"])[0]);
+    let location = objects.locate(&id).unwrap().unwrap();
+    let gone = gix_hash::ObjectId::from([7; 20]);
+    let bases = vec![Version { id: gone, location: crate::odb::Location::Loose(0), kinship: None }];
+    let made = Maker::default().make(&objects, &Recipe { id, location, bases, or_whole: true });
+    assert_eq!(made.unwrap(), Outcome::Whole(gix_object::Kind::Blob));
+}
