@@ -1,0 +1,213 @@
+//! Objects, read: by name, or where they lie.
+//!
+//! In: names, or places that were found before. Out: whether and where an object is, its header, its content. What is looked for by name
+//! is looked for again where a folder of packs has changed; what is read where it lies is found by name where it has moved.
+
+use super::directory::Directory;
+use super::packs::Pack;
+use super::resolve::Reader;
+use super::{Header, Location, Objects, loose, read_error};
+use anyhow::Context;
+use gix_hash::oid;
+use gix_object::Kind;
+use std::rc::Rc;
+use std::sync::Arc;
+
+impl Objects {
+    /// Whether the object is there; as in git the empty tree always is. Costs an index probe, no read of the object.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn contains(&self, id: &oid) -> anyhow::Result<bool> {
+        Ok(self.locate(id)?.is_some() || id == self.hash_kind().empty_tree())
+    }
+
+    /// Where the object lies. Packs first (multi-pack-index, then by age), then loose. An index that cannot be read is
+    /// passed over, with a warning.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn locate(&self, id: &oid) -> anyhow::Result<Option<Location>> {
+        self.until_found(&mut || self.locate_as_listed(id))
+    }
+
+    /// As [`Objects::locate`]; what has come since the folders of packs were listed may be missed.
+    ///
+    /// # Errors
+    /// As [`Objects::locate`].
+    pub fn locate_as_listed(&self, id: &oid) -> anyhow::Result<Option<Location>> {
+        if let Some((pack, position)) = self.packed(id, &|_, _| true)? {
+            return Ok(Some(Location::Packed { pack, position }));
+        }
+        for (n, directory) in (0..).zip(self.searched()?.iter()) {
+            if loose::exists(&directory.path, id).with_context(|| format!("object {id}"))? {
+                return Ok(Some(Location::Loose(n)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Kind and size, without inflating more than the delta headers need.
+    ///
+    /// # Errors
+    /// When the object is corrupt.
+    pub fn header(&self, id: &oid) -> anyhow::Result<Option<Header>> {
+        let found = self.until_found(&mut || self.header_now(id))?;
+        if found.is_none() && id == self.hash_kind().empty_tree() {
+            return Ok(Some(Header { kind: Kind::Tree, size: 0 }));
+        }
+        Ok(found)
+    }
+
+    /// As [`Objects::header`] for one of very many, most of which are not there: what has come since a folder was listed may
+    /// be missed, and the empty tree is there only where it is stored.
+    ///
+    /// # Errors
+    /// As [`Objects::header`].
+    pub fn header_as_listed(&self, id: &oid) -> anyhow::Result<Option<Header>> {
+        self.header_among(id, &|directory| directory.may_have_loose(id))
+    }
+
+    fn header_now(&self, id: &oid) -> anyhow::Result<Option<Header>> {
+        self.header_among(id, &|_| Ok(true))
+    }
+
+    fn header_among(
+        &self,
+        id: &oid,
+        may_have: &dyn Fn(&Directory) -> std::io::Result<bool>,
+    ) -> anyhow::Result<Option<Header>> {
+        if let Some((pack, position)) = self.packed(id, &|_, _| true)? {
+            let pack = self.pack(pack);
+            let offset = pack.offset_at(position);
+            if !self.is_damaged(pack.id(), offset)
+                && let Ok(header) = self.header_packed(&pack, offset)
+            {
+                return Ok(Some(header));
+            }
+            // Reading it whole finds the other copies.
+            let mut content = Vec::new();
+            let kind = self.read_packed(&pack, offset, &mut content).with_context(|| format!("object {id}"))?;
+            return Ok(Some(Header { kind, size: content.len() as u64 }));
+        }
+        let mut first_error = None;
+        for directory in self.searched()?.iter() {
+            if !may_have(directory).with_context(|| read_error(directory))? {
+                continue;
+            }
+            let mut reader = self.shared.reader.borrow_mut();
+            let Reader { inflater, buffer, .. } = &mut *reader;
+            match loose::header(&directory.path, id, inflater, buffer) {
+                Ok(Some(header)) => return Ok(Some(header)),
+                Ok(None) => {}
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        first_error.map_or(Ok(None), Err)
+    }
+
+    /// The content, in `buffer` (cleared first). Keeps a cache of delta bases, bounded in bytes.
+    ///
+    /// # Errors
+    /// When the object is corrupt, or larger than the limit set with [`Objects::set_object_limit`].
+    pub fn find(&self, id: &oid, buffer: &mut Vec<u8>) -> anyhow::Result<Option<gix_object::Kind>> {
+        let found = self.until_found(&mut || self.find_now(id, buffer))?;
+        if found.is_none() && id == self.hash_kind().empty_tree() {
+            // git knows it without having it.
+            buffer.clear();
+            return Ok(Some(Kind::Tree));
+        }
+        Ok(found)
+    }
+
+    fn find_now(&self, id: &oid, buffer: &mut Vec<u8>) -> anyhow::Result<Option<gix_object::Kind>> {
+        if let Some((pack, position)) = self.packed(id, &|_, _| true)? {
+            let pack = self.pack(pack);
+            let kind = self.read_packed(&pack, pack.offset_at(position), buffer);
+            return kind.map(Some).with_context(|| format!("object {id}"));
+        }
+        let mut first_error = None;
+        for n in 0..self.searched()?.len() {
+            match self.find_loose(n, id, buffer) {
+                Ok(None) => {}
+                Ok(Some(kind)) => return Ok(Some(kind)),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        first_error.map_or(Ok(None), Err)
+    }
+
+    fn find_loose(&self, n: usize, id: &oid, out: &mut Vec<u8>) -> anyhow::Result<Option<gix_object::Kind>> {
+        let Some(directory) = self.searched()?.get(n).cloned() else { return Ok(None) };
+        let mut reader = self.shared.reader.borrow_mut();
+        let Reader { inflater, buffer, .. } = &mut *reader;
+        loose::read(&directory.path, id, self.object_limit, inflater, buffer, out)
+    }
+
+    /// The content of an object whose place is known.
+    ///
+    /// # Errors
+    /// As [`Objects::find`]; also when it has vanished.
+    pub fn find_at(&self, location: Location, id: &oid, buffer: &mut Vec<u8>) -> anyhow::Result<gix_object::Kind> {
+        match location {
+            Location::Packed { pack, position } => {
+                let pack = self.pack(pack);
+                self.read_packed(&pack, pack.offset_at(position), buffer).with_context(|| format!("object {id}"))
+            }
+            Location::Loose(n) => match self.find_loose(n as usize, id, buffer) {
+                Ok(Some(kind)) => Ok(kind),
+                // Packed meanwhile, or damaged here and sound elsewhere.
+                Ok(None) => self.find(id, buffer)?.with_context(|| format!("object {id} has vanished")),
+                Err(error) => self.find(id, buffer)?.ok_or(error),
+            },
+        }
+    }
+
+    /// As [`Objects::find_at`], shared with the cache of bases: for trees, which are read in the order in which they are stored.
+    ///
+    /// # Errors
+    /// As [`Objects::find_at`].
+    pub fn share_at(&self, location: Location, id: &oid) -> anyhow::Result<(gix_object::Kind, Rc<Vec<u8>>)> {
+        if let Location::Packed { pack, position } = location {
+            let pack = self.pack(pack);
+            return self.share_packed(&pack, pack.offset_at(position)).with_context(|| format!("object {id}"));
+        }
+        let mut content = Vec::new();
+        let kind = self.find_at(location, id, &mut content)?;
+        Ok((kind, Rc::new(content)))
+    }
+
+    /// The size of an object whose place is known. Of a delta only the beginning is inflated, and no chain is followed.
+    ///
+    /// # Errors
+    /// As [`Objects::header`]; also when it has vanished.
+    pub fn size_at(&self, location: Location, id: &oid) -> anyhow::Result<u64> {
+        if let Location::Packed { pack, position } = location {
+            let pack = self.pack(pack);
+            let offset = pack.offset_at(position);
+            if !self.is_damaged(pack.id(), offset)
+                && let Ok(size) = self.size_packed(&pack, offset)
+            {
+                return Ok(size);
+            }
+        }
+        let header = self.header(id)?.with_context(|| format!("object {id} has vanished"))?;
+        Ok(header.size)
+    }
+
+    /// The content of the entry at an offset of a pack, for walks that know places and no names.
+    ///
+    /// # Errors
+    /// As [`Objects::find`].
+    pub fn find_in(&self, pack: &Arc<Pack>, offset: u64, buffer: &mut Vec<u8>) -> anyhow::Result<gix_object::Kind> {
+        self.read_packed(pack, offset, buffer)
+    }
+
+    /// As [`Objects::find_in`], shared with the cache of bases.
+    ///
+    /// # Errors
+    /// As [`Objects::find`].
+    pub fn share_in(&self, pack: &Arc<Pack>, offset: u64) -> anyhow::Result<(gix_object::Kind, Rc<Vec<u8>>)> {
+        self.share_packed(pack, offset)
+    }
+}
