@@ -1,0 +1,414 @@
+//! What the values of keys mean.
+//!
+//! In: the entries, and names of keys, the most special first. Out: the value of the first of them that is set, or an error that names key
+//! and file.
+
+use super::{BlobUri, DenyCurrent, FilterRules, Fsync, GitWants, LogRefs, PackUri, RefStorage, Seed, Unborn, Wants};
+use crate::durable::Sharing;
+use crate::protocol::Versions;
+use crate::protocol::proc_receive::Selector;
+use crate::refs::Format;
+use crate::repo::config::{ConfigEntry, Entries, Origin, boolean, integer};
+use crate::repo::fsck::Changes;
+use crate::repo::promisor::{self, PromisorRemote};
+use anyhow::anyhow;
+use bstr::{BString, ByteSlice};
+use gix_hash::ObjectId;
+use std::path::PathBuf;
+
+pub(super) fn entry<'a>(entries: &'a Entries, keys: &[&str]) -> Option<&'a ConfigEntry> {
+    keys.iter().find_map(|key| entries.iter().rev().find(|entry| is_of(entry, &[key])))
+}
+
+/// Whether an entry is of one of these keys, which are written as documents have them.
+pub(super) fn is_of(entry: &ConfigEntry, keys: &[&str]) -> bool {
+    keys.iter().any(|key| entry.key.eq_ignore_ascii_case(key.as_bytes()))
+}
+
+pub(super) fn truth(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>> {
+    entry(entries, keys).map(boolean).transpose()
+}
+
+/// Whether none of the keys says no.
+pub(super) fn all_true(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>> {
+    let said = keys.iter().map(|key| truth(entries, &[key])).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(said.into_iter().flatten().reduce(|one, other| one && other))
+}
+
+pub(super) fn number(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<i64>> {
+    entry(entries, keys).map(integer).transpose()
+}
+
+/// A negative limit is none set (git tests `0 <= limit`); the next key counts then.
+pub(super) fn limit(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u64>> {
+    for key in keys {
+        if let Some(value) = number(entries, &[key])?
+            && let Ok(value) = u64::try_from(value)
+        {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) fn seconds(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u64>> {
+    Ok(number(entries, keys)?.map(|value| u64::try_from(value).unwrap_or(0)))
+}
+
+pub(super) fn bytes(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u64>> {
+    match entry(entries, keys) {
+        Some(found) => Ok(Some(u64::try_from(integer(found)?).map_err(|_| bad(found, "a size"))?)),
+        None => Ok(None),
+    }
+}
+
+/// Milliseconds; -1 is for ever, and nothing else is less than none.
+pub(super) fn timeout(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<i64>> {
+    match entry(entries, keys) {
+        Some(found) => {
+            Ok(Some(integer(found)?).filter(|millis| *millis >= -1).ok_or_else(|| bad(found, "-1 or more"))?.into())
+        }
+        None => Ok(None),
+    }
+}
+
+pub(super) fn block_size(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u32>> {
+    up_to(entries, keys, 16_777_215)
+}
+
+pub(super) fn restart_interval(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u16>> {
+    up_to(entries, keys, u16::MAX)
+}
+
+pub(super) fn geometric_factor(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u8>> {
+    up_to(entries, keys, u8::MAX)
+}
+
+/// A number that is not more; 0 is the default.
+pub(super) fn up_to<N>(entries: &Entries, keys: &[&str], most: N) -> anyhow::Result<Option<N>>
+where
+    N: TryFrom<i64> + PartialOrd + std::fmt::Display + From<u8>,
+{
+    let Some(found) = entry(entries, keys) else { return Ok(None) };
+    match N::try_from(integer(found)?) {
+        Ok(number) if number <= most => Ok(Some(number).filter(|number| *number > N::from(0))),
+        Ok(_) | Err(_) => Err(bad(found, &format!("a number up to {most}"))),
+    }
+}
+
+/// 0 and less: no limit of the owner's.
+pub(super) fn size(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<u64>>> {
+    Ok(number(entries, keys)?.map(|value| u64::try_from(value).ok().filter(|&value| value > 0)))
+}
+
+pub(super) fn level(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u32>> {
+    match entry(entries, keys) {
+        None => Ok(None),
+        Some(found) => match integer(found)? {
+            -1 => Ok(None),
+            level @ 0..=9 => Ok(u32::try_from(level).ok()),
+            _ => Err(bad(found, "a zlib level from -1 to 9")),
+        },
+    }
+}
+
+pub(super) fn text(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<BString>> {
+    Ok(entry(entries, keys).and_then(|entry| entry.value.clone()))
+}
+
+/// A text of the protected configuration: what a repository says does not count (PO-18).
+pub(super) fn text_of_operator(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<BString>> {
+    let last = entries.iter().rfind(|entry| entry.origin == Origin::Operator && is_of(entry, keys));
+    Ok(last.and_then(|entry| entry.value.clone()))
+}
+
+pub(super) fn path(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<PathBuf>>> {
+    Ok(text(entries, keys)?.map(|text| Some(gix_path_of(text))))
+}
+
+/// Of several keys for one thing the one that stands last counts.
+pub(super) fn path_of_any(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<PathBuf>>> {
+    let last = entries.iter().rfind(|entry| is_of(entry, keys));
+    Ok(last.and_then(|entry| entry.value.clone()).map(|text| Some(gix_path_of(text))))
+}
+
+pub(super) fn seed(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<Seed>>> {
+    Ok(text(entries, keys)?.map(|text| Some(Seed(text))))
+}
+
+pub(super) fn gix_path_of(text: BString) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    PathBuf::from(std::ffi::OsString::from_vec(text.into()))
+}
+
+/// All values of all keys, as the configuration has them.
+pub(super) fn texts(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BString>>> {
+    Ok(Some(entries.iter().filter(|entry| is_of(entry, keys)).filter_map(|entry| entry.value.clone()).collect()))
+}
+
+pub(super) fn selectors(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<Selector>>> {
+    Ok(texts(entries, keys)?.map(|values| values.iter().map(|value| Selector::parse(value.as_bstr())).collect()))
+}
+
+/// The words of a list separated by commas.
+pub(super) fn words(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BString>>> {
+    let list = text(entries, keys)?.unwrap_or_default();
+    let words = list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    Ok(Some(words.filter(|word| !word.is_empty()).map(BString::from).collect()))
+}
+
+pub(super) fn promisor_remotes(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<Vec<PromisorRemote>>> {
+    promisor::remotes(entries).map(Some)
+}
+
+pub(super) fn word(entries: &Entries, keys: &[&str]) -> Option<(Vec<u8>, ConfigEntry)> {
+    let found = entry(entries, keys)?;
+    Some((found.value.as_ref().map(|value| value.to_ascii_lowercase()).unwrap_or_default(), found.clone()))
+}
+
+pub(super) fn bad(entry: &ConfigEntry, wanted: &str) -> anyhow::Error {
+    let file = entry.file.as_deref().map(|file| format!(" in file {}", file.display())).unwrap_or_default();
+    let value = entry.value.as_ref().map(|value| value.escape_ascii().to_string()).unwrap_or_default();
+    anyhow!("bad config value '{value}' for '{}'{file}: {wanted} is expected", entry.key)
+}
+
+/// Where an entry is from, as git says it.
+pub(super) fn place_of(entry: &ConfigEntry) -> String {
+    entry.file.as_ref().map_or_else(|| "command-line config".to_owned(), |file| format!("file {}", file.display()))
+}
+
+pub(super) fn object_format(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<gix_hash::Kind>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, found)) => match value.as_slice() {
+            b"sha1" => Ok(Some(gix_hash::Kind::Sha1)),
+            b"sha256" => Ok(Some(gix_hash::Kind::Sha256)),
+            _ => Err(bad(&found, "sha1 or sha256")),
+        },
+    }
+}
+
+pub(super) fn ref_storage(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<RefStorage>> {
+    let Some(found) = entry(entries, keys) else { return Ok(None) };
+    let value = found.value.as_ref().map(|value| value.as_bytes()).unwrap_or_default();
+    let (name, place) = value.split_once_str("://").map_or((value, None), |(name, place)| (name, Some(place)));
+    let format = match name {
+        b"files" => Format::Files,
+        b"reftable" => Format::Reftable,
+        _ => return Err(bad(found, "files or reftable")),
+    };
+    let place = place.filter(|place| !place.is_empty()).map(|place| gix_path_of(place.into()));
+    Ok(Some(RefStorage { format, place }))
+}
+
+pub(super) fn unborn(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Unborn>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, found)) => match value.as_slice() {
+            b"advertise" => Ok(Some(Unborn::Advertise)),
+            b"allow" => Ok(Some(Unborn::Allow)),
+            b"ignore" => Ok(Some(Unborn::Ignore)),
+            _ => Err(bad(&found, "advertise, allow or ignore")),
+        },
+    }
+}
+
+pub(super) fn deny(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<DenyCurrent>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, found)) => Ok(Some(match value.as_slice() {
+            b"ignore" => DenyCurrent::Ignore,
+            b"warn" => DenyCurrent::Warn,
+            b"refuse" => DenyCurrent::Refuse,
+            b"updateinstead" => DenyCurrent::UpdateInstead,
+            _ if boolean(&found)? => DenyCurrent::Refuse,
+            _ => DenyCurrent::Ignore,
+        })),
+    }
+}
+
+pub(super) fn log_refs(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<LogRefs>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, _)) if value == b"always" => Ok(Some(LogRefs::Always)),
+        Some((_, found)) => Ok(Some(if boolean(&found)? { LogRefs::Branches } else { LogRefs::Existing })),
+    }
+}
+
+pub(super) fn sharing(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Sharing>> {
+    let Some((value, found)) = word(entries, keys) else { return Ok(None) };
+    Ok(Some(match value.as_slice() {
+        b"umask" | b"0" => Sharing::Umask,
+        b"group" | b"1" => Sharing::Group,
+        b"all" | b"world" | b"everybody" | b"2" => Sharing::Everybody,
+        octal if octal.first() == Some(&b'0') => {
+            match octal.to_str().ok().and_then(|text| u32::from_str_radix(text, 8).ok()) {
+                Some(mode) if mode & 0o600 == 0o600 && mode <= 0o777 => Sharing::Mode(mode & 0o666),
+                _ => return Err(bad(&found, "a mode that lets the owner read and write")),
+            }
+        }
+        _ if boolean(&found)? => Sharing::Group,
+        _ => Sharing::Umask,
+    }))
+}
+
+/// The components of core.fsync that concern us (git-config, core.fsync); `none` clears what came before it.
+pub(super) fn fsync(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Fsync>> {
+    let Some((value, _)) = word(entries, keys) else { return Ok(None) };
+    let platform = Fsync { loose_object: false, pack: true, pack_metadata: true, reference: false };
+    let mut chosen = platform;
+    for component in value.split(|byte| matches!(byte, b',' | b' ')).filter(|word| !word.is_empty()) {
+        let (component, on) = match component.strip_prefix(b"-") {
+            Some(component) => (component, false),
+            None => (component, true),
+        };
+        match component {
+            b"none" => chosen = Fsync { loose_object: false, pack: false, pack_metadata: false, reference: false },
+            b"loose-object" => chosen.loose_object = on,
+            b"pack" => chosen.pack = on,
+            b"pack-metadata" => chosen.pack_metadata = on,
+            b"reference" => chosen.reference = on,
+            b"objects" => (chosen.loose_object, chosen.pack) = (on, on),
+            b"derived-metadata" => chosen.pack_metadata = on,
+            b"default" => {
+                (chosen.pack, chosen.pack_metadata, chosen.loose_object) =
+                    (on, on, if on { chosen.loose_object } else { false })
+            }
+            b"committed" | b"added" => (chosen.loose_object, chosen.pack, chosen.reference) = (on, on, on),
+            b"all" => {
+                chosen = Fsync { loose_object: on, pack: on, pack_metadata: on, reference: on };
+            }
+            // index and commit-graph are not ours to write; git warns about unknown words and goes on.
+            _ => {}
+        }
+    }
+    Ok(Some(chosen))
+}
+
+/// The words of core.fsyncMethod; git warns about others and goes on (git-config). What is only to be written out is flushed as well.
+pub(super) fn fsync_method(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>> {
+    Ok(word(entries, keys).and_then(|(value, _)| match value.as_slice() {
+        b"fsync" | b"writeout-only" => Some(true),
+        b"batch" => Some(false),
+        _ => None,
+    }))
+}
+
+/// Whether maintenance may run on its own is git's to say: the keys count as they do there. It is not started, though, unless one of them
+/// is set: most repositories are looked after in another way, and a process for each push is not for nothing.
+pub(super) fn auto_maintenance(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<bool>> {
+    let after_pushes = entries.boolean("receive.autogc")?;
+    let on_its_own = entries.boolean("maintenance.auto")?;
+    let (loose, packs) = (entries.integer("gc.auto")?, entries.integer("gc.autopacklimit")?);
+    let allowed = after_pushes != Some(false) && on_its_own.unwrap_or(loose.is_none_or(|most| most > 0));
+    let asked =
+        [after_pushes, on_its_own, loose.map(|most| most > 0), packs.map(|most| most > 0)].contains(&Some(true));
+    Ok(Some(allowed && asked))
+}
+
+pub(super) fn git_wants(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<GitWants>> {
+    let mut wants = GitWants::default();
+    for entry in entries.iter() {
+        match entry.key.as_slice() {
+            b"uploadpack.allowtipsha1inwant" => (wants.said, wants.tips) = (true, boolean(entry)?),
+            b"uploadpack.allowreachablesha1inwant" => (wants.said, wants.reachable) = (true, boolean(entry)?),
+            b"uploadpack.allowanysha1inwant" => {
+                let on = boolean(entry)?;
+                wants = GitWants { said: true, tips: on, reachable: on, any: on };
+            }
+            _ => {}
+        }
+    }
+    Ok(Some(wants))
+}
+
+pub(super) fn blob_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BlobUri>>> {
+    let mut uris: Vec<BlobUri> = Vec::new();
+    for entry in entries.iter().filter(|entry| is_of(entry, keys)) {
+        let value = entry.value.as_ref().map(|value| value.as_bstr()).unwrap_or_default();
+        let read = value
+            .split_once_str(" ")
+            .and_then(|(blob, at)| Some(BlobUri { blob: ObjectId::from_hex(blob).ok()?, at: pack_uri(at)? }));
+        let uri = read.ok_or_else(|| bad(entry, "'<object hash> <pack hash> <uri>'"))?;
+        if uris.iter().any(|known| known.blob == uri.blob) {
+            return Err(bad(entry, "an object that no other value names"));
+        }
+        uris.push(uri);
+    }
+    Ok(Some(uris))
+}
+
+pub(super) fn pack_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<PackUri>>> {
+    let configured = entries.iter().filter(|entry| is_of(entry, keys));
+    let read = |entry: &ConfigEntry| {
+        let value = entry.value.as_ref().map(|value| value.as_bstr()).unwrap_or_default();
+        pack_uri(value).ok_or_else(|| bad(entry, "'<pack hash> <uri>'"))
+    };
+    configured.map(read).collect::<Result<_, _>>().map(Some)
+}
+
+/// Both halves of `<pack hash> <uri>`; an address is one line.
+pub(super) fn pack_uri(value: &[u8]) -> Option<PackUri> {
+    let (pack, uri) = value.split_once_str(" ")?;
+    let pack = ObjectId::from_hex(pack).ok()?;
+    (!uri.is_empty() && !uri.contains(&b'\n')).then(|| PackUri { pack, uri: uri.into() })
+}
+
+pub(super) fn versions(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Versions>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, found)) => match Versions::parse(&value) {
+            Some(versions) => Ok(Some(versions)),
+            None => Err(bad(&found, "one or more of 0, 1 and 2")),
+        },
+    }
+}
+
+pub(super) fn filters(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<FilterRules>> {
+    let mut rules = FilterRules { others: true, named: Vec::new(), tree_depth_max: u64::MAX };
+    for entry in entries.iter() {
+        let Some(key) = entry.key.strip_prefix(b"uploadpackfilter.") else { continue };
+        if key == b"allow" {
+            rules.others = boolean(entry)?;
+        } else if let Some(name) = key.strip_suffix(b".allow") {
+            rules.named.push((name.into(), boolean(entry)?));
+        } else if key == b"tree.maxdepth" {
+            if entry.value.is_none() {
+                return Err(anyhow!("unable to parse '{}' from {}", entry.key, place_of(entry)));
+            }
+            rules.tree_depth_max = u64::try_from(integer(entry)?).map_err(|_| bad(entry, "a depth"))?;
+            rules.named.push(("tree".into(), true));
+        }
+    }
+    Ok(Some(rules))
+}
+
+/// `receive.fsck.*`; nothing falls back on `fsck.*`, which is about `git fsck`.
+pub(super) fn fsck(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<Changes>> {
+    let mut changes = Changes::default();
+    for entry in entries.iter() {
+        let Some(id) = entry.key.strip_prefix(b"receive.fsck.") else { continue };
+        let Some(value) = &entry.value else {
+            return Err(anyhow!("unable to parse '{}' from {}", entry.key, place_of(entry)));
+        };
+        if id == b"skiplist" {
+            changes.skip(gix_path_of(value.clone()));
+        } else {
+            changes.add(id, value)?;
+        }
+    }
+    Ok(Some(changes))
+}
+
+pub(super) fn wants(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Wants>> {
+    match word(entries, keys) {
+        None => Ok(None),
+        Some((value, found)) => match value.as_slice() {
+            b"any" => Ok(Some(Wants::Any)),
+            b"commits" => Ok(Some(Wants::Commits)),
+            b"reachable" => Ok(Some(Wants::Reachable)),
+            b"advertised" => Ok(Some(Wants::Advertised)),
+            _ => Err(bad(&found, "any, commits, reachable or advertised")),
+        },
+    }
+}
