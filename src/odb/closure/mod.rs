@@ -504,6 +504,9 @@ fn kind(numbers: &Numbers<'_>, number: u32) -> Result<Kind> {
     if objects.graph().is_some_and(|graph| graph.position(id).is_some()) {
         return Ok(Kind::Commit);
     }
+    if let Some(kind) = objects.kind_at(numbers.location(number)) {
+        return Ok(kind);
+    }
     match objects.header(id)? {
         Some(header) => Ok(header.kind),
         None if id.is_empty_tree() => Ok(Kind::Tree),
@@ -515,10 +518,14 @@ fn kind(numbers: &Numbers<'_>, number: u32) -> Result<Kind> {
 fn tag_target(numbers: &Numbers<'_>, number: u32, buffer: &mut Vec<u8>) -> Result<(ObjectId, Kind)> {
     let id = numbers.id(number);
     let bad = |cause| Broken::bad("tag", id, cause);
-    match numbers.read(number, buffer).map_err(bad)? {
-        Kind::Tag => {}
-        kind @ (Kind::Commit | Kind::Tree | Kind::Blob) => {
-            return Err(bad(anyhow::anyhow!("it is a {kind}")));
+    let begun = numbers.objects().begin_at(numbers.location(number), buffer) == Some(Kind::Tag);
+    // The two lines that count are there.
+    if !begun || buffer.iter().filter(|byte| **byte == b'\n').nth(1).is_none() {
+        match numbers.read(number, buffer).map_err(bad)? {
+            Kind::Tag => {}
+            kind @ (Kind::Commit | Kind::Tree | Kind::Blob) => {
+                return Err(bad(anyhow::anyhow!("it is a {kind}")));
+            }
         }
     }
     let mut lines = buffer.split(|byte| *byte == b'\n');
