@@ -14,8 +14,12 @@ use std::sync::Arc;
 
 /// Numbers from here on are objects that lie in no pack.
 const STRAYS: u32 = 1 << 31;
-/// Names seen lately, by their first bytes. Trees repeat their neighbours' entries, so most look-ups end here.
-const RECENT: usize = 1 << 15;
+/// Names seen lately, by their first bytes. Trees repeat their neighbours' entries, so most look-ups end here. There is room for so many
+/// at first, and for so many where many are looked up.
+const RECENT_FIRST: usize = 1 << 11;
+const RECENT_MOST: usize = 1 << 15;
+/// Fewer of all than one in so many are looked for one by one.
+const FEW: u64 = 16;
 /// An empty place among them.
 const NOTHING: u32 = u32::MAX;
 
@@ -82,8 +86,9 @@ impl<'a> Numbers<'a> {
         let mut marks = Marks { packed: vec![0; self.end as usize / 64], strays: Vec::new() };
         let ranges = &self.ranges[..order.packs().len()];
         let stored: u64 = ranges.iter().map(|range| u64::from(range.len)).sum();
-        if u64::from(bits.len()) == stored {
-            // All of them: in which order does not matter.
+        let absent = stored.saturating_sub(bits.len().into());
+        if absent == 0 || absent < stored / FEW && matches!(order, Order::Pack(_)) {
+            // Nearly all of them: where the others are is found sooner.
             for range in ranges {
                 let words = &mut marks.packed[range.first as usize / 64..][..range.len.div_ceil(64) as usize];
                 words.fill(u64::MAX);
@@ -91,7 +96,15 @@ impl<'a> Numbers<'a> {
                     *last >>= 64 - used;
                 }
             }
-            return Ok(marks);
+            if absent > 0 {
+                let others = bits.others(stored as u32);
+                others.filter_map(|rank| order.position_at(rank)).for_each(|position| marks.remove(position));
+            }
+            // But for damage, where one of them is taken for another one.
+            if marks.len() == u64::from(bits.len()) {
+                return Ok(marks);
+            }
+            marks.packed.fill(0);
         }
         self.each_of_bits(order, bits, |number| marks.packed[number as usize / 64] |= 1 << (number % 64))?;
         Ok(marks)
@@ -265,6 +278,19 @@ impl<'a> Numbers<'a> {
 
     fn range_of(&self, number: u32) -> &Range {
         &self.ranges[self.ranges.partition_point(|range| range.first <= number) - 1]
+    }
+
+    /// The position in the index of an object of this name and number, which began with the packs of the index.
+    pub(super) fn position(&self, order: &Order, id: &oid, number: u32) -> Option<u32> {
+        match order {
+            Order::Pack(pack) => (number < pack.len()).then_some(number),
+            Order::Midx(_) => order.position(id),
+        }
+    }
+
+    /// Whether numbers were given to objects of more than one pack.
+    pub(super) fn have_several_packs(&self) -> bool {
+        self.ranges.len() > 1
     }
 
     /// Whether two objects lie in the same pack.
