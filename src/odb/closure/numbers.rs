@@ -41,8 +41,10 @@ pub struct Numbers<'a> {
     /// Numbers of objects found outside of the first pack, by name: whoever is asked next might find another copy.
     others: Vec<u32>,
     others_len: usize,
-    /// Each with the four bytes behind those that chose its place, so that mostly no other name is looked at in vain; 0 where none is.
+    /// Each with its tag, of which its place is a part, so that mostly no other name is looked at in vain; 0 where none is.
     recent: Vec<u64>,
+    /// How many were not among them when they were looked for.
+    missed: usize,
     /// The multi-pack-index whose packs have the first ranges: it decides which copy of an object counts.
     first: Option<Rc<Stored>>,
 }
@@ -58,7 +60,8 @@ impl<'a> Numbers<'a> {
             strays: Vec::new(),
             others: Vec::new(),
             others_len: 0,
-            recent: vec![0; RECENT],
+            recent: vec![0; RECENT_FIRST],
+            missed: 0,
             first: None,
         }
     }
@@ -150,10 +153,9 @@ impl<'a> Numbers<'a> {
     /// # Errors
     /// When an index cannot be read, or there are more objects than numbers.
     pub fn of(&mut self, id: &oid) -> Result<Option<u32>> {
-        let spread = spread(id);
-        let (slot, tag) = (spread % RECENT, spread as u64 >> 32);
-        let recent = self.recent[slot];
-        if recent >> 32 == tag && recent != 0 {
+        let tag = tag(id);
+        let recent = self.recent[tag as usize % self.recent.len()];
+        if (recent >> 32) as u32 == tag && recent != 0 {
             let recent = recent as u32 - 1;
             if are_same(self.id(recent), id) {
                 return Ok(Some(recent));
@@ -166,8 +168,22 @@ impl<'a> Numbers<'a> {
                 None => return Ok(None),
             },
         };
-        self.recent[slot] = tag << 32 | u64::from(number + 1);
+        self.keep_recent(u64::from(tag) << 32 | u64::from(number + 1));
         Ok(Some(number))
+    }
+
+    /// Remembers a name by its tag, with one more than its number.
+    fn keep_recent(&mut self, name: u64) {
+        let slot = |name: u64, slots: usize| (name >> 32) as usize % slots;
+        self.missed += 1;
+        let slots = 4 * self.recent.len();
+        if 8 * self.missed > slots && slots <= RECENT_MOST {
+            for name in std::mem::replace(&mut self.recent, vec![0; slots]) {
+                self.recent[slot(name, slots)] = name;
+            }
+        }
+        let slot = slot(name, self.recent.len());
+        self.recent[slot] = name;
     }
 
     /// The same, where it may be known in which pack a copy of the object lies and at which position.
@@ -417,6 +433,11 @@ impl<'a> Numbers<'a> {
 /// Names are hashes: any bytes of them spread well. The first one is the same for all names of one part of an index.
 fn spread(id: &oid) -> usize {
     id.as_bytes()[1..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes) as usize)
+}
+
+/// Other bytes of a name than those that are the same for its neighbours.
+fn tag(id: &oid) -> u32 {
+    id.as_bytes()[5..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
 /// A set of numbers.
