@@ -1,5 +1,6 @@
 //! The delta-base cache: objects that others are deltas on, bounded in bytes, the least recently used go first. As long as objects are
-//! small a quarter of the bytes is used: what comes soon again is found as well, and stands nearer to the processor.
+//! small a quarter of the bytes is used, and less as long as they are few: what comes soon again is found as well, and stands nearer to
+//! the processor.
 //!
 //! In: where an object lies. Out: its content, shared. Nothing is read here.
 
@@ -12,8 +13,11 @@ use std::rc::Rc;
 const OVERHEAD_BYTES: u64 = 128;
 /// One object takes this part at most.
 const LARGEST: u64 = 4;
-/// This part is made use of at first.
-const USED_AT_FIRST: u64 = 4;
+/// This part is made use of at first, and this one while objects are small.
+const USED_AT_FIRST: u64 = 16;
+const USED_OF_SMALL: u64 = 4;
+/// So many bytes are kept one after the other until one more is made use of.
+const KEPT_EACH: u64 = 8;
 const NONE: usize = usize::MAX;
 
 /// The place of an entry, as a key.
@@ -58,9 +62,10 @@ pub(super) struct Bases {
     newest: usize,
     oldest: usize,
     bytes: u64,
-    /// What may be held, and what is made use of: four times the largest object held so far.
+    /// What may be held, and what is made use of: four times the largest object held so far, and more where much was.
     limit: u64,
     used: u64,
+    kept: u64,
     /// Nobody else has these.
     spare: Vec<Rc<Vec<u8>>>,
 }
@@ -76,6 +81,7 @@ impl Bases {
             bytes: 0,
             limit,
             used: limit / USED_AT_FIRST,
+            kept: 0,
             spare: Vec::new(),
         }
     }
@@ -114,7 +120,9 @@ impl Bases {
             return;
         }
         let cost = content.capacity() as u64 + OVERHEAD_BYTES;
-        self.used = self.used.max(cost * LARGEST).min(self.limit);
+        self.kept += cost;
+        let of_small = (self.kept / KEPT_EACH).min(self.limit / USED_OF_SMALL);
+        self.used = self.used.max(of_small).max(cost * LARGEST).min(self.limit);
         self.shrink(cost);
         self.bytes += cost;
         let slot = self.slots.len();
@@ -190,6 +198,9 @@ mod tests {
     fn the_least_recently_used_goes_first_and_bytes_stay_bounded() {
         let cost = 100 + OVERHEAD_BYTES;
         let mut bases = Bases::new(4 * 5 * cost);
+        for n in 2000..2000 + 5 * KEPT_EACH {
+            bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![0; 100]));
+        }
         for n in 0..5 {
             bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![n as u8; 100]));
         }
@@ -214,16 +225,27 @@ mod tests {
     #[test]
     fn large_objects_have_room_when_they_come() {
         let mut bases = Bases::new(64 << 10);
-        for n in 0..100 {
+        for n in 0..150 {
             bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![0; 1000]));
         }
         assert!(bases.bytes <= 16 << 10 && bases.bytes > 14 << 10);
-        bases.keep(place(200), gix_object::Kind::Blob, Rc::new(vec![0; 10 << 10]));
+        bases.keep(place(250), gix_object::Kind::Blob, Rc::new(vec![0; 10 << 10]));
         for n in 300..400 {
             bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![0; 1000]));
             assert!(bases.bytes <= bases.limit);
         }
         assert!(bases.bytes > 38 << 10, "four times the largest: {}", bases.bytes);
+    }
+
+    #[test]
+    fn few_small_objects_have_less_room_than_many() {
+        let mut bases = Bases::new(64 << 10);
+        let mut most = Vec::new();
+        for n in 0..200 {
+            bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![0; 872]));
+            most.push(bases.bytes);
+        }
+        assert_eq!([most[20], most[70], most[199]], [4000, 8000, 16_000]);
     }
 
     #[test]

@@ -188,12 +188,18 @@ impl<'a> Commits<'a> {
     }
 
     fn parse(&mut self, at: usize, id: &oid, content: &mut Vec<u8>) -> anyhow::Result<()> {
-        match self.objects.find(id, content)? {
-            None => bail!(Missing(id.to_owned())),
-            Some(Kind::Commit) => {}
-            Some(kind) => bail!("object {id} is a {kind}, not a commit"),
-        }
         let hash = self.objects.hash_kind();
+        let begun = match self.objects.begin(id, content)? {
+            Some(Kind::Commit) => CommitHead::parse(content, hash).is_ok_and(|head| head.is_complete()),
+            Some(_) | None => false,
+        };
+        if !begun {
+            match self.objects.find(id, content)? {
+                None => bail!(Missing(id.to_owned())),
+                Some(Kind::Commit) => {}
+                Some(kind) => bail!("object {id} is a {kind}, not a commit"),
+            }
+        }
         let head = CommitHead::parse(content, hash).with_context(|| format!("commit {id}"))?;
         let from = u32::try_from(self.parents.len()).context("history is too large")?;
         if !self.objects.ends_at(id) {
@@ -216,6 +222,8 @@ pub struct CommitHead<'a> {
     /// The committer's time; 0 where it cannot be read.
     pub time: i64,
     parents: &'a [u8],
+    /// What stands behind them.
+    people: &'a [u8],
     hash: gix_hash::Kind,
 }
 
@@ -232,7 +240,12 @@ impl<'a> CommitHead<'a> {
             (_, rest) = id_line(rest, b"parent ", hex).context("bad parents")?;
         }
         let parents = &begin[..begin.len() - rest.len()];
-        Ok(CommitHead { tree, time: committer_time(rest), parents, hash })
+        Ok(CommitHead { tree, time: committer_time(rest), parents, people: rest, hash })
+    }
+
+    /// Whether all lines that are told here are there to their ends, author and committer included.
+    fn is_complete(&self) -> bool {
+        self.people.iter().filter(|byte| **byte == b'\n').nth(1).is_some()
     }
 
     /// Its parents.

@@ -127,8 +127,8 @@ pub struct Stored {
 }
 
 impl Stored {
-    fn open(order: Order) -> anyhow::Result<Self> {
-        let bitmaps = Bitmaps::open(&order.bitmap_path(), order.checksum(), order.len())?;
+    fn open(order: Order, threads: bool) -> anyhow::Result<Self> {
+        let bitmaps = Bitmaps::open(&order.bitmap_path(), order.checksum(), order.len(), threads)?;
         Ok(Stored { order, bitmaps })
     }
 }
@@ -378,7 +378,7 @@ impl Objects {
     }
 
     /// The first usable bitmaps, those of a multi-pack-index before those of packs, if they have at most so many bytes and
-    /// history is not cut anywhere: they know nothing of that.
+    /// history is not cut anywhere: they know nothing of that. They are to be believed when [`Bitmaps::check`] says so.
     ///
     /// # Errors
     /// When a directory cannot be read.
@@ -408,7 +408,7 @@ impl Objects {
                 if order.as_ref().is_ok_and(|order| order.bitmap_path() != file.path) {
                     continue;
                 }
-                match order.and_then(Stored::open) {
+                match order.and_then(|order| Stored::open(order, opener::threads(self.threads) > 1)) {
                     Ok(stored) => found = found.or_else(|| Some(Rc::new(stored))),
                     Err(error) if directory::is_gone(&error) => {}
                     Err(error) => register.warn(format!("{}: {error:#}", file.path.display())),

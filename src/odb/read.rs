@@ -4,7 +4,7 @@
 //! is looked for again where a folder of packs has changed; what is read where it lies is found by name where it has moved.
 
 use super::directory::Directory;
-use super::packs::Pack;
+use super::packs::{EntryKind, Pack};
 use super::resolve::Reader;
 use super::{Header, Location, Objects, loose, read_error};
 use anyhow::Context;
@@ -120,6 +120,23 @@ impl Objects {
         Ok(found)
     }
 
+    /// The beginning of the content, in `buffer`, where that costs less than all of it: for the first lines of commits and tags. `None`
+    /// says nothing about the object, and what is behind these lines is not looked at.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn begin(&self, id: &oid, buffer: &mut Vec<u8>) -> anyhow::Result<Option<Kind>> {
+        let Some((pack, position)) = self.packed(id, &|_, _| true)? else { return Ok(None) };
+        Ok(self.begin_at(Location::Packed { pack, position }, buffer))
+    }
+
+    /// The same of an object whose place is known.
+    pub fn begin_at(&self, location: Location, buffer: &mut Vec<u8>) -> Option<Kind> {
+        let Location::Packed { pack, position } = location else { return None };
+        let pack = self.pack(pack);
+        self.begin_packed(&pack, pack.offset_at(position), buffer)
+    }
+
     fn find_now(&self, id: &oid, buffer: &mut Vec<u8>) -> anyhow::Result<Option<gix_object::Kind>> {
         if let Some((pack, position)) = self.packed(id, &|_, _| true)? {
             let pack = self.pack(pack);
@@ -175,6 +192,17 @@ impl Objects {
         let mut content = Vec::new();
         let kind = self.find_at(location, id, &mut content)?;
         Ok((kind, Rc::new(content)))
+    }
+
+    /// The kind of an object whose place is known, where that is a pack and it is stored whole.
+    pub fn kind_at(&self, location: Location) -> Option<Kind> {
+        let Location::Packed { pack, position } = location else { return None };
+        let pack = self.pack(pack);
+        let offset = pack.offset_at(position);
+        match pack.head_at(offset).ok()?.kind {
+            EntryKind::Whole(kind) if !self.is_damaged(pack.id(), offset) => Some(kind),
+            EntryKind::Whole(_) | EntryKind::OfsDelta(_) | EntryKind::RefDelta(_) => None,
+        }
     }
 
     /// The size of an object whose place is known. Of a delta only the beginning is inflated, and no chain is followed.

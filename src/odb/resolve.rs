@@ -20,6 +20,12 @@ const CHAIN_MAX: usize = 1 << 17;
 /// How many damaged entries one object may have on its way before it is given up.
 const DAMAGED_MAX: usize = 64;
 
+/// The lines that count of tags and commits stand in so many stored bytes, mostly.
+const TAG_BEGUN: usize = 128;
+const COMMIT_BEGUN: usize = 256;
+/// More than these hold. Smaller objects than twice as many stored bytes are read as a whole.
+const BEGUN_BYTES: usize = 1 << 10;
+
 /// What reading needs again and again.
 pub(super) struct Reader {
     pub inflater: Inflater,
@@ -97,6 +103,22 @@ impl Objects {
             }
         }
         bail!("object at offset {offset} of {} has too many damaged bases", pack.path().display())
+    }
+
+    /// The first bytes of what the entry at an offset stores, where that is a large object, stored whole. What is behind them is not
+    /// looked at.
+    pub(super) fn begin_packed(&self, pack: &Pack, offset: u64, out: &mut Vec<u8>) -> Option<Kind> {
+        let head = pack.head_at(offset).ok()?;
+        let EntryKind::Whole(kind) = head.kind else { return None };
+        let length = if kind == Kind::Tag { TAG_BEGUN } else { COMMIT_BEGUN };
+        if head.size <= 2 * length as u64 || self.is_damaged(pack.id(), offset) {
+            return None;
+        }
+        let Reader { inflater, buffer, .. } = &mut *self.shared.reader.borrow_mut();
+        out.resize(BEGUN_BYTES, 0);
+        let begun = pack.stored(buffer, |stored| inflater.begin(stored, head.data, length, out));
+        out.truncate(begun.ok()?);
+        Some(kind)
     }
 
     /// The same, shared with the cache of bases: for walks that meet what rests on an object soon after it.

@@ -1,7 +1,8 @@
 //! Reachability bitmaps (`.bitmap`): for some commits, all that is reachable from them, one bit an object.
 //!
 //! In: a mapped file and what it was made for. Out: sets of objects in the order of the pack. Opening looks at the frame of
-//! each entry alone; what an entry holds is checked when it is used. Format: git's bitmap-format.
+//! each entry alone; what an entry holds is checked when it is used. The checksum of a large file is computed by another thread meanwhile:
+//! who uses bitmaps asks for it before he believes them. Format: git's bitmap-format.
 
 mod ewah;
 mod order;
@@ -16,8 +17,11 @@ use gix_hash::oid;
 use gix_object::Kind;
 use memmap2::Mmap;
 use sha1::Digest;
+use std::cell::RefCell;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// Signature, version, flags, number of entries; the checksum follows.
 const HEAD_BYTES: usize = 12;
@@ -35,12 +39,15 @@ const LOOKUP_TABLE: u16 = 0x10;
 const PSEUDO_MERGES: u16 = 0x20;
 /// What stands at the end of these: how many there are, how many commits, where their table begins, how long it all is.
 const MERGES_TAIL_BYTES: usize = 24;
+/// A smaller file is checked sooner than a thread is started for it.
+const CHECKED_APART_MIN: usize = 1 << 20;
 /// No base.
 const NOTHING: u32 = u32::MAX;
 
 /// An opened file.
 pub struct Bitmaps {
-    map: Mmap,
+    map: Arc<Mmap>,
+    check: RefCell<Check>,
     objects: u32,
     /// Where the bitmap of each kind begins: commits, trees, blobs, tags.
     kinds: [usize; 4],
@@ -49,6 +56,12 @@ pub struct Bitmaps {
     by_position: Vec<u32>,
     /// Where the bitmaps of commits taken together stand: first one of the commits.
     merges: Vec<usize>,
+}
+
+/// Whether a file matches its checksum.
+enum Check {
+    Known(bool),
+    UnderWay(JoinHandle<bool>),
 }
 
 /// One commit's bitmap.
@@ -101,24 +114,50 @@ impl Bits {
 
     /// The set bits, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.0.iter().enumerate().flat_map(|(index, &word)| {
-            let mut left = word;
-            std::iter::from_fn(move || {
-                let bit = (left != 0).then(|| left.trailing_zeros())?;
-                left &= left - 1;
-                Some(index as u32 * 64 + bit)
-            })
-        })
+        (0..).zip(&self.0).flat_map(|(index, word)| set(index, *word))
+    }
+
+    /// Those that are not set of the first so many, ascending.
+    pub fn others(&self, objects: u32) -> impl Iterator<Item = u32> + '_ {
+        (0..).zip(&self.0).flat_map(|(index, word)| set(index, !*word)).take_while(move |bit| *bit < objects)
     }
 }
 
+const UNSOUND: &str = "does not match its checksum";
+
+impl Check {
+    fn begin(map: &Arc<Mmap>, hash: gix_hash::Kind, threads: bool) -> Self {
+        let is_sound = move |map: &Mmap| {
+            let (bytes, checksum) = map.split_at(map.len() - hash.len_in_bytes());
+            trailer(bytes, hash) == checksum
+        };
+        if threads && map.len() >= CHECKED_APART_MIN {
+            let apart = Arc::clone(map);
+            if let Ok(thread) = std::thread::Builder::new().spawn(move || is_sound(&apart)) {
+                return Check::UnderWay(thread);
+            }
+        }
+        Check::Known(is_sound(map))
+    }
+}
+
+/// The bits that are set in the word of this number, ascending.
+fn set(index: u32, word: u64) -> impl Iterator<Item = u32> {
+    let mut left = word;
+    std::iter::from_fn(move || {
+        let bit = (left != 0).then(|| left.trailing_zeros())?;
+        left &= left - 1;
+        Some(index * 64 + bit)
+    })
+}
+
 impl Bitmaps {
-    /// Opens the file at `path`, made for an index of `objects` objects with this `checksum`.
+    /// Opens the file at `path`, made for an index of `objects` objects with this `checksum`. `threads`: another thread may help.
     ///
     /// # Errors
     /// When it cannot be read, belongs to something else, or its frame is damaged.
-    pub fn open(path: &Path, checksum: &oid, objects: u32) -> Result<Self> {
-        let map = map(&File::open(path)?)?;
+    pub fn open(path: &Path, checksum: &oid, objects: u32, threads: bool) -> Result<Self> {
+        let map = Arc::new(map(&File::open(path)?)?);
         let width = checksum.as_bytes().len();
         ensure!(map.len() >= HEAD_BYTES + 2 * width && map[..4] == *b"BITM", "is no bitmap");
         let [version, flags] = [4, 6].map(|at| u16::from_be_bytes([map[at], map[at + 1]]));
@@ -127,8 +166,10 @@ impl Bitmaps {
         ensure!(map[HEAD_BYTES..HEAD_BYTES + width] == *checksum.as_bytes(), "belongs to another pack");
         let count = number(&map, 8).context("is cut off")?;
         let end = map.len() - width;
-        // A wrong bit would leave out an object, and each client would have to find out.
-        ensure!(trailer(&map[..end], checksum.kind()) == map[end..], "does not match its checksum");
+        let check = RefCell::new(Check::begin(&map, checksum.kind(), threads));
+        if let Check::Known(false) = *check.borrow() {
+            bail!(UNSOUND);
+        }
         let mut kinds = [0; 4];
         let mut at = HEAD_BYTES + width;
         for kind in &mut kinds {
@@ -148,7 +189,22 @@ impl Bitmaps {
         ensure!(entries.iter().all(|entry| entry.position < objects), "names a commit that is not there");
         let mut by_position: Vec<u32> = (0..).take(entries.len()).collect();
         by_position.sort_unstable_by_key(|&entry| entries[entry as usize].position);
-        Ok(Bitmaps { map, objects, kinds, entries, by_position, merges })
+        Ok(Bitmaps { map, check, objects, kinds, entries, by_position, merges })
+    }
+
+    /// Whether the file matches its checksum: a wrong bit would leave out an object, and each client would have to find out.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check(&self) -> Result<()> {
+        let check = self.check.replace(Check::Known(false));
+        let sound = match check {
+            Check::Known(sound) => sound,
+            Check::UnderWay(thread) => thread.join().unwrap_or(false),
+        };
+        self.check.replace(Check::Known(sound));
+        ensure!(sound, UNSOUND);
+        Ok(())
     }
 
     /// How many objects there are bits for.

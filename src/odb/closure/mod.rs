@@ -23,7 +23,7 @@ pub use trees::TooManyPaths;
 use crate::odb::bitmap::Bits;
 use crate::odb::ids::{IdMap, IdSet};
 use crate::odb::walk::CommitWalk;
-use crate::odb::{Header, Objects, promised};
+use crate::odb::{Header, Objects, Stored, promised};
 use crate::stream::Pulse;
 use anyhow::Result;
 use gix_hash::{ObjectId, oid};
@@ -165,6 +165,8 @@ pub struct Closure<'a> {
 #[derive(Default)]
 struct Tips {
     commits: Vec<ObjectId>,
+    /// The same as numbers.
+    numbers: Vec<u32>,
     trees: Vec<u32>,
 }
 
@@ -275,7 +277,7 @@ impl<'a> Closure<'a> {
         let (mut marked, mut wanted) = (Marks::default(), Tips::default());
         wanted.add_all(wants, &mut numbers, &mut marked, &mut Vec::new())?;
         let none = Bits::none(stored.bitmaps.objects());
-        let reached = stored::reach(&mut numbers, &stored, &wanted.commits, none, pulse)?;
+        let reached = stored::reach(&mut numbers, &stored, &wanted, none, pulse)?;
         let Some(reached) = reached else { return Ok(None) };
         let mut found = reached.found.clone();
         if !stored::leave_out(&numbers, &stored, filter, &mut found)? {
@@ -294,6 +296,9 @@ impl<'a> Closure<'a> {
             found.insert(*tree);
         });
         mark(wants, &mut numbers, &mut found)?;
+        if !are_sound(objects, &stored) {
+            return Ok(None);
+        }
         let (held, held_blobs) = Default::default();
         Ok(Some(Closure { numbers, found, held, held_blobs, relatives, firsts }))
     }
@@ -314,7 +319,7 @@ impl<'a> Closure<'a> {
         let (mut held, mut known_tips) = (Marks::default(), Tips::default());
         known_tips.add_known(known, &mut numbers, &mut held, &mut buffer)?;
         let none = Bits::none(stored.bitmaps.objects());
-        let reached = match stored::reach(&mut numbers, &stored, &known_tips.commits, none, pulse) {
+        let reached = match stored::reach(&mut numbers, &stored, &known_tips, none, pulse) {
             Ok(Some(reached)) if reached.roots.len() <= walk.reachable.len() => reached,
             // Too much of what is known has no bitmap, or there is damage: the walk over trees copes with that.
             Ok(_) => return Ok(None),
@@ -331,7 +336,7 @@ impl<'a> Closure<'a> {
         held.extend(&trees.into_marks().0);
         let (mut found, mut wanted) = (Marks::default(), Tips::default());
         wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
-        let reached = stored::reach(&mut numbers, &stored, &wanted.commits, reached.told, pulse)?;
+        let reached = stored::reach(&mut numbers, &stored, &wanted, reached.told, pulse)?;
         let Some(reached) = reached else { return Ok(None) };
         found.extend(&reached.found);
         let mut there = held.clone();
@@ -346,6 +351,9 @@ impl<'a> Closure<'a> {
         });
         found.subtract(&held);
         absent.check(objects, pulse)?;
+        if !are_sound(objects, &stored) {
+            return Ok(None);
+        }
         let relatives = newest_relatives(&mut numbers, walk, &wanted.commits, pulse)?;
         let (held_blobs, firsts) = Default::default();
         Ok(Some(Closure { numbers, found, held, held_blobs, relatives, firsts }))
@@ -431,7 +439,10 @@ impl Tips {
                 return Err(Broken::bad(name, &next, cause));
             }
             match kind {
-                Kind::Commit => self.commits.push(next),
+                Kind::Commit => {
+                    self.commits.push(next);
+                    self.numbers.push(number);
+                }
                 Kind::Tree => self.trees.push(number),
                 Kind::Blob => {
                     marks.insert(number);
@@ -478,6 +489,12 @@ fn newest_relatives(
     }
 }
 
+/// Whether bitmaps are to be believed.
+fn are_sound(objects: &Objects, stored: &Stored) -> bool {
+    let check = stored.bitmaps.check();
+    check.as_ref().err().inspect(|error| objects.distrust(stored, error)).is_none()
+}
+
 fn mark(ids: &[ObjectId], numbers: &mut Numbers<'_>, marks: &mut Marks) -> Result<()> {
     for id in ids {
         if let Some(number) = numbers.of(id)? {
@@ -503,6 +520,9 @@ fn kind(numbers: &Numbers<'_>, number: u32) -> Result<Kind> {
     if objects.graph().is_some_and(|graph| graph.position(id).is_some()) {
         return Ok(Kind::Commit);
     }
+    if let Some(kind) = objects.kind_at(numbers.location(number)) {
+        return Ok(kind);
+    }
     match objects.header(id)? {
         Some(header) => Ok(header.kind),
         None if id.is_empty_tree() => Ok(Kind::Tree),
@@ -514,10 +534,14 @@ fn kind(numbers: &Numbers<'_>, number: u32) -> Result<Kind> {
 fn tag_target(numbers: &Numbers<'_>, number: u32, buffer: &mut Vec<u8>) -> Result<(ObjectId, Kind)> {
     let id = numbers.id(number);
     let bad = |cause| Broken::bad("tag", id, cause);
-    match numbers.read(number, buffer).map_err(bad)? {
-        Kind::Tag => {}
-        kind @ (Kind::Commit | Kind::Tree | Kind::Blob) => {
-            return Err(bad(anyhow::anyhow!("it is a {kind}")));
+    let begun = numbers.objects().begin_at(numbers.location(number), buffer) == Some(Kind::Tag);
+    // The two lines that count are there.
+    if !begun || buffer.iter().filter(|byte| **byte == b'\n').nth(1).is_none() {
+        match numbers.read(number, buffer).map_err(bad)? {
+            Kind::Tag => {}
+            kind @ (Kind::Commit | Kind::Tree | Kind::Blob) => {
+                return Err(bad(anyhow::anyhow!("it is a {kind}")));
+            }
         }
     }
     let mut lines = buffer.split(|byte| *byte == b'\n');

@@ -14,8 +14,12 @@ use std::sync::Arc;
 
 /// Numbers from here on are objects that lie in no pack.
 const STRAYS: u32 = 1 << 31;
-/// Names seen lately, by their first bytes. Trees repeat their neighbours' entries, so most look-ups end here.
-const RECENT: usize = 1 << 15;
+/// Names seen lately, by their first bytes. Trees repeat their neighbours' entries, so most look-ups end here. There is room for so many
+/// at first, and for so many where many are looked up.
+const RECENT_FIRST: usize = 1 << 11;
+const RECENT_MOST: usize = 1 << 15;
+/// Fewer of all than one in so many are looked for one by one.
+const FEW: u64 = 16;
 /// An empty place among them.
 const NOTHING: u32 = u32::MAX;
 
@@ -37,8 +41,10 @@ pub struct Numbers<'a> {
     /// Numbers of objects found outside of the first pack, by name: whoever is asked next might find another copy.
     others: Vec<u32>,
     others_len: usize,
-    /// Each with the four bytes behind those that chose its place, so that mostly no other name is looked at in vain; 0 where none is.
+    /// Each with its tag, of which its place is a part, so that mostly no other name is looked at in vain; 0 where none is.
     recent: Vec<u64>,
+    /// How many were not among them when they were looked for.
+    missed: usize,
     /// The multi-pack-index whose packs have the first ranges: it decides which copy of an object counts.
     first: Option<Rc<Stored>>,
 }
@@ -54,7 +60,8 @@ impl<'a> Numbers<'a> {
             strays: Vec::new(),
             others: Vec::new(),
             others_len: 0,
-            recent: vec![0; RECENT],
+            recent: vec![0; RECENT_FIRST],
+            missed: 0,
             first: None,
         }
     }
@@ -82,8 +89,9 @@ impl<'a> Numbers<'a> {
         let mut marks = Marks { packed: vec![0; self.end as usize / 64], strays: Vec::new() };
         let ranges = &self.ranges[..order.packs().len()];
         let stored: u64 = ranges.iter().map(|range| u64::from(range.len)).sum();
-        if u64::from(bits.len()) == stored {
-            // All of them: in which order does not matter.
+        let absent = stored.saturating_sub(bits.len().into());
+        if absent == 0 || absent < stored / FEW && matches!(order, Order::Pack(_)) {
+            // Nearly all of them: where the others are is found sooner.
             for range in ranges {
                 let words = &mut marks.packed[range.first as usize / 64..][..range.len.div_ceil(64) as usize];
                 words.fill(u64::MAX);
@@ -91,7 +99,15 @@ impl<'a> Numbers<'a> {
                     *last >>= 64 - used;
                 }
             }
-            return Ok(marks);
+            if absent > 0 {
+                let others = bits.others(stored as u32);
+                others.filter_map(|rank| order.position_at(rank)).for_each(|position| marks.remove(position));
+            }
+            // But for damage, where one of them is taken for another one.
+            if marks.len() == u64::from(bits.len()) {
+                return Ok(marks);
+            }
+            marks.packed.fill(0);
         }
         self.each_of_bits(order, bits, |number| marks.packed[number as usize / 64] |= 1 << (number % 64))?;
         Ok(marks)
@@ -137,10 +153,9 @@ impl<'a> Numbers<'a> {
     /// # Errors
     /// When an index cannot be read, or there are more objects than numbers.
     pub fn of(&mut self, id: &oid) -> Result<Option<u32>> {
-        let spread = spread(id);
-        let (slot, tag) = (spread % RECENT, spread as u64 >> 32);
-        let recent = self.recent[slot];
-        if recent >> 32 == tag && recent != 0 {
+        let tag = tag(id);
+        let recent = self.recent[tag as usize % self.recent.len()];
+        if (recent >> 32) as u32 == tag && recent != 0 {
             let recent = recent as u32 - 1;
             if are_same(self.id(recent), id) {
                 return Ok(Some(recent));
@@ -153,8 +168,22 @@ impl<'a> Numbers<'a> {
                 None => return Ok(None),
             },
         };
-        self.recent[slot] = tag << 32 | u64::from(number + 1);
+        self.keep_recent(u64::from(tag) << 32 | u64::from(number + 1));
         Ok(Some(number))
+    }
+
+    /// Remembers a name by its tag, with one more than its number.
+    fn keep_recent(&mut self, name: u64) {
+        let slot = |name: u64, slots: usize| (name >> 32) as usize % slots;
+        self.missed += 1;
+        let slots = 4 * self.recent.len();
+        if 8 * self.missed > slots && slots <= RECENT_MOST {
+            for name in std::mem::replace(&mut self.recent, vec![0; slots]) {
+                self.recent[slot(name, slots)] = name;
+            }
+        }
+        let slot = slot(name, self.recent.len());
+        self.recent[slot] = name;
     }
 
     /// The same, where it may be known in which pack a copy of the object lies and at which position.
@@ -265,6 +294,19 @@ impl<'a> Numbers<'a> {
 
     fn range_of(&self, number: u32) -> &Range {
         &self.ranges[self.ranges.partition_point(|range| range.first <= number) - 1]
+    }
+
+    /// The position in the index of an object of this name and number, which began with the packs of the index.
+    pub(super) fn position(&self, order: &Order, id: &oid, number: u32) -> Option<u32> {
+        match order {
+            Order::Pack(pack) => (number < pack.len()).then_some(number),
+            Order::Midx(_) => order.position(id),
+        }
+    }
+
+    /// Whether numbers were given to objects of more than one pack.
+    pub(super) fn have_several_packs(&self) -> bool {
+        self.ranges.len() > 1
     }
 
     /// Whether two objects lie in the same pack.
@@ -391,6 +433,11 @@ impl<'a> Numbers<'a> {
 /// Names are hashes: any bytes of them spread well. The first one is the same for all names of one part of an index.
 fn spread(id: &oid) -> usize {
     id.as_bytes()[1..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes) as usize)
+}
+
+/// Other bytes of a name than those that are the same for its neighbours.
+fn tag(id: &oid) -> u32 {
+    id.as_bytes()[5..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
 /// A set of numbers.

@@ -4,13 +4,12 @@
 //! before: new commits and the roots of their trees. No tree is read here.
 
 use super::history::broken;
-use super::{Broken, Filter, Marks, Numbers};
+use super::{Broken, Filter, Marks, Numbers, Tips};
 use crate::odb::Stored;
 use crate::odb::bitmap::Bits;
 use crate::odb::graph::Commits;
 use crate::stream::Pulse;
 use anyhow::Result;
-use gix_hash::ObjectId;
 use gix_object::Kind;
 
 /// What bitmaps tell, and what they do not.
@@ -31,14 +30,18 @@ pub(super) struct Reached {
 pub(super) fn reach(
     numbers: &mut Numbers<'_>,
     stored: &Stored,
-    tips: &[ObjectId],
+    tips: &Tips,
     told: Bits,
     pulse: &mut dyn Pulse,
 ) -> Result<Option<Reached>> {
     let Stored { order, bitmaps } = stored;
     let mut commits = Commits::new(numbers.objects());
-    let positioned = |id: &ObjectId| order.position(id).map(|position| (order.key(position), position));
-    let mut tips: Vec<_> = tips.iter().map(|id| (positioned(id), commits.number(id))).collect();
+    let positioned = |id, number| {
+        let position = numbers.position(order, id, number)?;
+        Some((order.key(position), position))
+    };
+    let tips = tips.commits.iter().zip(&tips.numbers);
+    let mut tips: Vec<_> = tips.map(|(id, number)| (positioned(id, *number), commits.number(id))).collect();
     let (mut bits, mut scratch) = (told, Bits::default());
     if bitmaps.have_merges() {
         // What many tips reach together may be told as one.
@@ -54,13 +57,16 @@ pub(super) fn reach(
     // What bitmaps tell of other tips needs no walk. Packs hold new commits first; what is in none is newer still.
     let walked = |tip: &(Option<(_, u32)>, u32)| !tip.0.is_some_and(|(_, position)| bitmaps.has(position));
     tips.sort_unstable_by_key(|tip| std::cmp::Reverse((walked(tip), *tip)));
-    let mut pending: Vec<u32> = tips.into_iter().map(|(_, number)| number).collect();
     let (mut met, mut beyond, mut parents) = (Marks::default(), Vec::new(), Vec::new());
-    while let Some(number) = pending.pop() {
+    let mut pending = Vec::new();
+    while let Some((number, position)) = pending.pop().or_else(|| {
+        let (position, number) = tips.pop()?;
+        Some((number, position.map(|(_, position)| position)))
+    }) {
         if !met.insert(number) {
             continue;
         }
-        if let Some(position) = order.position(commits.id(number)) {
+        if let Some(position) = position {
             let rank = order.rank(position);
             if rank.is_some_and(|rank| bits.contains(rank)) {
                 continue;
@@ -77,7 +83,8 @@ pub(super) fn reach(
         beyond.push(number);
         pulse.tick(beyond.len() as u64)?;
         commits.parents(number, &mut parents).map_err(|error| broken(&commits, number, error))?;
-        pending.append(&mut parents);
+        let position = |number| order.position(commits.id(number));
+        pending.extend(parents.iter().map(|parent| (*parent, position(*parent))));
     }
     let mut found = match numbers.of_bits(order, &bits) {
         Ok(found) => found,

@@ -501,7 +501,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             Relate::Apart => !self.numbers.are_together(number, other),
             Relate::All => true,
         };
-        if self.relate == Relate::Apart {
+        if self.relate == Relate::Apart && self.numbers.have_several_packs() {
             self.firsts.add(number, other);
         }
         if wanted && number != other {

@@ -371,3 +371,52 @@ fn a_line_of_few_commits_that_was_merged_lately_does_not_lead_through_all_of_his
     assert_eq!(walk.reachable.len(), 2);
     assert!(steps.0 < 10, "{} steps", steps.0);
 }
+
+/// What is read of commits and tags are their first lines: however long these are, and whatever stands behind them.
+#[test]
+fn commits_and_tags_are_read_however_long_their_lines_are() {
+    let repo = Repo::new(SHA1);
+    let mut dice = Dice(5);
+    let mut stream = String::new();
+    for n in 1..=60_u64 {
+        let mut text =
+            |length: u64| -> String { (0..length).map(|_| char::from(b'a' + dice.below(26) as u8)).collect() };
+        let (author, committer, message) = (text(n * n % 500), text(n * n % 700), text(n % 4 * 1000));
+        stream += &format!("commit refs/heads/b{n}\nmark :{n}\nauthor {author} <a> 5 +0000\n");
+        stream += &format!("committer {committer} <c> {n} +0000\ndata {}\n{message}\n", message.len());
+        for parent in 1..n.min(n % 17) {
+            stream += &format!("{} :{parent}\n", if parent == 1 { "from" } else { "merge" });
+        }
+        stream += &format!("M 100644 inline f\ndata 4\n{n:04}\n");
+        stream += &format!("tag t{n}\nfrom :{n}\ntagger T <t> 1 +0000\ndata {}\n{message}\n", message.len());
+    }
+    repo.git(&["fast-import", "--quiet"], stream.as_bytes());
+    repo.git(&["tag", "-a", "-m", &"long ".repeat(300), "onto", "t3"], b"");
+    for depth in ["0", "50"] {
+        repo.git(&["repack", "-adfq", "--depth", depth], b"");
+        let objects = repo.objects();
+        let mut commits = Commits::new(&objects);
+        let mut parents = Vec::new();
+        let all = repo.git(&["log", "--all", "--format=%H %T %ct %P"], b"");
+        for line in String::from_utf8(all).unwrap().lines() {
+            let mut words = line.split(' ').filter(|word| !word.is_empty());
+            let number = commits.number(&ObjectId::from_hex(words.next().unwrap().as_bytes()).unwrap());
+            assert_eq!(commits.tree(number).unwrap().to_string(), words.next().unwrap());
+            assert_eq!(commits.time(number).unwrap().to_string(), words.next().unwrap());
+            commits.parents(number, &mut parents).unwrap();
+            assert!(parents.iter().map(|parent| commits.id(*parent).to_string()).eq(words), "{line}");
+        }
+        let tags = repo.git(&["rev-parse", "onto", "t1", "t2", "t3", "t60"], b"");
+        let wants: Vec<_> = tags.split(|byte| *byte == b'\n').filter_map(|hex| ObjectId::from_hex(hex).ok()).collect();
+        let search = closure::Search {
+            wants: &wants,
+            known: &[],
+            effort: closure::Effort::Exact,
+            filter: &closure::Filter::default(),
+            missing: closure::Missing::Refused,
+        };
+        let closure = closure::Closure::find(&objects, &search, &mut Silent).unwrap();
+        let expected = repo.git(&["rev-list", "--objects", "onto", "t1", "t2", "t3", "t60"], b"");
+        assert_eq!(closure.found.len() as usize, expected.split(|byte| *byte == b'\n').count() - 1);
+    }
+}

@@ -121,6 +121,56 @@ fn bitmaps_of_an_older_multi_pack_index_are_left_alone() {
     assert_eq!(objects.take_warnings(), Vec::<String>::new());
 }
 
+/// All but a few objects of a pack: the others are looked for, in a reverse index that may be damaged.
+#[test]
+fn what_bitmaps_leave_out_of_a_pack_is_not_sent() {
+    let many = "for n in $(seq 200); do echo $n >$n; done; c many m2; echo x >1; c more many; git repack -adbq";
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{many}"));
+    check(&repo, &["many", "ann2", "other", "sub", "revert"], &[], &FORMS[1..2]);
+    let rev = repo.git(&["rev-parse", "--git-path", "objects/pack"]);
+    let rev = std::fs::read_dir(repo.dir.join(rev)).unwrap().map(|file| file.unwrap().path());
+    let rev = rev.filter(|path| path.extension().is_some_and(|end| end == "rev")).collect::<Vec<_>>();
+    let [rev] = &rev[..] else { panic!("git has written no reverse index") };
+    let mut bytes = std::fs::read(rev).unwrap();
+    let end = bytes.len() - 40;
+    bytes[12..end].fill(0);
+    std::fs::remove_file(rev).unwrap();
+    std::fs::write(rev, bytes).unwrap();
+    check(&repo, &["many", "ann2", "other", "sub", "revert"], &[], &FORMS[1..2]);
+}
+
+/// A large file is checked by another thread.
+#[test]
+fn bitmaps_that_are_damaged_are_not_believed_whoever_finds_out() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\ngit repack -adbq"));
+    let stored = repo.objects().bitmaps(u64::MAX).unwrap().unwrap();
+    let (path, hashes) = (stored.order.bitmap_path(), 4 * stored.order.len() as usize);
+    let sound = std::fs::read(&path).unwrap();
+    for (threads, damaged) in [(1, false), (1, true), (2, false), (2, true)] {
+        // What is put in before the hashes of names is passed over.
+        let mut bytes = sound[..sound.len() - 20].to_vec();
+        let at = bytes.len() - hashes;
+        bytes.splice(at..at, vec![0; 2 << 20]);
+        bytes.extend_from_slice(&[0; 20]);
+        reseal(&mut bytes);
+        if damaged {
+            bytes[at + 100] = 1;
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        let mut objects = repo.objects();
+        objects.set_threads(threads);
+        let opened = objects.bitmaps(u64::MAX).unwrap();
+        assert_eq!(opened.is_some(), threads == 2 || !damaged);
+        assert!(opened.is_none_or(|stored| stored.bitmaps.check().is_err() == damaged));
+        let wants = repo.ids(&["m2", "ann2"]);
+        let selection = select(&objects, &Request { wants: &wants, ..Request::default() }, &mut Silent).unwrap();
+        assert_eq!(ids(&selection, &objects), repo.expected(&wants, &[]));
+        let warnings = objects.take_warnings();
+        assert_eq!(warnings.iter().any(|warning| warning.contains("does not match its checksum")), damaged);
+    }
+}
+
 /// Puts a new checksum at the end.
 fn reseal(bytes: &mut [u8]) {
     let end = bytes.len() - 20;
