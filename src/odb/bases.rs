@@ -1,11 +1,12 @@
 //! The delta-base cache: objects that others are deltas on, bounded in bytes, the least recently used go first. As long as objects are
 //! small a quarter of the bytes is used: what comes soon again is found as well, and stands nearer to the processor.
 //!
-//! In: where an object lies. Out: its content, shared. Nothing is read here.
+//! In: where an object lies, or of a loose one its name. Out: its content, shared. Nothing is read here.
 
+use super::Header;
 use super::packs::PackId;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::rc::Rc;
 
 /// What an entry costs besides its bytes.
@@ -17,12 +18,12 @@ const USED_AT_FIRST: u64 = 4;
 const NONE: usize = usize::MAX;
 
 /// The place of an entry, as a key.
-type Place = (PackId, u64);
+pub(super) type Place = (PackId, u64);
 
 /// Offsets are spread already; one multiplication is enough to use all of their bits. They are not chosen freely by
 /// whoever pushes: an attacker could at most slow down the walks over packs he made himself.
 #[derive(Default)]
-struct PlaceHasher(u64);
+pub(super) struct PlaceHasher(u64);
 
 impl Hasher for PlaceHasher {
     fn finish(&self) -> u64 {
@@ -43,8 +44,8 @@ impl Hasher for PlaceHasher {
     }
 }
 
-struct Slot {
-    place: Place,
+struct Slot<P> {
+    place: P,
     kind: gix_object::Kind,
     content: Rc<Vec<u8>>,
     newer: usize,
@@ -52,9 +53,9 @@ struct Slot {
 }
 
 /// The cache.
-pub(super) struct Bases {
-    places: HashMap<Place, usize, BuildHasherDefault<PlaceHasher>>,
-    slots: Vec<Slot>,
+pub(super) struct Bases<P = Place, H = PlaceHasher> {
+    places: HashMap<P, usize, BuildHasherDefault<H>>,
+    slots: Vec<Slot<P>>,
     newest: usize,
     oldest: usize,
     bytes: u64,
@@ -65,7 +66,7 @@ pub(super) struct Bases {
     spare: Vec<Rc<Vec<u8>>>,
 }
 
-impl Bases {
+impl<P: Copy + Eq + Hash, H: Hasher + Default> Bases<P, H> {
     /// An empty cache that holds at most `limit` bytes.
     pub fn new(limit: u64) -> Self {
         Bases {
@@ -93,7 +94,7 @@ impl Bases {
     }
 
     /// The object at a place.
-    pub fn find(&mut self, place: Place) -> Option<(gix_object::Kind, Rc<Vec<u8>>)> {
+    pub fn find(&mut self, place: P) -> Option<(gix_object::Kind, Rc<Vec<u8>>)> {
         let slot = *self.places.get(&place)?;
         if slot != self.newest {
             self.unlink(slot);
@@ -102,13 +103,14 @@ impl Bases {
         Some((self.slots[slot].kind, Rc::clone(&self.slots[slot].content)))
     }
 
-    /// The kind of the object at a place, without counting as use.
-    pub fn kind(&self, place: Place) -> Option<gix_object::Kind> {
-        Some(self.slots[*self.places.get(&place)?].kind)
+    /// Kind and size of the object at a place, without counting as use.
+    pub fn header(&self, place: P) -> Option<Header> {
+        let slot = &self.slots[*self.places.get(&place)?];
+        Some(Header { kind: slot.kind, size: slot.content.len() as u64 })
     }
 
     /// Keeps an object, if it is not too large.
-    pub fn keep(&mut self, place: Place, kind: gix_object::Kind, content: Rc<Vec<u8>>) {
+    pub fn keep(&mut self, place: P, kind: gix_object::Kind, content: Rc<Vec<u8>>) {
         if !self.takes(content.capacity()) || self.places.contains_key(&place) {
             self.give_back(content);
             return;
@@ -189,7 +191,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first_and_bytes_stay_bounded() {
         let cost = 100 + OVERHEAD_BYTES;
-        let mut bases = Bases::new(4 * 5 * cost);
+        let mut bases: Bases = Bases::new(4 * 5 * cost);
         for n in 0..5 {
             bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![n as u8; 100]));
         }
@@ -213,7 +215,7 @@ mod tests {
 
     #[test]
     fn large_objects_have_room_when_they_come() {
-        let mut bases = Bases::new(64 << 10);
+        let mut bases: Bases = Bases::new(64 << 10);
         for n in 0..100 {
             bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![0; 1000]));
         }
@@ -228,7 +230,7 @@ mod tests {
 
     #[test]
     fn what_would_push_out_all_others_is_not_kept() {
-        let mut bases = Bases::new(1000);
+        let mut bases: Bases = Bases::new(1000);
         bases.keep(place(1), gix_object::Kind::Blob, Rc::new(vec![0; 500]));
         assert!(bases.find(place(1)).is_none());
     }
