@@ -43,7 +43,7 @@ pub(super) fn is_due(objects: &Objects, directory: &Path, tips: &[ObjectId]) -> 
         return Ok(tips_of_commits(objects, tips)?.next().is_some());
     }
     let Some(graph) = objects.graph() else { return Ok(true) };
-    Ok(tips_of_commits(objects, tips)?.any(|tip| graph.lookup(tip).is_none()))
+    Ok(tips_of_commits(objects, tips)?.any(|tip| graph.position(&tip).is_none()))
 }
 
 fn tips_of_commits(objects: &Objects, tips: &[ObjectId]) -> Result<impl Iterator<Item = ObjectId> + use<>> {

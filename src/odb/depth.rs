@@ -147,7 +147,7 @@ impl<'a> Levels<'a> {
         levels
     }
 
-    fn generation(&mut self, id: &oid) -> u32 {
+    fn generation(&mut self, id: &oid) -> u64 {
         let number = self.commits.number(id);
         self.commits.generation(number)
     }

@@ -4,87 +4,13 @@
 //! keeps in vectors by that number. A commit is read once, and only when it is asked for.
 
 use super::Objects;
+use super::commit_graph::CommitGraph;
+pub use super::commit_graph::GENERATION_UNKNOWN;
 use super::ids::IdMap;
 use anyhow::{Context, bail};
-use gix_commitgraph::{File, Graph, Position};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use std::fmt;
-use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-
-/// The most files a commit-graph chain may have; each has one byte for how many are below it.
-const CHAIN_MAX: usize = 256;
-
-/// The first valid commit-graph of some object directories.
-pub(super) fn load(directories: &[PathBuf], hash: gix_hash::Kind, warn: &mut dyn FnMut(String)) -> Option<Graph> {
-    for directory in directories {
-        let single = directory.join("info/commit-graph");
-        match Graph::from_file(&single, hash) {
-            Ok(graph) => return Some(graph),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => warn(format!("{}: {error}", single.display())),
-        }
-        let chain = directory.join("info/commit-graphs/commit-graph-chain");
-        match load_chain(&chain, directories, hash, warn) {
-            Ok(Some(graph)) => return Some(graph),
-            Ok(None) => {}
-            Err(error) => warn(format!("{}: {error:#}", chain.display())),
-        }
-    }
-    None
-}
-
-/// A chain's files may lie in the alternates: a fork's graph stands on that of its origin. What is below a layer that is missing or
-/// damaged is used all the same.
-fn load_chain(
-    chain: &Path,
-    directories: &[PathBuf],
-    hash: gix_hash::Kind,
-    warn: &mut dyn FnMut(String),
-) -> anyhow::Result<Option<Graph>> {
-    let file = match fs::File::open(chain) {
-        Ok(file) => file,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let mut text = Vec::new();
-    file.take(((hash.len_in_hex() + 1) * CHAIN_MAX + 1) as u64).read_to_end(&mut text)?;
-    let mut names = Vec::new();
-    let mut files = Vec::new();
-    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let name = ObjectId::from_hex(line).ok().filter(|name| name.kind() == hash).context("a line is no hash")?;
-        let below =
-            directories.iter().map(|directory| directory.join(format!("info/commit-graphs/graph-{name}.graph")));
-        let Some(path) = below.into_iter().find(|path| path.exists()) else { break };
-        match open_layer(&path, &names, hash) {
-            Ok(file) => files.push(file),
-            Err(error) => {
-                warn(format!("commit-graph {}: {error:#}", path.display()));
-                break;
-            }
-        }
-        names.push(name);
-    }
-    if files.is_empty() {
-        return Ok(None);
-    }
-    Graph::new(files).map(Some).map_err(|error| anyhow::anyhow!("{error}"))
-}
-
-/// One file of a chain, which stands on the others.
-fn open_layer(path: &Path, below: &[ObjectId], hash: gix_hash::Kind) -> anyhow::Result<File> {
-    let file = File::at(path).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let stands_on = usize::from(file.base_graph_count()) == below.len()
-        && file.iter_base_graph_ids().eq(below.iter().map(AsRef::<oid>::as_ref));
-    if file.object_hash() != hash || !stands_on {
-        bail!("it does not belong where it stands");
-    }
-    Ok(file)
-}
 
 /// A commit that a walk came to is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,9 +23,6 @@ impl fmt::Display for Missing {
 }
 
 impl std::error::Error for Missing {}
-
-/// The generation of commits that the commit-graph does not know: above all it knows.
-pub const GENERATION_UNKNOWN: u32 = u32::MAX;
 
 /// What is known of a commit outside the commit-graph.
 struct Parsed {
@@ -116,7 +39,7 @@ const UNREAD: u32 = u32::MAX;
 /// Commits of one database, numbered as they are met: those of the commit-graph have its positions, others follow.
 pub struct Commits<'a> {
     objects: &'a Objects,
-    graph: Option<&'a Graph>,
+    graph: Option<&'a CommitGraph>,
     /// Commits in the graph.
     base: u32,
     numbers: IdMap<u32>,
@@ -132,18 +55,18 @@ impl<'a> Commits<'a> {
     pub fn new(objects: &'a Objects) -> Self {
         let graph = objects.graph();
         let mut cut = Vec::new();
-        for position in objects.cut.iter().filter_map(|id| graph?.lookup(id)) {
-            let word = position.0 as usize / 64;
+        for position in objects.cut.iter().filter_map(|id| graph?.position(id)) {
+            let word = position as usize / 64;
             if word >= cut.len() {
                 cut.resize(word + 1, 0);
             }
-            cut[word] |= 1 << (position.0 % 64);
+            cut[word] |= 1 << (position % 64);
         }
         Commits {
             objects,
             graph,
             cut,
-            base: graph.map_or(0, Graph::num_commits),
+            base: graph.map_or(0, CommitGraph::len),
             numbers: IdMap::default(),
             parsed: Vec::new(),
             parents: Vec::new(),
@@ -168,8 +91,8 @@ impl<'a> Commits<'a> {
 
     /// The number of a commit. It is not looked whether there is such a commit.
     pub fn number(&mut self, id: &oid) -> u32 {
-        if let Some(position) = self.graph.and_then(|graph| graph.lookup(id)) {
-            return position.0;
+        if let Some(position) = self.graph.and_then(|graph| graph.position(id)) {
+            return position;
         }
         if let Some(number) = self.numbers.get(id) {
             return *number;
@@ -183,14 +106,14 @@ impl<'a> Commits<'a> {
 
     /// The number of a commit that was met already (or stands in the commit-graph).
     pub fn known(&self, id: &oid) -> Option<u32> {
-        let in_graph = self.graph.and_then(|graph| graph.lookup(id));
-        in_graph.map(|position| position.0).or_else(|| self.numbers.get(id).copied())
+        let in_graph = self.graph.and_then(|graph| graph.position(id));
+        in_graph.or_else(|| self.numbers.get(id).copied())
     }
 
     /// The name of a commit.
     pub fn id(&self, number: u32) -> &oid {
         match self.graph {
-            Some(graph) if number < self.base => graph.id_at(Position(number)),
+            Some(graph) if number < self.base => graph.id_at(number),
             _ => &self.parsed[(number - self.base) as usize].id,
         }
     }
@@ -201,7 +124,7 @@ impl<'a> Commits<'a> {
     /// When the commit is missing (then it is a [`Missing`]) or corrupt.
     pub fn tree(&mut self, number: u32) -> anyhow::Result<ObjectId> {
         match self.graph {
-            Some(graph) if number < self.base => Ok(graph.commit_at(Position(number)).root_tree_id().to_owned()),
+            Some(graph) if number < self.base => Ok(graph.tree(number).to_owned()),
             _ => Ok(self.read(number)?.tree),
         }
     }
@@ -212,22 +135,15 @@ impl<'a> Commits<'a> {
     /// As [`Commits::tree`].
     pub fn time(&mut self, number: u32) -> anyhow::Result<i64> {
         match self.graph {
-            Some(graph) if number < self.base => {
-                Ok(i64::try_from(graph.commit_at(Position(number)).committer_timestamp()).unwrap_or(i64::MAX))
-            }
+            Some(graph) if number < self.base => Ok(graph.time(number)),
             _ => Ok(self.read(number)?.time),
         }
     }
 
     /// Its generation: above that of all its ancestors; [`GENERATION_UNKNOWN`] where the commit-graph does not know it.
-    pub fn generation(&self, number: u32) -> u32 {
+    pub fn generation(&self, number: u32) -> u64 {
         match self.graph {
-            Some(graph) if number < self.base => match graph.commit_at(Position(number)).generation() {
-                0 => GENERATION_UNKNOWN,
-                // Where numbers end they stand still, and tell no longer who is above whom.
-                most if most >= gix_commitgraph::GENERATION_NUMBER_MAX => GENERATION_UNKNOWN,
-                generation => generation,
-            },
+            Some(graph) if number < self.base => graph.generation(number),
             _ => GENERATION_UNKNOWN,
         }
     }
@@ -248,11 +164,7 @@ impl<'a> Commits<'a> {
         parents.clear();
         match self.graph {
             Some(_) if number < self.base && self.is_cut(number) => {}
-            Some(graph) if number < self.base => {
-                for parent in graph.commit_at(Position(number)).iter_parents() {
-                    parents.push(parent.map_err(|error| anyhow::anyhow!("commit-graph: {error}"))?.0);
-                }
-            }
+            Some(graph) if number < self.base => graph.parents(number, parents)?,
             _ => {
                 self.read(number)?;
                 let parsed = &self.parsed[(number - self.base) as usize];

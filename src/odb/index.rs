@@ -3,6 +3,7 @@
 //! In: a mapped file. Out: positions, names, offsets. Opening looks at the head alone, whatever the size: one request
 //! asks for few of many names. What stands in the tables is checked when it is used.
 
+use super::bytes::u32_at;
 use super::ids::compare;
 use super::map::map;
 use anyhow::{Context, bail};
@@ -24,11 +25,6 @@ pub(super) struct Index {
     count: u32,
     /// Bytes of a name.
     width: usize,
-}
-
-/// Reads a big-endian number; the caller has checked that it is there.
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("a slice of four"))
 }
 
 impl Index {

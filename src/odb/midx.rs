@@ -3,6 +3,7 @@
 //! In: a mapped file. Out: names of packs, numbers of packs. Opening looks at the head and at the sizes of the tables; what
 //! stands in them is checked when it is used. Layers of a chain are such files, too, each of which counts its packs from zero.
 
+use super::bytes::{chunk, u32_at, u64_at};
 use super::index::search;
 use super::map::map;
 use anyhow::{Context, bail, ensure};
@@ -17,8 +18,6 @@ use std::path::Path;
 
 const HEAD: usize = 12;
 const FAN: usize = 256 * 4;
-/// Identifier and place of a chunk.
-const CHUNK: usize = 12;
 /// This bit of an offset says that it is the number of a row of large ones.
 const LARGE: u32 = 1 << 31;
 
@@ -49,7 +48,7 @@ impl Midx {
     pub fn open(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Self> {
         let map = map(&File::open(path)?)?;
         let width = hash.len_in_bytes();
-        let end = map.len().checked_sub(width).filter(|end| *end >= HEAD + CHUNK);
+        let end = map.len().checked_sub(width).filter(|end| *end >= HEAD);
         let end = end.context("multi-pack-index is too small")?;
         ensure!(map[..4] == *b"MIDX", "multi-pack-index has an unknown form");
         ensure!(matches!(map[4], 1 | 2), "multi-pack-index has version {}, which is unknown", map[4]);
@@ -59,7 +58,7 @@ impl Midx {
             number => bail!("multi-pack-index has object format {number}, which is unknown"),
         };
         ensure!(format == hash, "multi-pack-index is made for {format}, the repository is of {hash}");
-        let chunk = |id: &[u8; 4]| chunk(&map, end, id).with_context(|| format!("chunk {}", id.escape_ascii()));
+        let chunk = |id| chunk(&map[..end], HEAD, map[6], id);
         let (names, fan, lookup, offsets) = (chunk(b"PNAM")?, chunk(b"OIDF")?, chunk(b"OIDL")?, chunk(b"OOFF")?);
         ensure!(fan.len() == FAN, "multi-pack-index has a fan-out of the wrong size");
         let mut objects = 0;
@@ -142,7 +141,7 @@ impl Midx {
         }
         let row = (offset & !LARGE) as usize * 8;
         let large = self.map[self.large.clone()].get(row..row + 8);
-        (pack, large.map_or(u64::MAX, |bytes| u64::from_be_bytes(bytes.try_into().expect("a slice of eight"))))
+        (pack, large.map_or(u64::MAX, |bytes| u64_at(bytes, 0)))
     }
 
     /// The position that the n-th bit of a bitmap stands for, as the file itself says.
@@ -178,23 +177,4 @@ impl Midx {
             places
         })
     }
-}
-
-/// Where a chunk lies: from its place to that of the next one in the list.
-fn chunk(map: &[u8], end: usize, id: &[u8; 4]) -> anyhow::Result<Range<usize>> {
-    let count = usize::from(map[6]);
-    let table = map.get(HEAD..HEAD + (count + 1) * CHUNK).context("the list of chunks is cut off")?;
-    let mut entries = table.chunks_exact(CHUNK);
-    let place = |entry: &[u8]| u64::from_be_bytes(entry[4..].try_into().expect("a slice of eight"));
-    let entry = entries.find(|entry| entry[..4] == *id).context("it is missing")?;
-    let next = entries.next().context("it has no end")?;
-    let (from, to) = (place(entry), place(next));
-    ensure!(from <= to && to <= end as u64 && from >= (HEAD + table.len()) as u64, "it lies outside of the file");
-    // Both are at most a length in memory.
-    Ok(from as usize..to as usize)
-}
-
-/// Reads a big-endian number; the caller has checked that it is there.
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("a slice of four"))
 }

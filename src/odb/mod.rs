@@ -7,7 +7,9 @@
 pub mod alternates;
 mod bases;
 pub mod bitmap;
+mod bytes;
 pub mod closure;
+pub mod commit_graph;
 pub mod delta;
 pub mod depth;
 mod directory;
@@ -30,6 +32,7 @@ pub mod walk;
 use crate::stream::Pulse;
 use anyhow::{Context, bail};
 use bitmap::{Bitmaps, Order};
+use commit_graph::CommitGraph;
 use directory::{BitmapsOf, Directory, Register, Slot};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
@@ -136,7 +139,7 @@ struct Shared {
     directories: RefCell<Vec<Rc<Directory>>>,
     reader: RefCell<Reader>,
     damaged: RefCell<Damaged>,
-    graph: OnceCell<Option<gix_commitgraph::Graph>>,
+    graph: OnceCell<Option<CommitGraph>>,
     /// Looked for; `None` inside: there are none that can be used.
     bitmaps: RefCell<Option<Option<Rc<Stored>>>>,
 }
@@ -363,13 +366,13 @@ impl Objects {
     }
 
     /// The commit-graph, where there is a valid one and it may be used.
-    pub fn graph(&self) -> Option<&gix_commitgraph::Graph> {
+    pub fn graph(&self) -> Option<&CommitGraph> {
         if !self.graph_allowed || !self.shallow.is_empty() {
             return None;
         }
         let load = || {
             let directories = self.directories().ok()?;
-            graph::load(&directories, self.hash_kind(), &mut |warning| self.shared.register.warn(warning))
+            CommitGraph::load(&directories, self.hash_kind(), &mut |warning| self.shared.register.warn(warning))
         };
         self.shared.graph.get_or_init(load).as_ref()
     }

@@ -59,7 +59,7 @@ pub fn split(objects: &Objects, ids: &[ObjectId]) -> anyhow::Result<Split> {
 }
 
 /// The order in which commits are looked at: descendants first where generations tell, else the newest.
-type Rank = (u32, i64, Reverse<u32>);
+type Rank = (u64, i64, Reverse<u32>);
 
 fn rank(commits: &mut Commits<'_>, number: u32) -> anyhow::Result<Rank> {
     Ok((commits.generation(number), commits.time(number)?, Reverse(number)))
@@ -131,7 +131,8 @@ pub fn reachable_since<'a>(
     pulse: &mut dyn Pulse,
 ) -> anyhow::Result<CommitWalk<'a>> {
     let mut commits = Commits::new(objects);
-    let mut paint = Paint { marks: Marks::new(&commits), queue: BinaryHeap::new(), open: 0 };
+    let marks = Marks::new(&commits);
+    let mut paint = Paint { marks, queue: BinaryHeap::new(), open: 0, stack: Vec::new(), parents: Vec::new() };
     for id in hidden {
         if let Some((id, Kind::Commit)) = objects.peel(id)? {
             let number = commits.number(&id);
@@ -204,6 +205,9 @@ struct Paint {
     marks: Marks,
     queue: BinaryHeap<Rank>,
     open: usize,
+    /// Lent: what is still to be hidden, and its parents.
+    stack: Vec<u32>,
+    parents: Vec<u32>,
 }
 
 impl Paint {
@@ -219,17 +223,16 @@ impl Paint {
 
     /// A commit that is hidden, and with it all that lies behind and was taken for wanted.
     fn hide(&mut self, commits: &mut Commits<'_>, number: u32) -> anyhow::Result<()> {
-        let mut stack = vec![number];
-        let mut parents = Vec::new();
-        while let Some(number) = stack.pop() {
+        self.stack.push(number);
+        while let Some(number) = self.stack.pop() {
             let marks = self.marks.of(number);
             if marks & HIDDEN != 0 {
                 continue;
             }
             self.marks.set(number, HIDDEN);
             if marks & DONE != 0 {
-                commits.parents(number, &mut parents)?;
-                stack.extend_from_slice(&parents);
+                commits.parents(number, &mut self.parents)?;
+                self.stack.append(&mut self.parents);
             } else if marks & SEEN != 0 {
                 self.open -= 1;
             } else {

@@ -501,7 +501,7 @@ fn name(kind: Kind) -> &'static str {
 fn kind(numbers: &Numbers<'_>, number: u32) -> Result<Kind> {
     let objects = numbers.objects();
     let id = numbers.id(number);
-    if objects.graph().is_some_and(|graph| graph.lookup(id).is_some()) {
+    if objects.graph().is_some_and(|graph| graph.position(id).is_some()) {
         return Ok(Kind::Commit);
     }
     match objects.header(id)? {
