@@ -6,6 +6,7 @@
 use super::{SiteArgs, open, print, warn_of_other_user};
 use crate::durable::{self, Sharing};
 use crate::pack::bundle::{self, Header};
+use crate::pack::deflate::Levels;
 use crate::pack::select::Selection;
 use crate::pack::write::PackOptions;
 use crate::repo::Repository;
@@ -269,7 +270,7 @@ fn store(repository: &Repository, path: &Path, header: &Header, selection: &Sele
     let options = PackOptions {
         thin: !header.prerequisites.is_empty(),
         ofs_delta: true,
-        compression: repository.settings.pack_compression,
+        levels: Levels::kept(repository.settings.pack_compression),
         threads: repository.settings.threads(),
         memory: repository.context.memory,
     };

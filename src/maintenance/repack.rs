@@ -10,6 +10,7 @@ use super::{fresh, local};
 use crate::durable::{Sharing, Sync};
 use crate::odb::ids::{IdMap, IdSet};
 use crate::odb::{Objects, Pack};
+use crate::pack::deflate::Levels;
 use crate::pack::incoming::{IncomingPack, ReceiveOptions, Syncs};
 use crate::pack::select::{Positions, Selection, Spot, Stray};
 use crate::pack::write::{self, PackOptions, magnitude};
@@ -57,7 +58,7 @@ pub(super) fn make(
     let options = PackOptions {
         thin: false,
         ofs_delta: true,
-        compression: settings.pack_compression,
+        levels: Levels::kept(settings.pack_compression),
         threads: settings.threads(),
         memory: repository.context.memory,
     };
@@ -66,7 +67,7 @@ pub(super) fn make(
         directory: quarantine.path().to_owned(),
         memory: repository.context.memory,
         reverse_index: settings.write_reverse_index,
-        compression: settings.pack_compression,
+        compression: settings.loose_compression,
         threads: options.threads,
         sharing: settings.sharing,
         keep_message: format!("maintenance {} on {}", std::process::id(), repository.context.id),

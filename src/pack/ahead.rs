@@ -3,12 +3,13 @@
 //! In: recipes, in the order in which they will be asked for. Out: what was made of each, deflated. It is what would have been made in
 //! turn, byte for byte; where a thread fails nothing is made, and whoever asks makes it itself and says why it cannot be done.
 
+use super::deflate::{Deflater, Levels};
 use super::make::{Maker, Outcome, Recipe};
 use super::write::PackOptions;
 use crate::odb::{CACHE_BYTES, Objects, Opener, threads};
 use anyhow::Result;
-use flate2::{Compress, Compression, FlushCompress, Status};
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
@@ -45,7 +46,7 @@ impl Ahead {
         opener: &Opener,
         options: &PackOptions,
     ) -> Option<Self> {
-        let level = options.compression.min(9);
+        let levels = options.levels;
         let threads = threads(options.threads);
         if threads == 1 {
             return None;
@@ -61,13 +62,13 @@ impl Ahead {
                 objects.set_cache_bytes(CACHE_BYTES / threads as u64);
                 objects.set_object_limit(OBJECT_BYTES_MAX);
                 let mut maker = Maker::default();
-                let mut deflate = Compress::new(Compression::new(level), true);
+                let mut deflater = Deflater::default();
                 let next = || incoming.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 while let Ok(batch) = next() {
                     let mut answers =
                         Answers { outgoing: &outgoing, left: batch.iter().map(|(number, _)| *number).collect() };
                     for (_, recipe) in &batch {
-                        let made = made(&mut maker, &objects, recipe, &mut deflate);
+                        let made = made(&mut maker, &objects, recipe, levels, &mut deflater);
                         if !answers.next(made.ok()) {
                             return;
                         }
@@ -141,16 +142,20 @@ impl Drop for Answers<'_> {
     }
 }
 
-fn made(maker: &mut Maker, objects: &Objects, recipe: &Recipe, deflate: &mut Compress) -> Result<Made> {
+fn made(
+    maker: &mut Maker,
+    objects: &Objects,
+    recipe: &Recipe,
+    levels: Levels,
+    deflater: &mut Deflater,
+) -> Result<Made> {
     let outcome = maker.make(objects, recipe)?;
     let bytes = if outcome == Outcome::Nothing { &[] } else { maker.bytes() };
     let mut deflated = Vec::with_capacity(bytes.len() / 2 + 64);
-    deflate.reset();
-    let mut read = 0;
-    while deflate.compress_vec(&bytes[read..], &mut deflated, FlushCompress::Finish)? != Status::StreamEnd {
-        read = usize::try_from(deflate.total_in())?;
-        deflated.reserve(deflated.len().max(64));
-    }
+    deflater.whole(outcome.level(levels, bytes.len()), bytes, &mut |bytes| -> io::Result<()> {
+        deflated.extend_from_slice(bytes);
+        Ok(())
+    })?;
     Ok(Made { outcome, size: bytes.len() as u64, deflated })
 }
 

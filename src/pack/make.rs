@@ -3,6 +3,7 @@
 //! In: names. Out: what is to be deflated. Which versions come into question others know; whether one is worth it is seen here. A delta is
 //! put together from stored ones where there are such between the two, else looked for.
 
+use super::deflate::Levels;
 use super::encode::Encoder;
 use super::script::Script;
 use crate::odb::inflate::Inflater;
@@ -62,6 +63,16 @@ pub(super) enum Outcome {
     Whole(Kind),
     /// No delta is worth it.
     Nothing,
+}
+
+impl Outcome {
+    /// At which level [`Maker::bytes`], which are so many, are deflated.
+    pub(super) fn level(self, levels: Levels, size: usize) -> u32 {
+        match self {
+            Outcome::Delta(_) => levels.of_delta(size),
+            Outcome::Whole(_) | Outcome::Nothing => levels.usual,
+        }
+    }
 }
 
 /// Makes one after the other; what it allocates it uses again.

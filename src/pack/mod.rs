@@ -3,6 +3,7 @@
 mod ahead;
 pub mod bundle;
 pub mod checksummed;
+pub mod deflate;
 pub mod elsewhere;
 mod encode;
 pub mod incoming;

@@ -6,7 +6,6 @@
 use crate::odb::Pack;
 use crate::stream::Sink;
 use anyhow::Result;
-use flate2::{Compress, FlushCompress, Status};
 use sha1::Digest;
 use std::ops::Range;
 use std::sync::Arc;
@@ -151,23 +150,6 @@ impl<'a> Output<'a> {
             length += digits.len() - at;
         }
         self.write(&head[..length])
-    }
-
-    /// Deflates a part of an object, or its last part.
-    pub(super) fn deflate(&mut self, deflate: &mut Compress, mut input: &[u8], last: bool) -> Result<()> {
-        let mut piece = [0; 16 << 10];
-        let flush = if last { FlushCompress::Finish } else { FlushCompress::None };
-        loop {
-            let (read, made) = (deflate.total_in(), deflate.total_out());
-            let status = deflate.compress(input, &mut piece, flush)?;
-            input = &input[(deflate.total_in() - read) as usize..];
-            self.write(&piece[..(deflate.total_out() - made) as usize])?;
-            match status {
-                Status::StreamEnd => return Ok(()),
-                Status::Ok | Status::BufError if !last && input.is_empty() => return Ok(()),
-                Status::Ok | Status::BufError => {}
-            }
-        }
     }
 
     /// Writes the trailer; how many bytes the pack has.

@@ -1,6 +1,7 @@
 //! Selection and writing on repositories that git made, judged by git.
 
 use super::PackStats;
+use super::deflate::Levels;
 use super::select::{Request, Selection, select};
 use super::write::{PackOptions, write};
 use crate::odb::Objects;
@@ -159,7 +160,7 @@ fn ids(selection: &Selection, objects: &Objects) -> BTreeSet<ObjectId> {
 }
 
 fn options(thin: bool, ofs_delta: bool) -> PackOptions {
-    PackOptions { thin, ofs_delta, compression: 6, threads: 1, memory: 64 << 20 }
+    PackOptions { thin, ofs_delta, levels: Levels::all(6), threads: 1, memory: 64 << 20 }
 }
 
 fn pack(objects: &Objects, wants: &[ObjectId], common: &[ObjectId], options: &PackOptions) -> (Vec<u8>, PackStats) {
@@ -612,7 +613,7 @@ fn large_loose_objects_pass_through_in_pieces() {
     let objects = repo.objects();
     let wants = repo.ids(&["one"]);
     assert!(objects.header(&repo.id("one:big")).unwrap().unwrap().size > 8 << 20);
-    let (bytes, _) = pack(&objects, &wants, &[], &PackOptions { compression: 1, ..options(false, true) });
+    let (bytes, _) = pack(&objects, &wants, &[], &PackOptions { levels: Levels::all(1), ..options(false, true) });
     let client = Repo::new(gix_hash::Kind::Sha1);
     client.run(&["index-pack", "--strict", "--stdin"], &bytes).unwrap();
     assert_eq!(client.git(&["cat-file", "-s", &repo.id("one:big").to_string()]), "11688896");

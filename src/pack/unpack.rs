@@ -3,8 +3,8 @@
 //! In: objects, whole or in chunks. Out: files `objects/xx/…` in a quarantine, forced to disk together at the end.
 //! An object that is loose already is not written again; it is made young, so that gc does not take it away meanwhile.
 
+use super::deflate::Deflater;
 use super::incoming::ReceiveOptions;
-use super::incoming::deflate::Deflater;
 use super::incoming::store::Temporary;
 use crate::durable;
 use crate::odb::{Location, Objects};
@@ -27,13 +27,7 @@ pub struct Unpacker<'a> {
 impl<'a> Unpacker<'a> {
     /// Writes nothing yet.
     pub fn new(options: &'a ReceiveOptions<'a>) -> Self {
-        Unpacker {
-            options,
-            deflater: Deflater::new(options.compression),
-            open: None,
-            fan_out: BTreeSet::new(),
-            written: Vec::new(),
-        }
+        Unpacker { options, deflater: Deflater::default(), open: None, fan_out: BTreeSet::new(), written: Vec::new() }
     }
 
     /// Writes an object unless it is there.
@@ -55,7 +49,7 @@ impl<'a> Unpacker<'a> {
     /// When writing fails.
     pub fn begin(&mut self, kind: Kind, size: u64) -> io::Result<()> {
         self.open = Some(Temporary::create(self.options.directory, "tmp_obj_", self.options.sharing)?);
-        self.deflater.begin();
+        self.deflater.begin(self.options.compression)?;
         self.chunk(&gix_object::encode::loose_header(kind, size))
     }
 

@@ -5,6 +5,7 @@
 
 use super::PackStats;
 use super::ahead::{Ahead, Made};
+use super::deflate::{Deflater, Levels};
 use super::make::{Maker, Outcome};
 use super::output::{Output, PIECE_BYTES, RUN_BYTES_MAX};
 use super::plan::{How, Making, Object, Plan, Step};
@@ -15,7 +16,6 @@ use crate::odb::inflate::Inflater;
 use crate::odb::{EntryHead, EntryKind, Objects, Pack};
 use crate::stream::Sink;
 use anyhow::{Context, Result, ensure};
-use flate2::{Compress, Compression};
 use gix_hash::oid;
 use gix_object::Kind;
 use std::collections::{HashMap, VecDeque};
@@ -37,8 +37,8 @@ pub struct PackOptions {
     pub thin: bool,
     /// Deltas by offset (ofs-delta); else by name.
     pub ofs_delta: bool,
-    /// zlib level for what must be deflated (pack.compression).
-    pub compression: u32,
+    /// zlib levels for what must be deflated (pack.compression).
+    pub levels: Levels,
     /// Threads that make what cannot be copied, if there is much of it (pack.threads); 0: one for each processor.
     pub threads: usize,
     /// Bytes that may be held in memory.
@@ -65,7 +65,7 @@ pub fn write(selection: &Selection, objects: &Objects, options: &PackOptions, ou
             out: Output::new(out, objects.hash_kind()),
             stats: PackStats { objects: selection.count, ..PackStats::default() },
             stored: Vec::new(),
-            deflate: Compress::new(Compression::new(options.compression.min(9)), true),
+            deflater: Deflater::default(),
             inflater: Inflater::new(),
             maker: Maker::default(),
             made: 0,
@@ -111,7 +111,7 @@ struct Writer<'a, 'scope, 'env> {
     stats: PackStats,
     /// Lent: an entry's bytes, where packs cannot be mapped.
     stored: Vec<u8>,
-    deflate: Compress,
+    deflater: Deflater,
     inflater: Inflater,
     maker: Maker,
     /// How many objects were made.
@@ -289,10 +289,11 @@ impl Writer<'_, '_, '_> {
         }
         match ahead {
             Some(made) => self.out.write(&made.deflated)?,
-            None => {
-                self.deflate.reset();
-                self.out.deflate(&mut self.deflate, self.maker.bytes(), true)?;
-            }
+            None => self.deflater.whole(
+                outcome.level(self.options.levels, self.maker.bytes().len()),
+                self.maker.bytes(),
+                &mut |bytes| self.out.write(bytes),
+            )?,
         }
         Ok(true)
     }
@@ -329,8 +330,7 @@ impl Writer<'_, '_, '_> {
     /// Writes the maker's content as an object of its own.
     fn deflated(&mut self, kind: Kind) -> Result<()> {
         self.out.head(number(kind), self.maker.bytes().len() as u64, None)?;
-        self.deflate.reset();
-        self.out.deflate(&mut self.deflate, self.maker.bytes(), true)
+        self.deflater.whole(self.options.levels.usual, self.maker.bytes(), &mut |bytes| self.out.write(bytes))
     }
 
     fn stray(&mut self, stray: &Stray, how: &How, ahead: Option<Made>) -> Result<()> {
@@ -358,7 +358,7 @@ impl Writer<'_, '_, '_> {
         let mut hasher = gix_hash::hasher(stray.id.kind());
         hasher.update(head.as_bytes());
         self.out.head(number(kind), size, None)?;
-        self.deflate.reset();
+        self.deflater.begin(self.options.levels.usual)?;
         let mut left = size;
         while left > 0 {
             let piece = content.fill_buf()?;
@@ -366,10 +366,11 @@ impl Writer<'_, '_, '_> {
             ensure!(!piece.is_empty(), "it ends early");
             left -= piece.len() as u64;
             hasher.update(piece);
-            self.out.deflate(&mut self.deflate, piece, left == 0)?;
+            self.deflater.push(piece, &mut |bytes| self.out.write(bytes))?;
             let length = piece.len();
             content.consume(length);
         }
+        self.deflater.end(&mut |bytes| self.out.write(bytes))?;
         ensure!(content.fill_buf()?.is_empty(), "it has more than its header says");
         ensure!(hasher.try_finalize().is_ok_and(|found| found == stray.id), "it is damaged");
         Ok(())

@@ -329,8 +329,8 @@ settings! {
     write_bitmaps: Option<bool> = |_| None, truth ["repack.writeBitmaps", "pack.writeBitmaps"];
     /// Whether nothing may be removed.
     precious_objects: bool = |_| false, truth ["extensions.preciousObjects"];
-    /// zlib level of what is deflated for a pack. git's 6 takes a fifth more time for a thousandth fewer bytes.
-    pack_compression: u32 = |_| 5, level ["pack.compression", "core.compression"];
+    /// zlib level of what is deflated for a pack.
+    pack_compression: Option<u32> = |_| None, level ["pack.compression", "core.compression"];
     /// How many threads read trees, make deltas for a pack, or resolve those of one that comes in; 0: one for each processor, eight at most.
     pack_threads: u64 = |_| 0, bytes ["pack.threads"];
     /// zlib level of loose objects.

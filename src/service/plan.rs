@@ -7,6 +7,7 @@ use super::ServeError;
 use super::shallow::Boundary;
 use crate::cache::{Key, KeyMaker};
 use crate::odb::closure::{Filter, Missing};
+use crate::pack::deflate::Levels;
 use crate::pack::select::{self, Request, Selection};
 use crate::pack::write::PackOptions;
 use crate::protocol::upload::UploadRequest;
@@ -75,7 +76,7 @@ impl<'a> Plan<'a> {
         PackOptions {
             thin: self.request.thin_pack,
             ofs_delta: self.request.ofs_delta,
-            compression: self.repository.settings.pack_compression,
+            levels: Levels::sent(self.repository.settings.pack_compression),
             threads: self.repository.settings.threads(),
             memory: self.repository.context.memory,
         }
@@ -102,7 +103,8 @@ impl<'a> Plan<'a> {
         let switches = [request.thin_pack, request.ofs_delta, request.include_tag, request.promised];
         key.part("switches", [switches.map(u8::from)]);
         key.part("tags", self.tags.iter().flat_map(|(tag, peeled)| [tag.as_bytes(), peeled.as_bytes()]));
-        key.part("compression", [settings.pack_compression.to_le_bytes()]);
+        let levels = self.options().levels;
+        key.part("compression", [levels.usual, levels.little].map(u32::to_le_bytes));
         key.part("memory", [repository.context.memory.to_le_bytes()]);
         if !request.packfile_uris.is_empty() {
             // What lies elsewhere has been taken out of the selection.

@@ -5,6 +5,7 @@
 
 use artifacts_http_backend::odb::inflate::Inflater;
 use artifacts_http_backend::odb::{Objects, delta};
+use artifacts_http_backend::pack::deflate::Levels;
 use artifacts_http_backend::pack::select::{Request, select};
 use artifacts_http_backend::pack::write::{PackOptions, write};
 use artifacts_http_backend::pktline::{self, PacketReader};
@@ -180,7 +181,8 @@ fn packs(criterion: &mut Criterion) {
         let objects = repo.objects();
         let selection = select(&objects, &request, &mut Silent).expect("it is sound");
         for threads in [1, 0] {
-            let options = PackOptions { thin: true, ofs_delta: true, compression: 6, threads, memory: 64 << 20 };
+            let options =
+                PackOptions { thin: true, ofs_delta: true, levels: Levels::all(6), threads, memory: 64 << 20 };
             let how = if threads == 1 { "alone" } else { "on all cores" };
             group.bench_function(format!("write {name} {how}"), |bench| {
                 let mut out = Vec::new();

@@ -4,7 +4,6 @@
 //! other requests, and nothing is written outside the quarantine. No thread is started for a small pack.
 
 mod content;
-pub(super) mod deflate;
 mod entries;
 mod examine;
 mod family;

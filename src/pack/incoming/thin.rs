@@ -3,7 +3,6 @@
 //! In: a pack some of whose deltas have no base. Out: the same pack with those bases behind its entries, each once and none
 //! that is in the pack already. Packs that become loose objects are resolved against the bases and stay as they are.
 
-use super::deflate::Deflater;
 use super::entries::{Layout, Names, code_of};
 use super::examine::Examiner;
 use super::family::Family;
@@ -12,6 +11,7 @@ use super::store::Store;
 use super::walk::Resolver;
 use super::{Fault, ReceiveOptions, humanised, name_of};
 use crate::pack::checksummed::Trailer;
+use crate::pack::deflate::Deflater;
 use crate::stream::Pulse;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
@@ -42,7 +42,7 @@ impl Completion<'_> {
             return Ok(resolved);
         }
         let mut resolver = Resolver::new();
-        let mut deflater = Deflater::new(self.options.compression);
+        let mut deflater = Deflater::default();
         for id in self.family.missing_bases() {
             if !self.family.is_missing(&id) {
                 continue;
@@ -102,9 +102,7 @@ impl Completion<'_> {
             self.store.write(bytes)
         };
         write(&header)?;
-        deflater.begin();
-        deflater.push(content, &mut write)?;
-        deflater.end(&mut write)?;
+        deflater.whole(self.options.compression, content, &mut write)?;
         self.layout.push(offset, header_len, crc.finalize(), self.store.len());
         self.names.push(id, kind);
         Ok(entry)
