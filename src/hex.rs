@@ -34,7 +34,7 @@ fn values(digits: [u8; 8]) -> Option<[u8; 4]> {
     // With the top bits gone no sum reaches into the next byte.
     let reaches = |bytes: u64, least: u64| ((bytes & !TOP) + EACH * (0x80 - least)) & TOP;
     let is_figure = reaches(digits, 0x30) & !reaches(digits, 0x3a);
-    let small = digits | EACH * 0x20;
+    let small = digits | (EACH * 0x20);
     let is_letter = reaches(small, 0x61) & !reaches(small, 0x67);
     if is_figure | is_letter != TOP || digits & TOP != 0 {
         return None;
