@@ -6,8 +6,10 @@
 use super::Repository;
 use crate::durable::{self, Sharing, Sync};
 use crate::journal::{Journal, Leftover};
+use crate::listing::{Listed, Listing};
 use crate::odb::Objects;
 use crate::protocol::report::Refusal;
+use rustix::fs::FileType;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::{OsStr, OsString};
@@ -132,10 +134,10 @@ impl Quarantine {
     /// Moves the content of one directory.
     fn migrate_directory(&self, from: &Path, to: &Path, loose: bool, moved: &mut Moved) -> io::Result<()> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            if !entry.file_name().as_bytes().starts_with(b".") {
-                names.push((entry.file_type()?.is_dir(), entry.file_name()));
+        for entry in Listing::open(from)? {
+            let Listed { name, kind } = entry?;
+            if !name.as_bytes().starts_with(b".") {
+                names.push((kind == FileType::Directory, name));
             }
         }
         names.sort_by_cached_key(|(_, name)| (Rank::of(name), name.clone()));
@@ -176,9 +178,9 @@ impl Quarantine {
         if self.sharing != Sharing::Umask {
             return Ok(false);
         }
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            if !entry.file_type()?.is_file() || entry.file_name().as_bytes().starts_with(b".") {
+        for entry in Listing::open(from)? {
+            let Listed { name, kind } = entry?;
+            if kind != FileType::RegularFile || name.as_bytes().starts_with(b".") {
                 return Ok(false);
             }
         }
