@@ -23,12 +23,21 @@ pub struct Unpacker<'a> {
     open: Option<Temporary>,
     fan_out: BTreeSet<u8>,
     written: Vec<PathBuf>,
+    /// Folders in which others have put objects that are pushed here, too.
+    relied_on: BTreeSet<PathBuf>,
 }
 
 impl<'a> Unpacker<'a> {
     /// Writes nothing yet.
     pub fn new(options: &'a ReceiveOptions<'a>) -> Self {
-        Unpacker { options, deflater: Deflater::default(), open: None, fan_out: BTreeSet::new(), written: Vec::new() }
+        Unpacker {
+            options,
+            deflater: Deflater::default(),
+            open: None,
+            fan_out: BTreeSet::new(),
+            written: Vec::new(),
+            relied_on: BTreeSet::new(),
+        }
     }
 
     /// Writes an object unless it is there.
@@ -108,11 +117,12 @@ impl<'a> Unpacker<'a> {
         Ok(path)
     }
 
-    /// Forces everything to disk that was written.
+    /// Forces everything to disk that was written or found to be there.
     ///
     /// # Errors
     /// When that fails.
     pub fn finish(&mut self) -> io::Result<()> {
+        self.written.extend(std::mem::take(&mut self.relied_on));
         durable::fsync_all(&self.written, self.options.sync.loose)?;
         self.written.clear();
         Ok(())
@@ -127,8 +137,18 @@ impl<'a> Unpacker<'a> {
             // A repack that began before refs need it may be about to remove that pack.
             Location::Packed { .. } => Ok(false),
             Location::Loose(directory) => {
-                let directory = loose_directory(objects, directory)?;
-                Ok(directory.is_some_and(|directory| durable::touch(&loose_path(&directory, id)).is_ok()))
+                let Some(directory) = loose_directory(objects, directory)? else { return Ok(false) };
+                let path = loose_path(&directory, id);
+                if durable::touch(&path).is_err() {
+                    return Ok(false);
+                }
+                // Another push may have put it there in this moment, and wait for the disk yet. It answers for what it holds.
+                let alternates = objects.alternates().map_err(io::Error::other)?;
+                if directory != self.options.directory && !alternates.contains(&directory) {
+                    self.relied_on.extend(path.parent().map(Path::to_owned));
+                    self.relied_on.insert(directory);
+                }
+                Ok(true)
             }
         }
     }

@@ -16,6 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,12 +35,31 @@ pub struct Quarantine {
 }
 
 /// What a migration did.
-#[derive(Default)]
-struct Moved {
-    /// Directories with new entries.
-    changed: Vec<PathBuf>,
-    /// `.keep` files.
-    keeps: Vec<PathBuf>,
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Migrated {
+    /// Where the `.keep` files are that protect packs.
+    pub keeps: Vec<PathBuf>,
+    /// Directories whose new entries are not yet forced to the disk.
+    pub unforced: Vec<PathBuf>,
+    sync: Sync,
+}
+
+impl Migrated {
+    /// Forces the directories to the disk.
+    ///
+    /// # Errors
+    /// `unable to migrate objects to permanent storage` (QU-08).
+    pub fn force(&mut self) -> Result<(), Refusal> {
+        durable::fsync_all(&std::mem::take(&mut self.unforced), self.sync).map_err(|_| Refusal::Migrate)
+    }
+
+    /// Whether what is forced to the disk in a directory of refs can be forced together with it.
+    pub fn goes_with(&self, sync: Sync, refs: &Path) -> bool {
+        let device = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
+        let same = |path: &PathBuf| device(path).is_some_and(|here| device(refs) == Some(here));
+        // The last one is the object directory or one just below it.
+        self.sync == sync && self.unforced.last().is_some_and(same)
+    }
 }
 
 /// Removes itself and all in it.
@@ -124,15 +144,23 @@ impl Quarantine {
     /// # Errors
     /// `unable to migrate objects to permanent storage` (QU-08).
     pub fn migrate(self) -> Result<Vec<PathBuf>, Refusal> {
-        let mut moved = Moved::default();
-        self.migrate_directory(self.path(), &self.destination, false, &mut moved)
-            .and_then(|()| durable::fsync_all(&moved.changed, self.sync))
-            .map_err(|_| Refusal::Migrate)?;
+        let mut moved = self.migrate_unforced()?;
+        moved.force()?;
         Ok(moved.keeps)
     }
 
+    /// The same, but that whoever relies on the objects after a loss of power forces the directories to the disk.
+    ///
+    /// # Errors
+    /// As [`Quarantine::migrate`].
+    pub fn migrate_unforced(self) -> Result<Migrated, Refusal> {
+        let mut moved = Migrated { sync: self.sync, ..Migrated::default() };
+        self.migrate_directory(self.path(), &self.destination, false, &mut moved).map_err(|_| Refusal::Migrate)?;
+        Ok(moved)
+    }
+
     /// Moves the content of one directory.
-    fn migrate_directory(&self, from: &Path, to: &Path, loose: bool, moved: &mut Moved) -> io::Result<()> {
+    fn migrate_directory(&self, from: &Path, to: &Path, loose: bool, moved: &mut Migrated) -> io::Result<()> {
         let mut names = Vec::new();
         for entry in Listing::open(from)? {
             let Listed { name, kind } = entry?;
@@ -156,7 +184,7 @@ impl Quarantine {
                 let is_new = !to.is_dir();
                 new_entries |= is_new;
                 if is_new && is_fan_out(&name) && self.migrate_whole(&from, &to)? {
-                    moved.changed.push(to);
+                    moved.unforced.push(to);
                     continue;
                 }
                 durable::mkdir_all(&self.destination, &to, self.sharing)?;
@@ -167,7 +195,7 @@ impl Quarantine {
             }
         }
         if new_entries {
-            moved.changed.push(to.to_owned());
+            moved.unforced.push(to.to_owned());
         }
         Ok(())
     }
