@@ -3,6 +3,8 @@
 //! In: paths and bytes. Out: what the operating system says. Every operation passes a named fail point, which only builds
 //! with the feature `failpoints` have. Nothing here knows what the files mean.
 
+use crate::listing::Listing;
+use rustix::fs::FileType;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
@@ -76,7 +78,11 @@ const FSYNC_THREADS: usize = 16;
 /// How long files are waited for one after the other: threads cost a short process more than a quick disk does.
 const FSYNC_PATIENCE: Duration = Duration::from_millis(2);
 /// From how many files on the file system is flushed as a whole: one turn of its journal instead of one for each few.
-const FLUSH_FROM: usize = 16;
+const FLUSH_FROM: usize = 3;
+/// Such a flush takes along what others have written, and is worth it for so much of that with each file.
+const FLUSH_BYTES_EACH: u64 = 1 << 20;
+/// What is believed of that where the kernel does not say.
+const UNWRITTEN_BYTES: u64 = 16 << 20;
 /// How often a folder that another node has just made or removed is looked for again, and after which pause.
 const FOLDER_RETRIES: u32 = 5;
 const FOLDER_PAUSE: Duration = Duration::from_millis(2);
@@ -158,13 +164,44 @@ pub fn fsync_directory(path: &Path) -> io::Result<()> {
 pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
     match (sync, paths.first()) {
         (Sync::Never, _) | (_, None) => Ok(()),
-        (Sync::Now, Some(first)) if paths.len() >= FLUSH_FROM => flush(first).or_else(|error| match error.kind() {
-            // Sandboxes know this call least of all.
-            io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => fsync_each(paths),
-            _ => Err(error),
-        }),
+        (Sync::Now, Some(first))
+            if paths.len() >= FLUSH_FROM && unwritten() <= FLUSH_BYTES_EACH * paths.len() as u64 =>
+        {
+            flush(first).or_else(|error| match error.kind() {
+                // Sandboxes know this call least of all.
+                io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => fsync_each(paths),
+                _ => Err(error),
+            })
+        }
         (Sync::Now | Sync::Each, Some(_)) => fsync_each(paths),
     }
+}
+
+/// How many bytes wait to be written to any disk of this machine.
+#[cfg(not(feature = "failpoints"))]
+fn unwritten() -> u64 {
+    use std::io::Read as _;
+    // What matters stands in the first third of one page.
+    let mut meminfo = [0; 4096];
+    let read = File::open("/proc/meminfo").and_then(|mut file| file.read(&mut meminfo));
+    unwritten_of(&meminfo[..read.unwrap_or_default()])
+}
+
+/// Nobody else writes where each operation counts.
+#[cfg(feature = "failpoints")]
+fn unwritten() -> u64 {
+    unwritten_of(b"Dirty: 0 kB")
+}
+
+fn unwritten_of(meminfo: &[u8]) -> u64 {
+    let kib = |line: &[u8]| {
+        let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
+        let value = value.trim().strip_suffix(" kB").filter(|_| matches!(name, "Dirty" | "Writeback"))?;
+        value.parse::<u64>().ok()
+    };
+    let counts = meminfo.split(|byte| *byte == b'\n').filter_map(kib);
+    let bytes = counts.map(|kib| kib.saturating_mul(1 << 10)).reduce(u64::saturating_add);
+    bytes.unwrap_or(UNWRITTEN_BYTES)
 }
 
 /// Forces everything that was written so far to the file system of `path`, as `syncfs(2)`.
@@ -364,12 +401,13 @@ pub fn rmdir(path: &Path) -> io::Result<()> {
 /// # Errors
 /// As `unlink(2)` and `rmdir(2)`.
 pub fn remove_all(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
+    for entry in Listing::open(path)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_all(&entry.path())?;
+        let inside = path.join(entry.name);
+        if entry.kind == FileType::Directory {
+            remove_all(&inside)?;
         } else {
-            unlink(&entry.path())?;
+            unlink(&inside)?;
         }
     }
     rmdir(path)
@@ -543,5 +581,17 @@ mod tests {
         let recorded = failpoints::record(&scratch.0);
         run();
         assert_eq!(recorded.seen().len(), 2);
+    }
+
+    #[test]
+    fn the_kernel_tells_what_waits_to_be_written() {
+        let check =
+            |meminfo: &str, expected: u64| assert_eq!(unwritten_of(meminfo.as_bytes()), expected, "{meminfo:?}");
+        check("MemTotal:  24 kB\nDirty:            276 kB\nWriteback:    4 kB\nWritebackTmp: 7 kB\n", 280 << 10);
+        check("Dirty: 0 kB\nWriteback: 0 kB", 0);
+        check("Dirty: 99999999999999999999 kB\nWriteback: 18446744073709551615 kB\n", u64::MAX);
+        for unclear in ["", "Dirty: many kB\n", "MemTotal: 1 kB\n", "Dirty 1 kB"] {
+            check(unclear, UNWRITTEN_BYTES);
+        }
     }
 }

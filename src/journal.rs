@@ -9,6 +9,8 @@
 //! locks of one machine alone. Whatever is missing here (hard links, file locks, rights) makes a lock a plain one, as C git's.
 
 use crate::durable::{self, Sharing};
+use crate::listing::{Listed, Listing};
+use rustix::fs::FileType;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -87,8 +89,10 @@ fn temporaries(path: &Path) -> io::Result<Vec<PathBuf>> {
     let prefix = [path.file_name().unwrap_or_default().as_bytes(), b"."].concat();
     let owner = fs::symlink_metadata(path)?;
     let mut found = Vec::new();
-    for entry in fs::read_dir(path.parent().unwrap_or(path))? {
-        let (name, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
+    let folder = path.parent().unwrap_or(path);
+    for entry in Listing::open(folder)? {
+        let name = entry?.name;
+        let path = folder.join(&name);
         let is_aside = || name.as_bytes().starts_with(BROKEN.as_bytes()) && is_same(&path, &owner);
         if name.as_bytes().starts_with(&prefix) || is_aside() {
             found.push(path);
@@ -239,10 +243,11 @@ impl Journal {
     /// Owners of this very process hold their file locks, as any that live.
     fn sweep_but(&self, own: &Path, here: &Origin) -> bool {
         let mut swept = false;
-        let Ok(entries) = fs::read_dir(self.directory()) else { return false };
+        let directory = self.directory();
+        let Ok(entries) = Listing::open(&directory) else { return false };
         for entry in entries.flatten() {
-            let path = entry.path();
-            if path != own && Origin::of(&entry.file_name()).is_some_and(|other| other.may_be_judged(here)) {
+            let path = directory.join(&entry.name);
+            if path != own && Origin::of(&entry.name).is_some_and(|other| other.may_be_judged(here)) {
                 swept |= self.bury(&path).unwrap_or(false);
             }
         }
@@ -278,9 +283,9 @@ impl Journal {
     fn break_locks(&self, owner: &fs::Metadata) -> io::Result<()> {
         let mut folders = vec![self.root.clone()];
         while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder)?.flatten() {
-                let (name, path) = (entry.file_name(), entry.path());
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            for Listed { name, kind } in Listing::open(&folder)?.flatten() {
+                let path = folder.join(&name);
+                if kind == FileType::Directory {
                     let is_searched = if folder == self.root {
                         !NOT_SEARCHED.iter().any(|left_out| name == *left_out)
                     } else {

@@ -6,9 +6,10 @@
 use super::deflate::Deflater;
 use super::incoming::ReceiveOptions;
 use super::incoming::store::Temporary;
+use super::small::CONTENT_MAX;
 use crate::durable;
 use crate::odb::{Location, Objects};
-use gix_hash::{ObjectId, oid};
+use gix_hash::oid;
 use gix_object::Kind;
 use std::collections::BTreeSet;
 use std::io;
@@ -21,13 +22,22 @@ pub struct Unpacker<'a> {
     /// The object that is being written in chunks.
     open: Option<Temporary>,
     fan_out: BTreeSet<u8>,
-    written: Vec<ObjectId>,
+    written: Vec<PathBuf>,
+    /// Folders in which others have put objects that are pushed here, too.
+    relied_on: BTreeSet<PathBuf>,
 }
 
 impl<'a> Unpacker<'a> {
     /// Writes nothing yet.
     pub fn new(options: &'a ReceiveOptions<'a>) -> Self {
-        Unpacker { options, deflater: Deflater::default(), open: None, fan_out: BTreeSet::new(), written: Vec::new() }
+        Unpacker {
+            options,
+            deflater: Deflater::default(),
+            open: None,
+            fan_out: BTreeSet::new(),
+            written: Vec::new(),
+            relied_on: BTreeSet::new(),
+        }
     }
 
     /// Writes an object unless it is there.
@@ -38,9 +48,19 @@ impl<'a> Unpacker<'a> {
         if self.freshen(id)? {
             return Ok(());
         }
-        self.begin(kind, content.len() as u64)?;
-        self.chunk(content)?;
-        self.place(id)
+        if content.len() > CONTENT_MAX {
+            self.begin(kind, content.len() as u64)?;
+            self.chunk(content)?;
+            return self.place(id);
+        }
+        // Nobody looks into the quarantine yet.
+        let path = self.path_of(id)?;
+        let mut file = durable::create(&path, 0o444, self.options.sharing)?;
+        let whole = [&gix_object::encode::loose_header(kind, content.len() as u64), content].concat();
+        self.deflater
+            .whole(self.options.compression, &whole, &mut |deflated| durable::write_all(&mut file, deflated))?;
+        self.written.push(path);
+        Ok(())
     }
 
     /// Begins an object of `size` bytes whose content comes in chunks.
@@ -77,6 +97,14 @@ impl<'a> Unpacker<'a> {
     fn place(&mut self, id: &oid) -> io::Result<()> {
         let mut file = self.open.take().expect("an object was begun");
         self.deflater.end(&mut |deflated| durable::write_all(&mut file.file, deflated))?;
+        let path = self.path_of(id)?;
+        file.rename(&path)?;
+        self.written.push(path);
+        Ok(())
+    }
+
+    /// Where an object is to lie, in a folder that is there.
+    fn path_of(&mut self, id: &oid) -> io::Result<PathBuf> {
         let path = loose_path(self.options.directory, id);
         if self.fan_out.insert(id.first_byte())
             && let Some(directory) = path.parent()
@@ -86,18 +114,16 @@ impl<'a> Unpacker<'a> {
                 outcome => outcome?,
             }
         }
-        file.rename(&path)?;
-        self.written.push(id.to_owned());
-        Ok(())
+        Ok(path)
     }
 
-    /// Forces everything to disk that was written.
+    /// Forces everything to disk that was written or found to be there.
     ///
     /// # Errors
     /// When that fails.
     pub fn finish(&mut self) -> io::Result<()> {
-        let paths: Vec<PathBuf> = self.written.iter().map(|id| loose_path(self.options.directory, id)).collect();
-        durable::fsync_all(&paths, self.options.sync.loose)?;
+        self.written.extend(std::mem::take(&mut self.relied_on));
+        durable::fsync_all(&self.written, self.options.sync.loose)?;
         self.written.clear();
         Ok(())
     }
@@ -111,8 +137,18 @@ impl<'a> Unpacker<'a> {
             // A repack that began before refs need it may be about to remove that pack.
             Location::Packed { .. } => Ok(false),
             Location::Loose(directory) => {
-                let directory = loose_directory(objects, directory)?;
-                Ok(directory.is_some_and(|directory| durable::touch(&loose_path(&directory, id)).is_ok()))
+                let Some(directory) = loose_directory(objects, directory)? else { return Ok(false) };
+                let path = loose_path(&directory, id);
+                if durable::touch(&path).is_err() {
+                    return Ok(false);
+                }
+                // Another push may have put it there in this moment, and wait for the disk yet. It answers for what it holds.
+                let alternates = objects.alternates().map_err(io::Error::other)?;
+                if directory != self.options.directory && !alternates.contains(&directory) {
+                    self.relied_on.extend(path.parent().map(Path::to_owned));
+                    self.relied_on.insert(directory);
+                }
+                Ok(true)
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::durable::{Sharing, Sync};
 use crate::protocol::report::Refusal;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -123,6 +124,7 @@ pub struct RefTransaction<'a> {
     locks: LockPolicy,
     hook: &'a mut dyn TransactionHook,
     peel: Option<Peel<'a>>,
+    behind: Vec<PathBuf>,
     changes: Vec<RefChange>,
 }
 
@@ -134,12 +136,17 @@ impl<'a> RefTransaction<'a> {
         locks: LockPolicy,
         hook: &'a mut dyn TransactionHook,
     ) -> Self {
-        RefTransaction { store, _proof: proof, locks, hook, peel: None, changes: Vec::new() }
+        RefTransaction { store, _proof: proof, locks, hook, peel: None, behind: Vec::new(), changes: Vec::new() }
     }
 
     /// Lets tags that go to packed-refs stand there peeled. Without it readers have to look into them.
     pub fn peel_with(&mut self, peel: Peel<'a>) {
         self.peel = Some(peel);
+    }
+
+    /// Names directories that must be forced to the disk before a ref moves; all of the file system of the refs.
+    pub fn rest_on(&mut self, directories: Vec<PathBuf>) {
+        self.behind = directories;
     }
 
     /// Adds changes; the results come in their order.
@@ -178,8 +185,10 @@ impl<'a> RefTransaction<'a> {
         }
         let changes: Vec<&RefChange> = chosen.iter().map(|at| &self.changes[*at]).collect();
         let refused = match &self.store.storage {
-            Storage::Files(files) => files.transact(&changes, atomic, &self.locks, self.peel, self.hook),
-            Storage::Reftable(reftable) => reftable.transact(&changes, atomic, &self.locks, self.peel, self.hook),
+            Storage::Files(files) => files.transact(&changes, atomic, &self.locks, self.peel, &self.behind, self.hook),
+            Storage::Reftable(reftable) => {
+                reftable.transact(&changes, atomic, &self.locks, self.peel, &self.behind, self.hook)
+            }
         };
         for ((refused, at), change) in refused.into_iter().zip(chosen).zip(&changes) {
             if let Some((refusal, detail)) = refused {

@@ -6,14 +6,17 @@
 use super::Repository;
 use crate::durable::{self, Sharing, Sync};
 use crate::journal::{Journal, Leftover};
+use crate::listing::{Listed, Listing};
 use crate::odb::Objects;
 use crate::protocol::report::Refusal;
+use rustix::fs::FileType;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,12 +35,31 @@ pub struct Quarantine {
 }
 
 /// What a migration did.
-#[derive(Default)]
-struct Moved {
-    /// Directories with new entries.
-    changed: Vec<PathBuf>,
-    /// `.keep` files.
-    keeps: Vec<PathBuf>,
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Migrated {
+    /// Where the `.keep` files are that protect packs.
+    pub keeps: Vec<PathBuf>,
+    /// Directories whose new entries are not yet forced to the disk.
+    pub unforced: Vec<PathBuf>,
+    sync: Sync,
+}
+
+impl Migrated {
+    /// Forces the directories to the disk.
+    ///
+    /// # Errors
+    /// `unable to migrate objects to permanent storage` (QU-08).
+    pub fn force(&mut self) -> Result<(), Refusal> {
+        durable::fsync_all(&std::mem::take(&mut self.unforced), self.sync).map_err(|_| Refusal::Migrate)
+    }
+
+    /// Whether what is forced to the disk in a directory of refs can be forced together with it.
+    pub fn goes_with(&self, sync: Sync, refs: &Path) -> bool {
+        let device = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
+        let same = |path: &PathBuf| device(path).is_some_and(|here| device(refs) == Some(here));
+        // The last one is the object directory or one just below it.
+        self.sync == sync && self.unforced.last().is_some_and(same)
+    }
 }
 
 /// Removes itself and all in it.
@@ -122,20 +144,28 @@ impl Quarantine {
     /// # Errors
     /// `unable to migrate objects to permanent storage` (QU-08).
     pub fn migrate(self) -> Result<Vec<PathBuf>, Refusal> {
-        let mut moved = Moved::default();
-        self.migrate_directory(self.path(), &self.destination, false, &mut moved)
-            .and_then(|()| durable::fsync_all(&moved.changed, self.sync))
-            .map_err(|_| Refusal::Migrate)?;
+        let mut moved = self.migrate_unforced()?;
+        moved.force()?;
         Ok(moved.keeps)
     }
 
+    /// The same, but that whoever relies on the objects after a loss of power forces the directories to the disk.
+    ///
+    /// # Errors
+    /// As [`Quarantine::migrate`].
+    pub fn migrate_unforced(self) -> Result<Migrated, Refusal> {
+        let mut moved = Migrated { sync: self.sync, ..Migrated::default() };
+        self.migrate_directory(self.path(), &self.destination, false, &mut moved).map_err(|_| Refusal::Migrate)?;
+        Ok(moved)
+    }
+
     /// Moves the content of one directory.
-    fn migrate_directory(&self, from: &Path, to: &Path, loose: bool, moved: &mut Moved) -> io::Result<()> {
+    fn migrate_directory(&self, from: &Path, to: &Path, loose: bool, moved: &mut Migrated) -> io::Result<()> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            if !entry.file_name().as_bytes().starts_with(b".") {
-                names.push((entry.file_type()?.is_dir(), entry.file_name()));
+        for entry in Listing::open(from)? {
+            let Listed { name, kind } = entry?;
+            if !name.as_bytes().starts_with(b".") {
+                names.push((kind == FileType::Directory, name));
             }
         }
         names.sort_by_cached_key(|(_, name)| (Rank::of(name), name.clone()));
@@ -154,7 +184,7 @@ impl Quarantine {
                 let is_new = !to.is_dir();
                 new_entries |= is_new;
                 if is_new && is_fan_out(&name) && self.migrate_whole(&from, &to)? {
-                    moved.changed.push(to);
+                    moved.unforced.push(to);
                     continue;
                 }
                 durable::mkdir_all(&self.destination, &to, self.sharing)?;
@@ -165,7 +195,7 @@ impl Quarantine {
             }
         }
         if new_entries {
-            moved.changed.push(to.to_owned());
+            moved.unforced.push(to.to_owned());
         }
         Ok(())
     }
@@ -176,9 +206,9 @@ impl Quarantine {
         if self.sharing != Sharing::Umask {
             return Ok(false);
         }
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            if !entry.file_type()?.is_file() || entry.file_name().as_bytes().starts_with(b".") {
+        for entry in Listing::open(from)? {
+            let Listed { name, kind } = entry?;
+            if kind != FileType::RegularFile || name.as_bytes().starts_with(b".") {
                 return Ok(false);
             }
         }

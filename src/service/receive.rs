@@ -24,7 +24,7 @@ use crate::protocol::push::{Heard, Offered, PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::Refusal;
 use crate::repo::fsck::Rules;
 use crate::repo::hooks::{self, Answer, Hook, Lines, Told};
-use crate::repo::quarantine::Quarantine;
+use crate::repo::quarantine::{Migrated, Quarantine};
 use crate::repo::visible::{self, For};
 use crate::repo::{AccessMode, Repository, server_info};
 use crate::stream::Body;
@@ -272,8 +272,16 @@ fn decide(
     if !verdicts.any_open() {
         return Ok(());
     }
-    let keeps = match quarantine.map(Quarantine::migrate).transpose() {
-        Ok(keeps) => keeps.unwrap_or_default(),
+    // Hooks may move refs on their own, and history may be cut before a ref moves.
+    let has_update_hook = hooks::exists(repository, Hook::Update);
+    let others_rely = has_update_hook || left_to_hook.contains(&true) || !boundary.cut.is_empty();
+    let migrated = quarantine.map_or_else(|| Ok(Migrated::default()), Quarantine::migrate_unforced);
+    let forced = migrated.and_then(|mut migrated| {
+        let together = !others_rely && migrated.goes_with(stations::sync(repository), &repository.common_dir);
+        if together { Ok(()) } else { migrated.force() }.map(|()| migrated)
+    });
+    let Migrated { keeps, unforced, .. } = match forced {
+        Ok(migrated) => migrated,
         Err(refusal) => {
             verdicts.refuse_open(&refusal);
             return Ok(());
@@ -286,7 +294,7 @@ fn decide(
     // History ends there from now on, if anything is accepted that needs it.
     let cut = (!boundary.cut.is_empty()).then(|| repository.objects.cut_at(boundary.cut.iter().copied()));
     let objects = cut.as_ref().unwrap_or(&repository.objects);
-    let stations = Stations::of(repository, proof, objects, &boundary);
+    let stations = Stations::of(repository, proof, objects, &boundary, has_update_hook, unforced);
     if request.capabilities.atomic {
         verdicts.refuse_open_if_one_is();
         stations.all_or_none(verdicts, client)?;

@@ -34,6 +34,8 @@ pub(super) struct Batch<'b> {
     store: &'b Files,
     policy: &'b LockPolicy,
     peel: Option<Peel<'b>>,
+    /// What must be forced to the disk before a ref moves.
+    behind: &'b [PathBuf],
     changes: Changes<'b>,
     /// Whether the new values go to packed-refs.
     packs: bool,
@@ -114,12 +116,19 @@ impl<'b> Steps<'b> for Batch<'b> {
 
 impl<'b> Batch<'b> {
     /// Nothing is looked at yet; what cannot be part of one step is refused.
-    pub(super) fn new(store: &'b Files, policy: &'b LockPolicy, peel: Option<Peel<'b>>, changes: Changes<'b>) -> Self {
+    pub(super) fn new(
+        store: &'b Files,
+        policy: &'b LockPolicy,
+        peel: Option<Peel<'b>>,
+        behind: &'b [PathBuf],
+        changes: Changes<'b>,
+    ) -> Self {
         let packs = if changes.is_atomic() { changes.len() > 1 } else { changes.len() >= MANY };
         let mut batch = Batch {
             store,
             policy,
             peel,
+            behind,
             changes,
             packs,
             edits: Vec::new(),

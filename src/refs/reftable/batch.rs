@@ -8,6 +8,7 @@ use super::record::{Log, Ref, Value, log_key, log_prefix};
 use super::stack::Stack;
 use super::writer::{TableWriter, fits};
 use super::{Reftable, compact};
+use crate::durable;
 use crate::protocol::report::Refusal;
 use crate::refs::changes::{Changes, Steps, compare, in_the_way, is_writable};
 use crate::refs::transaction::{LockPolicy, Peel, RefChange, ReflogEntry, Refused};
@@ -17,12 +18,15 @@ use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
 
 /// A transaction under way.
 pub(super) struct Batch<'b> {
     store: &'b Reftable,
     policy: &'b LockPolicy,
     peel: Option<Peel<'b>>,
+    /// What must be forced to the disk before a ref moves.
+    behind: &'b [PathBuf],
     changes: Changes<'b>,
     edits: Vec<Edit>,
     /// For each stack of the store what is to be put on top; `None`: it is not locked.
@@ -53,8 +57,9 @@ impl<'b> Steps<'b> for Batch<'b> {
 
     fn prepare(&mut self) {
         self.lock();
+        let force = || durable::fsync_all(self.behind, self.policy.sync).map_err(anyhow::Error::new);
         if self.changes.goes_on()
-            && let Err(error) = self.resolve().and_then(|()| self.judge())
+            && let Err(error) = force().and_then(|()| self.resolve()).and_then(|()| self.judge())
         {
             self.changes.refuse_together(|_| true, &format!("reftable: transaction prepare: {error:#}"));
         }
@@ -85,10 +90,11 @@ impl<'b> Batch<'b> {
         store: &'b Reftable,
         policy: &'b LockPolicy,
         peel: Option<Peel<'b>>,
+        behind: &'b [PathBuf],
         changes: Changes<'b>,
     ) -> Self {
         let additions = store.stacks().map(|_| None).collect();
-        Batch { store, policy, peel, changes, edits: Vec::new(), additions }
+        Batch { store, policy, peel, behind, changes, edits: Vec::new(), additions }
     }
 
     /// Releases everything; returns what was refused, and in C git's words why.

@@ -8,6 +8,7 @@ use super::connected::Boundary;
 use super::run_hook;
 use super::verdicts::{State, Verdict, Verdicts};
 use crate::auth::WriteGrant;
+use crate::durable::Sync;
 use crate::odb::Objects;
 use crate::protocol::push::RefUpdate;
 use crate::protocol::report::Refusal;
@@ -21,6 +22,7 @@ use crate::service::policy::{Passed, Policy};
 use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -32,6 +34,8 @@ pub(super) struct Stations<'a> {
     objects: &'a Objects,
     boundary: &'a Boundary,
     has_update_hook: bool,
+    /// Directories of objects that must be forced to the disk before a ref moves.
+    unforced: Vec<PathBuf>,
     /// For refs that have a log; for those that are to get one.
     reflog: [Rc<ReflogEntry>; 2],
 }
@@ -43,8 +47,9 @@ impl<'a> Stations<'a> {
         proof: &'a WriteGrant,
         objects: &'a Objects,
         boundary: &'a Boundary,
+        has_update_hook: bool,
+        unforced: Vec<PathBuf>,
     ) -> Self {
-        let has_update_hook = hooks::exists(repository, Hook::Update);
         let reflog = [false, true].map(|create| {
             let who = repository.context.identity.clone();
             Rc::new(ReflogEntry { who, when: repository.context.now, message: "push".into(), create })
@@ -56,6 +61,7 @@ impl<'a> Stations<'a> {
             objects,
             boundary,
             has_update_hook,
+            unforced,
             reflog,
         }
     }
@@ -271,11 +277,19 @@ impl<'a> Stations<'a> {
         let mut transaction =
             RefTransaction::begin(&self.repository.refs, self.proof, locks(self.repository), &mut hook);
         transaction.peel_with(&peel);
+        if changes.iter().any(|change| change.new.is_some()) {
+            transaction.rest_on(self.unforced.clone());
+        }
         transaction.add(changes);
         let results = commit(transaction);
         hook.into_details().iter().try_for_each(|detail| client.message(&format!("error: {detail}")))?;
         Ok(results)
     }
+}
+
+/// How refs are forced to the disk.
+pub(super) fn sync(repository: &Repository) -> Sync {
+    repository.settings.sync(repository.settings.fsync.reference)
 }
 
 fn locks(repository: &Repository) -> LockPolicy {
@@ -292,7 +306,7 @@ fn locks(repository: &Repository) -> LockPolicy {
             index_objects: settings.reftable_index_objects,
             geometric_factor: settings.reftable_geometric_factor,
         },
-        sync: settings.sync(settings.fsync.reference),
+        sync: sync(repository),
         sharing: settings.sharing,
     }
 }

@@ -13,7 +13,7 @@ use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use std::fmt::Display;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl Batch<'_> {
     /// Whether an edit changes anything at all.
@@ -31,7 +31,13 @@ impl Batch<'_> {
         self.drop_refused();
         let (packed, loose): (Vec<usize>, Vec<usize>) =
             self.active().into_iter().partition(|at| self.packs || self.is_deletion(&self.edits[*at]));
-        self.prepare_loose(&loose);
+        let mut written = self.behind.to_vec();
+        self.prepare_loose(&loose, &mut written);
+        if let Err(error) = durable::fsync_all(&written, self.policy.sync) {
+            for at in loose.iter().chain(&packed) {
+                self.refuse_update(self.edits[*at].change, &error);
+            }
+        }
         if self.goes_on()
             && let Err(error) = self.prepare_packed(&packed)
         {
@@ -41,8 +47,7 @@ impl Batch<'_> {
         }
     }
 
-    fn prepare_loose(&mut self, chosen: &[usize]) {
-        let mut written = Vec::new();
+    fn prepare_loose(&mut self, chosen: &[usize], written: &mut Vec<PathBuf>) {
         for at in chosen {
             let edit = &mut self.edits[*at];
             let content = self.changes[edit.change].new.map(|id| format!("{id}\n")).unwrap_or_default();
@@ -53,11 +58,6 @@ impl Batch<'_> {
                     let change = edit.change;
                     self.refuse_update(change, &error);
                 }
-            }
-        }
-        if let Err(error) = durable::fsync_all(&written, self.policy.sync) {
-            for at in chosen {
-                self.refuse_update(self.edits[*at].change, &error);
             }
         }
     }

@@ -346,3 +346,28 @@ fn ninety_nine_objects_are_forced_to_disk_by_a_handful_of_calls() {
     }
     assert!(forced(Some("fsync")) > 99);
 }
+
+#[test]
+fn a_push_of_one_commit_waits_for_the_disk_three_times() {
+    let pair = Pair::new();
+    pair.commit("one more");
+    let (operations, _) = watch(&pair, &pair.push(&["- HEAD refs/heads/new"]));
+    let waits = operations.iter().filter(|operation| operation.name.starts_with("fsync") || operation.name == "flush");
+    let names: Vec<&str> = waits.map(|operation| operation.name).collect();
+    assert_eq!(names, ["flush", "flush", "fsync_directory"], "objects; their names and the ref's new value; its name");
+}
+
+#[test]
+fn what_another_push_has_just_put_there_is_forced_to_the_disk_by_whoever_relies_on_it() {
+    let pair = Pair::new();
+    pair.at_server(&["config", "core.fsyncMethod", "fsync"]);
+    std::fs::write(pair.client.join("file"), "pushed twice\n").unwrap();
+    pair.git(&pair.client, &["add", "-A"]);
+    let blob = pair.at_server(&["hash-object", "-w", pair.client.join("file").to_str().unwrap()]);
+    pair.git(&pair.client, &["commit", "-q", "-m", "twice"]);
+    let (operations, _) = watch(&pair, &pair.push(&["- HEAD refs/heads/new"]));
+    let is_forced = |path: &Path| {
+        operations.iter().any(|operation| operation.name.starts_with("fsync") && operation.path.ends_with(path))
+    };
+    assert!(is_forced(&Path::new("objects").join(&blob.trim()[..2])) && is_forced(Path::new("objects")));
+}
