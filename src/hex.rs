@@ -7,16 +7,13 @@ use gix_hash::{ObjectId, oid};
 
 /// The name that 40 or 64 digits stand for, capitals or not; `None`: they stand for none.
 pub fn parse(digits: &[u8]) -> Option<ObjectId> {
-    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    let (eights, []) = digits.as_chunks::<8>() else { return None };
     let mut bytes = [0; gix_hash::Kind::longest().len_in_bytes()];
-    let name = bytes.get_mut(..pairs.len())?;
-    let mut wrong = 0;
-    for (byte, &[high, low]) in name.iter_mut().zip(pairs) {
-        let (high, low) = (value(high), value(low));
-        wrong |= high | low;
-        *byte = high << 4 | low & 15;
+    let name = bytes.get_mut(..eights.len() * 4)?;
+    for (four, eight) in name.as_chunks_mut::<4>().0.iter_mut().zip(eights) {
+        *four = values(*eight)?;
     }
-    if wrong > 15 { None } else { ObjectId::try_from(&*name).ok() }
+    ObjectId::try_from(&*name).ok()
 }
 
 /// Adds a name in lower-case digits.
@@ -29,14 +26,23 @@ pub fn push(text: &mut Vec<u8>, id: &oid) {
     text.extend_from_slice(&digits[..id.kind().len_in_hex()]);
 }
 
-/// What a digit stands for; more than 15: it is none.
-fn value(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        b'a'..=b'f' => digit - b'a' + 10,
-        b'A'..=b'F' => digit - b'A' + 10,
-        _ => 0xff,
+/// What eight digits stand for. They are looked at as one number, in which each has a byte.
+fn values(digits: [u8; 8]) -> Option<[u8; 4]> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const TOP: u64 = EACH * 0x80;
+    let digits = u64::from_le_bytes(digits);
+    // With the top bits gone no sum reaches into the next byte.
+    let reaches = |bytes: u64, least: u64| ((bytes & !TOP) + EACH * (0x80 - least)) & TOP;
+    let is_figure = reaches(digits, 0x30) & !reaches(digits, 0x3a);
+    let small = digits | (EACH * 0x20);
+    let is_letter = reaches(small, 0x61) & !reaches(small, 0x67);
+    if is_figure | is_letter != TOP || digits & TOP != 0 {
+        return None;
     }
+    let values = (digits & (EACH * 0x0f)) + (is_letter >> 7) * 9;
+    let pairs = (values << 4 | values >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    Some(((fours | fours >> 16) as u32).to_le_bytes())
 }
 
 #[cfg(test)]
@@ -56,7 +62,7 @@ mod tests {
             push(&mut line, &id);
             assert_eq!(line, format!("have {text}").as_bytes());
             for byte in 0..=u8::MAX {
-                for at in [0, length - 1] {
+                for at in [0, 1, 6, 7, length - 1] {
                     let mut text = text.as_bytes().to_vec();
                     text[at] = byte;
                     assert_eq!(parse(&text), ObjectId::from_hex(&text).ok(), "{byte} at {at}");

@@ -2,11 +2,12 @@
 //! small a quarter of the bytes is used, and less as long as they are few: what comes soon again is found as well, and stands nearer to
 //! the processor.
 //!
-//! In: where an object lies. Out: its content, shared. Nothing is read here.
+//! In: where an object lies, or of a loose one its name. Out: its content, shared. Nothing is read here.
 
+use super::Header;
 use super::packs::PackId;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::rc::Rc;
 
 /// What an entry costs besides its bytes.
@@ -21,12 +22,12 @@ const KEPT_EACH: u64 = 8;
 const NONE: usize = usize::MAX;
 
 /// The place of an entry, as a key.
-type Place = (PackId, u64);
+pub(super) type Place = (PackId, u64);
 
 /// Offsets are spread already; one multiplication is enough to use all of their bits. They are not chosen freely by
 /// whoever pushes: an attacker could at most slow down the walks over packs he made himself.
 #[derive(Default)]
-struct PlaceHasher(u64);
+pub(super) struct PlaceHasher(u64);
 
 impl Hasher for PlaceHasher {
     fn finish(&self) -> u64 {
@@ -47,8 +48,8 @@ impl Hasher for PlaceHasher {
     }
 }
 
-struct Slot {
-    place: Place,
+struct Slot<P> {
+    place: P,
     kind: gix_object::Kind,
     content: Rc<Vec<u8>>,
     newer: usize,
@@ -56,9 +57,9 @@ struct Slot {
 }
 
 /// The cache.
-pub(super) struct Bases {
-    places: HashMap<Place, usize, BuildHasherDefault<PlaceHasher>>,
-    slots: Vec<Slot>,
+pub(super) struct Bases<P = Place, H = PlaceHasher> {
+    places: HashMap<P, usize, BuildHasherDefault<H>>,
+    slots: Vec<Slot<P>>,
     newest: usize,
     oldest: usize,
     bytes: u64,
@@ -70,7 +71,7 @@ pub(super) struct Bases {
     spare: Vec<Rc<Vec<u8>>>,
 }
 
-impl Bases {
+impl<P: Copy + Eq + Hash, H: Hasher + Default> Bases<P, H> {
     /// An empty cache that holds at most `limit` bytes.
     pub fn new(limit: u64) -> Self {
         Bases {
@@ -99,7 +100,7 @@ impl Bases {
     }
 
     /// The object at a place.
-    pub fn find(&mut self, place: Place) -> Option<(gix_object::Kind, Rc<Vec<u8>>)> {
+    pub fn find(&mut self, place: P) -> Option<(gix_object::Kind, Rc<Vec<u8>>)> {
         let slot = *self.places.get(&place)?;
         if slot != self.newest {
             self.unlink(slot);
@@ -108,13 +109,14 @@ impl Bases {
         Some((self.slots[slot].kind, Rc::clone(&self.slots[slot].content)))
     }
 
-    /// The kind of the object at a place, without counting as use.
-    pub fn kind(&self, place: Place) -> Option<gix_object::Kind> {
-        Some(self.slots[*self.places.get(&place)?].kind)
+    /// Kind and size of the object at a place, without counting as use.
+    pub fn header(&self, place: P) -> Option<Header> {
+        let slot = &self.slots[*self.places.get(&place)?];
+        Some(Header { kind: slot.kind, size: slot.content.len() as u64 })
     }
 
     /// Keeps an object, if it is not too large.
-    pub fn keep(&mut self, place: Place, kind: gix_object::Kind, content: Rc<Vec<u8>>) {
+    pub fn keep(&mut self, place: P, kind: gix_object::Kind, content: Rc<Vec<u8>>) {
         if !self.takes(content.capacity()) || self.places.contains_key(&place) {
             self.give_back(content);
             return;
@@ -197,7 +199,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first_and_bytes_stay_bounded() {
         let cost = 100 + OVERHEAD_BYTES;
-        let mut bases = Bases::new(4 * 5 * cost);
+        let mut bases: Bases = Bases::new(4 * 5 * cost);
         for n in 2000..2000 + 5 * KEPT_EACH {
             bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![0; 100]));
         }
@@ -224,7 +226,7 @@ mod tests {
 
     #[test]
     fn large_objects_have_room_when_they_come() {
-        let mut bases = Bases::new(64 << 10);
+        let mut bases: Bases = Bases::new(64 << 10);
         for n in 0..150 {
             bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![0; 1000]));
         }
@@ -239,7 +241,7 @@ mod tests {
 
     #[test]
     fn few_small_objects_have_less_room_than_many() {
-        let mut bases = Bases::new(64 << 10);
+        let mut bases: Bases = Bases::new(64 << 10);
         let mut most = Vec::new();
         for n in 0..200 {
             bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![0; 872]));
@@ -250,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_would_push_out_all_others_is_not_kept() {
-        let mut bases = Bases::new(1000);
+        let mut bases: Bases = Bases::new(1000);
         bases.keep(place(1), gix_object::Kind::Blob, Rc::new(vec![0; 500]));
         assert!(bases.find(place(1)).is_none());
     }

@@ -6,6 +6,7 @@
 use super::bitmap::PseudoPack;
 use super::folders::Folders;
 use super::index::Index;
+use super::loose::{Recent, recent};
 use super::midx::Midx;
 use super::packs::{Pack, PackId};
 use crate::listing::Listing;
@@ -233,13 +234,15 @@ pub(super) struct Directory {
     folder: PathBuf,
     packs: RefCell<Packs>,
     loose: RefCell<Folders>,
+    /// Loose objects that were read lately.
+    pub recent: RefCell<Recent>,
 }
 
 impl Directory {
     /// Opens nothing.
     pub fn new(path: PathBuf) -> Self {
         let folder = path.join("pack");
-        Directory { path, folder, packs: RefCell::default(), loose: RefCell::default() }
+        Directory { path, folder, packs: RefCell::default(), loose: RefCell::default(), recent: RefCell::new(recent()) }
     }
 
     /// The pack that has an object; `accept` may turn down copies, and then others are looked for.

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use flate2::{Decompress, FlushDecompress, Status};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 /// The first allocation for content whose size is only announced; from there on buffers double.
@@ -32,27 +33,37 @@ impl Stored for &[u8] {
     }
 }
 
-/// A file read in pieces, up to `end`.
+/// A file read in pieces, up to an end.
 pub struct Pieces<'a> {
-    /// The file.
-    pub file: &'a File,
-    /// Where the bytes end at the latest.
-    pub end: u64,
-    /// Lent: holds one piece.
-    pub buffer: &'a mut Vec<u8>,
+    file: &'a File,
+    end: u64,
+    buffer: &'a mut Vec<u8>,
+    /// What the buffer holds.
+    held: Range<u64>,
+}
+
+impl<'a> Pieces<'a> {
+    /// The bytes of a file up to `end`, at the latest; `buffer` is lent for one piece.
+    pub fn new(file: &'a File, end: u64, buffer: &'a mut Vec<u8>) -> Self {
+        Pieces { file, end, buffer, held: 0..0 }
+    }
 }
 
 impl Stored for Pieces<'_> {
     fn piece(&mut self, at: u64) -> io::Result<&[u8]> {
-        let left = usize::try_from(self.end.saturating_sub(at)).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-        self.buffer.resize(left, 0);
-        loop {
-            match self.file.read_at(self.buffer, at) {
-                Ok(read) => return Ok(&self.buffer[..read]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        if !self.held.contains(&at) {
+            let left = usize::try_from(self.end.saturating_sub(at)).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+            self.buffer.resize(left, 0);
+            self.held = 0..0;
+            let read = loop {
+                match self.file.read_at(self.buffer, at) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    read => break read?,
+                }
+            };
+            self.held = at..at + read as u64;
         }
+        Ok(&self.buffer[(at - self.held.start) as usize..(self.held.end - self.held.start) as usize])
     }
 }
 

@@ -1,7 +1,10 @@
 //! Loose objects, read.
 //!
-//! In: an object directory and a name. Out: header, content. A file that is not there is `None`.
+//! In: an object directory and a name. Out: header, content. A file that is not there is `None`. Small files are read whole at once, in
+//! one call to zlib.
 
+use super::bases::Bases;
+use super::ids::IdHasher;
 use super::inflate::{Inflater, Pieces};
 use super::{Header, TooLarge};
 use anyhow::{Context, bail};
@@ -12,10 +15,26 @@ use std::path::{Path, PathBuf};
 
 /// "commit ", twenty digits, NUL, and something to spare.
 const HEAD_BYTES: usize = 64;
+/// So much is inflated at first: mostly that is all.
+const FIRST_BYTES: usize = 4 << 10;
+/// Whoever asks for the header of such a file has it read whole, if it holds no more than this: mostly he wants the content next.
+const SMALL_BYTES: u64 = 8 << 10;
+const SMALL_CONTENT_BYTES: u64 = 64 << 10;
+/// What is kept of an object directory at most, less while objects are small or few.
+const RECENT_BYTES: u64 = 4 << 20;
+
+/// What was read of an object directory, by name: an object that goes out is met by a walk, planned, written, and the base of another.
+pub(super) type Recent = Bases<ObjectId, IdHasher>;
+
+/// Keeps nothing yet.
+pub(super) fn recent() -> Recent {
+    Recent::new(RECENT_BYTES)
+}
 
 /// Where an object would lie.
 pub(super) fn path(directory: &Path, id: &oid) -> PathBuf {
-    let hex = id.to_hex().to_string();
+    let mut hex = gix_hash::Kind::hex_buf();
+    let hex = id.hex_to_buf(&mut hex);
     let mut path = PathBuf::with_capacity(directory.as_os_str().len() + hex.len() + 2);
     path.push(directory);
     path.push(&hex[..2]);
@@ -47,22 +66,25 @@ fn open(directory: &Path, id: &oid) -> io::Result<Option<File>> {
     }
 }
 
-/// Kind and size. Inflates no more than the header.
+/// Kind and size, and whether `out` holds the content: that of a small file does.
 pub(super) fn header(
     directory: &Path,
     id: &oid,
     inflater: &mut Inflater,
     buffer: &mut Vec<u8>,
-) -> anyhow::Result<Option<Header>> {
+    out: &mut Vec<u8>,
+) -> anyhow::Result<Option<(Header, bool)>> {
     let Some(file) = open(directory, id)? else { return Ok(None) };
     let end = file.metadata()?.len();
-    let read = || -> anyhow::Result<Header> {
-        let mut head = [0; HEAD_BYTES];
-        let (filled, _) = inflater.head(&mut Pieces { file: &file, end, buffer }, 0, &mut head)?;
-        Ok(parse(&head[..filled])?.0)
-    };
-    let mut read = read;
-    read().with_context(|| corrupt(directory, id)).map(Some)
+    let mut stored = Pieces::new(&file, end, buffer);
+    if end <= SMALL_BYTES
+        && let Ok(kind) = whole(&mut stored, end, SMALL_CONTENT_BYTES, inflater, out)
+    {
+        return Ok(Some((Header { kind, size: out.len() as u64 }, true)));
+    }
+    // What is damaged further on has a header all the same.
+    let header = begin(&mut stored, HEAD_BYTES, inflater, out).with_context(|| corrupt(directory, id))?;
+    Ok(Some((header.0, false)))
 }
 
 /// Kind and content.
@@ -75,39 +97,48 @@ pub(super) fn read(
     out: &mut Vec<u8>,
 ) -> anyhow::Result<Option<gix_object::Kind>> {
     let Some(file) = open(directory, id)? else { return Ok(None) };
-    read_file(&file, limit, inflater, buffer, out).with_context(|| corrupt(directory, id)).map(Some)
+    let end = file.metadata()?.len();
+    let mut stored = Pieces::new(&file, end, buffer);
+    whole(&mut stored, end, limit, inflater, out).with_context(|| corrupt(directory, id)).map(Some)
 }
 
-fn read_file(
-    file: &File,
+fn whole(
+    stored: &mut Pieces<'_>,
+    end: u64,
     limit: u64,
     inflater: &mut Inflater,
-    buffer: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) -> anyhow::Result<gix_object::Kind> {
-    let end = file.metadata()?.len();
-    let mut stored = Pieces { file, end, buffer };
-    let mut head = [0; HEAD_BYTES];
-    let (filled, ended) = inflater.head(&mut stored, 0, &mut head)?;
-    let (header, at) = parse(&head[..filled])?;
+    let (header, ended) = begin(stored, FIRST_BYTES, inflater, out)?;
     if header.size > limit {
         bail!(TooLarge { size: header.size, limit });
     }
-    out.clear();
-    out.extend_from_slice(&head[at..filled]);
-    let stream_end = if ended {
-        if out.len() as u64 != header.size {
-            bail!("content has another size than its header says");
-        }
-        inflater.at()
-    } else {
-        let filled = out.len();
-        inflater.rest(&mut stored, header.size, filled, out)?
-    };
+    let filled = out.len();
+    let is_sound = if ended { filled as u64 == header.size } else { filled as u64 <= header.size };
+    if !is_sound {
+        bail!("content has another size than its header says");
+    }
+    let stream_end = if ended { inflater.at() } else { inflater.rest(stored, header.size, filled, out)? };
     if stream_end != end {
         bail!("garbage behind the content");
     }
     Ok(header.kind)
+}
+
+/// Inflates so many bytes at most: the header, and in `out` what comes behind it; also whether that is all.
+fn begin(
+    stored: &mut Pieces<'_>,
+    bytes: usize,
+    inflater: &mut Inflater,
+    out: &mut Vec<u8>,
+) -> anyhow::Result<(Header, bool)> {
+    out.clear();
+    out.resize(bytes, 0);
+    let (filled, ended) = inflater.head(stored, 0, out)?;
+    out.truncate(filled);
+    let (header, at) = parse(&out[..filled.min(HEAD_BYTES)])?;
+    out.drain(..at);
+    Ok((header, ended))
 }
 
 fn corrupt(directory: &Path, id: &oid) -> String {
@@ -157,6 +188,7 @@ pub(super) fn ids(directory: &Path, hash: gix_hash::Kind, ids: &mut Vec<ObjectId
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     fn check(head: &[u8], expected: Result<(gix_object::Kind, u64, usize), &str>) {
         match (parse(head), expected) {
@@ -178,5 +210,54 @@ mod tests {
         check(b"blob 99999999999999999999\0", Err("no sound size"));
         check(b"bl\xffb 1\0", Err("not text"));
         check(b"thing 1\0", Err("unknown type"));
+    }
+
+    /// What the file of an object says, read whole, and what is said of its header.
+    fn check_file(stored: &[u8], content: Result<&[u8], &str>, size: Option<u64>) {
+        let scratch = std::env::temp_dir().join(crate::durable::unique("loose-"));
+        let id = gix_hash::Kind::Sha1.null();
+        let path = path(&scratch, &id);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("there is room");
+        fs::write(&path, stored).expect("there is room");
+        let (mut inflater, mut buffer, mut out) = (Inflater::new(), Vec::new(), b"old".to_vec());
+        let read = read(&scratch, &id, 1 << 20, &mut inflater, &mut buffer, &mut out);
+        match content {
+            Ok(content) => assert!(read.expect("it is sound") == Some(gix_object::Kind::Blob) && out == content),
+            Err(text) => assert!(format!("{:#}", read.expect_err("it is damaged")).contains(text), "{text}"),
+        }
+        let found = header(&scratch, &id, &mut inflater, &mut buffer, &mut out);
+        fs::remove_dir_all(&scratch).expect("it is ours");
+        let found = found.ok().map(|found| found.expect("it is there"));
+        assert_eq!(found.map(|(header, _)| header.size), size);
+        if let (Ok(content), Some((_, whole))) = (content, found) {
+            assert_eq!(whole, stored.len() as u64 <= SMALL_BYTES && content.len() as u64 <= SMALL_CONTENT_BYTES);
+            assert!(!whole || out == content);
+        }
+    }
+
+    #[test]
+    fn a_file_holds_what_its_header_says_or_is_damaged() {
+        let noise: Vec<u8> = (0..100_000_u32).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 13) as u8).collect();
+        let stored = |announced: usize, content: &[u8]| {
+            let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+            zlib.write_all(format!("blob {announced}\0").as_bytes()).expect("memory takes all");
+            zlib.write_all(content).expect("memory takes all");
+            zlib.finish().expect("memory takes all")
+        };
+        let around = [0, 1, 50, 100, FIRST_BYTES - 10, FIRST_BYTES - 9, FIRST_BYTES, 9000, 100_000];
+        for len in around {
+            for content in [&noise[..len], &vec![b'a'; len]] {
+                check_file(&stored(len, content), Ok(content), Some(len as u64));
+                let mut behind = stored(len, content);
+                behind.push(0);
+                check_file(&behind, Err("garbage"), Some(len as u64));
+                for announced in around.into_iter().filter(|announced| *announced != len) {
+                    check_file(&stored(announced, content), Err("is corrupt"), Some(announced as u64));
+                }
+                check_file(&stored(2 << 20, content), Err("larger than the limit"), Some(2 << 20));
+            }
+        }
+        check_file(b"no zlib", Err("is corrupt"), None);
+        check_file(&stored(9000, &noise[..9000])[..200], Err("cut off"), Some(9000));
     }
 }

@@ -294,7 +294,7 @@ impl Pack {
     pub(super) fn stored<T>(&self, buffer: &mut Vec<u8>, read: impl FnOnce(&mut dyn Stored) -> T) -> T {
         match self.mapped() {
             Some(map) => read(&mut &map[..self.body_end() as usize]),
-            None => read(&mut Pieces { file: &self.file, end: self.body_end(), buffer }),
+            None => read(&mut Pieces::new(&self.file, self.body_end(), buffer)),
         }
     }
 }

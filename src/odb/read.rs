@@ -40,7 +40,8 @@ impl Objects {
             return Ok(Some(Location::Packed { pack, position }));
         }
         for (n, directory) in (0..).zip(self.searched()?.iter()) {
-            if loose::exists(&directory.path, id).with_context(|| format!("object {id}"))? {
+            let is_known = directory.recent.borrow().header(id.to_owned()).is_some();
+            if is_known || loose::exists(&directory.path, id).with_context(|| format!("object {id}"))? {
                 return Ok(Some(Location::Loose(n)));
             }
         }
@@ -106,9 +107,7 @@ impl Objects {
             if !may_have(directory).with_context(|| read_error(directory))? {
                 continue;
             }
-            let mut reader = self.shared.reader.borrow_mut();
-            let Reader { inflater, buffer, .. } = &mut *reader;
-            match loose::header(&directory.path, id, inflater, buffer) {
+            match self.header_loose(directory, id) {
                 Ok(Some(header)) => return Ok(Some(header)),
                 Ok(None) => {}
                 Err(error) => first_error = first_error.or(Some(error)),
@@ -165,11 +164,52 @@ impl Objects {
         first_error.map_or(Ok(None), Err)
     }
 
+    fn header_loose(&self, directory: &Directory, id: &oid) -> anyhow::Result<Option<Header>> {
+        let mut recent = directory.recent.borrow_mut();
+        if let Some(header) = recent.header(id.to_owned()) {
+            return Ok(Some(header));
+        }
+        let Reader { inflater, buffer, loose: content, .. } = &mut *self.shared.reader.borrow_mut();
+        let found = loose::header(&directory.path, id, inflater, buffer, content)?;
+        if let Some((header, true)) = found {
+            recent.keep(id.to_owned(), header.kind, Rc::new(content.clone()));
+        }
+        Ok(found.map(|(header, _)| header))
+    }
+
     fn find_loose(&self, n: usize, id: &oid, out: &mut Vec<u8>) -> anyhow::Result<Option<gix_object::Kind>> {
+        let found = self.share_loose(n, id)?;
+        Ok(found.map(|(kind, content)| {
+            match Rc::try_unwrap(content) {
+                // Too large to be kept.
+                Ok(content) => *out = content,
+                Err(content) => {
+                    out.clear();
+                    out.extend_from_slice(&content);
+                }
+            }
+            kind
+        }))
+    }
+
+    /// The content of a loose object, shared with those that were read lately.
+    fn share_loose(&self, n: usize, id: &oid) -> anyhow::Result<Option<(gix_object::Kind, Rc<Vec<u8>>)>> {
         let Some(directory) = self.searched()?.get(n).cloned() else { return Ok(None) };
-        let mut reader = self.shared.reader.borrow_mut();
-        let Reader { inflater, buffer, .. } = &mut *reader;
-        loose::read(&directory.path, id, self.object_limit, inflater, buffer, out)
+        let mut recent = directory.recent.borrow_mut();
+        let found = recent.find(id.to_owned()).filter(|(_, content)| content.len() as u64 <= self.object_limit);
+        if found.is_some() {
+            return Ok(found);
+        }
+        let Reader { inflater, buffer, loose: content, .. } = &mut *self.shared.reader.borrow_mut();
+        let kind = loose::read(&directory.path, id, self.object_limit, inflater, buffer, content)?;
+        Ok(kind.map(|kind| {
+            if !recent.takes(content.len()) {
+                return (kind, Rc::new(std::mem::take(content)));
+            }
+            let content = Rc::new(content.clone());
+            recent.keep(id.to_owned(), kind, Rc::clone(&content));
+            (kind, content)
+        }))
     }
 
     /// The content of an object whose place is known.
@@ -196,9 +236,16 @@ impl Objects {
     /// # Errors
     /// As [`Objects::find_at`].
     pub fn share_at(&self, location: Location, id: &oid) -> anyhow::Result<(gix_object::Kind, Rc<Vec<u8>>)> {
-        if let Location::Packed { pack, position } = location {
-            let pack = self.pack(pack);
-            return self.share_packed(&pack, pack.offset_at(position)).with_context(|| format!("object {id}"));
+        match location {
+            Location::Packed { pack, position } => {
+                let pack = self.pack(pack);
+                return self.share_packed(&pack, pack.offset_at(position)).with_context(|| format!("object {id}"));
+            }
+            Location::Loose(n) => {
+                if let Ok(Some(found)) = self.share_loose(n as usize, id) {
+                    return Ok(found);
+                }
+            }
         }
         let mut content = Vec::new();
         let kind = self.find_at(location, id, &mut content)?;
@@ -221,13 +268,22 @@ impl Objects {
     /// # Errors
     /// As [`Objects::header`]; also when it has vanished.
     pub fn size_at(&self, location: Location, id: &oid) -> anyhow::Result<u64> {
-        if let Location::Packed { pack, position } = location {
-            let pack = self.pack(pack);
-            let offset = pack.offset_at(position);
-            if !self.is_damaged(pack.id(), offset)
-                && let Ok(size) = self.size_packed(&pack, offset)
-            {
-                return Ok(size);
+        match location {
+            Location::Packed { pack, position } => {
+                let pack = self.pack(pack);
+                let offset = pack.offset_at(position);
+                if !self.is_damaged(pack.id(), offset)
+                    && let Ok(size) = self.size_packed(&pack, offset)
+                {
+                    return Ok(size);
+                }
+            }
+            Location::Loose(n) => {
+                if let Some(directory) = self.searched()?.get(n as usize)
+                    && let Ok(Some(header)) = self.header_loose(directory, id)
+                {
+                    return Ok(header.size);
+                }
             }
         }
         let header = self.header(id)?.with_context(|| format!("object {id} has vanished"))?;

@@ -31,6 +31,8 @@ pub(super) struct Reader {
     pub inflater: Inflater,
     pub bases: Bases,
     pub buffer: Vec<u8>,
+    /// A loose object that nobody has asked for as a whole.
+    pub loose: Vec<u8>,
     chain: Vec<Link>,
     delta: Vec<u8>,
 }
@@ -74,6 +76,7 @@ impl Reader {
             inflater: Inflater::new(),
             bases: Bases::new(cache_bytes),
             buffer: Vec::new(),
+            loose: Vec::new(),
             chain: Vec::new(),
             delta: Vec::new(),
         }
@@ -303,10 +306,10 @@ impl Objects {
             return Ok(Header { kind, size: head.size });
         }
         let size = reader.size(pack, &head)?;
-        let Reader { inflater, buffer, bases, .. } = &mut *reader;
+        let Reader { inflater, buffer, bases, loose: content, .. } = &mut *reader;
         let (mut pack, mut offset, mut kind) = (Arc::clone(pack), offset, head.kind);
         for _ in 0..CHAIN_MAX {
-            if let Some(kind) = bases.kind((pack.id(), offset)) {
+            if let Some(Header { kind, .. }) = bases.header((pack.id(), offset)) {
                 return Ok(Header { kind, size });
             }
             match kind {
@@ -316,7 +319,7 @@ impl Objects {
                     Some(base) => (pack, offset) = base,
                     None => {
                         for directory in self.searched()?.iter() {
-                            if let Some(header) = loose::header(&directory.path, &id, inflater, buffer)? {
+                            if let Some((header, _)) = loose::header(&directory.path, &id, inflater, buffer, content)? {
                                 return Ok(Header { kind: header.kind, size });
                             }
                         }

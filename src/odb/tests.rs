@@ -619,6 +619,37 @@ fn a_damaged_loose_object_is_replaced_by_another_copy() {
 }
 
 #[test]
+fn a_small_loose_object_is_read_once_and_from_each_directory_its_own() {
+    let (repo, copy) = (Repo::with_history(SHA1, 3), Repo::with_history(SHA1, 3));
+    let (id, other) = (repo.id("main"), repo.id("main^"));
+    let mut buffer = Vec::new();
+    let check = |objects: &Objects, expected: Option<&[u8]>, buffer: &mut Vec<u8>| {
+        let found = objects.find(&id, buffer).unwrap();
+        assert_eq!(found.map(|_| &buffer[..]), expected);
+        let size = objects.header(&id).unwrap().map(|header| header.size);
+        assert_eq!(size, expected.map(|content| content.len() as u64));
+        assert_eq!(objects.contains(&id).unwrap(), expected.is_some());
+        if let Some(content) = expected {
+            assert_eq!(*objects.share_at(Location::Loose(0), &id).unwrap().1, content);
+        }
+    };
+    let content = repo.git(&["cat-file", "commit", "main"], b"");
+    let different = repo.git(&["cat-file", "commit", "main^"], b"");
+    // A file that tells lies of another object.
+    let (lie, place) = (repo.root.join("objects"), copy.root.join("objects"));
+    fs::copy(loose::path(&lie, &other), loose::path(&place, &other)).unwrap();
+    fs::rename(loose::path(&place, &other), loose::path(&place, &id)).unwrap();
+    let objects = repo.objects();
+    let front = objects.with_front(&place);
+    assert_eq!(objects.header(&id).unwrap().unwrap().size, content.len() as u64);
+    check(&front, Some(&different), &mut buffer);
+    fs::remove_file(loose::path(&lie, &id)).unwrap();
+    check(&objects, Some(&content), &mut buffer);
+    check(&front, Some(&different), &mut buffer);
+    check(&repo.objects(), None, &mut buffer);
+}
+
+#[test]
 fn no_damage_to_any_file_of_a_pack_makes_a_panic() {
     let repo = Repo::with_history(SHA1, 12);
     repo.git(&["repack", "-adq"], b"");

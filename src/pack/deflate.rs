@@ -1,8 +1,10 @@
-//! The way into zlib streams: one encoder and one buffer for many streams.
+//! The way into zlib streams: one encoder and one buffer for many streams, and an encoder of its own for what is small.
 //!
 //! In: content in pieces. Out: deflated bytes, handed on whenever the buffer is full.
 
+use super::small::{CONTENT_MAX, Small};
 use flate2::{Compress, Compression, FlushCompress, Status};
+use gix_object::Kind;
 use std::io;
 
 /// Deflated bytes collected before they are handed on.
@@ -12,13 +14,17 @@ const FIRST_LEN: usize = 4 << 10;
 
 /// A delta of so many bytes is little: mostly places to copy from and a few names, which no level makes much shorter.
 const LITTLE: usize = 4 << 10;
+/// The same of an object of any kind: no level finds much in so few bytes.
+const LITTLE_OBJECT: usize = 64;
+/// And of a tree, which is names of objects mostly, as good as random.
+const LITTLE_TREE: usize = 128;
 
 /// zlib levels of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Levels {
     /// Of objects, and of large deltas.
     pub usual: u32,
-    /// Of little deltas.
+    /// Of little deltas, and of objects that are smaller still.
     pub little: u32,
 }
 
@@ -43,6 +49,12 @@ impl Levels {
     pub fn of_delta(self, size: usize) -> u32 {
         if size <= LITTLE { self.little } else { self.usual }
     }
+
+    /// That of an object.
+    pub fn of_object(self, kind: Kind, size: usize) -> u32 {
+        let little = if kind == Kind::Tree { LITTLE_TREE } else { LITTLE_OBJECT };
+        if size <= little { self.little } else { self.usual }
+    }
 }
 
 /// A zlib encoder, used again for each stream.
@@ -52,6 +64,7 @@ pub(in crate::pack) struct Deflater {
     state: Option<Compress>,
     /// That of the last stream.
     level: u32,
+    small: Small,
     buffer: Vec<u8>,
     /// How much of it is in use, and may be: what comes out depends on that at level 0, and must not on what was deflated before.
     filled: usize,
@@ -67,6 +80,10 @@ impl Deflater {
     /// # Errors
     /// What `out` says.
     pub fn whole<E: From<io::Error>>(&mut self, level: u32, content: &[u8], out: &mut Out<'_, E>) -> Result<(), E> {
+        // What is a match or not is all the fastest level asks, too.
+        if level == 1 && content.len() <= CONTENT_MAX {
+            return out(self.small.deflate(content));
+        }
         self.begin(level)?;
         self.run(content, FlushCompress::Finish, out)?;
         out(&self.buffer[..self.filled])
@@ -188,10 +205,12 @@ mod tests {
     }
 
     #[test]
-    fn only_little_deltas_of_what_is_sent_once_are_deflated_otherwise() {
+    fn only_what_is_little_of_what_is_sent_once_is_deflated_otherwise() {
         let (sent, kept) = (Levels::sent(None), Levels::kept(None));
         assert_eq!([sent.of_delta(0), sent.of_delta(LITTLE), sent.of_delta(LITTLE + 1), sent.usual], [1, 1, 5, 5]);
-        assert_eq!([kept.of_delta(0), kept.usual], [5, 5]);
+        assert_eq!([kept.of_delta(0), kept.of_object(Kind::Tree, 0), kept.usual], [5, 5, 5]);
+        assert_eq!([LITTLE_OBJECT, LITTLE_OBJECT + 1].map(|size| sent.of_object(Kind::Blob, size)), [1, 5]);
+        assert_eq!([LITTLE_TREE, LITTLE_TREE + 1].map(|size| sent.of_object(Kind::Tree, size)), [1, 5]);
         assert_eq!([Levels::sent(Some(7)), Levels::kept(Some(7))], [Levels::all(7); 2]);
     }
 }

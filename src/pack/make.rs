@@ -70,7 +70,8 @@ impl Outcome {
     pub(super) fn level(self, levels: Levels, size: usize) -> u32 {
         match self {
             Outcome::Delta(_) => levels.of_delta(size),
-            Outcome::Whole(_) | Outcome::Nothing => levels.usual,
+            Outcome::Whole(kind) => levels.of_object(kind, size),
+            Outcome::Nothing => levels.usual,
         }
     }
 }

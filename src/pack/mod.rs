@@ -14,6 +14,7 @@ mod relatives;
 pub mod reverse;
 mod script;
 pub mod select;
+mod small;
 mod sources;
 pub mod unpack;
 pub mod write;

@@ -447,18 +447,14 @@ impl<'a> Plan<'a> {
             // git knows this one even where it is not stored.
             return Ok(How::Empty);
         }
-        let header = self.objects.header(&stray.id)?.context("it has vanished")?;
-        if header.size > LARGE_BYTES {
+        let location = Location::Loose(stray.directory);
+        if self.objects.size_at(location, &stray.id)? > LARGE_BYTES {
+            let header = self.objects.header(&stray.id)?.context("it has vanished")?;
             return Ok(How::Stream(header.kind, header.size));
         }
         let spot = Spot::Loose(stray.number);
         let bases = self.recipe_bases(spot, self.nearest(spot));
-        let recipe = Recipe {
-            id: stray.id,
-            location: Location::Loose(stray.directory),
-            bases: self.versions(spot, &bases),
-            or_whole: true,
-        };
+        let recipe = Recipe { id: stray.id, location, bases: self.versions(spot, &bases), or_whole: true };
         Ok(How::Make(Box::new(Making { recipe, bases })))
     }
 }

@@ -44,8 +44,7 @@ const COMPARED_MAX: usize = 8;
 pub enum Effort {
     /// As far as it costs nothing: what is found is complete, but may contain known objects too.
     Enough,
-    /// Through the trees of the known commits at the boundary that stand beside new ones, and through others as long as the cost stays
-    /// near that of the rest.
+    /// Through the trees of the known commits at the boundary that stand beside new ones, and through a few others.
     Exact,
 }
 

@@ -21,8 +21,8 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
 
-/// Known trees that may be read beyond the compared ones, for [`Effort::Exact`]: these many, and one for each that was read anyway.
-/// Only copies of what stands elsewhere unchanged are found there; what was moved has changed the tree it was in.
+/// Known trees that may be read beyond the compared ones, for [`Effort::Exact`]. Only copies of what stands elsewhere unchanged are
+/// found there; what was moved has changed the tree it was in. git looks into none of them (pack.useSparse).
 const HELD_BEYOND: u64 = 32;
 
 /// Where trees are walked from.
@@ -214,7 +214,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         }
         self.descend(ends)?;
         if effort == Effort::Exact {
-            self.open_held(self.read.saturating_add(HELD_BEYOND))?;
+            self.open_held(HELD_BEYOND)?;
         }
         if self.mistaken {
             // Rare: a known tree was met at a path where only new ones stood. What hangs on it alone is known as well.
