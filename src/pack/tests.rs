@@ -8,6 +8,7 @@ use crate::odb::Objects;
 use crate::odb::closure::{Broken, Closure, Effort, Filter, Missing, Search};
 use crate::repo::connectivity;
 use crate::stream::Silent;
+use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -197,6 +198,9 @@ fn check_ids(repo: &Repo, wants: &[ObjectId], haves: &[ObjectId], forms: &[(bool
         args.extend(thin.then_some("--fix-thin"));
         client.run(&args, &bytes).unwrap_or_else(|error| panic!("thin {thin}, offsets {ofs_delta}: {error}"));
         assert!(ofs_delta || !has_ofs_deltas(&client), "a base was given by offset");
+        let names: String = expected.iter().map(|id| format!("{id}\n")).collect();
+        let there = client.run(&["cat-file", "--batch-check"], names.as_bytes()).unwrap();
+        assert!(!there.contains_str(" missing\n"), "{}", there.as_bstr());
     }
     assert_eq!(connectivity::check(&objects, wants, haves, Missing::Refused, &mut Silent).unwrap(), Ok(()));
 }
@@ -426,6 +430,32 @@ fn new_versions_go_out_as_deltas_on_others() {
     let many = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\n{packs}"));
     small(&many, &["v9"], &[], (false, true), 18_000);
     small(&many, &["v9"], &["v3"], (true, false), 4_000);
+}
+
+/// Old versions are deltas on the newest, of which the beginning tells what differs between two of them.
+const NEAR_THE_BEGINNING: &str = r#"
+    for n in $(seq 0 9); do
+        { seq 1 1000; for line in $(seq $((10 + n * 3))); do echo "line $line of those that were added"; done; seq 2000 9000; } >file; c v$n $last
+        last=v$n
+    done
+    git repack -adfq --depth=50"#;
+
+#[test]
+fn of_what_old_versions_rest_on_no_more_is_read_than_differs() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, NEAR_THE_BEGINNING);
+    for (want, have) in [("v7", "v5"), ("v8", "v1"), ("v3", "v2")] {
+        check(&repo, &[want], &[have], &FORMS);
+        let (_, stats) = pack(&repo.objects(), &repo.ids(&[want]), &repo.ids(&[have]), &options(true, true));
+        assert!(stats.bytes < 4_000 && stats.deltas > 0, "{want} {have}: {stats:?}");
+    }
+    // Of what is damaged nothing is taken, not even from before the damage.
+    damage(&repo, &repo.id("v9:file"));
+    let (wants, haves) = (repo.ids(&["v7"]), repo.ids(&["v5"]));
+    let objects = repo.objects();
+    let request = Request { wants: &wants, common: &haves, thin: true, ..Request::default() };
+    let selection = select(&objects, &request, &mut Silent).unwrap();
+    let error = write(&selection, &objects, &options(true, true), &mut Vec::new()).unwrap_err();
+    assert!(format!("{error:#}").contains(&repo.id("v7:file").to_string()), "{error:#}");
 }
 
 #[test]
