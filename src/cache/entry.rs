@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 
 /// The bytes of every block but the last.
 pub(super) const BLOCK_BYTES: usize = 256 << 10;
+/// So much of a block is read at once to be verified: it stays in the processor's cache.
+const PIECE_BYTES: usize = 32 << 10;
 
 const MAGIC: &[u8; 8] = b"ARTKEPT\x01";
 /// Of a boot and of a machine, in letters.
@@ -42,11 +44,17 @@ fn seed(key: &Key) -> u32 {
 }
 
 fn checksum(seed: u32, size: u32, index: u64, bytes: &[u8]) -> u32 {
+    let mut hasher = checksum_of(seed, size, index);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// The same, as far as no bytes are known.
+fn checksum_of(seed: u32, size: u32, index: u64) -> crc32fast::Hasher {
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
     hasher.update(&size.to_le_bytes());
     hasher.update(&index.to_le_bytes());
-    hasher.update(bytes);
-    hasher.finalize()
+    hasher
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -291,7 +299,7 @@ impl Reader {
     /// The next block, if it is there; the same is looked at until then. An error of the disk is damage.
     pub fn next(&mut self) -> Next {
         let missing = if self.is_complete { Next::Damaged } else { Next::NotYet };
-        if !self.has_header() || self.fill(self.place, HEAD_BYTES + BLOCK_BYTES).is_err() {
+        if !self.has_header() || self.fill(self.place, HEAD_BYTES + PIECE_BYTES).is_err() {
             return missing;
         }
         let (Some(size), Some(sum)) = (word(&self.buffer, 0), word(&self.buffer, 4)) else { return missing };
@@ -301,15 +309,31 @@ impl Reader {
                 end => end,
             };
         }
-        let bytes = self.buffer.get(HEAD_BYTES..HEAD_BYTES.saturating_add(size as usize));
-        match bytes {
-            Some(bytes) if size > 0 && checksum(self.seed, size, self.index, bytes) == sum => {
-                let start = self.place + HEAD_BYTES as u64;
-                (self.index, self.place) = (self.index + 1, start + u64::from(size));
-                Next::Block(start..self.place, sum)
-            }
+        if self.block_checksum(size) != Some(sum) {
             // What has not arrived yet may look like anything.
-            Some(_) | None => missing,
+            return missing;
+        }
+        let start = self.place + HEAD_BYTES as u64;
+        (self.index, self.place) = (self.index + 1, start + u64::from(size));
+        Next::Block(start..self.place, sum)
+    }
+
+    /// The checksum of the next block, of which the first piece stands in the buffer; `None`: it cannot be one, or not all of it is there.
+    fn block_checksum(&mut self, size: u32) -> Option<u32> {
+        let mut left = usize::try_from(size).ok().filter(|size| (1..=BLOCK_BYTES).contains(size))?;
+        let mut hasher = checksum_of(self.seed, size, self.index);
+        let mut at = self.place;
+        let mut head = HEAD_BYTES;
+        loop {
+            let piece = self.buffer.get(head..head + left.min(PIECE_BYTES))?;
+            hasher.update(piece);
+            left -= piece.len();
+            at += (head + piece.len()) as u64;
+            if left == 0 {
+                return Some(hasher.finalize());
+            }
+            self.fill(at, left.min(PIECE_BYTES)).ok()?;
+            head = 0;
         }
     }
 

@@ -240,7 +240,16 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
             return Ok(outcome);
         }
         match std::mem::replace(&mut self.way, Way::Over) {
-            Way::Private(delivery) | Way::Direct(delivery) => {
+            Way::Private(delivery) => {
+                delivery.end(self.index)?;
+                match made? {
+                    Made::Elsewhere(notes) if self.clock.began.elapsed() >= self.cache.patience.noted => {
+                        Ok(Outcome::Made(notes, if self.note(&notes) { Role::Led } else { Role::Missed }))
+                    }
+                    Made::Written(notes) | Made::Elsewhere(notes) => Ok(Outcome::Made(notes, Role::Missed)),
+                }
+            }
+            Way::Direct(delivery) => {
                 let (Made::Written(notes) | Made::Elsewhere(notes)) = made?;
                 delivery.end(self.index)?;
                 Ok(Outcome::Made(notes, Role::Missed))
@@ -275,6 +284,13 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
             }
             Way::Over => made.map(|_| Outcome::Lost),
         }
+    }
+
+    /// Keeps a file of notes alone; whether that could be done.
+    fn note(&self, notes: &Notes) -> bool {
+        let Begun::Ours(mut writer, _) = self.cache.begin(self.key) else { return false };
+        let kept = self.cache.keep(self.key, &mut writer, notes);
+        kept.inspect_err(|_| self.cache.give_up(&writer)).is_ok()
     }
 
     /// Now and then: what takes long becomes public, and who works says that he lives.

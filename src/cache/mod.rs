@@ -49,6 +49,8 @@ pub struct Settings {
 pub struct Patience {
     /// Work that ends sooner, with an answer of one block at most, leaves no file.
     pub private: Duration,
+    /// Work that ends sooner leaves no note of where its answer is found.
+    pub noted: Duration,
     /// Who says nothing for so long is dead.
     pub silence: Duration,
     /// How often who works says that he lives, and is asked where that can be proven.
@@ -59,6 +61,7 @@ impl Default for Patience {
     fn default() -> Self {
         Patience {
             private: Duration::from_millis(10),
+            noted: Duration::from_millis(1),
             silence: Duration::from_secs(10),
             sign: Duration::from_millis(1000),
         }

@@ -14,8 +14,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 
 /// Everything becomes a file; the dead are noticed soon.
-const EAGER: Patience =
-    Patience { private: Duration::ZERO, silence: Duration::from_millis(300), sign: Duration::from_millis(40) };
+const EAGER: Patience = Patience {
+    private: Duration::ZERO,
+    noted: Duration::ZERO,
+    silence: Duration::from_millis(300),
+    sign: Duration::from_millis(40),
+};
 
 /// A directory that goes with the test.
 struct Scratch(PathBuf);
@@ -185,6 +189,19 @@ fn an_answer_that_lies_elsewhere_is_kept_as_its_notes() {
         });
         assert_eq!(served.expect("nothing is wrong"), (notes(3), expected));
         assert!(heard.is_empty());
+    }
+}
+
+#[test]
+fn where_an_answer_is_found_is_noted_if_it_took_time_to_find_out() {
+    for (noted, expected) in [(Duration::ZERO, [Role::Led, Role::Hit]), (Duration::MAX, [Role::Missed; 2])] {
+        let scratch = Scratch::new();
+        let cache = scratch.cache_of(1 << 30, Patience { private: Duration::from_secs(3600), noted, ..EAGER });
+        for role in expected {
+            let make = &mut |_: &mut dyn Sink, _| Ok(Made::Elsewhere(notes(3)));
+            let served = cache.serve(&key("elsewhere"), &mut Vec::new(), make);
+            assert_eq!(served.expect("nothing is wrong"), (notes(3), role));
+        }
     }
 }
 

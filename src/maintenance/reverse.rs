@@ -21,7 +21,8 @@ pub(super) fn write(repository: &Repository, objects: &Objects, packs: &[Arc<Pac
     let mut written = 0;
     for pack in packs.iter().filter(|pack| is_missing(pack)) {
         let path = pack.path().with_extension("rev");
-        let fill = |out: &mut Checksummed<'_>| Ok(reverse::write(out, pack.by_offset(), pack.checksum())?);
+        let positions: Vec<u32> = pack.by_offset().iter().collect();
+        let fill = |out: &mut Checksummed<'_>| Ok(reverse::write(out, &positions, pack.checksum())?);
         let (fresh, _) = Fresh::write(repository, objects, fill)?;
         fresh.put(&path)?;
         written += 1;

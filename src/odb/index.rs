@@ -205,16 +205,19 @@ impl Reverse {
         Some(u32_at(&self.map, REVERSE_HEAD_BYTES + rank as usize * 4)).filter(|position| *position < self.count)
     }
 
-    /// All positions, if each stands there once.
-    pub fn all(&self) -> anyhow::Result<Vec<u32>> {
-        permutation(self.count, |rank| self.position(rank))
+    /// Whether each position stands there once.
+    pub fn is_complete(&self) -> bool {
+        permutation(self.count, |rank| self.position(rank), |_| {}).is_ok()
     }
 }
 
-/// The positions of all ranks, if each of as many positions stands there once.
-pub(super) fn permutation(count: u32, position: impl Fn(u32) -> Option<u32>) -> anyhow::Result<Vec<u32>> {
+/// Calls `each` with the positions of all ranks. It is an error if not each of as many positions stands there once.
+pub(super) fn permutation(
+    count: u32,
+    position: impl Fn(u32) -> Option<u32>,
+    mut each: impl FnMut(u32),
+) -> anyhow::Result<()> {
     let mut seen = vec![0_u64; (count as usize).div_ceil(64)];
-    let mut positions = Vec::with_capacity(count as usize);
     for rank in 0..count {
         let position = position(rank).context("reverse index names a position that is not there")?;
         let (word, bit) = (position as usize / 64, 1 << (position % 64));
@@ -222,7 +225,7 @@ pub(super) fn permutation(count: u32, position: impl Fn(u32) -> Option<u32>) -> 
             bail!("reverse index names a position twice");
         }
         seen[word] |= bit;
-        positions.push(position);
+        each(position);
     }
-    Ok(positions)
+    Ok(())
 }

@@ -59,9 +59,38 @@ pub struct Pack {
     index: Index,
     /// `None` inside: it cannot be mapped, and pieces are read.
     map: OnceLock<Option<Mmap>>,
-    /// `None` inside: there is no usable `.rev`, and `order` is sorted.
+    /// `None` inside: there is no usable `.rev`.
     reverse: OnceLock<Option<Reverse>>,
-    order: OnceLock<Vec<u32>>,
+    /// `None` inside: `.rev` has it all.
+    order: OnceLock<Option<Vec<u32>>>,
+}
+
+/// Index positions in the order of a pack.
+#[derive(Clone, Copy)]
+pub struct ByOffset<'a> {
+    reverse: Option<&'a Reverse>,
+    /// Counts before that.
+    sorted: Option<&'a [u32]>,
+}
+
+impl<'a> ByOffset<'a> {
+    /// The position of the n-th entry of the pack.
+    pub fn get(self, rank: u32) -> Option<u32> {
+        match self.sorted {
+            Some(order) => order.get(rank as usize).copied(),
+            None => self.reverse?.position(rank),
+        }
+    }
+
+    /// All of them.
+    pub fn iter(self) -> impl Iterator<Item = u32> + use<'a> {
+        self.iter_from(0)
+    }
+
+    /// Those from the n-th on.
+    pub fn iter_from(self, rank: u32) -> impl Iterator<Item = u32> + use<'a> {
+        (rank..).map_while(move |rank| self.get(rank))
+    }
 }
 
 impl Pack {
@@ -149,16 +178,18 @@ impl Pack {
     }
 
     /// Index positions in pack order: the n-th is the n-th entry of the pack. From `.rev`, else sorted once.
-    pub fn by_offset(&self) -> &[u32] {
-        self.order.get_or_init(|| {
-            if let Some(Ok(order)) = self.reverse().map(Reverse::all) {
-                return order;
+    pub fn by_offset(&self) -> ByOffset<'_> {
+        let reverse = self.reverse();
+        let sorted = self.order.get_or_init(|| {
+            if reverse.is_some_and(Reverse::is_complete) {
+                return None;
             }
             let mut entries: Vec<(u64, u32)> =
                 (0..self.len()).map(|position| (self.offset_at(position), position)).collect();
             entries.sort_unstable();
-            entries.into_iter().map(|(_, position)| position).collect()
-        })
+            Some(entries.into_iter().map(|(_, position)| position).collect())
+        });
+        ByOffset { reverse, sorted: sorted.as_deref() }
     }
 
     /// Where the entries at some index positions end, which are sorted by their offsets. Where the order of the pack is not
@@ -188,7 +219,7 @@ impl Pack {
     pub fn position_at_rank(&self, rank: u32) -> Option<u32> {
         match (self.order.get(), self.reverse()) {
             (None, Some(reverse)) => reverse.position(rank),
-            _ => self.by_offset().get(rank as usize).copied(),
+            _ => self.by_offset().get(rank),
         }
     }
 

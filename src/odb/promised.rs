@@ -22,7 +22,7 @@ pub fn take_promised<V>(objects: &Objects, missing: &mut IdMap<V>, pulse: &mut d
         if !is_promisor(&pack) {
             continue;
         }
-        for (done, &position) in (0_u64..).zip(pack.by_offset()) {
+        for (done, position) in (0_u64..).zip(pack.by_offset().iter()) {
             if missing.is_empty() {
                 return Ok(());
             }

@@ -60,6 +60,17 @@ impl Objects {
         Ok(found)
     }
 
+    /// The kind alone: of what the commit-graph knows no more is read than an index.
+    ///
+    /// # Errors
+    /// As [`Objects::header`].
+    pub fn kind(&self, id: &oid) -> anyhow::Result<Option<Kind>> {
+        if self.graph().is_some_and(|graph| graph.position(id).is_some()) && self.locate(id)?.is_some() {
+            return Ok(Some(Kind::Commit));
+        }
+        Ok(self.header(id)?.map(|header| header.kind))
+    }
+
     /// As [`Objects::header`] for one of very many, most of which are not there: what has come since a folder was listed may
     /// be missed, and the empty tree is there only where it is stored.
     ///

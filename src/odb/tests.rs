@@ -192,7 +192,7 @@ fn one_pack_is_read_with_and_without_its_reverse_index() {
     let repo = Repo::with_history(SHA1, 70);
     repo.git(&["-c", "pack.writeReverseIndex=true", "repack", "-adq"], b"");
     check(&repo, &repo.objects());
-    let order = |objects: Objects| objects.pack(objects.packs(true).unwrap()[0]).by_offset().to_vec();
+    let order = |objects: Objects| objects.pack(objects.packs(true).unwrap()[0]).by_offset().iter().collect::<Vec<_>>();
     let with = order(repo.objects());
     for file in repo.pack_files("rev") {
         fs::remove_file(file).unwrap();

@@ -40,7 +40,7 @@ pub fn split(objects: &Objects, ids: &[ObjectId]) -> anyhow::Result<Split> {
     for start in ids {
         let mut id = *start;
         while seen.insert(id) {
-            match objects.header(&id)?.map(|header| header.kind) {
+            match objects.kind(&id)? {
                 None => split.missing.push(*start),
                 Some(Kind::Commit) => split.commits.push(id),
                 Some(kind @ (Kind::Tree | Kind::Blob)) => split.others.push((id, kind)),

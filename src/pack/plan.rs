@@ -75,7 +75,7 @@ pub(super) struct Making {
 /// The entries that are taken from one pack, in its order.
 enum Entries {
     /// Most of them: which one is the next to be looked at, and those that were looked up, the last one first.
-    Most(usize, Vec<Entry>),
+    Most(u32, Vec<Entry>),
     /// Few of many: the whole order needs not be known. Index positions and extents, the last one first.
     Few(Vec<(u32, Range<u64>)>),
 }
@@ -115,9 +115,9 @@ impl Entries {
             }
             Entries::Most(rank, found) => {
                 let order = pack.by_offset();
-                while found.is_empty() && *rank < order.len() {
+                while found.is_empty() && *rank < pack.len() {
                     // With the one behind them, which tells where the last one ends.
-                    let near = &order[*rank..order.len().min(*rank + LOOKED_UP + 1)];
+                    let near: Vec<u32> = order.iter_from(*rank).take(LOOKED_UP + 1).collect();
                     let offsets: Vec<u64> = near.iter().map(|position| pack.offset_at(*position)).collect();
                     let looked_up = near.len().min(LOOKED_UP);
                     let chosen = (0..looked_up).filter(|at| taken.positions.contains(near[*at]));
@@ -126,7 +126,7 @@ impl Entries {
                         Entry { position: near[at], range: offsets[at]..end, crc32: pack.crc32_at(near[at]) }
                     };
                     found.extend(chosen.rev().map(entry));
-                    *rank += looked_up;
+                    *rank = rank.saturating_add(LOOKED_UP as u32);
                 }
                 found.pop()
             }

@@ -44,12 +44,56 @@ pub(super) struct Taken<'a> {
     pub pack: Arc<Pack>,
     /// What goes out of it.
     pub positions: &'a Positions,
-    /// Offsets of the entries planned so far, ascending.
-    offsets: Vec<u64>,
+    /// The entries planned so far.
+    offsets: Offsets,
     /// From this offset on, entries stand from that offset on.
     runs: Vec<(u64, u64)>,
     /// Entries that were planned before their turn, by offset, and where they stand.
     early: HashMap<u64, u64>,
+}
+
+/// Offsets that were noted in ascending order: half of each, because there are as many as objects. Where a damaged index has another
+/// order some of them are not found.
+#[derive(Default)]
+struct Offsets {
+    /// What 32 bits have of each.
+    low: Vec<u32>,
+    /// For each upper half, beginning with 0, where its offsets end.
+    ends: Vec<usize>,
+}
+
+impl Offsets {
+    /// Of so many.
+    fn of(objects: u64) -> Self {
+        Offsets { low: Vec::with_capacity(usize::try_from(objects).unwrap_or(0)), ends: Vec::new() }
+    }
+
+    fn push(&mut self, offset: u64) {
+        let high = upper(offset);
+        if self.ends.len() <= high {
+            self.ends.resize(high + 1, self.low.len());
+        }
+        self.low.push(offset as u32);
+        self.ends[high] = self.low.len();
+    }
+
+    fn contains(&self, offset: u64) -> bool {
+        let high = upper(offset);
+        let Some(end) = self.ends.get(high) else { return false };
+        let start = high.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let (same, low) = (self.low.get(start..*end).unwrap_or_default(), offset as u32);
+        // Bases are near, mostly.
+        let mut near = 16;
+        while near < same.len() && same[same.len() - near] > low {
+            near *= 2;
+        }
+        same[same.len().saturating_sub(near)..].binary_search(&low).is_ok()
+    }
+}
+
+/// The upper half of an offset. Packs of so many bytes that these would take room do not exist.
+fn upper(offset: u64) -> usize {
+    (offset >> 32) as usize
 }
 
 impl Positions {
@@ -70,12 +114,7 @@ impl Positions {
 impl Taken<'_> {
     /// Whether the entry at `offset` is planned already.
     fn has(&self, offset: u64) -> bool {
-        // Bases are near, mostly.
-        let mut near = 16;
-        while near < self.offsets.len() && self.offsets[self.offsets.len() - near] > offset {
-            near *= 2;
-        }
-        self.offsets[self.offsets.len().saturating_sub(near)..].binary_search(&offset).is_ok() || self.is_early(offset)
+        self.offsets.contains(offset) || self.is_early(offset)
     }
 
     pub(super) fn is_early(&self, offset: u64) -> bool {
@@ -90,7 +129,7 @@ impl<'a> Sources<'a> {
         let taken = |positions: &'a Positions| Taken {
             pack: objects.pack(positions.pack),
             positions,
-            offsets: Vec::new(),
+            offsets: Offsets::of(positions.len()),
             runs: Vec::new(),
             early: HashMap::new(),
         };
@@ -227,4 +266,26 @@ impl<'a> Sources<'a> {
 /// How large a pack is, roughly.
 pub fn magnitude(pack: &Pack) -> u32 {
     u32::BITS - pack.len().leading_zeros()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_on_both_sides_of_four_gigabytes_are_found() {
+        const HIGH: u64 = 1 << 32;
+        let step = |n: u64| 12 + n * n * (HIGH / 500);
+        let mut offsets = Offsets::of(100);
+        for n in 0..100 {
+            assert!(!offsets.contains(step(n)));
+            offsets.push(step(n));
+            for before in 0..=n {
+                assert!(offsets.contains(step(before)), "{before} of {n}");
+                assert!(!offsets.contains(step(before) + 1) && !offsets.contains(step(before) ^ HIGH << 9));
+            }
+        }
+        offsets.push(5);
+        assert!(!offsets.contains(HIGH) && !offsets.contains(HIGH << 8));
+    }
 }

@@ -247,13 +247,13 @@ impl Ancestry for RoundHistory<'_, '_> {
 
     fn known(&mut self, id: &oid) -> anyhow::Result<Option<Vec<ObjectId>>> {
         let History { repository, .. } = self.history;
-        let Some(header) = repository.objects.header(id)? else {
+        let Some(kind) = repository.objects.kind(id)? else {
             return Ok(None);
         };
-        if !self.history.may_be_told(id, header.kind, self.pulse)? {
+        if !self.history.may_be_told(id, kind, self.pulse)? {
             return Ok(None);
         }
-        if header.kind != Kind::Commit {
+        if kind != Kind::Commit {
             return Ok(Some(Vec::new()));
         }
         let History { commits, client, oldest, .. } = self.history;

@@ -9,7 +9,6 @@ use crate::odb::midx::Midx;
 use crate::odb::packs::Pack;
 use anyhow::{Context, Result, ensure};
 use gix_hash::oid;
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -183,10 +182,14 @@ impl Order {
     ///
     /// # Errors
     /// When an index names one twice.
-    pub fn positions(&self) -> Result<Cow<'_, [u32]>> {
+    pub fn positions(&self) -> Result<Vec<u32>> {
         match self {
-            Order::Pack(pack) => Ok(Cow::Borrowed(pack.by_offset())),
-            Order::Midx(all) => index::permutation(self.len(), |rank| all.position_at(rank)).map(Cow::Owned),
+            Order::Pack(pack) => Ok(pack.by_offset().iter().collect()),
+            Order::Midx(all) => {
+                let mut positions = Vec::new();
+                index::permutation(self.len(), |rank| all.position_at(rank), |position| positions.push(position))?;
+                Ok(positions)
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 use crate::odb::bitmap::{Bits, Order};
 use crate::odb::ids::{IdSet, are_same};
 use crate::odb::{EntryKind, Location, Objects, Pack, PackId, Stored};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use gix_hash::{ObjectId, oid};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -120,7 +120,7 @@ impl<'a> Numbers<'a> {
     pub(super) fn each_of_bits(&self, order: &Order, bits: &Bits, mut each: impl FnMut(u32)) -> Result<()> {
         if let Order::Pack(pack) = order {
             let positions = pack.by_offset();
-            bits.iter().filter_map(|rank| positions.get(rank as usize)).for_each(|number| each(*number));
+            bits.iter().filter_map(|rank| positions.get(rank)).for_each(each);
             return Ok(());
         }
         let (mut last, mut at) = (None, 0);
@@ -133,12 +133,14 @@ impl<'a> Numbers<'a> {
             }
             // What is passed over was not asked for, or another copy counts.
             let positions = range.pack.by_offset();
-            let offset_at = |at: usize| positions.get(at).map(|position| range.pack.offset_at(*position));
-            while offset_at(at).is_some_and(|before| before < offset) {
+            let placed = |at: u32| positions.get(at).map(|position| (range.pack.offset_at(position), position));
+            while placed(at).is_some_and(|(before, _)| before < offset) {
                 at += 1;
             }
-            ensure!(offset_at(at) == Some(offset), "no entry begins at offset {offset} of pack {pack}");
-            each(range.first + positions[at]);
+            match placed(at) {
+                Some((there, position)) if there == offset => each(range.first + position),
+                Some(_) | None => bail!("no entry begins at offset {offset} of pack {pack}"),
+            }
         }
         Ok(())
     }

@@ -75,15 +75,23 @@ impl Ancestors {
             let popped = self.trees.pop_back();
             match last {
                 None => last = popped,
-                Some(_) => self.spare.extend(popped.map(|(_, tree)| tree)),
+                Some(_) => self.spare(popped),
             }
         }
         if self.trees.is_empty() {
             self.trees.extend(last);
         } else {
-            self.spare.extend(last.map(|(_, tree)| tree));
+            self.spare(last);
         }
         self.found()
+    }
+
+    /// Keeps the room of a tree for another one; its content may be the cache's.
+    fn spare(&mut self, tree: Option<(u32, Tree)>) {
+        if let Some((_, mut tree)) = tree {
+            tree.clear();
+            self.spare.push(tree);
+        }
     }
 
     /// What was found last.
@@ -95,7 +103,8 @@ impl Ancestors {
     pub(super) fn add(&mut self, depth: u32, tree: Tree) -> Tree {
         self.trees.push_back((depth, tree));
         if self.trees.len() > Self::MOST {
-            self.spare.extend(self.trees.pop_front().map(|(_, tree)| tree));
+            let oldest = self.trees.pop_front();
+            self.spare(oldest);
         }
         self.spare.pop().unwrap_or_default()
     }

@@ -45,9 +45,9 @@ struct Kinds {
 impl Kinds {
     fn of(objects: &Objects, pack: &Pack) -> Result<Self> {
         let order = pack.by_offset();
-        let offsets: Vec<u64> = order.iter().map(|position| pack.offset_at(*position)).collect();
-        let mut found = Kinds { offsets, kinds: Vec::with_capacity(order.len()) };
-        for &position in order {
+        let offsets: Vec<u64> = order.iter().map(|position| pack.offset_at(position)).collect();
+        let mut found = Kinds { offsets, kinds: Vec::with_capacity(pack.len() as usize) };
+        for position in order.iter() {
             let kind = match pack.head_at(pack.offset_at(position)).map(|head| head.kind) {
                 Ok(EntryKind::Whole(kind)) => Some(kind),
                 Ok(EntryKind::OfsDelta(offset)) => found.at(offset),
