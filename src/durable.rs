@@ -157,7 +157,7 @@ pub fn fsync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Forces the content of files and the entries of directories, all of one file system, to the disk, as `sync` says.
+/// Forces the content of files and the entries of directories to the disk, as `sync` says. Directories stand before files.
 ///
 /// # Errors
 /// As [`fsync`] and [`fsync_directory`]; the first one.
@@ -165,7 +165,9 @@ pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
     match (sync, paths.first()) {
         (Sync::Never, _) | (_, None) => Ok(()),
         (Sync::Now, Some(first))
-            if paths.len() >= FLUSH_FROM && unwritten() <= FLUSH_BYTES_EACH * paths.len() as u64 =>
+            if paths.len() >= FLUSH_FROM
+                && unwritten() <= FLUSH_BYTES_EACH * paths.len() as u64
+                && are_of_one_file_system(paths) =>
         {
             flush(first).or_else(|error| match error.kind() {
                 // Sandboxes know this call least of all.
@@ -175,6 +177,21 @@ pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
         }
         (Sync::Now | Sync::Each, Some(_)) => fsync_each(paths),
     }
+}
+
+/// Whether one flush reaches all of them: a directory of a repository may be another disk, or a link to one. A file is not looked at
+/// behind another one of its directory.
+fn are_of_one_file_system(paths: &[PathBuf]) -> bool {
+    let (mut device, mut directory) = (None, None);
+    paths.iter().all(|path| {
+        if directory.is_some() && directory == path.parent() {
+            return true;
+        }
+        fs::metadata(path).is_ok_and(|metadata| {
+            directory = path.parent().filter(|_| metadata.is_file());
+            *device.get_or_insert(metadata.dev()) == metadata.dev()
+        })
+    })
 }
 
 /// How many bytes wait to be written to any disk of this machine.
@@ -581,6 +598,23 @@ mod tests {
         let recorded = failpoints::record(&scratch.0);
         run();
         assert_eq!(recorded.seen().len(), 2);
+    }
+
+    #[test]
+    fn one_flush_is_for_one_file_system() {
+        let scratch = Scratch::new();
+        let own = |name: &str| scratch.0.join(name);
+        for name in ["a", "b"] {
+            fs::write(own(name), "content").unwrap();
+        }
+        let elsewhere = || PathBuf::from("/proc/self/stat");
+        let check =
+            |paths: &[PathBuf], expected: bool| assert_eq!(are_of_one_file_system(paths), expected, "{paths:?}");
+        check(&[scratch.0.clone(), own("a"), own("b")], true);
+        check(&[scratch.0.clone(), elsewhere(), own("b")], false);
+        check(&[own("a"), own("b"), elsewhere()], false);
+        check(&["/proc".into(), own("a")], false);
+        check(&[own("nothing"), own("a")], false);
     }
 
     #[test]
