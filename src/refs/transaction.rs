@@ -144,7 +144,7 @@ impl<'a> RefTransaction<'a> {
         self.peel = Some(peel);
     }
 
-    /// Names directories that must be forced to the disk before a ref moves; all of the file system of the refs.
+    /// Names directories that must be forced to the disk before a ref moves.
     pub fn rest_on(&mut self, directories: Vec<PathBuf>) {
         self.behind = directories;
     }

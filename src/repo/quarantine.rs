@@ -16,7 +16,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,12 +52,9 @@ impl Migrated {
         durable::fsync_all(&std::mem::take(&mut self.unforced), self.sync).map_err(|_| Refusal::Migrate)
     }
 
-    /// Whether what is forced to the disk in a directory of refs can be forced together with it.
-    pub fn goes_with(&self, sync: Sync, refs: &Path) -> bool {
-        let device = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
-        let same = |path: &PathBuf| device(path).is_some_and(|here| device(refs) == Some(here));
-        // The last one is the object directory or one just below it.
-        self.sync == sync && self.unforced.last().is_some_and(same)
+    /// Whether they may be forced to the disk together with something else.
+    pub fn goes_with(&self, sync: Sync) -> bool {
+        self.sync == sync
     }
 }
 

@@ -277,7 +277,7 @@ fn decide(
     let others_rely = has_update_hook || left_to_hook.contains(&true) || !boundary.cut.is_empty();
     let migrated = quarantine.map_or_else(|| Ok(Migrated::default()), Quarantine::migrate_unforced);
     let forced = migrated.and_then(|mut migrated| {
-        let together = !others_rely && migrated.goes_with(stations::sync(repository), &repository.common_dir);
+        let together = !others_rely && migrated.goes_with(stations::sync(repository));
         if together { Ok(()) } else { migrated.force() }.map(|()| migrated)
     });
     let Migrated { keeps, unforced, .. } = match forced {
