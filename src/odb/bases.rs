@@ -94,6 +94,11 @@ impl<P: Copy + Eq + Hash, H: Hasher + Default> Bases<P, H> {
         self.shrink(0);
     }
 
+    /// Makes use of as much at once as of many small objects.
+    pub fn expect_many(&mut self) {
+        self.used = self.used.max(self.limit / USED_OF_SMALL);
+    }
+
     /// Whether something of this size would be kept. One object must not push out all others.
     pub fn takes(&self, size: usize) -> bool {
         size as u64 + OVERHEAD_BYTES <= self.limit / LARGEST
@@ -247,6 +252,12 @@ mod tests {
             bases.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![0; 872]));
             most.push(bases.bytes);
         }
+        let mut expecting: Bases = Bases::new(64 << 10);
+        expecting.expect_many();
+        for n in 0..20 {
+            expecting.keep(place(n), gix_object::Kind::Tree, Rc::new(vec![0; 872]));
+        }
+        assert_eq!(expecting.bytes, 16_000, "they have as much room at once");
         assert_eq!([most[20], most[70], most[199]], [4000, 8000, 16_000]);
     }
 

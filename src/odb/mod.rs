@@ -250,6 +250,11 @@ impl Objects {
         self.shared.reader.borrow_mut().bases.set_limit(bytes);
     }
 
+    /// Says that bases of deltas will be read again soon, even while they are few.
+    pub fn expect_bases(&self) {
+        self.shared.reader.borrow_mut().bases.expect_many();
+    }
+
     /// Forbids the commit-graph, which is wrong where grafts or replacements change history.
     pub fn set_graph_allowed(&mut self, allowed: bool) {
         self.graph_allowed = allowed;

@@ -144,6 +144,10 @@ impl Selection {
 /// When an object is missing or corrupt, or the client has gone.
 pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -> anyhow::Result<Selection> {
     pulse.begin("Enumerating objects", None)?;
+    if !request.common.is_empty() {
+        // What is read here is read again when deltas are made of it.
+        objects.expect_bases();
+    }
     let all = Filter::default();
     let filter = request.filter.unwrap_or(&all);
     let search =
