@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 const FIRST_BYTES: usize = 1 << 20;
 /// Room behind the announced size: so much the decoder wants in order to run at full speed up to the last byte, and a
 /// stream that goes on is noticed.
-pub(super) const SLACK_BYTES: usize = 320;
+const SLACK_BYTES: usize = 320;
 /// How much of a file is read at once where it is not mapped.
 const PIECE_BYTES: usize = 64 << 10;
 

@@ -4,7 +4,7 @@
 //! the file or, where that is not possible, reads pieces of it. Nothing here resolves deltas.
 
 use super::index::{Index, Reverse};
-use super::inflate::{Inflater, Pieces, SLACK_BYTES, Stored};
+use super::inflate::{Inflater, Pieces, Stored};
 use super::map::map;
 use anyhow::{Context, bail};
 use gix_hash::{ObjectId, oid};
@@ -20,8 +20,6 @@ use std::sync::OnceLock;
 const HEAD_BYTES: u64 = 12;
 /// More than any entry's header has: ten bytes of size and the name or distance of a base.
 const ENTRY_HEAD_BYTES: usize = 48;
-/// So much is looked at at once.
-const PIECE_BYTES: u64 = 256 << 10;
 
 /// A pack of this process's list. Numbers stay valid while the database is open, even when the file vanishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -162,21 +160,6 @@ impl Pack {
         self.index.crc32_at(position)
     }
 
-    /// The CRC-32 of a part of the pack. `buffer` is lent for packs that cannot be mapped.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn crc32_of(&self, part: Range<u64>, buffer: &mut Vec<u8>) -> anyhow::Result<u32> {
-        let mut crc = crc32fast::Hasher::new();
-        let mut at = part.start;
-        while at < part.end {
-            let end = part.end.min(at + PIECE_BYTES);
-            crc.update(self.bytes(at..end, buffer)?);
-            at = end;
-        }
-        Ok(crc.finalize())
-    }
-
     /// Index positions in pack order: the n-th is the n-th entry of the pack. From `.rev`, else sorted once.
     pub fn by_offset(&self) -> ByOffset<'_> {
         let reverse = self.reverse();
@@ -305,26 +288,6 @@ impl Pack {
     pub fn inflate(&self, head: &EntryHead, inflater: &mut Inflater, out: &mut Vec<u8>) -> anyhow::Result<()> {
         let mut buffer = Vec::new();
         self.stored(&mut buffer, |stored| inflater.whole(stored, head.data, head.size, out)).map(drop)
-    }
-
-    /// Inflates the beginning of what an entry stores into `out`: at least `length` bytes, where it has so many.
-    ///
-    /// # Errors
-    /// When it is damaged.
-    pub fn inflate_start(
-        &self,
-        head: &EntryHead,
-        length: usize,
-        inflater: &mut Inflater,
-        out: &mut Vec<u8>,
-    ) -> anyhow::Result<()> {
-        let size = usize::try_from(head.size).context("object is too large for this machine")?;
-        // The decoder is fast as long as it has room.
-        out.resize(length.min(size) + SLACK_BYTES, 0);
-        let mut buffer = Vec::new();
-        let (filled, _) = self.stored(&mut buffer, |stored| inflater.head(stored, head.data, out))?;
-        out.truncate(filled.min(size));
-        Ok(())
     }
 
     /// Runs `read` on the pack's bytes, addressed by pack offset. `buffer` is lent for packs that cannot be mapped.

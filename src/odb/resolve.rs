@@ -139,11 +139,6 @@ impl Objects {
         Ok((kind, content))
     }
 
-    /// Whether what an entry stands for is in the cache of bases.
-    pub fn is_at_hand(&self, pack: &Pack, offset: u64) -> bool {
-        self.shared.reader.borrow().bases.header((pack.id(), offset)).is_some()
-    }
-
     /// Remembers a damaged entry; from now on other copies of its object are taken.
     fn set_aside(&self, pack: &Pack, offset: u64, error: &anyhow::Error) {
         self.shared.damaged.borrow_mut().insert((pack.id(), offset));

@@ -60,6 +60,7 @@ impl Ahead {
                 let mut objects = opener.open();
                 // As much for all of them together as for one that is alone.
                 objects.set_cache_bytes(CACHE_BYTES / threads as u64);
+                objects.expect_bases();
                 objects.set_object_limit(OBJECT_BYTES_MAX);
                 let mut maker = Maker::default();
                 let mut deflater = Deflater::default();

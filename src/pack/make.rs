@@ -7,7 +7,7 @@ use super::deflate::Levels;
 use super::encode::Encoder;
 use super::script::Script;
 use crate::odb::inflate::Inflater;
-use crate::odb::{EntryKind, Location, Objects, Pack, PackId};
+use crate::odb::{Location, Objects, Pack, PackId};
 use anyhow::{Context, Result, ensure};
 use gix_hash::ObjectId;
 use gix_object::Kind;
@@ -16,9 +16,6 @@ use std::rc::Rc;
 /// Smaller objects are not worth a delta, larger ones not the memory.
 const RELATED_BYTES_MIN: usize = 80;
 const RELATED_BYTES_MAX: usize = 8 << 20;
-/// Smaller objects are read whole, and deltas so many levels deep are not put together.
-const PARTLY_BYTES_MIN: u64 = 8 << 10;
-const DELTAS_BELOW_MAX: usize = 32;
 
 /// What is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,75 +160,16 @@ impl Maker {
             (None, None) => return Ok(false),
             (Some(object), None) => object,
             (object, Some(version)) => {
-                let ancestor = self.reversed(objects, &pack, kinship.ancestor, &version)?;
-                match object {
-                    Some(object) => object.over(&ancestor)?,
-                    None => ancestor,
-                }
+                let position = pack.position_at_offset(kinship.ancestor).context("no entry at this offset")?;
+                let location = Location::Packed { pack: kinship.pack, position };
+                objects.find_at(location, pack.id_at(position), &mut self.base)?;
+                let ancestor = version.reversed(&self.base)?;
+                object.map_or(Ok(ancestor.clone()), |object| object.over(&ancestor))?
             }
         };
         let size = script.size();
         Ok((RELATED_BYTES_MIN..=RELATED_BYTES_MAX).contains(&size)
             && script.encode(delta_bytes_max(size, &base.id), &mut self.delta))
-    }
-
-    /// The script that makes the object at an offset of a version of it, which is made of the object by `version`.
-    ///
-    /// Mostly a few bytes of the object are not in the version. Where these come from in what is stored whole below it is told by deltas
-    /// that are small: then that is not inflated further than they reach.
-    fn reversed(&mut self, objects: &Objects, pack: &Pack, offset: u64, version: &Script) -> Result<Script> {
-        if !objects.is_at_hand(pack, offset)
-            && let Some((below, root)) = self.below(objects, pack, offset)?
-            && below.size() == version.base_size()
-        {
-            let reach = version.reach_below(&below);
-            if reach <= below.base_size() / 4 * 3 && self.inflate_intact(pack, root, reach)? {
-                return Ok(version.reversed(&mut |part, out| below.copy(part, &self.base, out)));
-            }
-        }
-        let position = pack.position_at_offset(offset).context("no entry at this offset")?;
-        let location = Location::Packed { pack: pack.id(), position };
-        let (_, content) = objects.share_at(location, pack.id_at(position))?;
-        ensure!(content.len() == version.base_size(), "delta is for a base of another size");
-        Ok(version.reversed(&mut |part, out| out.extend_from_slice(&content[part])))
-    }
-
-    /// The script that makes the object at an offset of what is stored whole below it, and the offset of that; `None` where it is at hand,
-    /// or not worth it.
-    fn below(&mut self, objects: &Objects, pack: &Pack, mut offset: u64) -> Result<Option<(Script, u64)>> {
-        let mut deltas = Vec::new();
-        loop {
-            let head = pack.head_at(offset)?;
-            match head.kind {
-                EntryKind::Whole(_) if head.size < PARTLY_BYTES_MIN => return Ok(None),
-                EntryKind::Whole(_) => {
-                    let size = usize::try_from(head.size)?;
-                    let script = self.script(pack, &deltas)?.unwrap_or_else(|| Script::identity(size));
-                    return Ok((script.base_size() == size).then_some((script, offset)));
-                }
-                EntryKind::OfsDelta(base) if deltas.len() < DELTAS_BELOW_MAX => {
-                    deltas.push(offset);
-                    offset = base;
-                }
-                EntryKind::OfsDelta(_) | EntryKind::RefDelta(_) => return Ok(None),
-            }
-            if objects.is_at_hand(pack, offset) {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Inflates the first bytes of what is stored whole at an offset into `base`; `false`: the index does not vouch for it.
-    fn inflate_intact(&mut self, pack: &Pack, offset: u64, length: usize) -> Result<bool> {
-        let position = pack.position_at_offset(offset).context("no entry at this offset")?;
-        let Some((expected, end)) = pack.crc32_at(position).zip(pack.ends_of(&[position]).first().copied()) else {
-            return Ok(false);
-        };
-        if end > pack.body_end() || end <= offset || pack.crc32_of(offset..end, &mut self.delta)? != expected {
-            return Ok(false);
-        }
-        pack.inflate_start(&pack.head_at(offset)?, length, &mut self.inflater, &mut self.base)?;
-        Ok(self.base.len() >= length)
     }
 
     /// The stored deltas at these offsets as one, the uppermost first.

@@ -5,7 +5,6 @@
 use super::encode;
 use crate::odb::delta::{self, Instruction, Instructions};
 use anyhow::{Context, Result, ensure};
-use std::ops::Range;
 
 /// Shorter pieces of the base are not worth an instruction when a script is turned round.
 const COPY_MIN: usize = 4;
@@ -106,23 +105,6 @@ impl Script {
         self.push(bytes.len(), from);
     }
 
-    /// The script that makes a content of itself.
-    pub(super) fn identity(size: usize) -> Self {
-        let mut script = Script::empty(size);
-        script.push(size, From::Base(0));
-        script
-    }
-
-    /// The steps that make a part of the content, cut to it.
-    fn within(&self, part: Range<usize>) -> impl Iterator<Item = Step> {
-        let first = self.steps.partition_point(|step| step.at + step.length <= part.start);
-        let steps = self.steps[first..].iter().take_while(move |step| step.at < part.end);
-        steps.map(move |step| {
-            let (at, end) = (step.at.max(part.start), (step.at + step.length).min(part.end));
-            Step { at, length: end - at, from: step.from.skip(at - step.at) }
-        })
-    }
-
     /// The script that makes of `below`'s base what this one makes of what `below` makes.
     ///
     /// # Errors
@@ -133,80 +115,52 @@ impl Script {
         for step in &self.steps {
             match step.from {
                 From::Own(at) => script.push_own(&self.own[at..at + step.length]),
-                From::Base(at) => below.within(at..at + step.length).for_each(|piece| match piece.from {
-                    From::Own(own) => script.push_own(&below.own[own..own + piece.length]),
-                    from => script.push(piece.length, from),
-                }),
+                From::Base(mut at) => {
+                    let end = at + step.length;
+                    let mut n = below.steps.partition_point(|step| step.at <= at) - 1;
+                    while at < end {
+                        let piece = below.steps[n];
+                        let skipped = at - piece.at;
+                        let length = (piece.length - skipped).min(end - at);
+                        match piece.from.skip(skipped) {
+                            From::Own(own) => script.push_own(&below.own[own..own + length]),
+                            from => script.push(length, from),
+                        }
+                        at += length;
+                        n += 1;
+                    }
+                }
             }
         }
         Ok(script)
     }
 
-    /// The base in pieces, each with its place in what is made of it, where it has one.
-    fn pieces_of_base(&self) -> Vec<(Range<usize>, Option<usize>)> {
+    /// The script that makes `base`, which this one's base is, of what this one makes.
+    ///
+    /// # Errors
+    /// When it is another base.
+    pub(super) fn reversed(&self, base: &[u8]) -> Result<Self> {
+        ensure!(base.len() == self.base_size, "delta is for a base of {} bytes, not {}", self.base_size, base.len());
         let copied = |step: &Step| match step.from {
             From::Base(from) if step.length >= COPY_MIN => Some((from, step.length, step.at)),
             _ => None,
         };
         let mut copies: Vec<(usize, usize, usize)> = self.steps.iter().filter_map(copied).collect();
         copies.sort_unstable_by_key(|(from, length, at)| (*from, std::cmp::Reverse(*length), *at));
-        let (mut pieces, mut reached) = (Vec::new(), 0);
+        let mut script = Script::empty(self.size);
         for (from, length, at) in copies {
             let end = from + length;
-            if end < reached + COPY_MIN {
+            if end < script.size + COPY_MIN {
                 continue;
             }
-            if from > reached {
-                pieces.push((reached..from, None));
-                reached = from;
+            if from > script.size {
+                script.push_own(&base[script.size..from]);
             }
-            pieces.push((reached..end, Some(at + (reached - from))));
-            reached = end;
+            let skipped = script.size - from;
+            script.push(length - skipped, From::Base(at + skipped));
         }
-        if reached < self.base_size {
-            pieces.push((reached..self.base_size, None));
-        }
-        pieces
-    }
-
-    /// The script that makes this one's base of what this one makes. `base` adds what stands in a part of the base: those parts that are
-    /// nowhere else, one after the other.
-    pub(super) fn reversed(&self, base: &mut dyn FnMut(Range<usize>, &mut Vec<u8>)) -> Self {
-        let mut script = Script::empty(self.size);
-        for (part, place) in self.pieces_of_base() {
-            let length = part.len();
-            let from = match place {
-                Some(at) => From::Base(at),
-                None => {
-                    let at = script.own.len();
-                    base(part, &mut script.own);
-                    From::Own(at)
-                }
-            };
-            script.push(length, from);
-        }
-        script
-    }
-
-    /// How much of `below`'s base must be known to turn this one round, which is for what `below` makes.
-    pub(super) fn reach_below(&self, below: &Script) -> usize {
-        let lost = self.pieces_of_base().into_iter().filter(|(_, place)| place.is_none());
-        let steps = lost.flat_map(|(part, _)| below.within(part));
-        let ends = steps.filter_map(|step| match step.from {
-            From::Base(at) => Some(at + step.length),
-            From::Own(_) => None,
-        });
-        ends.max().unwrap_or(0)
-    }
-
-    /// Adds a part of the content; `base` begins as the base does, and reaches far enough.
-    pub(super) fn copy(&self, part: Range<usize>, base: &[u8], out: &mut Vec<u8>) {
-        for step in self.within(part) {
-            out.extend_from_slice(match step.from {
-                From::Own(at) => &self.own[at..at + step.length],
-                From::Base(at) => &base[at..at + step.length],
-            });
-        }
+        script.push_own(&base[script.size..]);
+        Ok(script)
     }
 
     /// The script as a delta; `None` where it would have more than `limit` bytes.
@@ -246,11 +200,6 @@ mod tests {
         made
     }
 
-    fn reversed(script: &Script, base: &[u8]) -> Script {
-        assert_eq!(script.base_size(), base.len());
-        script.reversed(&mut |part, out| out.extend_from_slice(&base[part]))
-    }
-
     /// A version: lines of a text, some left out, some moved, some new.
     fn version(edits: &[(u16, u16, u8)]) -> Vec<u8> {
         let mut lines: Vec<Vec<u8>> = (0..400).map(|n| format!("line {n} of a file\n").into_bytes()).collect();
@@ -274,17 +223,9 @@ mod tests {
             let (first, second) = (Script::parse(&delta(&one, &two)).unwrap(), Script::parse(&delta(&two, &three)).unwrap());
             prop_assert_eq!(apply(&first, &one), &two[..]);
             prop_assert_eq!(apply(&second.over(&first).unwrap(), &one), &three[..]);
-            let back = reversed(&first, &one);
+            let back = first.reversed(&one).unwrap();
             prop_assert_eq!(apply(&back, &two), &one[..]);
-            let back_to_two = reversed(&second, &two);
-            prop_assert_eq!(apply(&back.over(&back_to_two).unwrap(), &three), &one[..]);
-            // The same from the beginning of what `two` was made of.
-            let reach = second.reach_below(&first);
-            let partly = second.reversed(&mut |part, out| first.copy(part, &one[..reach], out));
-            prop_assert_eq!(apply(&partly, &three), &two[..]);
-            let identity = Script::identity(two.len());
-            let partly = second.reversed(&mut |part, out| identity.copy(part, &two[..second.reach_below(&identity)], out));
-            prop_assert_eq!(apply(&partly, &three), &two[..]);
+            prop_assert_eq!(apply(&back.over(&second.reversed(&two).unwrap()).unwrap(), &three), &one[..]);
         }
     }
 
@@ -292,6 +233,7 @@ mod tests {
     fn what_does_not_belong_together_is_an_error() {
         let (one, two) = (version(&[]), version(&[(3, 0, 1)]));
         let script = Script::parse(&delta(&one, &two)).unwrap();
+        script.reversed(&two).expect_err("another base");
         script.over(&script).expect_err("another base");
         let whole = delta(&one, &two);
         for end in 0..whole.len() {
@@ -300,14 +242,14 @@ mod tests {
         let mut beyond = whole.clone();
         beyond[0] ^= 1;
         // The base's size alone is another one: what is copied to its end is beyond it, or nobody has such a base.
-        assert!(Script::parse(&beyond).map_or(true, |script| script.base_size() != one.len()));
+        assert!(Script::parse(&beyond).and_then(|script| script.reversed(&one)).is_err());
     }
 
     #[test]
     fn an_empty_object_can_be_either_side() {
         let nothing = Script::parse(&[5, 0]).unwrap();
         assert_eq!(apply(&nothing, b"hello"), b"");
-        assert_eq!(apply(&reversed(&nothing, b"hello"), b""), b"hello");
+        assert_eq!(apply(&nothing.reversed(b"hello").unwrap(), b""), b"hello");
         let all = Script::parse(&[0, 3, 3, b'a', b'b', b'c']).unwrap();
         assert_eq!(apply(&all.over(&nothing).unwrap(), b"hello"), b"abc");
     }

@@ -432,8 +432,8 @@ fn new_versions_go_out_as_deltas_on_others() {
     small(&many, &["v9"], &["v3"], (true, false), 4_000);
 }
 
-/// Old versions are deltas on the newest, of which the beginning tells what differs between two of them.
-const NEAR_THE_BEGINNING: &str = r#"
+/// Old versions are deltas on the newest.
+const ON_THE_NEWEST: &str = r#"
     for n in $(seq 0 9); do
         { seq 1 1000; for line in $(seq $((10 + n * 3))); do echo "line $line of those that were added"; done; seq 2000 9000; } >file; c v$n $last
         last=v$n
@@ -441,15 +441,15 @@ const NEAR_THE_BEGINNING: &str = r#"
     git repack -adfq --depth=50"#;
 
 #[test]
-fn of_what_old_versions_rest_on_no_more_is_read_than_differs() {
-    let repo = Repo::made_by(gix_hash::Kind::Sha1, NEAR_THE_BEGINNING);
+fn old_versions_are_turned_round_on_what_nobody_asked_for() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, ON_THE_NEWEST);
     for (want, have) in [("v7", "v5"), ("v8", "v1"), ("v3", "v2")] {
         // Each with nothing at hand.
         [(true, true), (true, false)].iter().for_each(|form| check(&repo, &[want], &[have], &[*form]));
         let (_, stats) = pack(&repo.objects(), &repo.ids(&[want]), &repo.ids(&[have]), &options(true, true));
         assert!(stats.bytes < 4_000 && stats.deltas > 0, "{want} {have}: {stats:?}");
     }
-    // Of what is damaged nothing is taken, not even from before the damage.
+    // Of what is damaged nothing is taken.
     damage(&repo, &repo.id("v9:file"));
     let (wants, haves) = (repo.ids(&["v7"]), repo.ids(&["v5"]));
     let objects = repo.objects();

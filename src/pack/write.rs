@@ -7,7 +7,7 @@ use super::PackStats;
 use super::ahead::{Ahead, Made};
 use super::deflate::{Deflater, Levels};
 use super::make::{Maker, Outcome};
-use super::output::{Output, PIECE_BYTES};
+use super::output::{Output, PIECE_BYTES, RUN_BYTES_MAX};
 use super::plan::{How, Making, Object, Plan, Step};
 use super::select::{Selection, Spot, Stray};
 use super::sources::Base;
@@ -308,7 +308,14 @@ impl Writer<'_, '_, '_> {
             let end = self.inflater.whole(&mut &*bytes, 0, size, self.maker.content());
             return Ok(end.is_ok_and(|end| end == range.end - data));
         };
-        Ok(pack.crc32_of(range.clone(), &mut self.stored)? == expected)
+        let mut crc = crc32fast::Hasher::new();
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min(at + RUN_BYTES_MAX);
+            crc.update(pack.bytes(at..end, &mut self.stored)?);
+            at = end;
+        }
+        Ok(crc.finalize() == expected)
     }
 
     /// Writes an object whose entry is damaged from wherever else it is found; nobody but its name vouches for it.
