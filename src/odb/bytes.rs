@@ -1,12 +1,16 @@
 //! Numbers and tables in mapped files.
 //!
-//! In: bytes. Out: big-endian numbers; where the chunks of a file lie (gitformat-chunk). What stands in a chunk is not known here.
+//! In: bytes. Out: big-endian numbers; where the chunks of a file lie (gitformat-chunk); positions of names. What else stands in a chunk
+//! is not known here.
 
-use anyhow::{Context, ensure};
+use super::index::search;
+use anyhow::{Context, bail, ensure};
+use gix_hash::oid;
 use std::ops::Range;
 
 /// Identifier and place of a chunk.
 const CHUNK: usize = 12;
+const FAN: usize = 256 * 4;
 
 /// Reads a big-endian number; the caller has checked that it is there.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -37,6 +41,77 @@ pub(super) fn chunk(bytes: &[u8], head: usize, count: u8, id: &[u8; 4]) -> anyho
         Ok(from as usize..to as usize)
     };
     find().with_context(|| format!("chunk {}", id.escape_ascii()))
+}
+
+/// Fails unless a file's number for its object format is that of `hash`.
+pub(super) fn check_object_format(number: u8, hash: gix_hash::Kind) -> anyhow::Result<()> {
+    let format = match number {
+        1 => gix_hash::Kind::Sha1,
+        2 => gix_hash::Kind::Sha256,
+        number => bail!("it has object format {number}, which is unknown"),
+    };
+    ensure!(format == hash, "it is made for {format}, the repository is of {hash}");
+    Ok(())
+}
+
+/// Names in their order, and how many begin with each byte: the chunks OIDF and OIDL of a file.
+pub(super) struct NameTable {
+    fan: usize,
+    first: usize,
+    width: usize,
+    count: u32,
+}
+
+impl NameTable {
+    /// Checks sizes and the order of the fan-out; the names themselves are only read when one is looked for.
+    pub fn open(bytes: &[u8], fan: Range<usize>, names: Range<usize>, width: usize) -> anyhow::Result<Self> {
+        ensure!(fan.len() == FAN, "it has a fan-out of the wrong size");
+        let mut count = 0;
+        for slot in 0..256 {
+            let next = u32_at(bytes, fan.start + slot * 4);
+            ensure!(next >= count, "it has a fan-out that is out of order");
+            count = next;
+        }
+        let table = NameTable { fan: fan.start, first: names.start, width, count };
+        table.check_rows(names, width)?;
+        Ok(table)
+    }
+
+    /// Fails unless a chunk has a row of `width` bytes for each name.
+    pub fn check_rows(&self, chunk: Range<usize>, width: usize) -> anyhow::Result<()> {
+        // In 64 bits nothing can overflow.
+        let fits = chunk.len() as u64 == u64::from(self.count) * width as u64;
+        ensure!(fits, "it has tables of the wrong size for {} names", self.count);
+        Ok(())
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> u32 {
+        self.count
+    }
+
+    /// The position of a name.
+    pub fn position(&self, bytes: &[u8], id: &oid) -> Option<u32> {
+        let wanted = id.as_bytes();
+        if wanted.len() != self.width {
+            return None;
+        }
+        let first = usize::from(wanted[0]);
+        let low = if first == 0 { 0 } else { u32_at(bytes, self.fan + (first - 1) * 4) };
+        let high = u32_at(bytes, self.fan + first * 4).min(self.count);
+        search(wanted, low..high, |position| self.bytes_at(bytes, position))
+    }
+
+    fn bytes_at<'b>(&self, bytes: &'b [u8], position: u32) -> &'b [u8] {
+        let at = self.first + position as usize * self.width;
+        &bytes[at..at + self.width]
+    }
+
+    /// The name at a position, which must be one of this file.
+    pub fn id_at<'b>(&self, bytes: &'b [u8], position: u32) -> &'b oid {
+        assert!(position < self.count, "a position of another file");
+        oid::from_bytes_unchecked(self.bytes_at(bytes, position))
+    }
 }
 
 #[cfg(test)]

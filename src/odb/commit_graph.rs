@@ -3,8 +3,7 @@
 //! In: mapped files. Out: commits by position. Opening looks at the head and at the sizes of the tables; what stands in them is
 //! checked when it is used. Positions of a chain's files follow one another, from the lowest file up.
 
-use super::bytes::{chunk, u32_at, u64_at};
-use super::index::search;
+use super::bytes::{NameTable, check_object_format, chunk, u32_at, u64_at};
 use super::map::map;
 use anyhow::{Context, bail, ensure};
 use gix_hash::{ObjectId, oid};
@@ -15,7 +14,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 const HEAD: usize = 8;
-const FAN: usize = 256 * 4;
 /// Behind the name of its tree a commit has two parents, its level and its time.
 const ROW_BESIDE_TREE: usize = 16;
 /// The most files a chain may have; each has one byte for how many are below it.
@@ -43,11 +41,9 @@ struct Layer {
     map: Mmap,
     /// The position of its first commit.
     first: u32,
-    commits: u32,
     /// Bytes of a name.
     width: usize,
-    fan: usize,
-    names: usize,
+    names: NameTable,
     rows: usize,
     /// Further parents of commits that have more than two.
     edges: Range<usize>,
@@ -85,7 +81,7 @@ impl CommitGraph {
         for mut layer in layers {
             layer.first = graph.len();
             // Beyond that a position would not be one.
-            if layer.first.checked_add(layer.commits).is_none_or(|end| end > NONE) {
+            if layer.first.checked_add(layer.names.len()).is_none_or(|end| end > NONE) {
                 break;
             }
             graph.dated &= layer.dates.is_some();
@@ -96,7 +92,7 @@ impl CommitGraph {
 
     /// How many commits it knows.
     pub fn len(&self) -> u32 {
-        self.layers.last().map_or(0, |layer| layer.first + layer.commits)
+        self.layers.last().map_or(0, |layer| layer.first + layer.names.len())
     }
 
     /// Whether it knows none.
@@ -116,14 +112,14 @@ impl CommitGraph {
             layers => &layers[layers.partition_point(|layer| layer.first <= position) - 1],
         };
         let at = position - layer.first;
-        assert!(at < layer.commits, "a position of another commit-graph");
+        assert!(at < layer.names.len(), "a position of another commit-graph");
         (layer, layer.rows + at as usize * (layer.width + ROW_BESIDE_TREE))
     }
 
     /// The name at a position, which must be one of this graph; so below.
     pub fn id_at(&self, position: u32) -> &oid {
         let (layer, _) = self.row(position);
-        layer.id(layer.names + (position - layer.first) as usize * layer.width)
+        layer.names.id_at(&layer.map, position - layer.first)
     }
 
     /// The commit's tree.
@@ -206,51 +202,23 @@ impl Layer {
         let end = map.len().checked_sub(width).filter(|end| *end >= HEAD).context("it is too small")?;
         ensure!(map[..4] == *b"CGPH", "it has an unknown form");
         ensure!(map[4] == 1, "it has version {}, which is unknown", map[4]);
-        let format = match map[5] {
-            1 => gix_hash::Kind::Sha1,
-            2 => gix_hash::Kind::Sha256,
-            number => bail!("it has object format {number}, which is unknown"),
-        };
-        ensure!(format == hash, "it is made for {format}, the repository is of {hash}");
+        check_object_format(map[5], hash)?;
         let chunk = |id| chunk(&map[..end], HEAD, map[6], id);
-        let (fan, names, rows) = (chunk(b"OIDF")?, chunk(b"OIDL")?, chunk(b"CDAT")?);
-        ensure!(fan.len() == FAN, "it has a fan-out of the wrong size");
-        let mut commits = 0;
-        for slot in 0..256 {
-            let next = u32_at(&map, fan.start + slot * 4);
-            ensure!(next >= commits, "it has a fan-out that is out of order");
-            commits = next;
-        }
-        // In 64 bits neither can overflow.
-        let (count, width_64, row) = (u64::from(commits), width as u64, (width + ROW_BESIDE_TREE) as u64);
-        ensure!(
-            names.len() as u64 == count * width_64 && rows.len() as u64 == count * row,
-            "it has tables of the wrong size for {commits} commits"
-        );
+        let names = NameTable::open(&map, chunk(b"OIDF")?, chunk(b"OIDL")?, width)?;
+        let rows = chunk(b"CDAT")?;
+        names.check_rows(rows.clone(), width + ROW_BESIDE_TREE)?;
         let optional = |id| chunk(id).unwrap_or_default();
-        let dates = chunk(b"GDA2").ok().filter(|dates| dates.len() as u64 == count * 4);
+        let dates = chunk(b"GDA2").ok().filter(|dates| names.check_rows(dates.clone(), 4).is_ok());
         let (edges, far_dates, stands_on) = (optional(b"EDGE"), optional(b"GDO2"), optional(b"BASE"));
-        let (fan, names, rows) = (fan.start, names.start, rows.start);
-        let dates = dates.map(|dates| dates.start);
+        let (rows, dates) = (rows.start, dates.map(|dates| dates.start));
         let told = map[stands_on].chunks_exact(width).map(oid::from_bytes_unchecked);
         let in_place = usize::from(map[7]) == below.len() && told.eq(below.iter().map(AsRef::<oid>::as_ref));
         ensure!(in_place, "it does not belong where it stands");
-        Ok(Some(Layer { first: 0, commits, width, fan, names, rows, edges, dates, far_dates, map }))
+        Ok(Some(Layer { first: 0, width, names, rows, edges, dates, far_dates, map }))
     }
 
     fn position(&self, id: &oid) -> Option<u32> {
-        let wanted = id.as_bytes();
-        if wanted.len() != self.width {
-            return None;
-        }
-        let first = usize::from(wanted[0]);
-        let low = if first == 0 { 0 } else { u32_at(&self.map, self.fan + (first - 1) * 4) };
-        let high = u32_at(&self.map, self.fan + first * 4);
-        let name = |position: u32| {
-            let at = self.names + position as usize * self.width;
-            &self.map[at..at + self.width]
-        };
-        search(wanted, low..high, name).map(|position| self.first + position)
+        Some(self.first + self.names.position(&self.map, id)?)
     }
 
     fn id(&self, at: usize) -> &oid {

@@ -3,10 +3,9 @@
 //! In: a mapped file. Out: names of packs, numbers of packs. Opening looks at the head and at the sizes of the tables; what
 //! stands in them is checked when it is used. Layers of a chain are such files, too, each of which counts its packs from zero.
 
-use super::bytes::{chunk, u32_at, u64_at};
-use super::index::search;
+use super::bytes::{NameTable, check_object_format, chunk, u32_at, u64_at};
 use super::map::map;
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use gix_hash::oid;
 use memmap2::Mmap;
 use std::cell::OnceCell;
@@ -17,7 +16,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 const HEAD: usize = 12;
-const FAN: usize = 256 * 4;
 /// This bit of an offset says that it is the number of a row of large ones.
 const LARGE: u32 = 1 << 31;
 
@@ -27,10 +25,8 @@ pub struct Midx {
     /// Bytes of a name.
     width: usize,
     packs: u32,
-    objects: u32,
+    objects: NameTable,
     names: Range<usize>,
-    fan: usize,
-    lookup: usize,
     offsets: usize,
     /// Offsets that fit no 31 bits.
     large: Range<usize>,
@@ -52,33 +48,19 @@ impl Midx {
         let end = end.context("multi-pack-index is too small")?;
         ensure!(map[..4] == *b"MIDX", "multi-pack-index has an unknown form");
         ensure!(matches!(map[4], 1 | 2), "multi-pack-index has version {}, which is unknown", map[4]);
-        let format = match map[5] {
-            1 => gix_hash::Kind::Sha1,
-            2 => gix_hash::Kind::Sha256,
-            number => bail!("multi-pack-index has object format {number}, which is unknown"),
-        };
-        ensure!(format == hash, "multi-pack-index is made for {format}, the repository is of {hash}");
+        check_object_format(map[5], hash)?;
         let chunk = |id| chunk(&map[..end], HEAD, map[6], id);
-        let (names, fan, lookup, offsets) = (chunk(b"PNAM")?, chunk(b"OIDF")?, chunk(b"OIDL")?, chunk(b"OOFF")?);
-        ensure!(fan.len() == FAN, "multi-pack-index has a fan-out of the wrong size");
-        let mut objects = 0;
-        for slot in 0..256 {
-            let next = u32_at(&map, fan.start + slot * 4);
-            ensure!(next >= objects, "multi-pack-index has a fan-out that is out of order");
-            objects = next;
-        }
-        // In 64 bits neither can overflow.
-        let (count, width_64) = (u64::from(objects), width as u64);
-        ensure!(
-            lookup.len() as u64 == count * width_64 && offsets.len() as u64 == count * 8,
-            "multi-pack-index has tables of the wrong size for {objects} objects"
-        );
+        let names = chunk(b"PNAM")?;
+        let objects = NameTable::open(&map, chunk(b"OIDF")?, chunk(b"OIDL")?, width)?;
+        let offsets = chunk(b"OOFF")?;
+        objects.check_rows(offsets.clone(), 8)?;
+        let offsets = offsets.start;
         let packs = u32_at(&map, 8);
         let large = chunk(b"LOFF").unwrap_or_default();
-        let order = chunk(b"RIDX").ok().filter(|order| order.len() as u64 == count * 4).map(|order| order.start);
-        let (fan, lookup, offsets) = (fan.start, lookup.start, offsets.start);
+        let order =
+            chunk(b"RIDX").ok().filter(|order| objects.check_rows(order.clone(), 4).is_ok()).map(|order| order.start);
         let places = OnceCell::new();
-        Ok(Midx { map, width, packs, objects, names, fan, lookup, offsets, large, order, places })
+        Ok(Midx { map, width, packs, objects, names, offsets, large, order, places })
     }
 
     /// The number of the pack that holds an object; a number that is none of its packs is one the file is wrong about.
@@ -88,12 +70,12 @@ impl Midx {
 
     /// How many objects it names.
     pub fn len(&self) -> u32 {
-        self.objects
+        self.objects.len()
     }
 
     /// Whether it names none.
     pub fn is_empty(&self) -> bool {
-        self.objects == 0
+        self.len() == 0
     }
 
     /// The hash over all before it, as which it is known.
@@ -109,31 +91,18 @@ impl Midx {
 
     /// The position of a name.
     pub fn position(&self, id: &oid) -> Option<u32> {
-        let wanted = id.as_bytes();
-        if wanted.len() != self.width {
-            return None;
-        }
-        let first = usize::from(wanted[0]);
-        let low = if first == 0 { 0 } else { u32_at(&self.map, self.fan + (first - 1) * 4) };
-        let high = u32_at(&self.map, self.fan + first * 4).min(self.objects);
-        search(wanted, low..high, |position| self.name_at(position))
-    }
-
-    fn name_at(&self, position: u32) -> &[u8] {
-        let at = self.lookup + position as usize * self.width;
-        &self.map[at..at + self.width]
+        self.objects.position(&self.map, id)
     }
 
     /// The name at a position. The position must be one of this file.
     pub fn id_at(&self, position: u32) -> &oid {
-        assert!(position < self.objects, "a position of another index");
-        oid::try_from_bytes(self.name_at(position)).expect("the width is that of the hash")
+        self.objects.id_at(&self.map, position)
     }
 
     /// The number of the pack that holds the object at a position, and the offset there; foreign, but checked by whoever
     /// reads there.
     pub fn place(&self, position: u32) -> (u32, u64) {
-        assert!(position < self.objects, "a position of another index");
+        assert!(position < self.len(), "a position of another index");
         let at = self.offsets + position as usize * 8;
         let (pack, offset) = (u32_at(&self.map, at), u32_at(&self.map, at + 4));
         if self.large.is_empty() || offset & LARGE == 0 {
@@ -146,7 +115,7 @@ impl Midx {
 
     /// The position that the n-th bit of a bitmap stands for, as the file itself says.
     pub fn position_at(&self, rank: u32) -> Option<u32> {
-        let order = self.order.filter(|_| rank < self.objects)?;
+        let order = self.order.filter(|_| rank < self.len())?;
         Some(u32_at(&self.map, order + rank as usize * 4))
     }
 
