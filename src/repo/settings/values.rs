@@ -166,6 +166,17 @@ pub(super) fn word(entries: &Entries, keys: &[&str]) -> Option<(Vec<u8>, ConfigE
     Some((found.value.as_ref().map(|value| value.to_ascii_lowercase()).unwrap_or_default(), found.clone()))
 }
 
+/// What a word stands for, of those that are `wanted`.
+fn choice<T>(
+    entries: &Entries,
+    keys: &[&str],
+    wanted: &str,
+    of: impl FnOnce(&[u8]) -> Option<T>,
+) -> anyhow::Result<Option<T>> {
+    let Some((value, found)) = word(entries, keys) else { return Ok(None) };
+    of(&value).map(Some).ok_or_else(|| bad(&found, wanted))
+}
+
 pub(super) fn bad(entry: &ConfigEntry, wanted: &str) -> anyhow::Error {
     let file = entry.file.as_deref().map(|file| format!(" in file {}", file.display())).unwrap_or_default();
     let value = entry.value.as_ref().map(|value| value.escape_ascii().to_string()).unwrap_or_default();
@@ -178,14 +189,11 @@ pub(super) fn place_of(entry: &ConfigEntry) -> String {
 }
 
 pub(super) fn object_format(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<gix_hash::Kind>> {
-    match word(entries, keys) {
-        None => Ok(None),
-        Some((value, found)) => match value.as_slice() {
-            b"sha1" => Ok(Some(gix_hash::Kind::Sha1)),
-            b"sha256" => Ok(Some(gix_hash::Kind::Sha256)),
-            _ => Err(bad(&found, "sha1 or sha256")),
-        },
-    }
+    choice(entries, keys, "sha1 or sha256", |word| match word {
+        b"sha1" => Some(gix_hash::Kind::Sha1),
+        b"sha256" => Some(gix_hash::Kind::Sha256),
+        _ => None,
+    })
 }
 
 pub(super) fn ref_storage(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<RefStorage>> {
@@ -202,15 +210,12 @@ pub(super) fn ref_storage(entries: &Entries, keys: &[&str]) -> anyhow::Result<Op
 }
 
 pub(super) fn unborn(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Unborn>> {
-    match word(entries, keys) {
-        None => Ok(None),
-        Some((value, found)) => match value.as_slice() {
-            b"advertise" => Ok(Some(Unborn::Advertise)),
-            b"allow" => Ok(Some(Unborn::Allow)),
-            b"ignore" => Ok(Some(Unborn::Ignore)),
-            _ => Err(bad(&found, "advertise, allow or ignore")),
-        },
-    }
+    choice(entries, keys, "advertise, allow or ignore", |word| match word {
+        b"advertise" => Some(Unborn::Advertise),
+        b"allow" => Some(Unborn::Allow),
+        b"ignore" => Some(Unborn::Ignore),
+        _ => None,
+    })
 }
 
 pub(super) fn deny(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<DenyCurrent>> {
@@ -355,13 +360,7 @@ pub(super) fn pack_uri(value: &[u8]) -> Option<PackUri> {
 }
 
 pub(super) fn versions(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Versions>> {
-    match word(entries, keys) {
-        None => Ok(None),
-        Some((value, found)) => match Versions::parse(&value) {
-            Some(versions) => Ok(Some(versions)),
-            None => Err(bad(&found, "one or more of 0, 1 and 2")),
-        },
-    }
+    choice(entries, keys, "one or more of 0, 1 and 2", Versions::parse)
 }
 
 pub(super) fn filters(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<FilterRules>> {
@@ -401,14 +400,11 @@ pub(super) fn fsck(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<Chang
 }
 
 pub(super) fn wants(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Wants>> {
-    match word(entries, keys) {
-        None => Ok(None),
-        Some((value, found)) => match value.as_slice() {
-            b"any" => Ok(Some(Wants::Any)),
-            b"commits" => Ok(Some(Wants::Commits)),
-            b"reachable" => Ok(Some(Wants::Reachable)),
-            b"advertised" => Ok(Some(Wants::Advertised)),
-            _ => Err(bad(&found, "any, commits, reachable or advertised")),
-        },
-    }
+    choice(entries, keys, "any, commits, reachable or advertised", |word| match word {
+        b"any" => Some(Wants::Any),
+        b"commits" => Some(Wants::Commits),
+        b"reachable" => Some(Wants::Reachable),
+        b"advertised" => Some(Wants::Advertised),
+        _ => None,
+    })
 }
