@@ -122,10 +122,9 @@ impl<'a> Unpacker<'a> {
     /// # Errors
     /// When that fails.
     pub fn finish(&mut self) -> io::Result<()> {
-        self.written.extend(std::mem::take(&mut self.relied_on));
-        durable::fsync_all(&self.written, self.options.sync.loose)?;
-        self.written.clear();
-        Ok(())
+        let relied_on = std::mem::take(&mut self.relied_on).into_iter();
+        let forced: Vec<PathBuf> = relied_on.chain(std::mem::take(&mut self.written)).collect();
+        durable::fsync_all(&forced, self.options.sync.loose)
     }
 
     /// Whether the object is loose; if so its file is as young as a new one. One that cannot be made young is written anew.
