@@ -377,3 +377,102 @@ fn no_commit_is_walked_over_for_each_branch_anew() {
     assert!(pulse.0 < 2 * 2 * 2060, "{} trees were read", pulse.0);
     check_by_git(&repo);
 }
+
+#[test]
+fn bitmaps_tell_what_git_would_send() {
+    for lookup_table in ["false", "true"] {
+        let repack = format!("git -c pack.writebitmaplookuptable={lookup_table} repack -adbq");
+        let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{repack}"));
+        assert!(repo.objects().bitmaps(u64::MAX).unwrap().is_some());
+        REQUESTS.iter().for_each(|(wants, haves)| check(&repo, wants, haves, &FORMS[1..2]));
+        // Whether something can be reached at all is asked of them too.
+        let (objects, wants, filter) = (repo.objects(), repo.ids(&["m2", "ann2"]), Filter::default());
+        let search =
+            Search { wants: &wants, known: &[], effort: Effort::Enough, filter: &filter, missing: Missing::Passed };
+        let found = Closure::find(&objects, &search, &mut Silent).unwrap().found;
+        assert_eq!(found.len(), repo.expected(&wants, &[]).len() as u64);
+        // What came since has none.
+        repo.script(
+            "at m2; seq 1 450 >big; mkdir -p d; echo new >d/new; c new m2; at side; c newer side new; git tag -m x x newer",
+        );
+        check(&repo, &["newer", "x", "ann2", "other"], &[], &FORMS);
+        check(&repo, &["new", "new:d"], &[], &FORMS[..1]);
+    }
+    check_stored_as(gix_hash::Kind::Sha256, "git repack -adbq");
+}
+
+#[test]
+fn bitmaps_of_random_histories_tell_what_git_would_send() {
+    let seeds = if std::env::var_os("RUN_SLOW_TESTS").is_some() { 40 } else { 2 };
+    for seed in 0..seeds {
+        let mut random = Random(seed);
+        let repo = Repo::new(gix_hash::Kind::Sha1);
+        repo.run(&["fast-import", "--quiet"], random_history(&mut random, 160, 6).as_bytes()).unwrap();
+        repo.git(&["update-ref", "refs/heads/main", "b120"]);
+        // Some commits are packed and have bitmaps, some have none, and the newest are not in the pack.
+        let mut commands: String = (100..=160).map(|mark| format!("delete refs/heads/b{mark}\n")).collect();
+        let created: String =
+            (100..=160).map(|mark| format!("create refs/heads/b{mark} {}\n", repo.id(&format!("b{mark}")))).collect();
+        commands.extend(repo.git(&["tag"]).lines().map(|tag| format!("delete refs/tags/{tag}\n")));
+        repo.run(&["update-ref", "--stdin"], commands.as_bytes()).unwrap();
+        repo.git(&["repack", "-Adbq"]);
+        repo.run(&["update-ref", "--stdin"], created.as_bytes()).unwrap();
+        assert!(repo.objects().bitmaps(u64::MAX).unwrap().is_some());
+        for _ in 0..8 {
+            let names: Vec<_> = (0..1 + random.below(5)).map(|_| format!("b{}", 1 + random.below(160))).collect();
+            check(&repo, &names.iter().map(String::as_str).collect::<Vec<_>>(), &[], &FORMS[1..2]);
+        }
+        // What lies between many commits is told by them too, as far as both ends are known to them or near.
+        for _ in 0..8 {
+            let wants: Vec<_> = (0..1 + random.below(3)).map(|_| format!("b{}", 135 + random.below(26))).collect();
+            let haves: Vec<_> = (0..1 + random.below(3)).map(|_| format!("b{}", 1 + random.below(30))).collect();
+            let names = |names: &'_ [String]| names.iter().map(|name| repo.id(name)).collect::<Vec<_>>();
+            let (wants, haves) = (names(&wants), names(&haves));
+            check_ids(&repo, &wants, &haves, &FORMS);
+            let objects = repo.objects();
+            let request = Request { wants: &wants, common: &haves, ..Request::default() };
+            let found = ids(&select(&objects, &request, &mut Silent).unwrap(), &objects);
+            assert_eq!(found, repo.expected_at_least(&wants, &haves), "nothing is sent twice");
+        }
+    }
+}
+
+#[test]
+fn damaged_bitmaps_are_not_believed() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\ngit repack -adbq"));
+    let path = repo.objects().bitmaps(u64::MAX).unwrap().unwrap().order.bitmap_path();
+    let sound = std::fs::read(&path).unwrap();
+    let (wants, reseal) = (repo.ids(&["m2", "other"]), |bytes: &mut [u8]| {
+        let end = bytes.len() - 20;
+        let trailer =
+            sha1::Digest::finalize(sha1::Digest::chain_update(<sha1::Sha1 as sha1::Digest>::new(), &bytes[..end]));
+        bytes[end..].copy_from_slice(&trailer);
+    });
+    let expected = repo.expected(&wants, &[]);
+    let selected = || {
+        let objects = repo.objects();
+        let request = Request { wants: &wants, ..Request::default() };
+        let selection = select(&objects, &request, &mut Silent).map(|selection| ids(&selection, &objects));
+        (selection, objects.take_warnings())
+    };
+    let write = |bytes: &[u8]| {
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+    };
+    for at in 0..sound.len() {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1 << (at % 8);
+        write(&bytes);
+        let (selection, warnings) = selected();
+        assert_eq!(selection.unwrap(), expected, "byte {at}");
+        assert_eq!(warnings.len(), 1, "byte {at}: {warnings:?}");
+        // A lie with a good checksum ends somewhere, with what it says or with the truth.
+        if at < sound.len() - 20 {
+            reseal(&mut bytes);
+            write(&bytes);
+            let _ = selected();
+        }
+    }
+    write(&sound[..sound.len() - 1]);
+    assert_eq!(selected().0.unwrap(), expected);
+}
