@@ -168,6 +168,8 @@ struct Tips {
     /// The same as numbers.
     numbers: Vec<u32>,
     trees: Vec<u32>,
+    /// What was added last.
+    last: Option<Kind>,
 }
 
 impl<'a> Closure<'a> {
@@ -236,6 +238,7 @@ impl<'a> Closure<'a> {
             wanted: &wanted.trees,
             boundary: &walked.boundary_roots,
             known: &known_tips.trees,
+            like: None,
         };
         let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
         trees.find(&ends, effort)?;
@@ -253,7 +256,7 @@ impl<'a> Closure<'a> {
             let known: HashSet<&ObjectId> = known.iter().collect();
             for want in wants.iter().filter(|want| !known.contains(want)) {
                 let Some(number) = numbers.of(want)? else { continue };
-                if matches!(kind(&numbers, number)?, Kind::Tree | Kind::Blob) {
+                if matches!(kind(&numbers, number, None)?, Kind::Tree | Kind::Blob) {
                     found.insert(number);
                 }
             }
@@ -287,7 +290,7 @@ impl<'a> Closure<'a> {
         let mut absent = Absent::new(missing);
         // What bitmaps tell is not walked again, whether it passes or not.
         let mut trees = Trees::new(&mut numbers, filter, reached.found, found.len(), &mut absent, pulse);
-        let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, boundary: &[], known: &[] };
+        let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, like: reached.like, ..Ends::default() };
         trees.find(&ends, Effort::Exact)?;
         let firsts = trees.take_firsts();
         let (contents, _, relatives) = trees.into_marks();
@@ -328,7 +331,7 @@ impl<'a> Closure<'a> {
         held.extend(&reached.found);
         let mut passed = Absent::new(Missing::Passed);
         let mut trees = Trees::new(&mut numbers, filter, reached.found, 0, &mut passed, pulse);
-        let ends = Ends { roots: &reached.roots, wanted: &known_tips.trees, boundary: &[], known: &[] };
+        let ends = Ends { roots: &reached.roots, wanted: &known_tips.trees, like: reached.like, ..Ends::default() };
         match trees.find(&ends, Effort::Enough) {
             Err(error) if error.is::<Broken>() => return Ok(None),
             found => found?,
@@ -343,7 +346,7 @@ impl<'a> Closure<'a> {
         there.extend(&reached.found);
         let mut absent = Absent::new(missing);
         let mut trees = Trees::new(&mut numbers, filter, there, found.len(), &mut absent, pulse);
-        let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, boundary: &[], known: &[] };
+        let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, like: reached.like, ..Ends::default() };
         trees.find(&ends, Effort::Enough)?;
         found.extend(&trees.into_marks().0);
         wanted.trees.iter().for_each(|tree| {
@@ -433,10 +436,14 @@ impl Tips {
         loop {
             let name = expected.map_or("object", name);
             let number = numbers.of(&next)?.ok_or_else(|| Broken::missing(name, &next))?;
-            let kind = kind(numbers, number).map_err(|cause| Broken::bad(name, &next, cause))?;
+            let likely = expected.or(self.last);
+            let kind = kind(numbers, number, likely).map_err(|cause| Broken::bad(name, &next, cause))?;
             if expected.is_some_and(|expected| expected != kind) {
                 let cause = anyhow::anyhow!("a tag says that it is a {name}, but it is a {kind}");
                 return Err(Broken::bad(name, &next, cause));
+            }
+            if expected.is_none() {
+                self.last = Some(kind);
             }
             match kind {
                 Kind::Commit => {
@@ -483,7 +490,7 @@ fn newest_relatives(
     let (roots, boundary) = (roots_of(&wanted)?, roots_of(&walk.boundary)?);
     let (all, mut passed) = (Filter::default(), Absent::new(Missing::Passed));
     let mut trees = Trees::new(numbers, &all, Marks::default(), 0, &mut passed, pulse);
-    match trees.compare(&Ends { roots: &roots, wanted: &[], boundary: &boundary, known: &[] }) {
+    match trees.compare(&Ends { roots: &roots, boundary: &boundary, ..Ends::default() }) {
         Err(error) if !error.is::<Broken>() => Err(error),
         _ => Ok(trees.into_marks().2),
     }
@@ -513,10 +520,15 @@ fn name(kind: Kind) -> &'static str {
     }
 }
 
-/// The kind of an object; a commit in the commit-graph is not looked at.
-fn kind(numbers: &Numbers<'_>, number: u32) -> Result<Kind> {
+/// The kind of an object; a commit in the commit-graph is not looked at, unless it is likely to be a tag.
+fn kind(numbers: &Numbers<'_>, number: u32, likely: Option<Kind>) -> Result<Kind> {
     let objects = numbers.objects();
     let id = numbers.id(number);
+    if likely == Some(Kind::Tag)
+        && let Some(kind) = objects.kind_at(numbers.location(number))
+    {
+        return Ok(kind);
+    }
     if objects.graph().is_some_and(|graph| graph.position(id).is_some()) {
         return Ok(Kind::Commit);
     }

@@ -311,6 +311,11 @@ impl<'a> Numbers<'a> {
         self.ranges.len() > 1
     }
 
+    /// Whether numbers were given to objects of one pack alone.
+    pub(super) fn are_all_together(&self) -> bool {
+        self.ranges.len() <= 1 && self.strays.is_empty()
+    }
+
     /// Whether two objects lie in the same pack.
     pub fn are_together(&self, one: u32, other: u32) -> bool {
         one < STRAYS && other < STRAYS && self.range_of(one).first == self.range_of(other).first

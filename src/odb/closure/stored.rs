@@ -20,6 +20,8 @@ pub(super) struct Reached {
     pub(super) found: Marks,
     /// The trees of those commits, each once.
     pub(super) roots: Vec<u32>,
+    /// The tree of a commit that they tell of, and one of those rests on.
+    pub(super) like: Option<u32>,
 }
 
 /// Everything behind `tips` and what is in `told` already, as whose part commits are not followed. `numbers` must begin with
@@ -56,12 +58,13 @@ pub(super) fn reach(
     }
     // What bitmaps tell of other tips needs no walk. Packs hold new commits first; what is in none is newer still.
     let walked = |tip: &(Option<(_, u32)>, u32)| !tip.0.is_some_and(|(_, position)| bitmaps.has(position));
-    tips.sort_unstable_by_key(|tip| std::cmp::Reverse((walked(tip), *tip)));
+    tips.sort_by_cached_key(|tip| std::cmp::Reverse((walked(tip), *tip)));
     let (mut met, mut beyond, mut parents) = (Marks::default(), Vec::new(), Vec::new());
-    let mut pending = Vec::new();
-    while let Some((number, position)) = pending.pop().or_else(|| {
+    // What is left of the parents of those commits, and the first one of these that bitmaps tell of.
+    let (mut pending, mut edge) = (Vec::new(), None);
+    while let Some((number, position, is_parent)) = pending.pop().or_else(|| {
         let (position, number) = tips.pop()?;
-        Some((number, position.map(|(_, position)| position)))
+        Some((number, position.map(|(_, position)| position), false))
     }) {
         if !met.insert(number) {
             continue;
@@ -69,10 +72,14 @@ pub(super) fn reach(
         if let Some(position) = position {
             let rank = order.rank(position);
             if rank.is_some_and(|rank| bits.contains(rank)) {
+                edge = edge.or(is_parent.then_some(number));
                 continue;
             }
             match bitmaps.add(position, &mut bits, &mut scratch) {
-                Ok(true) => continue,
+                Ok(true) => {
+                    edge = edge.or(is_parent.then_some(number));
+                    continue;
+                }
                 Ok(false) => {}
                 Err(error) => {
                     numbers.objects().distrust(stored, &error);
@@ -84,7 +91,7 @@ pub(super) fn reach(
         pulse.tick(beyond.len() as u64)?;
         commits.parents(number, &mut parents).map_err(|error| broken(&commits, number, error))?;
         let position = |number| order.position(commits.id(number));
-        pending.extend(parents.iter().map(|parent| (*parent, position(*parent))));
+        pending.extend(parents.iter().map(|parent| (*parent, position(*parent), true)));
     }
     let mut found = match numbers.of_bits(order, &bits) {
         Ok(found) => found,
@@ -107,7 +114,13 @@ pub(super) fn reach(
             roots.push(tree);
         }
     }
-    Ok(Some(Reached { told: bits, found, roots }))
+    // Who could not read it does without.
+    let like = edge.and_then(|number| commits.tree(number).ok());
+    let like = match like {
+        Some(tree) => numbers.of(&tree)?.filter(|tree| found.contains(*tree)),
+        None => None,
+    };
+    Ok(Some(Reached { told: bits, found, roots, like }))
 }
 
 /// Takes out of what [`reach`] found what a filter by kinds does not let pass; false: the bitmaps are damaged.

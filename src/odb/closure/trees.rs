@@ -26,6 +26,7 @@ use std::ops::Range;
 const HELD_BEYOND: u64 = 32;
 
 /// Where trees are walked from.
+#[derive(Default)]
 pub(super) struct Ends<'e> {
     /// Trees of new commits.
     pub(super) roots: &'e [u32],
@@ -35,6 +36,8 @@ pub(super) struct Ends<'e> {
     pub(super) boundary: &'e [u32],
     /// Trees the other side named itself.
     pub(super) known: &'e [u32],
+    /// A tree like those of the new commits. All that is below it is among what the caller found.
+    pub(super) like: Option<u32>,
 }
 
 /// Trees that may be read again at other paths where a filter looks at these: so many, and so many for each object found. A few
@@ -59,6 +62,8 @@ impl std::error::Error for TooManyPaths {}
 struct Level {
     new: Vec<u32>,
     held: Vec<u32>,
+    /// One of which everything is known to be known: what the first new one has in common with it needs not be looked up.
+    like: Option<u32>,
     /// How deep below a commit lies what these trees hold; what a wanted tree holds lies as deep as a commit's tree.
     depth: u64,
     place: Place,
@@ -90,6 +95,8 @@ struct Child {
     name: Range<usize>,
     number: u32,
     held: bool,
+    /// What stands in its place in a tree that it was compared with, if that is known.
+    like: Option<u32>,
 }
 
 pub(super) struct Trees<'w, 'a> {
@@ -128,6 +135,8 @@ pub(super) struct Trees<'w, 'a> {
     hash_len: usize,
     /// Of the current level: what stood last where there was nothing of its name in the tree before.
     named: HashMap<Vec<u8>, u32>,
+    /// Whether trees are compared with one that is known, too.
+    alike: bool,
     /// Started when they are of use.
     readers: Option<Readers>,
     names: Vec<u8>,
@@ -171,6 +180,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             current: Tree::default(),
             ancestors: Ancestors::default(),
             named: HashMap::new(),
+            alike: false,
             readers: None,
             names: Vec::new(),
             children: Vec::new(),
@@ -208,6 +218,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             Effort::Exact if ends.boundary.is_empty() && ends.known.is_empty() => Relate::Apart,
             Effort::Exact => Relate::All,
         };
+        self.alike = ends.like.is_some();
         self.unread.extend(ends.known);
         if effort == Effort::Exact {
             self.open_held(u64::MAX)?;
@@ -250,7 +261,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             }
         }
         let inside = self.filter.inside(b"", 0);
-        let mut top = Level { depth: 1, held: ends.boundary.to_vec(), ..Level::default() };
+        let mut top = Level { depth: 1, held: ends.boundary.to_vec(), like: ends.like, ..Level::default() };
         top.place.inside = inside;
         let roots = if self.filter.reaches(0) { ends.roots } else { &[] };
         for &tree in roots {
@@ -328,13 +339,24 @@ impl<'w, 'a> Trees<'w, 'a> {
             self.keep(node);
             before = Some(node.number);
         }
+        let like = level.like.filter(|_| before.is_none());
+        if let Some(number) = like {
+            let node = Node { number, depth: 0, before: None };
+            match self.read(node) {
+                Err(error) if error.is::<Broken>() => {}
+                read => {
+                    read?;
+                    self.keep(node);
+                }
+            }
+        }
         let mut new = ordered(self.numbers, &level.new);
         if let Some(first) = new.first_mut() {
             first.before = before;
         }
         let mut alone = &new[..];
         if Readers::are_worth(new.len()) {
-            alone = self.share_out(before, alone)?;
+            alone = self.share_out(before.or(like), alone)?;
         }
         for node in alone {
             self.read_new(*node)?;
@@ -355,7 +377,8 @@ impl<'w, 'a> Trees<'w, 'a> {
     fn share_out<'n>(&mut self, before: Option<u32>, trees: &'n [Node]) -> Result<&'n [Node]> {
         let readers = self.readers.take().or_else(|| Readers::start(self.numbers.objects()));
         let Some(readers) = readers else { return Ok(trees) };
-        let wanted = Wanted { blobs: self.filter.blobs(), others: self.relate != Relate::None };
+        let others = self.relate != Relate::None;
+        let wanted = Wanted { blobs: self.filter.blobs(), others, names: self.filter.is_by_path() };
         let location = |number| self.numbers.location(number);
         let places = trees.iter().map(|node| (location(node.number), node.depth));
         let mut reading = readers.read(before.map(location), places, wanted);
@@ -408,7 +431,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         let (current, ancestors) = (std::mem::take(&mut self.current), std::mem::take(&mut self.ancestors));
         for &fresh in &current.fresh {
             let (kind, name, id) = current.entry(fresh, self.hash_len);
-            let other = ancestors.found().other(fresh, self.hash_len).map(|id| (id, None));
+            let other = ancestors.found().other(fresh, self.hash_len);
             self.meet_entry(tree, &Met { kind, name, id, place: None, other })?;
         }
         (self.current, self.ancestors) = (current, ancestors);
@@ -431,7 +454,12 @@ impl<'w, 'a> Trees<'w, 'a> {
         let number = self.numbers.of_placed(met.id, met.place)?;
         let Some(number) = number else { return self.missing("tree", met.id, from) };
         if self.meet_new(number) && self.filter.reaches(self.depth + 1) {
-            self.child(met.name, number, false);
+            let other = match met.other {
+                Some(other) if self.alike => self.numbers.of(other)?,
+                Some(_) | None => None,
+            };
+            let like = other.filter(|other| self.held.contains(*other));
+            self.child(met.name, number, false, like);
         }
         Ok(())
     }
@@ -468,13 +496,17 @@ impl<'w, 'a> Trees<'w, 'a> {
         if self.relate == Relate::None {
             return Ok(());
         }
-        let other = match (met.other, self.named.get_mut(met.name)) {
-            (Some((other, place)), _) => self.numbers.of_placed(other, place)?,
-            (None, Some(named)) => Some(std::mem::replace(named, number)),
-            (None, None) => {
-                self.named.insert(met.name.to_owned(), number);
-                None
-            }
+        let other = match met.other {
+            // What has been met so far lies in the same pack.
+            Some(_) if self.relate == Relate::Apart && self.numbers.are_all_together() => None,
+            Some(other) => self.numbers.of(other)?,
+            None => match self.named.get_mut(met.name) {
+                Some(named) => Some(std::mem::replace(named, number)),
+                None => {
+                    self.named.insert(met.name.to_owned(), number);
+                    None
+                }
+            },
         };
         if let Some(other) = other {
             self.relate(number, other);
@@ -542,7 +574,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             let Some(number) = self.numbers.of(id)? else { continue };
             self.meet_held(number);
             if compared {
-                self.child(name, number, true);
+                self.child(name, number, true, None);
             } else if !self.opened.contains(number) {
                 self.unread.push(number);
             }
@@ -551,10 +583,10 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    fn child(&mut self, name: &[u8], number: u32, held: bool) {
+    fn child(&mut self, name: &[u8], number: u32, held: bool, like: Option<u32>) {
         let start = self.names.len();
         self.names.extend_from_slice(name);
-        self.children.push(Child { name: start..self.names.len(), number, held });
+        self.children.push(Child { name: start..self.names.len(), number, held, like });
     }
 
     /// Sub-trees of one name make one level.
@@ -566,6 +598,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             let mut level = Level { depth: self.depth + 1, ..Level::default() };
             for child in same {
                 if child.held { &mut level.held } else { &mut level.new }.push(child.number);
+                level.like = level.like.or(child.like);
             }
             if level.held.len() > 1 {
                 level.held.sort_unstable();
