@@ -348,6 +348,13 @@ impl<'a> Numbers<'a> {
         (range.first, range.pack.offset_at(number - range.first))
     }
 
+    /// The object that this one is stored as a delta on, if it is one and both lie in one pack.
+    pub(super) fn base(&self, number: u32) -> Option<u32> {
+        let (_, offset) = self.base_stored_at(number)?;
+        let range = self.range_of(number);
+        Some(range.first + range.pack.position_at_offset(offset)?)
+    }
+
     /// Where the object is stored that this one is a delta on, if it is one and both lie in one pack.
     pub(super) fn base_stored_at(&self, number: u32) -> Option<(u32, u64)> {
         if number >= STRAYS {
@@ -518,6 +525,15 @@ impl Marks {
     /// How many members there are.
     pub fn len(&self) -> u64 {
         self.packed.iter().chain(&self.strays).map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// The numbers below this one that are no members, in order. All of these must be of packed objects.
+    pub(super) fn others(&self, end: u32) -> impl Iterator<Item = u32> + '_ {
+        let words = (0..end.div_ceil(64)).map(|at| (at, !self.packed.get(at as usize).copied().unwrap_or(0)));
+        words
+            .filter(|(_, word)| *word != 0)
+            .flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit))
+            .take_while(move |number| *number < end)
     }
 
     /// Whether there are none.

@@ -6,7 +6,7 @@
 use super::history::broken;
 use super::{Broken, Filter, Marks, Numbers, Tips};
 use crate::odb::Stored;
-use crate::odb::bitmap::Bits;
+use crate::odb::bitmap::{Bits, Order};
 use crate::odb::graph::Commits;
 use crate::stream::Pulse;
 use anyhow::Result;
@@ -20,12 +20,10 @@ pub(super) struct Reached {
     pub(super) found: Marks,
     /// The trees of those commits, each once.
     pub(super) roots: Vec<u32>,
-    /// The tree of a commit that they tell of, and one of those rests on.
-    pub(super) like: Option<u32>,
 }
 
-/// Everything behind `tips` and what is in `told` already, as whose part commits are not followed. `numbers` must begin with
-/// the packs of `stored`. `None`: the bitmaps are damaged, and nothing was found out.
+/// Everything behind `tips` and what is in `told` already, as whose part commits are not followed; nor are those in `before`, which was
+/// found with all that is behind it. `numbers` must begin with the packs of `stored`. `None`: the bitmaps are damaged, and nothing was found out.
 ///
 /// # Errors
 /// [`Broken`] for a commit that is missing or corrupt; when the client has gone.
@@ -34,6 +32,7 @@ pub(super) fn reach(
     stored: &Stored,
     tips: &Tips,
     told: Bits,
+    before: &Marks,
     pulse: &mut dyn Pulse,
 ) -> Result<Option<Reached>> {
     let Stored { order, bitmaps } = stored;
@@ -60,26 +59,23 @@ pub(super) fn reach(
     let walked = |tip: &(Option<(_, u32)>, u32)| !tip.0.is_some_and(|(_, position)| bitmaps.has(position));
     tips.sort_by_cached_key(|tip| std::cmp::Reverse((walked(tip), *tip)));
     let (mut met, mut beyond, mut parents) = (Marks::default(), Vec::new(), Vec::new());
-    // What is left of the parents of those commits, and the first one of these that bitmaps tell of.
-    let (mut pending, mut edge) = (Vec::new(), None);
-    while let Some((number, position, is_parent)) = pending.pop().or_else(|| {
+    let mut pending = Vec::new();
+    while let Some((number, position)) = pending.pop().or_else(|| {
         let (position, number) = tips.pop()?;
-        Some((number, position.map(|(_, position)| position), false))
+        Some((number, position.map(|(_, position)| position)))
     }) {
         if !met.insert(number) {
             continue;
         }
         if let Some(position) = position {
             let rank = order.rank(position);
-            if rank.is_some_and(|rank| bits.contains(rank)) {
-                edge = edge.or(is_parent.then_some(number));
+            // In a single pack positions are numbers.
+            let is_before = matches!(order, Order::Pack(_)) && before.contains(position);
+            if is_before || rank.is_some_and(|rank| bits.contains(rank)) {
                 continue;
             }
             match bitmaps.add(position, &mut bits, &mut scratch) {
-                Ok(true) => {
-                    edge = edge.or(is_parent.then_some(number));
-                    continue;
-                }
+                Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => {
                     numbers.objects().distrust(stored, &error);
@@ -91,7 +87,7 @@ pub(super) fn reach(
         pulse.tick(beyond.len() as u64)?;
         commits.parents(number, &mut parents).map_err(|error| broken(&commits, number, error))?;
         let position = |number| order.position(commits.id(number));
-        pending.extend(parents.iter().map(|parent| (*parent, position(*parent), true)));
+        pending.extend(parents.iter().map(|parent| (*parent, position(*parent))));
     }
     let mut found = match numbers.of_bits(order, &bits) {
         Ok(found) => found,
@@ -114,13 +110,7 @@ pub(super) fn reach(
             roots.push(tree);
         }
     }
-    // Who could not read it does without.
-    let like = edge.and_then(|number| commits.tree(number).ok());
-    let like = match like {
-        Some(tree) => numbers.of(&tree)?.filter(|tree| found.contains(*tree)),
-        None => None,
-    };
-    Ok(Some(Reached { told: bits, found, roots, like }))
+    Ok(Some(Reached { told: bits, found, roots }))
 }
 
 /// Takes out of what [`reach`] found what a filter by kinds does not let pass; false: the bitmaps are damaged.

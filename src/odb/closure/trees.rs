@@ -36,8 +36,8 @@ pub(super) struct Ends<'e> {
     pub(super) boundary: &'e [u32],
     /// Trees the other side named itself.
     pub(super) known: &'e [u32],
-    /// A tree like those of the new commits. All that is below it is among what the caller found.
-    pub(super) like: Option<u32>,
+    /// Whether all that is below what the caller found is among what he found.
+    pub(super) told: bool,
 }
 
 /// Trees that may be read again at other paths where a filter looks at these: so many, and so many for each object found. A few
@@ -62,8 +62,6 @@ impl std::error::Error for TooManyPaths {}
 struct Level {
     new: Vec<u32>,
     held: Vec<u32>,
-    /// One of which everything is known to be known: what the first new one has in common with it needs not be looked up.
-    like: Option<u32>,
     /// How deep below a commit lies what these trees hold; what a wanted tree holds lies as deep as a commit's tree.
     depth: u64,
     place: Place,
@@ -95,8 +93,6 @@ struct Child {
     name: Range<usize>,
     number: u32,
     held: bool,
-    /// What stands in its place in a tree that it was compared with, if that is known.
-    like: Option<u32>,
 }
 
 pub(super) struct Trees<'w, 'a> {
@@ -135,8 +131,8 @@ pub(super) struct Trees<'w, 'a> {
     hash_len: usize,
     /// Of the current level: what stood last where there was nothing of its name in the tree before.
     named: HashMap<Vec<u8>, u32>,
-    /// Whether trees are compared with one that is known, too.
-    alike: bool,
+    /// Whether all that is below what is in `held` is there too.
+    told: bool,
     /// Started when they are of use.
     readers: Option<Readers>,
     names: Vec<u8>,
@@ -180,7 +176,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             current: Tree::default(),
             ancestors: Ancestors::default(),
             named: HashMap::new(),
-            alike: false,
+            told: false,
             readers: None,
             names: Vec::new(),
             children: Vec::new(),
@@ -218,7 +214,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             Effort::Exact if ends.boundary.is_empty() && ends.known.is_empty() => Relate::Apart,
             Effort::Exact => Relate::All,
         };
-        self.alike = ends.like.is_some();
+        self.told = ends.told;
         self.unread.extend(ends.known);
         if effort == Effort::Exact {
             self.open_held(u64::MAX)?;
@@ -261,7 +257,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             }
         }
         let inside = self.filter.inside(b"", 0);
-        let mut top = Level { depth: 1, held: ends.boundary.to_vec(), like: ends.like, ..Level::default() };
+        let mut top = Level { depth: 1, held: ends.boundary.to_vec(), ..Level::default() };
         top.place.inside = inside;
         let roots = if self.filter.reaches(0) { ends.roots } else { &[] };
         for &tree in roots {
@@ -339,24 +335,13 @@ impl<'w, 'a> Trees<'w, 'a> {
             self.keep(node);
             before = Some(node.number);
         }
-        let like = level.like.filter(|_| before.is_none());
-        if let Some(number) = like {
-            let node = Node { number, depth: 0, before: None };
-            match self.read(node) {
-                Err(error) if error.is::<Broken>() => {}
-                read => {
-                    read?;
-                    self.keep(node);
-                }
-            }
-        }
         let mut new = ordered(self.numbers, &level.new);
         if let Some(first) = new.first_mut() {
             first.before = before;
         }
         let mut alone = &new[..];
         if Readers::are_worth(new.len()) {
-            alone = self.share_out(before.or(like), alone)?;
+            alone = self.share_out(before, alone)?;
         }
         for node in alone {
             self.read_new(*node)?;
@@ -366,10 +351,27 @@ impl<'w, 'a> Trees<'w, 'a> {
 
     /// Reads a new tree here.
     fn read_new(&mut self, node: Node) -> Result<()> {
+        if self.told && node.depth == 0 {
+            self.read_told_base(node.number)?;
+        }
         self.read(node)?;
         self.visit_new(node.number)?;
         self.keep(node);
         self.relate_to_tree(node);
+        Ok(())
+    }
+
+    /// Has a tree compared with the known one that it is stored as a delta on: what they have in common needs not be looked up.
+    fn read_told_base(&mut self, number: u32) -> Result<()> {
+        let Some(base) = self.numbers.base(number).filter(|base| self.held.contains(*base)) else { return Ok(()) };
+        let node = Node { number: base, depth: 0, before: None };
+        match self.read(node) {
+            Err(error) if error.is::<Broken>() => {}
+            read => {
+                read?;
+                self.keep(node);
+            }
+        }
         Ok(())
     }
 
@@ -454,12 +456,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         let number = self.numbers.of_placed(met.id, met.place)?;
         let Some(number) = number else { return self.missing("tree", met.id, from) };
         if self.meet_new(number) && self.filter.reaches(self.depth + 1) {
-            let other = match met.other {
-                Some(other) if self.alike => self.numbers.of(other)?,
-                Some(_) | None => None,
-            };
-            let like = other.filter(|other| self.held.contains(*other));
-            self.child(met.name, number, false, like);
+            self.child(met.name, number, false);
         }
         Ok(())
     }
@@ -574,7 +571,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             let Some(number) = self.numbers.of(id)? else { continue };
             self.meet_held(number);
             if compared {
-                self.child(name, number, true, None);
+                self.child(name, number, true);
             } else if !self.opened.contains(number) {
                 self.unread.push(number);
             }
@@ -583,10 +580,10 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    fn child(&mut self, name: &[u8], number: u32, held: bool, like: Option<u32>) {
+    fn child(&mut self, name: &[u8], number: u32, held: bool) {
         let start = self.names.len();
         self.names.extend_from_slice(name);
-        self.children.push(Child { name: start..self.names.len(), number, held, like });
+        self.children.push(Child { name: start..self.names.len(), number, held });
     }
 
     /// Sub-trees of one name make one level.
@@ -598,7 +595,6 @@ impl<'w, 'a> Trees<'w, 'a> {
             let mut level = Level { depth: self.depth + 1, ..Level::default() };
             for child in same {
                 if child.held { &mut level.held } else { &mut level.new }.push(child.number);
-                level.like = level.like.or(child.like);
             }
             if level.held.len() > 1 {
                 level.held.sort_unstable();
