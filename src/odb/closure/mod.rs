@@ -297,9 +297,7 @@ impl<'a> Closure<'a> {
             let Some(Reached { told: now_told, found: mut held, roots }) = reached else { return Ok(None) };
             told = now_told;
             let mut passing = held.clone();
-            if !stored::leave_out(&numbers, &stored, filter, &mut passing)? {
-                return Ok(None);
-            }
+            let Some(left_out) = stored::leave_out(&numbers, &stored, filter, &mut passing)? else { return Ok(None) };
             found.extend(&passing);
             // What bitmaps tell is not walked again, whether it passes or not.
             held.extend(&before);
@@ -312,7 +310,8 @@ impl<'a> Closure<'a> {
             wanted.trees.iter().for_each(|tree| {
                 found.insert(*tree);
             });
-            let Some(tags) = waiting.as_mut().and_then(|waiting| waiting.next(&numbers, &found, peeled)) else {
+            let tags = waiting.as_mut().map(|waiting| waiting.next(&mut numbers, &found, &left_out, peeled));
+            let Some(tags) = tags.transpose()?.flatten() else {
                 break (firsts, relatives);
             };
             wanted = Tips::default();
