@@ -10,14 +10,14 @@ cd "$(dirname "$0")/.."
 target=$(uname -m)-unknown-linux-musl
 libraries=$(rustc --print target-libdir --target "$target" 2>/dev/null || true)
 if [ -n "$libraries" ] && ls "$libraries"/libstd-*.rlib >/dev/null 2>&1; then
-	# Non-PIE: nothing is relocated at start.
-	RUSTFLAGS="${RUSTFLAGS:-} -C relocation-model=static -C target-feature=+crt-static" \
+	# Non-PIE: nothing is relocated at start. What small requests run lies side by side: that is a third of their page faults.
+	RUSTFLAGS="${RUSTFLAGS:-} -C relocation-model=static -C target-feature=+crt-static -C link-arg=-Wl,-T,scripts/layout.ld" \
 		cargo build --release --locked --bin artifacts-http-backend --target "$target"
-	binary=target/$target/release/artifacts-http-backend
+	binary=${CARGO_TARGET_DIR:-$PWD/target}/$target/release/artifacts-http-backend
 else
 	echo "warning: Rust's target $target is not installed, so this binary is linked dynamically and starts five times slower." >&2
 	echo "         For a real release: rustup target add $target (without rustup: your distribution's package of that target)" >&2
 	cargo build --release --locked --bin artifacts-http-backend
-	binary=target/release/artifacts-http-backend
+	binary=${CARGO_TARGET_DIR:-$PWD/target}/release/artifacts-http-backend
 fi
-echo "$PWD/$binary"
+echo "$binary"

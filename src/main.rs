@@ -10,7 +10,8 @@ use std::process::ExitCode;
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    let environ = Environ::of_process();
+    // Lives as long as the process: what it took to read is not spent again on giving it back.
+    let environ: &'static Environ = Box::leak(Box::new(Environ::of_process()));
     #[cfg(feature = "failpoints")]
     artifacts_http_backend::durable::failpoints::arm_process(
         environ.text("ARTIFACTS_FAILPOINT").as_deref(),
@@ -19,13 +20,13 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os();
     // argv[0] is the caller's, never the client's: a web server that starts this program by its own name decides by the environment.
     if let Some(service) = words.next().and_then(|name| pipe::service_of_name(&name)) {
-        return pipe::run(&environ, service, words);
+        return pipe::run(environ, service, words);
     }
     if environ.is_cgi() {
-        return cgi::run(&environ);
+        return cgi::run(environ);
     }
     match words.next().and_then(|word| pipe::service_of_word(&word)) {
-        Some(service) => pipe::run(&environ, service, words),
+        Some(service) => pipe::run(environ, service, words),
         None => cli::run(std::env::args_os()),
     }
 }

@@ -11,7 +11,7 @@ use crate::http::Conditions;
 use crate::http::body::{DrainBudget, Extent, HttpBody};
 use crate::http::request::{Method, Reject, Request, RequestPath};
 use crate::protocol::{Limits, Version};
-use crate::repo::{AccessMode, Context};
+use crate::repo::{AccessMode, Context, Inherited};
 use crate::{Site, serve};
 use bstr::{BStr, ByteSlice};
 use std::ffi::{OsStr, OsString};
@@ -38,7 +38,7 @@ const NOT_FOR_HOOKS: &[&str] = &[
 const DRAIN_TIME: Duration = Duration::from_secs(600);
 
 /// Serves the process's request; the exit status is 0 unless the answer could not be completed.
-pub fn run(environ: &Environ) -> ExitCode {
+pub fn run(environ: &'static Environ) -> ExitCode {
     // A panic is caught and told as one line, like any other error.
     std::panic::set_hook(Box::new(|_| {}));
     let since_epoch = edge::clock();
@@ -115,7 +115,7 @@ fn extent(environ: &Environ) -> Result<Extent, String> {
 }
 
 /// The request, or why there is none (HB-01 to HB-07).
-fn request(environ: &Environ, since_epoch: Duration) -> Result<Request, Reject> {
+fn request(environ: &'static Environ, since_epoch: Duration) -> Result<Request, Reject> {
     let broken = |text: &str| {
         Reject::new(
             500,
@@ -201,14 +201,14 @@ fn is_aliased(path: &BStr) -> bool {
     false
 }
 
-fn context(environ: &Environ, mode: AccessMode, since_epoch: Duration) -> Result<Context, String> {
+fn context(environ: &'static Environ, mode: AccessMode, since_epoch: Duration) -> Result<Context, String> {
     let version = environ.get("GIT_PROTOCOL").or_else(|| environ.get("HTTP_GIT_PROTOCOL"));
     let version = Version::parse(version.unwrap_or_default());
     let mut context = edge::context(environ, mode, version, since_epoch)?;
     if let Some(bytes) = environ.size("GIT_HTTP_MAX_REQUEST_BUFFER")? {
         context.limits.request_bytes_from_operator(u64::try_from(bytes).unwrap_or(0));
     }
-    context.hook_environment = hook_environment(environ, mode);
+    context.hook_environment = Inherited::later(move || hook_environment(environ, mode));
     if is_push(environ) {
         let user = match mode {
             AccessMode::WebServer => environ.text("REMOTE_USER").unwrap_or_else(|| "anonymous".to_owned()),
@@ -239,8 +239,9 @@ fn hook_environment(environ: &Environ, mode: AccessMode) -> Vec<(OsString, OsStr
 mod tests {
     use super::*;
 
-    fn environ(pairs: &[(&str, &str)]) -> Environ {
-        Environ::from_pairs(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())))
+    /// One that lives as long as a process's.
+    fn environ(pairs: &[(&str, &str)]) -> &'static Environ {
+        Box::leak(Box::new(Environ::from_pairs(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())))))
     }
 
     #[test]
@@ -248,7 +249,7 @@ mod tests {
         let check = |method: &str, length: Option<&str>, expected: Result<Extent, &str>| {
             let mut pairs = vec![("REQUEST_METHOD", method)];
             pairs.extend(length.map(|length| ("CONTENT_LENGTH", length)));
-            assert_eq!(extent(&environ(&pairs)), expected.map_err(str::to_owned), "{method} {length:?}");
+            assert_eq!(extent(environ(&pairs)), expected.map_err(str::to_owned), "{method} {length:?}");
         };
         check("GET", Some("5"), Ok(Extent::None));
         check("POST", None, Ok(Extent::ToEnd));
@@ -273,7 +274,7 @@ mod tests {
     #[test]
     fn a_set_git_protocol_wins_over_the_header() {
         let check = |pairs: &[(&str, &str)], expected: Version| {
-            let context = context(&environ(pairs), AccessMode::Tokens, Duration::ZERO).unwrap();
+            let context = context(environ(pairs), AccessMode::Tokens, Duration::ZERO).unwrap();
             assert_eq!(context.version, expected, "{pairs:?}");
         };
         check(&[], Version::V0);
@@ -294,13 +295,14 @@ mod tests {
             ("MINE", "1"),
             ("MINE", "2"),
         ];
-        let context = context(&environ(&pairs), AccessMode::Tokens, Duration::ZERO).unwrap();
-        let names: Vec<_> = context.hook_environment.iter().map(|(name, _)| name.to_str().unwrap()).collect();
+        let context = context(environ(&pairs), AccessMode::Tokens, Duration::ZERO).unwrap();
+        let inherited = context.hook_environment.variables();
+        let names: Vec<_> = inherited.iter().map(|(name, _)| name.to_str().unwrap()).collect();
         for gone in ["REQUEST_METHOD", "PATH_INFO", "HTTP_AUTHORIZATION", "REMOTE_USER"] {
             assert!(!names.contains(&gone), "{gone}");
         }
-        assert!(context.hook_environment.contains(&("MINE".into(), "1".into())));
-        let path = context.hook_environment.iter().find(|(name, _)| name == "PATH").unwrap();
+        assert!(inherited.contains(&("MINE".into(), "1".into())));
+        let path = inherited.iter().find(|(name, _)| name == "PATH").unwrap();
         assert!(path.1.to_str().unwrap().starts_with("/x:/usr"), "{path:?}");
         assert!(!context.identity.contains_str("evil"));
     }

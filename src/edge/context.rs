@@ -7,7 +7,7 @@ use crate::cache;
 use crate::odb::alternates::parse as parse_alternates;
 use crate::protocol::{Limits, Version};
 use crate::repo::config::{ConfigSources, parameters};
-use crate::repo::{AccessMode, Context, PushSwitches};
+use crate::repo::{AccessMode, Context, Inherited, PushSwitches};
 use crate::trace::{Trace, Wanted};
 use bstr::{BStr, BString, ByteSlice};
 use std::ffi::OsStr;
@@ -49,7 +49,7 @@ pub fn context(
         id,
         address: environ.text("REMOTE_ADDR"),
         identity: BString::default(),
-        hook_environment: Vec::new(),
+        hook_environment: Inherited::default(),
         named: ".".into(),
         namespace: environ.said("GIT_NAMESPACE").map(ToOwned::to_owned),
         config: config_sources(environ)?,

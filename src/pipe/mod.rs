@@ -12,7 +12,7 @@ use crate::audit::Summary;
 use crate::edge::{self, Environ, Stdin, Stdout, users};
 use crate::protocol::Version;
 use crate::repo::locate::{self, Here, Place, Search};
-use crate::repo::{AccessMode, Context, PushSwitches, Repository};
+use crate::repo::{AccessMode, Context, Inherited, PushSwitches, Repository};
 use crate::service::{self, ErrorChannel, Operation, Out, ServeError, Service};
 use crate::stream::{Body, Pulse, Sink};
 use crate::{access, tell};
@@ -37,7 +37,7 @@ const READER_GONE: u8 = 141;
 const HEARD_OUT: Duration = Duration::from_secs(2);
 
 /// Runs a service with the words behind its name.
-pub fn run(environ: &Environ, service: Service, words: impl Iterator<Item = OsString>) -> ExitCode {
+pub fn run(environ: &'static Environ, service: Service, words: impl Iterator<Item = OsString>) -> ExitCode {
     let options = match options::parse(service, words) {
         Ok(options) => options,
         Err(Instead::Help(text)) => {
@@ -70,12 +70,12 @@ fn complain(text: &str) {
 }
 
 /// What this conversation brings besides its bytes; the committer is found when the configuration is.
-fn context(environ: &Environ, options: &Options) -> Result<Context, String> {
+fn context(environ: &'static Environ, options: &Options) -> Result<Context, String> {
     let version = Version::parse(environ.get("GIT_PROTOCOL").unwrap_or_default());
     let context = edge::context(environ, AccessMode::Pipe, version, edge::clock())?;
     Ok(Context {
         address: environ.text("REMOTE_ADDR").or_else(|| ssh_client(environ)),
-        hook_environment: environ.inherited(&|_| false),
+        hook_environment: Inherited::later(|| environ.inherited(&|_| false)),
         named: options.directory.as_bytes().into(),
         // Hooks run elsewhere.
         object_directory: context.object_directory.map(absolute),

@@ -7,6 +7,7 @@ pub mod connectivity;
 pub mod create;
 pub mod fsck;
 pub mod hooks;
+pub mod inherited;
 pub mod installed;
 pub mod locate;
 pub mod lock;
@@ -27,10 +28,10 @@ use crate::refs::RefStore;
 use crate::trace::Trace;
 use bstr::BString;
 use std::cell::OnceCell;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use inherited::Inherited;
 pub use settings::Settings;
 
 /// Which rules decide who may in.
@@ -59,8 +60,8 @@ pub struct Context {
     pub address: Option<String>,
     /// The committer in reflogs, `Name <email>`; empty where nothing is pushed.
     pub identity: BString,
-    /// The environment hooks inherit, already without what they must not see (DESIGN B2), GIT_COMMITTER_* included.
-    pub hook_environment: Vec<(OsString, OsString)>,
+    /// The environment hooks inherit.
+    pub hook_environment: Inherited,
     /// How the repository was named to us: an argument over pipes, `.` over HTTP, as git names it there.
     pub named: BString,
     /// `GIT_NAMESPACE`
@@ -116,17 +117,16 @@ impl Context {
         });
         let plain = |text: &str| text.replace(['<', '>', '\n', '\0'], "");
         self.identity = format!("{} <{}>", plain(&name), plain(&email)).into();
-        self.hook_environment.retain(|(key, _)| key != "GIT_COMMITTER_NAME" && key != "GIT_COMMITTER_EMAIL");
-        self.hook_environment.push(("GIT_COMMITTER_NAME".into(), name.into()));
-        self.hook_environment.push(("GIT_COMMITTER_EMAIL".into(), email.into()));
+        self.hook_environment.tell("GIT_COMMITTER_NAME", name);
+        self.hook_environment.tell("GIT_COMMITTER_EMAIL", email);
     }
 
     /// A token's holder is `token-<id>`; hooks are told the id and the scope (DESIGN B4).
     pub fn act_as(&mut self, grant: &Grant) {
         let Some(id) = grant.token().map(str::to_owned) else { return };
         self.commit_as(&format!("token-{id}"), None, None);
-        self.hook_environment.push(("ARTIFACTS_TOKEN_ID".into(), id.into()));
-        self.hook_environment.push(("ARTIFACTS_SCOPE".into(), grant.scope().as_str().into()));
+        self.hook_environment.tell("ARTIFACTS_TOKEN_ID", id);
+        self.hook_environment.tell("ARTIFACTS_SCOPE", grant.scope().as_str());
     }
 
     /// What the repository's owner says of the limits.

@@ -16,6 +16,17 @@ use std::collections::HashSet;
 /// A list is written in pieces of about this many bytes.
 pub(super) const LIST_GATHERED: usize = 32 << 10;
 
+/// From this size on a list is taken for a long one.
+const LONG: usize = 2 << 10;
+
+/// Gives a list that turns out to be long room for a whole piece, instead of moving it each time it has outgrown the last.
+pub(super) fn make_room(list: &mut Vec<u8>) {
+    let enough = LIST_GATHERED + LONG;
+    if list.len() >= LONG && list.capacity() < enough {
+        list.reserve_exact(enough - list.len());
+    }
+}
+
 /// Answers `info/refs?service=…`. Over HTTP the service is named first, unless the client asked for v2: even where it gets v0
 /// because there is no v2 of a push (PV-05).
 ///
@@ -201,6 +212,7 @@ impl Lines<'_, '_> {
     }
 
     fn spill(&mut self) -> std::io::Result<()> {
+        make_room(self.list);
         if self.list.len() >= LIST_GATHERED {
             self.sink.write_all(self.list)?;
             self.list.clear();

@@ -2,7 +2,7 @@
 //!
 //! In: its arguments. Out: HEAD and refs in byte order. Shallow lines are no part of it (LS-13).
 
-use super::advertise::{LIST_GATHERED, peeled};
+use super::advertise::{LIST_GATHERED, make_room, peeled};
 use super::command::Arguments;
 use super::{Out, ServeError};
 use crate::hex;
@@ -86,6 +86,7 @@ impl Lines<'_, '_> {
             }
             line.push(b'\n');
         })?;
+        make_room(&mut self.list);
         if self.list.len() >= LIST_GATHERED {
             self.sink.write_all(&self.list)?;
             self.list.clear();

@@ -6,7 +6,7 @@ use crate::pktline::{Packet, PacketReader};
 use crate::protocol::{Limits, Version};
 use crate::repo::config::ConfigSources;
 use crate::repo::locate::{self, Place, Search};
-use crate::repo::{AccessMode, Context, PushSwitches};
+use crate::repo::{AccessMode, Context, Inherited, PushSwitches};
 use crate::trace::Trace;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -188,7 +188,7 @@ impl Repo {
             id: "id".to_owned(),
             address: None,
             identity: "C <c@example.com>".into(),
-            hook_environment: Vec::new(),
+            hook_environment: Inherited::default(),
             namespace: None,
             config,
             object_directory: None,

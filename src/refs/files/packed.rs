@@ -12,17 +12,20 @@ use anyhow::{Context, anyhow};
 use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
 use std::cmp::Ordering;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-/// Files up to this size are read at once, larger ones in blocks of it.
-const BLOCK: usize = 64 << 10;
+/// A walk reads so much at once.
+const BLOCK: usize = 32 << 10;
 
 /// What is read at each step of a search. Many times a line, and one page.
 const STEP: usize = 4 << 10;
+
+/// Room for the record that the end of a block cuts, where it is not uncommonly long.
+const CUT_RECORD: usize = 512;
 
 /// No line is longer: git's own names end at PATH_MAX.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -112,9 +115,9 @@ impl Packed {
     /// Opens the file as it is now.
     pub(super) fn open(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Self> {
         let mut retries = 0;
-        let (source, metadata) = loop {
-            match Packed::load(path) {
-                Ok(loaded) => break loaded,
+        let (file, metadata) = loop {
+            match File::open(path).and_then(|file| file.metadata().map(|metadata| (file, metadata))) {
+                Ok(opened) => break opened,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Packed::none(hash)),
                 Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle && retries < STALE_RETRIES => {
                     retries += 1;
@@ -122,28 +125,12 @@ impl Packed {
                 Err(error) => return Err(error).context("reading packed-refs"),
             }
         };
-        let end = match &source {
-            Source::File(_) => metadata.size(),
-            Source::Memory(bytes) => bytes.len() as u64,
-        };
-        let identity = Some(Identity::of(&metadata));
+        let (source, identity, end) = (Source::File(file), Some(Identity::of(&metadata)), metadata.size());
         let mut packed = Packed { source, identity, start: 0, end, peeled: Peeled::Unknown, hex: hash.len_in_hex() };
         if !packed.read_header()? {
             packed.sort()?;
         }
         Ok(packed)
-    }
-
-    fn load(path: &Path) -> io::Result<(Source, Metadata)> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if metadata.size() > BLOCK as u64 {
-            return Ok((Source::File(file), metadata));
-        }
-        // One read for the file and one for its end.
-        let mut bytes = Vec::with_capacity(BLOCK.min(usize::try_from(metadata.size()).unwrap_or(BLOCK)) + 1);
-        io::Read::read_to_end(&mut io::Read::take(&file, u64::MAX), &mut bytes)?;
-        Ok((Source::Memory(bytes), metadata))
     }
 
     fn none(hash: gix_hash::Kind) -> Self {
@@ -163,7 +150,7 @@ impl Packed {
 
     /// Takes the first line in; returns whether it promises that the others are sorted.
     fn read_header(&mut self) -> anyhow::Result<bool> {
-        let mut block = vec![0; STEP];
+        let mut block = [0; STEP];
         let filled = self.read_at(&mut block, 0)?;
         let block = &block[..filled];
         if !block.starts_with(b"#") {
@@ -419,7 +406,12 @@ impl Cursor<'_> {
         if rest.len() > RECORD_BYTES_MAX {
             return Err(unexpected(rest));
         }
-        let wanted = self.filled + self.block;
+        let left = usize::try_from(self.packed.end - self.next_read).unwrap_or(usize::MAX);
+        let wanted = self.filled + self.block.min(left);
+        if self.buffer.capacity() == 0 {
+            // Room that is never touched costs nothing; to move what has been read does.
+            self.buffer.reserve_exact(left.min(BLOCK) + CUT_RECORD);
+        }
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
         }
@@ -441,8 +433,9 @@ impl Cursor<'_> {
         if self.at_record() && self.record().name.as_bytes() >= key {
             return Ok(true);
         }
+        let is_read = self.whole > self.record.end && &self.buffer[self.last_name.clone()] >= key;
         let here = self.next_read - (self.filled - self.record.start) as u64;
-        let near = self.packed.near(key, here)?;
+        let near = if is_read { here } else { self.packed.near(key, here)? };
         if near >= self.next_read {
             self.filled = 0;
             self.whole = 0;

@@ -206,7 +206,7 @@ fn whoever_is_waited_for_there_are_signs_of_life() {
             "push-to-checkout" => "HEAD~1 HEAD refs/heads/linked",
             _ => "- HEAD refs/heads/a",
         };
-        let repository = pair.open_with(|context| context.hook_environment = environment);
+        let repository = pair.open_with(|context| context.hook_environment = environment.into());
         let answer = send(&repository, &pair.push(&[update]).bytes());
         assert_eq!(answer.complaints(), [""; 0], "{name}: {}", answer.said);
         let text = answer.bytes.escape_ascii().to_string();
@@ -711,7 +711,7 @@ fn maintenance_goes_on_without_the_client_where_the_owner_asks_for_it() {
         pair.commit("three");
         let environment = recording_git(&pair, "echo spoken; exit 1");
         pair.hook("post-update", "echo first");
-        let repository = pair.open_with(|context| context.hook_environment = environment);
+        let repository = pair.open_with(|context| context.hook_environment = environment.into());
         let answer = send(&repository, &pair.push(&["- HEAD refs/heads/a"]).bytes());
         assert_eq!((answer.complaints(), answer.said.as_str()), (vec![], said));
         let called = || std::fs::read_to_string(pair.server.join("called")).ok();
@@ -744,10 +744,11 @@ fn maintenance_is_not_run_after_a_push_that_changed_nothing_and_need_not_be_poss
     pair.at_server(&["config", "receive.hideRefs", "refs/hidden"]);
     pair.commit("three");
     let environment = recording_git(&pair, "");
-    let repository = pair.open_with(|context| context.hook_environment = environment);
+    let repository = pair.open_with(|context| context.hook_environment = environment.into());
     assert_eq!(send(&repository, &pair.push(&["- HEAD refs/hidden/a"]).bytes()).complaints().len(), 1);
     assert!(!pair.server.join("called").exists());
-    let repository = pair.open_with(|context| context.hook_environment = vec![("PATH".into(), "/nowhere".into())]);
+    let repository =
+        pair.open_with(|context| context.hook_environment = vec![("PATH".into(), "/nowhere".into())].into());
     let answer = send(&repository, &pair.push(&["- HEAD refs/heads/a"]).bytes());
     assert_eq!((answer.complaints(), answer.said.as_str()), (vec![], ""));
     let error = answer.summary.error.unwrap_or_default();

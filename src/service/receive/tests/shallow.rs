@@ -190,7 +190,7 @@ fn hooks_see_history_cut_before_it_is() {
     pair.hook("update", &format!("{} $3 </dev/null; test ! -e shallow && echo not yet", look("update")));
     pair.hook("post-receive", &format!("{} x; test -e shallow && echo now", look("post-receive")));
     let environment = vec![("PATH".into(), std::env::var_os("PATH").expect("there is one"))];
-    let repository = pair.open_with(|context| context.hook_environment = environment);
+    let repository = pair.open_with(|context| context.hook_environment = environment.into());
     let answer = send(&repository, &push(&pair, &["- x refs/heads/x"]).bytes());
     assert_eq!(answer.complaints(), [""; 0], "{}", answer.said);
     let lines: Vec<&str> = answer.said.lines().collect();

@@ -169,7 +169,7 @@ impl Pair {
             id: "id".into(),
             address: None,
             identity: "P <p@x>".into(),
-            hook_environment: vec![("GIVEN".into(), "yes".into()), ("GIT_DIR".into(), "/wrong".into())],
+            hook_environment: vec![("GIVEN".into(), "yes".into()), ("GIT_DIR".into(), "/wrong".into())].into(),
             namespace: None,
             config: config.clone(),
             object_directory: None,

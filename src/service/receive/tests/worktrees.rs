@@ -152,7 +152,7 @@ fn without_an_installed_git_the_refusal_says_so() {
     let (pair, place) = linked();
     pair.commit("three");
     let path = without_git(&pair);
-    let repository = pair.open_with(|context| context.hook_environment = vec![("PATH".into(), path.into())]);
+    let repository = pair.open_with(|context| context.hook_environment = vec![("PATH".into(), path.into())].into());
     let answer = send(&repository, &pair.push(&["HEAD~1 HEAD refs/heads/linked", "- HEAD refs/heads/a"]).bytes());
     let expected = "ng refs/heads/linked denyCurrentBranch = updateInstead needs an installed git";
     assert_eq!(answer.complaints(), [expected]);

@@ -1,0 +1,83 @@
+"""Writes the order in which a linker is to put functions: those that small requests run come first, side by side.
+
+A process that answers a small request touches every page of its program for the first time. Scattered over the whole of it, its functions lie in
+forty ranges, each of which costs a page fault; side by side in ten. Which functions are run is told by valgrind, their names without what
+changes with each compiler. A name that is gone does no harm, and a new function lies where it would without this.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+from measure import Repositories, Request, run, workloads
+
+# Larger requests have other things to wait for.
+ASKED = ["info-v2", "ls-refs", "info-v0", "ls-heads-many", "info-push"]
+
+# A name that so many bytes of functions share, one for each type they work on, is not worth it: all of them would come along.
+SHARED_MAX = 16 << 10
+
+HEADER = """/*
+ * The order of functions in the release binary: what small requests run lies side by side, in few pages (scripts/layout.sh writes this file).
+ */
+"""
+
+
+def functions(program, environment, source):
+    """The mangled names of what a program runs for a request, in no particular order."""
+    out = pathlib.Path(environment["GIT_PROJECT_ROOT"]) / "calls"
+    valgrind = ["valgrind", "--quiet", "--tool=callgrind", "--demangle=no", f"--callgrind-out-file={out}", program]
+    answer = subprocess.run(valgrind, stdin=source, stdout=subprocess.PIPE, check=True, env=environment).stdout
+    if answer.startswith(b"Status:") or b"ERR " in answer[:600]:
+        sys.exit(f"{program} failed: {answer[:400]!r}")
+    names = re.findall(r"^c?fn=\(\d+\) ([^\s']+)", out.read_text(encoding="utf-8"), re.MULTILINE)
+    return [name for name in names if re.fullmatch(r"[A-Za-z_][\w.$]*", name)]
+
+
+def pattern(name):
+    """The name without the hashes of compiler, crate and instance."""
+    name = re.sub(r"17h[0-9a-f]{16}E", "17h*E", name)
+    return re.sub(r"Cs[0-9A-Za-z]+_", "Cs*_", name) if name.startswith("_R") else name
+
+
+def shared(program):
+    """The patterns that stand for several functions, too large together."""
+    sizes = {}
+    for row in subprocess.run(["nm", "-S", program], stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines():
+        match row.split():
+            case [_, size, kind, name] if kind in "tTwW":
+                sizes.setdefault(pattern(name), []).append(int(size, 16))
+    return {name for name, each in sizes.items() if len(each) > 1 and sum(each) > SHARED_MAX}
+
+
+def main():
+    """Runs the requests and writes the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ours", required=True, help="the program, with its symbols")
+    parser.add_argument("--directory", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    options = parser.parse_args()
+    directory = options.directory.resolve() / "made"
+    directory.mkdir(parents=True, exist_ok=True)
+    repositories = Repositories(directory, None)
+    known = workloads(repositories)
+    known["info-push"] = lambda: Request(repositories("before"), "git-receive-pack", version=0, anew=True)
+    left_out = shared(options.ours)
+    patterns = {}
+    for name in ASKED:
+        print(name, file=sys.stderr)
+        for function in run(functions, os.path.abspath(options.ours), known[name](), directory):
+            if pattern(function) not in left_out:
+                patterns.setdefault(pattern(function))
+    # Also .text.unlikely.NAME
+    rows = "".join(f"    *(.text*.{name})\n" for name in patterns)
+    # The C library is small, and parts of it have no names.
+    body = f"SECTIONS\n{{\n  .text.small :\n  {{\n    *libc.a:*(.text .text.*)\n{rows}  }}\n}}\nINSERT BEFORE .text;\n"
+    options.out.write_text(HEADER + body, encoding="ascii")
+
+
+if __name__ == "__main__":
+    main()
