@@ -44,6 +44,11 @@ impl Waiting {
         is_inside
     }
 
+    /// All of them, taken or not.
+    pub(super) fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
     pub(super) fn are_few(&self) -> bool {
         self.tags.len() < TAGS_MIN
     }
