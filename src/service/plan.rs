@@ -18,7 +18,7 @@ use gix_hash::ObjectId;
 use std::os::unix::ffi::OsStrExt;
 
 /// Who wants so many objects wants all tags, mostly.
-const PEELED_MIN: usize = 64;
+const PEELED_MIN: usize = 256;
 
 /// A pack to be made.
 pub struct Plan<'a> {

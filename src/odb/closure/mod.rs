@@ -292,34 +292,36 @@ impl<'a> Closure<'a> {
             wanted.add_all(&few.tags, &mut numbers, &mut found, &mut buffer)?;
         }
         let (mut told, mut before) = (Bits::none(stored.bitmaps.objects()), Marks::default());
-        let (firsts, relatives) = loop {
+        let (mut firsts, mut relatives) = (Firsts::default(), Vec::new());
+        loop {
             let reached = stored::reach(&mut numbers, &stored, &wanted, told, &before, pulse)?;
             let Some(Reached { told: now_told, found: mut held, roots }) = reached else { return Ok(None) };
             told = now_told;
             let mut passing = held.clone();
-            if !stored::leave_out(&numbers, &stored, filter, &mut passing)? {
-                return Ok(None);
-            }
+            let Some(left_out) = stored::leave_out(&numbers, &stored, filter, &mut passing)? else { return Ok(None) };
             found.extend(&passing);
             // What bitmaps tell is not walked again, whether it passes or not.
             held.extend(&before);
             let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
             let ends = Ends { roots: &roots, wanted: &wanted.trees, told: true, ..Ends::default() };
             trees.find(&ends, Effort::Exact)?;
-            let firsts = trees.take_firsts();
-            let (contents, _, relatives) = trees.into_marks();
+            firsts.extend(&trees.take_firsts());
+            let (contents, _, mut related) = trees.into_marks();
+            relatives.append(&mut related);
             found.extend(&contents);
             wanted.trees.iter().for_each(|tree| {
                 found.insert(*tree);
             });
-            let Some(tags) = waiting.as_mut().and_then(|waiting| waiting.next(&numbers, &found, peeled)) else {
-                break (firsts, relatives);
-            };
+            let tags = waiting.as_mut().map(|waiting| waiting.next(&mut numbers, &found, &left_out, peeled));
+            let Some(tags) = tags.transpose()?.flatten() else { break };
             wanted = Tips::default();
             wanted.add_all(&tags, &mut numbers, &mut found, &mut buffer)?;
             before.extend(&found);
-        };
-        mark(wants, &mut numbers, &mut found)?;
+        }
+        if let Some(waiting) = waiting {
+            // Read or not, they are wanted.
+            found.extend(waiting.marks());
+        }
         if !are_sound(objects, &stored) {
             return Ok(None);
         }
@@ -527,15 +529,6 @@ fn newest_relatives(
 fn are_sound(objects: &Objects, stored: &Stored) -> bool {
     let check = stored.bitmaps.check();
     check.as_ref().err().inspect(|error| objects.distrust(stored, error)).is_none()
-}
-
-fn mark(ids: &[ObjectId], numbers: &mut Numbers<'_>, marks: &mut Marks) -> Result<()> {
-    for id in ids {
-        if let Some(number) = numbers.of(id)? {
-            marks.insert(number);
-        }
-    }
-    Ok(())
 }
 
 fn name(kind: Kind) -> &'static str {

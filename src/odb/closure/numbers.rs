@@ -565,6 +565,11 @@ impl Firsts {
         }
     }
 
+    /// Adds what was noted apart.
+    pub(super) fn extend(&mut self, other: &Firsts) {
+        other.iter().for_each(|(number, first)| self.add(number, first));
+    }
+
     /// Each object of which there are other versions, and the first of these.
     pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         (0..).zip(&self.0).filter(|(_, first)| **first != NOTHING).map(|(number, first)| (number, *first))

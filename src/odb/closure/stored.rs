@@ -113,12 +113,19 @@ pub(super) fn reach(
     Ok(Some(Reached { told: bits, found, roots }))
 }
 
-/// Takes out of what [`reach`] found what a filter by kinds does not let pass; false: the bitmaps are damaged.
+/// Takes out of what [`reach`] found what a filter by kinds does not let pass, and gives all of those kinds that do not pass at all;
+/// `None`: the bitmaps are damaged.
 ///
 /// # Errors
 /// When the size of a blob cannot be read.
-pub(super) fn leave_out(numbers: &Numbers<'_>, stored: &Stored, filter: &Filter, found: &mut Marks) -> Result<bool> {
+pub(super) fn leave_out(
+    numbers: &Numbers<'_>,
+    stored: &Stored,
+    filter: &Filter,
+    found: &mut Marks,
+) -> Result<Option<Marks>> {
     let Stored { order, bitmaps } = stored;
+    let mut none_pass = Marks::default();
     for (kind, passes) in [(Kind::Tree, filter.trees()), (Kind::Blob, filter.blobs())] {
         let passes = passes && filter.reaches(0);
         let limit = filter.size().filter(|_| kind == Kind::Blob);
@@ -137,9 +144,10 @@ pub(super) fn leave_out(numbers: &Numbers<'_>, stored: &Stored, filter: &Filter,
         });
         if let Err(error) = told {
             numbers.objects().distrust(stored, &error);
-            return Ok(false);
+            return Ok(None);
         }
         found.subtract(&gone);
+        none_pass.extend(&gone);
         for number in blobs {
             if let Some(limit) = limit
                 && numbers.size(number)? >= limit
@@ -148,5 +156,5 @@ pub(super) fn leave_out(numbers: &Numbers<'_>, stored: &Stored, filter: &Filter,
             }
         }
     }
-    Ok(true)
+    Ok(Some(none_pass))
 }

@@ -2,12 +2,13 @@
 //!
 //! In: wanted tags, and everything that was found without them. Out: those that may lead to something else. A pack with bitmaps holds all
 //! that its objects lead to (bitmap-format, «full closure»): when all of it was found, its tags lead to nothing new. What refs say of tags
-//! decides which are read first; nothing is left out because of it.
+//! decides which are read first; where a filter leaves something out, it is also believed that a tag does not lead to that.
 
 use super::{Filter, Marks, Numbers};
 use crate::odb::Stored;
 use crate::odb::bitmap::Order;
 use crate::odb::ids::IdSet;
+use anyhow::Result;
 use gix_hash::{ObjectId, oid};
 
 /// Fewer tags are read sooner.
@@ -27,15 +28,11 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// None yet; `None` where it could not be told that all was found: where something is filtered out, or there may be several packs.
+    /// None yet; `None` where it could not be told that all was found: where sizes count, or there may be several packs.
     pub(super) fn of(stored: &Stored, filter: &Filter) -> Option<Self> {
         let Order::Pack(pack) = &stored.order else { return None };
-        filter.is_all().then(|| Waiting {
-            tags: Vec::new(),
-            marks: Marks::default(),
-            objects: pack.len(),
-            begun: false,
-        })
+        let waiting = Waiting { tags: Vec::new(), marks: Marks::default(), objects: pack.len(), begun: false };
+        (filter.is_by_kind() && filter.size().is_none()).then_some(waiting)
     }
 
     /// Takes in a tag, if it lies in the pack.
@@ -47,38 +44,57 @@ impl Waiting {
         is_inside
     }
 
+    /// All of them, taken or not.
+    pub(super) fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
     pub(super) fn are_few(&self) -> bool {
         self.tags.len() < TAGS_MIN
     }
 
-    /// The tags to be read next; `None`: all was found, or all were read. `peeled`: what tags are said to peel to.
+    /// The tags to be read next; `None`: all was found, or all were read. `left_out` are those of kinds that do not pass, unless a tag
+    /// leads to them; `peeled` is what tags are said to peel to.
+    ///
+    /// # Errors
+    /// When an index cannot be read.
     pub(super) fn next(
         &mut self,
-        numbers: &Numbers<'_>,
+        numbers: &mut Numbers<'_>,
         found: &Marks,
+        left_out: &Marks,
         peeled: &[(ObjectId, ObjectId)],
-    ) -> Option<Vec<ObjectId>> {
+    ) -> Result<Option<Vec<ObjectId>>> {
         if self.tags.is_empty() {
-            return None;
+            return Ok(None);
         }
         let mut all = self.marks.clone();
         all.extend(found);
+        all.extend(left_out);
         let most = self.tags.len() * LEFT_EACH;
         let left: IdSet = all.others(self.objects).take(most).map(|number| numbers.id(number).to_owned()).collect();
-        if left.is_empty() {
-            return None;
+        if left.is_empty() && left_out.is_empty() {
+            return Ok(None);
         }
-        let (first, later) = if std::mem::replace(&mut self.begun, true) {
-            (Vec::new(), std::mem::take(&mut self.tags))
-        } else {
-            let leading = peeled.iter().filter(|(_, peeled)| left.contains(peeled)).map(|(tag, _)| *tag);
-            let leading: IdSet = leading.collect();
-            std::mem::take(&mut self.tags).into_iter().partition(|tag| leading.contains(tag))
-        };
-        if first.is_empty() {
-            return Some(later);
+        if !std::mem::replace(&mut self.begun, true) {
+            let mut leading = IdSet::default();
+            if left_out.is_empty() {
+                leading.extend(peeled.iter().filter(|(_, of)| left.contains(of)).map(|(tag, _)| *tag));
+            } else {
+                // What nobody says anything about may lead to what does not pass otherwise.
+                leading.extend(&self.tags);
+                for (tag, of) in peeled {
+                    if numbers.of(of)?.is_some_and(|number| found.contains(number)) {
+                        leading.remove(tag);
+                    }
+                }
+            }
+            let (first, later): (Vec<_>, _) = self.tags.drain(..).partition(|tag| leading.contains(tag));
+            self.tags = later;
+            if !first.is_empty() {
+                return Ok(Some(first));
+            }
         }
-        self.tags = later;
-        Some(first)
+        Ok((!left.is_empty()).then(|| std::mem::take(&mut self.tags)))
     }
 }

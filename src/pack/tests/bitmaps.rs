@@ -509,9 +509,14 @@ fn tagged() -> (Repo, Vec<(ObjectId, ObjectId)>) {
 }
 
 /// What is selected of all that refs point to, if that can be found out.
-fn selected(repo: &Repo, wants: &[ObjectId], peeled: &[(ObjectId, ObjectId)]) -> anyhow::Result<BTreeSet<ObjectId>> {
+fn selected(
+    repo: &Repo,
+    wants: &[ObjectId],
+    peeled: &[(ObjectId, ObjectId)],
+    filter: Option<&Filter>,
+) -> anyhow::Result<BTreeSet<ObjectId>> {
     let objects = repo.objects();
-    let selection = select(&objects, &Request { wants, peeled, ..Request::default() }, &mut Silent)?;
+    let selection = select(&objects, &Request { wants, peeled, filter, ..Request::default() }, &mut Silent)?;
     assert_eq!(selection.count as usize, ids(&selection, &objects).len());
     Ok(ids(&selection, &objects))
 }
@@ -528,13 +533,13 @@ fn whatever_is_said_of_tags_what_they_lead_to_is_sent() {
     for wants in [all, branches, but_beside, tags] {
         let expected = repo.expected(&wants, &[]);
         for peeled in [&[], &right[..], &right[50..], &one, &beside] {
-            assert!(selected(&repo, &wants, peeled).unwrap() == expected);
+            assert!(selected(&repo, &wants, peeled, None).unwrap() == expected);
         }
     }
     // What is new lies beside the pack.
     repo.script("at m2; echo new >d/new; c new m2; git tag -a -m x newest new; git branch -D new");
     let wants = repo.tips();
-    assert!(selected(&repo, &wants, &right).unwrap() == repo.expected(&wants, &[]));
+    assert!(selected(&repo, &wants, &right, None).unwrap() == repo.expected(&wants, &[]));
 }
 
 #[test]
@@ -542,6 +547,16 @@ fn tags_are_not_read_where_all_is_found_without_them() {
     let (repo, peeled) = tagged();
     let (wants, one) = (repo.tips(), repo.id("one"));
     let expected = repo.expected(&wants, &[]);
+    let mut filters = [Filter::default(), Filter::default()];
+    filters[0].without_blobs();
+    filters[1].limit_depth(0);
+    let filtered = filters.each_ref().map(|filter| {
+        let all = selected(&repo, &wants, &[], Some(filter)).unwrap();
+        assert!(
+            all.contains(&repo.id("blobtag^{}")) && all.contains(&repo.id("treetag^{}")) && all.len() < expected.len()
+        );
+        all
+    });
     let on_one: Vec<ObjectId> = peeled.iter().filter(|(_, of)| *of == one).map(|(tag, _)| *tag).collect();
     assert!(on_one.len() >= 25);
     // They are damaged; who reads them notices.
@@ -556,6 +571,11 @@ fn tags_are_not_read_where_all_is_found_without_them() {
     }
     std::fs::remove_file(pack.path()).unwrap();
     std::fs::write(pack.path(), bytes).unwrap();
-    assert!(selected(&repo, &wants, &peeled).unwrap() == expected);
-    assert!(selected(&repo, &wants, &[]).is_err());
+    assert!(selected(&repo, &wants, &peeled, None).unwrap() == expected);
+    assert!(selected(&repo, &wants, &[], None).is_err());
+    for (filter, expected) in filters.iter().zip(filtered) {
+        assert!(selected(&repo, &wants, &peeled, Some(filter)).unwrap() == expected, "{filter:?}");
+        let but_one: Vec<_> = peeled.iter().filter(|(tag, _)| *tag != on_one[0]).copied().collect();
+        assert!(selected(&repo, &wants, &but_one, Some(filter)).is_err(), "{filter:?}");
+    }
 }
