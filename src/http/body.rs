@@ -6,6 +6,7 @@
 use crate::stream::Body;
 use flate2::{Decompress, FlushDecompress, Status};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -98,8 +99,13 @@ struct Inflating {
     header: Option<Vec<u8>>,
     zlib: Decompress,
     done: bool,
+    /// Inflated for who asks for a few bytes at a time, and what is left of that.
+    ahead: Vec<u8>,
+    left: Range<usize>,
 }
 
+/// The decoder is several times as fast where it has room for so much.
+const AHEAD: usize = 16 << 10;
 const BUFFER: usize = 64 << 10;
 
 impl<'a> HttpBody<'a> {
@@ -145,12 +151,34 @@ impl<'a> HttpBody<'a> {
         while self.raw.available().len() < 2 && self.raw.more()? {}
         if self.announced_gzip || self.raw.available().starts_with(&[0x1f, 0x8b]) {
             let zlib = Decompress::new(false);
-            self.inflating = Some(Inflating { header: Some(Vec::new()), zlib, done: false });
+            self.inflating =
+                Some(Inflating { header: Some(Vec::new()), zlib, done: false, ahead: Vec::new(), left: 0..0 });
         }
         Ok(())
     }
 
+    /// Hands out what was inflated ahead, or inflates more.
     fn inflate(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(inflating) = &mut self.inflating else { return Ok(0) };
+        if inflating.left.is_empty() {
+            if into.len() >= AHEAD {
+                return self.inflate_into(into);
+            }
+            let mut ahead = std::mem::take(&mut inflating.ahead);
+            ahead.resize(AHEAD, 0);
+            let made = self.inflate_into(&mut ahead);
+            if let Some(inflating) = &mut self.inflating {
+                (inflating.ahead, inflating.left) = (ahead, 0..made?);
+            }
+        }
+        let Some(Inflating { ahead, left, .. }) = &mut self.inflating else { return Ok(0) };
+        let taken = left.start..left.end.min(left.start.saturating_add(into.len()));
+        left.start = taken.end;
+        into[..taken.len()].copy_from_slice(&ahead[taken.clone()]);
+        Ok(taken.len())
+    }
+
+    fn inflate_into(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(inflating) = &mut self.inflating else { return Ok(0) };
         while let Some(header) = &mut inflating.header {
             if self.raw.available().is_empty() && !self.raw.more()? {
@@ -317,7 +345,7 @@ impl Body for HttpBody<'_> {
             return Ok(0);
         }
         let mut behind = 0;
-        if self.inflating.as_ref().is_some_and(|inflating| !inflating.done) {
+        if self.inflating.as_ref().is_some_and(|inflating| !inflating.done || !inflating.left.is_empty()) {
             // What follows inside the gzip stream counts; one more byte is enough to know.
             behind += self.inflate(&mut [0]).unwrap_or(0) as u64;
         } else if self.inflating.is_none() {
@@ -470,6 +498,33 @@ mod tests {
         body.read_exact(&mut [0; 4]).unwrap();
         assert_eq!(body.finish().unwrap(), 4);
         assert_eq!(body.finish().unwrap(), 0, "twice is harmless");
+    }
+
+    #[test]
+    fn what_was_inflated_ahead_is_handed_out_in_its_turn() {
+        let content: Vec<u8> = (0..50_000_u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
+        let bytes = gzipped(&content);
+        for steps in [&[1, 4, 50, 3][..], &[AHEAD - 1, AHEAD, 1], &[AHEAD + 7], &[4, 2 * AHEAD, 0]] {
+            let mut input = &bytes[..];
+            let finished = Arc::new(AtomicBool::new(false));
+            let drain = DrainBudget { bytes: 1 << 20, time: Duration::from_secs(10) };
+            let mut body = HttpBody::new(&mut input, Extent::ToEnd, true, drain, finished);
+            let (mut got, mut room) = (Vec::new(), vec![0; 3 * AHEAD]);
+            for step in steps.iter().cycle() {
+                let read = body.read(&mut room[..*step]).unwrap();
+                got.extend_from_slice(&room[..read]);
+                if read == 0 && *step > 0 {
+                    break;
+                }
+            }
+            assert!(got == content, "{steps:?}");
+            assert_eq!(body.finish().unwrap(), 0);
+        }
+        let mut input = &bytes[..];
+        let drain = DrainBudget { bytes: 1 << 20, time: Duration::from_secs(10) };
+        let mut body = HttpBody::new(&mut input, Extent::ToEnd, true, drain, Arc::new(AtomicBool::new(false)));
+        body.read_exact(&mut [0; 4]).unwrap();
+        assert!(body.finish().unwrap() > 0, "what nobody has asked for came behind");
     }
 
     #[test]

@@ -105,7 +105,11 @@ pub fn apply(base: &[u8], delta: &[u8], limit: u64, out: &mut Vec<u8>) -> anyhow
         bail!(super::TooLarge { size: result_size, limit });
     }
     let result_size = usize::try_from(result_size).context("object is too large for this machine")?;
-    out.reserve(result_size.min(FIRST_BYTES));
+    let room = result_size.min(FIRST_BYTES);
+    if out.capacity() < room {
+        // What a lent buffer has held is not to be moved into the larger one.
+        *out = Vec::with_capacity(room);
+    }
     for instruction in Instructions(&delta[at..]) {
         let piece = match instruction? {
             Instruction::Copy { from, length } => {

@@ -3,7 +3,10 @@
 //! In: a zlib stream, whole in memory or in pieces of a file. Out: its content, never more than what was announced (and
 //! a buffer that grows with what arrives, never with what was announced).
 
+mod at_once;
+
 use anyhow::{Context, bail};
+use at_once::{AtOnce, Inflated};
 use flate2::{Decompress, FlushDecompress, Status};
 use std::fs::File;
 use std::io;
@@ -17,6 +20,8 @@ const FIRST_BYTES: usize = 1 << 20;
 const SLACK_BYTES: usize = 320;
 /// How much of a file is read at once where it is not mapped.
 const PIECE_BYTES: usize = 64 << 10;
+/// Content of so many bytes is inflated at once, if its stream is there. With more the general decoder is as fast.
+const AT_ONCE_BYTES: usize = 64 << 10;
 
 /// Where compressed bytes come from.
 pub trait Stored {
@@ -69,7 +74,8 @@ impl Stored for Pieces<'_> {
 
 /// A zlib decoder, used again for each stream.
 pub struct Inflater {
-    /// Made for the first stream: its window and tables are what an advertisement would pay for in vain.
+    /// Both made for the first stream: their window and tables are what an advertisement would pay for in vain.
+    at_once: Option<Box<AtOnce>>,
     state: Option<Decompress>,
     at: u64,
 }
@@ -83,7 +89,7 @@ impl Default for Inflater {
 impl Inflater {
     /// A decoder for any number of streams, one after the other.
     pub fn new() -> Self {
-        Inflater { state: None, at: 0 }
+        Inflater { at_once: None, state: None, at: 0 }
     }
 
     /// Inflates the stream at `at` of `stored` into `out`, whose content is replaced, and says where it ended. It must hold
@@ -92,8 +98,32 @@ impl Inflater {
     /// # Errors
     /// When the stream is damaged, ends early, or has another size. What `out` holds then means nothing.
     pub fn whole(&mut self, stored: &mut dyn Stored, at: u64, size: u64, out: &mut Vec<u8>) -> anyhow::Result<u64> {
+        if let Ok(size) = usize::try_from(size)
+            && let Some(Inflated { filled, stream: Some(length) }) = self.at_once(stored, at, size, out)?
+            && filled == size
+        {
+            out.truncate(size);
+            self.at = at + length as u64;
+            return Ok(self.at);
+        }
         self.start(at);
         self.rest(stored, size, 0, out)
+    }
+
+    /// Tries to inflate `bytes` bytes of the stream at `at` at once. If that did not go well, the general decoder knows why.
+    fn at_once(
+        &mut self,
+        stored: &mut dyn Stored,
+        at: u64,
+        bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> anyhow::Result<Option<Inflated>> {
+        if bytes > AT_ONCE_BYTES {
+            return Ok(None);
+        }
+        out.resize(bytes + at_once::SLACK_BYTES, 0);
+        let input = stored.piece(at)?;
+        Ok(self.at_once.get_or_insert_with(AtOnce::new).inflate(input, out))
     }
 
     /// Begins with the stream at `at`.
@@ -184,15 +214,20 @@ impl Inflater {
         Ok((filled, false))
     }
 
-    /// What the first `length` bytes of the stream at `at` hold, as much as fits into `out`: how many bytes these are. That costs
-    /// less than [`Inflater::head`]: the decoder is fast as long as it has room.
+    /// The first `bytes` bytes of the stream at `at`, or all, if there are fewer. The stream cannot be gone on with.
     ///
     /// # Errors
-    /// When the stream is damaged.
-    pub fn begin(&mut self, stored: &mut dyn Stored, at: u64, length: usize, out: &mut [u8]) -> anyhow::Result<usize> {
-        self.start(at);
-        let input = stored.piece(at)?;
-        Ok(self.inflate(&input[..input.len().min(length)], out)?.0)
+    /// When the stream is damaged before their end.
+    pub fn begin(&mut self, stored: &mut dyn Stored, at: u64, bytes: usize, out: &mut Vec<u8>) -> anyhow::Result<()> {
+        let filled = match self.at_once(stored, at, bytes, out)? {
+            Some(begun) => begun.filled,
+            None => {
+                out.resize(bytes, 0);
+                self.head(stored, at, out)?.0
+            }
+        };
+        out.truncate(filled);
+        Ok(())
     }
 }
 

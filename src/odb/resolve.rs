@@ -20,11 +20,11 @@ const CHAIN_MAX: usize = 1 << 17;
 /// How many damaged entries one object may have on its way before it is given up.
 const DAMAGED_MAX: usize = 64;
 
-/// The lines that count of tags and commits stand in so many stored bytes, mostly.
+/// The lines that count of tags and commits stand in so many bytes, mostly. Objects smaller than twice that are read as a whole.
 const TAG_BEGUN: usize = 128;
-const COMMIT_BEGUN: usize = 256;
-/// More than these hold. Smaller objects than twice as many stored bytes are read as a whole.
-const BEGUN_BYTES: usize = 1 << 10;
+const COMMIT_BEGUN: usize = 320;
+/// The two sizes a delta begins with, each of seven bits a byte.
+const DELTA_SIZES: usize = 20;
 
 /// What reading needs again and again.
 pub(super) struct Reader {
@@ -87,10 +87,9 @@ impl Reader {
         if let EntryKind::Whole(_) = head.kind {
             return Ok(head.size);
         }
-        let mut start = [0; 20];
-        let Reader { inflater, buffer, .. } = self;
-        let (filled, _) = pack.stored(buffer, |stored| inflater.head(stored, head.data, &mut start))?;
-        delta::sizes(&start[..filled]).map(|(_, size, _)| size)
+        let Reader { inflater, buffer, delta, .. } = self;
+        pack.stored(buffer, |stored| inflater.begin(stored, head.data, DELTA_SIZES, delta))?;
+        delta::sizes(delta).map(|(_, size, _)| size)
     }
 }
 
@@ -113,15 +112,12 @@ impl Objects {
     pub(super) fn begin_packed(&self, pack: &Pack, offset: u64, out: &mut Vec<u8>) -> Option<Kind> {
         let head = pack.head_at(offset).ok()?;
         let EntryKind::Whole(kind) = head.kind else { return None };
-        let length = if kind == Kind::Tag { TAG_BEGUN } else { COMMIT_BEGUN };
-        if head.size <= 2 * length as u64 || self.is_damaged(pack.id(), offset) {
+        let bytes = if kind == Kind::Tag { TAG_BEGUN } else { COMMIT_BEGUN };
+        if head.size <= 2 * bytes as u64 || self.is_damaged(pack.id(), offset) {
             return None;
         }
         let Reader { inflater, buffer, .. } = &mut *self.shared.reader.borrow_mut();
-        out.resize(BEGUN_BYTES, 0);
-        let begun = pack.stored(buffer, |stored| inflater.begin(stored, head.data, length, out));
-        out.truncate(begun.ok()?);
-        Some(kind)
+        pack.stored(buffer, |stored| inflater.begin(stored, head.data, bytes, out)).ok().map(|()| kind)
     }
 
     /// The same, shared with the cache of bases: for walks that meet what rests on an object soon after it.

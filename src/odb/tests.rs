@@ -10,6 +10,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod many_packs;
 mod walks;
 
 /// A repository in a directory of its own, gone with it.
@@ -265,144 +266,10 @@ fn sha256_repositories_are_read_in_every_form() {
     check(&repo, &repo.objects());
 }
 
-#[test]
-fn several_packs_are_read_with_and_without_a_multi_pack_index() {
-    let repo = Repo::with_history(SHA1, 10);
-    for n in 1..8 {
-        repo.git(&["repack", "-dq"], b"");
-        repo.import("refs/heads/main", n * 10 + 1, 10);
-    }
-    check(&repo, &repo.objects());
-    repo.git(&["multi-pack-index", "write"], b"");
-    check(&repo, &repo.objects());
-    // New packs beside it, and one of its own gone.
-    repo.git(&["repack", "-dq"], b"");
-    check(&repo, &repo.objects());
-    let objects = repo.objects();
-    assert_eq!(objects.packs(true).unwrap().len(), 8);
-    let pack = &repo.pack_files("pack")[3];
-    let bytes = fs::read(pack).unwrap();
-    for extension in ["pack", "idx", "rev"] {
-        fs::remove_file(pack.with_extension(extension)).unwrap();
-    }
-    repo.git(&["unpack-objects", "-q"], &bytes);
-    check(&repo, &repo.objects());
-}
-
-#[test]
-fn a_chain_of_multi_pack_indexes_is_read() {
-    let repo = Repo::with_history(SHA1, 10);
-    for n in 1..4 {
-        repo.git(&["repack", "-dq"], b"");
-        repo.git(&["multi-pack-index", "write", "--incremental"], b"");
-        repo.import("refs/heads/main", n * 10 + 1, 10);
-    }
-    repo.git(&["repack", "-dq"], b"");
-    assert!(repo.root.join("objects/pack/multi-pack-index.d/multi-pack-index-chain").exists());
-    let objects = repo.objects();
-    // What a layer names is found without a look at the indexes.
-    let id = repo.id("main~15");
-    objects.locate(&id).unwrap().unwrap();
-    assert_eq!(objects.given[0].layers(), 3);
-    check(&repo, &objects);
-}
-
 /// The place of a chunk in a file of chunks.
 fn chunk_at(bytes: &[u8], id: &[u8; 4]) -> usize {
     let entry = bytes[12..].chunks_exact(12).find(|entry| entry[..4] == *id).unwrap();
     u64::from_be_bytes(entry[4..].try_into().unwrap()) as usize
-}
-
-#[test]
-fn a_multi_pack_index_of_version_2_names_its_packs_in_any_order() {
-    let repo = Repo::with_history(SHA1, 10);
-    repo.git(&["repack", "-dq"], b"");
-    repo.import("refs/heads/main", 11, 10);
-    repo.git(&["repack", "-dq"], b"");
-    repo.git(&["multi-pack-index", "write"], b"");
-    let path = repo.root.join("objects/pack/multi-pack-index");
-    let mut bytes = fs::read(&path).unwrap();
-    let (names, offsets) = (chunk_at(&bytes, b"PNAM"), chunk_at(&bytes, b"OOFF"));
-    let length = bytes[names..].iter().position(|byte| *byte == 0).unwrap() + 1;
-    bytes[names..names + 2 * length].rotate_left(length);
-    let count = repo.contents().len();
-    for object in 0..count {
-        bytes[offsets + object * 8 + 3] ^= 1;
-    }
-    bytes[4] = 2;
-    fs::remove_file(&path).unwrap();
-    fs::write(&path, bytes).unwrap();
-    let midx = midx::Midx::open(&path, SHA1).unwrap();
-    let objects = repo.objects();
-    for pack in objects.packs(true).unwrap().into_iter().map(|id| objects.pack(id)) {
-        for position in 0..pack.len() {
-            let named = midx.name(midx.pack_of(pack.id_at(position)).unwrap()).unwrap();
-            assert_eq!(Some(named), pack.path().with_extension("idx").file_name());
-        }
-    }
-    check(&repo, &repo.objects());
-    assert_eq!(repo.objects().given[0].layers(), 0, "nothing is opened before it is needed");
-}
-
-#[test]
-fn a_damaged_multi_pack_index_is_passed_over_with_a_word_for_the_operator() {
-    let repo = Repo::with_history(SHA1, 10);
-    repo.git(&["repack", "-dq"], b"");
-    repo.git(&["multi-pack-index", "write"], b"");
-    let path = repo.root.join("objects/pack/multi-pack-index");
-    let sound = fs::read(&path).unwrap();
-    fs::remove_file(&path).unwrap();
-    let (names, fan, offsets) = (chunk_at(&sound, b"PNAM"), chunk_at(&sound, b"OIDF"), chunk_at(&sound, b"OOFF"));
-    let check_damaged = |damage: &dyn Fn(&mut Vec<u8>), expected: &str| {
-        let mut bytes = sound.clone();
-        damage(&mut bytes);
-        fs::write(&path, bytes).unwrap();
-        let objects = repo.objects();
-        check(&repo, &objects);
-        let warnings = objects.take_warnings();
-        assert!(warnings.iter().any(|warning| warning.contains(expected)), "{expected}: {warnings:?}");
-        assert_eq!(warnings.len(), 1, "{warnings:?}");
-    };
-    check_damaged(&|bytes| bytes.truncate(30), "too small");
-    check_damaged(&|bytes| bytes[0] = b'X', "unknown form");
-    check_damaged(&|bytes| bytes[4] = 3, "version 3");
-    check_damaged(&|bytes| bytes[5] = 2, "made for sha256");
-    check_damaged(&|bytes| bytes[6] = 200, "outside of the file");
-    check_damaged(&|bytes| bytes[6] = 1, "it has no end");
-    check_damaged(&|bytes| bytes[12 + 5] = 1, "outside of the file");
-    check_damaged(&|bytes| bytes[fan] = 0xff, "out of order");
-    check_damaged(&|bytes| bytes[fan + 1023] ^= 1, "wrong size");
-    check_damaged(&|bytes| bytes[offsets + 2] = 9, "it has no pack 2304");
-    // A name that leads elsewhere leads nowhere.
-    let mut bytes = sound.clone();
-    bytes[names..names + 5].copy_from_slice(b"../..");
-    fs::write(&path, bytes).unwrap();
-    check(&repo, &repo.objects());
-}
-
-#[test]
-fn a_chain_with_a_damaged_layer_is_used_up_to_there() {
-    let repo = Repo::with_history(SHA1, 10);
-    for n in 1..4 {
-        repo.git(&["repack", "-dq"], b"");
-        repo.git(&["multi-pack-index", "write", "--incremental"], b"");
-        repo.import("refs/heads/main", n * 10 + 1, 10);
-    }
-    let folder = repo.root.join("objects/pack/multi-pack-index.d");
-    let chain = fs::read_to_string(folder.join("multi-pack-index-chain")).unwrap();
-    let second = folder.join(format!("multi-pack-index-{}.midx", chain.lines().nth(1).unwrap()));
-    let mut bytes = fs::read(&second).unwrap();
-    fs::remove_file(&second).unwrap();
-    let missing = repo.objects();
-    check(&repo, &missing);
-    assert_eq!((missing.given[0].layers(), missing.take_warnings().len()), (1, 0));
-    bytes[4] = 7;
-    fs::write(&second, bytes).unwrap();
-    let damaged = repo.objects();
-    check(&repo, &damaged);
-    let warnings = damaged.take_warnings();
-    assert_eq!(damaged.given[0].layers(), 1);
-    assert!(warnings[0].contains(".midx: multi-pack-index has version 7"), "{warnings:?}");
 }
 
 #[test]
@@ -432,56 +299,6 @@ fn a_chain_of_commit_graphs_is_used_up_to_a_damaged_layer() {
         check_graph(10, 1, what);
         fs::remove_file(&second).unwrap();
     }
-}
-
-#[test]
-fn three_hundred_packs_are_searched_lazily() {
-    let repo = Repo::with_history(SHA1, 12);
-    repo.git(&["repack", "-adq"], b"");
-    repo.packs_of_one(300);
-    let objects = repo.objects();
-    check(&repo, &objects);
-    assert_eq!(objects.packs(true).unwrap().len(), 301);
-    repo.git(&["multi-pack-index", "write"], b"");
-    check(&repo, &repo.objects());
-}
-
-#[test]
-fn a_repack_while_open_is_noticed_and_open_packs_stay_readable() {
-    let repo = Repo::with_history(SHA1, 30);
-    repo.git(&["repack", "-adq"], b"");
-    let first = repo.id("main");
-    let objects = repo.objects();
-    let mut buffer = Vec::new();
-    objects.find(&first, &mut buffer).unwrap().unwrap();
-    let unknown = ObjectId::from([0x5a; 20]);
-    for _ in 0..3 {
-        assert_eq!(objects.find(&unknown, &mut buffer).unwrap(), None);
-    }
-    repo.import("refs/heads/main", 31, 5);
-    let loose = repo.id("main");
-    assert!(matches!(objects.locate(&loose).unwrap(), Some(Location::Loose(0))));
-    let location = objects.locate(&loose).unwrap().unwrap();
-    repo.git(&["repack", "-adq"], b"");
-    assert!(matches!(objects.locate(&loose).unwrap(), Some(Location::Packed { .. })));
-    assert_eq!(objects.find_at(location, &loose, &mut buffer).unwrap(), Kind::Commit);
-    objects.find(&first, &mut buffer).unwrap().expect("is still open");
-    check(&repo, &objects);
-}
-
-#[test]
-fn a_pack_that_vanished_before_it_was_opened_is_looked_for_again() {
-    let repo = Repo::with_history(SHA1, 10);
-    repo.git(&["repack", "-dq"], b"");
-    repo.import("refs/heads/main", 11, 10);
-    repo.git(&["repack", "-dq"], b"");
-    repo.git(&["multi-pack-index", "write"], b"");
-    let objects = repo.objects();
-    // Read the multi-pack-index and the listing, but open no pack.
-    assert_eq!(objects.locate(&ObjectId::from([0x5a; 20])).unwrap(), None);
-    repo.git(&["repack", "-adq"], b"");
-    check(&repo, &objects);
-    assert!(objects.take_warnings().is_empty());
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod script;
 pub mod select;
 mod small;
 mod sources;
+mod trailer;
 pub mod unpack;
 pub mod write;
 

@@ -3,10 +3,10 @@
 //! In: headers, deflated content, parts of stored packs. Out: one stream. What is copied in long runs never passes through memory of
 //! ours but to be hashed. Nothing of objects is known here.
 
+use super::trailer::Hashing;
 use crate::odb::Pack;
 use crate::stream::Sink;
 use anyhow::Result;
-use sha1::Digest;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,25 +17,11 @@ const RUN_BYTES: u64 = 64 << 10;
 /// And hashed when there are so many, while they are still in the processor's cache.
 pub(super) const RUN_BYTES_MAX: u64 = 256 << 10;
 
-/// The trailer in the making. No collision can be hidden in it that the names do not show.
-enum Trailer {
-    Sha1(sha1::Sha1),
-    Sha256(sha2::Sha256),
-}
-
-impl Trailer {
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Trailer::Sha1(hasher) => hasher.update(bytes),
-            Trailer::Sha256(hasher) => hasher.update(bytes),
-        }
-    }
-}
-
 /// Bytes on their way out: counted, hashed, gathered.
 pub(super) struct Output<'a> {
     pub(super) sink: &'a mut dyn Sink,
-    trailer: Trailer,
+    /// The trailer in the making. No collision can be hidden in it that the names do not show.
+    trailer: Hashing,
     place: u64,
     gathered: Vec<u8>,
     /// Copied bytes that are not yet hashed and not handed on.
@@ -43,11 +29,9 @@ pub(super) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn new(sink: &'a mut dyn Sink, hash: gix_hash::Kind) -> Self {
-        let trailer = match hash {
-            gix_hash::Kind::Sha256 => Trailer::Sha256(sha2::Sha256::new()),
-            _ => Trailer::Sha1(sha1::Sha1::new()),
-        };
+    /// `threads`: as [`crate::odb::threads`] takes them.
+    pub(super) fn new(sink: &'a mut dyn Sink, hash: gix_hash::Kind, threads: usize) -> Self {
+        let trailer = Hashing::new(hash, threads);
         Output { sink, trailer, place: 0, gathered: Vec::with_capacity(PIECE_BYTES), run: None }
     }
 
@@ -67,7 +51,7 @@ impl<'a> Output<'a> {
             self.flush()?;
         }
         if bytes.len() >= PIECE_BYTES {
-            self.trailer.update(bytes);
+            self.trailer.lent(bytes);
             self.sink.write_all(bytes)?;
         } else {
             self.gathered.extend_from_slice(bytes);
@@ -77,10 +61,9 @@ impl<'a> Output<'a> {
 
     fn flush(&mut self) -> Result<()> {
         if !self.gathered.is_empty() {
-            // Hashed here, not when it came: most of it comes in small pieces.
-            self.trailer.update(&self.gathered);
             self.sink.write_all(&self.gathered)?;
-            self.gathered.clear();
+            // Hashed here, not when it came: most of it comes in small pieces.
+            self.gathered = self.trailer.gathered(std::mem::take(&mut self.gathered));
         }
         Ok(())
     }
@@ -112,12 +95,7 @@ impl<'a> Output<'a> {
             return self.gather(pack.bytes(run, buffer)?);
         }
         self.flush()?;
-        let mut at = run.start;
-        while at < run.end {
-            let end = run.end.min(at + RUN_BYTES_MAX);
-            self.trailer.update(pack.bytes(at..end, buffer)?);
-            at = end;
-        }
+        self.trailer.stored(&pack, run.clone(), buffer)?;
         Ok(self.sink.send_file(pack.file(), run)?)
     }
 
@@ -156,11 +134,8 @@ impl<'a> Output<'a> {
     pub(super) fn finish(mut self) -> Result<u64> {
         self.end_run()?;
         self.flush()?;
-        let trailer = match std::mem::replace(&mut self.trailer, Trailer::Sha1(sha1::Sha1::new())) {
-            Trailer::Sha1(hasher) => hasher.finalize().to_vec(),
-            Trailer::Sha256(hasher) => hasher.finalize().to_vec(),
-        };
-        self.sink.write_all(&trailer)?;
-        Ok(self.place + trailer.len() as u64)
+        let trailer = self.trailer.finish()?;
+        self.sink.write_all(trailer.as_slice())?;
+        Ok(self.place + trailer.as_slice().len() as u64)
     }
 }

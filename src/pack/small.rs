@@ -57,7 +57,7 @@ impl Small {
             self.stream.extend_from_slice(&(!size).to_le_bytes());
             self.stream.extend_from_slice(content);
         }
-        self.stream.extend_from_slice(&checksum(content).to_be_bytes());
+        self.stream.extend_from_slice(&zlib_rs::adler32::adler32(1, content).to_be_bytes());
         &self.stream
     }
 
@@ -148,16 +148,6 @@ impl Bits<'_> {
 /// How many bytes are the same from the beginning.
 fn common(one: &[u8], other: &[u8]) -> usize {
     one.iter().zip(other).take(MATCH_MAX).take_while(|(one, other)| one == other).count()
-}
-
-/// Adler-32 (RFC 1950): so few bytes that nothing overflows before the end.
-fn checksum(content: &[u8]) -> u32 {
-    let (mut sum, mut sums) = (1_u64, 0_u64);
-    for byte in content {
-        sum += u64::from(*byte);
-        sums += sum;
-    }
-    ((sums % 65_521) << 16 | (sum % 65_521)) as u32
 }
 
 #[cfg(test)]

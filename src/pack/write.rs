@@ -62,7 +62,7 @@ pub fn write(selection: &Selection, objects: &Objects, options: &PackOptions, ou
             scope,
             plan: Plan::new(selection, objects, options),
             pack: None,
-            out: Output::new(out, objects.hash_kind()),
+            out: Output::new(out, objects.hash_kind(), options.threads),
             stats: PackStats { objects: selection.count, ..PackStats::default() },
             stored: Vec::new(),
             deflater: Deflater::default(),

@@ -22,7 +22,7 @@ pub fn check(
 ) -> anyhow::Result<Result<(), ObjectId>> {
     pulse.begin("Checking connectivity", None)?;
     let filter = Filter::default();
-    let search = Search { wants: tips, known, effort: Effort::Enough, filter: &filter, missing };
+    let search = Search { wants: tips, known, effort: Effort::Enough, filter: &filter, missing, peeled: &[] };
     match Closure::find(objects, &search, pulse) {
         Ok(_) => pulse.end()?,
         Err(error) => match error.downcast_ref::<Broken>() {

@@ -17,6 +17,9 @@ use crate::stream::Pulse;
 use gix_hash::ObjectId;
 use std::os::unix::ffi::OsStrExt;
 
+/// Who wants so many objects wants all tags, mostly.
+const PEELED_MIN: usize = 64;
+
 /// A pack to be made.
 pub struct Plan<'a> {
     /// From what.
@@ -33,6 +36,8 @@ pub struct Plan<'a> {
     pub common: Vec<ObjectId>,
     /// Annotated tags that follow what they peel to.
     tags: Vec<(ObjectId, ObjectId)>,
+    /// The same of all tags, where many are wanted.
+    peeled: Vec<(ObjectId, ObjectId)>,
 }
 
 impl<'a> Plan<'a> {
@@ -52,7 +57,11 @@ impl<'a> Plan<'a> {
             visible::annotated_tags(repository, For::Upload, &mut |tag, peeled| tags.push((tag, peeled)))?;
         }
         let (wants, common) = (boundary.wants(request), boundary.common(common));
-        Ok(Plan { repository, request, boundary, filter, wants, common, tags })
+        let mut peeled = Vec::new();
+        if common.is_empty() && wants.len() >= PEELED_MIN {
+            visible::annotated_tags(repository, For::Upload, &mut |tag, of| peeled.push((tag, of)))?;
+        }
+        Ok(Plan { repository, request, boundary, filter, wants, common, tags, peeled })
     }
 
     /// What goes out: what is wanted, and the tags that follow it.
@@ -64,6 +73,7 @@ impl<'a> Plan<'a> {
             wants: &self.wants,
             common: &self.common,
             tags: &self.tags,
+            peeled: &self.peeled,
             filter: self.filter,
             missing: if self.request.promised { Missing::Promised } else { Missing::Refused },
             thin: self.request.thin_pack,

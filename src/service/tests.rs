@@ -14,8 +14,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
+mod filters;
+mod haves;
 mod kept;
+mod lists;
+mod packs;
+mod random;
 mod repack;
+mod shallow;
+mod v2;
+mod wants;
 
 /// ```text
 ///   root --- one --- two (main, HEAD) --- three (topic)
@@ -384,134 +392,6 @@ fn same_advertisement(repo: &Repo, version: Version) {
     assert_eq!(comparable(ours), comparable(&theirs), "{version:?}");
 }
 
-#[test]
-fn advertisements_are_gits() {
-    let repo = Repo::drawn();
-    repo.git(&["config", "uploadpack.hideRefs", "refs/secret"]);
-    for version in [Version::V0, Version::V1, Version::V2] {
-        same_advertisement(&repo, version);
-    }
-    for key in ["allowTipSHA1InWant", "allowReachableSHA1InWant", "allowAnySHA1InWant"] {
-        repo.git(&["config", &format!("uploadpack.{key}"), "true"]);
-        same_advertisement(&repo, Version::V0);
-    }
-    repo.git(&["config", "lsrefs.unborn", "ignore"]);
-    same_advertisement(&repo, Version::V2);
-    repo.git(&["pack-refs", "--all"]);
-    same_advertisement(&repo, Version::V0);
-    std::fs::write(repo.path.join("HEAD"), format!("{}\n", repo.id("v1"))).expect("it is there");
-    same_advertisement(&repo, Version::V0);
-    same_advertisement(&Repo::new(), Version::V0);
-    same_advertisement(&Repo::new(), Version::V2);
-}
-
-#[test]
-fn refs_whose_objects_are_lost_are_listed_as_git_lists_them() {
-    let repo = Repo::drawn();
-    repo.git(&["pack-refs", "--all"]);
-    let lost = "0123456789".repeat(4);
-    let check = |repo: &Repo| {
-        same_advertisement(repo, Version::V0);
-        let input = repo.packets("command=ls-refs|0001|peel|symrefs|0000");
-        let (ours, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
-        assert_eq!((told(repo, &ours), error), (told(repo, &repo.theirs(http(Version::V2), false, &input).0), None));
-        assert!(told(repo, &ours).contains(&format!("{lost} refs/heads/ghost\n")));
-    };
-    std::fs::write(repo.path.join("refs/heads/ghost"), format!("{lost}\n")).expect("it can be written");
-    check(&repo);
-    repo.git(&["symbolic-ref", "HEAD", "refs/heads/ghost"]);
-    check(&repo);
-    let tag = repo.id("v1");
-    std::fs::remove_file(repo.path.join("objects").join(&tag[..2]).join(&tag[2..])).expect("it is a loose object");
-    check(&repo);
-}
-
-#[test]
-fn a_push_is_announced_without_head_and_with_what_alternates_have() {
-    let origin = Repo::drawn();
-    let fork = Repo::new();
-    let alternates = fork.path.join("objects/info/alternates");
-    std::fs::write(alternates, format!("{}\n", origin.path.join("objects").display())).expect("it was just made");
-    fork.git(&["update-ref", "refs/heads/main", &origin.id("main")]);
-    for version in [Version::V0, Version::V1, Version::V2] {
-        let (ours, error) = fork.ours(http(version), &Operation::Advertise(Service::ReceivePack), b"");
-        assert_eq!(error, None);
-        let ours = told(&fork, &ours);
-        let named = ours.starts_with("# service=git-receive-pack\n|0000|");
-        assert_eq!(named, version != Version::V2);
-        assert_eq!(ours.contains("version 1\n"), version == Version::V1);
-        let first = format!(
-            "{} refs/heads/main\0report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta \
-             object-format=sha1 agent=artifacts/test\n",
-            origin.id("main")
-        );
-        assert!(ours.contains(&first), "{ours}");
-        let have = |name: &str| ours.matches(&format!("{} .have\n", origin.id(name))).count();
-        assert_eq!((have("main"), have("topic"), have("refs/secret/side"), have("v1")), (0, 1, 1, 1), "{ours}");
-        assert!(!ours.contains("HEAD") && !ours.contains("^{}"), "{ours}");
-    }
-    let (empty, _) = Repo::new().ours(http(Version::V0), &Operation::Advertise(Service::ReceivePack), b"");
-    assert!(told(&fork, &empty).contains(&format!("{} capabilities^{{}}\0report-status", "0".repeat(40))));
-}
-
-#[test]
-fn a_push_is_announced_as_the_owner_configures_it() {
-    let repo = Repo::drawn();
-    let announced = |key: &str, value: &str| {
-        repo.git(&["config", key, value]);
-        let (ours, error) = repo.ours(http(Version::V0), &Operation::Advertise(Service::ReceivePack), b"");
-        assert_eq!(error, None);
-        let ours = told(&repo, &ours);
-        let words = ours.split(" quiet ").nth(1).and_then(|rest| rest.split(" object-format=").next());
-        words.expect("there are capabilities").to_owned()
-    };
-    assert_eq!(announced("receive.advertisePushOptions", "false"), "atomic ofs-delta");
-    assert_eq!(announced("receive.advertisePushOptions", "true"), "atomic ofs-delta push-options");
-    assert_eq!(announced("receive.advertiseAtomic", "false"), "ofs-delta push-options");
-    assert_eq!(announced("repack.useDeltaBaseOffset", "false"), "push-options");
-    assert_eq!(announced("transfer.advertiseSID", "true"), "push-options session-id=session");
-    announced("repack.useDeltaBaseOffset", "true");
-    let all = announced("receive.certNonceSeed", "seed");
-    let names: Vec<&str> = all.split(' ').map(|word| word.split('=').next().unwrap_or_default()).collect();
-    assert_eq!(names, ["ofs-delta", "push-cert", "push-options", "session-id"], "{all}");
-}
-
-#[test]
-fn ls_refs_is_gits() {
-    let repo = Repo::drawn();
-    repo.git(&["config", "transfer.hideRefs", "refs/secret"]);
-    let check = |repo: &Repo, arguments: &str| {
-        let input = repo.packets(&format!("command=ls-refs\n|agent=x|object-format=sha1|{arguments}0000"));
-        let (ours, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
-        let (theirs, _) = repo.theirs(http(Version::V2), false, &input);
-        assert_eq!(told(repo, &ours), told(repo, &theirs), "{arguments}");
-        assert_eq!(error, None);
-    };
-    for arguments in [
-        "",
-        "0001|",
-        "0001|peel\n|symrefs\n|unborn\n|",
-        "0001|peel|",
-        "0001|symrefs|ref-prefix HEAD|ref-prefix refs/heads/|ref-prefix refs/tags/v|",
-        "0001|ref-prefix refs/tags/v1|ref-prefix refs/tags/|ref-prefix refs/tags/v1|",
-        "0001|ref-prefix H|ref-prefix refs/secret/|",
-        "0001|ref-prefix nothing|",
-        "0001|ref-prefix |",
-    ] {
-        check(&repo, arguments);
-    }
-    repo.git(&["symbolic-ref", "HEAD", "refs/heads/unborn"]);
-    for unborn in ["advertise", "allow", "ignore"] {
-        repo.git(&["config", "lsrefs.unborn", unborn]);
-        for arguments in
-            ["0001|symrefs|unborn|", "0001|unborn|", "0001|symrefs|", "0001|symrefs|unborn|ref-prefix refs/|"]
-        {
-            check(&repo, arguments);
-        }
-    }
-    check(&Repo::new(), "0001|symrefs|unborn|");
-}
-
 /// The same request to both, answered alike up to the pack, and with the same objects.
 fn same_fetch(repo: &Repo, asked: Asked, lines: &str) -> String {
     let input = repo.packets(lines);
@@ -728,39 +608,6 @@ fn a_corrupt_repository_breaks_the_pack_off_before_its_last_byte() {
 }
 
 #[test]
-fn stored_files_are_computed_or_opened() {
-    let repo = Repo::drawn();
-    repo.git(&["config", "uploadpack.hideRefs", "refs/secret"]);
-    let stored = |file: StoredFile| {
-        let (answer, error) = repo.ours(http(Version::V0), &Operation::Stored(file), b"");
-        error.unwrap_or_else(|| String::from_utf8_lossy(&answer).into_owned())
-    };
-    assert_eq!(stored(StoredFile::Head), "ref: refs/heads/main\n");
-    assert_eq!(stored(StoredFile::InfoPacks), "\n");
-    repo.git(&["update-server-info"]);
-    let info = std::fs::read_to_string(repo.path.join("info/refs")).expect("git has written it");
-    assert_eq!(stored(StoredFile::InfoRefs), info);
-    let id = repo.id("main");
-    let loose = format!("objects/{}/{}", &id[..2], &id[2..]);
-    assert!(open_stored(&repo, StoredFile::LooseObject(loose.clone().into())).is_some());
-    repo.git(&["repack", "-q", "-a", "-d"]);
-    repo.git(&["update-ref", "--no-deref", "HEAD", "main"]);
-    assert_eq!(stored(StoredFile::Head), format!("{id}\n"));
-    assert!(open_stored(&repo, StoredFile::LooseObject(loose.into())).is_none());
-    let packs = stored(StoredFile::InfoPacks);
-    let name = packs.strip_prefix("P ").and_then(|rest| rest.strip_suffix("\n\n")).expect("one pack");
-    let pack = open_stored(&repo, StoredFile::Pack(format!("objects/pack/{name}").into())).expect("it is there");
-    assert!(matches!(pack.content, stored::Content::File(_, metadata) if metadata.len() > 32));
-    for path in ["objects/info/alternates", "objects/../config", "objects//config", "config", "objects/pack"] {
-        assert!(open_stored(&repo, StoredFile::Info(path.into())).is_none(), "{path}");
-    }
-}
-
-fn open_stored(repo: &Repo, file: StoredFile) -> Option<stored::Stored> {
-    stored::open(&file, &repo.open(http(Version::V0))).expect("nothing is broken")
-}
-
-#[test]
 fn the_audit_line_hears_of_a_fetch() {
     let repo = Repo::drawn();
     let repository = repo.open(http(Version::V2));
@@ -797,8 +644,6 @@ fn progress_is_told_in_gits_words_unless_the_client_wants_none() {
     );
 }
 
-mod shallow;
-
 /// A small generator: the same seed gives the same requests.
 struct Dice(u64);
 
@@ -812,54 +657,3 @@ impl Dice {
         from[self.roll(from.len())]
     }
 }
-
-#[test]
-fn random_negotiations_are_gits() {
-    let repo = Repo::drawn();
-    let many = std::env::var_os("RUN_SLOW_TESTS").is_some();
-    let unknown = ["1".repeat(40), "2".repeat(40)];
-    let wants = ["<main>", "<topic>", "<v1>", "<refs/secret/side>", "<blob>", "<v1-again>"];
-    // Tags and trees are left out: git before 2.50 names them each time.
-    let haves = ["<root>", "<one>", "<main>", "<refs/secret/side>", "<topic>", &unknown[0], &unknown[1]];
-    for seed in 0..if many { 400 } else { 12 } {
-        let mut dice = Dice(seed);
-        let round = |dice: &mut Dice, most| {
-            let mut lines: Vec<String> = (0..dice.roll(most)).map(|_| format!("have {}|", dice.pick(&haves))).collect();
-            lines.dedup();
-            lines.concat()
-        };
-        let wanted: Vec<&str> = (0..=dice.roll(2)).map(|_| dice.pick(&wants)).collect();
-        match dice.roll(3) {
-            0 => {
-                let mut lines = String::from("command=fetch|0001|");
-                lines.extend(wanted.iter().map(|want| format!("want {want}|")));
-                lines += &round(&mut dice, 5);
-                for word in ["done|", "wait-for-done|", "thin-pack|", "ofs-delta|", "include-tag|"] {
-                    if dice.roll(3) == 0 {
-                        lines += word;
-                    }
-                }
-                same_fetch(&repo, http(Version::V2), &(lines + "0000"));
-            }
-            how => {
-                let acks = dice.pick(&["multi_ack", "multi_ack_detailed", "multi_ack_detailed no-done"]);
-                let mut lines: String =
-                    wanted.iter().map(|want| format!("want {want} {acks} side-band-64k {CLONE}|")).collect();
-                lines += "0000|";
-                for _ in 0..dice.roll(4) {
-                    lines += &round(&mut dice, 4);
-                    lines += "0000|";
-                }
-                lines += &round(&mut dice, 3);
-                lines += "done";
-                same_fetch(&repo, if how == 1 { http(Version::V0) } else { pipe(Version::V0) }, &lines);
-            }
-        }
-    }
-}
-
-mod filters;
-mod haves;
-mod packs;
-mod v2;
-mod wants;

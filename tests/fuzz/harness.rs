@@ -4,6 +4,7 @@
 //! that no mutation would get right are made here.
 
 use artifacts_http_backend::durable::{Sharing, Sync, unique};
+use artifacts_http_backend::odb::inflate::Inflater;
 use artifacts_http_backend::odb::{Objects, delta};
 use artifacts_http_backend::pack::incoming::{IncomingPack, ReceiveOptions, Syncs, UnpackError};
 use artifacts_http_backend::protocol::Limits;
@@ -13,7 +14,7 @@ use artifacts_http_backend::refs::{Format, RefStore};
 use artifacts_http_backend::repo::fsck::{Checker, Rules};
 use artifacts_http_backend::stream::{Body, Silent};
 use bstr::{BString, ByteSlice};
-use flate2::{Compression, write::ZlibEncoder};
+use flate2::{Compression, Decompress, FlushDecompress, Status, write::ZlibEncoder};
 use gix_hash::ObjectId;
 use gix_object::Kind;
 use std::fs;
@@ -144,6 +145,40 @@ pub fn push_certificates(data: &[u8]) {
     {
         assert_eq!(taken.payload(), certificate.payload(), "another text than was sent");
         assert_eq!(request.updates.len(), updates.map_or(0, |updates| updates.len()), "not what was signed");
+    }
+}
+
+/// A zlib stream, but for its header and checksum: a byte of switches, then blocks.
+pub fn inflate(data: &[u8]) {
+    const ROOM: usize = 64 << 10;
+    let (switches, blocks) = split_byte(data);
+    let mut expected = vec![0; ROOM + 1];
+    let mut general = Decompress::new(false);
+    let ended = matches!(general.decompress(blocks, &mut expected, FlushDecompress::Finish), Ok(Status::StreamEnd));
+    expected.truncate(general.total_out() as usize);
+    let is_sound = ended && expected.len() <= ROOM && switches & 1 == 0;
+    let (length, behind) = (general.total_in() as usize, usize::from(switches >> 4));
+
+    let sum = expected.iter().fold((1, 0), |(one, all), byte| {
+        let one = (one + u32::from(*byte)) % 65_521;
+        (one, (all + one) % 65_521)
+    });
+    let mut stream = [&[0x78, 0x9c], &blocks[..length]].concat();
+    stream.extend_from_slice(&(sum.1 << 16 | sum.0 ^ u32::from(switches & 1)).to_be_bytes());
+    let length = stream.len() as u64;
+    stream.resize(stream.len() + behind, 0xa5);
+
+    let (mut inflater, mut out) = (Inflater::new(), Vec::new());
+    for size in [expected.len(), expected.len() + 1, expected.len().saturating_sub(1)] {
+        let end = inflater.whole(&mut &stream[..], 0, size as u64, &mut out).ok();
+        assert_eq!(end, (is_sound && size == expected.len()).then_some(length), "{size} bytes");
+        if end.is_some() {
+            assert!(out == expected, "another content");
+        }
+        if is_sound {
+            inflater.begin(&mut &stream[..], 0, size / 2, &mut out).expect("the beginning of what is sound");
+            assert!(out == expected[..size / 2], "another beginning");
+        }
     }
 }
 

@@ -38,6 +38,11 @@ fn deltas_of_the_corpus_make_what_their_instructions_say() {
 }
 
 #[test]
+fn streams_of_the_corpus_are_inflated_as_zlib_would_or_refused() {
+    replay("inflate", harness::inflate);
+}
+
+#[test]
 fn objects_of_the_corpus_are_checked_without_harm() {
     replay("fsck", harness::fsck);
 }

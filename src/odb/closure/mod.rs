@@ -13,6 +13,7 @@ mod sparse;
 mod stored;
 mod tree;
 mod trees;
+mod waiting;
 
 pub use filter::Filter;
 pub use numbers::{Firsts, Marks, Numbers};
@@ -31,7 +32,9 @@ use gix_object::Kind;
 use history::History;
 use std::collections::HashSet;
 use std::fmt;
+use stored::Reached;
 use trees::{Ends, Trees};
+use waiting::Waiting;
 
 /// Bitmaps are asked what lies between known and new commits where they have at most this many bytes for each new one: all of
 /// them are read, which costs as much as what these commits have changed.
@@ -61,6 +64,8 @@ pub struct Search<'a> {
     pub filter: &'a Filter,
     /// Which trees and blobs may be missing.
     pub missing: Missing,
+    /// What tags are said to peel to, as far as that is known: it decides which of them are read first.
+    pub peeled: &'a [(ObjectId, ObjectId)],
 }
 
 /// Which trees and blobs may be missing.
@@ -168,6 +173,10 @@ struct Tips {
     /// The same as numbers.
     numbers: Vec<u32>,
     trees: Vec<u32>,
+    /// What was added last.
+    last: Option<Kind>,
+    /// Where they may wait: tags in the first pack that are neither marked nor followed yet.
+    waiting: Option<Waiting>,
 }
 
 impl<'a> Closure<'a> {
@@ -176,7 +185,7 @@ impl<'a> Closure<'a> {
     /// # Errors
     /// [`Broken`] when a wanted object is missing or corrupt; else when the client has gone or an index cannot be read.
     pub fn find(objects: &'a Objects, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Self> {
-        let Search { wants, known, effort, filter, missing } = *search;
+        let Search { wants, known, effort, filter, missing, .. } = *search;
         // They do not tell whether all of it is there, which is what a search with less effort is about, mostly.
         let may_be_told = match missing {
             Missing::Refused => effort == Effort::Exact,
@@ -236,6 +245,7 @@ impl<'a> Closure<'a> {
             wanted: &wanted.trees,
             boundary: &walked.boundary_roots,
             known: &known_tips.trees,
+            told: false,
         };
         let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
         trees.find(&ends, effort)?;
@@ -253,7 +263,7 @@ impl<'a> Closure<'a> {
             let known: HashSet<&ObjectId> = known.iter().collect();
             for want in wants.iter().filter(|want| !known.contains(want)) {
                 let Some(number) = numbers.of(want)? else { continue };
-                if matches!(kind(&numbers, number)?, Kind::Tree | Kind::Blob) {
+                if matches!(kind(&numbers, number, None)?, Kind::Tree | Kind::Blob) {
                     found.insert(number);
                 }
             }
@@ -264,7 +274,7 @@ impl<'a> Closure<'a> {
 
     /// The same where nothing is known and the repository has bitmaps; `None`: they are of no use.
     fn find_stored(objects: &'a Objects, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Option<Self>> {
-        let Search { wants, filter, missing, .. } = *search;
+        let Search { wants, filter, missing, peeled, .. } = *search;
         // Who asks for trees and blobs wants few of them. Bitmaps are read from end to end before they are believed.
         let content = |header: Header| matches!(header.kind, Kind::Tree | Kind::Blob);
         let Some(first) = wants.first() else { return Ok(None) };
@@ -274,27 +284,41 @@ impl<'a> Closure<'a> {
         let Some(stored) = objects.bitmaps(u64::MAX)? else { return Ok(None) };
         let mut numbers = Numbers::new(objects);
         numbers.begin_with(&stored)?;
-        let (mut marked, mut wanted) = (Marks::default(), Tips::default());
-        wanted.add_all(wants, &mut numbers, &mut marked, &mut Vec::new())?;
-        let none = Bits::none(stored.bitmaps.objects());
-        let reached = stored::reach(&mut numbers, &stored, &wanted, none, pulse)?;
-        let Some(reached) = reached else { return Ok(None) };
-        let mut found = reached.found.clone();
-        if !stored::leave_out(&numbers, &stored, filter, &mut found)? {
-            return Ok(None);
+        let (mut found, mut absent, mut buffer) = (Marks::default(), Absent::new(missing), Vec::new());
+        let mut wanted = Tips { waiting: Waiting::of(&stored, filter), ..Tips::default() };
+        wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
+        let mut waiting = wanted.waiting.take();
+        if let Some(few) = waiting.take_if(|waiting| waiting.are_few()) {
+            wanted.add_all(&few.tags, &mut numbers, &mut found, &mut buffer)?;
         }
-        found.extend(&marked);
-        let mut absent = Absent::new(missing);
-        // What bitmaps tell is not walked again, whether it passes or not.
-        let mut trees = Trees::new(&mut numbers, filter, reached.found, found.len(), &mut absent, pulse);
-        let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, boundary: &[], known: &[] };
-        trees.find(&ends, Effort::Exact)?;
-        let firsts = trees.take_firsts();
-        let (contents, _, relatives) = trees.into_marks();
-        found.extend(&contents);
-        wanted.trees.iter().for_each(|tree| {
-            found.insert(*tree);
-        });
+        let (mut told, mut before) = (Bits::none(stored.bitmaps.objects()), Marks::default());
+        let (firsts, relatives) = loop {
+            let reached = stored::reach(&mut numbers, &stored, &wanted, told, &before, pulse)?;
+            let Some(Reached { told: now_told, found: mut held, roots }) = reached else { return Ok(None) };
+            told = now_told;
+            let mut passing = held.clone();
+            if !stored::leave_out(&numbers, &stored, filter, &mut passing)? {
+                return Ok(None);
+            }
+            found.extend(&passing);
+            // What bitmaps tell is not walked again, whether it passes or not.
+            held.extend(&before);
+            let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
+            let ends = Ends { roots: &roots, wanted: &wanted.trees, told: true, ..Ends::default() };
+            trees.find(&ends, Effort::Exact)?;
+            let firsts = trees.take_firsts();
+            let (contents, _, relatives) = trees.into_marks();
+            found.extend(&contents);
+            wanted.trees.iter().for_each(|tree| {
+                found.insert(*tree);
+            });
+            let Some(tags) = waiting.as_mut().and_then(|waiting| waiting.next(&numbers, &found, peeled)) else {
+                break (firsts, relatives);
+            };
+            wanted = Tips::default();
+            wanted.add_all(&tags, &mut numbers, &mut found, &mut buffer)?;
+            before.extend(&found);
+        };
         mark(wants, &mut numbers, &mut found)?;
         if !are_sound(objects, &stored) {
             return Ok(None);
@@ -319,7 +343,7 @@ impl<'a> Closure<'a> {
         let (mut held, mut known_tips) = (Marks::default(), Tips::default());
         known_tips.add_known(known, &mut numbers, &mut held, &mut buffer)?;
         let none = Bits::none(stored.bitmaps.objects());
-        let reached = match stored::reach(&mut numbers, &stored, &known_tips, none, pulse) {
+        let reached = match stored::reach(&mut numbers, &stored, &known_tips, none, &Marks::default(), pulse) {
             Ok(Some(reached)) if reached.roots.len() <= walk.reachable.len() => reached,
             // Too much of what is known has no bitmap, or there is damage: the walk over trees copes with that.
             Ok(_) => return Ok(None),
@@ -328,7 +352,7 @@ impl<'a> Closure<'a> {
         held.extend(&reached.found);
         let mut passed = Absent::new(Missing::Passed);
         let mut trees = Trees::new(&mut numbers, filter, reached.found, 0, &mut passed, pulse);
-        let ends = Ends { roots: &reached.roots, wanted: &known_tips.trees, boundary: &[], known: &[] };
+        let ends = Ends { roots: &reached.roots, wanted: &known_tips.trees, told: true, ..Ends::default() };
         match trees.find(&ends, Effort::Enough) {
             Err(error) if error.is::<Broken>() => return Ok(None),
             found => found?,
@@ -336,14 +360,14 @@ impl<'a> Closure<'a> {
         held.extend(&trees.into_marks().0);
         let (mut found, mut wanted) = (Marks::default(), Tips::default());
         wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
-        let reached = stored::reach(&mut numbers, &stored, &wanted, reached.told, pulse)?;
+        let reached = stored::reach(&mut numbers, &stored, &wanted, reached.told, &Marks::default(), pulse)?;
         let Some(reached) = reached else { return Ok(None) };
         found.extend(&reached.found);
         let mut there = held.clone();
         there.extend(&reached.found);
         let mut absent = Absent::new(missing);
         let mut trees = Trees::new(&mut numbers, filter, there, found.len(), &mut absent, pulse);
-        let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, boundary: &[], known: &[] };
+        let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, told: true, ..Ends::default() };
         trees.find(&ends, Effort::Enough)?;
         found.extend(&trees.into_marks().0);
         wanted.trees.iter().for_each(|tree| {
@@ -398,6 +422,11 @@ impl<'a> Closure<'a> {
 }
 
 impl Tips {
+    /// Whether a tag is put off.
+    fn waits(&mut self, id: &oid, number: u32) -> bool {
+        self.waiting.as_mut().is_some_and(|waiting| waiting.add(id, number))
+    }
+
     /// Adds wanted objects; tags are marked and followed.
     fn add_all(
         &mut self,
@@ -433,10 +462,14 @@ impl Tips {
         loop {
             let name = expected.map_or("object", name);
             let number = numbers.of(&next)?.ok_or_else(|| Broken::missing(name, &next))?;
-            let kind = kind(numbers, number).map_err(|cause| Broken::bad(name, &next, cause))?;
+            let likely = expected.or(self.last);
+            let kind = kind(numbers, number, likely).map_err(|cause| Broken::bad(name, &next, cause))?;
             if expected.is_some_and(|expected| expected != kind) {
                 let cause = anyhow::anyhow!("a tag says that it is a {name}, but it is a {kind}");
                 return Err(Broken::bad(name, &next, cause));
+            }
+            if expected.is_none() {
+                self.last = Some(kind);
             }
             match kind {
                 Kind::Commit => {
@@ -447,6 +480,7 @@ impl Tips {
                 Kind::Blob => {
                     marks.insert(number);
                 }
+                Kind::Tag if expected.is_none() && self.waits(&next, number) => {}
                 Kind::Tag => {
                     if marks.insert(number) {
                         let (target, kind) = tag_target(numbers, number, buffer)?;
@@ -483,7 +517,7 @@ fn newest_relatives(
     let (roots, boundary) = (roots_of(&wanted)?, roots_of(&walk.boundary)?);
     let (all, mut passed) = (Filter::default(), Absent::new(Missing::Passed));
     let mut trees = Trees::new(numbers, &all, Marks::default(), 0, &mut passed, pulse);
-    match trees.compare(&Ends { roots: &roots, wanted: &[], boundary: &boundary, known: &[] }) {
+    match trees.compare(&Ends { roots: &roots, boundary: &boundary, ..Ends::default() }) {
         Err(error) if !error.is::<Broken>() => Err(error),
         _ => Ok(trees.into_marks().2),
     }
@@ -513,10 +547,15 @@ fn name(kind: Kind) -> &'static str {
     }
 }
 
-/// The kind of an object; a commit in the commit-graph is not looked at.
-fn kind(numbers: &Numbers<'_>, number: u32) -> Result<Kind> {
+/// The kind of an object; a commit in the commit-graph is not looked at, unless it is likely to be a tag.
+fn kind(numbers: &Numbers<'_>, number: u32, likely: Option<Kind>) -> Result<Kind> {
     let objects = numbers.objects();
     let id = numbers.id(number);
+    if likely == Some(Kind::Tag)
+        && let Some(kind) = objects.kind_at(numbers.location(number))
+    {
+        return Ok(kind);
+    }
     if objects.graph().is_some_and(|graph| graph.position(id).is_some()) {
         return Ok(Kind::Commit);
     }

@@ -311,6 +311,11 @@ impl<'a> Numbers<'a> {
         self.ranges.len() > 1
     }
 
+    /// Whether numbers were given to objects of one pack alone.
+    pub(super) fn are_all_together(&self) -> bool {
+        self.ranges.len() <= 1 && self.strays.is_empty()
+    }
+
     /// Whether two objects lie in the same pack.
     pub fn are_together(&self, one: u32, other: u32) -> bool {
         one < STRAYS && other < STRAYS && self.range_of(one).first == self.range_of(other).first
@@ -341,6 +346,13 @@ impl<'a> Numbers<'a> {
         }
         let range = self.range_of(number);
         (range.first, range.pack.offset_at(number - range.first))
+    }
+
+    /// The object that this one is stored as a delta on, if it is one and both lie in one pack.
+    pub(super) fn base(&self, number: u32) -> Option<u32> {
+        let (_, offset) = self.base_stored_at(number)?;
+        let range = self.range_of(number);
+        Some(range.first + range.pack.position_at_offset(offset)?)
     }
 
     /// Where the object is stored that this one is a delta on, if it is one and both lie in one pack.
@@ -513,6 +525,15 @@ impl Marks {
     /// How many members there are.
     pub fn len(&self) -> u64 {
         self.packed.iter().chain(&self.strays).map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// The numbers below this one that are no members, in order. All of these must be of packed objects.
+    pub(super) fn others(&self, end: u32) -> impl Iterator<Item = u32> + '_ {
+        let words = (0..end.div_ceil(64)).map(|at| (at, !self.packed.get(at as usize).copied().unwrap_or(0)));
+        words
+            .filter(|(_, word)| *word != 0)
+            .flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit))
+            .take_while(move |number| *number < end)
     }
 
     /// Whether there are none.

@@ -37,7 +37,7 @@ pub(super) struct Met<'t> {
     /// Where the object lies, if that was looked up.
     pub(super) place: Option<Place>,
     /// The object that the tree before has in its place.
-    pub(super) other: Option<(&'t oid, Option<Place>)>,
+    pub(super) other: Option<&'t oid>,
 }
 
 /// Threads that read trees.
@@ -63,6 +63,8 @@ pub(super) struct Wanted {
     pub(super) blobs: bool,
     /// What stood in the place of what is new.
     pub(super) others: bool,
+    /// The names of all entries: else those alone of trees, and of what stands where nothing stood.
+    pub(super) names: bool,
 }
 
 /// What was found in some trees.
@@ -77,10 +79,11 @@ struct Piece {
 
 struct Found {
     kind: EntryKind,
+    /// Whether the name of another object stands behind that of the entry's.
+    has_other: bool,
+    /// Where its name stands among the text; the name of its object follows.
     name: Range<usize>,
     place: Option<Place>,
-    /// Whether the name of another object stands behind that of the entry's, and where that one lies.
-    other: Option<Option<Place>>,
 }
 
 impl Readers {
@@ -223,6 +226,12 @@ impl Reading<'_> {
 }
 
 impl Piece {
+    /// An empty one. Half of what it holds is text, mostly.
+    fn with_room() -> Self {
+        let entries = PIECE_BYTES / 2 / size_of::<Found>();
+        Piece { trees: Vec::new(), entries: Vec::with_capacity(entries), text: Vec::with_capacity(PIECE_BYTES / 2) }
+    }
+
     /// What it costs, about.
     fn bytes(&self) -> usize {
         size_of_val(&self.trees[..]) + size_of_val(&self.entries[..]) + self.text.len()
@@ -230,13 +239,9 @@ impl Piece {
 
     fn met(&self, found: &Found, hash_len: usize) -> Met<'_> {
         let id = |at: usize| oid::from_bytes_unchecked(&self.text[at..at + hash_len]);
-        Met {
-            kind: found.kind,
-            name: &self.text[found.name.clone()],
-            id: id(found.name.end),
-            place: found.place,
-            other: found.other.map(|place| (id(found.name.end + hash_len), place)),
-        }
+        let Found { kind, has_other, place, .. } = *found;
+        let (name, end) = (&self.text[found.name.clone()], found.name.end);
+        Met { kind, name, id: id(end), place, other: has_other.then(|| id(end + hash_len)) }
     }
 }
 
@@ -264,7 +269,7 @@ impl<'a> Reader<'a> {
         if job.before.is_some_and(|before| self.read(before, 0).is_some()) {
             self.current = self.ancestors.add(0, std::mem::take(&mut self.current));
         }
-        let mut piece = Piece::default();
+        let mut piece = Piece::with_room();
         for &(place, depth) in &job.trees {
             let entries = self.read(place, depth).map(|()| self.note(job.wanted, &mut piece));
             piece.trees.push(entries);
@@ -273,7 +278,7 @@ impl<'a> Reader<'a> {
             }
             if piece.bytes() >= PIECE_BYTES {
                 // Nobody waits for it any more.
-                let Ok(()) = job.pieces.send(std::mem::take(&mut piece)) else { return };
+                let Ok(()) = job.pieces.send(std::mem::replace(&mut piece, Piece::with_room())) else { return };
             }
         }
         let _ = job.pieces.send(piece);
@@ -300,20 +305,27 @@ impl<'a> Reader<'a> {
                 EntryKind::Blob if wanted.blobs => {}
                 EntryKind::Blob | EntryKind::Gitlink => continue,
             }
+            let other = self.ancestors.found().other(fresh, self.hash_len).filter(|_| kind == EntryKind::Blob);
             let start = piece.text.len();
-            piece.text.extend_from_slice(name);
+            if wanted.names || other.is_none() {
+                piece.text.extend_from_slice(name);
+            }
             let name = start..piece.text.len();
-            piece.text.extend_from_slice(id.as_bytes());
-            let other =
-                self.ancestors.found().other(fresh, self.hash_len).filter(|_| wanted.others && kind == EntryKind::Blob);
-            let other = other.map(|id| {
-                piece.text.extend_from_slice(id.as_bytes());
-                place(&mut self.numbers, id)
-            });
+            add_id(&mut piece.text, id);
+            let other = other.filter(|_| wanted.others);
+            other.inspect(|id| add_id(&mut piece.text, id));
             let place = place(&mut self.numbers, id);
-            piece.entries.push(Found { kind, name, place, other });
+            piece.entries.push(Found { kind, has_other: other.is_some(), name, place });
         }
         piece.entries.len() - before
+    }
+}
+
+/// Adds a name to text. Most have the same length, of which the compiler makes a few moves.
+fn add_id(text: &mut Vec<u8>, id: &oid) {
+    match <&[u8; 20]>::try_from(id.as_bytes()) {
+        Ok(short) => text.extend_from_slice(short),
+        Err(_) => text.extend_from_slice(id.as_bytes()),
     }
 }
 

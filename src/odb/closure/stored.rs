@@ -6,7 +6,7 @@
 use super::history::broken;
 use super::{Broken, Filter, Marks, Numbers, Tips};
 use crate::odb::Stored;
-use crate::odb::bitmap::Bits;
+use crate::odb::bitmap::{Bits, Order};
 use crate::odb::graph::Commits;
 use crate::stream::Pulse;
 use anyhow::Result;
@@ -22,8 +22,8 @@ pub(super) struct Reached {
     pub(super) roots: Vec<u32>,
 }
 
-/// Everything behind `tips` and what is in `told` already, as whose part commits are not followed. `numbers` must begin with
-/// the packs of `stored`. `None`: the bitmaps are damaged, and nothing was found out.
+/// Everything behind `tips` and what is in `told` already, as whose part commits are not followed; nor are those in `before`, which was
+/// found with all that is behind it. `numbers` must begin with the packs of `stored`. `None`: the bitmaps are damaged, and nothing was found out.
 ///
 /// # Errors
 /// [`Broken`] for a commit that is missing or corrupt; when the client has gone.
@@ -32,6 +32,7 @@ pub(super) fn reach(
     stored: &Stored,
     tips: &Tips,
     told: Bits,
+    before: &Marks,
     pulse: &mut dyn Pulse,
 ) -> Result<Option<Reached>> {
     let Stored { order, bitmaps } = stored;
@@ -56,7 +57,7 @@ pub(super) fn reach(
     }
     // What bitmaps tell of other tips needs no walk. Packs hold new commits first; what is in none is newer still.
     let walked = |tip: &(Option<(_, u32)>, u32)| !tip.0.is_some_and(|(_, position)| bitmaps.has(position));
-    tips.sort_unstable_by_key(|tip| std::cmp::Reverse((walked(tip), *tip)));
+    tips.sort_by_cached_key(|tip| std::cmp::Reverse((walked(tip), *tip)));
     let (mut met, mut beyond, mut parents) = (Marks::default(), Vec::new(), Vec::new());
     let mut pending = Vec::new();
     while let Some((number, position)) = pending.pop().or_else(|| {
@@ -68,7 +69,9 @@ pub(super) fn reach(
         }
         if let Some(position) = position {
             let rank = order.rank(position);
-            if rank.is_some_and(|rank| bits.contains(rank)) {
+            // In a single pack positions are numbers.
+            let is_before = matches!(order, Order::Pack(_)) && before.contains(position);
+            if is_before || rank.is_some_and(|rank| bits.contains(rank)) {
                 continue;
             }
             match bitmaps.add(position, &mut bits, &mut scratch) {

@@ -26,6 +26,7 @@ use std::ops::Range;
 const HELD_BEYOND: u64 = 32;
 
 /// Where trees are walked from.
+#[derive(Default)]
 pub(super) struct Ends<'e> {
     /// Trees of new commits.
     pub(super) roots: &'e [u32],
@@ -35,6 +36,8 @@ pub(super) struct Ends<'e> {
     pub(super) boundary: &'e [u32],
     /// Trees the other side named itself.
     pub(super) known: &'e [u32],
+    /// Whether all that is below what the caller found is among what he found.
+    pub(super) told: bool,
 }
 
 /// Trees that may be read again at other paths where a filter looks at these: so many, and so many for each object found. A few
@@ -128,6 +131,8 @@ pub(super) struct Trees<'w, 'a> {
     hash_len: usize,
     /// Of the current level: what stood last where there was nothing of its name in the tree before.
     named: HashMap<Vec<u8>, u32>,
+    /// Whether all that is below what is in `held` is there too.
+    told: bool,
     /// Started when they are of use.
     readers: Option<Readers>,
     names: Vec<u8>,
@@ -171,6 +176,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             current: Tree::default(),
             ancestors: Ancestors::default(),
             named: HashMap::new(),
+            told: false,
             readers: None,
             names: Vec::new(),
             children: Vec::new(),
@@ -208,6 +214,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             Effort::Exact if ends.boundary.is_empty() && ends.known.is_empty() => Relate::Apart,
             Effort::Exact => Relate::All,
         };
+        self.told = ends.told;
         self.unread.extend(ends.known);
         if effort == Effort::Exact {
             self.open_held(u64::MAX)?;
@@ -344,6 +351,9 @@ impl<'w, 'a> Trees<'w, 'a> {
 
     /// Reads a new tree here.
     fn read_new(&mut self, node: Node) -> Result<()> {
+        if self.told && node.depth == 0 {
+            self.read_told_base(node.number)?;
+        }
         self.read(node)?;
         self.visit_new(node.number)?;
         self.keep(node);
@@ -351,11 +361,26 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
+    /// Has a tree compared with the known one that it is stored as a delta on: what they have in common needs not be looked up.
+    fn read_told_base(&mut self, number: u32) -> Result<()> {
+        let Some(base) = self.numbers.base(number).filter(|base| self.held.contains(*base)) else { return Ok(()) };
+        let node = Node { number: base, depth: 0, before: None };
+        match self.read(node) {
+            Err(error) if error.is::<Broken>() => {}
+            read => {
+                read?;
+                self.keep(node);
+            }
+        }
+        Ok(())
+    }
+
     /// Has several threads read new trees of one path, of which the first is compared with `before`. What is left is to be read here.
     fn share_out<'n>(&mut self, before: Option<u32>, trees: &'n [Node]) -> Result<&'n [Node]> {
         let readers = self.readers.take().or_else(|| Readers::start(self.numbers.objects()));
         let Some(readers) = readers else { return Ok(trees) };
-        let wanted = Wanted { blobs: self.filter.blobs(), others: self.relate != Relate::None };
+        let others = self.relate != Relate::None;
+        let wanted = Wanted { blobs: self.filter.blobs(), others, names: self.filter.is_by_path() };
         let location = |number| self.numbers.location(number);
         let places = trees.iter().map(|node| (location(node.number), node.depth));
         let mut reading = readers.read(before.map(location), places, wanted);
@@ -408,7 +433,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         let (current, ancestors) = (std::mem::take(&mut self.current), std::mem::take(&mut self.ancestors));
         for &fresh in &current.fresh {
             let (kind, name, id) = current.entry(fresh, self.hash_len);
-            let other = ancestors.found().other(fresh, self.hash_len).map(|id| (id, None));
+            let other = ancestors.found().other(fresh, self.hash_len);
             self.meet_entry(tree, &Met { kind, name, id, place: None, other })?;
         }
         (self.current, self.ancestors) = (current, ancestors);
@@ -468,13 +493,17 @@ impl<'w, 'a> Trees<'w, 'a> {
         if self.relate == Relate::None {
             return Ok(());
         }
-        let other = match (met.other, self.named.get_mut(met.name)) {
-            (Some((other, place)), _) => self.numbers.of_placed(other, place)?,
-            (None, Some(named)) => Some(std::mem::replace(named, number)),
-            (None, None) => {
-                self.named.insert(met.name.to_owned(), number);
-                None
-            }
+        let other = match met.other {
+            // What has been met so far lies in the same pack.
+            Some(_) if self.relate == Relate::Apart && self.numbers.are_all_together() => None,
+            Some(other) => self.numbers.of(other)?,
+            None => match self.named.get_mut(met.name) {
+                Some(named) => Some(std::mem::replace(named, number)),
+                None => {
+                    self.named.insert(met.name.to_owned(), number);
+                    None
+                }
+            },
         };
         if let Some(other) = other {
             self.relate(number, other);

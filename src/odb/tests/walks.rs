@@ -414,6 +414,7 @@ fn commits_and_tags_are_read_however_long_their_lines_are() {
             effort: closure::Effort::Exact,
             filter: &closure::Filter::default(),
             missing: closure::Missing::Refused,
+            peeled: &[],
         };
         let closure = closure::Closure::find(&objects, &search, &mut Silent).unwrap();
         let expected = repo.git(&["rev-list", "--objects", "onto", "t1", "t2", "t3", "t60"], b"");

@@ -20,6 +20,8 @@ pub struct Request<'a> {
     pub common: &'a [ObjectId],
     /// Annotated tags to add when what they peel to is selected (include-tag, PO-04): tag, what it peels to.
     pub tags: &'a [(ObjectId, ObjectId)],
+    /// What tags are said to peel to, which spares reading them; may be less than all.
+    pub peeled: &'a [(ObjectId, ObjectId)],
     /// What is left out on purpose.
     pub filter: Option<&'a Filter>,
     /// Which trees and blobs may be missing: the client gets them elsewhere.
@@ -150,8 +152,14 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
     }
     let all = Filter::default();
     let filter = request.filter.unwrap_or(&all);
-    let search =
-        Search { wants: request.wants, known: request.common, effort: Effort::Exact, filter, missing: request.missing };
+    let search = Search {
+        wants: request.wants,
+        known: request.common,
+        effort: Effort::Exact,
+        filter,
+        missing: request.missing,
+        peeled: request.peeled,
+    };
     let mut closure = Closure::find(objects, &search, pulse)?;
     closure.add_tags(request.tags)?;
     let count = u32::try_from(closure.found.len()).context("more objects than a pack can hold")?;

@@ -387,8 +387,14 @@ fn bitmaps_tell_what_git_would_send() {
         REQUESTS.iter().for_each(|(wants, haves)| check(&repo, wants, haves, &FORMS[1..2]));
         // Whether something can be reached at all is asked of them too.
         let (objects, wants, filter) = (repo.objects(), repo.ids(&["m2", "ann2"]), Filter::default());
-        let search =
-            Search { wants: &wants, known: &[], effort: Effort::Enough, filter: &filter, missing: Missing::Passed };
+        let search = Search {
+            wants: &wants,
+            known: &[],
+            effort: Effort::Enough,
+            filter: &filter,
+            missing: Missing::Passed,
+            peeled: &[],
+        };
         let found = Closure::find(&objects, &search, &mut Silent).unwrap().found;
         assert_eq!(found.len(), repo.expected(&wants, &[]).len() as u64);
         // What came since has none.
@@ -475,4 +481,81 @@ fn damaged_bitmaps_are_not_believed() {
     }
     write(&sound[..sound.len() - 1]);
     assert_eq!(selected().0.unwrap(), expected);
+}
+
+/// A hundred tags on what branches hold, and five beside: a tag of another, of a tree, of a blob, of commits that no branch has and of
+/// one of these again. All tags with what they peel to, as refs have it.
+fn tagged() -> (Repo, Vec<(ObjectId, ObjectId)>) {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, SHAPES);
+    repo.script("at m2; echo beside >d/beside; c beside m2; echo more >>d/beside; c beside2 beside");
+    let mut stream = String::new();
+    let mut tag = |name: &str, on: &ObjectId| {
+        stream.push_str(&format!(
+            "tag {name}\nfrom {on}\ntagger T <t@e> 1700000000 +0000\ndata 300\n{}\n",
+            "x".repeat(300)
+        ));
+    };
+    let on = repo.ids(&["one", "two", "m2", "sub"]);
+    (0..100).for_each(|nth| tag(&format!("t{nth}"), &on[nth % on.len()]));
+    tag("beside-tag", &repo.id("beside"));
+    tag("beside-tag2", &repo.id("beside2"));
+    repo.run(&["fast-import", "--quiet"], stream.as_bytes()).unwrap();
+    repo.script("git tag -a -m x again beside-tag; git branch -D beside beside2; git repack -adbq");
+    let tags = repo.git(&["for-each-ref", "--format=%(objectname) %(*objectname)", "refs/tags"]);
+    let id = |hex: &str| ObjectId::from_hex(hex.as_bytes()).unwrap();
+    let peeled = |line: &str| line.split_once(' ').map(|(tag, _)| (id(tag), repo.id(&format!("{tag}^{{}}"))));
+    let peeled = tags.lines().filter_map(peeled).collect();
+    (repo, peeled)
+}
+
+/// What is selected of all that refs point to, if that can be found out.
+fn selected(repo: &Repo, wants: &[ObjectId], peeled: &[(ObjectId, ObjectId)]) -> anyhow::Result<BTreeSet<ObjectId>> {
+    let objects = repo.objects();
+    let selection = select(&objects, &Request { wants, peeled, ..Request::default() }, &mut Silent)?;
+    assert_eq!(selection.count as usize, ids(&selection, &objects).len());
+    Ok(ids(&selection, &objects))
+}
+
+#[test]
+fn whatever_is_said_of_tags_what_they_lead_to_is_sent() {
+    let (repo, right) = tagged();
+    let all = repo.tips();
+    let wrong = |to: ObjectId| right.iter().map(|(tag, _)| (*tag, to)).collect::<Vec<_>>();
+    let (one, beside) = (wrong(repo.id("one")), wrong(repo.id("beside-tag^{}")));
+    let branches: Vec<ObjectId> = all.iter().filter(|id| right.iter().all(|(tag, _)| tag != *id)).copied().collect();
+    let but_beside: Vec<ObjectId> = all.iter().filter(|id| **id != repo.id("beside-tag2")).copied().collect();
+    let tags: Vec<ObjectId> = right.iter().map(|(tag, _)| *tag).collect();
+    for wants in [all, branches, but_beside, tags] {
+        let expected = repo.expected(&wants, &[]);
+        for peeled in [&[], &right[..], &right[50..], &one, &beside] {
+            assert!(selected(&repo, &wants, peeled).unwrap() == expected);
+        }
+    }
+    // What is new lies beside the pack.
+    repo.script("at m2; echo new >d/new; c new m2; git tag -a -m x newest new; git branch -D new");
+    let wants = repo.tips();
+    assert!(selected(&repo, &wants, &right).unwrap() == repo.expected(&wants, &[]));
+}
+
+#[test]
+fn tags_are_not_read_where_all_is_found_without_them() {
+    let (repo, peeled) = tagged();
+    let (wants, one) = (repo.tips(), repo.id("one"));
+    let expected = repo.expected(&wants, &[]);
+    let on_one: Vec<ObjectId> = peeled.iter().filter(|(_, of)| *of == one).map(|(tag, _)| *tag).collect();
+    assert!(on_one.len() >= 25);
+    // They are damaged; who reads them notices.
+    let objects = repo.objects();
+    let [pack] = objects.packs(true).unwrap()[..] else { panic!("git left more than one pack") };
+    let pack = objects.pack(pack);
+    let mut bytes = std::fs::read(pack.path()).unwrap();
+    for tag in &on_one {
+        let head = pack.head_at(pack.offset_at(pack.position(tag).unwrap())).unwrap();
+        assert!(matches!(head.kind, crate::odb::EntryKind::Whole(gix_object::Kind::Tag)));
+        bytes[head.data as usize] ^= 0xff;
+    }
+    std::fs::remove_file(pack.path()).unwrap();
+    std::fs::write(pack.path(), bytes).unwrap();
+    assert!(selected(&repo, &wants, &peeled).unwrap() == expected);
+    assert!(selected(&repo, &wants, &[]).is_err());
 }

@@ -2,8 +2,10 @@
 
 mod certificate;
 mod content;
+mod hooks;
 #[cfg(feature = "failpoints")]
 mod power;
+mod proc_receive;
 mod shallow;
 mod support;
 mod worktrees;
@@ -249,19 +251,6 @@ fn a_ref_that_has_moved_is_left_alone() {
 }
 
 #[test]
-fn a_transaction_hook_may_veto() {
-    let pair = Pair::new();
-    pair.commit("three");
-    pair.hook("reference-transaction", "test $1 != prepared");
-    let before = pair.refs();
-    let push = pair.push(&["HEAD~1 HEAD refs/heads/main", "- HEAD refs/heads/new"]);
-    assert_eq!(pair.send(&push).complaints().len(), 2);
-    assert_eq!(pair.send(&push.and("atomic")).complaints().len(), 2);
-    assert_eq!(pair.refs(), before);
-    pair.assert_clean();
-}
-
-#[test]
 fn each_ref_fails_alone_but_for_an_atomic_push() {
     let pair = Pair::new();
     pair.commit("three");
@@ -415,110 +404,6 @@ fn a_shallow_clients_push_needs_no_boundary_or_is_refused() {
     pair.assert_clean();
 }
 
-/// Lets every hook write down what it is told, below `$TOLD`.
-fn recording(pair: &Pair) {
-    for name in ["pre-receive", "update", "post-receive", "post-update", "reference-transaction"] {
-        pair.hook(
-            name,
-            &format!(
-                "{{ echo \"{name} $*\"; pwd | sed 's,.*/,,'; echo $GIT_DIR; test {name} = update || cat; \
-                 env | grep -e ^GIT_PUSH -e ^GIT_QUAR -e ^GIT_OBJ -e ^GIT_ALT | sed 's,=/.*/,=…/,; s,incoming-.*,incoming,' | sort; \
-                 git cat-file -t $(cat new) 2>&1; }} >> told; echo said by {name}; echo and >&2"
-            ),
-        );
-    }
-}
-
-#[test]
-fn hooks_are_told_what_git_tells_them() {
-    let pair = Pair::new();
-    pair.at_server(&["branch", "gone"]);
-    let new = pair.commit("three");
-    std::fs::write(pair.server.join("new"), &new).expect("scratch can be written");
-    pair.at_server(&["config", "receive.advertisePushOptions", "true"]);
-    recording(&pair);
-    let mut push = pair
-        .push(&["HEAD~1 - refs/heads/gone", "- - refs/heads/none", "HEAD~1 HEAD refs/heads/main", "- HEAD refs/x"])
-        .and("push-options");
-    push.options = Some(vec!["a=b c".into(), "ü".into()]);
-    let copy = pair.copy();
-    let ours = pair.send(&push);
-    let theirs = copy.send_to_git(&push.bytes());
-    assert_eq!(ours.report, theirs.report);
-    let told = |pair: &Pair| {
-        let told = std::fs::read_to_string(pair.server.join("told")).expect("hooks were run");
-        // Which transactions there are is not the hooks' affair here: git has more states in newer versions.
-        let mut parts: Vec<String> = told.split("\n").map(str::to_owned).collect();
-        let mut kept = Vec::new();
-        let mut skipping = false;
-        for line in parts.drain(..) {
-            if let Some(name) = line.split(' ').next().filter(|name| {
-                name.contains("receive")
-                    || *name == "update"
-                    || *name == "post-update"
-                    || *name == "reference-transaction"
-            }) {
-                skipping = name == "reference-transaction";
-            }
-            if !skipping {
-                kept.push(line);
-            }
-        }
-        kept.join("\n")
-    };
-    assert_eq!(told(&pair), told(&copy));
-    assert!(told(&pair).contains("GIT_PUSH_OPTION_0=a=b c\nGIT_PUSH_OPTION_1=ü\n"));
-    let heard = |answer: &Answer| {
-        let mut lines: Vec<String> = answer
-            .said
-            .lines()
-            .map(str::to_owned)
-            .filter(|line| !line.starts_with("error: ") && !line.starts_with("warning: "))
-            .collect();
-        lines.dedup();
-        lines
-    };
-    assert_eq!(heard(&ours), heard(&theirs));
-    assert!(!ours.said.contains("reference-transaction"));
-    // The report comes before what post hooks say.
-    let at = |text: &str| ours.bytes.windows(text.len()).position(|part| part == text.as_bytes());
-    assert!(at("said by update") < at("unpack ok") && at("unpack ok") < at("said by post-receive"));
-}
-
-#[test]
-fn hooks_see_the_environment_they_are_given_and_nothing_else() {
-    let pair = Pair::new();
-    pair.hook("post-receive", "env | sort > told");
-    pair.commit("three");
-    assert_eq!(pair.send(&pair.push(&["- HEAD refs/heads/a"])).complaints(), [""; 0]);
-    let told = std::fs::read_to_string(pair.server.join("told")).expect("the hook was run");
-    let names: Vec<_> = told
-        .lines()
-        .filter_map(|line| line.split('=').next())
-        .filter(|name| !["_", "PWD", "SHLVL", "OLDPWD"].contains(name))
-        .collect();
-    assert_eq!(names, ["GIT_DIR", "GIT_PUSH_OPTION_COUNT", "GIVEN", "PATH"]);
-    assert!(told.contains("GIT_DIR=.\n") && told.contains("GIT_PUSH_OPTION_COUNT=0\n"));
-}
-
-#[test]
-fn a_hook_need_not_read_and_one_that_cannot_run_declines() {
-    let pair = Pair::new();
-    pair.commit("three");
-    pair.hook("pre-receive", "exec <&-; exit 0");
-    assert_eq!(pair.send(&pair.push(&["- HEAD refs/heads/a"])).complaints(), [""; 0]);
-    pair.hook("pre-receive", "");
-    let path = pair.server.join("hooks/pre-receive");
-    std::fs::write(&path, "#!/no/such/interpreter\n").expect("scratch can be written");
-    let answer = pair.send(&pair.push(&["- HEAD refs/heads/b"]));
-    assert_eq!(answer.complaints(), ["ng refs/heads/b pre-receive hook declined"]);
-    assert!(answer.said.starts_with("error: cannot run hook 'pre-receive': "), "{}", answer.said);
-    // Not executable: not there.
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("it is ours");
-    assert_eq!(pair.send(&pair.push(&["- HEAD refs/heads/b"])).complaints(), [""; 0]);
-}
-
 #[test]
 fn an_object_that_has_gone_meanwhile_is_missed() {
     let pair = Pair::new();
@@ -528,50 +413,6 @@ fn an_object_that_has_gone_meanwhile_is_missed() {
     let ours = pair.send(&push);
     assert_eq!(ours.complaints(), ["ng refs/heads/a bad pack"]);
     assert_eq!(ours.report, copy.send_to_git(&push.bytes()).report);
-}
-
-#[test]
-fn a_hook_is_stopped_when_its_time_is_over() {
-    let pair = Pair::new();
-    pair.commit("three");
-    pair.hook("pre-receive", "exec sleep 60");
-    let repository = pair.open_with(|context| context.timeout = Some(Duration::from_millis(300)));
-    let answer = send(&repository, &pair.push(&["- HEAD refs/heads/a"]).bytes());
-    assert_eq!(answer.complaints(), ["ng refs/heads/a pre-receive hook declined"]);
-    assert_eq!(answer.said, "error: hook 'pre-receive' took too long and was stopped\n");
-    pair.assert_clean();
-}
-
-#[test]
-fn hooks_are_found_where_the_configuration_says() {
-    let pair = Pair::new();
-    pair.commit("three");
-    pair.hook("../elsewhere/update", "echo $0; exit 1");
-    pair.at_server(&["config", "core.hooksPath", "elsewhere"]);
-    let answer = check_beside_git(&pair, &pair.push(&["- HEAD refs/heads/a"]).bytes(), "hooksPath");
-    assert_eq!(answer.complaints(), ["ng refs/heads/a hook declined"]);
-    assert_eq!(answer.said, "elsewhere/update\nerror: hook declined to update refs/heads/a\n");
-}
-
-#[test]
-fn configured_hooks_run_before_the_file_and_each_must_agree() {
-    let pair = Pair::new();
-    pair.commit("three");
-    pair.hook("pre-receive", "echo file; cat");
-    pair.at_server(&["config", "hook.first.event", "pre-receive"]);
-    pair.at_server(&["config", "hook.first.command", "echo first; cat; exit 3 #"]);
-    pair.at_server(&["config", "hook.second.event", "update"]);
-    pair.at_server(&["config", "hook.second.command", "echo second"]);
-    let push = pair.push(&["- HEAD refs/heads/a"]);
-    let answer = pair.send(&push);
-    assert_eq!(answer.complaints(), ["ng refs/heads/a pre-receive hook declined"]);
-    let line = &push.lines[0];
-    assert_eq!(answer.said, format!("first\n{line}\nfile\n{line}\n"));
-    pair.at_server(&["config", "hook.first.enabled", "false"]);
-    let answer = pair.send(&push);
-    assert_eq!(answer.complaints(), [""; 0]);
-    let (values, name) = line.rsplit_once(' ').expect("three words");
-    assert_eq!(answer.said, format!("file\n{line}\nsecond {name} {values}\n"));
 }
 
 #[test]
@@ -764,135 +605,5 @@ fn objects_and_refs_may_be_of_sha256() {
     assert_eq!(check_beside_git(&pair, &push.bytes(), "sha256").complaints(), [""; 0]);
 }
 
-/// A hook that says `said` and keeps what it reads in the file `heard`, with what is on its environment beside it.
-fn proc_receive_hook(pair: &Pair, said: &[&str], end: &str) {
-    let packets: String = said
-        .iter()
-        .map(|line| match *line {
-            "0000" => "printf 0000\n".to_owned(),
-            line => format!("printf '{:04x}%s' '{line}'\n", line.len() + 4),
-        })
-        .collect();
-    pair.hook("proc-receive", &format!("{packets} echo spoken >&2\ncat > heard\npwd | sed s,.*/,, >> heard\n{end}"));
-    pair.hook("post-receive", "cat > post-receive.heard");
-    pair.hook("post-update", "echo \"$@\" > post-update.heard");
-}
-
-/// Serves a push with this hook beside C git: the same report, refs, words, and the same told to hooks.
-fn check_proc_receive(
-    case: &str,
-    config: &[&str],
-    said: &[&str],
-    end: &str,
-    updates: &[&str],
-    change: fn(Push) -> Push,
-) {
-    let pair = Pair::new();
-    for value in config {
-        pair.at_server(&["config", "--add", "receive.procReceiveRefs", value]);
-    }
-    pair.at_server(&["config", "receive.advertisePushOptions", "true"]);
-    pair.at_server(&["branch", "old"]);
-    pair.commit("three");
-    let ids = |line: &str| {
-        let words = line.split(' ').map(|word| match word.strip_prefix('=') {
-            Some(revision) => pair.client_id(revision),
-            None => word.to_owned(),
-        });
-        words.collect::<Vec<_>>().join(" ")
-    };
-    let said: Vec<String> = said.iter().map(|line| ids(line)).collect();
-    let said: Vec<&str> = said.iter().map(String::as_str).collect();
-    proc_receive_hook(&pair, &said, end);
-    let push = change(pair.push(updates));
-    let copy = pair.copy();
-    let theirs = copy.send_to_git(&push.bytes());
-    let ours = pair.send_bytes(&push.bytes());
-    assert_eq!(ours.report, theirs.report, "{case}\nours: {}\ntheirs: {}", ours.said, theirs.said);
-    assert_eq!(ours.said, theirs.said, "{case}");
-    assert_eq!(pair.refs(), copy.refs(), "{case}");
-    for file in ["heard", "post-receive.heard", "post-update.heard"] {
-        let read =
-            |pair: &Pair| std::fs::read(pair.server.join(file)).map(|bytes| bytes.escape_ascii().to_string()).ok();
-        assert_eq!(read(&pair), read(&copy), "{case}: {file}");
-    }
-}
-
 /// What a hook says before its results.
 const GREETING: [&str; 2] = ["version=1", "0000"];
-
-#[test]
-fn a_proc_receive_hook_is_told_and_believed_as_by_git() {
-    let updates = ["- HEAD refs/for/a", "HEAD~1 HEAD refs/heads/main", "- HEAD refs/for/b", "HEAD~1 - refs/heads/old"];
-    let check = |case: &str, results: &[&str], end: &str| {
-        let said = [&GREETING[..], results].concat();
-        check_proc_receive(case, &["refs/for"], &said, end, &updates, |push| push);
-        check_proc_receive(case, &["refs/for"], &said, end, &updates, |push| push.and("atomic"));
-    };
-    check("both done", &["ok refs/for/a", "ok refs/for/b", "0000"], "");
-    check("one refused", &["ok refs/for/a", "ng refs/for/b no thanks", "0000"], "");
-    check("no reason", &["ng refs/for/a", "ng refs/for/b", "0000"], "");
-    check("one forgotten", &["ok refs/for/a", "0000"], "");
-    check("handed back", &["ok refs/for/a", "option fall-through", "ok refs/for/b", "0000"], "");
-    check("it fails in the end", &["ok refs/for/a", "ok refs/for/b", "0000"], "exit 3");
-    check("it fails and hands back", &["ok refs/for/a", "option fall-through", "ok refs/for/b", "0000"], "exit 3");
-    check(
-        "other refs",
-        &[
-            "ok refs/for/a",
-            "option refname refs/pull/1/head",
-            "option old-oid =HEAD~1",
-            "option new-oid =HEAD",
-            "option forced-update",
-            "ok refs/for/a",
-            "option refname refs/pull/2/head",
-            "ok refs/for/b",
-            "option new-oid =HEAD~2",
-            "0000",
-        ],
-        "",
-    );
-    check(
-        "nonsense",
-        &["ok", "fine refs/for/a", "ok refs/for/z", "ok refs/heads/main", "option x", "ok refs/for/b", "0000"],
-        "",
-    );
-}
-
-#[test]
-fn a_proc_receive_hook_that_does_not_speak_as_it_should_fails_its_updates() {
-    let updates = ["- HEAD refs/for/a", "HEAD~1 HEAD refs/heads/main"];
-    let check = |case: &str, said: &[&str]| {
-        check_proc_receive(case, &["refs/for"], said, "", &updates, |push| push);
-    };
-    check("another version", &["version=2", "0000"]);
-    check("no version", &["0000", "ok refs/for/a", "0000"]);
-    let missing = |pair: &Pair| pair.at_server(&["config", "receive.procReceiveRefs", "refs/for"]);
-    let pair = Pair::new();
-    missing(&pair);
-    pair.commit("three");
-    let answer = check_beside_git(&pair, &pair.push(&updates).bytes(), "no hook");
-    assert_eq!(answer.complaints(), ["ng refs/for/a fail to run proc-receive hook"]);
-    assert_eq!(answer.said, "error: cannot find hook 'proc-receive'\n");
-}
-
-#[test]
-fn a_proc_receive_hook_gets_the_updates_and_options_it_is_meant_for() {
-    let updates = ["- HEAD refs/for/a", "HEAD~1 HEAD refs/heads/main", "HEAD~1 - refs/heads/old"];
-    let with_options =
-        |push: Push| Push { options: Some(vec!["one".into(), "two".into()]), ..push.and("push-options") };
-    let plain = [&GREETING[..], &["0000"]].concat();
-    let asking = ["version=1", "0000", "0000"];
-    for config in [
-        &["refs"][..],
-        &["a:refs"],
-        &["md:refs"],
-        &["d:refs/heads", "refs/for/"],
-        &["!a:refs/for", "!:refs"],
-        &["!:refs/for"],
-        &["refs/heads/mai", "m:refs/heads/main"],
-    ] {
-        check_proc_receive(&format!("{config:?}"), config, &plain, "", &updates, with_options);
-    }
-    check_proc_receive("options", &["refs"], &asking, "", &updates, with_options);
-}

@@ -1,0 +1,81 @@
+//! Objects that are there already, or twice in a pack.
+
+use super::*;
+
+#[test]
+fn the_same_object_twice_is_accepted_unless_objects_are_checked() {
+    let repo = Repo::new();
+    let mut builder = Builder::new();
+    let first = builder.blob(b"hello");
+    let second = builder.blob(b"hello");
+    builder.ofs_delta(first, &appending(5, b"!"));
+    builder.ofs_delta(second, &appending(5, b"?"));
+    let pack = builder.finish();
+    check_like_git(&repo, &pack, &[], &Repo::new());
+
+    // A delta by name on one of the two, which git calls resolved twice.
+    let mut builder = Builder::new();
+    builder.blob(b"hello");
+    builder.blob(b"hello");
+    builder.ref_delta(&id_of(b"hello"), &appending(5, b"."));
+    assert!(repo.receive(&builder.finish(), |_| ()).0.is_ok());
+    let error = repo.refuses(&pack, |options| options.fsck = Some(Rules::strict()));
+    assert_eq!(error.detail, format!("The same object {} appears twice in the pack", id_of(b"hello")));
+    let (received, quarantine) = repo.receive(&pack, |options| options.unpack_limit = 9);
+    received.unwrap();
+    quarantine.migrate().unwrap();
+    repo.fsck();
+}
+
+#[test]
+fn an_existing_object_with_other_content_is_a_collision() {
+    for (there, incoming) in [(&b"HELLO"[..], &b"hello"[..]), (b"longer than hello", b"hello")] {
+        let repo = Repo::new();
+        let id = id_of(incoming).to_string();
+        let path = repo.objects_directory().join(&id[..2]).join(&id[2..]);
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        let file = [format!("blob {}\0", there.len()).as_bytes(), there].concat();
+        fs::write(&path, deflated(&file)).unwrap();
+        let mut builder = Builder::new();
+        builder.blob(incoming);
+        let error = repo.refuses(&builder.finish(), |_| ());
+        assert_eq!(error.detail, format!("SHA1 COLLISION FOUND WITH {id} !"));
+    }
+    // The same content is no collision, packed or loose.
+    let repo = Repo::new();
+    let tip = repo.history(&contents(5));
+    let pack = repo.pack(&tip, &["--delta-base-offset"]);
+    for _ in 0..2 {
+        let (received, quarantine) = repo.receive(&pack, |_| ());
+        received.unwrap();
+        quarantine.migrate().unwrap();
+    }
+    repo.fsck();
+}
+
+#[test]
+fn an_object_that_exists_is_made_young_and_not_written_again() {
+    let repo = Repo::new();
+    let id = repo.blob(b"hello").to_string();
+    let path = repo.objects_directory().join(&id[..2]).join(&id[2..]);
+    let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    fs::File::open(&path).unwrap().set_modified(old).unwrap();
+    let mut builder = Builder::new();
+    builder.blob(b"hello");
+    let (received, quarantine) = repo.receive(&builder.finish(), |options| options.unpack_limit = 9);
+    received.unwrap();
+    assert_eq!(files(quarantine.path()).len(), 1, "only the folder of packs");
+    assert!(fs::metadata(&path).unwrap().modified().unwrap() > old);
+}
+
+#[test]
+fn an_object_in_a_pack_is_written_again() {
+    let repo = Repo::new();
+    repo.blob(b"hello");
+    repo.git(&["repack", "--cruft", "-d", "-q"], b"");
+    let mut builder = Builder::new();
+    builder.blob(b"hello");
+    let (received, quarantine) = repo.receive(&builder.finish(), |options| options.unpack_limit = 9);
+    received.unwrap();
+    assert_eq!(files(quarantine.path()).iter().filter(|path| path.is_file()).count(), 1);
+}
