@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -100,6 +101,8 @@ pub struct Stdout {
     stop: Option<Arc<AtomicBool>>,
     /// The kernel cannot move pages to this descriptor.
     copies: bool,
+    /// Bytes of files that were sent.
+    moved: u64,
     /// How long a reader may take nothing.
     silence: Option<Duration>,
     /// It took too long: nothing more is written.
@@ -111,10 +114,14 @@ pub struct Stdout {
 /// As much is written at once where a reader's silence counts: when a descriptor is ready, so much does not block (pipe(7)).
 const PIECE: usize = 4096;
 
+/// From so many bytes of files on, a pipe is widened, and to how many: who writes and who reads then take turns less often. What is
+/// in a pipe is mostly pages of files, which cost nothing; but all pipes of one user have a limit together (pipe(7)).
+const WIDE: usize = 256 << 10;
+
 impl Stdout {
     /// `stop` ends long work once it is set.
     pub fn new(stop: Option<Arc<AtomicBool>>) -> Self {
-        Stdout { stop, copies: false, silence: None, given_up: false, deadline: None }
+        Stdout { stop, copies: false, moved: 0, silence: None, given_up: false, deadline: None }
     }
 
     /// Gives up on a reader that takes nothing for so long.
@@ -135,6 +142,13 @@ impl Stdout {
     /// From now on, work that lasts longer than `time` is ended.
     pub fn deadline(&mut self, time: Duration) {
         self.deadline = Instant::now().checked_add(time).map(|end| (end, time));
+    }
+}
+
+/// Makes a pipe wide, if it is one that is not. Where that may not be, because many are, it stays as it is.
+fn widen(pipe: impl AsFd) {
+    if rustix::pipe::fcntl_getpipe_size(&pipe).is_ok_and(|size| size < WIDE) {
+        let _ = rustix::pipe::fcntl_setpipe_size(&pipe, WIDE);
     }
 }
 
@@ -185,6 +199,11 @@ impl Pulse for Stdout {
 
 impl Sink for Stdout {
     fn send_file(&mut self, file: &File, range: Range<u64>) -> io::Result<()> {
+        let before = self.moved;
+        self.moved = before.saturating_add(range.end.saturating_sub(range.start));
+        if before < WIDE as u64 && self.moved >= WIDE as u64 {
+            widen(rustix::stdio::stdout());
+        }
         let mut at = range.start;
         while at < range.end && !self.copies {
             let size = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(1 << 30);
@@ -196,6 +215,26 @@ impl Sink for Stdout {
                 Err(error) => return Err(error.into()),
             }
         }
-        copy_range(file, at..range.end, self)
+        if at < range.end { copy_range(file, at..range.end, self) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size, pipe};
+
+    #[test]
+    fn a_pipe_is_widened_and_never_made_narrower() {
+        let check = |before: usize, expected: usize| {
+            let (_reader, writer) = pipe().unwrap();
+            fcntl_setpipe_size(&writer, before).unwrap();
+            widen(&writer);
+            assert_eq!(fcntl_getpipe_size(&writer).unwrap(), expected, "{before}");
+        };
+        check(64 << 10, WIDE);
+        check(512 << 10, 512 << 10);
+        // A file is none.
+        widen(File::open("/dev/null").unwrap());
     }
 }

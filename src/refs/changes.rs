@@ -144,7 +144,7 @@ impl<'b> Changes<'b> {
     pub(super) fn refuse(&mut self, at: usize, refusal: Refusal, detail: String) {
         let refused = &mut self.refused[at];
         if refused.is_none() {
-            *refused = Some((refusal, Some(detail)));
+            *refused = Some(Box::new((refusal, Some(detail))));
         }
     }
 
@@ -159,7 +159,7 @@ impl<'b> Changes<'b> {
         for (at, refused) in self.refused.iter_mut().enumerate() {
             if refused.is_none() && which(at) {
                 let refusal = if self.atomic { Refusal::AtomicTransaction } else { Refusal::NoneUpdated };
-                *refused = Some((refusal, detail.take()));
+                *refused = Some(Box::new((refusal, detail.take())));
             }
         }
     }
@@ -167,7 +167,7 @@ impl<'b> Changes<'b> {
     /// Refuses everything that is left, in words of our own.
     fn refuse_all(&mut self, why: &str) {
         for refused in self.refused.iter_mut().filter(|refused| refused.is_none()) {
-            *refused = Some((Refusal::Said(why.into()), None));
+            *refused = Some(Box::new((Refusal::Said(why.into()), None)));
         }
     }
 
@@ -175,7 +175,7 @@ impl<'b> Changes<'b> {
     pub(super) fn finish(mut self) -> Vec<Refused> {
         if self.atomic && !self.goes_on() {
             for refused in self.refused.iter_mut().filter(|refused| refused.is_none()) {
-                *refused = Some((Refusal::AtomicTransaction, None));
+                *refused = Some(Box::new((Refusal::AtomicTransaction, None)));
             }
         }
         self.refused

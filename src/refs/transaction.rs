@@ -114,8 +114,8 @@ pub struct RefChange {
 /// Tells what an object peels to, as in [`super::Row`].
 pub type Peel<'a> = &'a dyn Fn(ObjectId) -> Option<Option<ObjectId>>;
 
-/// Why a change was refused, and what C git says about it on the side band; `None`: it was made.
-pub(super) type Refused = Option<(Refusal, Option<String>)>;
+/// Why a change was refused, and what C git says about it on the side band; `None`: it was made. Of many changes few are refused.
+pub(super) type Refused = Option<Box<(Refusal, Option<String>)>>;
 
 /// Changes that are made together.
 pub struct RefTransaction<'a> {
@@ -191,7 +191,7 @@ impl<'a> RefTransaction<'a> {
             }
         };
         for ((refused, at), change) in refused.into_iter().zip(chosen).zip(&changes) {
-            if let Some((refusal, detail)) = refused {
+            if let Some((refusal, detail)) = refused.map(|refused| *refused) {
                 if let Some(detail) = detail {
                     self.hook.refused(change.name.as_bstr(), &detail);
                 }

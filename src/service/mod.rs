@@ -124,8 +124,8 @@ pub enum ErrorChannel {
         sideband: bool,
         /// Whether a report was asked for.
         report: bool,
-        /// The refs named so far.
-        refs: Vec<BString>,
+        /// The refs named so far, each with a zero byte behind it: they may be many.
+        refs: BString,
     },
 }
 

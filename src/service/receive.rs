@@ -28,7 +28,7 @@ use crate::repo::quarantine::{Migrated, Quarantine};
 use crate::repo::visible::{self, For};
 use crate::repo::{AccessMode, Repository, server_info};
 use crate::stream::Body;
-use bstr::{BStr, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use certificate::Certified;
 use client::{Arrival, Client, Hooked, Unspoken};
 use gix_hash::ObjectId;
@@ -82,7 +82,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
 
     // Whatever fails from here on is no reason to take back what is told now.
     client.endure();
-    **channel = ErrorChannel::Push { sideband: capabilities.side_band, report: false, refs: Vec::new() };
+    **channel = ErrorChannel::Push { sideband: capabilities.side_band, report: false, refs: BString::default() };
     summary.updates = verdicts.audited(repository.hash());
     summary.push_decided();
     if capabilities.report != ReportForm::Silent {
@@ -108,10 +108,13 @@ fn parse(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Res
         push_options: repository.settings.advertise_push_options,
     };
     let mut heard = None;
-    let mut named = Vec::new();
+    let mut named = BString::default();
     let parsed = PushRequest::parse(body, &offered, &repository.context.limits, &mut |what| match what {
         Heard::Capabilities(list) => heard = Some((list.side_band, list.report != ReportForm::Silent)),
-        Heard::Ref(name) => named.push(name.to_owned()),
+        Heard::Ref(name) => {
+            named.extend_from_slice(name);
+            named.push(0);
+        }
     });
     if let Some((sideband, report)) = heard {
         *out.channel = ErrorChannel::Push { sideband, report, refs: named };

@@ -22,7 +22,7 @@ use anyhow::Context;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -315,7 +315,7 @@ impl<'b> Batch<'b> {
         let led_to = self.edits.iter().filter(|edit| edit.depth > 0).map(|edit| edit.name.clone());
         let asked = self.changes.iter().map(|change| Cow::Borrowed(change.name.as_bstr()));
         let names: BTreeSet<Cow<'b, BStr>> = led_to.chain(asked).collect();
-        for (at, conflict) in conflicts.iter_mut().enumerate() {
+        for at in 0..self.edits.len() {
             let edit = &self.edits[at];
             if edit.log_only || !self.is_live(edit) {
                 continue;
@@ -324,7 +324,7 @@ impl<'b> Batch<'b> {
             if let Err((refusal, detail)) = compare(self.changes[change].old, value, &name) {
                 self.refuse_lock(change, refusal, &detail);
             } else if value.is_none() && self.changes[change].new.is_some() {
-                let conflict = conflict.take().map(|other| format!("'{other}' exists; cannot create '{name}'"));
+                let conflict = conflicts.remove(&at).map(|other| format!("'{other}' exists; cannot create '{name}'"));
                 let conflict = conflict.or_else(|| {
                     let other = in_the_way(&names, &name)?;
                     Some(format!("cannot process '{name}' and '{other}' at the same time"))
@@ -390,8 +390,8 @@ impl<'b> Batch<'b> {
         self.goes_on()
     }
 
-    /// Completes the values from packed-refs; returns for each edit a packed ref that keeps it from being created.
-    fn ask(&mut self, packed: &Packed) -> anyhow::Result<Vec<Option<BString>>> {
+    /// Completes the values from packed-refs; returns the edits that a packed ref keeps from being created, and which one.
+    fn ask(&mut self, packed: &Packed) -> anyhow::Result<BTreeMap<usize, BString>> {
         let creates = |edit: &Edit<'_>| edit.value.is_none() && !self.is_deletion(edit);
         let mut keys: Vec<(&[u8], Question)> = Vec::with_capacity(self.edits.len());
         let mut above: BTreeSet<&[u8]> = BTreeSet::new();
@@ -420,18 +420,18 @@ impl<'b> Batch<'b> {
             }
             Ok(())
         })?;
-        let mut conflicts: Vec<Option<BString>> = self.edits.iter().map(|_| None).collect();
+        let mut conflicts: BTreeMap<usize, BString> = BTreeMap::new();
         below.sort_unstable();
         packed.probe(below.iter().map(|(folder, _)| folder.as_bytes()), |number, record| {
             let (folder, at) = &below[number];
             let record = record.filter(|record| record.name.starts_with(folder));
-            conflicts[*at] = record.map(|record| record.name.to_owned());
+            conflicts.extend(record.map(|record| (*at, record.name.to_owned())));
             Ok(())
         })?;
         if !above.is_empty() {
-            for (edit, conflict) in self.edits.iter().zip(&mut conflicts).filter(|(edit, _)| creates(edit)) {
+            for (at, edit) in self.edits.iter().enumerate().filter(|(_, edit)| creates(edit)) {
                 let blocking = name::parents(&edit.name).find_map(|parent| above.get(parent.as_bstr()));
-                *conflict = blocking.cloned().or(conflict.take());
+                conflicts.extend(blocking.map(|blocking| (at, blocking.clone())));
             }
         }
         for (at, id) in values {
@@ -457,30 +457,33 @@ impl<'b> Batch<'b> {
 
     /// Locks the names above those that packed-refs will hold, so that nobody makes files of them meanwhile.
     fn lock_parents(&mut self, names: &BTreeSet<Cow<'_, BStr>>) {
-        let mut parents: BTreeSet<(BString, usize)> = BTreeSet::new();
-        for edit in self.edits.iter().filter(|edit| !edit.log_only && edit.value.is_none() && self.is_live(edit)) {
-            if !self.is_deletion(edit) {
-                parents.extend(name::parents(&edit.name).map(|parent| (parent.into(), edit.change)));
+        let is_created = |batch: &Self, edit: &Edit<'_>| {
+            !edit.log_only && edit.value.is_none() && batch.is_live(edit) && !batch.is_deletion(edit)
+        };
+        let created = self.edits.iter().filter(|edit| is_created(self, edit));
+        // Many refs have few folders.
+        let parents: BTreeSet<&[u8]> = created.flat_map(|edit| name::parents(&edit.name)).collect();
+        let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
+        let mut locks = Vec::new();
+        let mut lost: BTreeSet<BString> = BTreeSet::new();
+        for parent in parents.into_iter().filter(|parent| !names.contains(parent.as_bstr())) {
+            let (base, path) = (self.store.base(parent), self.store.loose_path(parent));
+            match Lock::acquire(&self.store.journal, base, &path, ref_timeout, sharing) {
+                Ok((lock, _)) => locks.push(lock),
+                Err(_) => drop(lost.insert(parent.into())),
             }
         }
-        let mut before: Option<(BString, bool)> = None;
-        for (parent, change) in parents {
-            let known = before.take().filter(|(name, _)| *name == parent);
-            let locked = match known {
-                Some((_, locked)) => locked,
-                None if names.contains(parent.as_bstr()) => true,
-                None => {
-                    let path = self.store.loose_path(&parent);
-                    let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
-                    let lock =
-                        Lock::acquire(&self.store.journal, self.store.base(&parent), &path, ref_timeout, sharing);
-                    lock.map(|(lock, _)| self.parent_locks.push(lock)).is_ok()
-                }
-            };
-            if !locked {
-                self.refuse_lock(change, Refusal::UpdateFailed, &held(parent.as_bstr()));
+        self.parent_locks = locks;
+        if lost.is_empty() {
+            return;
+        }
+        for at in 0..self.edits.len() {
+            let edit = &self.edits[at];
+            let lost = name::parents(&edit.name).find(|parent| lost.contains(parent.as_bstr()));
+            if let Some(parent) = lost.filter(|_| is_created(self, edit)) {
+                let detail = held(parent.as_bstr());
+                self.refuse_lock(edit.change, Refusal::UpdateFailed, &detail);
             }
-            before = Some((parent, locked));
         }
     }
 

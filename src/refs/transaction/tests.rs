@@ -226,6 +226,27 @@ fn a_held_lock_refuses_and_names_the_ref() {
 }
 
 #[test]
+fn a_held_lock_on_a_folder_of_many_new_refs_refuses_those_in_it() {
+    let repo = Repo::new();
+    let one = repo.commit("one");
+    repo.write("refs/heads/deep.lock", "");
+    let names = (0..100).map(|number| format!("refs/heads/n/{number}"));
+    let below = ["refs/heads/deep/er", "refs/heads/deep/and/er"].map(str::to_owned);
+    let changes: Vec<RefChange> = names.chain(below).map(|name| change(&name, NEW, Some(one))).collect();
+    let mut calls = Calls::default();
+    let results = commit(&repo.store(), &policy(), &changes, false, &mut calls);
+    let (others, below) = results.split_at(100);
+    assert!(others.iter().all(Result::is_ok), "{:?}", refusals(others));
+    assert_eq!(refusals(below), ["failed to update ref"; 2]);
+    let told =
+        |name: &str| format!("{name}: cannot lock ref '{name}': Unable to create 'refs/heads/deep.lock': File exists.");
+    assert_eq!(calls.details, [told("refs/heads/deep/er"), told("refs/heads/deep/and/er")]);
+    assert!(repo.exists("refs/heads/deep.lock") && !repo.exists("refs/heads/n.lock"));
+    repo.check();
+    assert_eq!(repo.refs().lines().count(), 100);
+}
+
+#[test]
 fn only_deletions_wait_for_packed_refs() {
     let repo = Repo::new();
     let (one, two) = (repo.commit("one"), repo.commit("two"));

@@ -68,8 +68,9 @@ impl<'a> Stations<'a> {
 
     /// Deletions, or all the rest, in a transaction in which each ref fails alone (UP-19).
     pub(super) fn each(&self, verdicts: &mut Verdicts<'_>, client: &mut Client<'_>, deletions: bool) -> io::Result<()> {
-        let (mut changes, mut changed) = (Vec::new(), Vec::new());
         let of_this_kind = |verdict: &&mut Verdict<'_>| verdict.update.change.is_deletion() == deletions;
+        let count = verdicts.open().filter(of_this_kind).count();
+        let (mut changes, mut changed) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for verdict in verdicts.open().filter(of_this_kind) {
             match self.judge(verdict, client)? {
                 Ok(Passed::Change { old }) => {

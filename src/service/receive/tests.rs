@@ -453,7 +453,7 @@ fn what_cannot_be_understood_is_told_through_a_report() {
     match (answer.result, answer.channel) {
         (Some(Err(ServeError::Protocol(error))), ErrorChannel::Push { sideband: true, report: true, refs }) => {
             assert_eq!(error.to_string(), "protocol error: expected old/new/ref, got 'nonsense'");
-            assert_eq!(refs, ["refs/heads/a"]);
+            assert_eq!(refs, "refs/heads/a\0");
         }
         other => panic!("{other:?}"),
     }
