@@ -49,7 +49,7 @@ pub fn git_command(directory: &Path) -> Command {
     command
         .current_dir(directory)
         .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_GLOBAL", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/support/gitconfig"))
         .env("HOME", directory)
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("LC_ALL", "C")
@@ -58,13 +58,6 @@ pub fn git_command(directory: &Path) -> Command {
         .env("GIT_COMMITTER_NAME", "C")
         .env("GIT_COMMITTER_EMAIL", "c@example.com")
         .env_remove("GIT_DIR")
-        .env("GIT_CONFIG_COUNT", "3")
-        .env("GIT_CONFIG_KEY_0", "init.defaultBranch")
-        .env("GIT_CONFIG_VALUE_0", "main")
-        .env("GIT_CONFIG_KEY_1", "gc.auto")
-        .env("GIT_CONFIG_VALUE_1", "0")
-        .env("GIT_CONFIG_KEY_2", "maintenance.auto")
-        .env("GIT_CONFIG_VALUE_2", "false")
         .stdin(Stdio::null());
     command
 }
