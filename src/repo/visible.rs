@@ -209,11 +209,32 @@ pub fn annotated_tags(
     hidden_for: For,
     each: &mut dyn FnMut(ObjectId, ObjectId),
 ) -> anyhow::Result<()> {
+    tags(repository, hidden_for, &|row| known_or_peeled(repository, row), each)
+}
+
+/// Of these the ones that stand with what they peel to beside their names. No object is read.
+///
+/// # Errors
+/// When refs cannot be read.
+pub fn recorded_tags(
+    repository: &Repository,
+    hidden_for: For,
+    each: &mut dyn FnMut(ObjectId, ObjectId),
+) -> anyhow::Result<()> {
+    tags(repository, hidden_for, &|row| Ok(row.peeled.flatten().map(|peeled| peeled.id())), each)
+}
+
+fn tags(
+    repository: &Repository,
+    hidden_for: For,
+    peeled: &dyn Fn(&Row<'_>) -> anyhow::Result<Option<ObjectId>>,
+    each: &mut dyn FnMut(ObjectId, ObjectId),
+) -> anyhow::Result<()> {
     let namespace = namespace_prefix(repository);
     let rules = rules(repository, hidden_for);
     repository.refs.for_each(&[concatenated(&namespace, b"refs/tags/")], &mut |row| {
         if !hidden(rules, Some(stripped(row.name, &namespace)), row.name)
-            && let Some(peeled) = known_or_peeled(repository, row)?
+            && let Some(peeled) = peeled(row)?
         {
             each(row.id.id(), peeled);
         }

@@ -36,7 +36,7 @@ pub struct Plan<'a> {
     pub common: Vec<ObjectId>,
     /// Annotated tags that follow what they peel to.
     tags: Vec<(ObjectId, ObjectId)>,
-    /// The same of all tags, where many are wanted.
+    /// Where none follow and many are wanted: the same of those of which refs say it.
     peeled: Vec<(ObjectId, ObjectId)>,
 }
 
@@ -52,14 +52,13 @@ impl<'a> Plan<'a> {
         filter: Option<&'a Filter>,
         common: &[ObjectId],
     ) -> Result<Self, ServeError> {
-        let mut tags = Vec::new();
+        let (mut tags, mut peeled) = (Vec::new(), Vec::new());
         if request.include_tag && repository.settings.pack_objects_hook.is_none() {
             visible::annotated_tags(repository, For::Upload, &mut |tag, peeled| tags.push((tag, peeled)))?;
         }
         let (wants, common) = (boundary.wants(request), boundary.common(common));
-        let mut peeled = Vec::new();
-        if common.is_empty() && wants.len() >= PEELED_MIN {
-            visible::annotated_tags(repository, For::Upload, &mut |tag, of| peeled.push((tag, of)))?;
+        if tags.is_empty() && common.is_empty() && wants.len() >= PEELED_MIN {
+            visible::recorded_tags(repository, For::Upload, &mut |tag, of| peeled.push((tag, of)))?;
         }
         Ok(Plan { repository, request, boundary, filter, wants, common, tags, peeled })
     }
@@ -73,7 +72,7 @@ impl<'a> Plan<'a> {
             wants: &self.wants,
             common: &self.common,
             tags: &self.tags,
-            peeled: &self.peeled,
+            peeled: if self.tags.is_empty() { &self.peeled } else { &self.tags },
             filter: self.filter,
             missing: if self.request.promised { Missing::Promised } else { Missing::Refused },
             thin: self.request.thin_pack,

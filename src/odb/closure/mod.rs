@@ -64,7 +64,8 @@ pub struct Search<'a> {
     pub filter: &'a Filter,
     /// Which trees and blobs may be missing.
     pub missing: Missing,
-    /// What tags are said to peel to, as far as that is known: it decides which of them are read first.
+    /// What tags are said to peel to, as far as that is known: it decides which of them are read first, and where a filter leaves something
+    /// out, which are read at all.
     pub peeled: &'a [(ObjectId, ObjectId)],
 }
 
