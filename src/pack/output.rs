@@ -15,7 +15,7 @@ pub(super) const PIECE_BYTES: usize = 64 << 10;
 /// Copied bytes are handed on from the file itself when there are so many of them in a row.
 const RUN_BYTES: u64 = 64 << 10;
 /// And hashed when there are so many, while they are still in the processor's cache.
-pub(super) const RUN_BYTES_MAX: u64 = 256 << 10;
+const RUN_BYTES_MAX: u64 = 256 << 10;
 
 /// Bytes on their way out: counted, hashed, gathered.
 pub(super) struct Output<'a> {

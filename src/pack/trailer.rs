@@ -4,7 +4,7 @@
 //! another thread computes it while the next ones are prepared. Nothing is sent here.
 
 use super::checksummed::Trailer;
-use super::output::{PIECE_BYTES, RUN_BYTES_MAX};
+use super::output::PIECE_BYTES;
 use crate::odb::{Pack, threads};
 use anyhow::{Result, bail};
 use gix_hash::ObjectId;
@@ -79,7 +79,7 @@ impl Hashing {
     /// When it cannot be read; perhaps only at the end.
     pub(super) fn stored(&mut self, pack: &Arc<Pack>, part: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
         match self.state_for(part.end - part.start) {
-            State::Here(trailer) => update(trailer, pack, part, buffer)?,
+            State::Here(trailer) => pack.each_piece(part, buffer, &mut |piece| trailer.update(piece))?,
             State::Apart { pieces, .. } => drop(pieces.send(Piece::Stored(Arc::clone(pack), part))),
         }
         Ok(())
@@ -126,7 +126,9 @@ impl Hashing {
                         // Nobody may want it any more.
                         let _ = hashed.send(bytes);
                     }
-                    Piece::Stored(pack, part) => update(&mut trailer, &pack, part, &mut buffer)?,
+                    Piece::Stored(pack, part) => {
+                        pack.each_piece(part, &mut buffer, &mut |piece| trailer.update(piece))?
+                    }
                 }
             }
             Ok(trailer)
@@ -135,16 +137,6 @@ impl Hashing {
             self.state = State::Apart { pieces, spare, thread };
         }
     }
-}
-
-fn update(trailer: &mut Trailer, pack: &Pack, part: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
-    let mut at = part.start;
-    while at < part.end {
-        let end = part.end.min(at + RUN_BYTES_MAX);
-        trailer.update(pack.bytes(at..end, buffer)?);
-        at = end;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

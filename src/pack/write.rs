@@ -7,7 +7,7 @@ use super::PackStats;
 use super::ahead::{Ahead, Made};
 use super::deflate::{Deflater, Levels};
 use super::make::{Maker, Outcome};
-use super::output::{Output, PIECE_BYTES, RUN_BYTES_MAX};
+use super::output::{Output, PIECE_BYTES};
 use super::plan::{How, Making, Object, Plan, Step};
 use super::select::{Selection, Spot, Stray};
 use super::sources::Base;
@@ -309,12 +309,7 @@ impl Writer<'_, '_, '_> {
             return Ok(end.is_ok_and(|end| end == range.end - data));
         };
         let mut crc = crc32fast::Hasher::new();
-        let mut at = range.start;
-        while at < range.end {
-            let end = range.end.min(at + RUN_BYTES_MAX);
-            crc.update(pack.bytes(at..end, &mut self.stored)?);
-            at = end;
-        }
+        pack.each_piece(range.clone(), &mut self.stored, &mut |piece| crc.update(piece))?;
         Ok(crc.finalize() == expected)
     }
 
