@@ -4,6 +4,10 @@
 //! a buffer that grows with what arrives, never with what was announced).
 
 mod at_once;
+mod bits;
+mod codes;
+
+pub use codes::FIXED_CODES;
 
 use anyhow::{Context, bail};
 use at_once::{AtOnce, Inflated};

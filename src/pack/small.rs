@@ -3,6 +3,8 @@
 //! In: a content. Out: its stream (RFC 1950, RFC 1951). A general encoder clears tables of more than a hundred kilobytes for each stream
 //! and thinks about codes of its own; where the content is a delta of fifty bytes that is nearly all of the work, and comes to nothing.
 
+use crate::odb::inflate::FIXED_CODES;
+
 /// The most that is taken; the fastest level of zlib has fixed codes too.
 pub(super) const CONTENT_MAX: usize = 16 << 10;
 
@@ -17,22 +19,6 @@ const SHORTEST: usize = 257;
 const LONGEST: usize = 285;
 /// What stands before and behind the bytes of a block that is only stored.
 const STORED_BYTES: usize = 5;
-
-/// Codes of literals and lengths (RFC 1951, 3.2.6), turned round: streams have codes from their first bit, and all else from the last.
-const CODES: [(u16, u8); 288] = {
-    let (mut codes, mut at) = ([(0, 0); 288], 0_u16);
-    while at < 288 {
-        let (code, bits) = match at {
-            0..144 => (0x30 + at, 8),
-            144..256 => (0x190 + at - 144, 9),
-            256..280 => (at - 256, 7),
-            _ => (0xc0 + at - 280, 8),
-        };
-        codes[at as usize] = (code.reverse_bits() >> (16 - bits), bits as u8);
-        at += 1;
-    }
-    codes
-};
 
 /// Makes streams; what it allocates it uses again.
 #[derive(Default)]
@@ -116,7 +102,7 @@ impl Bits<'_> {
     }
 
     fn code(&mut self, symbol: usize) {
-        let (code, bits) = CODES[symbol];
+        let (code, bits) = FIXED_CODES[symbol];
         self.put(code.into(), bits.into());
     }
 
