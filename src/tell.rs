@@ -146,7 +146,7 @@ fn say(text: &str, sink: &mut dyn Sink, channel: &ErrorChannel) -> io::Result<()
         ErrorChannel::Push { sideband, report, refs } => {
             let mut status = ReportStatus::new(Err(text));
             for name in refs.split_inclusive(|&byte| byte == 0) {
-                status.add(name.trim_end_with(|char| char == '\0').as_bstr(), Err(&Refusal::Unpacker));
+                status.add(name[..name.len() - 1].as_bstr(), Err(&Refusal::Unpacker));
             }
             let status = status.into_bytes();
             match (report, sideband) {
