@@ -15,47 +15,43 @@ const COPY_MAX: usize = 0x1_0000;
 const OWN_MAX: usize = 0x7f;
 /// No block.
 const NOTHING: u32 = u32::MAX;
-/// Of the rolling hash: odd, with bits all over.
-const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// What each byte of a block counts, from the first to the last.
-const POWERS: [u64; BLOCK] = {
-    let (mut powers, mut at) = ([1; BLOCK], BLOCK - 1);
-    while at > 0 {
-        powers[at - 1] = FACTOR.wrapping_mul(powers[at]);
-        at -= 1;
-    }
-    powers
-};
+/// So many blocks have numbers that leave room for a tag.
+const BLOCKS_MAX: usize = (NOTHING >> TAG_BITS) as usize;
+const TAG_BITS: u32 = 8;
+/// Of the hash: odd, with bits all over.
+const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f];
 
 /// Makes deltas; what it allocates it uses again.
 #[derive(Default)]
 pub struct Encoder {
-    /// By hash: the first block of the base that has it.
+    /// By hash: the first block of the base that has it, with a tag: most blocks that share a slot by chance differ in that.
     heads: Vec<u32>,
-    /// By block: the next one with the same slot.
+    /// By block: the next one with the same slot, with its tag.
     next: Vec<u32>,
     delta: Vec<u8>,
 }
 
-/// The hash of a block, which can be moved on by a byte.
+/// The hash of a block. It is computed anew at each byte, which is sooner done than moving one on: none waits for the one before.
 #[derive(Clone, Copy)]
-struct Rolling(u64);
+struct Hash(u64);
 
-impl Rolling {
-    fn of(block: &[u8]) -> Self {
-        // No product waits for another one.
-        let products = block.iter().zip(POWERS).map(|(byte, power)| u64::from(*byte).wrapping_mul(power));
-        Rolling(products.fold(0, u64::wrapping_add))
+impl Hash {
+    #[inline(always)]
+    fn of(block: &[u8; BLOCK]) -> Self {
+        let (low, high) = block.split_at(BLOCK / 2);
+        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("half a block"));
+        let product = u128::from(word(low) ^ FACTORS[0]) * u128::from(word(high) ^ FACTORS[1]);
+        Hash(product as u64 ^ (product >> 64) as u64)
     }
 
-    fn roll(self, out: u8, into: u8) -> Self {
-        let without = self.0.wrapping_sub(u64::from(out).wrapping_mul(POWERS[0]));
-        Rolling(without.wrapping_mul(FACTOR).wrapping_add(u64::from(into)))
-    }
-
+    #[inline(always)]
     fn slot(self, bits: u32) -> usize {
-        (self.0.wrapping_mul(FACTOR) >> (64 - bits)) as usize
+        (self.0 >> (64 - bits)) as usize
+    }
+
+    #[inline(always)]
+    fn tag(self) -> u32 {
+        self.0 as u32 & ((1 << TAG_BITS) - 1)
     }
 }
 
@@ -67,22 +63,24 @@ impl Encoder {
 
     /// The delta that makes `target` of `base`, if it has at most `limit` bytes.
     pub fn encode(&mut self, base: &[u8], target: &[u8], limit: usize) -> Option<&[u8]> {
-        if base.len() < BLOCK || target.len() < BLOCK || u32::try_from(base.len()).is_err() {
+        let blocks = base.as_chunks().0;
+        if blocks.is_empty() || target.len() < BLOCK || blocks.len() > BLOCKS_MAX {
             return None;
         }
-        let bits = self.index(base);
+        let bits = self.index(blocks);
         self.delta.clear();
         number(base.len(), &mut self.delta);
         number(target.len(), &mut self.delta);
         let (mut at, mut own) = (0, 0);
-        let mut hash = Rolling::of(&target[..BLOCK]);
-        while at + BLOCK <= target.len() {
-            let Some((mut from, mut length)) = self.longest(base, target, at, hash.slot(bits)) else {
-                if at + BLOCK < target.len() {
-                    hash = hash.roll(target[at], target[at + BLOCK]);
-                }
+        // From there on it would have more bytes of its own than are allowed.
+        let mut end = limit.checked_sub(self.delta.len())?;
+        while let Some(block) = target[at..].first_chunk() {
+            let hash = Hash::of(block);
+            let first = self.heads[hash.slot(bits)];
+            let longest = if first == NOTHING { None } else { self.longest(base, &target[at..], first, hash.tag()) };
+            let Some((mut from, mut length)) = longest else {
                 at += 1;
-                if self.delta.len() + (at - own) > limit {
+                if at > end {
                     return None;
                 }
                 continue;
@@ -95,65 +93,66 @@ impl Encoder {
             copy(from, length, &mut self.delta);
             at += length;
             own = at;
-            if self.delta.len() > limit {
-                return None;
-            }
-            if at + BLOCK <= target.len() {
-                hash = Rolling::of(&target[at..at + BLOCK]);
-            }
+            end = own.saturating_add(limit.checked_sub(self.delta.len())?);
         }
         insert(&target[own..], &mut self.delta);
         (self.delta.len() <= limit).then_some(&self.delta)
     }
 
     /// Indexes the blocks of the base; how many bits a slot has.
-    fn index(&mut self, base: &[u8]) -> u32 {
-        let blocks = base.len() / BLOCK;
-        let bits = (blocks.next_power_of_two().trailing_zeros() + 1).max(4);
+    fn index(&mut self, blocks: &[[u8; BLOCK]]) -> u32 {
+        let bits = (blocks.len().next_power_of_two().trailing_zeros() + 1).max(4);
         self.heads.clear();
         self.heads.resize(1 << bits, NOTHING);
-        self.next.clear();
-        self.next.resize(blocks, NOTHING);
+        self.next.resize(self.next.len().max(blocks.len()), NOTHING);
         let mut after = None;
         // From the end, so that the first places are found first.
-        for block in (0..blocks).rev() {
-            let bytes = &base[block * BLOCK..(block + 1) * BLOCK];
-            let slot = Rolling::of(bytes).slot(bits);
+        for (number, block) in blocks.iter().enumerate().rev() {
+            let hash = Hash::of(block);
+            let head = &mut self.heads[hash.slot(bits)];
             // Of a run of the same only its begin is kept: a match goes on from there.
-            let behind = if after == Some(bytes) { self.next[block + 1] } else { self.heads[slot] };
-            after = Some(bytes);
-            self.next[block] = behind;
-            self.heads[slot] = block as u32;
+            self.next[number] = if after == Some(block) { self.next[number + 1] } else { *head };
+            after = Some(block);
+            *head = (number as u32) << TAG_BITS | hash.tag();
         }
         bits
     }
 
-    /// The longest match of what stands at `at`: where in the base, and how long.
-    fn longest(&self, base: &[u8], target: &[u8], at: usize, slot: usize) -> Option<(usize, usize)> {
+    /// The longest match of what `rest` begins with: where in the base, and how long. `block` is the first that it may be.
+    fn longest(&self, base: &[u8], rest: &[u8], mut block: u32, tag: u32) -> Option<(usize, usize)> {
         let mut best = None;
-        let mut block = self.heads[slot];
         for _ in 0..PLACES_MAX {
+            let number = (block >> TAG_BITS) as usize;
+            if block & ((1 << TAG_BITS) - 1) == tag {
+                let from = number * BLOCK;
+                let length = common(&base[from..], rest);
+                if length >= BLOCK && best.is_none_or(|(_, known)| length > known) {
+                    best = Some((from, length));
+                    if length >= LONG {
+                        break;
+                    }
+                }
+            }
+            block = self.next[number];
             if block == NOTHING {
                 break;
             }
-            let from = block as usize * BLOCK;
-            let length = common(&base[from..], &target[at..]);
-            if length >= BLOCK && best.is_none_or(|(_, known)| length > known) {
-                best = Some((from, length));
-                if length >= LONG {
-                    break;
-                }
-            }
-            block = self.next[block as usize];
         }
         best
     }
 }
 
 /// How many bytes are the same from the beginning.
-fn common(a: &[u8], b: &[u8]) -> usize {
-    let words = a.chunks_exact(8).zip(b.chunks_exact(8)).take_while(|(a, b)| a == b).count() * 8;
-    words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count()
+fn common(one: &[u8], other: &[u8]) -> usize {
+    let (words, others) = (one.as_chunks::<8>().0, other.as_chunks::<8>().0);
+    for (n, (word, other)) in words.iter().zip(others).enumerate() {
+        let differs = u64::from_le_bytes(*word) ^ u64::from_le_bytes(*other);
+        if differs != 0 {
+            return n * 8 + (differs.trailing_zeros() / 8) as usize;
+        }
+    }
+    let same = words.len().min(others.len()) * 8;
+    same + one[same..].iter().zip(&other[same..]).take_while(|(one, other)| one == other).count()
 }
 
 /// A size as the delta's head has it: seven bits a byte, the lowest first.
