@@ -114,6 +114,24 @@ impl Inflater {
         self.rest(stored, size, 0, out)
     }
 
+    /// Inflates the stream at `at` of `stored` into `out`, whose content is replaced, if it is all there and has at most `most` bytes,
+    /// which are not many, and says where it ended. `None`: it is something else, or damaged, and what `out` holds means nothing.
+    ///
+    /// # Errors
+    /// As reading a file.
+    pub fn small(
+        &mut self,
+        stored: &mut dyn Stored,
+        at: u64,
+        most: usize,
+        out: &mut Vec<u8>,
+    ) -> anyhow::Result<Option<u64>> {
+        let inflated = self.at_once(stored, at, most.min(AT_ONCE_BYTES), out)?;
+        let Some(Inflated { filled, stream: Some(length) }) = inflated else { return Ok(None) };
+        out.truncate(filled);
+        Ok(Some(at + length as u64))
+    }
+
     /// Tries to inflate `bytes` bytes of the stream at `at` at once. If that did not go well, the general decoder knows why.
     fn at_once(
         &mut self,

@@ -17,6 +17,10 @@ use std::path::{Path, PathBuf};
 const HEAD_BYTES: usize = 64;
 /// So much is inflated at first: mostly that is all.
 const FIRST_BYTES: usize = 4 << 10;
+/// A file of so many bytes is inflated at once: mostly its content is not too long for that.
+const AT_ONCE_BYTES: u64 = 16 << 10;
+/// Hardly any content shrinks to less than one in so many bytes.
+const SHRUNK_TO: usize = 8;
 /// Whoever asks for the header of such a file has it read whole, if it holds no more than this: mostly he wants the content next.
 const SMALL_BYTES: u64 = 8 << 10;
 const SMALL_CONTENT_BYTES: u64 = 64 << 10;
@@ -109,6 +113,16 @@ fn whole(
     inflater: &mut Inflater,
     out: &mut Vec<u8>,
 ) -> anyhow::Result<gix_object::Kind> {
+    // What is said of anything unsound is said below.
+    if end <= AT_ONCE_BYTES
+        && inflater.small(stored, 0, end as usize * SHRUNK_TO, out)? == Some(end)
+        && let Ok((header, at)) = parse(&out[..out.len().min(HEAD_BYTES)])
+        && header.size == (out.len() - at) as u64
+        && header.size <= limit
+    {
+        out.drain(..at);
+        return Ok(header.kind);
+    }
     let (header, ended) = begin(stored, FIRST_BYTES, inflater, out)?;
     if header.size > limit {
         bail!(TooLarge { size: header.size, limit });
