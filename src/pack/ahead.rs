@@ -10,16 +10,21 @@ use crate::odb::{CACHE_BYTES, Objects, Opener, threads};
 use anyhow::Result;
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 
 /// So many neighbours one thread makes: they rest on the same bases.
 const BATCH: usize = 32;
+/// So many are handed over together: whoever takes them is woken less often.
+const GROUP: usize = 8;
 /// So many may be under way or waiting to be asked for.
-const JOBS_MAX: usize = 8 * BATCH;
-/// Larger objects are made in turn: what waits must be small.
-const OBJECT_BYTES_MAX: u64 = 256 << 10;
+const JOBS_MAX: usize = 32 * BATCH;
+/// Larger objects are made in turn.
+const OBJECT_BYTES_MAX: u64 = 1 << 20;
+/// So many bytes may wait; what would be more is made in turn.
+const WAITING_BYTES: usize = 64 << 20;
 
 /// What was made.
 pub(super) struct Made {
@@ -29,12 +34,17 @@ pub(super) struct Made {
     pub deflated: Vec<u8>,
 }
 
+/// What was made of some, by their numbers.
+type Group = Vec<(usize, Option<Made>)>;
+
 /// Threads at work.
 pub(super) struct Ahead {
     batches: Sender<Vec<(usize, Recipe)>>,
-    results: Receiver<(usize, Option<Made>)>,
+    results: Receiver<Group>,
     gathered: Vec<(usize, Recipe)>,
     ready: HashMap<usize, Option<Made>>,
+    /// How many bytes wait.
+    waiting: Arc<AtomicUsize>,
     asked: usize,
     taken: usize,
 }
@@ -53,24 +63,25 @@ impl Ahead {
         }
         let (batches, incoming) = channel::<Vec<(usize, Recipe)>>();
         let (outgoing, results) = channel();
-        let incoming = Arc::new(Mutex::new(incoming));
+        let (incoming, waiting) = (Arc::new(Mutex::new(incoming)), Arc::new(AtomicUsize::new(0)));
         for _ in 0..threads {
             let (incoming, outgoing, opener) = (Arc::clone(&incoming), outgoing.clone(), opener.clone());
+            let waiting = Arc::clone(&waiting);
             let work = move || {
                 let mut objects = opener.open();
                 // As much for all of them together as for one that is alone.
                 objects.set_cache_bytes(CACHE_BYTES / threads as u64);
                 objects.expect_bases();
                 objects.set_object_limit(OBJECT_BYTES_MAX);
-                let mut maker = Maker::default();
+                let mut maker = Maker::with_successor();
                 let mut deflater = Deflater::default();
                 let next = || incoming.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 while let Ok(batch) = next() {
-                    let mut answers =
-                        Answers { outgoing: &outgoing, left: batch.iter().map(|(number, _)| *number).collect() };
+                    let mut answers = Answers::owed(batch.iter().map(|(number, _)| *number).collect(), &outgoing);
                     for (_, recipe) in &batch {
-                        let made = made(&mut maker, &objects, recipe, levels, &mut deflater);
-                        if !answers.next(made.ok()) {
+                        let made = made(&mut maker, &objects, recipe, levels, &mut deflater).ok();
+                        let made = made.filter(|made| may_wait(&waiting, made.deflated.capacity()));
+                        if !answers.next(made) {
                             return;
                         }
                     }
@@ -79,7 +90,7 @@ impl Ahead {
             // Without threads there is nothing ahead, which is slower and nothing else.
             std::thread::Builder::new().spawn_scoped(scope, work).ok()?;
         }
-        Some(Ahead { batches, results, gathered: Vec::new(), ready: HashMap::new(), asked: 0, taken: 0 })
+        Some(Ahead { batches, results, gathered: Vec::new(), ready: HashMap::new(), waiting, asked: 0, taken: 0 })
     }
 
     /// Whether there is room for more.
@@ -115,31 +126,47 @@ impl Ahead {
         self.taken += 1;
         loop {
             if let Some(made) = self.ready.remove(&number) {
+                let bytes = made.as_ref().map_or(0, |made| made.deflated.capacity());
+                self.waiting.fetch_sub(bytes, Ordering::Relaxed);
                 return made;
             }
             self.flush();
-            let (number, made) = self.results.recv().ok()?;
-            self.ready.insert(number, made);
+            self.ready.extend(self.results.recv().ok()?);
         }
     }
 }
 
-/// What a thread owes for a batch. Each number is answered, even if the thread dies: who asked waits for it.
-struct Answers<'a> {
-    outgoing: &'a Sender<(usize, Option<Made>)>,
-    left: VecDeque<usize>,
+/// Whether so many bytes more may wait; then they are counted.
+fn may_wait(waiting: &AtomicUsize, bytes: usize) -> bool {
+    let may = |waiting: usize| waiting.checked_add(bytes).filter(|sum| *sum <= WAITING_BYTES);
+    waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may).is_ok()
 }
 
-impl Answers<'_> {
-    /// The answer to the next number; whether somebody is there to hear it.
+/// What a thread owes for a batch. Each number is answered, even if the thread dies: who asked waits for it.
+struct Answers<'a> {
+    outgoing: &'a Sender<Group>,
+    left: VecDeque<usize>,
+    /// Not yet handed over.
+    group: Group,
+}
+
+impl<'a> Answers<'a> {
+    fn owed(left: VecDeque<usize>, outgoing: &'a Sender<Group>) -> Self {
+        Answers { outgoing, left, group: Vec::new() }
+    }
+
+    /// The answer to the next number; whether somebody is there to hear it, as far as that is known.
     fn next(&mut self, made: Option<Made>) -> bool {
-        self.left.pop_front().is_some_and(|number| self.outgoing.send((number, made)).is_ok())
+        self.group.extend(self.left.pop_front().map(|number| (number, made)));
+        self.group.len() < GROUP || self.outgoing.send(std::mem::take(&mut self.group)).is_ok()
     }
 }
 
 impl Drop for Answers<'_> {
     fn drop(&mut self) {
-        while self.next(None) {}
+        self.group.extend(self.left.drain(..).map(|number| (number, None)));
+        // Nobody may be there any more.
+        let _ = self.outgoing.send(std::mem::take(&mut self.group));
     }
 }
 
@@ -168,11 +195,12 @@ mod tests {
     fn each_number_is_answered_even_if_the_thread_dies() {
         let (outgoing, results) = channel();
         let died = std::thread::spawn(move || {
-            let mut answers = Answers { outgoing: &outgoing, left: (3..6).collect() };
+            let mut answers = Answers::owed((3..6).collect(), &outgoing);
             answers.next(Some(Made { outcome: Outcome::Nothing, size: 0, deflated: Vec::new() }));
             panic!("as if what is made had no end");
         });
-        let heard: Vec<(usize, bool)> = results.iter().map(|(number, made)| (number, made.is_some())).collect();
+        let heard: Vec<(usize, bool)> =
+            results.iter().flatten().map(|(number, made)| (number, made.is_some())).collect();
         assert_eq!(heard, [(3, true), (4, false), (5, false)]);
         assert!(died.join().is_err());
     }

@@ -7,7 +7,7 @@ use super::deflate::Levels;
 use super::encode::Encoder;
 use super::script::Script;
 use crate::odb::inflate::Inflater;
-use crate::odb::{Location, Objects, Pack, PackId};
+use crate::odb::{Location, Objects, Pack, PackId, TooLarge};
 use anyhow::{Context, Result, ensure};
 use gix_hash::ObjectId;
 use gix_object::Kind;
@@ -85,6 +85,8 @@ pub(super) struct Maker {
     delta: Vec<u8>,
     /// Which of these is to be deflated.
     made: Source,
+    /// Whether somebody else makes what is too large for this database's limit. Else it is done without.
+    has_successor: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -103,22 +105,28 @@ impl Default for Maker {
             base: Vec::new(),
             delta: Vec::new(),
             made: Source::Content,
+            has_successor: false,
         }
     }
 }
 
 impl Maker {
+    /// One that leaves what is too large for its database's limit to somebody else.
+    pub(super) fn with_successor() -> Self {
+        Maker { has_successor: true, ..Maker::default() }
+    }
+
     /// Makes one.
     ///
     /// # Errors
-    /// When the object is missing or corrupt.
+    /// When the object is missing or corrupt, or somebody else is to make it.
     pub(super) fn make(&mut self, objects: &Objects, recipe: &Recipe) -> Result<Outcome> {
         // What is stored of their history costs the least: neither content needs be there.
         for (n, base) in recipe.bases.iter().enumerate() {
             // Where an entry on the way is damaged, other copies of the contents may be good.
-            if let Some(kinship) = &base.kinship
-                && self.derive(objects, kinship, base).unwrap_or(false)
-            {
+            let Some(kinship) = &base.kinship else { continue };
+            let derived = self.derive(objects, kinship, base);
+            if self.or_without(derived)? {
                 self.made = Source::Delta;
                 return Ok(Outcome::Delta(n));
             }
@@ -127,7 +135,8 @@ impl Maker {
         let (kind, content) = objects.share_at(recipe.location, &recipe.id)?;
         self.content = content;
         for (n, base) in recipe.bases.iter().enumerate() {
-            if self.relate(objects, kind, base) {
+            let related = self.relate(objects, kind, base);
+            if self.or_without(related)? {
                 self.made = Source::Encoder;
                 return Ok(Outcome::Delta(n));
             }
@@ -150,6 +159,14 @@ impl Maker {
         self.made = Source::Content;
         self.content = Rc::default();
         Rc::make_mut(&mut self.content)
+    }
+
+    /// Whether a delta was made. What could not be read is no base.
+    fn or_without(&self, made: Result<bool>) -> Result<bool> {
+        match made {
+            Err(error) if self.has_successor && error.is::<TooLarge>() => Err(error),
+            made => Ok(made.unwrap_or(false)),
+        }
     }
 
     /// Makes a delta of the stored ones between the two, under the conditions of [`Maker::relate`].
@@ -189,16 +206,18 @@ impl Maker {
         Ok(whole)
     }
 
-    /// Makes a delta, if it has at most half the size with the name of its base. What cannot be read is no base; where it is sent
-    /// itself its own turn tells.
-    fn relate(&mut self, objects: &Objects, kind: Kind, base: &Version) -> bool {
+    /// Makes a delta, if it has at most half the size with the name of its base. Where the base is sent itself its own turn tells what is
+    /// wrong with it.
+    fn relate(&mut self, objects: &Objects, kind: Kind, base: &Version) -> Result<bool> {
         let size = self.content.len();
-        let fits = (RELATED_BYTES_MIN..=RELATED_BYTES_MAX).contains(&size)
-            && objects.size_at(base.location, &base.id).is_ok_and(|size| size <= RELATED_BYTES_MAX as u64);
-        fits && objects.share_at(base.location, &base.id).is_ok_and(|(found, content)| {
-            let most = delta_bytes_max(size, &base.id);
-            found == kind && self.encoder.encode(&content, &self.content, most).is_some()
-        })
+        if !(RELATED_BYTES_MIN..=RELATED_BYTES_MAX).contains(&size)
+            || objects.size_at(base.location, &base.id)? > RELATED_BYTES_MAX as u64
+        {
+            return Ok(false);
+        }
+        let (found, content) = objects.share_at(base.location, &base.id)?;
+        let most = delta_bytes_max(size, &base.id);
+        Ok(found == kind && self.encoder.encode(&content, &self.content, most).is_some())
     }
 }
 

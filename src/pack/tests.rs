@@ -632,3 +632,19 @@ fn threads_make_the_same_pack_and_fail_with_the_same_words() {
         assert!(error(3).contains(&id), "{}", error(3));
     }
 }
+
+#[test]
+fn a_version_that_is_too_large_for_threads_carries_a_delta_all_the_same() {
+    // All of them are loose. The large ones are about a mebibyte, some smaller and some larger than that.
+    let history = "last=; for i in $(seq 1 70); do seq $i 200 >a; c v$i $last; last=v$i; done; rm a
+        for size in 66 55 67 54 68; do seq -f 'line %.0f of many' 1 ${size}000 >big; c big$size $last; last=big$size; done";
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, history);
+    let wants = repo.ids(&["big68"]);
+    let packed = |threads: usize| pack(&repo.objects(), &wants, &[], &PackOptions { threads, ..options(false, true) });
+    let alone = packed(1);
+    let large = repo.ids(&["big68:big", "big67:big", "big66:big", "big55:big", "big54:big"]);
+    let sizes = large.iter().map(|id| repo.objects().header(id).unwrap().unwrap().size);
+    assert_eq!(sizes.map(|size| size > 1 << 20).collect::<Vec<_>>(), [true, true, true, false, false]);
+    assert!(alone.1.deltas >= 72, "all but the first are deltas: {:?}", alone.1);
+    assert!(packed(3) == alone);
+}

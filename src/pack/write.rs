@@ -28,7 +28,7 @@ use std::thread::Scope;
 /// So many objects are made in turn before threads are started for the others: a small answer pays for none.
 const MADE_ALONE: u32 = 64;
 /// So many steps are planned ahead at most: most of them are copied.
-const STEPS_MAX: usize = 1024;
+const STEPS_MAX: usize = 16 << 10;
 
 /// How the pack may look.
 #[derive(Debug, Clone, Copy)]
