@@ -20,7 +20,7 @@ const RECENT_FIRST: usize = 1 << 11;
 const RECENT_MOST: usize = 1 << 15;
 /// Fewer of all than one in so many are looked for one by one.
 const FEW: u64 = 16;
-/// An empty place among them.
+/// The number of no object.
 const NOTHING: u32 = u32::MAX;
 
 /// The numbers of one pack's objects: `first` and the index position.
@@ -38,8 +38,8 @@ pub struct Numbers<'a> {
     by_pack: HashMap<PackId, usize>,
     end: u32,
     strays: Vec<(ObjectId, u32)>,
-    /// Numbers of objects found outside of the first pack, by name: whoever is asked next might find another copy.
-    others: Vec<u32>,
+    /// Names of objects found outside of the first pack, as in `recent`: whoever is asked next might find another copy.
+    others: Vec<u64>,
     others_len: usize,
     /// Each with its tag, of which its place is a part, so that mostly no other name is looked at in vain; 0 where none is.
     recent: Vec<u64>,
@@ -163,14 +163,14 @@ impl<'a> Numbers<'a> {
                 return Ok(Some(recent));
             }
         }
-        let number = match self.other(id) {
+        let number = match self.other(id, tag) {
             Some(number) => number,
-            None => match self.locate(id)? {
+            None => match self.locate(id, tag)? {
                 Some(number) => number,
                 None => return Ok(None),
             },
         };
-        self.keep_recent(u64::from(tag) << 32 | u64::from(number + 1));
+        self.keep_recent(tagged(number, tag));
         Ok(Some(number))
     }
 
@@ -212,7 +212,7 @@ impl<'a> Numbers<'a> {
         Some(range.first + range.pack.position(id)?)
     }
 
-    fn locate(&mut self, id: &oid) -> Result<Option<u32>> {
+    fn locate(&mut self, id: &oid, tag: u32) -> Result<Option<u32>> {
         if let Some(number) = self.in_first(id) {
             return Ok(Some(number));
         }
@@ -232,43 +232,43 @@ impl<'a> Numbers<'a> {
             None if id.is_empty_tree() => self.stray(id, 0)?,
             None => return Ok(None),
         };
-        self.keep_other(number);
+        self.keep_other(tagged(number, tag));
         Ok(Some(number))
     }
 
-    fn other(&self, id: &oid) -> Option<u32> {
-        if self.others.is_empty() {
-            return None;
-        }
-        let mut at = spread(id) % self.others.len();
-        while self.others[at] != NOTHING {
-            if are_same(self.id(self.others[at]), id) {
-                return Some(self.others[at]);
+    fn other(&self, id: &oid, tag: u32) -> Option<u32> {
+        let mut at = tag as usize;
+        loop {
+            // There are none, or there is an empty place.
+            let name = *self.others.get(at & self.others.len().wrapping_sub(1))?;
+            let number = (name as u32).checked_sub(1)?;
+            if (name >> 32) as u32 == tag && are_same(self.id(number), id) {
+                return Some(number);
             }
-            at = (at + 1) % self.others.len();
+            at += 1;
         }
-        None
     }
 
-    fn keep_other(&mut self, number: u32) {
+    fn keep_other(&mut self, name: u64) {
         if self.others_len * 2 >= self.others.len() {
-            let larger = vec![NOTHING; (self.others.len() * 2).max(1 << 10)];
-            for number in std::mem::replace(&mut self.others, larger) {
-                if number != NOTHING {
-                    self.put_other(number);
+            let larger = vec![0; (self.others.len() * 2).max(1 << 10)];
+            for name in std::mem::replace(&mut self.others, larger) {
+                if name != 0 {
+                    self.put_other(name);
                 }
             }
         }
-        self.put_other(number);
+        self.put_other(name);
         self.others_len += 1;
     }
 
-    fn put_other(&mut self, number: u32) {
-        let mut at = spread(self.id(number)) % self.others.len();
-        while self.others[at] != NOTHING {
-            at = (at + 1) % self.others.len();
+    fn put_other(&mut self, name: u64) {
+        let last = self.others.len() - 1;
+        let mut at = (name >> 32) as usize & last;
+        while self.others[at] != 0 {
+            at = (at + 1) & last;
         }
-        self.others[at] = number;
+        self.others[at] = name;
     }
 
     /// A new range for a pack met for the first time; it begins at a full word, so that sets can be cut by packs.
@@ -444,14 +444,14 @@ impl<'a> Numbers<'a> {
     }
 }
 
-/// Names are hashes: any bytes of them spread well. The first one is the same for all names of one part of an index.
-fn spread(id: &oid) -> usize {
-    id.as_bytes()[1..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes) as usize)
-}
-
 /// Other bytes of a name than those that are the same for its neighbours.
 fn tag(id: &oid) -> u32 {
     id.as_bytes()[5..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+/// A number with the tag of its name.
+fn tagged(number: u32, tag: u32) -> u64 {
+    u64::from(tag) << 32 | u64::from(number + 1)
 }
 
 /// A set of numbers.
