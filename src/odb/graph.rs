@@ -6,6 +6,7 @@
 use super::Objects;
 use super::commit_graph::CommitGraph;
 pub use super::commit_graph::GENERATION_UNKNOWN;
+use super::heads::HeadReaders;
 use super::ids::IdMap;
 use anyhow::{Context, bail};
 use gix_hash::{ObjectId, oid};
@@ -48,6 +49,8 @@ pub struct Commits<'a> {
     /// Commits of the graph where somebody's history is cut, one bit each, by number.
     cut: Vec<u64>,
     content: Vec<u8>,
+    /// Who reads ahead.
+    readers: Option<HeadReaders>,
 }
 
 impl<'a> Commits<'a> {
@@ -71,6 +74,7 @@ impl<'a> Commits<'a> {
             parsed: Vec::new(),
             parents: Vec::new(),
             content: Vec::new(),
+            readers: None,
         }
     }
 
@@ -175,6 +179,15 @@ impl<'a> Commits<'a> {
         Ok(())
     }
 
+    /// Has other threads read what a walk will come to: these commits, from the last one on, and all that lies behind them. What cannot
+    /// be read is found out when it is asked for.
+    pub fn read_ahead(&mut self, numbers: &[u32]) {
+        let unread = |number: &u32| Some(&self.parsed[number.checked_sub(self.base)? as usize]);
+        let unread = numbers.iter().filter_map(unread).filter(|parsed| parsed.parents == UNREAD);
+        let ids: Vec<ObjectId> = unread.map(|parsed| parsed.id).collect();
+        self.readers = HeadReaders::start(self.objects, &ids);
+    }
+
     fn read(&mut self, number: u32) -> anyhow::Result<&Parsed> {
         let at = (number - self.base) as usize;
         if self.parsed[at].parents == UNREAD {
@@ -188,28 +201,35 @@ impl<'a> Commits<'a> {
     }
 
     fn parse(&mut self, at: usize, id: &oid, content: &mut Vec<u8>) -> anyhow::Result<()> {
-        let hash = self.objects.hash_kind();
-        let begun = match self.objects.begin(id, content)? {
-            Some(Kind::Commit) => CommitHead::parse(content, hash).is_ok_and(|head| head.is_complete()),
-            Some(_) | None => false,
-        };
-        if !begun {
-            match self.objects.find(id, content)? {
-                None => bail!(Missing(id.to_owned())),
-                Some(Kind::Commit) => {}
-                Some(kind) => bail!("object {id} is a {kind}, not a commit"),
-            }
+        if let Some(head) = self.readers.as_ref().and_then(|readers| readers.take(id)) {
+            return self.note(at, head.tree, head.time, head.parents.iter().copied());
         }
-        let head = CommitHead::parse(content, hash).with_context(|| format!("commit {id}"))?;
+        match CommitHead::find(self.objects, id, content)? {
+            None => bail!(Missing(id.to_owned())),
+            Some(Kind::Commit) => {}
+            Some(kind) => bail!("object {id} is a {kind}, not a commit"),
+        }
+        let head = CommitHead::parse(content, self.objects.hash_kind()).with_context(|| format!("commit {id}"))?;
+        self.note(at, head.tree, head.time, head.parents())
+    }
+
+    /// Notes what was read of a commit.
+    fn note(
+        &mut self,
+        at: usize,
+        tree: ObjectId,
+        time: i64,
+        parents: impl Iterator<Item = ObjectId>,
+    ) -> anyhow::Result<()> {
         let from = u32::try_from(self.parents.len()).context("history is too large")?;
-        if !self.objects.ends_at(id) {
-            for parent in head.parents() {
+        if !self.objects.ends_at(&self.parsed[at].id) {
+            for parent in parents {
                 let parent = self.number(&parent);
                 self.parents.push(parent);
             }
         }
         let parsed = &mut self.parsed[at];
-        (parsed.tree, parsed.time, parsed.parents) = (head.tree, head.time, from);
+        (parsed.tree, parsed.time, parsed.parents) = (tree, time, from);
         parsed.parents_len = u32::try_from(self.parents.len() - from as usize).context("history is too large")?;
         Ok(())
     }
@@ -228,6 +248,20 @@ pub struct CommitHead<'a> {
 }
 
 impl<'a> CommitHead<'a> {
+    /// Kind and content of a commit, of which all that stands behind these lines may be left out.
+    ///
+    /// # Errors
+    /// When it is corrupt.
+    pub(super) fn find(objects: &Objects, id: &oid, content: &mut Vec<u8>) -> anyhow::Result<Option<Kind>> {
+        let hash = objects.hash_kind();
+        match objects.begin(id, content)? {
+            Some(Kind::Commit) if CommitHead::parse(content, hash).is_ok_and(|head| head.is_complete()) => {
+                Ok(Some(Kind::Commit))
+            }
+            Some(_) | None => objects.find(id, content),
+        }
+    }
+
     /// Reads the head of a commit.
     ///
     /// # Errors

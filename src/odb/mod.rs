@@ -15,6 +15,7 @@ pub mod depth;
 mod directory;
 mod folders;
 pub mod graph;
+mod heads;
 pub mod ids;
 mod index;
 pub mod inflate;

@@ -11,6 +11,10 @@ use anyhow::Result;
 use gix_hash::{ObjectId, oid};
 use std::io;
 
+/// After so many commits there may be many more. If the walk is still to begin at so many others, several threads can go through them.
+const WALKED_ALONE: usize = 1024;
+const ENDS_MIN: usize = 16;
+
 /// What a walk found, as objects.
 #[derive(Default)]
 pub(super) struct History {
@@ -88,6 +92,9 @@ pub(super) fn near<'a>(
         }
         if new.len() == patience && !known.ids.is_empty() {
             return Ok(None);
+        }
+        if new.len() == WALKED_ALONE && pending.len() >= ENDS_MIN && known.ids.is_empty() && !objects.are_cut() {
+            commits.read_ahead(&pending);
         }
         new.push(number);
         pulse.tick(new.len() as u64)?;

@@ -8,7 +8,7 @@ use super::Numbers;
 use super::order::Ancestors;
 use super::tree::{EntryKind, Tree};
 use crate::odb::{CACHE_BYTES, Location, Objects, Opener, PackId, threads};
-use gix_hash::oid;
+use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -22,12 +22,30 @@ const TREES_MIN: usize = 512;
 /// and the next begins, many of them are put together twice.
 const PART_MIN: usize = 256;
 const PART_MAX: usize = 32 << 10;
-/// What was found is handed over in pieces of about this size, and what is not yet taken is not more than this.
+/// What was found is handed over in pieces of about this size, and threads go on as long as what is not yet taken is not more than this.
 const PIECE_BYTES: usize = 64 << 10;
 const WAITING_BYTES: usize = 32 << 20;
 
 /// Where an object lies in a pack: which one, and the position in its index.
 pub(super) type Place = (PackId, u32);
+
+/// A tree to be read.
+#[derive(Clone)]
+pub(super) enum At {
+    Packed(Place),
+    /// In which object directory, and its name. Few are.
+    Loose(Box<(u32, ObjectId)>),
+}
+
+impl At {
+    /// Whether no delta of one can rest on the other.
+    fn is_apart(&self, other: &At) -> bool {
+        match (self, other) {
+            (At::Packed((one, _)), At::Packed((other, _))) => one != other,
+            (At::Loose(_), _) | (_, At::Loose(_)) => true,
+        }
+    }
+}
 
 /// An entry that the tree before did not have.
 pub(super) struct Met<'t> {
@@ -50,9 +68,9 @@ pub(super) struct Readers {
 /// Neighbours to be read.
 struct Job {
     /// What the first of them is compared with.
-    before: Option<Place>,
+    before: Option<At>,
     /// Each with its depth.
-    trees: Vec<(Place, u32)>,
+    trees: Vec<(At, u32)>,
     wanted: Wanted,
     pieces: SyncSender<Piece>,
 }
@@ -119,21 +137,21 @@ impl Readers {
         trees >= TREES_MIN
     }
 
-    /// Has the first of some trees read, as far as they lie in packs that every thread can read. They are compared each with the one
-    /// before it, the first with `before`.
+    /// Has the first of some trees read, as far as they lie where every thread can read them. They are compared each with the one before
+    /// it, the first with `before`.
     pub(super) fn read(
         &self,
-        before: Option<Location>,
-        trees: impl Iterator<Item = (Location, u32)>,
+        before: Option<At>,
+        trees: impl Iterator<Item = (At, u32)>,
         wanted: Wanted,
     ) -> Reading<'_> {
-        let place = |location| match location {
-            Location::Packed { pack, position } if self.opener.has_open(pack) => Some((pack, position)),
-            Location::Packed { .. } | Location::Loose(_) => None,
+        let is_open = |at: &At| match at {
+            At::Packed((pack, _)) => self.opener.has_open(*pack),
+            At::Loose(_) => true,
         };
-        let trees: Vec<_> = trees.map_while(|(location, depth)| Some((place(location)?, depth))).collect();
+        let trees: Vec<_> = trees.take_while(|(at, _)| is_open(at)).collect();
         let part = trees.len().div_ceil(self.threads.len()).clamp(PART_MIN, PART_MAX);
-        let before = before.and_then(place);
+        let before = before.filter(is_open);
         let mut reading = Reading {
             readers: self,
             trees,
@@ -147,7 +165,8 @@ impl Readers {
             tree: 0,
             entry: 0,
         };
-        for _ in 0..=self.threads.len() {
+        // No thread waits for the one that takes what was found.
+        for _ in 0..self.threads.len() + 2 {
             reading.ask();
         }
         reading
@@ -167,10 +186,10 @@ impl Drop for Readers {
 /// What comes of some trees, to be taken in their order.
 pub(super) struct Reading<'r> {
     readers: &'r Readers,
-    trees: Vec<(Place, u32)>,
+    trees: Vec<(At, u32)>,
     /// How many of them one thread reads.
     part: usize,
-    before: Option<Place>,
+    before: Option<At>,
     wanted: Wanted,
     /// How many were handed to threads, and how many taken from them.
     asked: usize,
@@ -189,14 +208,21 @@ impl Reading<'_> {
     }
 
     /// Hands the next part to a thread. Parts end where something rests on nothing of what stands before it: so each tree is compared
-    /// with what one thread alone would compare it with.
+    /// with what one thread alone would compare it with. Where another pack begins that costs nothing, and parts may be small.
     fn ask(&mut self) {
+        if self.asked == self.trees.len() {
+            return;
+        }
         let threads = self.readers.threads.len();
         let (pieces, found) = sync_channel(WAITING_BYTES / PIECE_BYTES / threads);
-        let before = self.asked.checked_sub(1).map_or(self.before, |last| Some(self.trees[last].0));
+        let before =
+            self.asked.checked_sub(1).map_or_else(|| self.before.clone(), |last| Some(self.trees[last].0.clone()));
         let rest = &self.trees[self.asked..];
-        let length =
-            rest.iter().skip(self.part).position(|(_, depth)| *depth == 0).map_or(rest.len(), |more| self.part + more);
+        let may_end = |at: &usize| {
+            let ((last, _), (next, depth)) = (&rest[at - 1], &rest[*at]);
+            *depth == 0 && (*at >= self.part || *at >= PART_MIN && last.is_apart(next))
+        };
+        let length = (1..rest.len()).find(may_end).unwrap_or(rest.len());
         self.asked += length;
         self.parts.push_back((self.asked, found));
         let job = Job { before, trees: rest[..length].to_vec(), wanted: self.wanted, pieces };
@@ -266,15 +292,15 @@ impl<'a> Reader<'a> {
 
     fn read_all(&mut self, job: &Job) {
         self.ancestors.clear();
-        if job.before.is_some_and(|before| self.read(before, 0).is_some()) {
+        if job.before.as_ref().is_some_and(|before| self.read(before, 0).is_some()) {
             self.current = self.ancestors.add(0, std::mem::take(&mut self.current));
         }
         let mut piece = Piece::with_room();
-        for &(place, depth) in &job.trees {
-            let entries = self.read(place, depth).map(|()| self.note(job.wanted, &mut piece));
+        for (at, depth) in &job.trees {
+            let entries = self.read(at, *depth).map(|()| self.note(job.wanted, &mut piece));
             piece.trees.push(entries);
             if entries.is_some() {
-                self.current = self.ancestors.add(depth, std::mem::take(&mut self.current));
+                self.current = self.ancestors.add(*depth, std::mem::take(&mut self.current));
             }
             if piece.bytes() >= PIECE_BYTES {
                 // Nobody waits for it any more.
@@ -285,10 +311,16 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a tree and compares it with its base, or with the last one.
-    fn read(&mut self, (pack, position): Place, depth: u32) -> Option<()> {
+    fn read(&mut self, at: &At, depth: u32) -> Option<()> {
         let objects = self.numbers.objects();
-        let opened = objects.pack(pack);
-        match objects.share_at(Location::Packed { pack, position }, opened.id_at(position)) {
+        let shared = match at {
+            At::Packed((pack, position)) => {
+                let location = Location::Packed { pack: *pack, position: *position };
+                objects.share_at(location, objects.pack(*pack).id_at(*position))
+            }
+            At::Loose(loose) => objects.share_at(Location::Loose(loose.0), &loose.1),
+        };
+        match shared {
             Ok((Kind::Tree, bytes)) => self.current.set(bytes),
             Ok(_) | Err(_) => return None,
         }

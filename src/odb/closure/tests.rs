@@ -57,6 +57,57 @@ fn long_history() -> Repo {
     repo
 }
 
+/// The same in several packs, and so many loose trees that threads share them.
+fn history_of_several_packs() -> Repo {
+    let repo = long_history();
+    repo.import("refs/heads/main", 1321, 330);
+    repo.git(&["-c", "repack.writeBitmaps=false", "repack", "-dq"], b"");
+    repo.import("refs/heads/main", 1651, 300);
+    repo
+}
+
+/// So many places in its history that other threads begin at some of them.
+const ENDS: [&str; 20] = [
+    "main",
+    "main~100",
+    "main~200",
+    "main~300",
+    "main~400",
+    "main~500",
+    "main~600",
+    "main~700",
+    "main~800",
+    "main~900",
+    "main~1000",
+    "main~1100",
+    "main~1200",
+    "main~1300",
+    "main~1400",
+    "main~1500",
+    "main~1600",
+    "main~1700",
+    "main~1800",
+    "main~50",
+];
+
+/// Changes a byte of what is stored of a packed object.
+fn damage(repo: &Repo, id: &ObjectId) {
+    let objects = repo.objects();
+    let Some(Location::Packed { pack, position }) = objects.locate(id).unwrap() else { panic!("is packed") };
+    let (pack, mut permissions) = (objects.pack(pack), fs::metadata(&repo.root).unwrap().permissions());
+    let at = usize::try_from(pack.head_at(pack.offset_at(position)).unwrap().data).unwrap();
+    let mut bytes = fs::read(pack.path()).unwrap();
+    bytes[at + 5] ^= 0x55;
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+    fs::set_permissions(pack.path(), permissions).unwrap();
+    fs::write(pack.path(), bytes).unwrap();
+}
+
+#[test]
+fn many_threads_find_in_several_packs_what_one_finds() {
+    check(&history_of_several_packs(), &ENDS, &[], &Filter::default(), &[]);
+}
+
 #[test]
 fn many_threads_find_what_one_finds() {
     let repo = long_history();
@@ -73,20 +124,24 @@ fn many_threads_find_what_one_finds() {
 #[test]
 fn many_threads_say_of_damage_what_one_says() {
     let repo = long_history();
-    let objects = repo.objects();
-    let tree = repo.id("main~700^{tree}");
-    let Some(Location::Packed { pack, position }) = objects.locate(&tree).unwrap() else { panic!("is packed") };
-    let (pack, mut permissions) = (objects.pack(pack), fs::metadata(&repo.root).unwrap().permissions());
-    let at = usize::try_from(pack.head_at(pack.offset_at(position)).unwrap().data).unwrap();
-    let mut bytes = fs::read(pack.path()).unwrap();
-    bytes[at + 5] ^= 0x55;
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
-    fs::set_permissions(pack.path(), permissions).unwrap();
-    fs::write(pack.path(), bytes).unwrap();
+    damage(&repo, &repo.id("main~700^{tree}"));
     let said = find(&repo, 1, &["main"], &[], &Filter::default()).expect_err("a tree is damaged");
     assert!(said.starts_with("bad tree"), "{said}");
     for threads in THREADS {
         let found = find(&repo, threads, &["main"], &[], &Filter::default());
         assert_eq!(found.expect_err("a tree is damaged"), said, "{threads} threads");
     }
+}
+
+#[test]
+fn many_threads_say_of_a_damaged_commit_what_one_says() {
+    let repo = history_of_several_packs();
+    // git would have to read the damaged one for some of these.
+    let ends = ENDS.map(|name| repo.id(name).to_string());
+    let ends = ends.each_ref().map(String::as_str);
+    damage(&repo, &repo.id("main~1350"));
+    let find = |threads| find(&repo, threads, &ends, &[], &Filter::default()).expect_err("a commit is damaged");
+    let said = find(1);
+    assert!(said.starts_with("bad commit"), "{said}");
+    assert_eq!(THREADS.map(find), [(); THREADS.len()].map(|()| said.clone()));
 }

@@ -9,9 +9,10 @@
 //! as the patterns reach.
 
 use super::order::{Ancestors, Node, ordered};
-use super::readers::{Met, Readers, Wanted};
+use super::readers::{At, Met, Readers, Wanted};
 use super::tree::{EntryKind, Tree};
 use super::{Absent, Broken, Effort, Filter, Firsts, Marks, Numbers};
+use crate::odb::Location;
 use crate::odb::ids::IdSet;
 use crate::stream::Pulse;
 use anyhow::{Result, anyhow};
@@ -381,9 +382,12 @@ impl<'w, 'a> Trees<'w, 'a> {
         let Some(readers) = readers else { return Ok(trees) };
         let others = self.relate != Relate::None;
         let wanted = Wanted { blobs: self.filter.blobs(), others, names: self.filter.is_by_path() };
-        let location = |number| self.numbers.location(number);
-        let places = trees.iter().map(|node| (location(node.number), node.depth));
-        let mut reading = readers.read(before.map(location), places, wanted);
+        let at = |number| match self.numbers.location(number) {
+            Location::Packed { pack, position } => At::Packed((pack, position)),
+            Location::Loose(directory) => At::Loose(Box::new((directory, self.numbers.id(number).to_owned()))),
+        };
+        let places = trees.iter().map(|node| (at(node.number), node.depth));
+        let mut reading = readers.read(before.map(at), places, wanted);
         let (read, alone) = trees.split_at(reading.len());
         self.ancestors.clear();
         for node in read {

@@ -1,0 +1,110 @@
+//! Heads of commits, read by other threads while one walks through history.
+//!
+//! In: names of commits that a walk will come to. Out: what it will ask for, as far as it was read by then. Every thread goes its own
+//! way, and not where another one has been; so from several ends of history they meet somewhere. The walk finds what it would find
+//! alone: what a thread cannot read it reads itself, and says what is wrong with it.
+
+use super::bases::PlaceHasher;
+use super::graph::CommitHead;
+use super::{Objects, Opener, threads};
+use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::BuildHasherDefault;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// What a walk needs of a commit.
+pub(super) struct Head {
+    id: ObjectId,
+    pub tree: ObjectId,
+    pub time: i64,
+    pub parents: Vec<ObjectId>,
+}
+
+/// Threads that read ahead. They end when this is dropped.
+pub(super) struct HeadReaders {
+    met: Arc<Met>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Heads by a part of their names. `None`: one is being read, or was taken.
+type Heads = HashMap<u64, Option<Box<Head>>, BuildHasherDefault<PlaceHasher>>;
+
+/// What somebody has come to.
+#[derive(Default)]
+struct Met {
+    heads: Mutex<Heads>,
+    is_over: AtomicBool,
+}
+
+impl HeadReaders {
+    /// Starts as many as the database allows besides the calling thread, which is to come to these commits from the last one on.
+    pub(super) fn start(objects: &Objects, commits: &[ObjectId]) -> Option<Self> {
+        let count = threads(objects.threads).saturating_sub(1);
+        let part = commits.len().div_ceil(count.max(1));
+        if count == 0 || part == 0 {
+            return None;
+        }
+        let met = Arc::new(Met::default());
+        let start = |commits: &[ObjectId]| {
+            let (met, opener, pending) = (Arc::clone(&met), objects.opener(), commits.iter().rev().copied().collect());
+            std::thread::Builder::new().spawn(move || met.read_all(&opener, pending)).ok()
+        };
+        let threads = commits.chunks(part).filter_map(start).collect();
+        Some(HeadReaders { met, threads })
+    }
+
+    /// The head of a commit if it was read; if not, nobody else will read it.
+    pub(super) fn take(&self, id: &oid) -> Option<Box<Head>> {
+        self.met.heads().entry(part(id)).or_default().take_if(|head| *head.id == *id)
+    }
+}
+
+impl Drop for HeadReaders {
+    fn drop(&mut self) {
+        self.met.is_over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // Who died has read less than he might have.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Met {
+    fn heads(&self) -> MutexGuard<'_, Heads> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads all that these lead to, the last one first, as far as nobody has come to it.
+    fn read_all(&self, opener: &Opener, mut pending: Vec<ObjectId>) {
+        let objects = opener.open();
+        let mut content = Vec::new();
+        while let Some(id) = pending.pop().filter(|_| !self.is_over.load(Ordering::Relaxed)) {
+            let is_new = match self.heads().entry(part(&id)) {
+                Entry::Occupied(_) => false,
+                Entry::Vacant(place) => {
+                    place.insert(None);
+                    true
+                }
+            };
+            if is_new && let Some(head) = read(&objects, id, &mut content) {
+                pending.extend_from_slice(&head.parents);
+                self.heads().insert(part(&id), Some(Box::new(head)));
+            }
+        }
+    }
+}
+
+/// Most names differ in this.
+fn part(id: &oid) -> u64 {
+    id.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+fn read(objects: &Objects, id: ObjectId, content: &mut Vec<u8>) -> Option<Head> {
+    let kind = CommitHead::find(objects, &id, content).ok()?;
+    let head = CommitHead::parse(content, objects.hash_kind()).ok().filter(|_| kind == Some(Kind::Commit))?;
+    Some(Head { id, tree: head.tree, time: head.time, parents: head.parents().collect() })
+}
