@@ -255,6 +255,11 @@ impl Objects {
         self.shared.reader.borrow_mut().bases.expect_many();
     }
 
+    /// Says that many objects will be read in the order of their deltas: what one rests on, others rest on as well.
+    pub fn expect_chains(&self) {
+        self.shared.reader.borrow_mut().whole_chains = true;
+    }
+
     /// Forbids the commit-graph, which is wrong where grafts or replacements change history.
     pub fn set_graph_allowed(&mut self, allowed: bool) {
         self.graph_allowed = allowed;
