@@ -27,6 +27,7 @@ pub mod packs;
 pub mod promised;
 mod read;
 mod resolve;
+mod sort;
 pub mod usage;
 pub mod walk;
 
@@ -254,6 +255,11 @@ impl Objects {
     /// Says that bases of deltas will be read again soon, even while they are few.
     pub fn expect_bases(&self) {
         self.shared.reader.borrow_mut().bases.expect_many();
+    }
+
+    /// Says that many objects will be read in the order of their deltas: what one rests on, others rest on as well.
+    pub fn expect_chains(&self) {
+        self.shared.reader.borrow_mut().whole_chains = true;
     }
 
     /// Forbids the commit-graph, which is wrong where grafts or replacements change history.

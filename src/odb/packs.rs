@@ -6,6 +6,7 @@
 use super::index::{Index, Reverse};
 use super::inflate::{Inflater, Pieces, Stored};
 use super::map::map;
+use super::sort::ascending;
 use anyhow::{Context, bail};
 use gix_hash::{ObjectId, oid};
 use memmap2::Mmap;
@@ -169,10 +170,7 @@ impl Pack {
             if reverse.is_some_and(Reverse::is_complete) {
                 return None;
             }
-            let mut entries: Vec<(u64, u32)> =
-                (0..self.len()).map(|position| (self.offset_at(position), position)).collect();
-            entries.sort_unstable();
-            Some(entries.into_iter().map(|(_, position)| position).collect())
+            Some(ascending((0..self.len()).map(|position| self.offset_at(position))))
         });
         ByOffset { reverse, sorted: sorted.as_deref() }
     }

@@ -23,6 +23,8 @@ const DAMAGED_MAX: usize = 64;
 /// The lines that count of tags and commits stand in so many bytes, mostly. Objects smaller than twice that are read as a whole.
 const TAG_BEGUN: usize = 128;
 const COMMIT_BEGUN: usize = 320;
+/// So many of the objects that one rests on are kept, the nearest ones: of what is asked for soon, most rests on these.
+const NEAR: usize = 2;
 /// The two sizes a delta begins with, each of seven bits a byte.
 const DELTA_SIZES: usize = 20;
 
@@ -33,6 +35,8 @@ pub(super) struct Reader {
     pub buffer: Vec<u8>,
     /// A loose object that nobody has asked for as a whole.
     pub loose: Vec<u8>,
+    /// Whether all that an object rests on is kept, not the nearest alone.
+    pub whole_chains: bool,
     chain: Vec<Link>,
     delta: Vec<u8>,
 }
@@ -77,6 +81,7 @@ impl Reader {
             bases: Bases::new(cache_bytes),
             buffer: Vec::new(),
             loose: Vec::new(),
+            whole_chains: false,
             chain: Vec::new(),
             delta: Vec::new(),
         }
@@ -155,6 +160,7 @@ impl Objects {
         };
         while let Some(link) = reader.chain.pop() {
             let last = reader.chain.is_empty();
+            let is_kept = reader.whole_chains || reader.chain.len() < NEAR;
             let Reader { inflater, delta: bytes, buffer, bases, .. } = &mut *reader;
             let damaged = |error| Fault::Damaged { pack: Arc::clone(&link.pack), offset: link.offset, error };
             check_size(link.size, limit)?;
@@ -174,8 +180,8 @@ impl Objects {
                 Some(made)
             };
             match place.replace(here) {
-                Some(place) => bases.keep(place, kind, base),
-                None => bases.give_back(base),
+                Some(place) if is_kept => bases.keep(place, kind, base),
+                Some(_) | None => bases.give_back(base),
             }
             match made {
                 Some(made) => base = made,

@@ -121,6 +121,7 @@ impl Readers {
                 let objects = opener.open();
                 // As much for all of them together as for one that is alone.
                 objects.set_cache_bytes(CACHE_BYTES / count as u64);
+                objects.expect_chains();
                 let mut reader = Reader::new(&objects);
                 let next = || incoming.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 while let Ok(job) = next() {

@@ -379,7 +379,10 @@ impl<'w, 'a> Trees<'w, 'a> {
     /// Has several threads read new trees of one path, of which the first is compared with `before`. What is left is to be read here.
     fn share_out<'n>(&mut self, before: Option<u32>, trees: &'n [Node]) -> Result<&'n [Node]> {
         let readers = self.readers.take().or_else(|| Readers::start(self.numbers.objects()));
-        let Some(readers) = readers else { return Ok(trees) };
+        let Some(readers) = readers else {
+            self.numbers.objects().expect_chains();
+            return Ok(trees);
+        };
         let others = self.relate != Relate::None;
         let wanted = Wanted { blobs: self.filter.blobs(), others, names: self.filter.is_by_path() };
         let at = |number| match self.numbers.location(number) {
