@@ -13,11 +13,15 @@ const LONG: usize = 4096;
 const COPY_MAX: usize = 0x1_0000;
 /// One insertion holds no more.
 const OWN_MAX: usize = 0x7f;
+/// How a block stands in tables: the upper bits are its number, the lowest a tag, which is never 0. In between it says whether there is
+/// another one with the same slot.
+const NUMBER_SHIFT: u32 = 8;
+const HAS_NEXT: u32 = 0x80;
+const TAG: u32 = 0x7f;
 /// No block.
-const NOTHING: u32 = u32::MAX;
-/// So many blocks have numbers that leave room for a tag.
-const BLOCKS_MAX: usize = (NOTHING >> TAG_BITS) as usize;
-const TAG_BITS: u32 = 8;
+const NOTHING: u32 = 0;
+/// There is room for so many numbers.
+const BLOCKS_MAX: usize = 1 << (u32::BITS - NUMBER_SHIFT);
 /// Of the hash: odd, with bits all over.
 const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f];
 
@@ -51,7 +55,7 @@ impl Hash {
 
     #[inline(always)]
     fn tag(self) -> u32 {
-        self.0 as u32 & ((1 << TAG_BITS) - 1)
+        (self.0 as u32 & TAG).max(1)
     }
 }
 
@@ -77,7 +81,9 @@ impl Encoder {
         while let Some(block) = target[at..].first_chunk() {
             let hash = Hash::of(block);
             let first = self.heads[hash.slot(bits)];
-            let longest = if first == NOTHING { None } else { self.longest(base, &target[at..], first, hash.tag()) };
+            // Mostly there is none, or one that only has the same slot: one question, so that there is one answer to be guessed.
+            let is_other = ((first ^ hash.tag()) & TAG != 0) & (first & HAS_NEXT == 0);
+            let longest = if is_other { None } else { self.longest(base, &target[at..], first, hash.tag()) };
             let Some((mut from, mut length)) = longest else {
                 at += 1;
                 if at > end {
@@ -111,9 +117,10 @@ impl Encoder {
             let hash = Hash::of(block);
             let head = &mut self.heads[hash.slot(bits)];
             // Of a run of the same only its begin is kept: a match goes on from there.
-            self.next[number] = if after == Some(block) { self.next[number + 1] } else { *head };
+            let next = if after == Some(block) { self.next[number + 1] } else { *head };
+            self.next[number] = next;
             after = Some(block);
-            *head = (number as u32) << TAG_BITS | hash.tag();
+            *head = (number as u32) << NUMBER_SHIFT | if next == NOTHING { 0 } else { HAS_NEXT } | hash.tag();
         }
         bits
     }
@@ -122,8 +129,8 @@ impl Encoder {
     fn longest(&self, base: &[u8], rest: &[u8], mut block: u32, tag: u32) -> Option<(usize, usize)> {
         let mut best = None;
         for _ in 0..PLACES_MAX {
-            let number = (block >> TAG_BITS) as usize;
-            if block & ((1 << TAG_BITS) - 1) == tag {
+            let number = (block >> NUMBER_SHIFT) as usize;
+            if block & TAG == tag {
                 let from = number * BLOCK;
                 let length = common(&base[from..], rest);
                 if length >= BLOCK && best.is_none_or(|(_, known)| length > known) {
@@ -133,10 +140,10 @@ impl Encoder {
                     }
                 }
             }
-            block = self.next[number];
-            if block == NOTHING {
+            if block & HAS_NEXT == 0 {
                 break;
             }
+            block = self.next[number];
         }
         best
     }
