@@ -148,9 +148,14 @@ impl Pack {
         self.index.position(id)
     }
 
-    /// The name at an index position.
+    /// The name at an index position, to be looked at later if at all.
     pub fn id_at(&self, position: u32) -> &oid {
         self.index.id_at(position)
+    }
+
+    /// The same, to be looked at now.
+    pub fn read_id_at(&self, position: u32) -> ObjectId {
+        self.index.read_id_at(position)
     }
 
     /// The pack offset of an index position; foreign, but checked by whoever reads there.
