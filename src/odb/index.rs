@@ -3,11 +3,14 @@
 //! In: a mapped file. Out: positions, names, offsets. Opening looks at the head alone, whatever the size: one request
 //! asks for few of many names. What stands in the tables is checked when it is used.
 
+mod few;
+
 use super::bytes::u32_at;
 use super::ids::compare;
 use super::map::map;
 use anyhow::{Context, bail};
-use gix_hash::oid;
+use few::{FewNames, guessed};
+use gix_hash::{ObjectId, oid};
 use memmap2::Mmap;
 use std::cmp::Ordering;
 use std::fs::File;
@@ -25,6 +28,8 @@ pub(super) struct Index {
     count: u32,
     /// Bytes of a name.
     width: usize,
+    /// Of a large one, as long as few are asked for.
+    few: Option<FewNames>,
 }
 
 impl Index {
@@ -63,7 +68,9 @@ impl Index {
         if !fits {
             bail!("index has the wrong size for {count} objects");
         }
-        Ok(Index { map, version_2, count, width })
+        let names = (fan_at + FAN_BYTES) as u64;
+        let few = if version_2 { FewNames::new(file, names, count, width) } else { None };
+        Ok(Index { map, version_2, count, width, few })
     }
 
     /// How many names it holds.
@@ -89,10 +96,16 @@ impl Index {
         &self.map[at..at + self.width]
     }
 
-    /// The name at a position. The position must be one of this index.
+    /// The name at a position, to be looked at later if at all. The position must be one of this index.
     pub fn id_at(&self, position: u32) -> &oid {
         assert!(position < self.count, "a position of another index");
         oid::try_from_bytes(self.name(position)).expect("the width is that of the hash")
+    }
+
+    /// The same, to be looked at now.
+    pub fn read_id_at(&self, position: u32) -> ObjectId {
+        let few = self.few.as_ref().filter(|_| position < self.count);
+        few.and_then(|few| few.at(position)).unwrap_or_else(|| self.id_at(position).to_owned())
     }
 
     /// The position of a name.
@@ -104,7 +117,8 @@ impl Index {
         let first = usize::from(wanted[0]);
         let low = if first == 0 { 0 } else { u32_at(&self.map, self.fan_at() + (first - 1) * 4) };
         let high = u32_at(&self.map, self.fan_at() + first * 4);
-        search(wanted, low..high, |position| self.name(position))
+        let found = self.few.as_ref().and_then(|few| few.find(wanted, low..high));
+        found.unwrap_or_else(|| search(wanted, low..high, |position| self.name(position)))
     }
 
     /// The pack offset at a position; what the index does not hold is `u64::MAX`, which no pack has.
@@ -143,10 +157,9 @@ impl Index {
 
 /// The position of a name among sorted ones that begin with the same byte.
 pub(super) fn search<'n>(wanted: &[u8], among: Range<u32>, name: impl Fn(u32) -> &'n [u8]) -> Option<u32> {
+    // A good guess saves most of the halving.
+    let mut guess = guessed(wanted, &among);
     let Range { start: mut low, end: mut high } = among;
-    // Names are spread evenly: the next bytes tell where to look first, which saves most of the halving.
-    let key = u64::from(u32_at(wanted, 1));
-    let mut guess = low + ((u64::from(high.saturating_sub(low)) * key) >> 32) as u32;
     let mut reach = 16;
     while low < high {
         let middle = if reach > 0 && guess >= low && guess < high { guess } else { low.midpoint(high) };

@@ -26,6 +26,7 @@ pub mod packs;
 pub mod promised;
 mod read;
 mod resolve;
+mod sort;
 pub mod usage;
 pub mod walk;
 

@@ -6,6 +6,7 @@
 use super::index::{Index, Reverse};
 use super::inflate::{Inflater, Pieces, Stored};
 use super::map::map;
+use super::sort::ascending;
 use anyhow::{Context, bail};
 use gix_hash::{ObjectId, oid};
 use memmap2::Mmap;
@@ -147,9 +148,14 @@ impl Pack {
         self.index.position(id)
     }
 
-    /// The name at an index position.
+    /// The name at an index position, to be looked at later if at all.
     pub fn id_at(&self, position: u32) -> &oid {
         self.index.id_at(position)
+    }
+
+    /// The same, to be looked at now.
+    pub fn read_id_at(&self, position: u32) -> ObjectId {
+        self.index.read_id_at(position)
     }
 
     /// The pack offset of an index position; foreign, but checked by whoever reads there.
@@ -169,10 +175,7 @@ impl Pack {
             if reverse.is_some_and(Reverse::is_complete) {
                 return None;
             }
-            let mut entries: Vec<(u64, u32)> =
-                (0..self.len()).map(|position| (self.offset_at(position), position)).collect();
-            entries.sort_unstable();
-            Some(entries.into_iter().map(|(_, position)| position).collect())
+            Some(ascending((0..self.len()).map(|position| self.offset_at(position))))
         });
         ByOffset { reverse, sorted: sorted.as_deref() }
     }

@@ -151,7 +151,10 @@ fn made(
     deflater: &mut Deflater,
 ) -> Result<Made> {
     let outcome = maker.make(objects, recipe)?;
-    let bytes = if outcome == Outcome::Nothing { &[] } else { maker.bytes() };
+    if outcome == Outcome::Nothing {
+        return Ok(Made { outcome, size: 0, deflated: Vec::new() });
+    }
+    let bytes = maker.bytes();
     let mut deflated = Vec::with_capacity(bytes.len() / 2 + 64);
     deflater.whole(outcome.level(levels, bytes.len()), bytes, &mut |bytes| -> io::Result<()> {
         deflated.extend_from_slice(bytes);

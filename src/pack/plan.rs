@@ -345,7 +345,7 @@ impl<'a> Plan<'a> {
 
     fn make(&self, pack: &Pack, position: u32, bases: Vec<Spot>, or_whole: bool) -> How {
         let recipe = Recipe {
-            id: pack.id_at(position).to_owned(),
+            id: pack.read_id_at(position),
             location: Location::Packed { pack: pack.id(), position },
             bases: self.versions(Spot::Packed(pack.id(), position), &bases),
             or_whole,
@@ -382,7 +382,7 @@ impl<'a> Plan<'a> {
     fn found(&self, spot: Spot) -> Option<(ObjectId, Location)> {
         match spot {
             Spot::Packed(pack, position) => {
-                let id = self.objects.pack(pack).id_at(position).to_owned();
+                let id = self.objects.pack(pack).read_id_at(position);
                 Some((id, Location::Packed { pack, position }))
             }
             Spot::Loose(number) => {

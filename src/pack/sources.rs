@@ -212,7 +212,9 @@ impl<'a> Sources<'a> {
         match spot {
             Spot::Packed(pack, position) => {
                 self.bases_by_id.get(&pack).is_some_and(|positions| positions.contains(position))
-                    || self.held_blobs.is_some_and(|names| names.contains(self.objects.pack(pack).id_at(position)))
+                    || self
+                        .held_blobs
+                        .is_some_and(|names| names.contains(&self.objects.pack(pack).read_id_at(position)))
             }
             Spot::Loose(number) => self.loose_bases.binary_search_by_key(&number, |stray| stray.number).is_ok(),
         }
@@ -247,7 +249,7 @@ impl<'a> Sources<'a> {
 
     /// The base is stored at `position` of a pack, but not sent from there.
     fn base_elsewhere(&self, source: u32, position: u32) -> Option<Base> {
-        let id = self.packs[source as usize].pack.id_at(position);
+        let id = &self.packs[source as usize].pack.read_id_at(position);
         let held = |(pack, positions): &(Arc<Pack>, &Positions)| {
             pack.position(id).is_some_and(|position| positions.contains(position))
         };

@@ -247,7 +247,7 @@ impl Writer<'_, '_, '_> {
                 let pack = if *of == source { Arc::clone(pack) } else { self.plan.sources.pack(*of) };
                 let base = pack.position_at_offset(*at).context("a base has no name")?;
                 self.out.head(7, head.size, None)?;
-                self.out.write(pack.id_at(base).as_bytes())?;
+                self.out.write(pack.read_id_at(base).as_bytes())?;
             }
             (Base::Held(id), EntryKind::OfsDelta(_)) => {
                 self.out.head(7, head.size, None)?;

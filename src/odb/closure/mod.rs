@@ -395,11 +395,8 @@ impl<'a> Closure<'a> {
         let mut buffer = Vec::new();
         // Few objects are named sooner than many names are looked up.
         let few = self.found.len() < tags.len() as u64;
-        let named: IdSet = if few {
-            self.found.iter().map(|number| self.numbers.id(number).to_owned()).collect()
-        } else {
-            IdSet::default()
-        };
+        let named: IdSet =
+            if few { self.found.iter().map(|number| self.numbers.read_id(number)).collect() } else { IdSet::default() };
         for (tag, peeled) in tags {
             if few && !named.contains(peeled) {
                 continue;
@@ -544,12 +541,12 @@ fn name(kind: Kind) -> &'static str {
 /// The kind of an object; a commit in the commit-graph is not looked at, unless it is likely to be a tag.
 fn kind(numbers: &Numbers<'_>, number: u32, likely: Option<Kind>) -> Result<Kind> {
     let objects = numbers.objects();
-    let id = numbers.id(number);
     if likely == Some(Kind::Tag)
         && let Some(kind) = objects.kind_at(numbers.location(number))
     {
         return Ok(kind);
     }
+    let id = &numbers.read_id(number);
     if objects.graph().is_some_and(|graph| graph.position(id).is_some()) {
         return Ok(Kind::Commit);
     }

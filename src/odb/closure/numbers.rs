@@ -159,7 +159,7 @@ impl<'a> Numbers<'a> {
         let recent = self.recent[tag as usize % self.recent.len()];
         if (recent >> 32) as u32 == tag && recent != 0 {
             let recent = recent as u32 - 1;
-            if are_same(self.id(recent), id) {
+            if are_same(&self.read_id(recent), id) {
                 return Ok(Some(recent));
             }
         }
@@ -242,7 +242,7 @@ impl<'a> Numbers<'a> {
         }
         let mut at = spread(id) % self.others.len();
         while self.others[at] != NOTHING {
-            if are_same(self.id(self.others[at]), id) {
+            if are_same(&self.read_id(self.others[at]), id) {
                 return Some(self.others[at]);
             }
             at = (at + 1) % self.others.len();
@@ -264,7 +264,7 @@ impl<'a> Numbers<'a> {
     }
 
     fn put_other(&mut self, number: u32) {
-        let mut at = spread(self.id(number)) % self.others.len();
+        let mut at = spread(&self.read_id(number)) % self.others.len();
         while self.others[at] != NOTHING {
             at = (at + 1) % self.others.len();
         }
@@ -330,6 +330,15 @@ impl<'a> Numbers<'a> {
         range.pack.id_at(number - range.first)
     }
 
+    /// The same, to be looked at now.
+    pub fn read_id(&self, number: u32) -> ObjectId {
+        if number >= STRAYS {
+            return self.strays[(number - STRAYS) as usize].0;
+        }
+        let range = self.range_of(number);
+        range.pack.read_id_at(number - range.first)
+    }
+
     /// Where the object of a number lies.
     pub fn location(&self, number: u32) -> Location {
         if number >= STRAYS {
@@ -375,7 +384,7 @@ impl<'a> Numbers<'a> {
         if names.is_empty() {
             return 0;
         }
-        let gone: Vec<u32> = marks.iter().filter(|number| names.contains(self.id(*number))).collect();
+        let gone: Vec<u32> = marks.iter().filter(|number| names.contains(&self.read_id(*number))).collect();
         gone.iter().for_each(|number| marks.remove(*number));
         gone.len() as u64
     }

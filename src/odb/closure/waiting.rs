@@ -72,7 +72,7 @@ impl Waiting {
         all.extend(found);
         all.extend(left_out);
         let most = self.tags.len() * LEFT_EACH;
-        let left: IdSet = all.others(self.objects).take(most).map(|number| numbers.id(number).to_owned()).collect();
+        let left: IdSet = all.others(self.objects).take(most).map(|number| numbers.read_id(number)).collect();
         if left.is_empty() && left_out.is_empty() {
             return Ok(None);
         }

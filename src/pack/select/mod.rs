@@ -181,7 +181,7 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
         false => Default::default(),
     };
     for (of, other) in &closure.relatives {
-        if closure.found.contains(*of) && held_blobs.contains(numbers.id(*other)) {
+        if closure.found.contains(*of) && held_blobs.contains(&numbers.read_id(*other)) {
             held.insert(*other);
         }
     }
