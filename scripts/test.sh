@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs what CI runs, in its order, and stops at the first stage that fails.
+# Runs what CI runs, and fails where a stage does.
 #   scripts/test.sh                 everything
 #   scripts/test.sh unit shell      these stages only
 #
@@ -8,13 +8,18 @@
 #   clippy   cargo clippy, warnings are errors
 #   unit     cargo test with fail points: unit tests, tidy, the suite, in which a push also dies, or its disk fails, at many
 #            operations (CRASH_POINTS=all: at every one)
-#   release  the static release binary (scripts/release.sh), which the stages below test; it is built beside the stages above
+#   release  the static release binary (scripts/release.sh), which the stages below test
 #   shell    tests/shell: the program as CGI, called from a shell
 #   servers  tests/servers: nginx + fcgiwrap, Apache, the embedded server, with real git clients
 #   clients  tests/clients: git, an old git, dulwich, libgit2, isomorphic-git, gix (scripts/test-clients.sh says which need to be named)
+#
+# The stages from release on run beside those before: linking the whole program occupies one core for minutes, a server test
+# never quite one. What they print is shown when both are done, or when one of them has failed.
 set -eu
 cd "$(dirname "$0")/.."
 stages="tools fmt clippy unit release shell servers clients"
+# A first build takes longer where it keeps what another could use.
+[ -d "${CARGO_TARGET_DIR:-target}/debug" ] || export CARGO_INCREMENTAL=0
 
 tools() {
 	packages=
@@ -68,15 +73,14 @@ unit() {
 }
 
 release() {
-	# Waits for the build that was begun before, or makes it.
-	built=$(scripts/release.sh)
+	built=$(CARGO_TERM_QUIET=true scripts/release.sh)
 	ls -l "$(echo "$built" | tail -n 1)"
 }
 
 # Names the program for what runs next; cargo builds it only if it must.
 find_program() {
 	[ -n "${ARTIFACTS_HTTP_BACKEND:-}" ] && return
-	built=$(scripts/release.sh)
+	built=$(CARGO_TERM_QUIET=true scripts/release.sh)
 	ARTIFACTS_HTTP_BACKEND=$(echo "$built" | tail -n 1)
 	export ARTIFACTS_HTTP_BACKEND
 }
@@ -107,44 +111,68 @@ clients() {
 	scripts/test-clients.sh
 }
 
-# Optimising the whole program takes one core for minutes, compiling and running tests never quite two.
-begin_release() {
-	nice scripts/release.sh >target/release.log 2>&1 </dev/null &
-	trap "kill $! 2>/dev/null || true" EXIT
+# Runs stages one after the other, to the first that fails.
+run() {
+	for stage; do
+		echo "---- $stage"
+		from=$(date +%s)
+		# In a subshell with its own -e: a function called in a condition would run on after a failure.
+		set +e
+		(
+			set -e
+			"$stage"
+		)
+		status=$?
+		set -e
+		line="$(printf '%-8s %4d s' "$stage" $(($(date +%s) - from)))"
+		if [ $status != 0 ]; then
+			printf '%s\n' "$summary$line  FAILED"
+			echo "test.sh: the stage '$stage' failed; to repeat it: scripts/test.sh $stage" >&2
+			exit 1
+		fi
+		summary="$summary$line
+"
+	done
+}
+
+# Runs stages in a script of their own, which ends when this one does.
+begin_beside() {
+	BESIDE=yes setsid scripts/test.sh "$@" >target/beside.log 2>&1 </dev/null &
+	beside=$!
+	trap 'kill -- -$beside 2>/dev/null || true' EXIT
+	trap 'exit 1' INT TERM
 }
 
 [ $# -gt 0 ] || set -- $stages
-mkdir -p target
-summary=
-begin=$(date +%s)
+before=
+first=
+second=
 for stage; do
-	case " $stages " in
-	*" $stage "*) ;;
+	case $stage in
+	tools) before=tools ;;
+	fmt | clippy | unit) first="$first $stage" ;;
+	release | shell | servers | clients) second="$second $stage" ;;
 	*)
 		echo "test.sh: unknown stage: $stage (there are: $stages)" >&2
 		exit 2
 		;;
 	esac
-	echo "---- $stage"
-	from=$(date +%s)
-	# In a subshell with its own -e: a function called in a condition would run on after a failure.
-	set +e
-	(
-		set -e
-		"$stage"
-	)
-	status=$?
-	set -e
-	line="$(printf '%-8s %4d s' "$stage" $(($(date +%s) - from)))"
-	if [ $status != 0 ]; then
-		printf '%s\n' "$summary$line  FAILED"
-		echo "test.sh: the stage '$stage' failed; to repeat it: scripts/test.sh $stage" >&2
-		exit 1
-	fi
-	summary="$summary$line
-"
-	case "$stage: $* " in
-	tools:*" release "*) begin_release ;;
-	esac
 done
-printf '%s%-8s %4d s\n' "$summary" 'all' $(($(date +%s) - begin))
+mkdir -p target
+summary=
+begin=$(date +%s)
+# The names of stages have no blanks.
+# shellcheck disable=SC2086
+if [ -n "$first" ] && [ -n "$second" ]; then
+	run $before
+	begin_beside $second
+	run $first
+	wait $beside && status=0 || status=1
+	trap - EXIT
+	cat target/beside.log
+	[ $status = 0 ] || exit 1
+else
+	run $before $first $second
+fi
+printf '%s' "$summary"
+[ -n "${BESIDE:-}" ] || printf '%-8s %4d s\n' 'all' $(($(date +%s) - begin))

@@ -41,6 +41,9 @@ pub mod cgi;
 pub mod cli;
 pub mod pipe;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use crate::access::Rules;
 use crate::audit::Summary;
 use crate::auth::{Claim, TokenStore};

@@ -69,9 +69,8 @@ impl Repo {
     }
 
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("git");
-        command.args(arguments).current_dir(&self.root).env_clear();
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &self.root);
+        let mut command = crate::testing::command("git");
+        command.args(arguments).current_dir(&self.root).env("HOME", &self.root);
         command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_DIR", &self.root);
         for role in ["AUTHOR", "COMMITTER"] {
             command.env(format!("GIT_{role}_NAME"), "A U Thor").env(format!("GIT_{role}_EMAIL"), "author@example.com");

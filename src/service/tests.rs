@@ -11,7 +11,7 @@ use crate::trace::Trace;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Mutex, OnceLock};
 
 mod filters;
@@ -46,11 +46,9 @@ impl Drop for Repo {
 }
 
 fn git_in(path: &Path, arguments: &[&str], input: &[u8]) -> (bool, Vec<u8>, String) {
-    let mut child = Command::new("git")
+    let mut child = crate::testing::command("git")
         .args(arguments)
         .current_dir(path)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").expect("there is a path"))
         .env("HOME", path)
         .envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null")])
         .envs([("GIT_AUTHOR_NAME", "A"), ("GIT_AUTHOR_EMAIL", "a@example.com")])

@@ -1,4 +1,4 @@
-//! The inner loops, measured by Criterion: `cargo bench`, or `cargo bench -- refs` for some of them.
+//! The inner loops, measured by Criterion: `cd tests/bench && cargo bench`, or `cargo bench -- refs` for some of them.
 //!
 //! A figure is good for one thing: to see beside the one before a change whether that was worth it. Ratios to git's are
 //! scripts/bench.sh's.

@@ -4,7 +4,7 @@ use super::*;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// A repository in which git may look at objects.
 struct Repo(PathBuf);
@@ -16,11 +16,9 @@ impl Drop for Repo {
 }
 
 fn git(directory: &Path, args: &[&str], input: &[u8]) -> (Vec<u8>, String) {
-    let mut child = Command::new("git")
+    let mut child = crate::testing::command("git")
         .args(args)
         .current_dir(directory)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null")])
         .env("HOME", directory)
         .stdin(Stdio::piped())

@@ -27,8 +27,10 @@ impl Drop for Scratch {
     }
 }
 
-fn environment(command: &mut Command, home: &Path) {
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", home);
+/// git, in an environment of its own.
+fn git(home: &Path) -> Command {
+    let mut command = crate::testing::command("git");
+    command.env("HOME", home);
     for (name, value) in [
         ("GIT_CONFIG_NOSYSTEM", "1"),
         ("GIT_CONFIG_GLOBAL", "/dev/null"),
@@ -41,6 +43,7 @@ fn environment(command: &mut Command, home: &Path) {
     ] {
         command.env(name, value);
     }
+    command
 }
 
 /// A server's repository (bare, `server`), and a client's (`client`), each with branch `main` of two commits.
@@ -68,8 +71,7 @@ impl Pair {
     }
 
     pub(super) fn git_with(&self, directory: &Path, arguments: &[&str], input: &[u8]) -> Vec<u8> {
-        let mut command = Command::new("git");
-        environment(&mut command, &self.scratch.0);
+        let mut command = git(&self.scratch.0);
         command.current_dir(directory).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("git runs");
         let mut stdin = child.stdin.take().expect("it is piped");
