@@ -14,7 +14,7 @@
 #   clients  tests/clients: git, an old git, dulwich, libgit2, isomorphic-git, gix (scripts/test-clients.sh says which need to be named)
 #
 # The stages from release on run beside those before: linking the whole program occupies one core for minutes, a server test
-# never quite one. What they print is shown when both are done, or when one of them has failed.
+# never quite one. What they print is shown when those before are done; if one of these fails, it stands in target/beside.log.
 set -eu
 cd "$(dirname "$0")/.."
 stages="tools fmt clippy unit release shell servers clients"
