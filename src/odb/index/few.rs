@@ -14,9 +14,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// One read for so many bytes of names: with more, to touch all of them would have cost less.
-const BYTES_EACH: u64 = 4 << 10;
+const BYTES_EACH: u64 = 12 << 10;
 /// Where fewer reads than this would be allowed the file is not kept open.
-const READS_MIN: u32 = 64;
+const READS_MIN: u32 = 32;
 /// Names that are read at once: the place of one can be guessed that closely, nearly always.
 const AT_ONCE: u32 = 100;
 /// The most bytes of a name.
@@ -100,29 +100,29 @@ mod tests {
             let key = if n < 8_000 { n * 7 } else { n.wrapping_mul(200_000) };
             [&[3][..], &key.to_be_bytes(), &[n as u8; 15]].concat()
         };
-        let mut names: Vec<Vec<u8>> = (0..16_000).map(name).collect();
+        let mut names: Vec<Vec<u8>> = (0..40_000).map(name).collect();
         names.sort();
         let path = std::env::temp_dir().join(unique("few-names-"));
         std::fs::write(&path, [b"head".to_vec(), names.concat()].concat()).unwrap();
-        let open = || FewNames::new(File::open(&path).unwrap(), 4, 16_000, 20).unwrap();
-        for (position, name) in names.iter().enumerate().step_by(37) {
+        let open = || FewNames::new(File::open(&path).unwrap(), 4, 40_000, 20).unwrap();
+        for (position, name) in names.iter().enumerate().step_by(97) {
             let few = open();
-            assert_eq!(few.find(name, 0..16_000), Some(Some(position as u32)));
+            assert_eq!(few.find(name, 0..40_000), Some(Some(position as u32)));
             assert_eq!(few.at(position as u32).unwrap().as_slice(), name);
             let mut other = name.clone();
             other[19] ^= 0x80;
-            assert_eq!(few.find(&other, 0..16_000), Some(None));
+            assert_eq!(few.find(&other, 0..40_000), Some(None));
             assert_eq!(few.find(name, 0..position as u32), Some(None));
-            assert_eq!(few.find(name, position as u32 + 1..16_000), Some(None));
+            assert_eq!(few.find(name, position as u32 + 1..40_000), Some(None));
         }
         let few = open();
-        let reads = (0..16_000).take_while(|position| few.at(*position).is_some()).count();
-        assert_eq!(reads as u64, 16_000 * 20 / BYTES_EACH);
-        assert_eq!((few.at(0), few.find(&names[0], 0..16_000)), (None, None));
+        let reads = (0..40_000).take_while(|position| few.at(*position).is_some()).count();
+        assert_eq!(reads as u64, 40_000 * 20 / BYTES_EACH);
+        assert_eq!((few.at(0), few.find(&names[0], 0..40_000)), (None, None));
         assert!(FewNames::new(File::open(&path).unwrap(), 4, 13_000, 20).is_none());
         // Cut off.
-        let few = FewNames::new(File::open(&path).unwrap(), 4, 17_000, 20).unwrap();
-        assert_eq!((few.at(16_000), few.find(&[3, 255, 255, 255, 255], 16_500..17_000)), (None, None));
+        let few = FewNames::new(File::open(&path).unwrap(), 4, 41_000, 20).unwrap();
+        assert_eq!((few.at(40_000), few.find(&[3, 255, 255, 255, 255], 40_500..41_000)), (None, None));
         std::fs::remove_file(&path).unwrap();
     }
 }
