@@ -20,6 +20,8 @@ use std::path::Path;
 const FAN_BYTES: usize = 256 * 4;
 const HEAD_BYTES: usize = 8;
 const LARGE: u32 = 1 << 31;
+/// Offsets that are compared together.
+const OFFSETS_AT_ONCE: usize = 128;
 
 /// An opened index.
 pub(super) struct Index {
@@ -139,6 +141,25 @@ impl Index {
             Some(bytes) => u64::from_be_bytes(bytes.try_into().expect("a slice of eight")),
             None => u64::MAX,
         }
+    }
+
+    /// The position of an offset, looked for among all of them.
+    pub fn position_of(&self, offset: u64) -> Option<u32> {
+        let large = || (0..self.count).find(|position| self.offset_at(*position) == offset);
+        self.position_of_small(offset).or_else(large)
+    }
+
+    /// That of one which stands in the table of small offsets.
+    fn position_of_small(&self, offset: u64) -> Option<u32> {
+        let wanted = u32::try_from(offset).ok().filter(|offset| self.version_2 && offset & LARGE == 0)?.to_be_bytes();
+        let count = self.count as usize;
+        let small = self.tables() + count * (self.width + 4);
+        let offsets = self.map[small..small + count * 4].as_chunks().0;
+        // Without a question for each of them the processor compares many at once.
+        let is_in = |block: &[[u8; 4]]| block.iter().fold(false, |found, offset| found | (*offset == wanted));
+        let block = offsets.chunks(OFFSETS_AT_ONCE).position(is_in)? * OFFSETS_AT_ONCE;
+        let position = block + offsets[block..].iter().position(|offset| *offset == wanted)?;
+        u32::try_from(position).ok()
     }
 
     /// The CRC32 of the entry at a position, where the version has it.

@@ -27,7 +27,6 @@ pub mod packs;
 pub mod promised;
 mod read;
 mod resolve;
-mod sort;
 pub mod usage;
 pub mod walk;
 

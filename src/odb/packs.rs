@@ -6,7 +6,6 @@
 use super::index::{Index, Reverse};
 use super::inflate::{Inflater, Pieces, Stored};
 use super::map::map;
-use super::sort::ascending;
 use anyhow::{Context, bail};
 use gix_hash::{ObjectId, oid};
 use memmap2::Mmap;
@@ -16,7 +15,10 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+/// To put a pack's offsets in order takes as long as so many looks at all of them, or longer.
+const LOOKS: u32 = 32;
 /// Signature, version, number of objects.
 const HEAD_BYTES: u64 = 12;
 /// So much is looked at at once.
@@ -64,6 +66,8 @@ pub struct Pack {
     reverse: OnceLock<Option<Reverse>>,
     /// `None` inside: `.rev` has it all.
     order: OnceLock<Option<Vec<u32>>>,
+    /// How often all offsets may be looked at for one before they are put in order.
+    looks_left: AtomicU32,
 }
 
 /// Index positions in the order of a pack.
@@ -100,7 +104,7 @@ impl Pack {
         let file = open_file(&path)?;
         let size = check_frame(&file, hash, &index)?;
         let (map, reverse, order) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Ok(Pack { id, path, file, size, hash, index, map, reverse, order })
+        Ok(Pack { id, path, file, size, hash, index, map, reverse, order, looks_left: LOOKS.into() })
     }
 
     /// The number of this pack in its database.
@@ -175,7 +179,10 @@ impl Pack {
             if reverse.is_some_and(Reverse::is_complete) {
                 return None;
             }
-            Some(ascending((0..self.len()).map(|position| self.offset_at(position))))
+            let mut entries: Vec<(u64, u32)> =
+                (0..self.len()).map(|position| (self.offset_at(position), position)).collect();
+            entries.sort_unstable();
+            Some(entries.into_iter().map(|(_, position)| position).collect())
         });
         ByOffset { reverse, sorted: sorted.as_deref() }
     }
@@ -225,8 +232,13 @@ impl Pack {
         None
     }
 
-    /// The index position of the entry at a pack offset.
+    /// The index position of the entry at a pack offset. As long as few are asked for and the order of the pack is not known, one look at
+    /// all offsets is cheaper than to sort them.
     pub fn position_at_offset(&self, offset: u64) -> Option<u32> {
+        let is_left = || self.looks_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        if self.order.get().is_none() && self.reverse().is_none() && is_left() {
+            return self.index.position_of(offset);
+        }
         self.position_at_rank(self.rank_at_offset(offset)?)
     }
 

@@ -254,6 +254,20 @@ fn an_index_of_version_1_is_read() {
 }
 
 #[test]
+fn offsets_are_found_in_both_tables_of_an_index() {
+    let repo = Repo::with_history(SHA1, 20);
+    repo.git(&["-c", "pack.writeReverseIndex=false", "repack", "-adq"], b"");
+    for pack in repo.pack_files("pack") {
+        fs::remove_file(pack.with_extension("idx")).unwrap();
+        repo.git(
+            &["-c", "pack.writeReverseIndex=false", "index-pack", "--index-version=2,0x400", pack.to_str().unwrap()],
+            b"",
+        );
+    }
+    check(&repo, &repo.objects());
+}
+
+#[test]
 fn sha256_repositories_are_read_in_every_form() {
     let repo = Repo::with_history(gix_hash::Kind::Sha256, 40);
     check(&repo, &repo.objects());
