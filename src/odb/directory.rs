@@ -12,7 +12,7 @@ use super::packs::{Pack, PackId};
 use crate::listing::Listing;
 use anyhow::Context;
 use gix_hash::{ObjectId, oid};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
@@ -26,6 +26,9 @@ use std::sync::Arc;
 /// A thousand layers and more.
 const CHAIN_BYTES_MAX: u64 = 64 << 10;
 
+/// So many indexes keep their files open. With one for each of a thousand packs a process could open nothing else.
+const INDEX_FILES_MAX: u32 = 16;
+
 /// What all directories of a database have in common.
 pub(super) struct Register {
     pub hash: gix_hash::Kind,
@@ -33,6 +36,7 @@ pub(super) struct Register {
     /// Those another database of the same directories has given out, by path.
     known: HashMap<PathBuf, Rc<Slot>>,
     warnings: RefCell<Vec<String>>,
+    index_files: Cell<u32>,
 }
 
 impl Register {
@@ -48,7 +52,8 @@ impl Register {
         };
         let slots: Vec<Rc<Slot>> = (0..).zip(packs).map(slot).collect();
         let known = slots.iter().map(|slot| (slot.path.clone(), Rc::clone(slot))).collect();
-        Register { hash, slots: RefCell::new(slots), known, warnings: RefCell::default() }
+        let (warnings, index_files) = (RefCell::default(), Cell::default());
+        Register { hash, slots: RefCell::new(slots), known, warnings, index_files }
     }
 
     /// All packs that were given out, by number.
@@ -148,8 +153,12 @@ impl Slot {
     fn open_index(&self, register: &Register) {
         let mut state = self.state.borrow_mut();
         if let State::Closed = &*state {
-            *state = match Index::open(&self.path.with_extension("idx"), register.hash) {
-                Ok(index) => State::Indexed(Box::new(index)),
+            let files = register.index_files.get();
+            *state = match Index::open(&self.path.with_extension("idx"), register.hash, files < INDEX_FILES_MAX) {
+                Ok(index) => {
+                    register.index_files.set(files + u32::from(index.is_open()));
+                    State::Indexed(Box::new(index))
+                }
                 Err(error) => self.unusable(&error, register),
             };
         }

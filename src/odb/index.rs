@@ -36,7 +36,8 @@ pub(super) struct Index {
 
 impl Index {
     /// Opens and checks the frame: signature, fan-out order, size.
-    pub fn open(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Self> {
+    /// A large one stays open, if it may, so that names can be read.
+    pub fn open(path: &Path, hash: gix_hash::Kind, may_stay_open: bool) -> anyhow::Result<Self> {
         let file = File::open(path)?;
         let map = map(&file)?;
         let width = hash.len_in_bytes();
@@ -71,8 +72,13 @@ impl Index {
             bail!("index has the wrong size for {count} objects");
         }
         let names = (fan_at + FAN_BYTES) as u64;
-        let few = if version_2 { FewNames::new(file, names, count, width) } else { None };
+        let few = if version_2 && may_stay_open { FewNames::new(file, names, count, width) } else { None };
         Ok(Index { map, version_2, count, width, few })
+    }
+
+    /// Whether its file is open.
+    pub fn is_open(&self) -> bool {
+        self.few.is_some()
     }
 
     /// How many names it holds.
