@@ -4,21 +4,18 @@
 //! way, and not where another one has been; so from several ends of history they meet somewhere. The walk finds what it would find
 //! alone: what a thread cannot read it reads itself, and says what is wrong with it.
 
-use super::bases::PlaceHasher;
 use super::graph::CommitHead;
+use super::ids::IdMap;
 use super::{Objects, Opener, threads};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 /// What a walk needs of a commit.
 pub(super) struct Head {
-    id: ObjectId,
     pub tree: ObjectId,
     pub time: i64,
     pub parents: Vec<ObjectId>,
@@ -30,8 +27,8 @@ pub(super) struct HeadReaders {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Heads by a part of their names. `None`: one is being read, or was taken.
-type Heads = HashMap<u64, Option<Box<Head>>, BuildHasherDefault<PlaceHasher>>;
+/// Heads by name. `None`: one is being read, or was taken.
+type Heads = IdMap<Option<Box<Head>>>;
 
 /// What somebody has come to.
 #[derive(Default)]
@@ -59,7 +56,7 @@ impl HeadReaders {
 
     /// The head of a commit if it was read; if not, nobody else will read it.
     pub(super) fn take(&self, id: &oid) -> Option<Box<Head>> {
-        self.met.heads().entry(part(id)).or_default().take_if(|head| *head.id == *id)
+        self.met.heads().entry(id.to_owned()).or_default().take()
     }
 }
 
@@ -83,28 +80,23 @@ impl Met {
         let objects = opener.open();
         let mut content = Vec::new();
         while let Some(id) = pending.pop().filter(|_| !self.is_over.load(Ordering::Relaxed)) {
-            let is_new = match self.heads().entry(part(&id)) {
+            let is_new = match self.heads().entry(id) {
                 Entry::Occupied(_) => false,
                 Entry::Vacant(place) => {
                     place.insert(None);
                     true
                 }
             };
-            if is_new && let Some(head) = read(&objects, id, &mut content) {
+            if is_new && let Some(head) = read(&objects, &id, &mut content) {
                 pending.extend_from_slice(&head.parents);
-                self.heads().insert(part(&id), Some(Box::new(head)));
+                self.heads().insert(id, Some(Box::new(head)));
             }
         }
     }
 }
 
-/// Most names differ in this.
-fn part(id: &oid) -> u64 {
-    id.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
-fn read(objects: &Objects, id: ObjectId, content: &mut Vec<u8>) -> Option<Head> {
-    let kind = CommitHead::find(objects, &id, content).ok()?;
+fn read(objects: &Objects, id: &oid, content: &mut Vec<u8>) -> Option<Head> {
+    let kind = CommitHead::find(objects, id, content).ok()?;
     let head = CommitHead::parse(content, objects.hash_kind()).ok().filter(|_| kind == Some(Kind::Commit))?;
-    Some(Head { id, tree: head.tree, time: head.time, parents: head.parents().collect() })
+    Some(Head { tree: head.tree, time: head.time, parents: head.parents().collect() })
 }
