@@ -185,3 +185,58 @@ fn a_pack_that_vanished_before_it_was_opened_is_looked_for_again() {
     check(&repo, &objects);
     assert!(objects.take_warnings().is_empty());
 }
+
+#[test]
+fn few_of_many_large_indexes_keep_their_files_open() {
+    let repo = Repo::with_history(SHA1, 2);
+    let folder = repo.root.join("objects/pack");
+    // As many names as make it worth it; no pack is opened for what none of them has.
+    let count = 30_000_u32;
+    let fan = (0..256_u32).flat_map(|first| (if first < 3 { 0 } else { count }).to_be_bytes());
+    let names = (0..count).flat_map(|n| [&[3][..], &n.to_be_bytes(), &[0; 15]].concat());
+    let mut index: Vec<u8> = b"\xfftOc\0\0\0\x02".iter().copied().chain(fan).chain(names).collect();
+    index.resize(index.len() + count as usize * 8 + 40, 0);
+    for n in 0..40 {
+        let path = folder.join(format!("pack-{n:040x}.idx"));
+        fs::write(&path, &index).unwrap();
+        fs::write(path.with_extension("pack"), b"").unwrap();
+    }
+    let objects = repo.objects();
+    let unknown = ObjectId::from_hex(b"0300000000000000000000000000000000000001").unwrap();
+    assert_eq!(objects.locate(&unknown).unwrap(), None);
+    let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    assert_eq!(open.filter(|path| path.starts_with(&folder)).count(), 16);
+}
+
+#[test]
+fn the_nearest_objects_of_a_chain_are_kept_or_all_of_them() {
+    let repo = Repo::with_history(SHA1, 60);
+    repo.git(&["repack", "-adfq", "--depth=50", "--window=100"], b"");
+    // What the object of the longest chain rests on, the nearest first.
+    let chain = |objects: &Objects| -> Vec<(PackId, u64)> {
+        let pack = objects.pack(objects.packs(true).unwrap()[0]);
+        let chain_of = |position: u32| {
+            let mut offsets = vec![pack.offset_at(position)];
+            while let EntryKind::OfsDelta(base) = pack.head_at(offsets[offsets.len() - 1]).unwrap().kind {
+                offsets.push(base);
+            }
+            offsets
+        };
+        let longest = (0..pack.len()).map(chain_of).max_by_key(Vec::len).unwrap();
+        longest.into_iter().map(|offset| (pack.id(), offset)).collect()
+    };
+    let kept = |objects: Objects| -> Vec<bool> {
+        let chain = chain(&objects);
+        assert!(chain.len() > 5, "{}", chain.len());
+        let pack = objects.pack(chain[0].0);
+        objects.read_packed(&pack, chain[0].1, &mut Vec::new()).unwrap();
+        let reader = objects.shared.reader.borrow();
+        chain[1..].iter().map(|place| reader.bases.header(*place).is_some()).collect()
+    };
+    let near = kept(repo.objects());
+    assert_eq!(near.iter().filter(|kept| **kept).count(), 2);
+    assert!(near[0] && near[1]);
+    let objects = repo.objects();
+    objects.expect_chains();
+    assert!(kept(objects).into_iter().all(|kept| kept));
+}
