@@ -349,7 +349,6 @@ fn walk(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
 
     struct Scratch(PathBuf);
 
@@ -362,7 +361,7 @@ mod tests {
 
         /// What a git command says, its exit status checked.
         fn git(&self, arguments: &[&str]) -> String {
-            let output = Command::new("git")
+            let output = crate::testing::command("git")
                 .args(arguments)
                 .current_dir(&self.0)
                 .envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null")])

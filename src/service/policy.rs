@@ -386,7 +386,6 @@ fn inconsistent(hash: gix_hash::Kind, alias: &RefUpdate, target: &RefUpdate) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
 
     #[test]
     fn names_are_well_formed_as_git_has_it() {
@@ -437,7 +436,7 @@ mod tests {
             for deletion in [true, false] {
                 // git strips `refs/` and asks about the rest.
                 let expected = name.strip_prefix("refs/").is_some_and(|below| {
-                    let mut git = Command::new("git");
+                    let mut git = crate::testing::command("git");
                     git.arg("check-ref-format").args(deletion.then_some("--allow-onelevel")).arg(below);
                     git.status().expect("git runs").success()
                 });

@@ -254,8 +254,12 @@ fn look(pair: &Pair, files: &BTreeMap<OsString, Option<Vec<u8>>>, case: &str) ->
             Some(content) => std::fs::write(scratch.0.join(path), content).unwrap(),
         }
     }
-    let mut command = std::process::Command::new("git");
-    command.args(["fsck", "--strict", "--no-dangling"]).current_dir(&scratch.0).env("GIT_CONFIG_NOSYSTEM", "1");
+    let mut command = crate::testing::command("git");
+    command
+        .args(["fsck", "--strict", "--no-dangling"])
+        .current_dir(&scratch.0)
+        .env("HOME", &scratch.0)
+        .env("GIT_CONFIG_NOSYSTEM", "1");
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{case}: {said}");
