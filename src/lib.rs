@@ -9,6 +9,7 @@ pub mod cache;
 pub mod calendar;
 pub mod children;
 pub mod durable;
+pub mod heap;
 pub mod hex;
 pub mod journal;
 pub mod listing;

@@ -4,10 +4,10 @@ use artifacts_http_backend::edge::Environ;
 use artifacts_http_backend::{cgi, cli, pipe};
 use std::process::ExitCode;
 
-/// Asks the kernel for memory in larger pieces than musl does: a CGI process lives for half a millisecond.
+/// musl's own asks the kernel for a few pages at a time, which a short process feels.
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: artifacts_http_backend::heap::Heap = artifacts_http_backend::heap::Heap::empty();
 
 fn main() -> ExitCode {
     // Lives as long as the process: what it took to read is not spent again on giving it back.

@@ -5,6 +5,7 @@
 
 use super::Objects;
 use super::graph::{Commits, GENERATION_UNKNOWN, Missing};
+use crate::heap;
 use crate::stream::Pulse;
 use anyhow::bail;
 use gix_hash::{ObjectId, oid};
@@ -58,6 +59,9 @@ pub fn split(objects: &Objects, ids: &[ObjectId]) -> anyhow::Result<Split> {
     Ok(split)
 }
 
+/// Whoever walks among so many commits meets many objects.
+const MANY: usize = 1 << 16;
+
 /// The order in which commits are looked at: descendants first where generations tell, else the newest.
 type Rank = (u64, i64, Reverse<u32>);
 
@@ -70,7 +74,9 @@ pub(super) struct Marks(Vec<u8>);
 
 impl Marks {
     pub(super) fn new(commits: &Commits<'_>) -> Self {
-        // The kernel gives zeroed pages only when they are touched: a large commit-graph costs nothing here.
+        if commits.len() >= MANY {
+            heap::expect_much();
+        }
         Marks(vec![0; commits.len()])
     }
 

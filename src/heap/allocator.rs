@@ -1,0 +1,249 @@
+//! The allocator: dlmalloc, with memory as it is asked for here.
+//!
+//! In: calls of [`GlobalAlloc`]. Out: memory. Nothing here allocates.
+
+#![allow(unsafe_code)]
+
+use super::MUCH;
+use dlmalloc::{Allocator, Dlmalloc};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use std::alloc::{GlobalAlloc, Layout};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A huge page.
+const HUGE_BYTES: usize = 2 << 20;
+/// Whoever has been given so much, most of which he has touched, is given huge pages from then on.
+const LITTLE_BYTES: usize = 1280 << 10;
+
+/// The allocator.
+pub struct Heap(Mutex<Dlmalloc<Kernel>>);
+
+impl Heap {
+    /// An empty one.
+    pub const fn empty() -> Self {
+        Heap(Mutex::new(Dlmalloc::new_with_allocator(Kernel { given: AtomicUsize::new(0) })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Dlmalloc<Kernel>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// SAFETY: each call is handed on as it is to dlmalloc, which asks the same of its callers and keeps the same promises; the lock lets in
+// one thread at a time. The lock itself allocates nothing.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        unsafe { self.lock().malloc(layout.size(), layout.align()) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        unsafe { self.lock().free(at, layout.size(), layout.align()) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        unsafe { self.lock().calloc(layout.size(), layout.align()) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        unsafe { self.lock().realloc(at, layout.size(), layout.align(), size) }
+    }
+}
+
+/// Where dlmalloc's memory comes from.
+struct Kernel {
+    /// How much of it there has been.
+    given: AtomicUsize,
+}
+
+// SAFETY: what is handed out is a mapping of its own, zeroed, as long as is said; it stays.
+unsafe impl Allocator for Kernel {
+    fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
+        let is_much = MUCH.load(Ordering::Relaxed) || self.given.load(Ordering::Relaxed) >= LITTLE_BYTES;
+        let huge = if is_much { map_huge(size) } else { None };
+        let Some((at, size)) = huge.or_else(|| Some((map(size)?, size))) else { return (null_mut(), 0, 0) };
+        self.given.fetch_add(size, Ordering::Relaxed);
+        (at, size, 0)
+    }
+
+    fn remap(&self, _at: *mut u8, _old: usize, _new: usize, _can_move: bool) -> *mut u8 {
+        null_mut()
+    }
+
+    fn free_part(&self, _at: *mut u8, _old: usize, _new: usize) -> bool {
+        false
+    }
+
+    fn free(&self, _at: *mut u8, _size: usize) -> bool {
+        false
+    }
+
+    fn can_release_part(&self, _flags: u32) -> bool {
+        false
+    }
+
+    fn allocates_zeros(&self) -> bool {
+        true
+    }
+
+    fn page_size(&self) -> usize {
+        4096
+    }
+}
+
+/// So much memory; `None` where there is no more.
+fn map(size: usize) -> Option<*mut u8> {
+    // SAFETY: the kernel chooses a place where nothing is.
+    let mapped = unsafe { mmap_anonymous(null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) };
+    mapped.ok().map(|at| at.cast())
+}
+
+/// So much memory at least, and how much it is, in huge pages where the kernel has such.
+fn map_huge(size: usize) -> Option<(*mut u8, usize)> {
+    let size = size.checked_next_multiple_of(HUGE_BYTES)?;
+    let mapped = map(size.checked_add(HUGE_BYTES)?)?;
+    let before = mapped.align_offset(HUGE_BYTES);
+    let at = mapped.wrapping_add(before);
+    // SAFETY: what is given back belongs to the mapping, before and behind what is kept of it, and nobody has seen it.
+    unsafe {
+        if before > 0 {
+            munmap(mapped.cast(), before).ok()?;
+        }
+        munmap(at.wrapping_add(size).cast(), HUGE_BYTES - before).ok()?;
+        // Where the kernel has none these are pages like others.
+        let _ = madvise(at.cast(), size, Advice::LinuxHugepage);
+    }
+    Some((at, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Memory with an allocator's bytes in it, given back at the end.
+    struct Piece<'h> {
+        heap: &'h Heap,
+        at: *mut u8,
+        layout: Layout,
+    }
+
+    impl<'h> Piece<'h> {
+        fn new(heap: &'h Heap, size: usize, align: usize, is_zeroed: bool) -> Self {
+            let layout = Layout::from_size_align(size, align).unwrap();
+            let at = unsafe { if is_zeroed { heap.alloc_zeroed(layout) } else { heap.alloc(layout) } };
+            assert!(!at.is_null() && (at as usize).is_multiple_of(align));
+            let mut piece = Piece { heap, at, layout };
+            assert!(!is_zeroed || piece.bytes().iter().all(|byte| *byte == 0));
+            piece.bytes().fill(size as u8);
+            piece
+        }
+
+        fn bytes(&mut self) -> &mut [u8] {
+            unsafe { std::slice::from_raw_parts_mut(self.at, self.layout.size()) }
+        }
+
+        fn check(&mut self) {
+            let expected = self.layout.size() as u8;
+            assert!(self.bytes().iter().all(|byte| *byte == expected), "{:?}", self.layout);
+        }
+
+        fn resize(&mut self, size: usize) {
+            let (kept, expected) = (size.min(self.layout.size()), self.layout.size() as u8);
+            self.at = unsafe { self.heap.realloc(self.at, self.layout, size) };
+            assert!(!self.at.is_null() && (self.at as usize).is_multiple_of(self.layout.align()));
+            self.layout = Layout::from_size_align(size, self.layout.align()).unwrap();
+            assert!(self.bytes()[..kept].iter().all(|byte| *byte == expected));
+            self.bytes().fill(size as u8);
+        }
+    }
+
+    impl Drop for Piece<'_> {
+        fn drop(&mut self) {
+            unsafe { self.heap.dealloc(self.at, self.layout) }
+        }
+    }
+
+    fn given(heap: &Heap) -> usize {
+        heap.0.lock().unwrap().allocator().given.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn pieces_of_all_sizes_keep_what_is_theirs_and_are_used_again() {
+        let heap = Heap::empty();
+        let mut most = 0;
+        for round in 0..3 {
+            let mut pieces: Vec<Piece<'_>> = Vec::new();
+            for n in 0..2000_usize {
+                let size = [n % 700, n * 37 % 9000, n * 4099 % 300_000][n % 3] + 1;
+                pieces.push(Piece::new(&heap, size, 1 << (n % 8), n % 5 == 0));
+                if n % 7 == 3 {
+                    pieces.swap_remove(n * 31 % pieces.len()).check();
+                }
+                if n % 11 == 5 {
+                    let at = n * 17 % pieces.len();
+                    pieces[at].check();
+                    pieces[at].resize(n * 523 % 100_000 + 1);
+                }
+            }
+            pieces.iter_mut().for_each(Piece::check);
+            assert!(round == 0 || given(&heap) == most, "what was given is enough for as much again");
+            most = given(&heap);
+        }
+        assert!(most > 16 * HUGE_BYTES);
+    }
+
+    #[test]
+    fn threads_share_one_heap() {
+        let heap = Heap::empty();
+        std::thread::scope(|scope| {
+            for thread in 1..5_usize {
+                let heap = &heap;
+                scope.spawn(move || {
+                    let mut pieces = std::collections::VecDeque::new();
+                    for n in 0..5000 {
+                        pieces.push_back(Piece::new(heap, n * thread * 97 % 5000 + 1, 8, false));
+                        if pieces.len() > 50 {
+                            pieces.pop_front().unwrap().check();
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn who_needs_little_is_given_little_and_who_needs_much_huge_pages() {
+        let heap = Heap::empty();
+        let little: Vec<Piece<'_>> = (0..10).map(|_| Piece::new(&heap, 6000, 8, false)).collect();
+        assert_eq!(given(&heap), 64 << 10);
+        let mut much: Vec<Piece<'_>> = (0..300).map(|_| Piece::new(&heap, 6000, 8, false)).collect();
+        assert!((LITTLE_BYTES..LITTLE_BYTES + 2 * HUGE_BYTES).contains(&given(&heap)));
+        let last = much.last_mut().unwrap();
+        let large = Piece::new(&heap, 3 * HUGE_BYTES, 8, true);
+        assert!(given(&heap) < LITTLE_BYTES + 6 * HUGE_BYTES);
+        assert!(!has_huge_pages_advised(little[0].at).unwrap_or(false));
+        if std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+            assert_eq!(has_huge_pages_advised(last.at), Some(true));
+            assert_eq!(has_huge_pages_advised(large.at), Some(true));
+        }
+        assert_eq!(unsafe { heap.alloc(Layout::from_size_align(isize::MAX as usize - 4096, 1).unwrap()) }, null_mut());
+        last.check();
+    }
+
+    /// What the kernel was told of the mapping at an address (`VmFlags` of smaps).
+    fn has_huge_pages_advised(at: *mut u8) -> Option<bool> {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut is_there = false;
+        for line in maps.lines() {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            if let Some((start, end)) = range {
+                let address = |text| usize::from_str_radix(text, 16).unwrap_or(0);
+                is_there = (address(start)..address(end)).contains(&(at as usize));
+            } else if let Some(flags) = line.strip_prefix("VmFlags:").filter(|_| is_there) {
+                return Some(flags.split(' ').any(|flag| flag == "hg"));
+            }
+        }
+        None
+    }
+}
