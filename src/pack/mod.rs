@@ -7,6 +7,7 @@ pub mod deflate;
 pub mod elsewhere;
 mod encode;
 pub mod incoming;
+mod kin;
 mod make;
 mod output;
 mod plan;

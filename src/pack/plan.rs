@@ -5,11 +5,12 @@
 //! it, that is written later from the same pack, or that the client has. What is waited for stays as it is stored; so no two deltas can
 //! rest on each other.
 
+use super::kin::{Kin, chain};
 use super::make::{Kinship, Recipe, Version};
 use super::select::{Selection, Spot, Stray};
 use super::sources::{Base, Sources, Taken};
 use super::write::PackOptions;
-use crate::odb::{EntryHead, EntryKind, Location, Objects, Pack, PackId};
+use crate::odb::{EntryKind, Location, Objects, Pack, PackId};
 use anyhow::{Context, Result, ensure};
 use gix_hash::ObjectId;
 use std::collections::{HashMap, HashSet};
@@ -20,8 +21,6 @@ use std::sync::Arc;
 const DEPTH_MAX: u32 = 50;
 /// So many bases are looked at of a stored chain of them.
 const CHAIN_MAX: usize = 64;
-/// So many deltas lie between an object and what it has in common with another version, at most: each has to be read.
-const KINSHIP_MAX: usize = 8;
 /// Loose objects larger than this are never in memory as a whole.
 const LARGE_BYTES: u64 = 8 << 20;
 
@@ -191,6 +190,8 @@ pub(super) struct Plan<'a> {
     depths: HashMap<Spot, u32>,
     /// For offsets of bases that are not sent, what is written instead of a delta on one of them.
     stand_ins: HashMap<(PackId, u64), Spot>,
+    /// Versions that no walk had side by side.
+    kin: Kin,
     /// Loose objects whose turn has been.
     loose: HashSet<u32>,
     /// What deltas that are planned already rest on though it comes later, with all that is stored below: it stays as it is stored, and
@@ -214,6 +215,7 @@ impl<'a> Plan<'a> {
             strays: 0,
             depths: HashMap::new(),
             stand_ins: HashMap::new(),
+            kin: Kin::default(),
             loose: HashSet::new(),
             awaited: HashSet::new(),
         }
@@ -318,7 +320,11 @@ impl<'a> Plan<'a> {
         }
         let mut above = Vec::new();
         let in_chain = self.in_chain(pack, head.kind, &mut above);
-        let bases = self.recipe_bases(spot, self.nearest(spot).into_iter().chain(in_chain));
+        let mut versions: Vec<Spot> = self.nearest(spot).into_iter().chain(in_chain).collect();
+        if versions.is_empty() {
+            versions.extend(self.distant(pack, position, &above));
+        }
+        let bases = self.recipe_bases(spot, versions);
         self.stand_ins.extend(above.into_iter().map(|offset| ((pack.id(), offset), spot)));
         Ok(self.make(pack, position, bases, true))
     }
@@ -409,6 +415,14 @@ impl<'a> Plan<'a> {
         self.selection.relatives.nearest(of, |other| self.sources.is_held(other) || self.is_planned(other))
     }
 
+    /// A version that neither a walk nor a base they have in common has shown.
+    fn distant(&mut self, pack: &Pack, position: u32, above: &[u64]) -> Option<Spot> {
+        let held = self.kin.held((pack.id(), above), self.selection, &self.sources, self.objects);
+        // What cannot be read is found out when it is made.
+        let header = || self.objects.header(pack.id_at(position)).ok().flatten();
+        held.or_else(|| self.kin.alike(Spot::Packed(pack.id(), position), header))
+    }
+
     /// What a delta can rest on of the chain of bases of a stored one, or what stands in for one of these: it rests on the
     /// same. Offsets of bases that are not sent are collected in `above`.
     fn in_chain(&self, pack: &Pack, mut stored: EntryKind, above: &mut Vec<u64>) -> Option<Spot> {
@@ -457,16 +471,4 @@ impl<'a> Plan<'a> {
         let recipe = Recipe { id: stray.id, location, bases: self.versions(spot, &bases), or_whole: true };
         Ok(How::Make(Box::new(Making { recipe, bases })))
     }
-}
-
-/// The entry at an offset and those it rests on, by offset, as far as they are looked at.
-fn chain(pack: &Pack, mut offset: u64) -> Vec<u64> {
-    let mut offsets = vec![offset];
-    while offsets.len() <= KINSHIP_MAX
-        && let Ok(EntryHead { kind: EntryKind::OfsDelta(base), .. }) = pack.head_at(offset)
-    {
-        offset = base;
-        offsets.push(offset);
-    }
-    offsets
 }

@@ -373,7 +373,7 @@ impl Writer<'_, '_, '_> {
 }
 
 /// The number of a kind in an entry's header.
-fn number(kind: Kind) -> u8 {
+pub(super) fn number(kind: Kind) -> u8 {
     match kind {
         Kind::Commit => 1,
         Kind::Tree => 2,
