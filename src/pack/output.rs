@@ -68,6 +68,13 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
+    /// Hands all on that was written so far, for whoever waits for it.
+    pub(super) fn hurry(&mut self) -> Result<()> {
+        self.end_run()?;
+        self.flush()?;
+        Ok(self.sink.flush()?)
+    }
+
     /// Copies a part of a pack; neighbours go together.
     pub(super) fn copy(&mut self, pack: &Arc<Pack>, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
         self.place += range.end - range.start;

@@ -7,7 +7,7 @@ use super::write::{PackOptions, write};
 use crate::odb::Objects;
 use crate::odb::closure::{Broken, Closure, Effort, Filter, Missing, Search};
 use crate::repo::connectivity;
-use crate::stream::Silent;
+use crate::stream::{Pulse, Silent, Sink};
 use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use std::collections::BTreeSet;
@@ -436,6 +436,42 @@ fn new_versions_go_out_as_deltas_on_others() {
     let many = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\n{packs}"));
     small(&many, &["v9"], &[], (false, true), 18_000);
     small(&many, &["v9"], &["v3"], (true, false), 4_000);
+}
+
+#[test]
+fn who_waits_for_a_pack_has_its_beginning_before_anything_is_made() {
+    /// An answer, and how much of it there was when it was handed on.
+    #[derive(Default)]
+    struct Heard(Vec<u8>, Vec<usize>);
+    impl Write for Heard {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.1.push(self.0.len());
+            Ok(())
+        }
+    }
+    impl Pulse for Heard {
+        fn tick(&mut self, _done: u64) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    impl Sink for Heard {}
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\ngit repack -adfq"));
+    let objects = repo.objects();
+    let heard = |wants: &[&str], haves: &[&str]| {
+        let (wants, common) = (repo.ids(wants), repo.ids(haves));
+        let request = Request { wants: &wants, common: &common, thin: true, ..Request::default() };
+        let selection = select(&objects, &request, &mut Silent).unwrap();
+        let mut heard = Heard::default();
+        write(&selection, &objects, &options(true, true), &mut heard).unwrap();
+        heard
+    };
+    let Heard(bytes, at) = heard(&["v7"], &["v5"]);
+    assert!(matches!(at[..], [once] if once >= 12 && once + 100 < bytes.len()), "{at:?} of {}", bytes.len());
+    // What is copied needs no time.
+    assert_eq!(heard(&["v9"], &[]).1, Vec::<usize>::new());
 }
 
 /// Old versions are deltas on the newest.

@@ -261,6 +261,10 @@ impl Writer<'_, '_, '_> {
 
     /// Writes an object that was made ahead or is made now; `false`: nothing came of it.
     fn make(&mut self, making: &Making, ahead: Option<Made>) -> Result<bool> {
+        if self.made == 0 {
+            // Thinking begins here. The client hears that a pack is coming, and starts what takes it in.
+            self.out.hurry()?;
+        }
         self.made = self.made.saturating_add(1);
         let (outcome, size) = match &ahead {
             Some(made) => (made.outcome, made.size),

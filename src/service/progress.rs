@@ -388,9 +388,9 @@ impl Write for HeldBack<'_, '_> {
         Ok(bytes.len())
     }
 
-    /// Does nothing: who writes a pack has no reason to hurry it, and the last byte stays.
+    /// All goes out but the last byte, which stays.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.heartbeat.flush()
     }
 }
 

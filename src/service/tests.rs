@@ -404,6 +404,20 @@ fn same_fetch(repo: &Repo, asked: Asked, lines: &str) -> String {
     ours
 }
 
+/// The bytes of the pack in an answer, on bands or raw.
+fn pack_in(answer: &[u8]) -> Vec<u8> {
+    let mut input = answer;
+    let mut pack = Vec::new();
+    while !input.starts_with(b"PACK") {
+        match PacketReader::new(&mut input).next().expect("well formed") {
+            None => return pack,
+            Some(Packet::Data([1, data @ ..])) => pack.extend_from_slice(data),
+            Some(_) => {}
+        }
+    }
+    input.to_vec()
+}
+
 #[test]
 fn fetches_of_v2_are_gits() {
     let repo = Repo::drawn();

@@ -37,20 +37,6 @@ impl<'r> Kept<'r> {
     }
 }
 
-/// The bytes of the pack in an answer, on bands or raw.
-fn pack_in(answer: &[u8]) -> Vec<u8> {
-    let mut input = answer;
-    let mut pack = Vec::new();
-    while !input.starts_with(b"PACK") {
-        match PacketReader::new(&mut input).next().expect("well formed") {
-            None => return pack,
-            Some(Packet::Data([1, data @ ..])) => pack.extend_from_slice(data),
-            Some(_) => {}
-        }
-    }
-    input.to_vec()
-}
-
 #[test]
 fn one_pack_answers_the_same_fetch_in_every_version_and_framing() {
     let repo = Repo::drawn();

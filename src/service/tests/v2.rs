@@ -428,9 +428,9 @@ fn what_a_remote_promised_may_be_missing_for_who_accepts_that_remote() {
     let ask = |accepted: &str| {
         let lines = format!("command=fetch|{accepted}object-format=sha1|0001|want <main>|no-progress|done|0000");
         let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &repo.packets(&lines));
-        match (error, answer.windows(8).position(|eight| eight == b"PACK\0\0\0\x02")) {
-            (None, Some(at)) => Ok(u32::from_be_bytes(answer[at + 8..at + 12].try_into().expect("four bytes"))),
-            (error, _) => Err(error.unwrap_or_default()),
+        match error {
+            None => Ok(u32::from_be_bytes(pack_in(&answer)[8..12].try_into().expect("four bytes"))),
+            Some(error) => Err(error),
         }
     };
     let refused = |accepted: &str| {
