@@ -53,6 +53,10 @@ impl FewNames {
 
     /// Where a name stands in a range of sorted ones; inside `Some` whether it does.
     pub fn find(&self, wanted: &[u8], mut among: Range<u32>) -> Option<Option<u32>> {
+        if self.reads_left.load(Relaxed) == 0 {
+            // Before room is made for what would be read.
+            return None;
+        }
         let mut buffer = [0; WIDTH_MAX * AT_ONCE as usize];
         let mut guess = guessed(wanted, &among);
         while !among.is_empty() {
