@@ -6,16 +6,20 @@ changes with each compiler. A name that is gone does no harm, and a new function
 """
 
 import argparse
+import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
-from measure import Repositories, Request, run, workloads
+from measure import Repositories, Request, link_packs, run, workloads
 
 # Larger requests have other things to wait for.
 ASKED = ["info-v2", "ls-refs", "info-v0", "ls-heads-many", "info-push"]
+# Of these also what `tokens` mode runs.
+WITH_TOKENS = ["info-v0", "info-push"]
 
 # A name that so many bytes of functions share, one for each type they work on, is not worth it: all of them would come along.
 SHARED_MAX = 16 << 10
@@ -35,6 +39,30 @@ def functions(program, environment, source):
         sys.exit(f"{program} failed: {answer[:400]!r}")
     names = re.findall(r"^c?fn=\(\d+\) ([^\s']+)", out.read_text(encoding="utf-8"), re.MULTILINE)
     return [name for name in names if re.fullmatch(r"[A-Za-z_][\w.$]*", name)]
+
+
+def with_token(program, directory):
+    """Runs a request in `tokens` mode, on a repository that is linked to under the name of one."""
+    (directory / "bench").mkdir(exist_ok=True)
+    tokens = directory / "tokens"
+    linked = directory / "bench" / "linked.git"
+
+    def how(_, environment, source):
+        repository = pathlib.Path(environment["GIT_PROJECT_ROOT"]) / environment["PATH_INFO"].split("/")[1]
+        shutil.rmtree(linked, ignore_errors=True)
+        shutil.copytree(repository, linked, copy_function=link_packs)
+        create = [program, "token", "create", "bench/linked", "--root", directory, "--tokens", tokens, "--json"]
+        token = json.loads(subprocess.run(create, stdout=subprocess.PIPE, check=True).stdout)["plaintext"]
+        service = environment["PATH_INFO"].split("/", 2)[2]
+        environment = environment | {
+            "PATH_INFO": f"/bench/linked.git/{service}",
+            "ARTIFACTS_AUTH": "tokens",
+            "ARTIFACTS_TOKENS": str(tokens),
+            "HTTP_AUTHORIZATION": f"Bearer {token}",
+        }
+        return functions(program, environment, source)
+
+    return how
 
 
 def pattern(name):
@@ -67,9 +95,11 @@ def main():
     known["info-push"] = lambda: Request(repositories("before"), "git-receive-pack", version=0, anew=True)
     left_out = shared(options.ours)
     patterns = {}
-    for name in ASKED:
+    program = os.path.abspath(options.ours)
+    for name, how in [(name, functions) for name in ASKED] + [(name, with_token) for name in WITH_TOKENS]:
         print(name, file=sys.stderr)
-        for function in run(functions, os.path.abspath(options.ours), known[name](), directory):
+        how = how(program, directory) if how is with_token else how
+        for function in run(how, program, known[name](), directory):
             if pattern(function) not in left_out:
                 patterns.setdefault(pattern(function))
     # Also .text.unlikely.NAME

@@ -550,10 +550,12 @@ fn try_read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let mut bytes = Vec::new();
+    // Room for all of it and for one byte more, so that its end is noticed: two reads.
+    let mut bytes = Vec::with_capacity(metadata.len().min(RECORD_BYTES_MAX) as usize + 1);
     file.take(RECORD_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
