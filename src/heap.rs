@@ -2,7 +2,7 @@
 //!
 //! In: what Rust's allocator is asked for. Out: memory. A small request touches a few dozen pages in half a millisecond; one that makes a
 //! pack touches thousands, and each of them the kernel has to find, to clear and to map: two megabytes at once cost what a hundred
-//! pages do. Nothing is given back to the kernel: what is free is used again, and with its request the process ends.
+//! pages do. Nothing is given back to the kernel: what is free is used again, and most processes end with their request.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 /// musl's own asks the kernel for a few pages at a time, which a short process feels.
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: artifacts_http_backend::heap::Heap = artifacts_http_backend::heap::Heap::empty();
+static ALLOCATOR: artifacts_http_backend::heap::Heap = artifacts_http_backend::heap::Heap::of_process();
 
 fn main() -> ExitCode {
     // Lives as long as the process: what it took to read is not spent again on giving it back.

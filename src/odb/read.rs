@@ -298,6 +298,14 @@ impl Objects {
         self.read_packed(pack, offset, buffer)
     }
 
+    /// Its kind and size.
+    ///
+    /// # Errors
+    /// When the entry, or one it rests on, cannot be read; other copies are not looked for.
+    pub fn header_in(&self, pack: &Arc<Pack>, offset: u64) -> anyhow::Result<Header> {
+        self.header_packed(pack, offset)
+    }
+
     /// As [`Objects::find_in`], shared with the cache of bases.
     ///
     /// # Errors

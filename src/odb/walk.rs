@@ -59,8 +59,8 @@ pub fn split(objects: &Objects, ids: &[ObjectId]) -> anyhow::Result<Split> {
     Ok(split)
 }
 
-/// Whoever walks among so many commits meets many objects.
-const MANY: usize = 1 << 16;
+/// Whoever has walked over so many commits will meet many objects.
+const MANY: u64 = 256;
 
 /// The order in which commits are looked at: descendants first where generations tell, else the newest.
 type Rank = (u64, i64, Reverse<u32>);
@@ -74,9 +74,6 @@ pub(super) struct Marks(Vec<u8>);
 
 impl Marks {
     pub(super) fn new(commits: &Commits<'_>) -> Self {
-        if commits.len() >= MANY {
-            heap::expect_much();
-        }
         Marks(vec![0; commits.len()])
     }
 
@@ -173,6 +170,9 @@ pub fn reachable_since<'a>(
         paint.queue.pop();
         steps += 1;
         pulse.tick(steps)?;
+        if steps == MANY {
+            heap::expect_much();
+        }
         let (_, time, Reverse(number)) = top;
         let is_hidden = paint.marks.of(number) & HIDDEN != 0;
         paint.marks.set(number, DONE);

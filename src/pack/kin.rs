@@ -9,6 +9,8 @@ use crate::odb::{EntryHead, EntryKind, Header, Objects, Pack, PackId};
 use gix_object::Kind;
 use std::collections::HashMap;
 
+/// So many pairs of versions are looked at.
+const PAIRS_MAX: usize = 1 << 16;
 /// So many deltas lie between an object and what it has in common with another version, at most: each has to be read.
 const LINKS_MAX: usize = 8;
 /// Trees are taken for versions of the same where their sizes differ by this part at most.
@@ -39,7 +41,7 @@ impl Kin {
     ) -> Option<Spot> {
         let held = self.held.get_or_insert_with(|| {
             let mut held = HashMap::new();
-            for (of, version) in selection.relatives.pairs() {
+            for (of, version) in selection.relatives.pairs().take(PAIRS_MAX) {
                 if let Spot::Packed(pack, position) = of
                     && sources.is_held(version)
                     && !sources.is_held(of)

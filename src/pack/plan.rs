@@ -320,11 +320,11 @@ impl<'a> Plan<'a> {
         }
         let mut above = Vec::new();
         let in_chain = self.in_chain(pack, head.kind, &mut above);
-        let mut versions: Vec<Spot> = self.nearest(spot).into_iter().chain(in_chain).collect();
-        if versions.is_empty() {
-            versions.extend(self.distant(pack, position, &above));
+        let mut bases = self.recipe_bases(spot, self.nearest(spot).into_iter().chain(in_chain));
+        if bases.is_empty() {
+            let distant = self.distant(pack, position, &above);
+            bases = self.recipe_bases(spot, distant);
         }
-        let bases = self.recipe_bases(spot, versions);
         self.stand_ins.extend(above.into_iter().map(|offset| ((pack.id(), offset), spot)));
         Ok(self.make(pack, position, bases, true))
     }
@@ -415,11 +415,14 @@ impl<'a> Plan<'a> {
         self.selection.relatives.nearest(of, |other| self.sources.is_held(other) || self.is_planned(other))
     }
 
-    /// A version that neither a walk nor a base they have in common has shown.
-    fn distant(&mut self, pack: &Pack, position: u32, above: &[u64]) -> Option<Spot> {
+    /// A version that neither a walk nor a base they have in common has shown. Who has nothing yet gets what is stored whole anyway.
+    fn distant(&mut self, pack: &Arc<Pack>, position: u32, above: &[u64]) -> Option<Spot> {
+        if !self.sources.are_any_held() {
+            return None;
+        }
         let held = self.kin.held((pack.id(), above), self.selection, &self.sources, self.objects);
         // What cannot be read is found out when it is made.
-        let header = || self.objects.header(pack.id_at(position)).ok().flatten();
+        let header = || self.objects.header_in(pack, pack.offset_at(position)).ok();
         held.or_else(|| self.kin.alike(Spot::Packed(pack.id(), position), header))
     }
 

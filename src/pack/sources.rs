@@ -207,6 +207,11 @@ impl<'a> Sources<'a> {
         taken.has(offset).then_some((source, offset))
     }
 
+    /// Whether it is known of any object that the client has it.
+    pub(super) fn are_any_held(&self) -> bool {
+        !self.bases.is_empty() || !self.loose_bases.is_empty() || self.held_blobs.is_some()
+    }
+
     /// Whether the client has an object.
     pub(super) fn is_held(&self, spot: Spot) -> bool {
         match spot {

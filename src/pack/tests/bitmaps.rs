@@ -626,7 +626,7 @@ fn pack_by_hand(repo: &Repo, first: &[(&str, Option<&str>)]) {
 
 #[test]
 fn what_no_walk_has_seen_beside_its_versions_goes_out_as_a_delta_all_the_same() {
-    // In the middle of history are a file and two roots that rest on what nobody asked for, which nothing else of it does but the last file.
+    // In the middle of history a file and two roots are stored as deltas on versions that nobody asked for, and the last file on that one.
     let repo = Repo::made_by(
         gix_hash::Kind::Sha1,
         r#"
