@@ -60,7 +60,7 @@ pub fn split(objects: &Objects, ids: &[ObjectId]) -> anyhow::Result<Split> {
 }
 
 /// Whoever has walked over so many commits will meet many objects.
-const MANY: u64 = 256;
+const MANY: u64 = 64;
 
 /// The order in which commits are looked at: descendants first where generations tell, else the newest.
 type Rank = (u64, i64, Reverse<u32>);

@@ -439,7 +439,7 @@ fn new_versions_go_out_as_deltas_on_others() {
 }
 
 #[test]
-fn who_waits_for_a_pack_has_its_beginning_before_most_is_made() {
+fn who_waits_for_a_pack_has_its_beginning_before_anything_is_made() {
     /// An answer, and how much of it there was when it was handed on.
     #[derive(Default)]
     struct Heard(Vec<u8>, Vec<usize>);
@@ -478,7 +478,7 @@ fn who_waits_for_a_pack_has_its_beginning_before_most_is_made() {
     };
     let Heard(bytes, at) = heard(&["v18"], &["v0"]);
     assert!(matches!(at[..], [once] if once >= 12 && once + 100 < bytes.len()), "{at:?} of {}", bytes.len());
-    // Few are soon made, and what is copied needs no time.
+    // A few are soon made, and what is copied needs no time.
     assert_eq!([heard(&["v5"], &["v2"]).1, heard(&["v20"], &[]).1], [Vec::<usize>::new(), Vec::new()]);
 }
 

@@ -27,8 +27,8 @@ use std::thread::Scope;
 
 /// So many objects are made in turn before threads are started for the others: a small answer pays for none.
 const MADE_ALONE: u32 = 64;
-/// When so many were made there is some thinking to do: what is written goes out. Smaller answers go out in one piece, with their length.
-const HURRIED_AT: u32 = 8;
+/// Packs of so few objects go out in one piece, with their length: they are soon made.
+const SMALL: u32 = 32;
 /// So many steps are planned ahead at most: most of them are copied.
 const STEPS_MAX: usize = 16 << 10;
 
@@ -263,8 +263,8 @@ impl Writer<'_, '_, '_> {
 
     /// Writes an object that was made ahead or is made now; `false`: nothing came of it.
     fn make(&mut self, making: &Making, ahead: Option<Made>) -> Result<bool> {
-        if self.made == HURRIED_AT {
-            // The client hears that a pack is coming, and starts what takes it in.
+        if self.made == 0 && self.selection.count > SMALL {
+            // Thinking begins here. The client hears that a pack is coming, and starts what takes it in.
             self.out.hurry()?;
         }
         self.made = self.made.saturating_add(1);
