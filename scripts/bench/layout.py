@@ -42,7 +42,7 @@ def functions(program, environment, source):
 
 
 def with_token(program, directory):
-    """Runs a request in `tokens` mode, on a repository that is linked to under the name of one."""
+    """The same as `functions` in `tokens` mode, on a copy of the repository that has a namespace, as tokens want it."""
     (directory / "bench").mkdir(exist_ok=True)
     tokens = directory / "tokens"
     linked = directory / "bench" / "linked.git"
@@ -96,9 +96,9 @@ def main():
     left_out = shared(options.ours)
     patterns = {}
     program = os.path.abspath(options.ours)
-    for name, how in [(name, functions) for name in ASKED] + [(name, with_token) for name in WITH_TOKENS]:
+    in_tokens_mode = with_token(program, directory)
+    for name, how in [(name, functions) for name in ASKED] + [(name, in_tokens_mode) for name in WITH_TOKENS]:
         print(name, file=sys.stderr)
-        how = how(program, directory) if how is with_token else how
         for function in run(how, program, known[name](), directory):
             if pattern(function) not in left_out:
                 patterns.setdefault(pattern(function))

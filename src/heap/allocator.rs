@@ -111,19 +111,25 @@ fn map_huge(size: usize) -> Option<(*mut u8, usize)> {
     let size = size.checked_next_multiple_of(HUGE_BYTES)?;
     let whole = size.checked_add(HUGE_BYTES)?;
     let mapped = map(whole)?;
-    // The upper part is kept: mappings follow one another downwards, so that this one borders on the one before.
-    let behind = mapped.addr().wrapping_add(whole) % HUGE_BYTES;
-    let at = mapped.wrapping_add(HUGE_BYTES - behind);
+    let (before, behind) = edges(mapped.addr(), whole);
+    let at = mapped.wrapping_add(before);
     // SAFETY: what is given back belongs to the mapping, before and behind what is kept of it, and nobody has seen it. Where it stays it
     // is never touched; and where the kernel has no huge pages these are pages like others.
     unsafe {
-        let _ = munmap(mapped.cast(), HUGE_BYTES - behind);
+        let _ = munmap(mapped.cast(), before);
         if behind > 0 {
             let _ = munmap(at.wrapping_add(size).cast(), behind);
         }
         let _ = madvise(at.cast(), size, Advice::LinuxHugepage);
     }
     Some((at, size))
+}
+
+/// How much of a mapping is given back before and behind the huge pages that are kept of it. They stand as high as they can: mappings follow
+/// one another downwards, so that these border on those of the mapping before.
+fn edges(address: usize, whole: usize) -> (usize, usize) {
+    let behind = address.wrapping_add(whole) % HUGE_BYTES;
+    (HUGE_BYTES - behind, behind)
 }
 
 #[cfg(test)]
@@ -244,17 +250,27 @@ mod tests {
     }
 
     #[test]
-    fn regions_of_huge_pages_border_on_each_other_and_are_given_at_once_where_much_is_expected() {
+    fn huge_pages_are_given_at_once_where_much_is_expected() {
         static ALL: AtomicBool = AtomicBool::new(true);
         let heap = Heap::that_expects(&ALL);
         let first = Piece::new(&heap, 100, 8, false);
         assert_eq!(given(&heap), HUGE_BYTES);
         assert_eq!((first.at as usize) / HUGE_BYTES, (first.at as usize + HUGE_BYTES / 2) / HUGE_BYTES);
-        let regions: Vec<_> = (0..8).map(|_| map_huge(1).unwrap()).collect();
-        assert!(regions.iter().all(|(at, size)| at.addr().is_multiple_of(HUGE_BYTES) && *size == HUGE_BYTES));
-        // Another thread may have come in between.
-        let borders = regions.windows(2).filter(|pair| pair[1].0.wrapping_add(HUGE_BYTES) == pair[0].0);
-        assert!(borders.count() >= 4, "{regions:?}");
+        let (at, size) = map_huge(HUGE_BYTES + 1).unwrap();
+        assert!(at.addr().is_multiple_of(HUGE_BYTES) && size == 2 * HUGE_BYTES);
+    }
+
+    #[test]
+    fn huge_pages_stand_as_high_in_their_mapping_as_they_can() {
+        let whole = 3 * HUGE_BYTES;
+        for page in 0..HUGE_BYTES / 4096 {
+            let address = 7 * HUGE_BYTES + page * 4096;
+            let (before, behind) = edges(address, whole);
+            assert!(
+                (address + before).is_multiple_of(HUGE_BYTES) && before + behind == HUGE_BYTES && behind < HUGE_BYTES
+            );
+        }
+        assert_eq!(edges(HUGE_BYTES, whole), (HUGE_BYTES, 0), "nothing lies between it and the mapping before");
     }
 
     /// What the kernel was told of the mapping at an address (`VmFlags` of smaps).

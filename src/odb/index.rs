@@ -129,6 +129,11 @@ impl Index {
         found.unwrap_or_else(|| search(wanted, low..high, |position| self.name(position)))
     }
 
+    /// Where the table of small offsets begins, in version 2.
+    fn small_offsets(&self) -> usize {
+        self.tables() + self.count as usize * (self.width + 4)
+    }
+
     /// The pack offset at a position; what the index does not hold is `u64::MAX`, which no pack has.
     pub fn offset_at(&self, position: u32) -> u64 {
         assert!(position < self.count, "a position of another index");
@@ -136,7 +141,7 @@ impl Index {
         if !self.version_2 {
             return u64::from(u32_at(&self.map, self.tables() + position * (self.width + 4)));
         }
-        let small = self.tables() + count * (self.width + 4);
+        let small = self.small_offsets();
         let offset = u32_at(&self.map, small + position * 4);
         if offset & LARGE == 0 {
             return u64::from(offset);
@@ -159,7 +164,7 @@ impl Index {
     fn position_of_small(&self, offset: u64) -> Option<u32> {
         let wanted = u32::try_from(offset).ok().filter(|offset| self.version_2 && offset & LARGE == 0)?.to_be_bytes();
         let count = self.count as usize;
-        let small = self.tables() + count * (self.width + 4);
+        let small = self.small_offsets();
         let offsets = self.map[small..small + count * 4].as_chunks().0;
         // Without a question for each of them the processor compares many at once.
         let is_in = |block: &[[u8; 4]]| block.iter().fold(false, |found, offset| found | (*offset == wanted));

@@ -15,7 +15,7 @@ const PAIRS_MAX: usize = 1 << 16;
 const LINKS_MAX: usize = 8;
 /// Trees are taken for versions of the same where their sizes differ by this part at most.
 const ALIKE: u64 = 8;
-/// Of so many objects it is looked at all whether they are trees.
+/// Of more objects than these it is not asked whether they are trees.
 const ASKED_MAX: usize = 512;
 /// So many trees are remembered.
 const TREES_MAX: usize = 64;
