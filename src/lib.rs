@@ -76,7 +76,8 @@ pub struct Site {
 
 /// Serves one HTTP request: stations 1 to 10, top to bottom.
 ///
-/// The caller hands in what an edge read, the body and the sink; it writes the audit line of the summary it gets back.
+/// The caller hands in what an edge read, the body and the sink; it writes the audit line of the summary it gets back. What was opened of
+/// the repository's objects stays open: the process is expected to end with its request.
 pub fn serve(
     request: Result<Request, Reject>,
     mut body: HttpBody<'_>,
@@ -141,6 +142,7 @@ fn answer(
     let asked = (&request.method, &request.conditions);
     let outcome = respond(&route, asked, &repository, body, response, channel, summary);
     summary.warnings = repository.objects.take_warnings();
+    repository.leave();
     outcome
 }
 

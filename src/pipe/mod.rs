@@ -169,6 +169,7 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
         }
     };
     summary.warnings = repository.objects.take_warnings();
+    repository.leave();
     complain(&tell::warn_over_pipes(&summary));
     summary.bytes_in = body.bytes;
     summary.bytes_out = sink.bytes;

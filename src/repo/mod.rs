@@ -187,6 +187,13 @@ impl Repository {
             shallow_file: OnceCell::new(),
         }
     }
+
+    /// Gives up the repository at the end of the process, which does away with what is mapped sooner: file by file, the other
+    /// processors are told each time.
+    pub fn leave(self) {
+        std::mem::forget(self.objects);
+    }
+
     /// The same objects as who opens them now finds them: nothing that was open is.
     pub fn reopened(&self) -> Objects {
         let mut objects = Objects::new(self.hash(), object_directories(&self.common_dir, &self.context));
