@@ -262,8 +262,8 @@ fn decide(
     verdicts: &mut Verdicts<'_>,
     client: &mut Client<'_>,
 ) -> Result<(), ServeError> {
-    let Taken { quarantine, .. } = taken;
-    let boundary = connected::check(repository, request, quarantine.as_ref(), verdicts, client)?;
+    let Taken { quarantine, pack } = taken;
+    let boundary = connected::check(repository, request, quarantine.as_ref(), pack.objects, verdicts, client)?;
     for verdict in verdicts.open() {
         verdict.judge(hidden(repository, verdict));
     }

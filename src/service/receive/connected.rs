@@ -16,9 +16,13 @@ use crate::repo::quarantine::Quarantine;
 use crate::repo::visible::{self, For};
 use crate::repo::{Repository, alternate_refs, connectivity, shallow};
 use crate::service::ServeError;
-use bstr::ByteSlice;
+use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
 use std::collections::HashMap;
+
+/// So many refs that a push changes are looked at first, and so many of its commits.
+const NEAR_REFS_MAX: usize = 8;
+const NEAR_COMMITS_MAX: usize = 64;
 
 /// How many commits at which the client's history is cut are looked behind one by one; of more all become our boundary.
 const ONE_BY_ONE_MAX: usize = 100;
@@ -51,11 +55,12 @@ fn met(walk: &CommitWalk<'_>, commits: &[ObjectId]) -> Vec<ObjectId> {
     walk.reachable.iter().map(|number| walk.commits.id(*number).to_owned()).filter(|id| wanted.contains(id)).collect()
 }
 
-/// New tips must be complete.
+/// New tips must be complete. `received`: how many objects were pushed.
 pub(super) fn check(
     repository: &Repository,
     request: &PushRequest,
     quarantine: Option<&Quarantine>,
+    received: u32,
     verdicts: &mut Verdicts<'_>,
     client: &mut Client<'_>,
 ) -> Result<Boundary, ServeError> {
@@ -64,7 +69,12 @@ pub(super) fn check(
     };
     let missing = if repository.settings.is_partial_clone() { Missing::Promised } else { Missing::Refused };
     let mut tips: Vec<ObjectId> = verdicts.open().filter_map(new_tip).collect();
-    let mut asked = Asked { objects: quarantine.objects(), known: known_tips(repository)?, missing, client };
+    let mut asked = Asked { objects: quarantine.objects(), known: near_tips(repository, verdicts)?, missing, client };
+    // Mostly a push builds on what its refs are: then the others, of which there may be very many, need not be looked at.
+    if asked.is_near(&tips, received) && asked.lacks(&tips, None)?.is_none() {
+        return Ok(Boundary::default());
+    }
+    asked.known = known_tips(repository)?;
     if asked.lacks(&tips, None)?.is_none() {
         return Ok(Boundary::default());
     }
@@ -113,6 +123,23 @@ struct Asked<'a, 'c, 'h> {
 }
 
 impl Asked<'_, '_, '_> {
+    /// Whether the known tips are soon met from these, behind at most as many commits as objects were received. This proves nothing yet.
+    fn is_near(&self, tips: &[ObjectId], received: u32) -> bool {
+        let most = NEAR_COMMITS_MAX.min(usize::try_from(received).unwrap_or(NEAR_COMMITS_MAX));
+        let mut seen = IdSet::default();
+        let mut open = tips.to_vec();
+        while let Some(id) = open.pop() {
+            if self.known.contains(&id) || !seen.insert(id) {
+                continue;
+            }
+            match parents(self.objects, &id) {
+                Some(parents) if seen.len() <= most => open.extend(parents),
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// An object that one of the tips reaches and that is not there, in the eyes of somebody whose history is cut.
     fn lacks(&mut self, tips: &[ObjectId], cut: Option<&[ObjectId]>) -> anyhow::Result<Option<ObjectId>> {
         let seen = cut.map(|cut| self.objects.cut_at(cut.iter().copied()));
@@ -153,7 +180,7 @@ impl Asked<'_, '_, '_> {
         let mut perhaps = Vec::new();
         let mut behind = Vec::new();
         for id in met(&walk, shallow) {
-            let parents = parents(self.objects, &id);
+            let parents = parents(self.objects, &id).unwrap_or_default();
             let mut there = true;
             for parent in &parents {
                 there &= self.objects.contains(parent)?;
@@ -178,15 +205,30 @@ impl Asked<'_, '_, '_> {
     }
 }
 
-/// A commit's parents, wherever history is cut.
-fn parents(objects: &Objects, id: &ObjectId) -> Vec<ObjectId> {
+/// A commit's parents, wherever history is cut; `None`: it cannot be read, or is none.
+fn parents(objects: &Objects, id: &ObjectId) -> Option<Vec<ObjectId>> {
     let mut content = Vec::new();
-    match objects.find(id, &mut content) {
-        Ok(Some(gix_object::Kind::Commit)) => {
-            gix_object::CommitRefIter::from_bytes(&content, objects.hash_kind()).parent_ids().collect()
-        }
-        Ok(_) | Err(_) => Vec::new(),
+    let kind = objects.find(id, &mut content).ok()?;
+    (kind? == gix_object::Kind::Commit)
+        .then(|| gix_object::CommitRefIter::from_bytes(&content, objects.hash_kind()).parent_ids().collect())
+}
+
+/// Some of the tips that are complete by assumption: what the refs are that this push is to change, where they are few, and HEAD.
+fn near_tips(repository: &Repository, verdicts: &mut Verdicts<'_>) -> anyhow::Result<Vec<ObjectId>> {
+    let mut near = Vec::new();
+    let mut names: Vec<&BStr> = verdicts.open().map(|verdict| verdict.update.name.as_bstr()).collect();
+    if names.len() > NEAR_REFS_MAX {
+        names.clear();
     }
+    for name in names.into_iter().chain([b"HEAD".as_bstr()]) {
+        // What cannot be read is told where it matters.
+        if let Ok(Some(id)) = repository.refs.resolve(name)
+            && repository.objects.contains(&id)?
+        {
+            near.push(id);
+        }
+    }
+    Ok(near)
 }
 
 /// Tips that are complete by assumption: our refs, but for the hidden ones, and those of alternates.

@@ -416,6 +416,22 @@ fn an_object_that_has_gone_meanwhile_is_missed() {
 }
 
 #[test]
+fn a_push_that_builds_on_its_branch_looks_at_no_other_ref() {
+    let pair = Pair::new();
+    let main = pair.at_server(&["rev-parse", "main"]);
+    let (three, four) = (pair.commit("three"), pair.commit("four"));
+    let pushes = [format!("{main} {four} refs/heads/main"), format!("- {three} refs/heads/builds-on-head")]
+        .map(|update| pair.push(&[&update]));
+    let mut packed = format!("# pack-refs with: peeled fully-peeled sorted \n{main} refs/heads/main\n");
+    (0..500).for_each(|number| packed += &format!("{main} refs/heads/z{number:03}\n"));
+    std::fs::write(pair.server.join("packed-refs"), packed + "rubbish refs/heads/zzz\n").unwrap();
+    for push in pushes {
+        let answer = pair.send(&push);
+        assert_eq!((answer.report.len(), answer.complaints()), (2, vec![]), "{:?}", push.lines);
+    }
+}
+
+#[test]
 fn the_answer_has_the_form_the_client_asked_for() {
     let template = Pair::new();
     let check = |capabilities: &str, expected: &str| {
