@@ -52,10 +52,16 @@ pub(super) fn is_valid(name: &[u8]) -> bool {
     seen & SPECIAL == 0 && name != b"@" || seen & SPECIAL != 0 && are_specials_in_place(name)
 }
 
+/// How many bytes of a prefix are a well-formed directory with its slash: in the names below they need not be judged again.
+pub(super) fn well_formed_directory(prefix: &[u8]) -> usize {
+    let directory = prefix.rfind_byte(b'/').unwrap_or(0);
+    if is_valid(&prefix[..directory]) { directory + 1 } else { 0 }
+}
+
 /// The highest bit of each byte of a word.
 const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
 
-/// The length of a name that a newline ends, where it is seen at once to be well-formed: of letters, digits, `-`, `_`, and dots and
+/// The length of a name, or of what is left of it behind a directory, that a newline ends, where it is seen at once to be well-formed: of letters, digits, `-`, `_`, and dots and
 /// slashes that do not touch. `None` says nothing: other names are well-formed, too.
 ///
 /// Rows of packed-refs are looked at eight bytes at a time, so that finding a name's end and judging it is one pass without a branch

@@ -22,6 +22,20 @@ pub struct Row<'a> {
     pub symref_target: Option<&'a BStr>,
 }
 
+impl Row<'_> {
+    /// Adds `<id> <name>`: what a line of every list begins with.
+    pub fn push(&self, list: &mut Vec<u8>) {
+        match self.line {
+            Some(line) => pktline::push(list, line),
+            None => {
+                self.id.push_hex(list);
+                list.push(b' ');
+                list.extend_from_slice(self.name);
+            }
+        }
+    }
+}
+
 /// An object's name, in bytes or as text.
 #[derive(Debug, Clone, Copy)]
 pub struct StoredId<'a>(Form<'a>);

@@ -3,7 +3,6 @@
 //! In: a repository. Out: its refs under the names the client knows.
 
 use super::Repository;
-use crate::pktline;
 use crate::refs::{Row, StoredId};
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::{ObjectId, oid};
@@ -20,40 +19,11 @@ pub enum For {
     Nobody,
 }
 
-/// One visible ref, its name without the namespace.
-#[derive(Debug, Clone, Copy)]
-pub struct VisibleRef<'a> {
-    /// The name as the client sees it.
-    pub name: &'a BStr,
-    /// The object.
-    pub id: StoredId<'a>,
-    /// What an annotated tag peels to; `None` for other objects. Computed only where `peel` was asked.
-    pub peeled: Option<StoredId<'a>>,
-    /// A symbolic ref's target, without the namespace.
-    pub symref_target: Option<&'a BStr>,
-    /// `<id> <name>`, where it is stored like this.
-    line: Option<&'a [u8]>,
-}
-
-impl VisibleRef<'_> {
-    /// Adds `<id> <name>`: what a line of every list begins with.
-    pub fn push(&self, list: &mut Vec<u8>) {
-        match self.line {
-            Some(line) => pktline::push(list, line),
-            None => {
-                self.id.push_hex(list);
-                list.push(b' ');
-                list.extend_from_slice(self.name);
-            }
-        }
-    }
-}
-
 /// One ref of all, as a client that pushes is told of it.
 #[derive(Debug, Clone, Copy)]
 pub enum Listed<'a> {
-    /// One of the namespace.
-    Visible(VisibleRef<'a>),
+    /// One of the namespace, its name without it.
+    Visible(&'a Row<'a>),
     /// What one outside of it points to.
     Outside(StoredId<'a>),
 }
@@ -89,8 +59,8 @@ pub fn head(repository: &Repository, hidden_for: For) -> anyhow::Result<Option<H
     Ok((id.is_some() || target.is_some()).then_some(Head { id, target }))
 }
 
-/// Visible refs below `refs/` that lead to an object, in byte order, HEAD not among them. `prefixes` are names as the client
-/// sees them; empty: all.
+/// Visible refs below `refs/` that lead to an object, in byte order, HEAD not among them, under their names without the namespace.
+/// `prefixes` are such names; empty: all. What tags peel to is always known where `peel` asks for it.
 ///
 /// # Errors
 /// When refs or objects cannot be looked up, or `each` fails.
@@ -99,7 +69,7 @@ pub fn for_each(
     hidden_for: For,
     prefixes: &[BString],
     peel: bool,
-    each: &mut dyn FnMut(&VisibleRef<'_>) -> anyhow::Result<()>,
+    each: &mut dyn FnMut(&Row<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     list(repository, hidden_for, prefixes, peel, &mut |tip| {
         if repository.objects.contains(&tip.id.id())? { each(tip) } else { Ok(()) }
@@ -116,7 +86,7 @@ pub fn list(
     hidden_for: For,
     prefixes: &[BString],
     peel: bool,
-    each: &mut dyn FnMut(&VisibleRef<'_>) -> anyhow::Result<()>,
+    each: &mut dyn FnMut(&Row<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let namespace = namespace_prefix(repository);
     let rules = rules(repository, hidden_for);
@@ -126,22 +96,19 @@ pub fn list(
         (false, false) => prefixes.iter().map(|prefix| concatenated(&namespace, prefix)).collect(),
     };
     repository.refs.for_each(&prefixes, &mut |row| {
+        let is_known = !peel || row.peeled.is_some();
+        if is_known && namespace.is_empty() && rules.is_empty() {
+            return each(row);
+        }
         let name = stripped(row.name, &namespace);
-        if !rules.is_empty() && hidden(rules, Some(name), row.name) {
+        if hidden(rules, Some(name), row.name) {
             return Ok(());
         }
-        let looked_up;
-        let peeled = match row.peeled {
-            _ if !peel => None,
-            Some(known) => known,
-            None => {
-                looked_up = peeled(repository, &row.id.id())?;
-                looked_up.as_ref().map(StoredId::from)
-            }
-        };
+        let looked_up = if is_known { None } else { peeled(repository, &row.id.id())? };
+        let peeled = if is_known { row.peeled } else { Some(looked_up.as_ref().map(StoredId::from)) };
         let symref_target = row.symref_target.map(|target| stripped(target, &namespace));
         let line = row.line.filter(|_| namespace.is_empty());
-        each(&VisibleRef { name, id: row.id, peeled, symref_target, line })
+        each(&Row { name, line, peeled, symref_target, ..*row })
     })
 }
 
@@ -161,11 +128,13 @@ pub fn all(
         if hidden(rules, name, row.name) {
             return Ok(());
         }
+        let named;
         each(match name {
             None => Listed::Outside(row.id),
+            Some(_) if namespace.is_empty() => Listed::Visible(row),
             Some(name) => {
-                let line = row.line.filter(|_| namespace.is_empty());
-                Listed::Visible(VisibleRef { name, id: row.id, peeled: None, symref_target: None, line })
+                named = Row { name, line: None, ..*row };
+                Listed::Visible(&named)
             }
         })
     })

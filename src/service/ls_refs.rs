@@ -28,7 +28,7 @@ pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_
         head(repository, &mut lines)?;
     }
     visible::list(repository, For::Upload, &request.prefixes, request.peel, &mut |tip| {
-        lines.add(|line| tip.push(line), tip.symref_target, tip.peeled)
+        lines.add(|line| tip.push(line), tip.symref_target, tip.peeled.flatten())
     })?;
     let mut list = lines.list;
     pktline::flush(&mut list)?;

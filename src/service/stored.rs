@@ -99,8 +99,8 @@ fn info_refs(repository: &Repository) -> anyhow::Result<Vec<u8>> {
             list.push(b'\n');
         };
         line(&tip.id, b"");
-        if let Some(peeled) = &tip.peeled {
-            line(peeled, b"^{}");
+        if let Some(peeled) = tip.peeled.flatten() {
+            line(&peeled, b"^{}");
         }
         Ok(())
     })?;

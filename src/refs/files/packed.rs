@@ -349,15 +349,16 @@ impl Cursor<'_> {
                 return Ok(false);
             }
         }
-        self.parse()?;
+        self.parse(b"")?;
         Ok(true)
     }
 
-    /// Goes to the next record that has been read already; `false` where there is none.
-    pub(super) fn advance_in_block(&mut self) -> anyhow::Result<bool> {
+    /// Goes to the next record that has been read already; `false` where there is none. Their names mostly begin with a directory that
+    /// is well-formed.
+    pub(super) fn advance_in_block(&mut self, directory: &[u8]) -> anyhow::Result<bool> {
         let more = self.record.end < self.whole;
         if more {
-            self.parse()?;
+            self.parse(directory)?;
         }
         Ok(more)
     }
@@ -369,22 +370,24 @@ impl Cursor<'_> {
         last.starts_with(prefix) && before.is_none_or(|name| last < name.as_bytes())
     }
 
-    /// Takes the record in that begins where the current one ends, before the end of what is whole.
+    /// Takes the record in that begins where the current one ends, before the end of what is whole. Where its name begins with
+    /// `directory`, which is well-formed and ends in a slash or is empty, only the rest is judged.
     #[inline]
-    fn parse(&mut self) -> anyhow::Result<()> {
+    fn parse(&mut self, directory: &[u8]) -> anyhow::Result<()> {
         let (start, id) = (self.record.end, self.packed.hex);
         let text = &self.buffer[start..self.whole];
         // The object's name holds no newline: the search begins behind it.
         let behind = text.get(id + 1..).ok_or_else(|| unexpected(text))?;
+        let known = if begins_with(behind, directory) { directory.len() } else { 0 };
+        let behind = &behind[known..];
         let plain = name::plain_line(behind);
-        let length = plain.or_else(|| newline(behind)).ok_or_else(|| unexpected(text))?;
-        let line_end = id + 1 + length;
+        let line_end = id + 1 + known + plain.or_else(|| newline(behind)).ok_or_else(|| unexpected(text))?;
         let mut end = line_end + 1;
         if text.get(end) == Some(&b'^') {
             end += id + 2;
         }
         let is_record =
-            text[id] == b' ' && length > 0 && text.get(end - 1) == Some(&b'\n') && line_end <= LINE_BYTES_MAX;
+            text[id] == b' ' && line_end > id + 1 && text.get(end - 1) == Some(&b'\n') && line_end <= LINE_BYTES_MAX;
         if !is_record {
             return Err(unexpected(text));
         }
@@ -501,6 +504,14 @@ fn last_line(records: &[u8]) -> Range<usize> {
 /// The line that ends at a newline.
 fn line_before(block: &[u8], newline: usize) -> Range<usize> {
     last_newline(&block[..newline]).map_or(0, |before| before + 1)..newline
+}
+
+/// Whether a text begins with eight to sixteen bytes; `false` says nothing of others. A row is not worth calling a function that
+/// compares texts of any length.
+fn begins_with(text: &[u8], start: &[u8]) -> bool {
+    let text = text.get(..start.len()).unwrap_or_default();
+    let ends = |text: &[u8]| Some((*text.first_chunk::<8>()?, *text.last_chunk::<8>()?));
+    start.len() <= 16 && ends(start).is_some_and(|start| ends(text) == Some(start))
 }
 
 /// The first newline. Lines are short: what searches many bytes at once asks first what the processor can do, which takes longer than

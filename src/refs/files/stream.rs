@@ -38,11 +38,12 @@ pub(super) fn for_each(
     for prefix in prefixes.iter() {
         let mut more = records.seek(prefix)? && records.record().name.starts_with(prefix);
         let mut entries = loose.below(prefix).iter().peekable();
+        let directory = &prefix[..name::well_formed_directory(prefix)];
         loop {
             // Mostly no loose ref stands between all that has been read of packed-refs.
             if more && records.block_is_below(prefix, entries.peek().map(|entry| loose.name(entry))) {
                 give(&records.record(), each)?;
-                while records.advance_in_block()? {
+                while records.advance_in_block(directory)? {
                     give(&records.record(), each)?;
                 }
                 more = records.advance()? && records.record().name.starts_with(prefix);
