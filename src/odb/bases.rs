@@ -15,7 +15,7 @@ const OVERHEAD_BYTES: u64 = 128;
 /// One object takes this part at most.
 const LARGEST: u64 = 4;
 /// This part is made use of at first, and this one while objects are small.
-const USED_AT_FIRST: u64 = 32;
+const USED_AT_FIRST: u64 = 128;
 const USED_OF_SMALL: u64 = 4;
 /// So many bytes are kept one after the other until one more is made use of.
 const KEPT_EACH: u64 = 8;

@@ -3,12 +3,14 @@
 //! In: object names. Out: 32-bit numbers, a range of them for each pack in the order of its index. A name is looked at
 //! where it comes in and where it goes out; in between there are only numbers.
 
+use crate::odb::bases::PlaceHasher;
 use crate::odb::bitmap::{Bits, Order};
 use crate::odb::ids::{IdSet, are_same};
 use crate::odb::{EntryKind, Location, Objects, Pack, PackId, Stored};
 use anyhow::{Context, Result, bail};
 use gix_hash::{ObjectId, oid};
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -35,7 +37,7 @@ struct Range {
 pub struct Numbers<'a> {
     objects: &'a Objects,
     ranges: Vec<Range>,
-    by_pack: HashMap<PackId, usize>,
+    by_pack: HashMap<PackId, usize, BuildHasherDefault<PlaceHasher>>,
     end: u32,
     strays: Vec<(ObjectId, u32)>,
     /// Names of objects found outside of the first pack, as in `recent`: whoever is asked next might find another copy.
@@ -55,7 +57,7 @@ impl<'a> Numbers<'a> {
         Numbers {
             objects,
             ranges: Vec::new(),
-            by_pack: HashMap::new(),
+            by_pack: HashMap::default(),
             end: 0,
             strays: Vec::new(),
             others: Vec::new(),
