@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes scripts/layout.ld, by which scripts/release.sh puts what small requests run side by side. To be run now and then, when much of what
+# Writes scripts/layout.ld, by which scripts/release.sh puts what small and common requests run side by side. To be run now and then, when much of what
 # they run has changed: what the file does not know of lies elsewhere, and works as well.
 #
 # It needs git, nm, python3 and valgrind.

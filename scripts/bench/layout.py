@@ -1,4 +1,4 @@
-"""Writes the order in which a linker is to put functions: those that small requests run come first, side by side.
+"""Writes the order in which a linker is to put functions: those that small requests run come first, then what else common ones do, side by side.
 
 A process that answers a small request touches every page of its program for the first time. Scattered over the whole of it, its functions lie in
 forty ranges, each of which costs a page fault; side by side in ten. Which functions are run is told by valgrind, their names without what
@@ -6,6 +6,7 @@ changes with each compiler. A name that is gone does no harm, and a new function
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -16,16 +17,18 @@ import sys
 
 from measure import Repositories, Request, link_packs, run, workloads
 
-# Larger requests have other things to wait for.
 ASKED = ["info-v2", "ls-refs", "info-v0", "ls-heads-many", "info-push"]
 # Of these also what `tokens` mode runs.
 WITH_TOKENS = ["info-v0", "info-push"]
+# What follows them in short time. Larger requests have other things to wait for.
+THEN = ["push-1", "clone", "fetch-10"]
 
 # A name that so many bytes of functions share, one for each type they work on, is not worth it: all of them would come along.
 SHARED_MAX = 16 << 10
 
 HEADER = """/*
- * The order of functions in the release binary: what small requests run lies side by side, in few pages (scripts/layout.sh writes this file).
+ * The order of functions in the release binary: what small requests run lies side by side, in few pages, then what else common ones do
+ * (scripts/layout.sh writes this file).
  */
 """
 
@@ -97,7 +100,8 @@ def main():
     patterns = {}
     program = os.path.abspath(options.ours)
     in_tokens_mode = with_token(program, directory)
-    for name, how in [(name, functions) for name in ASKED] + [(name, in_tokens_mode) for name in WITH_TOKENS]:
+    asked = [(name, functions) for name in ASKED], [(name, in_tokens_mode) for name in WITH_TOKENS], [(name, functions) for name in THEN]
+    for name, how in itertools.chain(*asked):
         print(name, file=sys.stderr)
         for function in run(how, program, known[name](), directory):
             if pattern(function) not in left_out:
