@@ -6,7 +6,6 @@ changes with each compiler. A name that is gone does no harm, and a new function
 """
 
 import argparse
-import itertools
 import json
 import os
 import pathlib
@@ -20,7 +19,7 @@ from measure import Repositories, Request, link_packs, run, workloads
 ASKED = ["info-v2", "ls-refs", "info-v0", "ls-heads-many", "info-push"]
 # Of these also what `tokens` mode runs.
 WITH_TOKENS = ["info-v0", "info-push"]
-# What follows them in short time. Larger requests have other things to wait for.
+# What else is asked often and soon answered. Larger requests have other things to wait for.
 THEN = ["push-1", "clone", "fetch-10"]
 
 # A name that so many bytes of functions share, one for each type they work on, is not worth it: all of them would come along.
@@ -100,8 +99,8 @@ def main():
     patterns = {}
     program = os.path.abspath(options.ours)
     in_tokens_mode = with_token(program, directory)
-    asked = [(name, functions) for name in ASKED], [(name, in_tokens_mode) for name in WITH_TOKENS], [(name, functions) for name in THEN]
-    for name, how in itertools.chain(*asked):
+    small = [(name, functions) for name in ASKED] + [(name, in_tokens_mode) for name in WITH_TOKENS]
+    for name, how in small + [(name, functions) for name in THEN]:
         print(name, file=sys.stderr)
         for function in run(how, program, known[name](), directory):
             if pattern(function) not in left_out:

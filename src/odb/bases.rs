@@ -24,8 +24,8 @@ const NONE: usize = usize::MAX;
 /// The place of an entry, as a key.
 pub(super) type Place = (PackId, u64);
 
-/// Offsets are spread already; one multiplication is enough to use all of their bits. They are not chosen freely by
-/// whoever pushes: an attacker could at most slow down the walks over packs he made himself.
+/// Offsets are spread already, and the numbers of packs are few; one multiplication is enough to use all of their bits. They are not
+/// chosen freely by whoever pushes: an attacker could at most slow down the walks over packs he made himself.
 #[derive(Default)]
 pub(super) struct PlaceHasher(u64);
 

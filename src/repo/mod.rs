@@ -188,8 +188,8 @@ impl Repository {
         }
     }
 
-    /// Gives up the repository at the end of the process, which does away with what is mapped sooner: file by file, the other
-    /// processors are told each time.
+    /// Gives up the repository at the end of the process. The end unmaps all of its files at once; one by one, the other processors are
+    /// told of each.
     pub fn leave(self) {
         std::mem::forget(self.objects);
     }

@@ -60,7 +60,7 @@ pub fn head(repository: &Repository, hidden_for: For) -> anyhow::Result<Option<H
 }
 
 /// Visible refs below `refs/` that lead to an object, in byte order, HEAD not among them, under their names without the namespace.
-/// `prefixes` are such names; empty: all. What tags peel to is always known where `peel` asks for it.
+/// `prefixes` are such names; empty: all. What tags peel to is always there where `peel` asks for it, and sometimes where it does not.
 ///
 /// # Errors
 /// When refs or objects cannot be looked up, or `each` fails.
@@ -133,7 +133,7 @@ pub fn all(
             None => Listed::Outside(row.id),
             Some(_) if namespace.is_empty() => Listed::Visible(row),
             Some(name) => {
-                named = Row { name, line: None, ..*row };
+                named = Row { name, line: None, symref_target: None, ..*row };
                 Listed::Visible(&named)
             }
         })

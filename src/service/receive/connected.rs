@@ -16,11 +16,12 @@ use crate::repo::quarantine::Quarantine;
 use crate::repo::visible::{self, For};
 use crate::repo::{Repository, alternate_refs, connectivity, shallow};
 use crate::service::ServeError;
-use bstr::{BStr, ByteSlice};
+use bstr::ByteSlice;
 use gix_hash::ObjectId;
+use gix_object::Kind;
 use std::collections::HashMap;
 
-/// So many refs that a push changes are looked at first, and so many of its commits.
+/// Where a push changes no more refs than these they are looked at first, and no more of its commits than these.
 const NEAR_REFS_MAX: usize = 8;
 const NEAR_COMMITS_MAX: usize = 64;
 
@@ -123,7 +124,8 @@ struct Asked<'a, 'c, 'h> {
 }
 
 impl Asked<'_, '_, '_> {
-    /// Whether the known tips are soon met from these, behind at most as many commits as objects were received. This proves nothing yet.
+    /// Whether all ways down from these soon meet known tips, behind at most as many commits as objects were received. This proves nothing
+    /// yet.
     fn is_near(&self, tips: &[ObjectId], received: u32) -> bool {
         let most = NEAR_COMMITS_MAX.min(usize::try_from(received).unwrap_or(NEAR_COMMITS_MAX));
         let mut seen = IdSet::default();
@@ -132,10 +134,11 @@ impl Asked<'_, '_, '_> {
             if self.known.contains(&id) || !seen.insert(id) {
                 continue;
             }
-            match parents(self.objects, &id) {
-                Some(parents) if seen.len() <= most => open.extend(parents),
-                _ => return false,
+            let parents = if seen.len() <= most { parents(self.objects, &id) } else { Vec::new() };
+            if parents.is_empty() {
+                return false;
             }
+            open.extend(parents);
         }
         true
     }
@@ -180,7 +183,7 @@ impl Asked<'_, '_, '_> {
         let mut perhaps = Vec::new();
         let mut behind = Vec::new();
         for id in met(&walk, shallow) {
-            let parents = parents(self.objects, &id).unwrap_or_default();
+            let parents = parents(self.objects, &id);
             let mut there = true;
             for parent in &parents {
                 there &= self.objects.contains(parent)?;
@@ -205,24 +208,30 @@ impl Asked<'_, '_, '_> {
     }
 }
 
-/// A commit's parents, wherever history is cut; `None`: it cannot be read, or is none.
-fn parents(objects: &Objects, id: &ObjectId) -> Option<Vec<ObjectId>> {
+/// A commit's parents, wherever history is cut. What is no commit has none, and is not read.
+fn parents(objects: &Objects, id: &ObjectId) -> Vec<ObjectId> {
+    let is_commit = objects.kind(id).is_ok_and(|kind| kind == Some(Kind::Commit));
     let mut content = Vec::new();
-    let kind = objects.find(id, &mut content).ok()?;
-    (kind? == gix_object::Kind::Commit)
-        .then(|| gix_object::CommitRefIter::from_bytes(&content, objects.hash_kind()).parent_ids().collect())
+    match is_commit.then(|| objects.find(id, &mut content)) {
+        Some(Ok(Some(Kind::Commit))) => {
+            gix_object::CommitRefIter::from_bytes(&content, objects.hash_kind()).parent_ids().collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Some of the tips that are complete by assumption: what the refs are that this push is to change, where they are few, and HEAD.
 fn near_tips(repository: &Repository, verdicts: &mut Verdicts<'_>) -> anyhow::Result<Vec<ObjectId>> {
     let mut near = Vec::new();
-    let mut names: Vec<&BStr> = verdicts.open().map(|verdict| verdict.update.name.as_bstr()).collect();
-    if names.len() > NEAR_REFS_MAX {
-        names.clear();
+    let mut names = vec![b"HEAD".as_bstr()];
+    if verdicts.open().count() <= NEAR_REFS_MAX {
+        // Nothing keeps what other files of the git directory name, ORIG_HEAD and its like.
+        let refs = verdicts.open().map(|verdict| verdict.update.name.as_bstr());
+        names.extend(refs.filter(|name| name.starts_with(b"refs/")));
     }
-    for name in names.into_iter().chain([b"HEAD".as_bstr()]) {
+    for name in names {
         // What cannot be read is told where it matters.
-        if let Ok(Some(id)) = repository.refs.resolve(name)
+        if let Ok(Some(id)) = repository.refs.resolve(visible::full_name(repository, name).as_bstr())
             && repository.objects.contains(&id)?
         {
             near.push(id);

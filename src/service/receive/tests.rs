@@ -416,19 +416,63 @@ fn an_object_that_has_gone_meanwhile_is_missed() {
 }
 
 #[test]
-fn a_push_that_builds_on_its_branch_looks_at_no_other_ref() {
+fn a_push_that_builds_on_its_branch_or_on_head_looks_at_no_other_ref() {
     let pair = Pair::new();
+    let old = pair.client_id("HEAD");
+    (0..8).for_each(|number| drop(pair.commit(&format!("more {number}"))));
+    pair.git(&pair.client, &["push", "-q", "../server.git", "main", "main:refs/namespaces/n/refs/heads/main"]);
     let main = pair.at_server(&["rev-parse", "main"]);
-    let (three, four) = (pair.commit("three"), pair.commit("four"));
-    let pushes = [format!("{main} {four} refs/heads/main"), format!("- {three} refs/heads/builds-on-head")]
-        .map(|update| pair.push(&[&update]));
-    let mut packed = format!("# pack-refs with: peeled fully-peeled sorted \n{main} refs/heads/main\n");
-    (0..500).for_each(|number| packed += &format!("{main} refs/heads/z{number:03}\n"));
-    std::fs::write(pair.server.join("packed-refs"), packed + "rubbish refs/heads/zzz\n").unwrap();
-    for push in pushes {
-        let answer = pair.send(&push);
+    let first = pair.commit("first");
+    let second = pair.commit("second");
+    let elsewhere = pair.git(&pair.client, &["commit-tree", "-p", &old, "-m", "elsewhere", "main^{tree}"]);
+    let update = pair.push(&[&format!("{main} {first} refs/heads/main")]);
+    let create = pair.push(&[&format!("- {second} refs/heads/on-head")]);
+    let beside = pair.push(&[&format!("- {elsewhere} refs/heads/elsewhere")]);
+    // Whoever lists all refs comes to one that cannot be read.
+    let pack_refs = |of_main: &str| {
+        let namespaced = format!("{main} refs/namespaces/n/refs/heads/main");
+        let mut refs =
+            format!("# pack-refs with: peeled fully-peeled sorted \n{of_main} refs/heads/main\n{namespaced}\n");
+        (100..600).for_each(|number| refs += &format!("{old} refs/z/{number}\n"));
+        std::fs::write(pair.server.join("packed-refs"), refs + "rubbish refs/z/z\n").unwrap();
+    };
+    for name in ["refs/heads/main", "refs/namespaces/n/refs/heads/main"] {
+        let _ = std::fs::remove_file(pair.server.join(name));
+    }
+    let in_namespace = pair.open_with(|context| context.namespace = Some("n".into()));
+    for (of_main, repository, push) in
+        [(&old, in_namespace, &update), (&main, pair.open(), &update), (&main, pair.open(), &create)]
+    {
+        pack_refs(of_main);
+        let answer = send(&repository, &push.bytes());
         assert_eq!((answer.report.len(), answer.complaints()), (2, vec![]), "{:?}", push.lines);
     }
+    let error = pair.send(&beside).result.unwrap().unwrap_err();
+    assert!(format!("{error:?}").contains("unexpected line in packed-refs: rubbish"), "{error:?}");
+}
+
+#[test]
+fn what_builds_on_its_branch_must_be_complete_as_well() {
+    let template = Pair::new();
+    let main = template.at_server(&["rev-parse", "main"]);
+    let new = template.commit("three");
+    let objects = |revisions: &[&str]| {
+        let names: String = revisions.iter().map(|revision| format!("{}\n", template.client_id(revision))).collect();
+        template.git_with(&template.client, &["pack-objects", "-q", "--stdout"], names.as_bytes())
+    };
+    let mut push = template.push(&[&format!("{main} {new} refs/heads/main")]);
+    for (sent, complaint) in [
+        (["HEAD", "HEAD^{tree}"].as_slice(), "ng refs/heads/main missing necessary objects"),
+        (&["HEAD", "HEAD:file"], "ng refs/heads/main missing necessary objects"),
+    ] {
+        let pair = template.copy();
+        push.pack = objects(sent);
+        let bytes = push.bytes();
+        assert_eq!(check_beside_git(&pair, &bytes, &format!("{sent:?}")).complaints(), [complaint]);
+    }
+    // A tag on what is no commit is looked into no further than what it is.
+    let blob = template.push(&["- HEAD:file refs/tags/blob"]);
+    assert_eq!(check_beside_git(&template, &blob.bytes(), "blob").complaints(), [""; 0]);
 }
 
 #[test]
