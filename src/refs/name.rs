@@ -3,6 +3,7 @@
 //! In: names. Out: yes or no. Nothing on disk is looked at.
 
 use bstr::{BStr, ByteSlice};
+use wide::u8x16;
 
 /// A byte to look at closer.
 const SPECIAL: u8 = 1;
@@ -58,50 +59,49 @@ pub(super) fn well_formed_directory(prefix: &[u8]) -> usize {
     if is_valid(&prefix[..directory]) { directory + 1 } else { 0 }
 }
 
-/// The highest bit of each byte of a word.
-const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-
-/// The length of a name, or of what is left of it behind a directory, that a newline ends, where it is seen at once to be well-formed: of letters, digits, `-`, `_`, and dots and
-/// slashes that do not touch. `None` says nothing: other names are well-formed, too.
+/// The length of a name, or of what is left of it behind a directory, that a newline ends, where it is seen at once to be well-formed: of
+/// letters, digits, `-`, `_`, and dots and slashes that do not touch. `None` says nothing: other names are well-formed, too.
 ///
-/// Rows of packed-refs are looked at eight bytes at a time, so that finding a name's end and judging it is one pass without a branch
+/// Rows of packed-refs are looked at sixteen bytes at a time, so that finding a name's end and judging it is one pass without a branch
 /// for each byte.
 pub(super) fn plain_line(text: &[u8]) -> Option<usize> {
-    // Whether the last byte of the word before was a dot or a slash, in the highest bit of the lowest byte. A name begins with neither.
-    let mut before = 0x80;
-    for (number, word) in text.as_chunks::<8>().0.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let low = word & !HIGH;
-        // No sum reaches the next byte.
-        let at_least = |least: u8| low + u64::from_ne_bytes([0x80 - least; 8]);
-        let other = (word
-            | !at_least(b'-')
-            | at_least(b'9' + 1) & !at_least(b'A')
-            | at_least(b'Z' + 1) & !at_least(b'_')
-            | at_least(b'z' + 1))
-            & HIGH;
+    const CHUNK: usize = 16;
+    // Whether the byte before these was a dot or a slash. A name begins with neither.
+    let mut before = 1;
+    for (number, bytes) in text.as_chunks::<CHUNK>().0.iter().enumerate() {
+        // A bit for each byte, the lowest for the first.
+        let bytes = u8x16::from(*bytes);
+        let among = |first: u8, last: u8| among(bytes, first, last);
+        // (What stands between `_` and the letters is let pass.)
+        let plain = (among(b'-', b'9') | among(b'A', b'Z') | among(b'_', b'z')).to_bitmask();
+        let other = !plain & ((1 << CHUNK) - 1);
         // Up to the first byte that is something else, and with it.
         let ours = other ^ other.wrapping_sub(1);
-        let dots_and_slashes = at_least(b'.') & !at_least(b'/' + 1);
-        let stops = (dots_and_slashes | other) & HIGH & ours;
-        if stops & (stops << 8 | before) != 0 {
+        let stops = (among(b'.', b'/').to_bitmask() | other) & ours;
+        if stops & (stops << 1 | before) != 0 {
             return None;
         }
-        before = stops >> 56;
-        let mut dots = stops & !at_least(b'/') & !other;
+        before = stops >> (CHUNK - 1);
+        let mut dots = bytes.simd_eq(u8x16::splat(b'.')).to_bitmask() & ours;
         while dots != 0 {
-            let dot = number * 8 + dots.trailing_zeros() as usize / 8;
+            let dot = number * CHUNK + dots.trailing_zeros() as usize;
             if text[dot..].starts_with(b".lock") {
                 return None;
             }
             dots &= dots - 1;
         }
         if other != 0 {
-            let end = number * 8 + other.trailing_zeros() as usize / 8;
+            let end = number * CHUNK + other.trailing_zeros() as usize;
             return (text[end] == b'\n').then_some(end);
         }
     }
     None
+}
+
+/// Which of these bytes are between two, or one of them.
+pub(super) fn among(bytes: u8x16, first: u8, last: u8) -> u8x16 {
+    let distance = bytes - u8x16::splat(first);
+    distance.simd_eq(distance.min(u8x16::splat(last - first)))
 }
 
 /// Whether dots and braces stand only where they may.
@@ -202,7 +202,7 @@ mod tests {
                     check(&format!("{name}{bad}"), false);
                 }
                 for byte in 0..=u8::MAX {
-                    let line = [name.as_bytes(), &[byte], b"b\n       "].concat();
+                    let line = [name.as_bytes(), &[byte], b"b\n               "].concat();
                     let plain = byte.is_ascii_alphanumeric() || b"-_`./".contains(&byte);
                     let end = if byte == b'\n' { name.len() } else { name.len() + 2 };
                     assert_eq!(plain_line(&line), (plain || byte == b'\n').then_some(end), "{name:?} {byte}");
@@ -213,6 +213,19 @@ mod tests {
             check(bad, false);
         }
         assert_eq!(plain_line(b"without-an-end--"), None);
+    }
+
+    #[test]
+    fn only_well_formed_directories_need_not_be_judged_again() {
+        let check = |prefix: &str, expected: &str| {
+            assert_eq!(&prefix[..well_formed_directory(prefix.as_bytes())], expected, "{prefix}");
+        };
+        check("refs/heads/", "refs/heads/");
+        check("refs/heads/top", "refs/heads/");
+        check("refs/", "refs/");
+        for prefix in ["", "refs", "/", "refs//", "refs/heads//x", "refs/x.lock/", "refs/.x/", "refs/a..b/c", "@/"] {
+            check(prefix, "");
+        }
     }
 
     #[test]

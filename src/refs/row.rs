@@ -3,20 +3,22 @@
 //! In: what a store has read. Out: object names as bytes or as text. A list of many refs is mostly text that is copied: only
 //! who asks for bytes pays for them.
 
+use super::name;
 use crate::{hex, pktline};
 use bstr::BStr;
 use gix_hash::{ObjectId, oid};
+use wide::u8x16;
 
 /// One ref as a listing gives it, symbolic ones followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row<'a> {
-    /// The full name.
+    /// The full name, or what is left of it in a namespace.
     pub name: &'a BStr,
     /// The object it leads to in the end.
     pub id: StoredId<'a>,
     /// `<id> <name>`, where they stand together like this.
     pub line: Option<&'a [u8]>,
-    /// What packed-refs says the tag peels to: `Some(None)` is «known to be no tag», `None` is not known.
+    /// What the tag peels to, where the store says it or somebody has looked: `Some(None)` is «known to be no tag», `None` is not known.
     pub peeled: Option<Option<StoredId<'a>>>,
     /// For a symbolic ref: the name the object was found under, the last of the chain, as C git announces it.
     pub symref_target: Option<&'a BStr>,
@@ -104,8 +106,10 @@ impl Eq for StoredId<'_> {}
 
 /// Without a branch for each digit, sixteen at a time. Shorter texts are none.
 fn is_lower_hex(text: &[u8]) -> bool {
-    let is_digit = |byte: u8| (byte.wrapping_sub(b'0') < 10) | (byte.wrapping_sub(b'a') < 6);
-    let are_digits = |bytes: &[u8; 16]| bytes.iter().fold(true, |all, &byte| all & is_digit(byte));
+    let are_digits = |bytes: &[u8; 16]| {
+        let bytes = u8x16::from(*bytes);
+        (name::among(bytes, b'0', b'9') | name::among(bytes, b'a', b'f')).all()
+    };
     let (whole, _) = text.as_chunks::<16>();
     text.last_chunk::<16>().is_some_and(are_digits) && whole.iter().all(are_digits)
 }

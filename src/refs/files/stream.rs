@@ -353,6 +353,28 @@ mod tests {
     }
 
     #[test]
+    fn names_behind_a_known_directory_are_judged_and_others_taken_as_they_are() {
+        let repo = Repo::new();
+        let one = repo.commit("one");
+        for directory in ["refs/heads/", "refs/h/", "refs/ab/", "refs/heads/abcde/", "refs/heads/abcdef/"] {
+            let mut content = "# pack-refs with: peeled fully-peeled sorted \n".to_owned();
+            for rest in ["", ".a", "/a", "a", "a..b", "a.lock", "a.lock/b", "a/b", "a~", "b.c", "z/"] {
+                writeln!(content, "{one} {directory}{rest}").unwrap();
+            }
+            // The file does not keep its promise.
+            writeln!(content, "{one} refs/x\n{one} {directory}zz").unwrap();
+            repo.write("packed-refs", &content);
+            let rests = |prefix: &str| {
+                let list = repo.our_refs(&[prefix]);
+                let names = list.lines().map(|line| line.split(' ').next().unwrap().to_owned());
+                names.map(|name| name.replace(directory, "")).collect::<Vec<_>>()
+            };
+            assert_eq!(rests(directory), ["a", "a/b", "b.c", "refs/x", "zz"], "{directory}");
+            assert_eq!(rests(&directory[..directory.len() - 1]), ["a", "a/b", "b.c", "refs/x", "zz"], "{directory}");
+        }
+    }
+
+    #[test]
     fn an_unsorted_file_is_put_in_order() {
         let repo = Repo::new();
         let one = repo.commit("one");
