@@ -167,7 +167,7 @@ pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
         (Sync::Now, Some(first))
             if paths.len() >= FLUSH_FROM
                 && unwritten() <= FLUSH_BYTES_EACH * paths.len() as u64
-                && are_of_one_file_system(paths) =>
+                && files_of_one_file_system(paths).is_some() =>
         {
             flush(first).or_else(|error| match error.kind() {
                 // Sandboxes know this call least of all.
@@ -179,19 +179,25 @@ pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
     }
 }
 
-/// Whether one flush reaches all of them: a directory of a repository may be another disk, or a link to one. A file is not looked at
-/// behind another one of its directory.
-fn are_of_one_file_system(paths: &[PathBuf]) -> bool {
+/// The files among them, where one flush reaches all: a directory of a repository may be another disk, or a link to one. A file is not looked
+/// at behind another one of its directory.
+fn files_of_one_file_system(paths: &[PathBuf]) -> Option<Vec<&Path>> {
     let (mut device, mut directory) = (None, None);
-    paths.iter().all(|path| {
-        if directory.is_some() && directory == path.parent() {
-            return true;
-        }
-        fs::metadata(path).is_ok_and(|metadata| {
+    let mut files = Vec::new();
+    for path in paths {
+        if directory.is_none() || directory != path.parent() {
+            let metadata = fs::metadata(path).ok()?;
+            if *device.get_or_insert(metadata.dev()) != metadata.dev() {
+                return None;
+            }
             directory = path.parent().filter(|_| metadata.is_file());
-            *device.get_or_insert(metadata.dev()) == metadata.dev()
-        })
-    })
+            if metadata.is_dir() {
+                continue;
+            }
+        }
+        files.push(path.as_path());
+    }
+    Some(files)
 }
 
 /// How many bytes wait to be written to any disk of this machine.
@@ -488,6 +494,10 @@ use failpoints::{fail_point, fail_point_of_file, fail_point_of_two, fail_point_o
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
 
+mod barrier;
+
+pub use barrier::barrier;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -608,13 +618,15 @@ mod tests {
             fs::write(own(name), "content").unwrap();
         }
         let elsewhere = || PathBuf::from("/proc/self/stat");
-        let check =
-            |paths: &[PathBuf], expected: bool| assert_eq!(are_of_one_file_system(paths), expected, "{paths:?}");
-        check(&[scratch.0.clone(), own("a"), own("b")], true);
-        check(&[scratch.0.clone(), elsewhere(), own("b")], false);
-        check(&[own("a"), own("b"), elsewhere()], false);
-        check(&["/proc".into(), own("a")], false);
-        check(&[own("nothing"), own("a")], false);
+        let check = |paths: &[PathBuf], files: Option<&[PathBuf]>| {
+            let found = files_of_one_file_system(paths);
+            assert_eq!(found, files.map(|files| files.iter().map(PathBuf::as_path).collect()), "{paths:?}");
+        };
+        check(&[scratch.0.clone(), own("a"), own("b")], Some(&[own("a"), own("b")]));
+        check(&[scratch.0.clone(), elsewhere(), own("b")], None);
+        check(&[own("a"), own("b"), elsewhere()], None);
+        check(&["/proc".into(), own("a")], None);
+        check(&[own("nothing"), own("a")], None);
     }
 
     #[test]

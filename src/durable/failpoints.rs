@@ -43,6 +43,7 @@ struct Plan {
     left: Option<(u64, Action)>,
     seen: Vec<Operation>,
     log: Option<File>,
+    keeps_order: bool,
 }
 
 struct Plans {
@@ -66,6 +67,13 @@ impl Armed {
     /// The operations so far.
     pub fn operations(&self) -> Vec<Operation> {
         plans().plans.iter().find(|plan| plan.serial == self.serial).map_or_else(Vec::new, |plan| plan.seen.clone())
+    }
+
+    /// From now on the file system is one that keeps the order of what is done to names.
+    #[must_use]
+    pub fn keeping_order(self) -> Self {
+        plans().plans.iter_mut().filter(|plan| plan.serial == self.serial).for_each(|plan| plan.keeps_order = true);
+        self
     }
 
     /// The same, as `name path`.
@@ -117,8 +125,18 @@ fn begin(below: &Path, left: Option<(u64, Action)>, log: Option<File>) -> Armed 
     let mut plans = plans();
     let serial = plans.next;
     plans.next += 1;
-    plans.plans.push(Plan { serial, below, left, seen: Vec::new(), log });
+    plans.plans.push(Plan { serial, below, left, seen: Vec::new(), log, keeps_order: false });
     Armed { serial }
+}
+
+/// What the plan for a path says of its file system, if there is one: counts are the same everywhere.
+pub(super) fn keeps_order(path: &Path) -> Option<bool> {
+    let plans = plans();
+    if plans.plans.is_empty() {
+        return None;
+    }
+    let path = real(path);
+    plans.plans.iter().find(|plan| path.starts_with(&plan.below)).map(|plan| plan.keeps_order)
 }
 
 pub(super) fn fail_point(name: &'static str, path: &Path) -> io::Result<()> {

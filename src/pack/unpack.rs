@@ -124,7 +124,7 @@ impl<'a> Unpacker<'a> {
     pub fn finish(&mut self) -> io::Result<()> {
         let relied_on = std::mem::take(&mut self.relied_on).into_iter();
         let forced: Vec<PathBuf> = relied_on.chain(std::mem::take(&mut self.written)).collect();
-        durable::fsync_all(&forced, self.options.sync.loose)
+        durable::barrier(&forced, self.options.sync.loose)
     }
 
     /// Whether the object is loose; if so its file is as young as a new one. One that cannot be made young is written anew.

@@ -339,7 +339,7 @@ settings! {
     big_file_threshold: u64 = |_| 512 << 20, bytes ["core.bigFileThreshold"];
     /// What is forced to disk; unset: everything.
     fsync: Fsync = |_| Fsync { loose_object: true, pack: true, pack_metadata: true, reference: true }, fsync ["core.fsync"];
-    /// Whether each file is forced to the disk by itself (`fsync`, `writeout-only`), or many at once (`batch`; unset).
+    /// Whether each file is forced to the disk by itself (`fsync`, `writeout-only`), or as many at once as can be (`batch`; unset).
     fsync_each: bool = |_| false, fsync_method ["core.fsyncMethod"];
     /// A command for the shell that names the tips of an alternate, whose path is its argument.
     alternate_refs_command: Option<BString> = |_| None, text ["core.alternateRefsCommand"];

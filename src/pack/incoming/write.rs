@@ -51,7 +51,8 @@ pub(super) fn keep(
     let rev_path = rev.as_ref().map(Temporary::path);
     let paths = [(Some(pack.path()), data), (Some(path("keep")), data), (Some(idx.path()), beside), (rev_path, beside)];
     let forced = paths.into_iter().filter(|(_, sync)| sync.is_forced());
-    durable::fsync_all(&forced.filter_map(|(path, _)| path).collect::<Vec<PathBuf>>(), Sync::Each)?;
+    let sync = if [data, beside].contains(&Sync::Each) { Sync::Each } else { Sync::Now };
+    durable::barrier(&forced.filter_map(|(path, _)| path).collect::<Vec<PathBuf>>(), sync)?;
     pack.rename(&path("pack"))?;
     if let Some(mut rev) = rev {
         rev.rename(&path("rev"))?;

@@ -53,13 +53,12 @@ pub(super) fn append(
         file => file?,
     };
     durable::write_all(&mut file, &line(old, new, entry))?;
-    if policy.sync.is_forced() {
-        durable::fsync(&file)?;
-        if is_new {
-            durable::fsync_directory(directory)?;
-        }
+    let mut written = Vec::new();
+    if is_new {
+        written.push(directory.to_owned());
     }
-    Ok(())
+    written.push(path);
+    durable::barrier(&written, policy.sync)
 }
 
 /// Removes a deleted ref's log, and the directories that are empty without it.

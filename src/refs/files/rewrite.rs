@@ -103,11 +103,8 @@ impl Rewrite {
         for temporary in &mut rewrite.files {
             temporary.flush().context("writing packed-refs")?;
         }
-        if policy.sync.is_forced() {
-            for temporary in &rewrite.files {
-                durable::fsync(&temporary.file).context("writing packed-refs")?;
-            }
-        }
+        let written: Vec<PathBuf> = rewrite.files.iter().map(|temporary| temporary.path.clone()).collect();
+        durable::barrier(&written, policy.sync).context("writing packed-refs")?;
         Ok(rewrite)
     }
 

@@ -79,7 +79,7 @@ impl<'s> Addition<'s> {
         let mut written = vec![self.lock.fill(&self.tables.journal, &list(names), self.policy.sharing)?];
         written.extend(fresh.as_ref().map(|fresh| fresh.path.clone()));
         written.push(directory.clone());
-        durable::fsync_all(&written, self.policy.sync)?;
+        durable::barrier(&written, self.policy.sync)?;
         self.lock.commit()?;
         drop(self.lock);
         if let Some(fresh) = &mut fresh {

@@ -57,7 +57,7 @@ impl<'b> Steps<'b> for Batch<'b> {
 
     fn prepare(&mut self) {
         self.lock();
-        let force = || durable::fsync_all(self.behind, self.policy.sync).map_err(anyhow::Error::new);
+        let force = || durable::barrier(self.behind, self.policy.sync).map_err(anyhow::Error::new);
         if self.changes.goes_on()
             && let Err(error) = force().and_then(|()| self.resolve()).and_then(|()| self.judge())
         {

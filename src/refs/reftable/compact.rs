@@ -133,7 +133,7 @@ pub(super) fn compact(tables: &Tables, hash: gix_hash::Kind, policy: &LockPolicy
     let middle = fresh.as_ref().map(Fresh::name);
     let list = list(below.iter().copied().chain(middle).chain(above.iter().copied()));
     let list = lock.fill(&tables.journal, &list, policy.sharing)?;
-    durable::fsync_all(&[list, directory.clone()], policy.sync)?;
+    durable::barrier(&[list, directory.clone()], policy.sync)?;
     lock.commit()?;
     drop(lock);
     if let Some(fresh) = &mut fresh {

@@ -33,7 +33,9 @@ impl Batch<'_> {
             self.active().into_iter().partition(|at| self.packs || self.is_deletion(&self.edits[*at]));
         let mut written = self.behind.to_vec();
         self.prepare_loose(&loose, &mut written);
-        if let Err(error) = durable::fsync_all(&written, self.policy.sync) {
+        // A line of a log is written in its place, which no order of names holds back.
+        let force = if self.packs || self.writes_logs() { durable::fsync_all } else { durable::barrier };
+        if let Err(error) = force(&written, self.policy.sync) {
             for at in loose.iter().chain(&packed) {
                 self.refuse_update(self.edits[*at].change, &error);
             }
@@ -176,6 +178,14 @@ impl Batch<'_> {
             reflog::append(self.store, other.name.as_bstr(), old, new, entry, self.policy)?;
         }
         Ok(())
+    }
+
+    /// Whether any line is going to be written.
+    fn writes_logs(&self) -> bool {
+        self.edits.iter().any(|edit| {
+            let entry = self.changes[edit.change].reflog.as_ref().filter(|_| self.is_live(edit));
+            entry.is_some_and(|entry| reflog::wanted(self.store, edit.name.as_bstr(), entry))
+        })
     }
 
     fn commit_loose(&mut self, at: usize) -> io::Result<()> {

@@ -2,7 +2,8 @@
 //!
 //! A model of a disk replays what was done. A file has its content, and a directory its entries, from when they were forced to the
 //! disk; what was not may be there all the same. Three disks are looked at behind every operation: one without anything that was
-//! not forced, one that has the next operation already, and one with all names and none of the contents.
+//! not forced, one that has the next operation already, and one with all names and none of the contents. Where the file system keeps
+//! order, a change of a name is there with all that came before it, and whatever forces one name forces all.
 
 use super::support::{Answer, Pair, Push, Scratch, TestBody};
 use crate::audit::Summary;
@@ -26,13 +27,14 @@ struct Inode {
 struct Disk {
     now: Vec<Inode>,
     forced: Vec<Inode>,
+    keeps_order: bool,
 }
 
 /// Entry and directory of a path.
 type Place = (usize, OsString);
 
 impl Disk {
-    fn load(root: &Path) -> Self {
+    fn load(root: &Path, keeps_order: bool) -> Self {
         fn load(path: &Path, inodes: &mut Vec<Inode>) -> usize {
             let at = inodes.len();
             inodes.push(Inode::default());
@@ -49,7 +51,7 @@ impl Disk {
         }
         let mut inodes = Vec::new();
         load(root, &mut inodes);
-        Disk { forced: inodes.clone(), now: inodes }
+        Disk { forced: inodes.clone(), now: inodes, keeps_order }
     }
 
     fn place(&self, path: &Path) -> Option<Place> {
@@ -100,6 +102,15 @@ impl Disk {
 
     fn force(&mut self, at: usize) {
         self.forced[at] = self.now[at].clone();
+        if self.keeps_order {
+            self.force_names();
+        }
+    }
+
+    fn force_names(&mut self) {
+        for (forced, now) in self.forced.iter_mut().zip(&self.now) {
+            forced.entries = now.entries.clone();
+        }
     }
 
     /// The kernel does an operation; `early` brings it to the disk at once, whatever else is not there.
@@ -109,6 +120,11 @@ impl Disk {
                 if let Some(at) = self.find(&operation.path) {
                     self.force(at);
                 }
+                return;
+            }
+            "write_out" => {
+                let at = self.find(&operation.path).unwrap();
+                self.forced[at].content = self.now[at].content.clone();
                 return;
             }
             "flush" => return (0..self.now.len()).for_each(|at| self.force(at)),
@@ -134,14 +150,15 @@ impl Disk {
                 content[start..end].copy_from_slice(&operation.bytes);
             }
         }
+        if early && self.keeps_order && !entries.is_empty() {
+            self.force_names();
+        }
     }
 
     /// All names there are, and what was forced to the disk of their contents.
     fn with_all_names(&self) -> Self {
         let mut disk = self.clone();
-        for (forced, now) in disk.forced.iter_mut().zip(&disk.now) {
-            forced.entries = now.entries.clone();
-        }
+        disk.force_names();
         disk
     }
 
@@ -191,8 +208,11 @@ impl Pulse for Witness<'_> {
 impl Sink for Witness<'_> {}
 
 /// What was done in a push, and how much of it when the client was told of it.
-fn watch(pair: &Pair, push: &Push) -> (Vec<Operation>, usize) {
-    let armed = failpoints::record(&pair.server);
+fn watch(pair: &Pair, push: &Push, keeps_order: bool) -> (Vec<Operation>, usize) {
+    let mut armed = failpoints::record(&pair.server);
+    if keeps_order {
+        armed = armed.keeping_order();
+    }
     let mut witness = Witness { bytes: Vec::new(), armed: &armed, acknowledged: None };
     let mut out = Out { sink: &mut witness, channel: &mut ErrorChannel::Status, summary: &mut Summary::default() };
     super::super::serve(&pair.open(), &mut TestBody(&push.bytes()), &mut out).unwrap();
@@ -208,10 +228,20 @@ fn refs(pair: &Pair, directory: &Path) -> HashMap<String, String> {
     listed.lines().filter_map(|line| line.split_once(' ')).map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
 }
 
-fn check(pair: &Pair, push: &Push, atomic: bool) {
-    let before = Disk::load(&pair.server);
+/// On disks of both kinds; logs of refs hinder what is possible where order is kept. `push` fills the repository, and says what is
+/// pushed there.
+fn check(push: impl Fn(&Pair) -> Push, atomic: bool) {
+    for (keeps_order, logs) in [(false, true), (true, false)] {
+        let pair = served(logs);
+        let push = push(&pair);
+        check_on(&pair, &push, atomic, keeps_order);
+    }
+}
+
+fn check_on(pair: &Pair, push: &Push, atomic: bool, keeps_order: bool) {
+    let before = Disk::load(&pair.server, keeps_order);
     let old = refs(pair, &pair.server);
-    let (operations, acknowledged) = watch(pair, push);
+    let (operations, acknowledged) = watch(pair, push, keeps_order);
     let new = refs(pair, &pair.server);
     let changed: Vec<&String> = new.keys().chain(old.keys()).filter(|name| new.get(*name) != old.get(*name)).collect();
     assert!(!changed.is_empty());
@@ -241,7 +271,7 @@ fn check(pair: &Pair, push: &Push, atomic: bool) {
         }
     }
     assert!(looked > 10, "{looked} disks are too few");
-    println!("{looked} disks of {} operations", operations.len());
+    println!("{looked} disks of {} operations, order kept: {keeps_order}", operations.len());
 }
 
 /// Everything in what is left is whole; its refs.
@@ -266,9 +296,11 @@ fn look(pair: &Pair, files: &BTreeMap<OsString, Option<Vec<u8>>>, case: &str) ->
     refs(pair, &scratch.0)
 }
 
-fn served() -> Pair {
+fn served(logs: bool) -> Pair {
     let pair = Pair::new();
-    pair.at_server(&["config", "core.logAllRefUpdates", "always"]);
+    if logs {
+        pair.at_server(&["config", "core.logAllRefUpdates", "always"]);
+    }
     pair.at_server(&["branch", "packed"]);
     pair.at_server(&["branch", "deep/er/packed"]);
     pair.at_server(&["pack-refs", "--all"]);
@@ -284,44 +316,47 @@ const UPDATES: [&str; 3] = ["HEAD~3 HEAD refs/heads/main", "- HEAD~1 refs/heads/
 
 #[test]
 fn loose_objects_and_refs_survive_a_loss_of_power() {
-    let pair = served();
-    check(&pair, &pair.push(&UPDATES), false);
+    check(|pair| pair.push(&UPDATES), false);
+}
+
+#[test]
+fn no_log_is_ahead_of_objects_where_order_is_kept() {
+    let pair = served(true);
+    check_on(&pair, &pair.push(&UPDATES), false, true);
 }
 
 #[test]
 fn a_kept_pack_and_its_refs_survive_a_loss_of_power() {
-    let pair = served();
-    pair.at_server(&["config", "receive.unpackLimit", "1"]);
-    check(&pair, &pair.push(&UPDATES), false);
+    let push = |pair: &Pair| {
+        pair.at_server(&["config", "receive.unpackLimit", "1"]);
+        pair.push(&UPDATES)
+    };
+    check(push, false);
 }
 
 #[test]
 fn an_atomic_push_is_whole_or_undone_after_a_loss_of_power() {
-    let pair = served();
     let updates = [&UPDATES[..], &["HEAD~2 - refs/heads/packed", "HEAD~3 HEAD refs/heads/loose/ly"]].concat();
-    check(&pair, &pair.push(&updates).and("atomic"), true);
+    check(|pair| pair.push(&updates).and("atomic"), true);
 }
 
 #[test]
 fn deletions_survive_a_loss_of_power() {
-    for atomic in [false, true] {
-        let pair = served();
-        let push = pair.push(&[
-            "HEAD~2 - refs/heads/packed",
-            "HEAD~2 - refs/heads/deep/er/packed",
-            "HEAD~3 - refs/heads/main",
-            "HEAD~3 - refs/heads/loose/ly",
-        ]);
-        check(&pair, &if atomic { push.and("atomic") } else { push }, atomic);
-    }
+    let updates = [
+        "HEAD~2 - refs/heads/packed",
+        "HEAD~2 - refs/heads/deep/er/packed",
+        "HEAD~3 - refs/heads/main",
+        "HEAD~3 - refs/heads/loose/ly",
+    ];
+    check(|pair| pair.push(&updates), false);
+    check(|pair| pair.push(&updates).and("atomic"), true);
 }
 
 #[test]
 fn many_refs_in_packed_refs_survive_a_loss_of_power() {
-    let pair = served();
     let updates: Vec<String> = (0..70).map(|number| format!("- HEAD refs/heads/many/{number}")).collect();
     let updates: Vec<&str> = updates.iter().map(String::as_str).collect();
-    check(&pair, &pair.push(&updates), false);
+    check(|pair| pair.push(&updates), false);
 }
 
 /// How often something is forced to the disk in a push of 99 loose objects.
@@ -336,7 +371,7 @@ fn forced(method: Option<&str>) -> usize {
     pair.git(&pair.client, &["add", "-A"]);
     pair.git(&pair.client, &["commit", "-q", "-m", "many"]);
     let push = pair.push(&["- HEAD refs/heads/new"]);
-    let (operations, _) = watch(&pair, &push);
+    let (operations, _) = watch(&pair, &push, false);
     assert_eq!(u32::from_be_bytes(push.pack[8..12].try_into().unwrap()), 99);
     operations.iter().filter(|operation| operation.name.starts_with("fsync") || operation.name == "flush").count()
 }
@@ -352,13 +387,20 @@ fn ninety_nine_objects_are_forced_to_disk_by_a_handful_of_calls() {
 }
 
 #[test]
-fn a_push_of_one_commit_waits_for_the_disk_three_times() {
-    let pair = Pair::new();
-    pair.commit("one more");
-    let (operations, _) = watch(&pair, &pair.push(&["- HEAD refs/heads/new"]));
-    let waits = operations.iter().filter(|operation| operation.name.starts_with("fsync") || operation.name == "flush");
-    let names: Vec<&str> = waits.map(|operation| operation.name).collect();
-    assert_eq!(names, ["flush", "flush", "fsync_directory"], "objects; their names and the ref's new value; its name");
+fn a_push_of_one_commit_waits_for_the_disk_three_times_or_once_where_that_keeps_order() {
+    let waits = |keeps_order| {
+        let pair = Pair::new();
+        pair.commit("one more");
+        let (operations, _) = watch(&pair, &pair.push(&["- HEAD refs/heads/new"]), keeps_order);
+        let names = operations.iter().map(|operation| operation.name);
+        names.filter(|name| name.starts_with("fsync") || *name == "flush").collect::<Vec<_>>()
+    };
+    assert_eq!(
+        waits(false),
+        ["flush", "flush", "fsync_directory"],
+        "objects; their names and the ref's value; its name"
+    );
+    assert_eq!(waits(true), ["fsync_directory"], "everything at once");
 }
 
 #[test]
@@ -369,7 +411,7 @@ fn what_another_push_has_just_put_there_is_forced_to_the_disk_by_whoever_relies_
     pair.git(&pair.client, &["add", "-A"]);
     let blob = pair.at_server(&["hash-object", "-w", pair.client.join("file").to_str().unwrap()]);
     pair.git(&pair.client, &["commit", "-q", "-m", "twice"]);
-    let (operations, _) = watch(&pair, &pair.push(&["- HEAD refs/heads/new"]));
+    let (operations, _) = watch(&pair, &pair.push(&["- HEAD refs/heads/new"]), false);
     let is_forced = |path: &Path| {
         operations.iter().any(|operation| operation.name.starts_with("fsync") && operation.path.ends_with(path))
     };
