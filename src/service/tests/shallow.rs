@@ -210,6 +210,23 @@ fn what_left_out_refs_reach_is_left_out_whatever_the_clocks_say() {
 }
 
 #[test]
+fn a_wanted_commit_is_young_enough_whatever_its_child_says() {
+    let repo = drawn();
+    let young = repo.dated("young", &[repo.id("d")], 8000);
+    let child = repo.dated("child", std::slice::from_ref(&young), 900);
+    for (name, id) in [("young", &young), ("child", &child)] {
+        repo.git(&["update-ref", &format!("refs/heads/{name}"), id]);
+    }
+    let input =
+        repo.packets("command=fetch|0001|want <young>|want <child>|deepen-since 7000|deepen-not side|done|0000");
+    let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
+    assert_eq!(error, None);
+    assert!(told(&repo, &answer).contains(&format!("shallow {young}|")), "{}", told(&repo, &answer));
+    let (theirs, ok) = repo.theirs(http(Version::V2), false, &input);
+    assert!(!ok && !told(&repo, &theirs).contains("pack"), "git leaves it out, and then there is nothing");
+}
+
+#[test]
 fn a_shallow_request_that_cannot_be_served_is_told_in_gits_words() {
     let repo = drawn();
     repo.git(&["update-ref", "refs/tags/side", &repo.id("c")]);

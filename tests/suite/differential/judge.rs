@@ -123,6 +123,12 @@ fn compare_refusals(
         (None, Some(text)) if !has_pack && (text.contains("deepen-not") || text.contains("no commits selected")) => {
             return Ok("refused with the pack");
         }
+        // SH-10: beside deepen-not git leaves out what an older commit has for a parent, young as it may be.
+        (None, Some(text))
+            if asked.by_revisions && !served.universe.clocks_agree() && text.contains("no commits selected") =>
+        {
+            return Ok("clocks");
+        }
         // SH-10: git forgets where this repository ends, and misses what lies behind.
         (None, Some(text))
             if asked.by_revisions && !served.shallow.is_empty() && text.contains("possible repository corruption") =>
