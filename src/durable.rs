@@ -167,7 +167,7 @@ pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
         (Sync::Now, Some(first))
             if paths.len() >= FLUSH_FROM
                 && unwritten() <= FLUSH_BYTES_EACH * paths.len() as u64
-                && files_of_one_file_system(paths).is_some() =>
+                && files_of_one_file_system(paths, None).is_some() =>
         {
             flush(first).or_else(|error| match error.kind() {
                 // Sandboxes know this call least of all.
@@ -179,10 +179,14 @@ pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
     }
 }
 
-/// The files among them, where one flush reaches all: a directory of a repository may be another disk, or a link to one. A file is not looked
-/// at behind another one of its directory.
-fn files_of_one_file_system(paths: &[PathBuf]) -> Option<Vec<&Path>> {
-    let (mut device, mut directory) = (None, None);
+/// The files among them, where one flush reaches all and `next`: a directory of a repository may be another disk, or a link to one. A file is
+/// not looked at behind another one of its directory.
+fn files_of_one_file_system<'p>(paths: &'p [PathBuf], next: Option<&Path>) -> Option<Vec<&'p Path>> {
+    let mut device = match next {
+        Some(next) => Some(fs::metadata(next).ok()?.dev()),
+        None => None,
+    };
+    let mut directory = None;
     let mut files = Vec::new();
     for path in paths {
         if directory.is_none() || directory != path.parent() {
@@ -619,7 +623,7 @@ mod tests {
         }
         let elsewhere = || PathBuf::from("/proc/self/stat");
         let check = |paths: &[PathBuf], files: Option<&[PathBuf]>| {
-            let found = files_of_one_file_system(paths);
+            let found = files_of_one_file_system(paths, None);
             assert_eq!(found, files.map(|files| files.iter().map(PathBuf::as_path).collect()), "{paths:?}");
         };
         check(&[scratch.0.clone(), own("a"), own("b")], Some(&[own("a"), own("b")]));

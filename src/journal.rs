@@ -324,6 +324,10 @@ impl Journal {
         // The last one is not complete, or empty.
         for note in words[..words.len() - 1].chunks_exact(3) {
             let path = self.root.join(OsString::from_vec(note[1].to_owned()));
+            // What a loss of power has left of a note may be too short.
+            if self.root.starts_with(&path) {
+                continue;
+            }
             // What cannot be removed stays, and is tried no more: nobody is held up by it.
             let _ = match note[0] {
                 b"directory" => durable::remove_all(&path),
@@ -532,6 +536,16 @@ mod tests {
         assert_eq!(fs::read(scratch.path("refs/heads/b.lock")).unwrap(), b"C git's");
         journal.break_lock(&scratch.path("refs/heads/a.lock"), &metadata).unwrap();
         assert!(!scratch.path("refs/heads/a.lock").exists());
+    }
+
+    #[test]
+    fn a_note_that_is_cut_never_names_the_repository_itself() {
+        let scratch = Scratch::new();
+        fs::create_dir_all(scratch.path("objects/x")).unwrap();
+        scratch.journal().follow(b"directory\0\0\0directory\0/\0\0temporary\0\0\0\0\0\0directory\0obj");
+        assert!(scratch.path("objects/x").exists());
+        scratch.journal().follow(b"directory\0objects/x\0\0");
+        assert!(!scratch.path("objects/x").exists() && scratch.path("objects").exists());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use rustix::fs::{major, minor, statfs};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// How many files are open at once.
@@ -14,21 +15,20 @@ const OPEN_MAX: usize = 64;
 /// Since this version of Linux one call of sync_file_range(2) can promise that all was written; before, it might skip pages.
 const LINUX_MIN: (u32, u32) = (5, 2);
 
-/// A barrier: a name that is changed from here on (rename, link, unlink) is not on the disk before the content of these files
-/// and the entries of these directories. Directories stand before files.
+/// A barrier: no name that is changed in `next` from here on (rename, link, unlink) is on the disk before the content of these files and
+/// the entries of these directories. The files of a directory stand side by side.
 ///
 /// Where the file system notes all changes of names in one journal, in the order in which they were made, nothing is waited for but that contents
-/// are written out: the next [`fsync_directory`](super::fsync_directory) waits for everything at once. Anywhere else, and where each
-/// file is to be forced by itself, this is [`fsync_all`].
+/// are written out: they are there for good with the next [`fsync_directory`](super::fsync_directory) of a directory of the same file system in
+/// which a name has changed since, such as `next`. Anywhere else, and where each file is to be forced by itself, this is [`fsync_all`].
 ///
 /// # Errors
 /// As [`fsync_all`].
-pub fn barrier(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
-    let Some(first) = paths.first().filter(|_| sync == Sync::Now) else { return fsync_all(paths, sync) };
-    if !keeps_order(first) {
+pub fn barrier(paths: &[PathBuf], next: &Path, sync: Sync) -> io::Result<()> {
+    if paths.is_empty() || sync != Sync::Now || !keeps_order(next) {
         return fsync_all(paths, sync);
     }
-    match files_of_one_file_system(paths) {
+    match files_of_one_file_system(paths, Some(next)) {
         Some(files) => write_out(&files).or_else(|error| match error.kind() {
             // Sandboxes do not know every call.
             io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => fsync_all(paths, sync),
@@ -47,24 +47,52 @@ fn keeps_order(path: &Path) -> bool {
     if let Some(told) = super::failpoints::keeps_order(path) {
         return told;
     }
-    let known = match statfs(path).map(|found| found.f_type) {
-        // XFS, which always has a journal.
-        Ok(0x5846_5342) => true,
-        // ext2, ext3 and ext4, of which some have one.
-        Ok(0xef53) => has_journal(path).unwrap_or(false),
-        _ => false,
+    let journal = match statfs(path).map(|found| found.f_type) {
+        // ext2, ext3 and ext4.
+        Ok(0xef53) => disk_of(path).and_then(|disk| has_ext4_journal(&disk)),
+        // XFS.
+        Ok(0x5846_5342) => disk_of(path).and_then(|disk| has_xfs_journal(&disk)),
+        Ok(_) | Err(_) => Ok(false),
     };
-    known && is_linux_from(LINUX_MIN, rustix::system::uname().release().to_bytes())
+    journal.unwrap_or(false) && is_linux_from(LINUX_MIN, rustix::system::uname().release().to_bytes())
 }
 
-/// Whether ext4 keeps a journal on the disk that `path` is on: where it does, the kernel lists it by the disk's name and the journal's
-/// inode, 8. One on a disk of its own has another name, and is not relied on.
-fn has_journal(path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
+/// A disk of this machine.
+struct Disk {
+    /// `<major>:<minor>`
+    number: String,
+    /// As the kernel calls it below /proc and /sys.
+    name: String,
+}
+
+/// The disk of a path. There is none where another machine has it.
+fn disk_of(path: &Path) -> io::Result<Disk> {
     let device = fs::metadata(path)?.dev();
-    let disk = fs::read_link(format!("/sys/dev/block/{}:{}", major(device), minor(device)))?;
-    let Some(name) = disk.file_name().and_then(|name| name.to_str()) else { return Ok(false) };
-    Ok(Path::new(&format!("/proc/fs/jbd2/{name}-8")).is_dir())
+    let number = format!("{}:{}", major(device), minor(device));
+    let link = fs::read_link(format!("/sys/dev/block/{number}"))?;
+    let name = link.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidData)?.to_owned();
+    Ok(Disk { number, name })
+}
+
+/// Whether ext4 keeps a journal on that disk: where it does, the kernel lists it by the disk's name and the journal's inode, 8. One on a disk of
+/// its own has another name, and is not relied on; nor is one that may be ahead of what was written before.
+fn has_ext4_journal(disk: &Disk) -> io::Result<bool> {
+    let listed = Path::new(&format!("/proc/fs/jbd2/{}-8", disk.name)).is_dir();
+    Ok(listed && !fs::read_to_string(format!("/proc/fs/ext4/{}/options", disk.name))?.contains("journal_async_commit"))
+}
+
+/// Whether XFS has all of its files on that disk: whoever forces a name empties the cache of this one alone.
+fn has_xfs_journal(disk: &Disk) -> io::Result<bool> {
+    Ok(is_xfs_alone(&fs::read_to_string("/proc/self/mountinfo")?, &disk.number))
+}
+
+/// Whether a disk is mounted as XFS, without another one for files (proc(5), mountinfo).
+fn is_xfs_alone(mounts: &str, number: &str) -> bool {
+    let mut mounts = mounts.lines().filter(|line| line.split(' ').nth(2) == Some(number)).peekable();
+    mounts.peek().is_some()
+        && mounts.all(|line| {
+            line.split_once(" - xfs ").is_some_and(|(_, source_and_options)| !source_and_options.contains("rtdev="))
+        })
 }
 
 fn is_linux_from(min: (u32, u32), release: &[u8]) -> bool {
@@ -76,7 +104,7 @@ fn is_linux_from(min: (u32, u32), release: &[u8]) -> bool {
     matches!((major, minor), (Some(major), Some(minor)) if (major, minor) >= min)
 }
 
-/// Writes contents to the disk and waits until it has them, be it in its own cache: whoever forces a name to the disk empties that.
+/// Writes contents to the disk and waits until it has them, be it in its own cache: the journal empties that before it says that a name has changed.
 fn write_out(files: &[&Path]) -> io::Result<()> {
     for some in files.chunks(OPEN_MAX) {
         let begin = |path: &&Path| {
@@ -135,11 +163,43 @@ mod tests {
         let files: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
         write_out(&files).unwrap();
         for sync in [Sync::Now, Sync::Each, Sync::Never] {
-            barrier(&[], sync).unwrap();
-            barrier(&paths, sync).unwrap();
+            barrier(&[], &directory, sync).unwrap();
+            barrier(&paths, &directory, sync).unwrap();
         }
         let missing = directory.join("missing");
         assert_eq!(write_out(&[&missing]).unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn xfs_is_known_from_the_list_of_mounts() {
+        let check = |mounts: &str, expected: bool| assert_eq!(is_xfs_alone(mounts, "254:16"), expected, "{mounts}");
+        let root = "21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard\n";
+        let mount = |options: &str| format!("{root}36 21 254:16 / /srv rw,noatime shared:2 - xfs /dev/vdb {options}\n");
+        check(&mount("rw,attr2,inode64,noquota"), true);
+        check(&format!("{}40 21 254:16 /a /b rw - xfs /dev/vdb rw\n", mount("rw")), true);
+        check(&mount("rw,rtdev=/dev/vdc,noquota"), false);
+        check(&mount("rw").replace(" xfs ", " ext4 "), false);
+        check(root, false);
+        check("", false);
+        check("36 21 254:16", false);
+    }
+
+    #[cfg(feature = "failpoints")]
+    #[test]
+    fn only_names_of_the_same_file_system_come_in_order() {
+        let directory = std::env::temp_dir().join(super::super::unique("barrier-"));
+        fs::create_dir(&directory).unwrap();
+        let file = directory.join("file");
+        fs::write(&file, "content").unwrap();
+        let done = |next: &Path| {
+            let armed = super::super::failpoints::record(Path::new("/")).keeping_order();
+            barrier(&[directory.clone(), file.clone()], next, Sync::Now).unwrap();
+            let seen = armed.operations().into_iter().filter(|operation| operation.path.ends_with("file"));
+            seen.map(|operation| operation.name).collect::<Vec<_>>()
+        };
+        assert_eq!(done(&directory), ["write_out"]);
+        assert_eq!(done(Path::new("/proc/self")), ["fsync"]);
         fs::remove_dir_all(&directory).unwrap();
     }
 

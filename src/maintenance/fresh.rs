@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Where new files are until they are complete. What takes the place of others is forced to the disk whatever core.fsync says.
 pub(super) fn directory(repository: &Repository, objects: &Objects) -> Result<Quarantine> {
     let journal = Some(repository.refs.journal().clone());
-    Quarantine::before(objects, Vec::new(), journal, repository.settings.sharing, Sync::Now)
+    Quarantine::before(objects, Vec::new(), journal, repository.settings.sharing, Sync::Each)
         .context("cannot make a directory for new files")
 }
 

@@ -219,7 +219,7 @@ fn index(receiver: Receiver<Vec<u8>>, place: &Place, count: u32) -> Result<()> {
         reverse_index: place.reverse_index,
         compression: place.compression,
         threads: place.threads,
-        sync: Syncs::all(Sync::Now),
+        sync: Syncs::all(Sync::Each),
         sharing: place.sharing,
         reject_thin: true,
         keep_message: place.keep_message.clone(),

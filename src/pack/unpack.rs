@@ -117,14 +117,19 @@ impl<'a> Unpacker<'a> {
         Ok(path)
     }
 
-    /// Forces everything to disk that was written or found to be there.
+    /// Sees to it that what was written is on the disk before its names are, and that what was found to be there is.
     ///
     /// # Errors
     /// When that fails.
     pub fn finish(&mut self) -> io::Result<()> {
+        let written = std::mem::take(&mut self.written);
+        let sync = self.options.sync.loose;
+        if self.relied_on.is_empty() {
+            return durable::barrier(&written, self.options.directory, sync);
+        }
+        // Nobody may force later what is not moved.
         let relied_on = std::mem::take(&mut self.relied_on).into_iter();
-        let forced: Vec<PathBuf> = relied_on.chain(std::mem::take(&mut self.written)).collect();
-        durable::barrier(&forced, self.options.sync.loose)
+        durable::fsync_all(&relied_on.chain(written).collect::<Vec<PathBuf>>(), sync)
     }
 
     /// Whether the object is loose; if so its file is as young as a new one. One that cannot be made young is written anew.

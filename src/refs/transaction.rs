@@ -144,7 +144,7 @@ impl<'a> RefTransaction<'a> {
         self.peel = Some(peel);
     }
 
-    /// Names directories that must be forced to the disk before a ref moves.
+    /// Names directories whose entries must not be on the disk later than a ref that moves.
     pub fn rest_on(&mut self, directories: Vec<PathBuf>) {
         self.behind = directories;
     }

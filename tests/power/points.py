@@ -1,10 +1,10 @@
 """Lets the power fail at many moments of what disk.py has recorded, and looks at what is left.
 
-    points.py LOG POINTS SEED
+    points.py LOG POINTS SEED [FLUSHES]
 
 What was written before the disk last emptied its cache is there; of what came later each part, down to single sectors, may be there or not.
 The file system is mounted from that, and every repository on it has to be whole, with each ref where an acknowledged push, or the one under
-way, has put it. Needs root.
+way, has put it. More than FLUSHES for a push, on an average, are an error too. Needs root.
 """
 
 import os
@@ -98,6 +98,9 @@ def main():
                 print(f"moment {moment} of {len(records)}, seed {seed}: {complaint}")
             bad += bool(found)
     print(f"{pushes} pushes made the disk empty its cache {flushes} times; {len(moments)} losses of power, {bad} with damage")
+    if len(sys.argv) > 4 and flushes > int(sys.argv[4]) * pushes:
+        print(f"that is more than {sys.argv[4]} for a push: was the file system not recognized?")
+        bad += 1
     sys.exit(bad != 0)
 
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 /// Larger offsets take 64 bits.
 const OFFSET_32_MAX: u64 = 0x7fff_ffff;
-/// Keeps a pack: its files get their names and are on disk when this returns.
+/// Keeps a pack: its files get their names, and no other name they are given is on the disk before their content is.
 pub(super) fn keep(
     store: Store,
     layout: &Layout,
@@ -52,7 +52,7 @@ pub(super) fn keep(
     let paths = [(Some(pack.path()), data), (Some(path("keep")), data), (Some(idx.path()), beside), (rev_path, beside)];
     let forced = paths.into_iter().filter(|(_, sync)| sync.is_forced());
     let sync = if [data, beside].contains(&Sync::Each) { Sync::Each } else { Sync::Now };
-    durable::barrier(&forced.filter_map(|(path, _)| path).collect::<Vec<PathBuf>>(), sync)?;
+    durable::barrier(&forced.filter_map(|(path, _)| path).collect::<Vec<PathBuf>>(), &packs, sync)?;
     pack.rename(&path("pack"))?;
     if let Some(mut rev) = rev {
         rev.rename(&path("rev"))?;

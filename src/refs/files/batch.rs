@@ -34,7 +34,7 @@ pub(super) struct Batch<'b> {
     store: &'b Files,
     policy: &'b LockPolicy,
     peel: Option<Peel<'b>>,
-    /// What must be forced to the disk before a ref moves.
+    /// What must not be on the disk later than a ref that moves.
     behind: &'b [PathBuf],
     changes: Changes<'b>,
     /// Whether the new values go to packed-refs.

@@ -58,7 +58,7 @@ pub(super) fn append(
         written.push(directory.to_owned());
     }
     written.push(path);
-    durable::barrier(&written, policy.sync)
+    durable::barrier(&written, store.base(name), policy.sync)
 }
 
 /// Removes a deleted ref's log, and the directories that are empty without it.

@@ -104,7 +104,7 @@ impl Rewrite {
             temporary.flush().context("writing packed-refs")?;
         }
         let written: Vec<PathBuf> = rewrite.files.iter().map(|temporary| temporary.path.clone()).collect();
-        durable::barrier(&written, policy.sync).context("writing packed-refs")?;
+        durable::barrier(&written, directory, policy.sync).context("writing packed-refs")?;
         Ok(rewrite)
     }
 

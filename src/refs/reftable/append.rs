@@ -4,7 +4,7 @@
 //! new table and small ones below it have become one. C git may do the same at the same time: the lock of the list is its lock, and
 //! tables that somebody is about to replace are left alone.
 //!
-//! Nothing is named by the list that is not on the disk.
+//! Nothing is named by the list on the disk that is not there too.
 
 use super::Tables;
 use super::compact::{self, Segment};
@@ -53,6 +53,11 @@ impl<'s> Addition<'s> {
         Ok(Addition { tables, policy, lock, stack })
     }
 
+    /// Where the tables lie.
+    pub(super) fn directory(&self) -> &Path {
+        &self.tables.directory
+    }
+
     /// The tables below the new one.
     pub(super) fn stack(&self) -> &Stack {
         &self.stack
@@ -79,13 +84,14 @@ impl<'s> Addition<'s> {
         let mut written = vec![self.lock.fill(&self.tables.journal, &list(names), self.policy.sharing)?];
         written.extend(fresh.as_ref().map(|fresh| fresh.path.clone()));
         written.push(directory.clone());
-        durable::barrier(&written, self.policy.sync)?;
+        durable::barrier(&written, directory, self.policy.sync)?;
         self.lock.commit()?;
-        drop(self.lock);
         if let Some(fresh) = &mut fresh {
             fresh.held = false;
         }
+        // Whoever has the lock next removes what is not listed.
         settle(directory, self.policy.sync)?;
+        drop(self.lock);
         remove(directory, replaced.iter().map(Table::name));
         Ok(is_uneven)
     }

@@ -25,7 +25,7 @@ pub(super) struct Batch<'b> {
     store: &'b Reftable,
     policy: &'b LockPolicy,
     peel: Option<Peel<'b>>,
-    /// What must be forced to the disk before a ref moves.
+    /// What must not be on the disk later than a ref that moves.
     behind: &'b [PathBuf],
     changes: Changes<'b>,
     edits: Vec<Edit>,
@@ -57,7 +57,11 @@ impl<'b> Steps<'b> for Batch<'b> {
 
     fn prepare(&mut self) {
         self.lock();
-        let force = || durable::barrier(self.behind, self.policy.sync).map_err(anyhow::Error::new);
+        let mut directories = self.additions.iter().flatten().map(Addition::directory);
+        let mut force = || {
+            let forced = directories.try_for_each(|next| durable::barrier(self.behind, next, self.policy.sync));
+            forced.map_err(anyhow::Error::new)
+        };
         if self.changes.goes_on()
             && let Err(error) = force().and_then(|()| self.resolve()).and_then(|()| self.judge())
         {

@@ -133,13 +133,13 @@ pub(super) fn compact(tables: &Tables, hash: gix_hash::Kind, policy: &LockPolicy
     let middle = fresh.as_ref().map(Fresh::name);
     let list = list(below.iter().copied().chain(middle).chain(above.iter().copied()));
     let list = lock.fill(&tables.journal, &list, policy.sharing)?;
-    durable::barrier(&[list, directory.clone()], policy.sync)?;
+    durable::barrier(&[directory.clone(), list], directory, policy.sync)?;
     lock.commit()?;
-    drop(lock);
     if let Some(fresh) = &mut fresh {
         fresh.held = false;
     }
     settle(directory, policy.sync)?;
+    drop(lock);
     remove(directory, old.into_iter());
     Ok(())
 }

@@ -34,7 +34,7 @@ pub(super) struct Stations<'a> {
     objects: &'a Objects,
     boundary: &'a Boundary,
     has_update_hook: bool,
-    /// Directories of objects that must be forced to the disk before a ref moves.
+    /// Directories of objects whose entries must not be on the disk later than a ref that moves.
     unforced: Vec<PathBuf>,
     /// For refs that have a log; for those that are to get one.
     reflog: [Rc<ReflogEntry>; 2],

@@ -1,7 +1,7 @@
 //! What a transaction does to the disk, once its refs are locked and judged: files beside, then renames.
 //!
 //! In: a batch with what is left of it. Out: the same, with what failed refused. Updates come before deletions, so that live
-//! objects stay referenced; what must outlive a crash is forced to the disk before the next thing relies on it.
+//! objects stay referenced; nothing is on the disk after a loss of power without what it relies on.
 
 use super::super::packed::Packed;
 use super::super::reflog;
@@ -26,16 +26,20 @@ impl Batch<'_> {
         (0..self.edits.len()).filter(|at| self.is_active(&self.edits[*at])).collect()
     }
 
-    /// Writes everything that renames will bring into effect, and forces it to the disk.
+    /// Writes everything that renames will bring into effect, none of which is on the disk before.
     pub(super) fn write(&mut self) {
         self.drop_refused();
         let (packed, loose): (Vec<usize>, Vec<usize>) =
             self.active().into_iter().partition(|at| self.packs || self.is_deletion(&self.edits[*at]));
         let mut written = self.behind.to_vec();
         self.prepare_loose(&loose, &mut written);
-        // A line of a log is written in its place, which no order of names holds back.
-        let force = if self.packs || self.writes_logs() { durable::fsync_all } else { durable::barrier };
-        if let Err(error) = force(&written, self.policy.sync) {
+        // A line of a log is written in its place, which no order of names holds back. Of many refs nobody looks for each one's log.
+        let forced = if self.packs || self.writes_logs() {
+            durable::fsync_all(&written, self.policy.sync)
+        } else {
+            durable::barrier(&written, &self.store.common_dir, self.policy.sync)
+        };
+        if let Err(error) = forced {
             for at in loose.iter().chain(&packed) {
                 self.refuse_update(self.edits[*at].change, &error);
             }
@@ -210,11 +214,7 @@ impl Batch<'_> {
     fn sync_directories(&mut self) -> io::Result<()> {
         for directory in std::mem::take(&mut self.unsynced) {
             if self.policy.sync.is_forced() {
-                match durable::fsync_directory(&directory) {
-                    // Somebody has deleted the last ref in it.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    outcome => outcome?,
-                }
+                fsync_what_is_left(&directory)?;
             }
         }
         Ok(())
@@ -261,4 +261,15 @@ impl Batch<'_> {
             let _ = reflog::remove(self.store, self.edits[*at].name.as_bstr());
         }
     }
+}
+
+/// Forces a directory to the disk. Somebody may have deleted the last ref in it, and then it: that is known from the one above.
+fn fsync_what_is_left(directory: &Path) -> io::Result<()> {
+    for directory in directory.ancestors() {
+        match durable::fsync_directory(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            outcome => return outcome,
+        }
+    }
+    Ok(())
 }
