@@ -55,15 +55,17 @@ def complaints(top, notes):
     for note in notes:
         what, repository, ref, value = note.split()
         {"try": tried, "ack": acknowledged}[what][repository, ref] = value
-    for repository in sorted(entry for entry in os.listdir(top) if entry.endswith(".git")):
+    for repository in sorted({repository for repository, _ in [*tried, *acknowledged]}):
         path = os.path.join(top, repository)
         fsck = run("git", "-C", path, "fsck", "--strict", "--no-dangling")
         if fsck.returncode != 0:
             yield f"{repository}: {(fsck.stdout + fsck.stderr).strip()[:300]}"
         found = refs(path)
-        for key in tried:
-            if key[0] == repository and found.get(key[1]) not in (tried[key], acknowledged.get(key)):
-                yield f"{repository}: {key[1]} is {found.get(key[1])}; acknowledged {acknowledged.get(key)}, tried {tried[key]}"
+        for key in {**acknowledged, **tried}:
+            # Before the first acknowledgement a ref need not be there.
+            allowed = [acknowledged.get(key), tried.get(key, acknowledged.get(key))]
+            if key[0] == repository and found.get(key[1]) not in allowed:
+                yield f"{repository}: {key[1]} is {found.get(key[1])}; acknowledged and tried: {allowed}"
 
 
 def main():
