@@ -190,16 +190,18 @@ mod tests {
     fn only_names_of_the_same_file_system_come_in_order() {
         let directory = std::env::temp_dir().join(super::super::unique("barrier-"));
         fs::create_dir(&directory).unwrap();
-        let file = directory.join("file");
-        fs::write(&file, "content").unwrap();
+        let paths = [directory.clone(), directory.join("file")];
+        fs::write(&paths[1], "content").unwrap();
         let done = |next: &Path| {
-            let armed = super::super::failpoints::record(Path::new("/")).keeping_order();
-            barrier(&[directory.clone(), file.clone()], next, Sync::Now).unwrap();
-            let seen = armed.operations().into_iter().filter(|operation| operation.path.ends_with("file"));
-            seen.map(|operation| operation.name).collect::<Vec<_>>()
+            // Other tests have directories of their own.
+            let armed = super::super::failpoints::record(&directory).keeping_order();
+            barrier(&paths, next, Sync::Now).unwrap();
+            armed.operations().into_iter().map(|operation| operation.name).collect::<Vec<_>>()
         };
         assert_eq!(done(&directory), ["write_out"]);
-        assert_eq!(done(Path::new("/proc/self")), ["fsync"]);
+        assert_eq!(done(Path::new("/proc/self")), ["fsync", "fsync"]);
+        assert_eq!(files_of_one_file_system(&paths, Some(Path::new("/proc/self"))), None);
+        assert_eq!(files_of_one_file_system(&paths, Some(&directory)), Some(vec![paths[1].as_path()]));
         fs::remove_dir_all(&directory).unwrap();
     }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// How often a file that vanishes while it is compared is migrated again.
 const VANISHED_RETRIES: u32 = 5;
 
-/// A directory `objects/tmp_objdir-incoming-XXXXXX` (QU-01), removed when dropped.
+/// A directory `objects/tmp_objdir-incoming-*` (QU-01), removed when dropped.
 pub struct Quarantine {
     directory: Directory,
     destination: PathBuf,

@@ -273,3 +273,21 @@ fn fsync_what_is_left(directory: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #[cfg(feature = "failpoints")]
+    #[test]
+    fn a_directory_that_has_gone_is_forced_by_the_one_above() {
+        use super::fsync_what_is_left;
+        use crate::durable::{failpoints, unique};
+        let root = std::env::temp_dir().join(unique("effect-"));
+        std::fs::create_dir_all(root.join("refs/heads")).unwrap();
+        let armed = failpoints::record(&root);
+        fsync_what_is_left(&root.join("refs/heads/gone/deep")).unwrap();
+        let tried =
+            ["refs/heads/gone/deep", "refs/heads/gone", "refs/heads"].map(|path| format!("fsync_directory {path}"));
+        assert_eq!(armed.seen(), tried);
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+}

@@ -397,6 +397,20 @@ fn refs_in_tables_survive_a_loss_of_power() {
     }
 }
 
+#[test]
+fn a_list_of_tables_is_on_the_disk_before_its_lock_is_free() {
+    let pair = served(false);
+    pair.at_server(&["refs", "migrate", "--ref-format=reftable"]);
+    let (operations, _) = watch(&pair, &pair.push(&UPDATES), false);
+    let last = |name: &str, path: &str| {
+        let at = operations.iter().rposition(|operation| operation.name == name && operation.path.ends_with(path));
+        at.unwrap_or_else(|| panic!("no {name} {path}"))
+    };
+    let forced = last("fsync_directory", "reftable");
+    assert!(last("rename", "reftable/tables.list") < forced);
+    assert!(forced < last("unlink", "reftable/tables.list.lock"), "whoever has it next removes what is not listed");
+}
+
 /// How often something is forced to the disk in a push of 99 loose objects.
 fn forced(method: Option<&str>) -> usize {
     let pair = Pair::new();
