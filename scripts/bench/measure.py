@@ -105,8 +105,7 @@ class Repositories:
         """Without the newest thousand commits."""
         shutil.copytree(self("best"), path)
         old, _ = self.ends(1000)
-        for line in git(path, "for-each-ref", "--format=%(refname)").decode().split():
-            git(path, "update-ref", "-d", line)
+        git(path, "update-ref", "--stdin", data=git(path, "for-each-ref", "--format=delete %(refname)"))
         git(path, "update-ref", "refs/heads/main", old)
         git(path, "repack", "-adbq")
         git(path, "prune", "--expire=now")
@@ -193,6 +192,9 @@ def workloads(repositories):
         revisions = f"{new}\n" + (f"^{old}\n" if old else "")
         return git(repositories("best"), "pack-objects", "--revs", "--thin", "--stdout", "-q", "--delta-base-offset", data=revisions.encode())
 
+    def push_refs(tip):
+        return push("best", [(f"refs/heads/r/{at}", ZERO, tip) for at in range(10_000)], pack(tip, tip))
+
     def every_ref():
         lines = git(repositories("best"), "for-each-ref", "--format=%(objectname)").decode().split()
         return sorted(set(lines))
@@ -219,7 +221,7 @@ def workloads(repositories):
         "push-1": lambda: push("before", [("refs/heads/main", ends(1000)[0], ends(999)[0])], pack(ends(999)[0], ends(1000)[0])),
         "push-1k": lambda: push("before", [("refs/heads/main", *ends(1000))], pack(ends(0)[1], ends(1000)[0])),
         "push-all": lambda: push("empty", [("refs/heads/main", ZERO, ends(0)[1])], pack(ends(0)[1])),
-        "push-10k-refs": lambda: push("best", [(f"refs/heads/r/{at}", ZERO, ends(0)[1]) for at in range(10_000)], pack(ends(0)[1], ends(0)[1])),
+        "push-10k-refs": lambda: push_refs(ends(0)[1]),
     }
 
 

@@ -187,6 +187,14 @@ impl Pack {
         ByOffset { reverse, sorted: sorted.as_deref() }
     }
 
+    /// The same for who finds out what is wrong: whether `.rev` names each position once is not looked at.
+    pub fn by_offset_unchecked(&self) -> ByOffset<'_> {
+        match (self.order.get(), self.reverse()) {
+            (None, Some(reverse)) => ByOffset { reverse: Some(reverse), sorted: None },
+            _ => self.by_offset(),
+        }
+    }
+
     /// Where the entries at some index positions end, which are sorted by their offsets. Where the order of the pack is not
     /// known, one look at all offsets is cheaper than to sort them.
     pub fn ends_of(&self, chosen: &[u32]) -> Vec<u64> {
@@ -212,10 +220,7 @@ impl Pack {
 
     /// The index position of the n-th entry of the pack. Where there is a `.rev`, this reads no more than it asks for.
     pub fn position_at_rank(&self, rank: u32) -> Option<u32> {
-        match (self.order.get(), self.reverse()) {
-            (None, Some(reverse)) => reverse.position(rank),
-            _ => self.by_offset().get(rank),
-        }
+        self.by_offset_unchecked().get(rank)
     }
 
     /// Which entry of the pack, counted from its begin, lies at a pack offset.

@@ -20,8 +20,6 @@ const STRAYS: u32 = 1 << 31;
 /// at first, and for so many where many are looked up.
 const RECENT_FIRST: usize = 1 << 11;
 const RECENT_MOST: usize = 1 << 15;
-/// Fewer of all than one in so many are looked for one by one.
-const FEW: u64 = 16;
 /// The number of no object.
 const NOTHING: u32 = u32::MAX;
 
@@ -92,8 +90,8 @@ impl<'a> Numbers<'a> {
         let ranges = &self.ranges[..order.packs().len()];
         let stored: u64 = ranges.iter().map(|range| u64::from(range.len)).sum();
         let absent = stored.saturating_sub(bits.len().into());
-        if absent == 0 || absent < stored / FEW && matches!(order, Order::Pack(_)) {
-            // Nearly all of them: where the others are is found sooner.
+        if absent == 0 || absent < stored / 2 && matches!(order, Order::Pack(_)) {
+            // Most of them: where the others are is found sooner.
             for range in ranges {
                 let words = &mut marks.packed[range.first as usize / 64..][..range.len.div_ceil(64) as usize];
                 words.fill(u64::MAX);
@@ -101,17 +99,22 @@ impl<'a> Numbers<'a> {
                     *last >>= 64 - used;
                 }
             }
-            if absent > 0 {
-                let others = bits.others(stored as u32);
-                others.filter_map(|rank| order.position_at(rank)).for_each(|position| marks.remove(position));
-            }
-            // But for damage, where one of them is taken for another one.
-            if marks.len() == u64::from(bits.len()) {
-                return Ok(marks);
-            }
-            marks.packed.fill(0);
         }
-        self.each_of_bits(order, bits, |number| marks.packed[number as usize / 64] |= 1 << (number % 64))?;
+        let mut flip = |position: u32| marks.packed[position as usize / 64] ^= 1 << (position % 64);
+        if let Order::Pack(pack) = order
+            && absent > 0
+        {
+            let positions = pack.by_offset_unchecked();
+            match absent < stored / 2 {
+                true => bits.others(stored as u32).filter_map(|rank| positions.get(rank)).for_each(&mut flip),
+                false => bits.iter().filter_map(|rank| positions.get(rank)).for_each(&mut flip),
+            }
+        }
+        // But for damage, where one of them is taken for another one.
+        if marks.len() != u64::from(bits.len()) {
+            marks.packed.fill(0);
+            self.each_of_bits(order, bits, |number| marks.packed[number as usize / 64] |= 1 << (number % 64))?;
+        }
         Ok(marks)
     }
 

@@ -125,12 +125,14 @@ fn bitmaps_of_an_older_multi_pack_index_are_left_alone() {
     assert_eq!(objects.take_warnings(), Vec::<String>::new());
 }
 
-/// All but a few objects of a pack: the others are looked for, in a reverse index that may be damaged.
+/// All but a few objects of a pack: the others are looked for, in a reverse index that may be damaged. So are few of many.
 #[test]
 fn what_bitmaps_leave_out_of_a_pack_is_not_sent() {
     let many = "for n in $(seq 200); do echo $n >$n; done; c many m2; echo x >1; c more many; git repack -adbq";
     let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{many}"));
     check(&repo, &["many", "ann2", "other", "sub", "revert"], &[], &FORMS[1..2]);
+    // These are few of all.
+    check(&repo, &["one"], &[], &FORMS[1..2]);
     let rev = repo.git(&["rev-parse", "--git-path", "objects/pack"]);
     let rev = std::fs::read_dir(repo.dir.join(rev)).unwrap().map(|file| file.unwrap().path());
     let rev = rev.filter(|path| path.extension().is_some_and(|end| end == "rev")).collect::<Vec<_>>();
@@ -141,6 +143,7 @@ fn what_bitmaps_leave_out_of_a_pack_is_not_sent() {
     std::fs::remove_file(rev).unwrap();
     std::fs::write(rev, bytes).unwrap();
     check(&repo, &["many", "ann2", "other", "sub", "revert"], &[], &FORMS[1..2]);
+    check(&repo, &["one"], &[], &FORMS[1..2]);
 }
 
 /// A large file is checked by another thread.
