@@ -249,3 +249,23 @@ fn the_changelog_begins_with_what_is_unreleased() {
     let first = text.lines().find(|line| line.starts_with("## ")).unwrap();
     assert_eq!(first, "## Unreleased");
 }
+
+/// `scripts/fuzz.sh` builds what its lock file has, and nothing else builds the fuzz targets.
+#[test]
+fn the_lock_file_of_the_fuzz_targets_has_all_dependencies() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let manifest = read("Cargo.toml");
+    let (_, behind) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let (dependencies, _) = behind.split_once("\n[dev-dependencies]\n").unwrap();
+    let lock = read("tests/fuzz/Cargo.lock");
+    let (_, package) = lock.split_once(&format!("name = \"{}\"\n", env!("CARGO_PKG_NAME"))).unwrap();
+    let (package, _) = package.split_once("\n]\n").unwrap();
+    let mut count = 0;
+    for name in dependencies.lines().filter(|line| line.starts_with(char::is_lowercase)) {
+        let (name, _) = name.split_once(' ').unwrap();
+        let is_locked = package.lines().any(|line| line.trim_matches([' ', '"', ',']).split(' ').next() == Some(name));
+        assert!(is_locked, "{name} is missing in tests/fuzz/Cargo.lock: run cargo metadata there");
+        count += 1;
+    }
+    assert!(count > 20, "{count} dependencies were found");
+}

@@ -7,9 +7,15 @@ use artifacts_http_backend::durable::{Sharing, Sync, unique};
 use artifacts_http_backend::odb::inflate::Inflater;
 use artifacts_http_backend::odb::{Objects, delta};
 use artifacts_http_backend::pack::incoming::{IncomingPack, ReceiveOptions, Syncs, UnpackError};
-use artifacts_http_backend::protocol::Limits;
+use artifacts_http_backend::pktline::PacketReader;
 use artifacts_http_backend::protocol::certificate::PushCertificate;
+use artifacts_http_backend::protocol::command::{self, ArgumentLines, Envelope};
+use artifacts_http_backend::protocol::filter::FilterSpec;
+use artifacts_http_backend::protocol::ls_refs::LsRefsRequest;
+use artifacts_http_backend::protocol::object_info::ObjectInfoRequest;
 use artifacts_http_backend::protocol::push::{Heard, Offered, PushRequest};
+use artifacts_http_backend::protocol::upload::{Extensions, Round, RoundEnd, UploadRequest};
+use artifacts_http_backend::protocol::{Limits, ProtocolError};
 use artifacts_http_backend::refs::{Format, RefStore};
 use artifacts_http_backend::repo::fsck::{Checker, Rules};
 use artifacts_http_backend::stream::{Body, Silent};
@@ -117,6 +123,106 @@ fn request(switches: u8, body: &[u8]) -> Option<PushRequest> {
     }
 }
 
+/// A request of a fetch, in v0 or v2: a byte of switches, then packets. In pieces it says the same as whole.
+pub fn upload_requests(data: &[u8]) {
+    let (switches, body) = split_byte(data);
+    let (hash, extended) = (hash_of(switches), switches & 2 != 0);
+    let extensions =
+        Extensions { filter: extended, ref_in_want: extended, sideband_all: extended, packfile_uris: extended };
+    let limits =
+        Limits { lines: 64, wants: 8, prefixes: 4, shallows: 4, deepen_nots: 2, filter_parts: 8, ..Limits::default() };
+    let answer = |most: usize| {
+        let mut pieces = Pieces { rest: body, most };
+        let mut reader = PacketReader::new(&mut pieces);
+        let asked = match switches & 1 {
+            0 => asked_v0(&mut reader, hash, extensions, &limits),
+            _ => asked_v2(&mut reader, hash, extensions, &limits),
+        };
+        let asked = asked.map_err(|error| error.to_string());
+        (asked, pieces.rest.len())
+    };
+    let (asked, left) = answer(usize::MAX);
+    assert_eq!((&asked, left), (&answer(1 + usize::from(switches >> 2 & 7)).0, left), "in pieces it is something else");
+    if let Err(text) = asked {
+        assert!(!text.is_empty() && text.len() < 2000, "{text}");
+    }
+}
+
+/// The wants of v0 and all rounds of haves behind them, as text.
+fn asked_v0(
+    reader: &mut PacketReader<'_>,
+    hash: gix_hash::Kind,
+    extensions: Extensions,
+    limits: &Limits,
+) -> Result<String, ProtocolError> {
+    let mut lines = ArgumentLines::new(limits);
+    let request = UploadRequest::parse_v0(reader, hash, extensions, &mut lines, limits)?;
+    check_upload(&request, limits);
+    let mut rounds = Vec::new();
+    while let Some(round) = Round::read(reader, hash, &mut lines)? {
+        let is_last = round.end == RoundEnd::Done;
+        rounds.push(round);
+        if is_last || rounds.len() > 64 {
+            break;
+        }
+    }
+    Ok(format!("{request:?} {rounds:?}"))
+}
+
+/// All commands of v2 that come one behind the other, as text.
+fn asked_v2(
+    reader: &mut PacketReader<'_>,
+    hash: gix_hash::Kind,
+    extensions: Extensions,
+    limits: &Limits,
+) -> Result<String, ProtocolError> {
+    let offered = |name: &[u8]| match name {
+        b"fetch" | b"ls-refs" | b"object-info" => command::Offered::Command,
+        b"agent" | b"session-id" | b"object-format" => command::Offered::Capability,
+        _ => command::Offered::No,
+    };
+    let mut all = String::new();
+    while let Some(envelope) = Envelope::parse(reader, hash, &offered, limits)? {
+        all += &format!("{envelope:?} ");
+        if !envelope.arguments {
+            continue;
+        }
+        all += &match envelope.command.as_slice() {
+            b"fetch" => {
+                let (request, round) = UploadRequest::parse_v2(reader, hash, extensions, limits)?;
+                check_upload(&request, limits);
+                assert!(round.haves.iter().all(|have| have.kind() == hash), "a have of another hash");
+                format!("{request:?} {round:?}")
+            }
+            b"ls-refs" => {
+                let request = LsRefsRequest::parse(reader, extensions.filter, limits)?;
+                assert!(request.prefixes.len() < 4, "more prefixes than the limit");
+                format!("{request:?}")
+            }
+            _ => {
+                let request = ObjectInfoRequest::parse(reader, hash, limits)?;
+                assert!(request.objects.len() <= 8, "more objects than the limit");
+                format!("{request:?}")
+            }
+        };
+    }
+    Ok(all)
+}
+
+fn check_upload(request: &UploadRequest, limits: &Limits) {
+    let wants = request.wants.len() + request.want_refs.len();
+    assert!(wants <= 8 && request.shallow.len() <= 4, "more lines than the limits");
+    let mut named = request.wants.clone();
+    named.sort_unstable();
+    named.dedup();
+    assert_eq!(named.len(), request.wants.len(), "an object is wanted twice");
+    assert!(request.sideband_all || request.packfile_uris.is_empty(), "addresses that nobody would read");
+    if let Some(filter) = &request.filter {
+        let again = FilterSpec::parse(&filter.text(), limits);
+        assert!(again.is_ok_and(|again| again == *filter), "written out it is another filter: {filter:?}");
+    }
+}
+
 /// A certificate, alone and in the middle of a request: a byte of switches, then its text.
 pub fn push_certificates(data: &[u8]) {
     let (switches, text) = split_byte(data);
@@ -156,7 +262,7 @@ pub fn inflate(data: &[u8]) {
     let mut general = Decompress::new(false);
     let ended = matches!(general.decompress(blocks, &mut expected, FlushDecompress::Finish), Ok(Status::StreamEnd));
     expected.truncate(general.total_out() as usize);
-    let is_sound = ended && expected.len() <= ROOM && switches & 1 == 0;
+    let is_sound = ended && switches & 1 == 0;
     let (length, behind) = (general.total_in() as usize, usize::from(switches >> 4));
 
     let sum = expected.iter().fold((1, 0), |(one, all), byte| {

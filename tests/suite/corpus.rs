@@ -23,6 +23,11 @@ fn receive_commands_of_the_corpus_are_understood_or_refused() {
 }
 
 #[test]
+fn upload_requests_of_the_corpus_say_the_same_in_pieces() {
+    replay("upload_requests", harness::upload_requests);
+}
+
+#[test]
 fn push_certificates_of_the_corpus_lose_no_byte() {
     replay("push_certificates", harness::push_certificates);
 }
