@@ -23,6 +23,26 @@ fn the_empty_tree_is_there_without_being_stored_as_in_git() {
 }
 
 #[test]
+fn what_tips_reach_may_be_wanted_whatever_the_clocks_say() {
+    let repo = Repo::drawn();
+    // A clock that was ahead: git takes what it has dated for new, and gives up before it comes to what leads there.
+    let ahead = repo.dated("ahead", &[], 9_000_000);
+    let child = repo.dated("child", std::slice::from_ref(&ahead), 900);
+    let old = repo.dated("old", &[child], 901);
+    repo.git(&["update-ref", "refs/heads/old", &old]);
+    for number in 0..8 {
+        let newer = repo.dated(&format!("newer{number}"), &[repo.id("main")], 8_000_000 + number);
+        repo.git(&["update-ref", &format!("refs/heads/newer{number}"), &newer]);
+    }
+    let input = repo.packets(&format!("want {ahead} side-band-64k|0000|done"));
+    let (answer, error) = repo.ours(http(Version::V0), &UPLOAD, &input);
+    assert_eq!(error, None);
+    assert!(told(&repo, &answer).contains("pack of"), "{}", told(&repo, &answer));
+    let (theirs, ok) = repo.theirs(http(Version::V0), false, &input);
+    assert!(!ok && told(&repo, &theirs).contains(&format!("not our ref {ahead}")), "{}", told(&repo, &theirs));
+}
+
+#[test]
 fn the_key_for_any_object_sets_and_clears_the_others() {
     let repo = Repo::drawn();
     let lost = repo.commit_object("lost", &[]);

@@ -125,7 +125,10 @@ fn compare_refusals(
         }
         // SH-10: beside deepen-not git leaves out what an older commit has for a parent, young as it may be.
         (None, Some(text))
-            if asked.by_revisions && !served.universe.clocks_agree() && text.contains("no commits selected") =>
+            if asked.has_line("deepen-since ")
+                && asked.has_line("deepen-not ")
+                && !served.universe.clocks_agree()
+                && text.contains("no commits selected") =>
         {
             return Ok("clocks");
         }
@@ -134,6 +137,13 @@ fn compare_refusals(
             if asked.by_revisions && !served.shallow.is_empty() && text.contains("possible repository corruption") =>
         {
             return Ok("its own boundary forgotten");
+        }
+        // UR-08: git finds what tips reach by dates.
+        (None, Some(text))
+            if !served.universe.clocks_agree()
+                && asked.wants.iter().any(|id| is_reached(served, id) && text.ends_with(&id.to_string())) =>
+        {
+            return Ok("clocks");
         }
         // UR-06: what a tag leads to is advertised with it.
         (None, Some(text)) if asked.wants.iter().any(|id| is_peeled(served, id) && text.ends_with(&id.to_string())) => {
@@ -161,6 +171,11 @@ fn compare_refusals(
 
 fn is_peeled(served: &Served, id: &ObjectId) -> bool {
     served.refs.iter().any(|(_, tip)| served.universe.chain(*tip)[1..].last() == Some(id))
+}
+
+/// Whether refs that clients see lead to a commit.
+fn is_reached(served: &Served, id: &ObjectId) -> bool {
+    served.universe.closure(served.refs.iter().map(|(_, tip)| *tip), &served.shallow).contains(id)
 }
 
 /// Whether they are the same up to a `ready`.

@@ -275,6 +275,11 @@ impl Asked {
         self.lines = lines;
     }
 
+    /// Whether a line begins with this.
+    pub fn has_line(&self, begin: &str) -> bool {
+        self.lines.iter().any(|line| line.starts_with(begin))
+    }
+
     /// What goes over the wire.
     pub fn bytes(&self) -> Vec<u8> {
         let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
