@@ -90,8 +90,9 @@ impl<'a> Numbers<'a> {
         let ranges = &self.ranges[..order.packs().len()];
         let stored: u64 = ranges.iter().map(|range| u64::from(range.len)).sum();
         let absent = stored.saturating_sub(bits.len().into());
-        if absent == 0 || absent < stored / 2 && matches!(order, Order::Pack(_)) {
-            // Most of them: where the others are is found sooner.
+        // Of most of them it is found sooner where the others are.
+        let by_others = absent == 0 || absent < stored / 2 && matches!(order, Order::Pack(_));
+        if by_others {
             for range in ranges {
                 let words = &mut marks.packed[range.first as usize / 64..][..range.len.div_ceil(64) as usize];
                 words.fill(u64::MAX);
@@ -105,7 +106,7 @@ impl<'a> Numbers<'a> {
             && absent > 0
         {
             let positions = pack.by_offset_unchecked();
-            match absent < stored / 2 {
+            match by_others {
                 true => bits.others(stored as u32).filter_map(|rank| positions.get(rank)).for_each(&mut flip),
                 false => bits.iter().filter_map(|rank| positions.get(rank)).for_each(&mut flip),
             }
