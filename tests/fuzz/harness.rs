@@ -159,12 +159,10 @@ fn asked_v0(
     let request = UploadRequest::parse_v0(reader, hash, extensions, &mut lines, limits)?;
     check_upload(&request, limits);
     let mut rounds = Vec::new();
-    while let Some(round) = Round::read(reader, hash, &mut lines)? {
-        let is_last = round.end == RoundEnd::Done;
+    while rounds.last().is_none_or(|round: &Round| round.end == RoundEnd::Flush)
+        && let Some(round) = Round::read(reader, hash, &mut lines)?
+    {
         rounds.push(round);
-        if is_last || rounds.len() > 64 {
-            break;
-        }
     }
     Ok(format!("{request:?} {rounds:?}"))
 }
@@ -196,12 +194,12 @@ fn asked_v2(
             }
             b"ls-refs" => {
                 let request = LsRefsRequest::parse(reader, extensions.filter, limits)?;
-                assert!(request.prefixes.len() < 4, "more prefixes than the limit");
+                assert!((request.prefixes.len() as u64) < limits.prefixes, "more prefixes than the limit");
                 format!("{request:?}")
             }
             _ => {
                 let request = ObjectInfoRequest::parse(reader, hash, limits)?;
-                assert!(request.objects.len() <= 8, "more objects than the limit");
+                assert!(request.objects.len() as u64 <= limits.wants, "more objects than the limit");
                 format!("{request:?}")
             }
         };
@@ -211,7 +209,8 @@ fn asked_v2(
 
 fn check_upload(request: &UploadRequest, limits: &Limits) {
     let wants = request.wants.len() + request.want_refs.len();
-    assert!(wants <= 8 && request.shallow.len() <= 4, "more lines than the limits");
+    assert!(wants as u64 <= limits.wants, "more wants than the limit");
+    assert!(request.shallow.len() as u64 <= limits.shallows, "more shallow lines than the limit");
     let mut named = request.wants.clone();
     named.sort_unstable();
     named.dedup();
