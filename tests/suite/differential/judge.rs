@@ -140,13 +140,14 @@ fn compare_refusals(
         }
         // UR-08: git finds what tips reach by dates.
         (None, Some(text))
-            if !served.universe.clocks_agree()
-                && asked.wants.iter().any(|id| is_reached(served, id) && text.ends_with(&id.to_string())) =>
+            if asked.version != 2
+                && !served.universe.clocks_agree()
+                && refused_want(asked, text).is_some_and(|id| is_reached(served, id)) =>
         {
             return Ok("clocks");
         }
         // UR-06: what a tag leads to is advertised with it.
-        (None, Some(text)) if asked.wants.iter().any(|id| is_peeled(served, id) && text.ends_with(&id.to_string())) => {
+        (None, Some(text)) if refused_want(asked, text).is_some_and(|id| is_peeled(served, id)) => {
             return Ok("peeled");
         }
         _ => return Err(format!("refused: {ours:?}\ngit: {gits:?}")),
@@ -167,6 +168,11 @@ fn compare_refusals(
         return Ok("refused before the pack");
     }
     Err(format!("refused: {our_text}\ngit: {gits_text}"))
+}
+
+/// The want that a refusal names.
+fn refused_want<'a>(asked: &'a Asked, text: &str) -> Option<&'a ObjectId> {
+    asked.wants.iter().find(|id| text == format!("upload-pack: not our ref {id}"))
 }
 
 fn is_peeled(served: &Served, id: &ObjectId) -> bool {
