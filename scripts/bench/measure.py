@@ -105,7 +105,7 @@ class Repositories:
         """Without the newest thousand commits."""
         shutil.copytree(self("best"), path)
         old, _ = self.ends(1000)
-        git(path, "update-ref", "--stdin", data=git(path, "for-each-ref", "--format=delete %(refname)"))
+        git(path, "update-ref", "--no-deref", "--stdin", data=git(path, "for-each-ref", "--format=delete %(refname)"))
         git(path, "update-ref", "refs/heads/main", old)
         git(path, "repack", "-adbq")
         git(path, "prune", "--expire=now")
