@@ -76,9 +76,9 @@ class Repositories:
         git(path, "commit-graph", "write", "--reachable")
 
     def plain(self, path):
-        """One pack, nothing else."""
+        """One pack, nothing else: git gives bare repositories bitmaps unless it is told not to."""
         self.copied(path)
-        git(path, "repack", "-adq")
+        git(path, "-c", "repack.writeBitmaps=false", "repack", "-adq")
 
     def loose(self, path):
         """The newest commits only, all objects loose."""
@@ -211,6 +211,8 @@ def workloads(repositories):
         "ls-heads-many": lambda: Request(repositories("many-refs"), "git-upload-pack", heads),
         "fetch-10": lambda: fetch("best", haves=ends(10)[:1]),
         "fetch-1k": lambda: fetch("best", haves=ends(1000)[:1]),
+        "fetch-10-plain": lambda: fetch("plain", haves=ends(10)[:1]),
+        "fetch-1k-plain": lambda: fetch("plain", haves=ends(1000)[:1]),
         "clone": lambda: fetch("best", wants=every_ref()),
         "clone-branch": lambda: fetch("best"),
         "clone-plain": lambda: fetch("plain", wants=every_ref()),
