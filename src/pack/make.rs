@@ -16,6 +16,9 @@ use std::rc::Rc;
 /// Smaller objects are not worth a delta, larger ones not the memory.
 const RELATED_BYTES_MIN: usize = 80;
 const RELATED_BYTES_MAX: usize = 8 << 20;
+/// Stored deltas between two versions are long where they have so many bytes, and this part of the object's.
+const LONG_BYTES_MIN: u64 = 512;
+const LONG_PART: u64 = 32;
 
 /// What is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +128,7 @@ impl Maker {
         for (n, base) in recipe.bases.iter().enumerate() {
             // Where an entry on the way is damaged, other copies of the contents may be good.
             let Some(kinship) = &base.kinship else { continue };
-            let derived = self.derive(objects, kinship, base);
+            let derived = self.derive(objects, recipe, kinship, base);
             if self.or_without(derived)? {
                 self.made = Source::Delta;
                 return Ok(Outcome::Delta(n));
@@ -169,9 +172,14 @@ impl Maker {
         }
     }
 
-    /// Makes a delta of the stored ones between the two, under the conditions of [`Maker::relate`].
-    fn derive(&mut self, objects: &Objects, kinship: &Kinship, base: &Version) -> Result<bool> {
+    /// Makes a delta of the stored ones between the two, under the conditions of [`Maker::relate`]. Where these are long, contents are left to
+    /// be compared: what both have in common and the entry that they came of has not would be in it once more.
+    fn derive(&mut self, objects: &Objects, recipe: &Recipe, kinship: &Kinship, base: &Version) -> Result<bool> {
         let pack = objects.pack(kinship.pack);
+        let stored = stored_bytes(&pack, kinship.object.iter().chain(&kinship.version))?;
+        if stored >= LONG_BYTES_MIN && stored >= objects.size_at(recipe.location, &recipe.id)? / LONG_PART {
+            return Ok(false);
+        }
         let object = self.script(&pack, &kinship.object)?;
         let script = match (object, self.script(&pack, &kinship.version)?) {
             (None, None) => return Ok(false),
@@ -219,6 +227,11 @@ impl Maker {
         let most = delta_bytes_max(size, &base.id);
         Ok(found == kind && self.encoder.encode(&content, &self.content, most).is_some())
     }
+}
+
+/// How many bytes the stored deltas at these offsets have, before they were deflated.
+fn stored_bytes<'a>(pack: &Pack, mut offsets: impl Iterator<Item = &'a u64>) -> Result<u64> {
+    offsets.try_fold(0, |sum: u64, offset| Ok(sum.saturating_add(pack.head_at(*offset)?.size)))
 }
 
 /// A delta that has more bytes is not worth it: half the size, with the name of its base.

@@ -510,6 +510,28 @@ fn old_versions_are_turned_round_on_what_nobody_asked_for() {
 }
 
 #[test]
+fn what_two_versions_have_in_common_and_their_stored_base_has_not_is_seen() {
+    // Both are stored as deltas on one that nobody asks for and that lacks 300 of their lines.
+    let repo = Repo::made_by(
+        gix_hash::Kind::Sha1,
+        r#"
+        lines() { for line in $(seq $1 $2); do echo $line $(echo $line | sha1sum); done; }
+        lines 1 600 >common; lines 1001 1300 >added
+        cat common added >file; c old
+        sed -i "200s/.*/changed/" added; cat common added >file; c new old
+        { cat common; lines 2001 2600; } >file; c other new
+        for version in old new; do
+            git rev-parse $version:file other:file | git pack-objects -q ../objects/pack/pack >/dev/null
+        done
+        git prune-packed -q; git repack -adq
+        "#,
+    );
+    check(&repo, &["new"], &["old"], &[(true, true), (true, false)]);
+    let (_, stats) = pack(&repo.objects(), &repo.ids(&["new"]), &repo.ids(&["old"]), &options(true, true));
+    assert!(stats.deltas > 0 && stats.bytes < 2_000, "what was added has some 10 kB: {stats:?}");
+}
+
+#[test]
 fn what_came_by_many_pushes_goes_out_as_deltas_on_each_other() {
     // Each version came as a delta on the one before it, which stands whole behind it in the same pack.
     let pushes = r#"
