@@ -39,8 +39,11 @@ use waiting::Waiting;
 /// Bitmaps are asked what lies between known and new commits where they have at most this many bytes for each new one: all of
 /// them are read, which costs as much as what these commits have changed.
 const STORED_BYTES_EACH: u64 = 64 << 10;
-/// So many commits' trees are compared at each end where bitmaps told the rest.
+/// So many commits' trees are compared at each end where bitmaps told the rest, each of so many bytes or of so many for each object found:
+/// reading large ones costs more than deltas for a few objects spare.
 const COMPARED_MAX: usize = 8;
+const COMPARED_BYTES: u64 = 128 << 10;
+const COMPARED_BYTES_EACH: u64 = 4 << 10;
 
 /// How far known objects are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -381,7 +384,8 @@ impl<'a> Closure<'a> {
         if !are_sound(objects, &stored) {
             return Ok(None);
         }
-        let relatives = newest_relatives(&mut numbers, walk, &wanted.commits, pulse)?;
+        let largest = COMPARED_BYTES.max(COMPARED_BYTES_EACH.saturating_mul(found.len()));
+        let relatives = newest_relatives(&mut numbers, walk, &wanted.commits, largest, pulse)?;
         let (held_blobs, firsts) = Default::default();
         Ok(Some(Closure { numbers, found, held, held_blobs, relatives, firsts }))
     }
@@ -494,12 +498,13 @@ impl Tips {
     }
 }
 
-/// Compares the trees of wanted commits with those at the boundary: what the client has is mostly another version of what is
-/// new. What lies in between rests on the newest, as it is stored. Damage is not this one's business.
+/// Compares the trees of wanted commits with those at the boundary, none of more than `largest` bytes: what the client has is mostly
+/// another version of what is new. What lies in between rests on the newest, as it is stored. Damage is not this one's business.
 fn newest_relatives(
     numbers: &mut Numbers<'_>,
     walk: &mut CommitWalk<'_>,
     wants: &[ObjectId],
+    largest: u64,
     pulse: &mut dyn Pulse,
 ) -> Result<Vec<(u32, u32)>> {
     let wanted: Vec<u32> = wants.iter().take(COMPARED_MAX).map(|id| walk.commits.number(id)).collect();
@@ -517,7 +522,7 @@ fn newest_relatives(
     let (roots, boundary) = (roots_of(&wanted)?, roots_of(&walk.boundary)?);
     let (all, mut passed) = (Filter::default(), Absent::new(Missing::Passed));
     let mut trees = Trees::new(numbers, &all, Marks::default(), 0, &mut passed, pulse);
-    match trees.compare(&Ends { roots: &roots, boundary: &boundary, ..Ends::default() }) {
+    match trees.compare(&Ends { roots: &roots, boundary: &boundary, ..Ends::default() }, largest) {
         Err(error) if !error.is::<Broken>() => Err(error),
         _ => Ok(trees.into_marks().2),
     }

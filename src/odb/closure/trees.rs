@@ -123,6 +123,8 @@ pub(super) struct Trees<'w, 'a> {
     mistaken: bool,
     /// Which relatives are of interest.
     relate: Relate,
+    /// Whether nothing else is: then only trees beside known ones are looked into, and none of more bytes than this.
+    compared_max: Option<u64>,
     /// Found objects, and what each is another version of.
     relatives: Vec<(u32, u32)>,
     /// The first version of each packed object, where only those in other packs are noted.
@@ -172,6 +174,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             opened: Marks::default(),
             mistaken: false,
             relate: Relate::None,
+            compared_max: None,
             relatives: Vec::new(),
             firsts: Firsts::default(),
             current: Tree::default(),
@@ -236,12 +239,13 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    /// Compares the roots with the boundary for the sake of relatives alone.
+    /// Compares the roots with the boundary for the sake of relatives alone, and no trees of more than `largest` bytes.
     ///
     /// # Errors
     /// [`Broken`] when something is missing or corrupt.
-    pub(super) fn compare(&mut self, ends: &Ends<'_>) -> Result<()> {
+    pub(super) fn compare(&mut self, ends: &Ends<'_>, largest: u64) -> Result<()> {
         self.relate = Relate::All;
+        self.compared_max = Some(largest);
         ends.boundary.iter().for_each(|tree| {
             self.held.insert(*tree);
         });
@@ -324,6 +328,13 @@ impl<'w, 'a> Trees<'w, 'a> {
         self.named.clear();
         self.names.clear();
         self.children.clear();
+        if let Some(largest) = self.compared_max {
+            let Some(&held) = level.held.first() else { return Ok(()) };
+            if level.new.iter().any(|new| self.numbers.size(*new).is_ok_and(|size| size > largest)) {
+                level.new.iter().for_each(|new| self.relate(*new, held));
+                return Ok(());
+            }
+        }
         let mut before = None;
         for node in ordered(self.numbers, &level.held) {
             self.opened.insert(node.number);
@@ -569,7 +580,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             let (kind, name, id) = current.entry(fresh, self.hash_len);
             match kind {
                 EntryKind::Tree => {}
-                EntryKind::Blob if self.filter.blobs() => {
+                EntryKind::Blob if self.filter.blobs() && self.compared_max.is_none() => {
                     self.held_blobs.insert(id.to_owned());
                     continue;
                 }

@@ -125,6 +125,25 @@ fn bitmaps_of_an_older_multi_pack_index_are_left_alone() {
     assert_eq!(objects.take_warnings(), Vec::<String>::new());
 }
 
+#[test]
+fn large_directories_are_not_read_for_the_sake_of_a_few_deltas() {
+    // A file changes in a directory of 4,000 and in one where it is alone; all is stored whole.
+    let repo = Repo::made_by(
+        gix_hash::Kind::Sha1,
+        r#"
+        for line in $(seq 300); do echo $line $(echo $line | sha1sum); done >file
+        mkdir many few; (cd many; touch $(seq -f a-file-with-a-long-name-%g 4000))
+        cp file few/file; cp file many/file; c old; rm file; sed -i 7d few/file; sed -i 9d many/file; c new old
+        git repack -adfbq --window=0
+        "#,
+    );
+    check(&repo, &["new"], &["old"], &[(true, true)]);
+    assert!(repo.objects().bitmaps(u64::MAX).unwrap().is_some());
+    let (_, stats) = pack(&repo.objects(), &repo.ids(&["new"]), &repo.ids(&["old"]), &options(true, true));
+    let sizes = (stats.deltas, stats.bytes);
+    assert!(matches!(sizes, (2, 5_000..20_000)), "few/file and the large directory: {stats:?}");
+}
+
 /// All but a few objects of a pack: the others are looked for, in a reverse index that may be damaged. So are few of many.
 #[test]
 fn what_bitmaps_leave_out_of_a_pack_is_not_sent() {
