@@ -13,7 +13,7 @@ const BUFFER_LEN: usize = 64 << 10;
 const FIRST_LEN: usize = 4 << 10;
 
 /// A delta of so many bytes is little: mostly places to copy from and a few names and lines, which no level makes much shorter.
-const LITTLE: usize = 16 << 10;
+const LITTLE: usize = 4 << 10;
 /// The same of an object of any kind: no level finds much in so few bytes.
 const LITTLE_OBJECT: usize = 64;
 /// And of a tree, which is names of objects mostly, as good as random.
