@@ -101,10 +101,21 @@ class Repositories:
         """Nothing."""
         git(self.directory, "init", "-q", "--bare", "-b", "main", str(path))
 
+    def recent(self, path):
+        """As pushes leave it: the newest hundred commits loose, the older ones in one pack with bitmaps."""
+        old, new = self.ends(100)
+        self.up_to(old, path)
+        pack = git(self("best"), "pack-objects", "--revs", "--thin", "--stdout", "-q", data=f"{new}\n^{old}\n".encode())
+        git(path, "unpack-objects", "-q", data=pack)
+        git(path, "update-ref", "refs/heads/main", new)
+
     def before(self, path):
         """Without the newest thousand commits."""
+        self.up_to(self.ends(1000)[0], path)
+
+    def up_to(self, old, path):
+        """One branch that ends with this commit."""
         shutil.copytree(self("best"), path)
-        old, _ = self.ends(1000)
         git(path, "update-ref", "--no-deref", "--stdin", data=git(path, "for-each-ref", "--format=delete %(refname)"))
         git(path, "update-ref", "refs/heads/main", old)
         git(path, "repack", "-adbq")
@@ -217,6 +228,9 @@ def workloads(repositories):
         "clone-branch": lambda: fetch("best"),
         "clone-plain": lambda: fetch("plain", wants=every_ref()),
         "clone-loose": lambda: fetch("loose"),
+        "clone-recent": lambda: fetch("recent"),
+        "fetch-10-recent": lambda: fetch("recent", haves=ends(10)[:1]),
+        "fetch-1k-recent": lambda: fetch("recent", haves=ends(1000)[:1]),
         "shallow": lambda: fetch("best", "deepen 1\n"),
         "blobless": lambda: fetch("best", "filter blob:none\n", wants=every_ref()),
         "treeless": lambda: fetch("best", "filter tree:0\n", wants=every_ref()),
