@@ -33,7 +33,7 @@ use history::History;
 use std::collections::HashSet;
 use std::fmt;
 use stored::Reached;
-use trees::{Ends, Trees};
+use trees::{Ends, Relate, Trees};
 use waiting::Waiting;
 
 /// Bitmaps are asked what lies between known and new commits where they have at most this many bytes for each new one: all of
@@ -250,6 +250,11 @@ impl<'a> Closure<'a> {
             boundary: &walked.boundary_roots,
             known: &known_tips.trees,
             told: false,
+            relate: match effort {
+                Effort::Enough => Relate::None,
+                Effort::Exact if walked.boundary_roots.is_empty() && known_tips.trees.is_empty() => Relate::Apart,
+                Effort::Exact => Relate::All,
+            },
         };
         let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
         trees.find(&ends, effort)?;
@@ -298,8 +303,8 @@ impl<'a> Closure<'a> {
         let (mut told, mut before) = (Bits::none(stored.bitmaps.objects()), Marks::default());
         let (mut firsts, mut relatives) = (Firsts::default(), Vec::new());
         loop {
-            let reached = stored::reach(&mut numbers, &stored, &wanted, told, &before, pulse)?;
-            let Some(Reached { told: now_told, found: mut held, roots }) = reached else { return Ok(None) };
+            let reached = stored::reach(&mut numbers, &stored, &wanted, told, &before, usize::MAX, pulse)?;
+            let Some(Reached { told: now_told, found: mut held, roots, edges }) = reached else { return Ok(None) };
             told = now_told;
             let mut passing = held.clone();
             let Some(left_out) = stored::leave_out(&numbers, &stored, filter, &mut passing)? else { return Ok(None) };
@@ -307,8 +312,15 @@ impl<'a> Closure<'a> {
             // What bitmaps tell is not walked again, whether it passes or not.
             held.extend(&before);
             let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
-            let ends = Ends { roots: &roots, wanted: &wanted.trees, told: true, ..Ends::default() };
-            trees.find(&ends, Effort::Exact)?;
+            let ends = Ends {
+                roots: &roots,
+                wanted: &wanted.trees,
+                boundary: &edges,
+                told: true,
+                relate: Relate::Apart,
+                ..Ends::default()
+            };
+            trees.find(&ends, Effort::Enough)?;
             firsts.extend(&trees.take_firsts());
             let (contents, _, mut related) = trees.into_marks();
             relatives.append(&mut related);
@@ -349,16 +361,24 @@ impl<'a> Closure<'a> {
         let (mut held, mut known_tips) = (Marks::default(), Tips::default());
         known_tips.add_known(known, &mut numbers, &mut held, &mut buffer)?;
         let none = Bits::none(stored.bitmaps.objects());
-        let reached = match stored::reach(&mut numbers, &stored, &known_tips, none, &Marks::default(), pulse) {
-            Ok(Some(reached)) if reached.roots.len() <= walk.reachable.len() => reached,
-            // Too much of what is known has no bitmap, or there is damage: the walk over trees copes with that.
-            Ok(_) => return Ok(None),
+        // Where more of what is known has no bitmap than there is of what is new, trees are walked sooner.
+        let most = walk.reachable.len();
+        let reached = match stored::reach(&mut numbers, &stored, &known_tips, none, &Marks::default(), most, pulse) {
+            Ok(Some(reached)) => reached,
+            // Or there is damage: the walk over trees copes with that.
+            Ok(None) => return Ok(None),
             Err(error) => return if error.is::<Broken>() { Ok(None) } else { Err(error) },
         };
         held.extend(&reached.found);
         let mut passed = Absent::new(Missing::Passed);
         let mut trees = Trees::new(&mut numbers, filter, reached.found, 0, &mut passed, pulse);
-        let ends = Ends { roots: &reached.roots, wanted: &known_tips.trees, told: true, ..Ends::default() };
+        let ends = Ends {
+            roots: &reached.roots,
+            wanted: &known_tips.trees,
+            boundary: &reached.edges,
+            told: true,
+            ..Ends::default()
+        };
         match trees.find(&ends, Effort::Enough) {
             Err(error) if error.is::<Broken>() => return Ok(None),
             found => found?,
@@ -366,16 +386,25 @@ impl<'a> Closure<'a> {
         held.extend(&trees.into_marks().0);
         let (mut found, mut wanted) = (Marks::default(), Tips::default());
         wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
-        let reached = stored::reach(&mut numbers, &stored, &wanted, reached.told, &Marks::default(), pulse)?;
+        let reached =
+            stored::reach(&mut numbers, &stored, &wanted, reached.told, &Marks::default(), usize::MAX, pulse)?;
         let Some(reached) = reached else { return Ok(None) };
         found.extend(&reached.found);
         let mut there = held.clone();
         there.extend(&reached.found);
         let mut absent = Absent::new(missing);
         let mut trees = Trees::new(&mut numbers, filter, there, found.len(), &mut absent, pulse);
-        let ends = Ends { roots: &reached.roots, wanted: &wanted.trees, told: true, ..Ends::default() };
+        let ends = Ends {
+            roots: &reached.roots,
+            wanted: &wanted.trees,
+            boundary: &reached.edges,
+            told: true,
+            relate: Relate::All,
+            ..Ends::default()
+        };
         trees.find(&ends, Effort::Enough)?;
-        found.extend(&trees.into_marks().0);
+        let (contents, _, mut relatives) = trees.into_marks();
+        found.extend(&contents);
         wanted.trees.iter().for_each(|tree| {
             found.insert(*tree);
         });
@@ -385,7 +414,7 @@ impl<'a> Closure<'a> {
             return Ok(None);
         }
         let largest = COMPARED_BYTES.max(COMPARED_BYTES_EACH.saturating_mul(found.len()));
-        let relatives = newest_relatives(&mut numbers, walk, &wanted.commits, largest, pulse)?;
+        relatives.append(&mut newest_relatives(&mut numbers, walk, &wanted.commits, largest, pulse)?);
         let (held_blobs, firsts) = Default::default();
         Ok(Some(Closure { numbers, found, held, held_blobs, relatives, firsts }))
     }

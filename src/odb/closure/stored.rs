@@ -20,10 +20,16 @@ pub(super) struct Reached {
     pub(super) found: Marks,
     /// The trees of those commits, each once.
     pub(super) roots: Vec<u32>,
+    /// Trees of commits that bitmaps tell and that those rest on: some of them.
+    pub(super) edges: Vec<u32>,
 }
 
+/// So many trees at the edge of what bitmaps tell are worth being compared.
+const EDGES_MAX: usize = 8;
+
 /// Everything behind `tips` and what is in `told` already, as whose part commits are not followed; nor are those in `before`, which was
-/// found with all that is behind it. `numbers` must begin with the packs of `stored`. `None`: the bitmaps are damaged, and nothing was found out.
+/// found with all that is behind it. `numbers` must begin with the packs of `stored`. `None`: the bitmaps are damaged or do not tell of more than
+/// `most` commits, and nothing was found out.
 ///
 /// # Errors
 /// [`Broken`] for a commit that is missing or corrupt; when the client has gone.
@@ -33,6 +39,7 @@ pub(super) fn reach(
     tips: &Tips,
     told: Bits,
     before: &Marks,
+    most: usize,
     pulse: &mut dyn Pulse,
 ) -> Result<Option<Reached>> {
     let Stored { order, bitmaps } = stored;
@@ -59,6 +66,7 @@ pub(super) fn reach(
     let walked = |tip: &(Option<(_, u32)>, u32)| !tip.0.is_some_and(|(_, position)| bitmaps.has(position));
     tips.sort_by_cached_key(|tip| std::cmp::Reverse((walked(tip), *tip)));
     let (mut met, mut beyond, mut parents) = (Marks::default(), Vec::new(), Vec::new());
+    let mut edge = Vec::new();
     let mut pending = Vec::new();
     while let Some((number, position)) = pending.pop().or_else(|| {
         let (position, number) = tips.pop()?;
@@ -71,17 +79,24 @@ pub(super) fn reach(
             let rank = order.rank(position);
             // In a single pack positions are numbers.
             let is_before = matches!(order, Order::Pack(_)) && before.contains(position);
-            if is_before || rank.is_some_and(|rank| bits.contains(rank)) {
+            let is_told = if is_before || rank.is_some_and(|rank| bits.contains(rank)) {
+                true
+            } else {
+                match bitmaps.add(position, &mut bits, &mut scratch) {
+                    Ok(is_told) => is_told,
+                    Err(error) => {
+                        numbers.objects().distrust(stored, &error);
+                        return Ok(None);
+                    }
+                }
+            };
+            if is_told {
+                edge.push(number);
                 continue;
             }
-            match bitmaps.add(position, &mut bits, &mut scratch) {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => {
-                    numbers.objects().distrust(stored, &error);
-                    return Ok(None);
-                }
-            }
+        }
+        if beyond.len() == most {
+            return Ok(None);
         }
         beyond.push(number);
         pulse.tick(beyond.len() as u64)?;
@@ -96,7 +111,12 @@ pub(super) fn reach(
             return Ok(None);
         }
     };
-    let (mut roots, mut seen) = (Vec::new(), Marks::default());
+    let (mut roots, mut edges, mut seen) = (Vec::new(), Vec::new(), Marks::default());
+    // Of what is damaged nothing is to be made; and where all is told there is nothing to be compared.
+    let edge = if beyond.is_empty() { Vec::new() } else { edge };
+    for tree in edge.into_iter().rev().filter_map(|number| commits.tree(number).ok()).take(EDGES_MAX) {
+        edges.extend(numbers.of(&tree)?.filter(|tree| seen.insert(*tree)));
+    }
     for number in beyond {
         let id = commits.id(number);
         let commit = numbers.of(id)?.ok_or_else(|| Broken::missing("commit", id))?;
@@ -110,7 +130,7 @@ pub(super) fn reach(
             roots.push(tree);
         }
     }
-    Ok(Some(Reached { told: bits, found, roots }))
+    Ok(Some(Reached { told: bits, found, roots, edges }))
 }
 
 /// Takes out of what [`reach`] found what a filter by kinds does not let pass, and gives all of those kinds that do not pass at all;

@@ -39,6 +39,8 @@ pub(super) struct Ends<'e> {
     pub(super) known: &'e [u32],
     /// Whether all that is below what the caller found is among what he found.
     pub(super) told: bool,
+    /// Which other versions of objects are of interest.
+    pub(super) relate: Relate,
 }
 
 /// Trees that may be read again at other paths where a filter looks at these: so many, and so many for each object found. A few
@@ -79,9 +81,10 @@ struct Place {
 }
 
 /// Which other versions of an object are noted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Relate {
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Relate {
     /// None: nothing will be packed.
+    #[default]
     None,
     /// Those in other packs: in the same one, who made it has tried them.
     Apart,
@@ -213,12 +216,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         for tree in ends.boundary.iter().chain(ends.known) {
             self.held.insert(*tree);
         }
-        self.relate = match effort {
-            Effort::Enough => Relate::None,
-            Effort::Exact if ends.boundary.is_empty() && ends.known.is_empty() => Relate::Apart,
-            Effort::Exact => Relate::All,
-        };
-        self.told = ends.told;
+        (self.told, self.relate) = (ends.told, ends.relate);
         self.unread.extend(ends.known);
         if effort == Effort::Exact {
             self.open_held(u64::MAX)?;
@@ -580,7 +578,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             let (kind, name, id) = current.entry(fresh, self.hash_len);
             match kind {
                 EntryKind::Tree => {}
-                EntryKind::Blob if self.filter.blobs() && self.compared_max.is_none() => {
+                EntryKind::Blob if self.filter.blobs() && self.compared_max.is_none() && !self.told => {
                     self.held_blobs.insert(id.to_owned());
                     continue;
                 }

@@ -144,6 +144,22 @@ fn large_directories_are_not_read_for_the_sake_of_a_few_deltas() {
     assert!(matches!(sizes, (2, 5_000..20_000)), "few/file and the large directory: {stats:?}");
 }
 
+#[test]
+fn what_came_after_bitmaps_goes_out_as_deltas() {
+    let repo = Repo::made_by(
+        gix_hash::Kind::Sha1,
+        "for line in $(seq 300); do echo $line $(echo $line | sha1sum); done >file; seq 900 >other; c v0; git repack -adbq",
+    );
+    repo.script(r#"at v0; for n in $(seq 9); do sed -i "$((n * 30))s/.*/changed $n/" file; c v$n v$((n - 1)); done"#);
+    assert!(repo.objects().bitmaps(u64::MAX).unwrap().is_some());
+    // A whole version has 12 kB, and the bitmaps know one.
+    for (have, most) in [(&[][..], 18_000), (&["v0"][..], 4_000), (&["v3"][..], 4_000), (&["v8"][..], 1_000)] {
+        [(true, true), (true, false)].iter().for_each(|form| check(&repo, &["v9"], have, &[*form]));
+        let (_, stats) = pack(&repo.objects(), &repo.ids(&["v9"]), &repo.ids(have), &options(true, true));
+        assert!(stats.bytes < most, "{have:?}: {stats:?}");
+    }
+}
+
 /// All but a few objects of a pack: the others are looked for, in a reverse index that may be damaged. So are few of many.
 #[test]
 fn what_bitmaps_leave_out_of_a_pack_is_not_sent() {
