@@ -6,7 +6,7 @@
 use super::bitmap::PseudoPack;
 use super::folders::Folders;
 use super::index::Index;
-use super::loose::{Recent, recent};
+use super::loose::Recent;
 use super::midx::Midx;
 use super::packs::{Pack, PackId};
 use crate::listing::Listing;
@@ -249,9 +249,9 @@ pub(super) struct Directory {
 
 impl Directory {
     /// Opens nothing.
-    pub fn new(path: PathBuf) -> Self {
+    pub fn new(path: PathBuf, recent: Recent) -> Self {
         let folder = path.join("pack");
-        Directory { path, folder, packs: RefCell::default(), loose: RefCell::default(), recent: RefCell::new(recent()) }
+        Directory { path, folder, packs: RefCell::default(), loose: RefCell::default(), recent: RefCell::new(recent) }
     }
 
     /// The pack that has an object; `accept` may turn down copies, and then others are looked for.

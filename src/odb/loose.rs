@@ -24,16 +24,9 @@ const SHRUNK_TO: usize = 8;
 /// Whoever asks for the header of such a file has it read whole, if it holds no more than this: mostly he wants the content next.
 const SMALL_BYTES: u64 = 8 << 10;
 const SMALL_CONTENT_BYTES: u64 = 64 << 10;
-/// What is kept of an object directory at most, less while objects are small or few.
-const RECENT_BYTES: u64 = 4 << 20;
 
 /// What was read of an object directory, by name: an object that goes out is met by a walk, planned, written, and the base of another.
 pub(super) type Recent = Bases<ObjectId, IdHasher>;
-
-/// Keeps nothing yet.
-pub(super) fn recent() -> Recent {
-    Recent::new(RECENT_BYTES)
-}
 
 /// Where an object would lie.
 pub(super) fn path(directory: &Path, id: &oid) -> PathBuf {

@@ -38,8 +38,9 @@ use directory::{BitmapsOf, Directory, Register, Slot};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use ids::IdSet;
+use loose::Recent;
 use resolve::{Damaged, Reader};
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -139,6 +140,8 @@ struct Shared {
     register: Register,
     directories: RefCell<Vec<Rc<Directory>>>,
     reader: RefCell<Reader>,
+    /// How many bytes of loose objects are kept of each directory at most, and whether even few of them are read again soon.
+    recent: Cell<(u64, bool)>,
     damaged: RefCell<Damaged>,
     graph: OnceCell<Option<CommitGraph>>,
     /// Looked for; `None` inside: there are none that can be used.
@@ -151,7 +154,12 @@ impl Shared {
         match directories.iter().find(|directory| directory.path == path) {
             Some(directory) => Rc::clone(directory),
             None => {
-                let directory = Rc::new(Directory::new(path.to_owned()));
+                let (bytes, again) = self.recent.get();
+                let mut recent = Recent::new(bytes);
+                if again {
+                    recent.expect_many();
+                }
+                let directory = Rc::new(Directory::new(path.to_owned(), recent));
                 directories.push(Rc::clone(&directory));
                 directory
             }
@@ -171,6 +179,7 @@ impl Objects {
             register,
             directories: RefCell::default(),
             reader: RefCell::new(Reader::new(CACHE_BYTES)),
+            recent: Cell::new((CACHE_BYTES, false)),
             damaged: RefCell::default(),
             graph: OnceCell::new(),
             bitmaps: RefCell::default(),
@@ -246,14 +255,18 @@ impl Objects {
         self.threads = wanted;
     }
 
-    /// How much the delta-base cache may hold, in bytes; [`CACHE_BYTES`] at first.
+    /// How much the delta-base cache may hold, and what is kept of each directory's loose objects, in bytes; [`CACHE_BYTES`] at first.
     pub fn set_cache_bytes(&self, bytes: u64) {
         self.shared.reader.borrow_mut().bases.set_limit(bytes);
+        self.shared.recent.set((bytes, false));
+        self.shared.directories.borrow().iter().for_each(|directory| directory.recent.borrow_mut().set_limit(bytes));
     }
 
     /// Says that bases of deltas will be read again soon, even while they are few.
     pub fn expect_bases(&self) {
         self.shared.reader.borrow_mut().bases.expect_many();
+        self.shared.recent.set((self.shared.recent.get().0, true));
+        self.shared.directories.borrow().iter().for_each(|directory| directory.recent.borrow_mut().expect_many());
     }
 
     /// Says that many objects will be read in the order of their deltas: what one rests on, others rest on as well.
