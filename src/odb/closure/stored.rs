@@ -29,7 +29,7 @@ const EDGES_MAX: usize = 8;
 
 /// Everything behind `tips` and what is in `told` already, as whose part commits are not followed; nor are those in `before`, which was
 /// found with all that is behind it. `numbers` must begin with the packs of `stored`. `None`: the bitmaps are damaged or do not tell of more than
-/// `most` commits, and nothing was found out.
+/// `most` commits, and nothing was found out; of commits that are in their packs it is seen at the end what other bitmaps tell of them.
 ///
 /// # Errors
 /// [`Broken`] for a commit that is missing or corrupt; when the client has gone.
@@ -66,6 +66,8 @@ pub(super) fn reach(
     let walked = |tip: &(Option<(_, u32)>, u32)| !tip.0.is_some_and(|(_, position)| bitmaps.has(position));
     tips.sort_by_cached_key(|tip| std::cmp::Reverse((walked(tip), *tip)));
     let (mut met, mut beyond, mut parents) = (Marks::default(), Vec::new(), Vec::new());
+    // Commits that are in none of their packs.
+    let mut newer = 0;
     let mut edge = Vec::new();
     let mut pending = Vec::new();
     while let Some((number, position)) = pending.pop().or_else(|| {
@@ -95,7 +97,8 @@ pub(super) fn reach(
                 continue;
             }
         }
-        if beyond.len() == most {
+        newer += usize::from(position.is_none());
+        if newer > most {
             return Ok(None);
         }
         beyond.push(number);
@@ -129,6 +132,9 @@ pub(super) fn reach(
         if seen.insert(tree) {
             roots.push(tree);
         }
+    }
+    if roots.len() > most {
+        return Ok(None);
     }
     Ok(Some(Reached { told: bits, found, roots, edges }))
 }

@@ -141,3 +141,39 @@ fn many_threads_find_in_several_packs_what_one_finds_and_say_of_a_damaged_commit
     assert!(said.starts_with("bad commit"), "{said}");
     assert_eq!(THREADS.map(find), [(); THREADS.len()].map(|()| said.clone()));
 }
+
+#[test]
+fn it_is_given_up_only_where_bitmaps_tell_too_little() {
+    // Bitmaps know what `side` reaches, and so all that is between it and the other parent of `known`, which is walked first.
+    let repo = Repo::with_history(gix_hash::Kind::Sha1, 260);
+    repo.git(&["branch", "side", "main"], b"");
+    repo.import("refs/heads/side", 261, 1);
+    let parents = ["commit-tree", "-p", "side", "-p", "main~120", "-m", "both", "side^{tree}"];
+    let known = String::from_utf8(repo.git(&parents, b"")).unwrap();
+    repo.git(&["branch", "known", known.trim()], b"");
+    repo.git(&["-c", "repack.writeBitmaps=false", "repack", "-adq"], b"");
+    let objects = repo.objects();
+    let [pack] = objects.packs(true).unwrap()[..] else { panic!("git left more than one pack") };
+    crate::odb::bitmap::write::for_pack(&objects, pack, &[repo.id("side")], Default::default(), &mut Silent).unwrap();
+    // Not packed.
+    repo.git(&["branch", "new", "side"], b"");
+    repo.import("refs/heads/new", 262, 4);
+    let objects = repo.objects();
+    let stored = objects.bitmaps(u64::MAX).unwrap().expect("bitmaps can be used");
+    let index = |name: &str| objects.pack(pack).position(&repo.id(name)).unwrap();
+    assert!(stored.bitmaps.has(index("side")));
+    assert!((120..125).all(|back| !stored.bitmaps.has(index(&format!("main~{back}")))));
+    let check = |tip: &str, most: usize, beyond: Option<usize>| {
+        let mut numbers = Numbers::new(&objects);
+        numbers.begin_with(&stored).unwrap();
+        let mut tips = Tips::default();
+        tips.add_all(&[repo.id(tip)], &mut numbers, &mut Marks::default(), &mut Vec::new()).unwrap();
+        let none = Bits::none(stored.bitmaps.objects());
+        let reached = stored::reach(&mut numbers, &stored, &tips, none, &Marks::default(), most, &mut Silent).unwrap();
+        assert_eq!(reached.map(|reached| reached.roots.len()), beyond, "{tip}, {most}");
+    };
+    // Its tree is that of `side`.
+    check("known", 1, Some(0));
+    check("new", 3, None);
+    check("new", 4, Some(4));
+}
