@@ -188,6 +188,39 @@ fn loose_objects_are_found() {
 }
 
 #[test]
+fn as_much_of_loose_objects_is_kept_as_of_bases() {
+    let repo = Repo::new(SHA1);
+    let ids: Vec<ObjectId> = (0..20_u8)
+        .map(|n| {
+            let hex = repo.git(&["hash-object", "-w", "--stdin"], &[n; 60_000]);
+            ObjectId::from_hex(hex.trim_ascii()).unwrap()
+        })
+        .collect();
+    // They lie in a directory that is known only when it is looked for.
+    let borrowing = repo.root.join("borrowing");
+    fs::create_dir_all(borrowing.join("info")).unwrap();
+    fs::write(borrowing.join("info/alternates"), format!("{}\n", repo.root.join("objects").display())).unwrap();
+    let check = |prepare: &dyn Fn(&Objects), expected: usize| {
+        let objects = Objects::new(SHA1, vec![borrowing.clone()]);
+        prepare(&objects);
+        let read = || ids.iter().filter(|id| matches!(objects.find(id, &mut Vec::new()), Ok(Some(_)))).count();
+        assert_eq!(read(), ids.len());
+        let (there, away) = (repo.root.join("objects"), repo.root.join("away"));
+        fs::rename(&there, &away).unwrap();
+        fs::create_dir(&there).unwrap();
+        let kept = read();
+        fs::remove_dir(&there).unwrap();
+        fs::rename(away, there).unwrap();
+        assert_eq!(kept, expected);
+    };
+    // Before that, and after.
+    check(&|objects| objects.expect_bases(), 20);
+    check(&|objects| objects.directories().map(|_| objects.expect_bases()).unwrap(), 20);
+    check(&|objects| objects.set_cache_bytes(0), 0);
+    check(&|objects| objects.directories().map(|_| objects.set_cache_bytes(0)).unwrap(), 0);
+}
+
+#[test]
 fn one_pack_is_read_with_and_without_its_reverse_index() {
     let repo = Repo::with_history(SHA1, 70);
     repo.git(&["-c", "pack.writeReverseIndex=true", "repack", "-adq"], b"");
