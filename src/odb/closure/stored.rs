@@ -20,7 +20,7 @@ pub(super) struct Reached {
     pub(super) found: Marks,
     /// The trees of those commits, each once.
     pub(super) roots: Vec<u32>,
-    /// Trees of commits that bitmaps tell and that those rest on: some of them.
+    /// Trees of some commits that bitmaps tell, met behind those.
     pub(super) edges: Vec<u32>,
 }
 
@@ -93,7 +93,10 @@ pub(super) fn reach(
                 }
             };
             if is_told {
-                edge.push(number);
+                // What is told before anything is not has nothing to be compared with it.
+                if !beyond.is_empty() {
+                    edge.push(number);
+                }
                 continue;
             }
         }
@@ -115,8 +118,7 @@ pub(super) fn reach(
         }
     };
     let (mut roots, mut edges, mut seen) = (Vec::new(), Vec::new(), Marks::default());
-    // Of what is damaged nothing is to be made; and where all is told there is nothing to be compared.
-    let edge = if beyond.is_empty() { Vec::new() } else { edge };
+    // What is damaged is only not compared.
     for tree in edge.into_iter().rev().filter_map(|number| commits.tree(number).ok()).take(EDGES_MAX) {
         edges.extend(numbers.of(&tree)?.filter(|tree| seen.insert(*tree)));
     }
