@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 mod bitmaps;
 mod damage;
+mod deltas;
 mod filters;
 mod random;
 
@@ -372,73 +373,6 @@ fn a_whole_pack_goes_out_as_it_is() {
 }
 
 #[test]
-fn a_thin_pack_rests_on_what_the_client_has() {
-    // A file is stored as a delta on the one before it, which the client has.
-    let repo = Repo::made_by(
-        gix_hash::Kind::Sha1,
-        "seq 1 4000 >big; c one; seq 1 4001 >big; c two one
-         (git rev-parse one:big; git rev-parse two:big) | git pack-objects -q ../objects/pack/pack >/dev/null
-         git prune-packed -q",
-    );
-    let (wants, haves) = (repo.ids(&["one"]), repo.ids(&["two"]));
-    let objects = repo.objects();
-    let blobs = [repo.id("one:big"), repo.id("two:big")];
-    let delta = blobs.iter().position(|id| {
-        let Some(crate::odb::Location::Packed { pack, position }) = objects.locate(id).unwrap() else { panic!() };
-        let pack = objects.pack(pack);
-        !matches!(pack.head_at(pack.offset_at(position)).unwrap().kind, crate::odb::EntryKind::Whole(_))
-    });
-    let (wants, haves) = match delta {
-        Some(1) => (haves, wants),
-        // git made the older one the delta: a client that has the other history wants it.
-        Some(_) => (wants, vec![repo.id("two^{tree}")]),
-        None => panic!("git made no delta"),
-    };
-    let (thin, stats) = pack(&objects, &wants, &haves, &options(true, true));
-    assert_eq!(stats.reused_deltas, 1);
-    let (thick, _) = pack(&objects, &wants, &haves, &options(false, true));
-    assert!(thin.len() + 1000 < thick.len(), "{} {}", thin.len(), thick.len());
-    check_ids(&repo, &wants, &haves, &FORMS);
-}
-
-/// Ten versions of a file of some 20 kB that no zlib makes small, each with one line changed.
-const VERSIONS: &str = r#"
-    for line in $(seq 300); do echo $line $(echo $line | sha1sum); done >file; c v0
-    for n in $(seq 9); do sed -i "$((n * 30))s/.*/changed $n/" file; c v$n v$((n - 1)); done
-"#;
-
-#[test]
-fn new_versions_go_out_as_deltas_on_others() {
-    let small = |repo: &Repo, wants: &[&str], haves: &[&str], form: (bool, bool), most: u64| {
-        check(repo, wants, haves, &[form]);
-        let (_, stats) = pack(&repo.objects(), &repo.ids(wants), &repo.ids(haves), &options(form.0, form.1));
-        assert!(stats.bytes < most, "{wants:?} {haves:?} {form:?}: {} bytes", stats.bytes);
-        assert!(stats.deltas > 0);
-    };
-    // A whole version has 12 kB.
-    let loose = Repo::made_by(gix_hash::Kind::Sha1, VERSIONS);
-    for ofs_delta in [true, false] {
-        small(&loose, &["v9"], &[], (false, ofs_delta), 18_000);
-        small(&loose, &["v9"], &["v5"], (true, ofs_delta), 3_000);
-        small(&loose, &["v9"], &["v5"], (false, ofs_delta), 15_000);
-    }
-    // In a pack the newest version is whole and the old ones are deltas on it, of which the client has some.
-    let packed = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\ngit repack -adfq"));
-    small(&packed, &["v9"], &["v5"], (true, true), 3_000);
-    small(&packed, &["v7"], &["v5"], (true, true), 2_000);
-    // All of them rest on the newest, which is not asked for: one stands in for it.
-    let flat = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\ngit repack -adfq --depth=1"));
-    small(&flat, &["v7"], &[], (false, true), 16_000);
-    small(&flat, &["v7"], &[], (false, false), 16_000);
-    // As pushes leave it: a pack for each version, with nothing in it to rest on.
-    let packs = "for n in $(seq 0 9); do { echo v$n; [ $n = 0 ] || echo ^v$((n - 1)); } | git pack-objects -q --revs ../objects/pack/pack >/dev/null; done
-        git prune-packed -q";
-    let many = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\n{packs}"));
-    small(&many, &["v9"], &[], (false, true), 18_000);
-    small(&many, &["v9"], &["v3"], (true, false), 4_000);
-}
-
-#[test]
 fn who_waits_for_a_pack_has_its_beginning_before_anything_is_made() {
     /// An answer, and how much of it there was when it was handed on.
     #[derive(Default)]
@@ -480,92 +414,6 @@ fn who_waits_for_a_pack_has_its_beginning_before_anything_is_made() {
     assert!(matches!(at[..], [once] if once >= 12 && once + 100 < bytes.len()), "{at:?} of {}", bytes.len());
     // A few are soon made, and what is copied needs no time.
     assert_eq!([heard(&["v5"], &["v2"]).1, heard(&["v20"], &[]).1], [Vec::<usize>::new(), Vec::new()]);
-}
-
-/// Old versions are deltas on the newest.
-const ON_THE_NEWEST: &str = r#"
-    for n in $(seq 0 9); do
-        { seq 1 1000; for line in $(seq $((10 + n * 3))); do echo "line $line of those that were added"; done; seq 2000 9000; } >file; c v$n $last
-        last=v$n
-    done
-    git repack -adfq --depth=50"#;
-
-#[test]
-fn old_versions_are_turned_round_on_what_nobody_asked_for() {
-    let repo = Repo::made_by(gix_hash::Kind::Sha1, ON_THE_NEWEST);
-    for (want, have) in [("v7", "v5"), ("v8", "v1"), ("v3", "v2")] {
-        // Each with nothing at hand.
-        [(true, true), (true, false)].iter().for_each(|form| check(&repo, &[want], &[have], &[*form]));
-        let (_, stats) = pack(&repo.objects(), &repo.ids(&[want]), &repo.ids(&[have]), &options(true, true));
-        assert!(stats.bytes < 4_000 && stats.deltas > 0, "{want} {have}: {stats:?}");
-    }
-    // Of what is damaged nothing is taken.
-    damage(&repo, &repo.id("v9:file"));
-    let (wants, haves) = (repo.ids(&["v7"]), repo.ids(&["v5"]));
-    let objects = repo.objects();
-    let request = Request { wants: &wants, common: &haves, thin: true, ..Request::default() };
-    let selection = select(&objects, &request, &mut Silent).unwrap();
-    let error = write(&selection, &objects, &options(true, true), &mut Vec::new()).unwrap_err();
-    assert!(format!("{error:#}").contains(&repo.id("v7:file").to_string()), "{error:#}");
-}
-
-#[test]
-fn what_two_versions_have_in_common_and_their_stored_base_has_not_is_seen() {
-    // Both are stored as deltas on one that nobody asks for and that lacks 300 of their lines.
-    let repo = Repo::made_by(
-        gix_hash::Kind::Sha1,
-        r#"
-        lines() { for line in $(seq $1 $2); do echo $line $(echo $line | sha1sum); done; }
-        lines 1 600 >common; lines 1001 1300 >added
-        cat common added >file; c old
-        sed -i "200s/.*/changed/" added; cat common added >file; c new old
-        { cat common; lines 2001 2600; } >file; c other new
-        for version in old new; do
-            git rev-parse $version:file other:file | git pack-objects -q ../objects/pack/pack >/dev/null
-        done
-        git prune-packed -q; git repack -adq
-        "#,
-    );
-    check(&repo, &["new"], &["old"], &[(true, true), (true, false)]);
-    let (_, stats) = pack(&repo.objects(), &repo.ids(&["new"]), &repo.ids(&["old"]), &options(true, true));
-    assert!(stats.deltas > 0 && stats.bytes < 2_000, "what was added has some 10 kB: {stats:?}");
-}
-
-#[test]
-fn what_came_by_many_pushes_goes_out_as_deltas_on_each_other() {
-    // Each version came as a delta on the one before it, which stands whole behind it in the same pack.
-    let pushes = r#"
-        for n in $(seq 0 9); do
-            test $n = 0 || not="^v$((n - 1))"
-            printf '%s\n' v$n $not | git pack-objects -q --thin --stdout --revs | git index-pack --stdin --fix-thin >/dev/null
-        done
-        git prune-packed -q"#;
-    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\n{pushes}"));
-    assert_eq!(repo.objects().packs(true).unwrap().len(), 10);
-    check(&repo, &["v9"], &[], &FORMS);
-    for ofs_delta in [true, false] {
-        let (_, stats) = pack(&repo.objects(), &repo.ids(&["v9"]), &[], &options(false, ofs_delta));
-        assert!(stats.bytes < 60_000, "a whole version has 12 kB: {} bytes", stats.bytes);
-    }
-}
-
-#[test]
-fn what_lies_whole_in_many_packs_goes_out_family_by_family() {
-    // Packs made of names alone, some versions whole in each; commits of another history lie between.
-    let packs = r#"
-        for n in $(seq 0 9); do
-            git checkout -q --orphan other$n; git rm -qrf .; echo $n >page; c o$n; git checkout -qf v$n 2>/dev/null || true
-        done
-        git rev-list --objects --no-object-names --in-commit-order --reverse --all >ids; split -n l/3 ids part.
-        for part in part.*; do git pack-objects -q --window=0 ../objects/pack/pack <$part >/dev/null; done
-        git prune-packed -q"#;
-    let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\n{packs}"));
-    assert_eq!(repo.objects().packs(true).unwrap().len(), 3);
-    check(&repo, &["v9", "o9", "o3"], &[], &FORMS);
-    for ofs_delta in [true, false] {
-        let (_, stats) = pack(&repo.objects(), &repo.ids(&["v9", "o5"]), &[], &options(false, ofs_delta));
-        assert!(stats.bytes < 20_000, "a whole version has 12 kB: {} bytes", stats.bytes);
-    }
 }
 
 #[test]

@@ -3,10 +3,6 @@
 use super::*;
 use crate::odb::bitmap::write::{Files, NotClosed, Summary, for_midx, for_pack};
 use crate::odb::bitmap::{Bits, Order};
-use crate::pack::deflate::Deflater;
-use crate::pack::encode::Encoder;
-use crate::pack::output::Output;
-use crate::pack::write::number;
 use sha1::Digest;
 
 impl Repo {
@@ -32,7 +28,7 @@ impl Repo {
 }
 
 /// Writes bitmaps for the only pack.
-fn write_for_pack(repo: &Repo) -> Summary {
+pub(super) fn write_for_pack(repo: &Repo) -> Summary {
     let objects = repo.objects();
     let [pack] = objects.packs(true).unwrap()[..] else { panic!("git left more than one pack") };
     for_pack(&objects, pack, &repo.tips(), Files::default(), &mut Silent).unwrap()
@@ -123,41 +119,6 @@ fn bitmaps_of_an_older_multi_pack_index_are_left_alone() {
     let objects = repo.objects();
     assert!(objects.bitmaps(u64::MAX).unwrap().is_none());
     assert_eq!(objects.take_warnings(), Vec::<String>::new());
-}
-
-#[test]
-fn large_directories_are_not_read_for_the_sake_of_a_few_deltas() {
-    // A file changes in a directory of 4,000 and in one where it is alone; all is stored whole.
-    let repo = Repo::made_by(
-        gix_hash::Kind::Sha1,
-        r#"
-        for line in $(seq 300); do echo $line $(echo $line | sha1sum); done >file
-        mkdir many few; (cd many; touch $(seq -f a-file-with-a-long-name-%g 4000))
-        cp file few/file; cp file many/file; c old; rm file; sed -i 7d few/file; sed -i 9d many/file; c new old
-        git repack -adfbq --window=0
-        "#,
-    );
-    check(&repo, &["new"], &["old"], &[(true, true)]);
-    assert!(repo.objects().bitmaps(u64::MAX).unwrap().is_some());
-    let (_, stats) = pack(&repo.objects(), &repo.ids(&["new"]), &repo.ids(&["old"]), &options(true, true));
-    let sizes = (stats.deltas, stats.bytes);
-    assert!(matches!(sizes, (2, 5_000..20_000)), "few/file and the large directory: {stats:?}");
-}
-
-#[test]
-fn what_came_after_bitmaps_goes_out_as_deltas() {
-    let repo = Repo::made_by(
-        gix_hash::Kind::Sha1,
-        "for line in $(seq 300); do echo $line $(echo $line | sha1sum); done >file; seq 900 >other; c v0; git repack -adbq",
-    );
-    repo.script(r#"at v0; for n in $(seq 9); do sed -i "$((n * 30))s/.*/changed $n/" file; c v$n v$((n - 1)); done"#);
-    assert!(repo.objects().bitmaps(u64::MAX).unwrap().is_some());
-    // A whole version has 12 kB, and the bitmaps know one.
-    for (have, most) in [(&[][..], 18_000), (&["v0"][..], 4_000), (&["v3"][..], 4_000), (&["v8"][..], 1_000)] {
-        [(true, true), (true, false)].iter().for_each(|form| check(&repo, &["v9"], have, &[*form]));
-        let (_, stats) = pack(&repo.objects(), &repo.ids(&["v9"]), &repo.ids(have), &options(true, true));
-        assert!(stats.bytes < most, "{have:?}: {stats:?}");
-    }
 }
 
 /// All but a few objects of a pack: the others are looked for, in a reverse index that may be damaged. So are few of many.
@@ -620,85 +581,4 @@ fn tags_are_not_read_where_all_is_found_without_them() {
         let but_one: Vec<_> = peeled.iter().filter(|(tag, _)| *tag != on_one[0]).copied().collect();
         assert!(selected(&repo, &wants, &but_one, Some(filter)).is_err(), "{filter:?}");
     }
-}
-
-/// Stores all objects in one pack: first these, each whole or as a delta on one before it, then the others, whole.
-fn pack_by_hand(repo: &Repo, first: &[(&str, Option<&str>)]) {
-    let objects = repo.objects();
-    let listed = repo.git(&["rev-list", "--objects", "--no-object-names", "--all"]);
-    let all = listed.lines().map(|line| ObjectId::from_hex(line.as_bytes()).unwrap());
-    let chosen: Vec<_> = first.iter().map(|(name, base)| (repo.id(name), base.map(|name| repo.id(name)))).collect();
-    let others = all.filter(|id| chosen.iter().all(|(chosen, _)| chosen != id)).map(|id| (id, None));
-    let order: Vec<_> = chosen.iter().copied().chain(others).collect();
-    let content = |id: &ObjectId| {
-        let mut content = Vec::new();
-        (objects.find(id, &mut content).unwrap().unwrap(), content)
-    };
-    let mut bytes = Vec::new();
-    let mut out = Output::new(&mut bytes, repo.hash, 1);
-    out.write(b"PACK\0\0\0\x02").unwrap();
-    out.write(&(order.len() as u32).to_be_bytes()).unwrap();
-    let mut places = std::collections::HashMap::new();
-    for (id, base) in &order {
-        let place = out.place();
-        places.insert(*id, place);
-        let (kind, target) = content(id);
-        let mut encoder = Encoder::default();
-        let stored = match base {
-            None => {
-                out.head(number(kind), target.len() as u64, None).unwrap();
-                target.as_slice()
-            }
-            Some(base) => {
-                let delta = encoder.encode(&content(base).1, &target, usize::MAX).unwrap();
-                out.head(6, delta.len() as u64, Some(place - places[base])).unwrap();
-                delta
-            }
-        };
-        Deflater::default().whole(5, stored, &mut |deflated| out.write(deflated)).unwrap();
-    }
-    out.finish().unwrap();
-    repo.run(&["index-pack", "--stdin"], &bytes).unwrap();
-    repo.git(&["prune-packed", "-q"]);
-}
-
-#[test]
-fn what_no_walk_has_seen_beside_its_versions_goes_out_as_a_delta_all_the_same() {
-    // In the middle of history a file and two roots are stored as deltas on versions that nobody asked for, and the last file on that one.
-    let repo = Repo::made_by(
-        gix_hash::Kind::Sha1,
-        r#"
-        for n in $(seq 60); do echo $n >constant-$n; done
-        for line in $(seq 300); do echo $line $(echo $line | sha1sum); done >file; c v0
-        for n in $(seq 40); do sed -i "$((n * 7))s/.*/changed $n/" file; c v$n v$((n - 1)); done
-        for n in $(seq 41 43); do sed -i "$((n * 6))s/.*/changed $n/" file; echo $n >more-$n; c v$n v$((n - 1)); done
-        "#,
-    );
-    let stored = [
-        ("v41:file", None),
-        ("v20:file", Some("v41:file")),
-        ("v40:file", Some("v20:file")),
-        ("v42^{tree}", None),
-        ("v43^{tree}", None),
-        ("v18^{tree}", Some("v42^{tree}")),
-        ("v22^{tree}", Some("v43^{tree}")),
-    ];
-    pack_by_hand(&repo, &stored);
-    write_for_pack(&repo);
-    let (wants, haves) = (repo.ids(&["v40"]), repo.ids(&["v0"]));
-    let objects = repo.objects();
-    assert!(objects.bitmaps(u64::MAX).unwrap().is_some());
-    check_ids(&repo, &wants, &haves, &FORMS);
-    let base = |thin: bool, of: &str| {
-        let client = Repo::new(repo.hash);
-        client.run(&["index-pack", "--stdin"], &repo.packed(&haves)).unwrap();
-        let (bytes, _) = pack(&objects, &wants, &haves, &options(thin, true));
-        client.run(&["index-pack", "--stdin", "--fix-thin"], &bytes).unwrap();
-        let asked = client.run(&["cat-file", "--batch-check=%(deltabase)"], repo.id(of).to_string().as_bytes());
-        ObjectId::from_hex(asked.unwrap().trim_end()).unwrap()
-    };
-    assert_eq!(base(true, "v20:file"), repo.id("v0:file"));
-    assert_eq!(base(true, "v22^{tree}"), repo.id("v18^{tree}"));
-    let whole = ObjectId::null(repo.hash);
-    assert_eq!([base(true, "v18^{tree}"), base(false, "v20:file")], [whole; 2]);
 }
