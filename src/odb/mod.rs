@@ -51,7 +51,8 @@ pub use packs::{EntryHead, EntryKind, Pack, PackId};
 
 /// The largest object that is inflated into memory where nobody says otherwise.
 pub const OBJECT_BYTES_MAX: u64 = 4 << 30;
-/// What the delta-base cache holds where nobody says otherwise; a quarter of it while objects are small. Packs are read in the order
+/// What the delta-base cache holds where nobody says otherwise, and what is kept of a directory's loose objects; a quarter of it while objects
+/// are small. Packs are read in the order
 /// of their entries, and trees in that of their deltas, so that what is needed again is needed soon: with 16 or the 96 MiB that git takes,
 /// nothing is faster than with 4, and a fetch pays for each fresh page that the cache grows by.
 pub const CACHE_BYTES: u64 = 16 << 20;
