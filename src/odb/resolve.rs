@@ -25,6 +25,9 @@ const TAG_BEGUN: usize = 128;
 const COMMIT_BEGUN: usize = 320;
 /// So many of the objects that one rests on are kept, the nearest ones: of what is asked for soon, most rests on these.
 const NEAR: usize = 2;
+/// Of what lies further away one in so many is kept. Chains of git's making are mostly shorter; one that is a hundred times as long and read from
+/// its far end would be put together anew for every third object.
+const FAR: usize = 64;
 /// The two sizes a delta begins with, each of seven bits a byte.
 const DELTA_SIZES: usize = 20;
 
@@ -39,6 +42,9 @@ pub(super) struct Reader {
     pub whole_chains: bool,
     chain: Vec<Link>,
     delta: Vec<u8>,
+    /// How many deltas were applied.
+    #[cfg(test)]
+    applied: u64,
 }
 
 /// A delta on the way to the base.
@@ -84,6 +90,8 @@ impl Reader {
             whole_chains: false,
             chain: Vec::new(),
             delta: Vec::new(),
+            #[cfg(test)]
+            applied: 0,
         }
     }
 
@@ -125,7 +133,7 @@ impl Objects {
         pack.stored(buffer, |stored| inflater.begin(stored, head.data, bytes, out)).ok().map(|()| kind)
     }
 
-    /// The same, shared with the cache of bases: for walks that meet what rests on an object soon after it.
+    /// The content of the entry at an offset, shared with the cache of bases: for walks that meet what rests on an object soon after it.
     pub(super) fn share_packed(&self, pack: &Arc<Pack>, offset: u64) -> anyhow::Result<(Kind, Rc<Vec<u8>>)> {
         let place = (pack.id(), offset);
         let mut content = {
@@ -138,6 +146,12 @@ impl Objects {
         let kind = self.read_packed(pack, offset, Rc::get_mut(&mut content).expect("nobody else has it"))?;
         self.shared.reader.borrow_mut().bases.keep(place, kind, Rc::clone(&content));
         Ok((kind, content))
+    }
+
+    /// How many deltas were applied so far.
+    #[cfg(test)]
+    pub(super) fn applied(&self) -> u64 {
+        self.shared.reader.borrow().applied
     }
 
     /// Remembers a damaged entry; from now on other copies of its object are taken.
@@ -159,8 +173,13 @@ impl Objects {
             Base::Content(kind, content, place) => (kind, content, place),
         };
         while let Some(link) = reader.chain.pop() {
-            let last = reader.chain.is_empty();
-            let is_kept = reader.whole_chains || reader.chain.len() < NEAR;
+            let away = reader.chain.len();
+            let last = away == 0;
+            let is_kept = reader.whole_chains || away < NEAR || away.is_multiple_of(FAR);
+            #[cfg(test)]
+            {
+                reader.applied += 1;
+            }
             let Reader { inflater, delta: bytes, buffer, bases, .. } = &mut *reader;
             let damaged = |error| Fault::Damaged { pack: Arc::clone(&link.pack), offset: link.offset, error };
             check_size(link.size, limit)?;

@@ -267,6 +267,42 @@ fn deltas_by_name_and_long_chains_are_read() {
 }
 
 #[test]
+fn a_long_chain_is_not_put_together_anew_for_each_object_of_it() {
+    const DELTAS: usize = 3_000;
+    let zlib = |bytes: &[u8]| {
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(bytes).unwrap();
+        zlib.finish().unwrap()
+    };
+    let mut content = b"0123456789abcdef".repeat(4);
+    let mut pack = [&b"PACK\0\0\0\x02"[..], &(DELTAS as u32 + 1).to_be_bytes(), &[0xb0, 4], &zlib(&content)].concat();
+    let name = |content: &[u8]| gix_object::compute_hash(SHA1, gix_object::Kind::Blob, content).unwrap();
+    let (mut ids, mut base) = (vec![name(&content)], 12);
+    for _ in 0..DELTAS {
+        // All of the one before, and a byte.
+        let sizes = [content.len(), content.len() + 1].map(|size| [size as u8 | 0x80, (size >> 7) as u8]).concat();
+        let delta = [&sizes[..], &[0xb0, content.len() as u8, (content.len() >> 8) as u8, 1, b'x']].concat();
+        let here = pack.len();
+        pack.extend([0x60 | delta.len() as u8, (here - base) as u8]);
+        pack.extend(zlib(&delta));
+        base = here;
+        content.push(b'x');
+        ids.push(name(&content));
+    }
+    let mut hasher = gix_hash::hasher(SHA1);
+    hasher.update(&pack);
+    pack.extend_from_slice(hasher.try_finalize().unwrap().as_slice());
+    let repo = Repo::new(SHA1);
+    repo.git(&["index-pack", "--stdin"], &pack);
+    let objects = repo.objects();
+    for (n, id) in ids.iter().enumerate().rev() {
+        let mut found = Vec::new();
+        assert!(objects.find(id, &mut found).unwrap().is_some() && found == content[..64 + n]);
+    }
+    assert!(objects.applied() < 32 * DELTAS as u64, "{} deltas for {DELTAS} objects", objects.applied());
+}
+
+#[test]
 fn a_pack_that_cannot_be_mapped_is_read_in_pieces() {
     let repo = Repo::with_history(SHA1, 70);
     let noise: Vec<u8> = (0..50_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
