@@ -12,6 +12,7 @@ use memmap2::Mmap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -21,6 +22,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 const LOOKS: u32 = 32;
 /// Signature, version, number of objects.
 const HEAD_BYTES: u64 = 12;
+/// With so few open files nobody asks how many there may be.
+const FILES_FEW: u64 = 32;
 /// So much is looked at at once.
 const PIECE_BYTES: u64 = 256 << 10;
 /// More than any entry's header has: ten bytes of size and the name or distance of a base.
@@ -101,7 +104,7 @@ impl<'a> ByOffset<'a> {
 impl Pack {
     /// Opens the pack file that belongs to an index: both must agree on their number of objects and on the trailer.
     pub(super) fn open(id: PackId, path: PathBuf, hash: gix_hash::Kind, index: Index) -> anyhow::Result<Self> {
-        let file = open_file(&path)?;
+        let file = open_to_stay(&path)?;
         let size = check_frame(&file, hash, &index)?;
         let (map, reverse, order) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         Ok(Pack { id, path, file, size, hash, index, map, reverse, order, looks_left: LOOKS.into() })
@@ -341,18 +344,20 @@ impl Pack {
     }
 }
 
-/// Opens a file; when there are too many open ones, the soft limit is raised to what the system allows.
-fn open_file(path: &Path) -> io::Result<File> {
+/// Opens a file that stays open. When half of what the soft limit allows is open it is raised to what the system allows, so that there is
+/// room for what is opened for a moment: indexes, folders, loose objects.
+fn open_to_stay(path: &Path) -> io::Result<File> {
     use rustix::process::{Resource, getrlimit, setrlimit};
-    match File::open(path) {
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
-            let mut limit = getrlimit(Resource::Nofile);
+    let file = File::open(path)?;
+    let number = u64::from(file.as_raw_fd().unsigned_abs());
+    if number >= FILES_FEW {
+        let mut limit = getrlimit(Resource::Nofile);
+        if limit.current != limit.maximum && limit.current.is_some_and(|most| 2 * number >= most) {
             limit.current = limit.maximum;
             setrlimit(Resource::Nofile, limit)?;
-            File::open(path)
         }
-        other => other,
     }
+    Ok(file)
 }
 
 /// Compares a pack's head and trailer with its index; gives the file's size.

@@ -1,6 +1,6 @@
 //! How repositories are kept: reftable, SHA-256, linked worktrees, borrowed objects. Each is served as git serves it.
 
-use crate::support::{Answer, Cgi, Repo, Site, framed, git_command};
+use crate::support::{Answer, Cgi, Repo, Site, band, framed, git_command};
 
 /// The protocol versions a client may ask for.
 const VERSIONS: [u8; 3] = [0, 1, 2];
@@ -351,5 +351,38 @@ fn refs_that_are_kept_elsewhere_are_found_there() {
             .replace("repositoryformatversion = 0", "repositoryformatversion = 1");
         std::fs::write(&config, format!("{text}[extensions]\n\trefStorage = {refs}://{}\n", place.display())).unwrap();
         assert_eq!(ask(), before);
+    }
+}
+
+#[test]
+fn more_packs_are_read_than_files_may_be_open_at_first() {
+    let site = Site::new();
+    let served = site.create("acme/site");
+    for number in 0..90 {
+        let stream = format!(
+            "commit refs/heads/b{number}\ncommitter C <c@x> {} +0000\ndata 0\nM 100644 inline f\ndata 2\n{number:02}\n",
+            1_700_000_000 + number
+        );
+        served.feed(&["-c", "fastimport.unpackLimit=0", "fast-import", "--quiet"], stream.as_bytes());
+    }
+    let wants: Vec<String> =
+        served.git(&["for-each-ref", "--format=want %(objectname)"]).lines().map(str::to_owned).collect();
+    let lines =
+        [&["command=fetch", "0001"][..], &wants.iter().map(String::as_str).collect::<Vec<_>>(), &["done", "0000"]];
+    let token = site.token("acme/site", "read");
+    let request =
+        site.cgi("POST", "/acme/site.git/git-upload-pack").bearer(&token).protocol(2).body(framed(&lines.concat()));
+    for prepare in [&["multi-pack-index", "write"][..], &["multi-pack-index", "write", "--bitmap"], &[]] {
+        if prepare.is_empty() {
+            std::fs::remove_file(served.path.join("objects/pack/multi-pack-index")).unwrap();
+        } else {
+            served.git(prepare);
+        }
+        let answer = request.clone().opening("ulimit -Sn 48").run();
+        assert_eq!(answer.status, 200, "{prepare:?}: {}", answer.stderr);
+        assert_eq!(answer.stderr, "", "{prepare:?}");
+        let client = site.work(&format!("client {}", prepare.len()));
+        client.git(&["init", "-q"]);
+        client.feed(&["index-pack", "--stdin", "--strict"], &band(&answer.body, 1));
     }
 }
