@@ -172,6 +172,14 @@ impl Slot {
         State::Broken
     }
 
+    /// Why it cannot be opened: it is gone, or what has been told already.
+    fn why_not(&self) -> io::Error {
+        match &*self.state.borrow() {
+            State::Gone => io::ErrorKind::NotFound.into(),
+            _ => io::Error::other("see above"),
+        }
+    }
+
     fn back(&self) -> bool {
         let mut state = self.state.borrow_mut();
         let gone = matches!(&*state, State::Gone);
@@ -382,7 +390,8 @@ impl Directory {
         let mut opened = Vec::new();
         for name in midx.names() {
             let stem = Path::new(name).file_stem().context("it has a pack without a name")?;
-            let pack = slot_of(&mut packs.names, stem, folder, register).open(register);
+            let slot = slot_of(&mut packs.names, stem, folder, register);
+            let pack = slot.open(register).ok_or_else(|| slot.why_not());
             opened.push(pack.with_context(|| format!("its pack {} cannot be used", stem.display()))?);
         }
         PseudoPack::new(midx, path, opened)

@@ -1,6 +1,7 @@
 //! Many packs: multi-pack-indexes, sound and damaged, and packs that come and go.
 
 use super::*;
+use std::ffi::OsStr;
 
 #[test]
 fn several_packs_are_read_with_and_without_a_multi_pack_index() {
@@ -109,6 +110,25 @@ fn a_damaged_multi_pack_index_is_passed_over_with_a_word_for_the_operator() {
     bytes[names..names + 5].copy_from_slice(b"../..");
     fs::write(&path, bytes).unwrap();
     check(&repo, &repo.objects());
+}
+
+#[test]
+fn bitmaps_of_packs_that_are_gone_are_no_damage() {
+    let repo = Repo::with_history(SHA1, 10);
+    repo.git(&["repack", "-dq"], b"");
+    repo.git(&["multi-pack-index", "write", "--bitmap"], b"");
+    let folder = repo.root.join("objects/pack");
+    let is_told = |name: &OsStr| name.to_string_lossy().starts_with("multi-pack-index");
+    let files = || fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let of_midx: Vec<_> = files().filter(|path| is_told(path.file_name().unwrap())).collect();
+    let contents: Vec<_> = of_midx.iter().map(|path| (path, fs::read(path).unwrap())).collect();
+    // As whoever looks between the removal of old packs and that of what names them.
+    repo.git(&["-c", "repack.writeBitmaps=false", "repack", "-adfq", "--depth=1"], b"");
+    contents.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    let objects = repo.objects();
+    assert!(contents.len() >= 2 && objects.bitmaps(u64::MAX).unwrap().is_none());
+    assert_eq!(objects.take_warnings(), [""; 0]);
+    check(&repo, &objects);
 }
 
 #[test]
