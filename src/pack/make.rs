@@ -134,6 +134,10 @@ impl Maker {
                 return Ok(Outcome::Delta(n));
             }
         }
+        if !recipe.or_whole && objects.size_at(recipe.location, &recipe.id)? > RELATED_BYTES_MAX as u64 {
+            // No delta comes of it, and nobody needs its content.
+            return Ok(Outcome::Nothing);
+        }
         // The next version may rest on this one.
         let (kind, content) = objects.share_at(recipe.location, &recipe.id)?;
         self.content = content;
@@ -205,7 +209,7 @@ impl Maker {
             ensure!(head.size <= RELATED_BYTES_MAX as u64, "a delta is very large");
             pack.inflate(&head, &mut self.inflater, &mut self.delta)?;
             let below = Script::parse(&self.delta)?;
-            ensure!(below.base_size() <= RELATED_BYTES_MAX, "a base is very large");
+            ensure!(below.size().max(below.base_size()) <= RELATED_BYTES_MAX, "a version is very large");
             whole = Some(match whole {
                 Some(above) => above.over(&below)?,
                 None => below,

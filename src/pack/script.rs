@@ -8,6 +8,8 @@ use anyhow::{Context, Result, ensure};
 
 /// Shorter pieces of the base are not worth an instruction when a script is turned round.
 const COPY_MIN: usize = 4;
+/// A script of more pieces makes no delta that is worth it. Put together, two of few can have as many as the content has bytes.
+const STEPS_MAX: usize = 1 << 16;
 
 /// How one content is made of another.
 #[derive(Debug, Default, Clone)]
@@ -48,7 +50,7 @@ impl Script {
     /// The script that a delta is.
     ///
     /// # Errors
-    /// When the delta is malformed.
+    /// When the delta is malformed, or has too many pieces.
     pub(super) fn parse(delta: &[u8]) -> Result<Self> {
         let (base_size, size, at) = delta::sizes(delta)?;
         let size = usize::try_from(size).context("object is too large for this machine")?;
@@ -66,6 +68,7 @@ impl Script {
                 Instruction::Own(bytes) => script.push_own(bytes),
             }
             ensure!(script.size <= size, "delta makes more than the {size} bytes it announces");
+            script.check_steps()?;
         }
         ensure!(script.size == size, "delta makes {} of the {size} bytes it announces", script.size);
         Ok(script)
@@ -83,6 +86,11 @@ impl Script {
     /// How many bytes it makes.
     pub(super) fn size(&self) -> usize {
         self.size
+    }
+
+    fn check_steps(&self) -> Result<()> {
+        ensure!(self.steps.len() <= STEPS_MAX, "delta has more than {STEPS_MAX} pieces");
+        Ok(())
     }
 
     fn push(&mut self, length: usize, from: From) {
@@ -108,7 +116,7 @@ impl Script {
     /// The script that makes of `below`'s base what this one makes of what `below` makes.
     ///
     /// # Errors
-    /// When they do not belong together.
+    /// When they do not belong together, or it would have too many pieces.
     pub(super) fn over(&self, below: &Script) -> Result<Self> {
         ensure!(self.base_size == below.size, "delta is for a base of {} bytes, not {}", self.base_size, below.size);
         let mut script = Script::empty(below.base_size);
@@ -131,6 +139,7 @@ impl Script {
                     }
                 }
             }
+            script.check_steps()?;
         }
         Ok(script)
     }
@@ -243,6 +252,31 @@ mod tests {
         beyond[0] ^= 1;
         // The base's size alone is another one: what is copied to its end is beyond it, or nobody has such a base.
         assert!(Script::parse(&beyond).and_then(|script| script.reversed(&one)).is_err());
+    }
+
+    #[test]
+    fn two_scripts_of_few_pieces_that_make_very_many_are_refused() {
+        let instructions = |base: usize, count: usize, instruction: &dyn Fn(usize) -> Vec<u8>| {
+            let mut delta = Vec::new();
+            encode::number(base, &mut delta);
+            let own: Vec<u8> = (0..count).flat_map(instruction).collect();
+            let made: usize = Instructions(&own)
+                .map(|instruction| match instruction.unwrap() {
+                    Instruction::Copy { length, .. } => length,
+                    Instruction::Own(bytes) => bytes.len(),
+                })
+                .sum();
+            encode::number(made, &mut delta);
+            [delta, own].concat()
+        };
+        // Two bytes from here and there of sixteen thousand; then all of that again and again.
+        let scattered =
+            Script::parse(&instructions(16_384, 8_000, &|n| vec![0x93, n as u8, (n >> 8) as u8 ^ 0x15, 2])).unwrap();
+        let again = |count| Script::parse(&instructions(scattered.size(), count, &|_| vec![0xb0, 0x80, 0x3e])).unwrap();
+        assert_eq!(again(4).over(&scattered).unwrap().size(), 4 * scattered.size());
+        assert!(again(600).over(&scattered).is_err(), "it would have 4,800,000 pieces");
+        let many = instructions(16_384, 70_000, &|n| vec![0x91, (n * 7) as u8, 1]);
+        assert!(Script::parse(&many).is_err(), "it has 70,000 pieces");
     }
 
     #[test]

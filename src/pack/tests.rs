@@ -507,6 +507,43 @@ fn large_loose_objects_pass_through_in_pieces() {
 }
 
 #[test]
+fn a_large_loose_object_that_is_packed_meanwhile_goes_out_all_the_same() {
+    for large_is_whole in [true, false] {
+        let repo = Repo::made_by(gix_hash::Kind::Sha1, "seq 1 1300000 >big; c one; echo more >>big; c two one");
+        let objects = repo.objects();
+        let wants = repo.ids(&["one", "two"]);
+        let request = Request { wants: &wants, ..Request::default() };
+        let selection = select(&objects, &request, &mut Silent).unwrap();
+        let threshold = if large_is_whole { "1m" } else { "1g" };
+        repo.git(&["-c", &format!("core.bigFileThreshold={threshold}"), "repack", "-adq"]);
+        let mut bytes = Vec::new();
+        let options = PackOptions { levels: Levels::all(1), ..options(false, true) };
+        write(&selection, &objects, &options, &mut bytes).unwrap();
+        let client = Repo::new(gix_hash::Kind::Sha1);
+        client.run(&["index-pack", "--strict", "--stdin"], &bytes).unwrap();
+        for name in ["one:big", "two:big"] {
+            client.git(&["cat-file", "-e", &repo.id(name).to_string()]);
+        }
+    }
+}
+
+#[test]
+fn what_is_too_large_for_a_delta_is_copied_and_not_read() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, "seq 1 1300000 >big; c one; echo more >>big; c two one");
+    repo.git(&["-c", "core.bigFileThreshold=1m", "-c", "pack.indexVersion=1", "repack", "-adq"]);
+    let mut objects = repo.objects();
+    objects.set_object_limit(1 << 20);
+    // Nor is it held where zlib's checksum is the only one.
+    let options = PackOptions { memory: 1 << 20, ..options(true, true) };
+    let (bytes, stats) = pack(&objects, &repo.ids(&["two"]), &repo.ids(&["one"]), &options);
+    assert!(stats.reused > 0, "{stats:?}");
+    let client = Repo::new(gix_hash::Kind::Sha1);
+    client.run(&["index-pack", "--stdin"], &repo.packed(&repo.ids(&["one"]))).unwrap();
+    client.run(&["index-pack", "--fix-thin", "--stdin"], &bytes).unwrap();
+    client.git(&["cat-file", "-e", &repo.id("two:big").to_string()]);
+}
+
+#[test]
 fn threads_make_the_same_pack_and_fail_with_the_same_words() {
     // Each version is loose or a delta on one that is not sent: a hundred and more have to be made.
     let history = "seq 1 300 >a; c one

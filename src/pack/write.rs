@@ -13,14 +13,14 @@ use super::select::{Selection, Spot, Stray};
 use super::sources::Base;
 pub use super::sources::magnitude;
 use crate::odb::inflate::Inflater;
-use crate::odb::{EntryHead, EntryKind, Objects, Pack};
+use crate::odb::{EntryHead, EntryKind, Location, Objects, Pack};
 use crate::stream::Sink;
 use anyhow::{Context, Result, ensure};
 use gix_hash::oid;
 use gix_object::Kind;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 use std::sync::Arc;
 use std::thread::Scope;
@@ -309,8 +309,12 @@ impl Writer<'_, '_, '_> {
         let Some(expected) = crc32 else {
             let EntryHead { data, size, .. } = *head;
             // Indexes of version 1 have no checksums; zlib's own must do.
-            ensure!(size <= self.options.memory, "an object of {size} bytes cannot be checked in memory");
             let bytes = pack.bytes(data..range.end, &mut self.stored)?;
+            if size > self.options.memory {
+                let mut stream = flate2::bufread::ZlibDecoder::new(bytes);
+                let inflated = io::copy(&mut stream, &mut io::sink());
+                return Ok(inflated.is_ok_and(|inflated| inflated == size) && stream.total_in() == range.end - data);
+            }
             let end = self.inflater.whole(&mut &*bytes, 0, size, self.maker.content());
             return Ok(end.is_ok_and(|end| end == range.end - data));
         };
@@ -345,12 +349,30 @@ impl Writer<'_, '_, '_> {
         }
     }
 
+    /// Writes an object that is no longer where it lay loose: as its entry stands where that is whole and sound, else from memory.
+    fn packed_since(&mut self, id: &oid) -> Result<()> {
+        if let Some(Location::Packed { pack, position }) = self.objects.locate(id)? {
+            let pack = self.objects.pack(pack);
+            let range = pack.offset_at(position)..pack.ends_of(&[position])[0];
+            if let Ok(head) = pack.head_at(range.start)
+                && let EntryKind::Whole(_) = head.kind
+                && self.is_sound(&pack, pack.crc32_at(position), &range, &head)?
+            {
+                self.stats.reused += 1;
+                return self.out.copy(&pack, range, &mut self.stored);
+            }
+        }
+        self.recovered(id)
+    }
+
     /// Passes a large loose object from one zlib stream into another, and compares its name at the end.
     fn large_stray(&mut self, stray: &Stray, kind: Kind, size: u64) -> Result<()> {
         let directories = self.objects.directories()?;
         let directory = directories.get(stray.directory as usize).context("its directory is unknown")?;
         let hex = stray.id.to_string();
-        let file = File::open(directory.join(&hex[..2]).join(&hex[2..]))?;
+        let Ok(file) = File::open(directory.join(&hex[..2]).join(&hex[2..])) else {
+            return self.packed_since(&stray.id);
+        };
         let mut content = BufReader::with_capacity(PIECE_BYTES, flate2::read::ZlibDecoder::new(file));
         let head = format!("{kind} {size}\0");
         let mut found = vec![0; head.len()];
