@@ -204,12 +204,14 @@ impl Writer {
         let mut plan = Plan::new(objects, order, tips, pulse)?;
         let positions = order.positions()?;
         self.head(order.checksum(), u32::try_from(plan.chosen.len())?)?;
-        for bits in kinds::of_all(objects, order, &positions)? {
+        let kinds = kinds::of_all(objects, order, &positions)?;
+        for bits in &kinds {
             let mut words = Vec::new();
             encode(bits.0.iter().copied(), &mut words);
             self.put(&words)?;
         }
-        let fill = Fill::new(objects, order, &positions);
+        let [_, trees, ..] = kinds;
+        let fill = Fill::new(objects, order, &positions, trees);
         let chosen = std::mem::take(&mut plan.chosen);
         let mut reach = Reach::new(plan, fill);
         for number in chosen {

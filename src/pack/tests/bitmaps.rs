@@ -582,3 +582,20 @@ fn tags_are_not_read_where_all_is_found_without_them() {
         assert!(selected(&repo, &wants, &but_one, Some(filter)).is_err(), "{filter:?}");
     }
 }
+
+#[test]
+fn nothing_is_written_where_a_tree_is_called_a_blob() {
+    let repo = Repo::made_by(
+        gix_hash::Kind::Sha1,
+        r#"
+        echo x >f; git add f; tree=$(git write-tree); rest=${tree#??}; loose=../objects/${tree%$rest}/$rest
+        mv $loose kept; root=$(printf "100644 blob $tree\ta\n040000 tree $tree\tb\n" | git mktree --missing); mv kept $loose
+        git update-ref refs/heads/odd $(git commit-tree -m odd $root)
+        { git rev-parse odd; echo $root; echo $tree; git rev-parse :f; } | git pack-objects -q ../objects/pack/pack
+        "#,
+    );
+    let objects = repo.objects();
+    let [pack] = objects.packs(true).unwrap()[..] else { panic!("there is one pack") };
+    let error = for_pack(&objects, pack, &repo.tips(), Files::default(), &mut Silent).unwrap_err();
+    assert!(format!("{error:#}").ends_with("which it has as a blob, is none"), "{error:#}");
+}

@@ -9,7 +9,7 @@ use crate::odb::Objects;
 use crate::odb::bitmap::{Bits, Order};
 use crate::odb::closure::{EntryKind, Tree};
 use crate::stream::Pulse;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use gix_hash::oid;
 use gix_object::Kind;
 use std::ops::Range;
@@ -39,6 +39,8 @@ pub(super) struct Fill<'a> {
     positions: &'a [u32],
     /// The bit of each index position.
     ranks: Vec<u32>,
+    /// Which of them are trees.
+    trees: Bits,
     /// The hash of a path at which each object was met, by index position.
     pub(super) hashes: Vec<u32>,
     /// Index positions of names seen lately, by their first bytes.
@@ -53,7 +55,7 @@ pub(super) struct Fill<'a> {
 
 impl<'a> Fill<'a> {
     /// `positions` must name each position once.
-    pub(super) fn new(objects: &'a Objects, order: &'a Order, positions: &'a [u32]) -> Self {
+    pub(super) fn new(objects: &'a Objects, order: &'a Order, positions: &'a [u32], trees: Bits) -> Self {
         let mut ranks = vec![NOTHING; positions.len()];
         (0..).zip(positions).for_each(|(rank, position)| ranks[*position as usize] = rank);
         Fill {
@@ -61,6 +63,7 @@ impl<'a> Fill<'a> {
             order,
             positions,
             ranks,
+            trees,
             hashes: vec![0; positions.len()],
             recent: vec![NOTHING; RECENT],
             current: Tree::default(),
@@ -135,6 +138,8 @@ impl<'a> Fill<'a> {
                 EntryKind::Gitlink => continue,
             };
             let rank = self.rank_of(title, id)?;
+            // What stands as a blob is not looked into, also where it stands as a tree later.
+            ensure!(self.trees.contains(rank) == (kind == EntryKind::Tree), "{id}, which it has as a {title}, is none");
             if !bits.insert(rank) {
                 continue;
             }
