@@ -23,17 +23,39 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// What hooks do not inherit, so that a hook may push, or call this program (DESIGN B2).
-const NOT_FOR_HOOKS: &[&str] = &[
-    "REQUEST_METHOD",
-    "GATEWAY_INTERFACE",
-    "PATH_INFO",
-    "PATH_TRANSLATED",
-    "CONTENT_LENGTH",
-    "CONTENT_TYPE",
-    "HTTP_AUTHORIZATION",
-    "REDIRECT_HTTP_AUTHORIZATION",
-    "HTTP_CONTENT_ENCODING",
+const NOT_FOR_HOOKS: &[&str] =
+    &["REQUEST_METHOD", "GATEWAY_INTERFACE", "PATH_INFO", "PATH_TRANSLATED", "CONTENT_LENGTH", "CONTENT_TYPE"];
+
+/// The headers of the client that hooks see. Others may be secrets (HTTP_COOKIE), or steer the programs that a hook runs: HTTP_PROXY is
+/// taken for a setting by whatever does not see from REQUEST_METHOD that a client has sent it.
+const HEADERS_FOR_HOOKS: &[&str] = &[
+    "HTTP_ACCEPT",
+    "HTTP_ACCEPT_CHARSET",
+    "HTTP_ACCEPT_ENCODING",
+    "HTTP_ACCEPT_LANGUAGE",
+    "HTTP_FORWARDED",
+    "HTTP_GIT_PROTOCOL",
+    "HTTP_HOST",
+    "HTTP_REFERER",
+    "HTTP_TRACEPARENT",
+    "HTTP_USER_AGENT",
+    "HTTP_VIA",
+    "HTTP_X_CORRELATION_ID",
+    "HTTP_X_FORWARDED_EMAIL",
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PORT",
+    "HTTP_X_FORWARDED_PREFIX",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_FORWARDED_SERVER",
+    "HTTP_X_FORWARDED_USER",
+    "HTTP_X_REAL_IP",
+    "HTTP_X_REQUEST_ID",
 ];
+
+/// Who a client is, in the web server's words: nobody has asked it for proof where tokens are the proof.
+const CLAIMED: &[&str] = &["REMOTE_USER", "AUTH_TYPE", "HTTP_X_FORWARDED_EMAIL", "HTTP_X_FORWARDED_USER"];
+
 /// How long a refused body is read.
 const DRAIN_TIME: Duration = Duration::from_secs(600);
 
@@ -221,18 +243,28 @@ fn context(environ: &'static Environ, mode: AccessMode, since_epoch: Duration) -
 }
 
 fn hook_environment(environ: &Environ, mode: AccessMode) -> Vec<(OsString, OsString)> {
-    let mut inherited = environ.inherited(&|name| {
-        NOT_FOR_HOOKS.iter().any(|dropped| name == *dropped)
-            || (mode == AccessMode::Tokens && (name == "REMOTE_USER" || name == "AUTH_TYPE"))
-            || name == "GIT_COMMITTER_NAME"
-            || name == "GIT_COMMITTER_EMAIL"
-    });
+    let mut inherited = environ
+        .inherited(&|name| !is_for_hooks(name, mode) || name == "GIT_COMMITTER_NAME" || name == "GIT_COMMITTER_EMAIL");
     if environ.get("GIT_PROTOCOL").is_none()
         && let Some(version) = environ.get("HTTP_GIT_PROTOCOL")
     {
         inherited.push(("GIT_PROTOCOL".into(), OsStr::from_bytes(version).to_owned()));
     }
     inherited
+}
+
+/// Whether hooks may see a variable. What Apache kept of a request before it sent it elsewhere within itself, once or more often, is
+/// judged as what it was.
+fn is_for_hooks(name: &OsStr, mode: AccessMode) -> bool {
+    let mut name = name.as_bytes();
+    while let Some(before) = name.strip_prefix(b"REDIRECT_") {
+        name = before;
+    }
+    let is_in = |list: &[&str]| list.iter().any(|known| known.as_bytes() == name);
+    let is_anothers = is_in(NOT_FOR_HOOKS) || (mode == AccessMode::Tokens && is_in(CLAIMED));
+    let is_secret = name.ends_with(b"HTTP_AUTHORIZATION") || name.ends_with(b"PROXY_AUTHORIZATION");
+    let is_unknown = name.starts_with(b"HTTP_") && !is_in(HEADERS_FOR_HOOKS);
+    !(is_anothers || is_secret || is_unknown)
 }
 
 #[cfg(test)]
@@ -305,5 +337,42 @@ mod tests {
         let path = inherited.iter().find(|(name, _)| name == "PATH").unwrap();
         assert!(path.1.to_str().unwrap().starts_with("/x:/usr"), "{path:?}");
         assert!(!context.identity.contains_str("evil"));
+    }
+
+    #[test]
+    fn of_a_clients_headers_hooks_see_those_that_are_known_to_be_harmless() {
+        let seen = |name: &str, mode| {
+            let pairs = [("REQUEST_METHOD", "POST"), ("PATH_INFO", "/ns/r.git/git-receive-pack"), (name, "x")];
+            let context = context(environ(&pairs), mode, Duration::ZERO).unwrap();
+            context.hook_environment.variables().iter().any(|(known, _)| known == name)
+        };
+        for name in [
+            "HTTP_PROXY",
+            "HTTP_COOKIE",
+            "HTTP_AUTHORIZATION",
+            "REDIRECT_HTTP_AUTHORIZATION",
+            "REDIRECT_REDIRECT_HTTP_AUTHORIZATION",
+            "HTTP_PROXY_AUTHORIZATION",
+            "REDIRECT_HTTP_COOKIE",
+            "REDIRECT_HTTP_PROXY",
+            "REDIRECT_REQUEST_METHOD",
+            "X_HTTP_AUTHORIZATION",
+            "PROXY_AUTHORIZATION",
+            "HTTP_CONTENT_ENCODING",
+            "HTTP_X_FORWARDED_ACCESS_TOKEN",
+            "HTTP_X_API_KEY",
+            "HTTP_GIT_DIR",
+            "HTTP_",
+        ] {
+            for mode in [AccessMode::Tokens, AccessMode::WebServer] {
+                assert!(!seen(name, mode), "{name} {mode:?}");
+            }
+        }
+        for name in
+            HEADERS_FOR_HOOKS.iter().chain(&["HTTPS", "SSL_CLIENT_S_DN", "REMOTE_ADDR", "HTTPD", "REDIRECT_URL"])
+        {
+            assert!(seen(name, AccessMode::WebServer), "{name}");
+            assert_eq!(seen(name, AccessMode::Tokens), !CLAIMED.contains(name), "{name}");
+        }
     }
 }
