@@ -48,7 +48,7 @@ pub(crate) mod testing;
 use crate::access::Rules;
 use crate::audit::Summary;
 use crate::auth::{Claim, TokenStore};
-use crate::http::body::HttpBody;
+use crate::http::body::{DrainBudget, HttpBody};
 use crate::http::{Reject, Request, Response, Route};
 use crate::protocol::Limits;
 use crate::repo::{AccessMode, Repository, create::RepositoryName, locate};
@@ -125,13 +125,11 @@ fn answer(
     if request.not_behind_nginx {
         response.not_behind_nginx();
     }
-    if let Some(time) = request.context.timeout {
-        response.deadline(time);
-    }
     let route = Route::resolve(&request)?;
     summary.repository = Some(route.repository.trim_start_with(|char| char == '/').to_str_lossy().into_owned());
     let (claim, place) = find(&route, &request, site)?;
     let (grant, here) = access::decide(&route, claim, place, &request, site.rules)?;
+    body.drain_up_to(DrainBudget::granted(&site.limits));
     if route.operation == Operation::Serve(Service::ReceivePack) {
         request.context.act_as(&grant);
     }

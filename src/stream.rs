@@ -5,7 +5,21 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Where the bytes of a request come from.
+pub trait Input: Read {
+    /// Reads as [`Read::read`] does, but waits no longer than `until`: then there is `None`. What never waits has no need to know the time.
+    ///
+    /// # Errors
+    /// As [`Read::read`].
+    fn read_until(&mut self, into: &mut [u8], until: Instant) -> io::Result<Option<usize>> {
+        let _ = until;
+        self.read(into).map(Some)
+    }
+}
+
+impl Input for &[u8] {}
 
 /// The bytes a request brings.
 pub trait Body: Read {
@@ -91,6 +105,43 @@ pub fn copy_range(file: &File, range: Range<u64>, out: &mut (impl Write + ?Sized
 pub fn out_of_time(time: Duration) -> io::Error {
     let text = format!("the request took longer than {} seconds (ARTIFACTS_TIMEOUT)", time.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, text)
+}
+
+/// When a request must be over (`ARTIFACTS_TIMEOUT`).
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    end: Instant,
+    time: Duration,
+}
+
+impl Deadline {
+    /// So long from now; `None` where no clock will ever show it.
+    pub fn after(time: Duration) -> Option<Self> {
+        Instant::now().checked_add(time).map(|end| Deadline { end, time })
+    }
+
+    /// The moment itself.
+    pub fn end(&self) -> Instant {
+        self.end
+    }
+
+    /// Whether it is past.
+    pub fn is_past(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
+    /// [`out_of_time`]
+    pub fn error(&self) -> io::Error {
+        out_of_time(self.time)
+    }
+
+    /// Ends work that goes on behind it.
+    ///
+    /// # Errors
+    /// [`Deadline::error`] once it is past.
+    pub fn check(&self) -> io::Result<()> {
+        if self.is_past() { Err(self.error()) } else { Ok(()) }
+    }
 }
 
 /// A pulse nobody feels.

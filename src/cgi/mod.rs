@@ -12,6 +12,7 @@ use crate::http::body::{DrainBudget, Extent, HttpBody};
 use crate::http::request::{Method, Reject, Request, RequestPath};
 use crate::protocol::{Limits, Version};
 use crate::repo::{AccessMode, Context, Inherited};
+use crate::stream::Deadline;
 use crate::{Site, serve};
 use bstr::{BStr, ByteSlice};
 use std::ffi::{OsStr, OsString};
@@ -56,9 +57,6 @@ const HEADERS_FOR_HOOKS: &[&str] = &[
 /// Who a client is, in the web server's words: nobody has asked it for proof where tokens are the proof.
 const CLAIMED: &[&str] = &["REMOTE_USER", "AUTH_TYPE", "HTTP_X_FORWARDED_EMAIL", "HTTP_X_FORWARDED_USER"];
 
-/// How long a refused body is read.
-const DRAIN_TIME: Duration = Duration::from_secs(600);
-
 /// Serves the process's request; the exit status is 0 unless the answer could not be completed.
 pub fn run(environ: &'static Environ) -> ExitCode {
     // A panic is caught and told as one line, like any other error.
@@ -70,10 +68,13 @@ pub fn run(environ: &'static Environ) -> ExitCode {
     let push = is_push(environ);
     let mut input = Stdin::new(Some(Duration::from_secs(site.limits.silence_s)), push);
     let mut output = Stdout::new(input.stop_flag());
-    let drain = DrainBudget { bytes: site.limits.drain_bytes, time: DRAIN_TIME };
+    let deadline = request.as_ref().ok().and_then(|request| request.context.timeout).and_then(Deadline::after);
+    input.deadline(deadline);
+    output.deadline(deadline);
     let extent = extent(environ);
     let gzip = matches!(environ.get("HTTP_CONTENT_ENCODING").map(|value| value.as_bytes()), Some(b"gzip" | b"x-gzip"));
     let body_extent = *extent.as_ref().unwrap_or(&Extent::ToEnd);
+    let drain = DrainBudget::strangers(&site.limits);
     let body = HttpBody::new(&mut input, body_extent, gzip, drain, Arc::clone(&finished));
     let request = match extent {
         Ok(_) => request,

@@ -3,7 +3,8 @@
 //! In: the edge's standard input and what the request said of the body. Out: a [`Body`]. Never reads past CONTENT_LENGTH
 //! (a server may keep the pipe open behind it) and never lets the reply speak before the end was seen.
 
-use crate::stream::Body;
+use crate::protocol::Limits;
+use crate::stream::{Body, Input};
 use flate2::{Decompress, FlushDecompress, Status};
 use std::io::{self, Read};
 use std::ops::Range;
@@ -71,6 +72,18 @@ pub struct DrainBudget {
     pub time: Duration,
 }
 
+impl DrainBudget {
+    /// That of somebody who may be here.
+    pub fn granted(limits: &Limits) -> Self {
+        DrainBudget { bytes: limits.drain_bytes, time: Duration::from_secs(limits.drain_s) }
+    }
+
+    /// That of anybody else, who would otherwise hold a worker of the web server for as long, without having shown a thing.
+    pub fn strangers(limits: &Limits) -> Self {
+        DrainBudget { bytes: limits.strangers_drain_bytes, time: Duration::from_secs(limits.strangers_drain_s) }
+    }
+}
+
 /// The body of one HTTP request.
 pub struct HttpBody<'a> {
     raw: Raw<'a>,
@@ -86,7 +99,7 @@ pub struct HttpBody<'a> {
 
 /// The bytes as they arrive.
 struct Raw<'a> {
-    input: &'a mut dyn Read,
+    input: &'a mut dyn Input,
     left: Extent,
     arrived: u64,
     arrived_max: u64,
@@ -111,7 +124,7 @@ const BUFFER: usize = 64 << 10;
 impl<'a> HttpBody<'a> {
     /// A body over `input`; `finished` is set when its end was reached, and lets the reply speak.
     pub fn new(
-        input: &'a mut dyn Read,
+        input: &'a mut dyn Input,
         extent: Extent,
         announced_gzip: bool,
         drain: DrainBudget,
@@ -138,6 +151,11 @@ impl<'a> HttpBody<'a> {
     pub fn limit(&mut self, arrived_max: u64, inflated_max: u64) {
         self.raw.arrived_max = arrived_max;
         self.inflated_max = inflated_max;
+    }
+
+    /// From now on, so much of what nobody asks for is read.
+    pub fn drain_up_to(&mut self, budget: DrainBudget) {
+        self.drain = budget;
     }
 
     /// How many bytes have arrived.
@@ -292,6 +310,11 @@ impl Raw<'_> {
 
     /// One read from the input, never past the extent.
     fn read_raw(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.read_raw_until(into, None).map(Option::unwrap_or_default)
+    }
+
+    /// The same; `None` where nothing has come until then.
+    fn read_raw_until(&mut self, into: &mut [u8], until: Option<Instant>) -> io::Result<Option<usize>> {
         let room = match self.left {
             Extent::None | Extent::Exact(0) => 0,
             Extent::Exact(left) => usize::try_from(left).map_or(into.len(), |left| left.min(into.len())),
@@ -299,9 +322,13 @@ impl Raw<'_> {
         };
         if room == 0 || self.ended {
             self.ended = true;
-            return Ok(0);
+            return Ok(Some(0));
         }
-        let read = self.input.read(&mut into[..room])?;
+        let read = match until {
+            Some(until) => self.input.read_until(&mut into[..room], until)?,
+            None => Some(self.input.read(&mut into[..room])?),
+        };
+        let Some(read) = read else { return Ok(None) };
         self.arrived += read as u64;
         if let Extent::Exact(left) = &mut self.left {
             if read == 0 {
@@ -314,7 +341,7 @@ impl Raw<'_> {
         if self.arrived > self.arrived_max {
             return Err(BodyError::TooLarge(self.arrived_max).into());
         }
-        Ok(read)
+        Ok(Some(read))
     }
 }
 
@@ -354,17 +381,18 @@ impl Body for HttpBody<'_> {
         self.raw.buffer = Vec::new();
         self.raw.at = 0;
         self.raw.arrived_max = u64::MAX;
-        let start = Instant::now();
+        let until = Instant::now().checked_add(self.drain.time);
         let mut drained = 0_u64;
         let mut space = vec![0; self.raw.room()];
         let outcome = loop {
-            match self.raw.read_raw(&mut space) {
-                Ok(0) => break Ok(()),
-                Ok(read) => drained += read as u64,
+            match self.raw.read_raw_until(&mut space, until) {
+                // What is still to come is left to the web server: most of them take the answer nevertheless.
+                Ok(None | Some(0)) => break Ok(()),
+                Ok(Some(read)) => drained += read as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => break Err(error),
             }
-            if drained > self.drain.bytes || start.elapsed() > self.drain.time {
+            if drained > self.drain.bytes || until.is_some_and(|until| Instant::now() >= until) {
                 break Ok(());
             }
         };
@@ -387,6 +415,8 @@ mod tests {
         bytes: &'a [u8],
         open: bool,
     }
+
+    impl Input for Stingy<'_> {}
 
     impl Read for Stingy<'_> {
         fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -498,6 +528,55 @@ mod tests {
         body.read_exact(&mut [0; 4]).unwrap();
         assert_eq!(body.finish().unwrap(), 4);
         assert_eq!(body.finish().unwrap(), 0, "twice is harmless");
+    }
+
+    /// Always has more, for as long as it may be waited for; notes how much was taken and how long it was to wait.
+    #[derive(Default)]
+    struct Endless {
+        taken: u64,
+        stalls: bool,
+        waits: Vec<Duration>,
+    }
+
+    impl Read for Endless {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.taken += into.len() as u64;
+            Ok(into.len())
+        }
+    }
+
+    impl Input for Endless {
+        fn read_until(&mut self, into: &mut [u8], until: Instant) -> io::Result<Option<usize>> {
+            self.waits.push(until.saturating_duration_since(Instant::now()));
+            if self.stalls { Ok(None) } else { self.read(into).map(Some) }
+        }
+    }
+
+    #[test]
+    fn who_has_shown_nothing_is_listened_to_for_a_short_time() {
+        let limits = Limits { drain_bytes: 100 << 20, ..Limits::default() };
+        let finish = |input: &mut Endless, granted: bool| {
+            let (strangers, finished) = (DrainBudget::strangers(&limits), Arc::new(AtomicBool::new(false)));
+            let mut body = HttpBody::new(input, Extent::ToEnd, false, strangers, Arc::clone(&finished));
+            if granted {
+                body.drain_up_to(DrainBudget::granted(&limits));
+            }
+            body.finish().unwrap();
+            assert!(finished.load(Ordering::Relaxed), "the answer goes out nevertheless");
+        };
+        for (granted, bytes, seconds) in [
+            (false, limits.strangers_drain_bytes, limits.strangers_drain_s),
+            (true, limits.drain_bytes, limits.drain_s),
+        ] {
+            let mut input = Endless::default();
+            finish(&mut input, granted);
+            assert!((bytes + 1..=bytes + BUFFER as u64).contains(&input.taken), "{granted}: {}", input.taken);
+            let mut input = Endless { stalls: true, ..Endless::default() };
+            finish(&mut input, granted);
+            let [wait] = input.waits[..] else { panic!("{granted}: {:?}", input.waits) };
+            assert!(wait.as_secs() + 1 >= seconds && wait <= Duration::from_secs(seconds), "{granted}: {wait:?}");
+        }
+        assert!(limits.strangers_drain_s <= 10);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! a Content-Length, unless somebody hurries them: a client sees from nothing else that one was cut off.
 
 use super::request::Reject;
-use crate::stream::{Pulse, Sink, out_of_time};
+use crate::stream::{Pulse, Sink};
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
@@ -47,7 +47,6 @@ pub struct Response<'a> {
     buffer: Vec<u8>,
     waiting_since: Option<Instant>,
     ticks: u32,
-    deadline: Option<(Instant, Duration)>,
     bytes: u64,
 }
 
@@ -68,7 +67,6 @@ impl<'a> Response<'a> {
             buffer: Vec::new(),
             waiting_since: None,
             ticks: 0,
-            deadline: None,
             bytes: 0,
         }
     }
@@ -81,11 +79,6 @@ impl<'a> Response<'a> {
     /// The server says that it is another than nginx: then its switch for buffering is not sent.
     pub fn not_behind_nginx(&mut self) {
         self.behind_nginx = false;
-    }
-
-    /// From now on, work that lasts longer than `time` is ended.
-    pub fn deadline(&mut self, time: Duration) {
-        self.deadline = Some((Instant::now() + time, time));
     }
 
     /// Says what comes. `streams`: its length is not known and it may take long.
@@ -243,13 +236,8 @@ impl Write for Response<'_> {
 
 impl Pulse for Response<'_> {
     fn tick(&mut self, done: u64) -> io::Result<()> {
-        // Cheap, and a hook's ticks are a second apart: SIGTERM must be seen at the next one.
+        // Cheap, and a hook's ticks are a second apart: SIGTERM, or a deadline, must be seen at the next one.
         self.out.tick(done)?;
-        if let Some((deadline, time)) = self.deadline
-            && Instant::now() > deadline
-        {
-            return Err(out_of_time(time));
-        }
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(256) && self.waiting_since.is_some_and(|since| since.elapsed() > WAIT_MAX) {
             self.push()?;

@@ -23,6 +23,8 @@ pub(super) struct Output<'a> {
     /// The trailer in the making. No collision can be hidden in it that the names do not show.
     trailer: Hashing,
     place: u64,
+    /// How many entries are complete.
+    entries: u64,
     gathered: Vec<u8>,
     /// Copied bytes that are not yet hashed and not handed on.
     run: Option<(Arc<Pack>, Range<u64>)>,
@@ -32,12 +34,18 @@ impl<'a> Output<'a> {
     /// `threads`: as [`crate::odb::threads`] takes them.
     pub(super) fn new(sink: &'a mut dyn Sink, hash: gix_hash::Kind, threads: usize) -> Self {
         let trailer = Hashing::new(hash, threads);
-        Output { sink, trailer, place: 0, gathered: Vec::with_capacity(PIECE_BYTES), run: None }
+        Output { sink, trailer, place: 0, entries: 0, gathered: Vec::with_capacity(PIECE_BYTES), run: None }
     }
 
     /// How many bytes have been written.
     pub(super) fn place(&self) -> u64 {
         self.place
+    }
+
+    /// So many entries are complete now.
+    pub(super) fn entries(&mut self, count: u64) -> Result<()> {
+        self.entries = count;
+        Ok(self.sink.tick(count)?)
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -52,7 +60,11 @@ impl<'a> Output<'a> {
         }
         if bytes.len() >= PIECE_BYTES {
             self.trailer.lent(bytes);
-            self.sink.write_all(bytes)?;
+            // An entry may be long, and the client slow: its time may be over within one.
+            for piece in bytes.chunks(PIECE_BYTES) {
+                self.sink.tick(self.entries)?;
+                self.sink.write_all(piece)?;
+            }
         } else {
             self.gathered.extend_from_slice(bytes);
         }
@@ -61,6 +73,7 @@ impl<'a> Output<'a> {
 
     fn flush(&mut self) -> Result<()> {
         if !self.gathered.is_empty() {
+            self.sink.tick(self.entries)?;
             self.sink.write_all(&self.gathered)?;
             // Hashed here, not when it came: most of it comes in small pieces.
             self.gathered = self.trailer.gathered(std::mem::take(&mut self.gathered));

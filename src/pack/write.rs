@@ -134,7 +134,7 @@ impl Writer<'_, '_, '_> {
             let Some((step, asked)) = steps.pop_front() else { break };
             self.step(&step, asked)?;
             self.written += 1;
-            self.out.sink.tick(self.written.into())?;
+            self.out.entries(self.written.into())?;
         }
         ensure!(
             self.written == self.selection.count,

@@ -14,7 +14,7 @@ use crate::protocol::Version;
 use crate::repo::locate::{self, Here, Place, Search};
 use crate::repo::{AccessMode, Context, Inherited, PushSwitches, Repository};
 use crate::service::{self, ErrorChannel, Operation, Out, ServeError, Service};
-use crate::stream::{Body, Pulse, Sink};
+use crate::stream::{Body, Deadline, Pulse, Sink};
 use crate::{access, tell};
 use bstr::ByteSlice;
 use options::{Instead, Options, USAGE_STATUS};
@@ -131,15 +131,14 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
     let grant = access::local_user(service);
     summary.scope = Some(grant.scope().as_str());
     let silence = Some(options.timeout_s).filter(|&seconds| seconds > 0).map(Duration::from_secs);
-    // Who must be done within a time may not be silent for longer.
-    let input = Stdin::new(silence.or(context.timeout), service == Service::ReceivePack);
+    let deadline = context.timeout.and_then(Deadline::after);
+    let mut input = Stdin::new(silence, service == Service::ReceivePack);
+    input.deadline(deadline);
     let mut output = Stdout::new(input.stop_flag());
     if let Some(silence) = silence {
         output.give_up_after(silence);
     }
-    if let Some(time) = context.timeout {
-        output.deadline(time);
-    }
+    output.deadline(deadline);
     let (mut body, mut sink) = (Open { input, bytes: 0 }, Counted { output, bytes: 0, heard: silence.is_none() });
     let repository = Repository::open(here, grant, context);
     let operation = if options.advertise { Operation::Advertise(service) } else { Operation::Serve(service) };

@@ -169,6 +169,8 @@ impl Sink for SideBand<'_> {
         use std::os::unix::fs::FileExt;
         let mut at = range.start;
         while at < range.end {
+            // Between two packets, so that a client whose time is over can be told.
+            self.out.tick(0)?;
             self.open();
             let room = self.size.data_max() - self.gathered();
             let part = usize::try_from(range.end - at).map_or(room, |left| left.min(room));

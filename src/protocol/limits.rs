@@ -27,6 +27,12 @@ pub struct Limits {
     pub push_options: u64,
     /// Bytes of a refused body that are read so that the answer is not lost.
     pub drain_bytes: u64,
+    /// For how many seconds.
+    pub drain_s: u64,
+    /// Bytes of a body that are read where nobody has shown that he may be here.
+    pub strangers_drain_bytes: u64,
+    /// For how many seconds.
+    pub strangers_drain_s: u64,
     /// Seconds an open, silent stdin is waited for.
     pub silence_s: u64,
 }
@@ -46,6 +52,9 @@ impl Default for Limits {
             ref_updates: 100_000,
             push_options: 1_000,
             drain_bytes: 16 << 30,
+            drain_s: 600,
+            strangers_drain_bytes: 32 << 20,
+            strangers_drain_s: 10,
             silence_s: 600,
         }
     }

@@ -18,7 +18,10 @@ pub enum ServeError {
 
 impl From<ProtocolError> for ServeError {
     fn from(error: ProtocolError) -> Self {
-        ServeError::Protocol(error)
+        match error {
+            ProtocolError::Frame(error) => error.into(),
+            ProtocolError::Said(_) | ProtocolError::Limit { .. } => ServeError::Protocol(error),
+        }
     }
 }
 
@@ -64,8 +67,16 @@ impl std::fmt::Display for Aborted {
 
 impl From<FrameError> for ServeError {
     fn from(error: FrameError) -> Self {
-        ServeError::Protocol(ProtocolError::Frame(error))
+        match error {
+            FrameError::Io(error) if is_limit(&error) => ServeError::Refused(error.to_string()),
+            error => ServeError::Protocol(ProtocolError::Frame(error)),
+        }
     }
+}
+
+/// Whether it is a limit of time that says which.
+fn is_limit(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::TimedOut && error.get_ref().is_some()
 }
 
 /// A failed write means that the client has gone.
@@ -78,12 +89,12 @@ impl From<std::io::Error> for ServeError {
 /// A broken pipe anywhere in the chain means that the client has gone; a limit of time that says which is for the client.
 impl From<anyhow::Error> for ServeError {
     fn from(error: anyhow::Error) -> Self {
-        use std::io::ErrorKind::{BrokenPipe, TimedOut};
+        use std::io::ErrorKind::BrokenPipe;
         let causes = || error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
         if causes().any(|cause| cause.kind() == BrokenPipe) {
             return ServeError::ClientGone;
         }
-        match causes().find(|cause| cause.kind() == TimedOut && cause.get_ref().is_some()) {
+        match causes().find(|cause| is_limit(cause)) {
             Some(limit) => ServeError::Refused(limit.to_string()),
             None => ServeError::Internal(error),
         }
@@ -105,6 +116,8 @@ mod tests {
         check(anyhow::Error::from(Error::from(ErrorKind::BrokenPipe)).context("writing a pack").into(), None);
         check(Error::from(ErrorKind::TimedOut).into(), Some("internal server error (request 7f3a)"));
         check(Error::new(ErrorKind::TimedOut, "it took too long").into(), Some("it took too long"));
+        let read = FrameError::Io(Error::new(ErrorKind::TimedOut, "it took too long"));
+        check(ProtocolError::from(read).into(), Some("it took too long"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod config;
 mod corpus;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod deadline;
 mod differential;
 mod dumb;
 mod filter;

@@ -180,6 +180,8 @@ impl<'a> Input<'a> {
 fn read_fault(error: io::Error) -> Fault {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => Fault::new("early EOF"),
+        // Which limit of time is over, in the words that work of ours ends with at the same one.
+        io::ErrorKind::TimedOut => error.into(),
         _ => Fault::new(format!("read error on input: {error}")),
     }
 }
