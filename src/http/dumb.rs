@@ -7,7 +7,7 @@ use super::request::Reject;
 use super::response::{Caching, Response, http_date};
 use super::{Conditions, Method};
 use crate::audit::Summary;
-use crate::repo::Repository;
+use crate::repo::{AccessMode, Repository};
 use crate::service::ServeError;
 use crate::service::StoredFile;
 use crate::service::stored::{self, Content};
@@ -40,7 +40,7 @@ pub fn answer(
     let caching = match found.caching {
         stored::Caching::Unsaid => Caching::Unsaid,
         stored::Caching::Never => Caching::No,
-        stored::Caching::Forever => Caching::Forever(repository.context.now),
+        stored::Caching::Forever => Caching::Forever { now: repository.context.now, shared: is_everybodys(repository) },
     };
     let (tag, modified, size) = match &found.content {
         Content::Computed(bytes) => (tag_of_bytes(bytes), None, bytes.len() as u64),
@@ -88,6 +88,15 @@ pub fn answer(
         Content::File(file, _) => response.send_file(&file, range)?,
     }
     Ok(())
+}
+
+/// Whether a cache may give it to whoever asks: not where a token stands before the repository, of which the cache knows nothing. A web server
+/// that has authenticated says itself what may be kept.
+fn is_everybodys(repository: &Repository) -> bool {
+    match repository.context.mode {
+        AccessMode::Tokens => repository.settings.anonymous_read,
+        AccessMode::WebServer | AccessMode::Pipe => true,
+    }
 }
 
 /// What is made anew for each request is known by its bytes.

@@ -24,8 +24,13 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 pub enum Caching {
     /// Never.
     No,
-    /// For a year: the name says the content. Unix seconds of now, for `Date` and `Expires`.
-    Forever(u64),
+    /// For a year: the name says the content.
+    Forever {
+        /// Unix seconds of now, for `Date` and `Expires`.
+        now: u64,
+        /// Whether a cache of many people may give it to all of them, and not the client alone to itself.
+        shared: bool,
+    },
     /// Nothing is said.
     Unsaid,
 }
@@ -163,12 +168,13 @@ impl<'a> Response<'a> {
                 "Expires: Fri, 01 Jan 1980 00:00:00 GMT\r\nPragma: no-cache\r\n\
                  Cache-Control: no-cache, max-age=0, must-revalidate\r\n",
             ),
-            Caching::Forever(now) => {
+            Caching::Forever { now, shared } => {
                 let _ = write!(
                     head,
-                    "Date: {}\r\nExpires: {}\r\nCache-Control: public, max-age=31536000\r\n",
+                    "Date: {}\r\nExpires: {}\r\nCache-Control: {}, max-age=31536000\r\n",
                     http_date(now),
-                    http_date(now + 31_536_000)
+                    http_date(now + 31_536_000),
+                    if shared { "public" } else { "private" }
                 );
             }
             Caching::Unsaid => {}

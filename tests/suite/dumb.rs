@@ -1,6 +1,6 @@
 //! The files of the dumb protocol: what is served, with which headers, and to whom.
 
-use crate::support::{Answer, Repo, Site, noise};
+use crate::support::{Answer, Cgi, Repo, Site, noise};
 
 /// A site with tags, a pack, a loose object and a hidden ref.
 fn site() -> Site {
@@ -250,6 +250,25 @@ fn who_has_a_file_already_is_told_so_in_a_few_bytes() {
     let tag = get(&site, "info/refs").header("ETag").unwrap().to_owned();
     site.repo("acme/site").git(&["update-ref", "refs/heads/new", "refs/heads/main"]);
     assert_eq!(get_with(&site, "GET", "info/refs", &[("HTTP_IF_NONE_MATCH", &tag)]).status, 200, "it has changed");
+}
+
+#[test]
+fn what_a_token_guards_is_not_for_caches_that_others_share() {
+    let site = site();
+    let served = site.repo("acme/site");
+    served.config("http.getanyfile", "true");
+    let token = site.token("acme/site", "read");
+    let (path, _) = pack(&site);
+    let kept = |cgi: Cgi| {
+        let answer = cgi.run();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.header("Cache-Control").unwrap().to_owned()
+    };
+    let request = site.cgi("GET", &format!("/acme/site.git/{path}"));
+    assert_eq!(kept(request.clone().bearer(&token)), "private, max-age=31536000");
+    served.config("artifacts.anonymousRead", "true");
+    assert_eq!(kept(request.clone().bearer(&token)), "public, max-age=31536000");
+    assert_eq!(kept(request), "public, max-age=31536000");
 }
 
 #[test]
