@@ -198,7 +198,11 @@ fn find(route: &Route, request: &Request, site: &Site) -> Result<(Claim, locate:
                 ));
             };
             let claim = site.tokens.claim(name.as_str(), &request.credentials, context.now);
-            let place = locate::by_name(root, name.as_str(), &search);
+            let place = match claim {
+                // Whatever is there, it is refused: who guesses must not see from the time it took whether there is something.
+                Claim::Unusable { .. } => locate::Place::Absent,
+                Claim::Live(_) | Claim::Nothing => locate::by_name(root, name.as_str(), &search),
+            };
             Ok((claim, place))
         }
         (_, http::request::RequestPath::Info(_), Some(root)) => {

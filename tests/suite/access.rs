@@ -305,6 +305,22 @@ fn web_server_mode_has_gits_statuses() {
 }
 
 #[test]
+fn a_repository_is_not_looked_at_for_a_token_that_cannot_pass() {
+    let site = site();
+    let good = site.token("acme/site", "read");
+    let path = site.repo("acme/site").path;
+    std::fs::remove_file(path.join("HEAD")).unwrap();
+    // Whoever reads it waits.
+    assert!(std::process::Command::new("mkfifo").arg(path.join("HEAD")).status().unwrap().success());
+    let asked = |token: &str| site.cgi("GET", ADVERTISE).bearer(token);
+    let unknown = format!("art_v1_{}", "0".repeat(40));
+    let ended = format!("{}?expires=1", good.split('?').next().unwrap());
+    for token in [unknown.as_str(), &ended, "no token"] {
+        assert_eq!(status(asked(token)), 403, "{token}");
+    }
+}
+
+#[test]
 fn another_users_repository_is_refused_with_the_remedy() {
     if !rustix::process::geteuid().is_root() {
         return; // only root can give a directory away
