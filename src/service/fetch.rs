@@ -73,7 +73,7 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
             return Ok(());
         }
     }
-    if boundary.has_section(repository, &request) {
+    if boundary.has_section(repository, rule, &request) {
         let mut pulse = before_pack(repository, &request, out);
         if !boundary.deepen(repository, rule, &request, &mut pulse)? {
             boundary.take_over(repository, &request, &mut pulse)?;

@@ -187,9 +187,11 @@ impl Boundary {
         Ok(())
     }
 
-    /// Whether v2 has a section for it: the client or we have a boundary, or one was asked for (SH-13).
-    pub fn has_section(&self, repository: &Repository, request: &UploadRequest) -> bool {
-        request.depth != Depth::Unchanged || !self.client.is_empty() || !repository.objects.shallow().is_empty()
+    /// Whether v2 has a section for it: the client or we have a boundary, or one was asked for (SH-13). A client that may not know of
+    /// everything there is gets one, empty if need be, for whatever it says of itself: else it would see which names are here.
+    pub fn has_section(&self, repository: &Repository, rule: Rule, request: &UploadRequest) -> bool {
+        let clients = if rule.tells_all() { &self.client } else { &request.shallow };
+        request.depth != Depth::Unchanged || !clients.is_empty() || !repository.objects.shallow().is_empty()
     }
 
     /// Tells the client's lines, which have no newline, one by one.

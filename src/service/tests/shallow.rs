@@ -366,6 +366,28 @@ fn nothing_hidden_is_completed_for_a_token() {
     assert_eq!(ask(http(Version::V2), &lines), all);
 }
 
+#[test]
+fn whether_a_hidden_commit_is_here_does_not_show_from_a_boundary() {
+    let repo = drawn();
+    repo.git(&["config", "transfer.hideRefs", "refs/secret"]);
+    let lost = repo.dated("lost", &[], 2).to_string();
+    let tree = repo.id("secret/x^{tree}").to_string();
+    let ask = |asked: Asked, shallow: &str| {
+        let lines = format!("command=fetch|0001|want <h>|{shallow}have <e>|done|0000");
+        let (answer, error) = repo.ours(asked, &UPLOAD, &repo.packets(&lines));
+        assert!(error.is_none(), "{error:?}");
+        told(&repo, &answer).split("packfile").next().expect("sections").to_owned()
+    };
+    let nowhere = "1".repeat(40);
+    for id in [&repo.id("x").to_string(), &lost, &tree, &nowhere] {
+        assert_eq!(ask(tokens(Version::V2), &format!("shallow {id}|")), "shallow-info\n|0001|", "{id}");
+    }
+    assert_eq!(ask(tokens(Version::V2), ""), "", "who has no boundary hears of none");
+    // Where nothing is hidden it is as with git.
+    assert_eq!(ask(http(Version::V2), &format!("shallow {lost}|")), "shallow-info\n|0001|");
+    assert_eq!(ask(http(Version::V2), &format!("shallow {nowhere}|")), "");
+}
+
 /// A random history of so many commits, letters from `a` on, each younger than its parents; every third has a branch.
 fn random(dice: &mut Dice, count: u8) -> Repo {
     let repo = Repo::new();
