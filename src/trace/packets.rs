@@ -2,7 +2,11 @@
 //!
 //! In: bytes in any pieces. Out: a line for each packet; a pack is one line. What is no packet ends the watch, not the request.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
+
+/// The capability that names promisor remotes.
+const ANNOUNCED: &[u8] = b"promisor-remote=";
 
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +110,7 @@ impl Packets {
     /// Newlines are left out, what does not print is in octal.
     fn line(&self, payload: &[u8], tell: &mut dyn FnMut(fmt::Arguments<'_>)) {
         let mut text = String::with_capacity(payload.len());
-        for &byte in payload {
+        for &byte in without_tokens(payload).iter() {
             match byte {
                 b'\n' => {}
                 b' '..=b'~' => text.push(char::from(byte)),
@@ -121,6 +125,25 @@ impl Packets {
         };
         tell(format_args!("packet: {:>12}{arrow} {text}", self.who));
     }
+}
+
+/// The announcement of promisor remotes may bring credentials for them (`promisor.sendFields`), which traces never show: remotes are
+/// separated by `;`, their fields by `,`, and neither stands in a value.
+fn without_tokens(payload: &[u8]) -> Cow<'_, [u8]> {
+    const FIELD: &[u8] = b"token=";
+    let Some(remotes) = payload.strip_prefix(ANNOUNCED) else { return Cow::Borrowed(payload) };
+    let mut shown = ANNOUNCED.to_vec();
+    for field in remotes.split_inclusive(|byte| matches!(byte, b',' | b';' | b'\n')) {
+        match field.strip_prefix(FIELD) {
+            Some(value) => {
+                shown.extend_from_slice(FIELD);
+                shown.extend_from_slice(b"<redacted>");
+                shown.extend(value.last().filter(|byte| matches!(byte, b',' | b';' | b'\n')));
+            }
+            None => shown.extend_from_slice(field),
+        }
+    }
+    Cow::Owned(shown)
 }
 
 #[cfg(test)]
@@ -176,6 +199,20 @@ mod tests {
         let expected =
             ["unpack ok", "ok refs/heads", "0000", "0000"].map(|line| format!("packet: receive-pack> {line}"));
         assert_eq!(told(Direction::Out, &bytes), expected);
+    }
+
+    #[test]
+    fn tokens_of_promisor_remotes_are_not_shown() {
+        let check = |line: &str, expected: &str| {
+            let bytes = format!("{:04x}{line}", line.len() + 4);
+            assert_eq!(told(Direction::Out, bytes.as_bytes()), [format!("packet: receive-pack> {expected}")]);
+        };
+        check(
+            "promisor-remote=name=a,url=https://h/token=1,token=s%2cecret,partialCloneFilter=blob:none;name=b,token=other\n",
+            "promisor-remote=name=a,url=https://h/token=1,token=<redacted>,partialCloneFilter=blob:none;name=b,token=<redacted>",
+        );
+        check("promisor-remote=token=x;token=;name=c", "promisor-remote=token=<redacted>;token=<redacted>;name=c");
+        check("agent=token=x", "agent=token=x");
     }
 
     #[test]
