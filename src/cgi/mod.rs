@@ -208,12 +208,10 @@ fn conditions(environ: &Environ) -> Conditions {
     }
 }
 
-/// A path with `//`, `/./` or `/../` in it, or that ends in `/.` or `/..`, or does not begin with a slash (HB-07, HB-08).
+/// A path with `//`, `/./` or `/../` in it, or that ends in `/.` or `/..`, or does not begin with a slash, or a tilde in its place
+/// (HB-07, HB-08).
 fn is_aliased(path: &BStr) -> bool {
-    if path.first() == Some(&b'~') {
-        return false;
-    }
-    let Some(rest) = path.strip_prefix(b"/") else { return true };
+    let Some(rest) = path.strip_prefix(b"/").or_else(|| path.strip_prefix(b"~")) else { return true };
     let mut components = rest.split(|&byte| byte == b'/').peekable();
     while let Some(component) = components.next() {
         let empty = component.is_empty() && components.peek().is_some();
@@ -296,10 +294,12 @@ mod tests {
 
     #[test]
     fn aliased_paths_are_known() {
-        for path in ["a", "/a//b", "/./a", "/a/./b", "/a/..", "/../a", "/a/.", "//a"] {
+        let behind_a_tilde = ["~user/../a", "~user//a", "~user/./a", "~user/..", "~/a", "~../a", "~.."];
+        for path in ["a", "/a//b", "/./a", "/a/./b", "/a/..", "/../a", "/a/.", "//a"].iter().chain(&behind_a_tilde) {
+            let path = *path;
             assert!(is_aliased(path.into()), "{path}");
         }
-        for path in ["/a", "/a/", "/.../a", "/a/....", "/a.b/..c", "~user/a"] {
+        for path in ["/a", "/a/", "/.../a", "/a/....", "/a.b/..c", "~user/a", "~", "~.../a"] {
             assert!(!is_aliased(path.into()), "{path}");
         }
     }
