@@ -255,6 +255,7 @@ fn check_repository(site: &Site, root: &Path, name: &RepositoryName, report: &mu
             let message =
                 format!("'{}' can be opened; object format {}", git_dir.display(), here.settings.object_format);
             report.ok(subject, message);
+            check_trust(root, name, &search, report);
             check_writable(&here.common_dir, report);
         }
         Place::Absent => report_absent(&git_dir, name, report),
@@ -273,7 +274,7 @@ fn check_repository(site: &Site, root: &Path, name: &RepositoryName, report: &mu
                         git_dir.display(),
                         me()
                     ),
-                    format!("git config --global --add safe.directory {}", quoted(&shown)),
+                    trust(&shown),
                 );
             } else {
                 let remedy = "put right what it names; whoever holds a token is refused until then";
@@ -287,6 +288,28 @@ fn check_repository(site: &Site, root: &Path, name: &RepositoryName, report: &mu
         _ => requests(&place),
     };
     Ok(())
+}
+
+/// How a repository of another user is trusted, wherever the web server leaves HOME.
+fn trust(git_dir: &Path) -> String {
+    format!("git config --system --add safe.directory {}", quoted(git_dir))
+}
+
+/// Whoever runs the check has a home, which a CGI program mostly has not: Apache gives it none.
+fn check_trust(root: &Path, name: &RepositoryName, search: &Search<'_>, report: &mut Report) {
+    if search.config.home.is_none() || variable("GIT_CONFIG_GLOBAL").is_some() {
+        return;
+    }
+    let homeless = ConfigSources { global: Vec::new(), home: None, ..search.config.clone() };
+    if let Place::Unusable(_) = locate::by_name(root, name.as_str(), &Search { config: &homeless, ..*search }) {
+        let git_dir = name.git_dir(root);
+        let shown = fs::canonicalize(&git_dir).unwrap_or(git_dir);
+        report.warning(
+            "repository",
+            format!("it is opened because of what {} has configured at home; a web server may start this program without HOME", me()),
+            trust(&shown),
+        );
+    }
 }
 
 fn report_absent(git_dir: &Path, name: &RepositoryName, report: &mut Report) {

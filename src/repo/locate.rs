@@ -258,7 +258,8 @@ fn check_owner(
     }
     bail!(
         "detected dubious ownership in repository at '{shown}'; '{path}' belongs to uid {owner}, this program runs as uid {us}; \
-         to trust it, run as that user: git config --global --add safe.directory '{shown}'",
+         to trust it, as root: git config --system --add safe.directory '{shown}' (with --global, as the user this program runs as, \
+         only where the web server gives it that user's HOME)",
         shown = shown.display(),
         path = path.display(),
     );

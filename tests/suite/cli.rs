@@ -372,10 +372,11 @@ fn strangers_are_warned_and_repositories_of_strangers_are_dubious() {
     let git_dir = site.root.join("acme/site.git");
     chown(&git_dir, Some(54_321), None).unwrap();
     let checked = site.run(&["check", "acme/site"]);
-    let remedy = format!("-> git config --global --add safe.directory {}\n", git_dir.canonicalize().unwrap().display());
+    let remedy = format!("-> git config --system --add safe.directory {}\n", git_dir.canonicalize().unwrap().display());
     assert!(checked.status == 1 && checked.out.contains(&remedy), "{}", checked.out);
     site.git(&["config", "--global", "--add", "safe.directory", git_dir.to_str().unwrap()]);
-    site.run(&["check", "acme/site"]).succeeds();
+    let trusted = site.run(&["check", "acme/site"]).succeeds();
+    assert!(trusted.out.contains("without HOME") && trusted.out.contains(&remedy), "{}", trusted.out);
 
     chown(&site.root, Some(54_321), None).unwrap();
     let made = site.run(&["repo", "create", "acme/other"]).succeeds();
