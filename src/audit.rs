@@ -107,32 +107,35 @@ impl Summary {
             .iter()
             .map(|update| json!({"ref": update.name, "old": update.old, "new": update.new, "verdict": update.verdict}))
             .collect();
-        self.append(&json!({
+        // The request's line goes the same way, and whoever writes it hears of what is wrong there.
+        let _ = self.append(&json!({
             "time": self.time(), "event": "push", "id": self.id, "remote": self.remote,
             "repository": self.repository, "token": self.token, "updates": updates,
         }));
     }
 
-    /// Writes the request's line.
-    pub fn request_done(&self) {
+    /// Writes the request's line. What cannot be written is lost: an audit log that is full must not stop a fetch.
+    ///
+    /// # Errors
+    /// A sentence for the operator, who may not know that nothing is written.
+    pub fn request_done(&self) -> Result<(), String> {
         if self.log.is_none() {
-            return;
+            return Ok(());
         }
         let mut line = Map::new();
         line.insert("time".into(), json!(self.time()));
         line.insert("event".into(), json!("request"));
         line.append(&mut self.fields());
-        self.append(&Value::Object(line));
+        self.append(&Value::Object(line))
     }
 
-    fn append(&self, line: &Value) {
-        let Some(path) = &self.log else { return };
+    fn append(&self, line: &Value) -> Result<(), String> {
+        let Some(path) = &self.log else { return Ok(()) };
         let mut text = line.to_string();
         text.push('\n');
-        // What cannot be written here is lost: an audit log that is full must not stop a fetch.
-        if let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path) {
-            let _ = file.write_all(text.as_bytes());
-        }
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        file.and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|error| format!("ARTIFACTS_AUDIT_LOG: {}: {error}; the request is not in it", path.display()))
     }
 
     /// The time in RFC 3339's form with milliseconds.
@@ -163,7 +166,7 @@ mod tests {
             ..Default::default()
         };
         summary.push_decided();
-        summary.request_done();
+        summary.request_done().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -108,9 +108,14 @@ pub fn tell_over_pipes(
 
 /// The operator's lines with a line for each thing that was found damaged and done without, as far as a glance reaches.
 pub fn warn(report: Option<String>, summary: &Summary) -> Option<String> {
-    let warnings = summary.warnings.iter().take(WARNINGS_MAX).map(|warning| line("warning", warning, &summary.id));
+    let warnings = summary.warnings.iter().take(WARNINGS_MAX).map(|text| warning(text, summary));
     let lines: Vec<String> = report.into_iter().chain(warnings).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// One such line.
+pub fn warning(text: &str, summary: &Summary) -> String {
+    line("warning", text, &summary.id)
 }
 
 /// The same over pipes, where a line stands for itself; nothing where there is nothing to say.

@@ -7,6 +7,8 @@ use super::entry::{Reader, Writer};
 use super::{Cache, Key, Notes, Role};
 use crate::durable::{self, Sharing};
 use crate::journal::Origin;
+use rustix::fs::Access;
+use rustix::io::Errno;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -75,6 +77,19 @@ pub(super) fn check(directory: &Path) -> Result<(), String> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(format!("ARTIFACTS_CACHE: {shown}: {error}; nothing is kept")),
     }
+}
+
+/// Whether files can be created in a directory, or the directory where it is missing. Somebody may still be in the way later.
+pub(super) fn writable(directory: &Path) -> Result<(), String> {
+    let may_write = |path: &Path| rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK);
+    let probed = match (may_write(directory), directory.parent()) {
+        (Err(Errno::NOENT), Some(parent)) => may_write(parent),
+        (probed, _) => probed,
+    };
+    probed.map_err(|error| {
+        let error = io::Error::from(error);
+        format!("ARTIFACTS_CACHE: nothing can be written to {}: {error}; nothing is kept", directory.display())
+    })
 }
 
 fn is_same(one: &Metadata, other: &Metadata) -> bool {

@@ -195,6 +195,11 @@ impl Cache {
         Ok(Some(Cache { directory, bytes, now, patience: settings.patience }))
     }
 
+    /// Why nothing new is kept, where it is plain to see: what is there is given out nevertheless.
+    pub fn cannot_keep(&self) -> Option<String> {
+        folder::writable(&self.directory).err()
+    }
+
     /// Sends the answer of a key, which `make` makes where it is not there. `make` may be called more than once: it is stopped where
     /// another process turns out to make the same. It must make the same bytes each time.
     ///

@@ -13,7 +13,7 @@ use crate::http::request::{Method, Reject, Request, RequestPath};
 use crate::protocol::{Limits, Version};
 use crate::repo::{AccessMode, Context, Inherited};
 use crate::stream::Deadline;
-use crate::{Site, serve};
+use crate::{Site, serve, tell};
 use bstr::{BStr, ByteSlice};
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -92,10 +92,13 @@ pub fn run(environ: &'static Environ) -> ExitCode {
     let trace = request.as_ref().map(|request| request.context.trace.clone()).unwrap_or_default();
     trace.started("http-backend", &[]);
     let (summary, report) = serve(request, body, &mut output, finished, &site, summary);
-    summary.request_done();
+    let audited = summary.request_done();
     if let Some(line) = report {
         trace.failed(&line);
         let _ = writeln!(std::io::stderr(), "{line}");
+    }
+    if let Err(reason) = audited {
+        let _ = writeln!(std::io::stderr(), "{}", tell::warning(&reason, &summary));
     }
     let status = u8::from(summary.outcome == "error" && summary.status == 200);
     trace.release();

@@ -5,6 +5,7 @@
 
 use super::{Site, SiteArgs, print, quoted, timestamp, user_name, variable};
 use crate::auth::{TokenRecord, TokenState};
+use crate::cache::{self, Cache};
 use crate::repo::AccessMode;
 use crate::repo::config::{ConfigSources, Entries};
 use crate::repo::create::{self, RepositoryName};
@@ -107,6 +108,8 @@ impl Args {
         let site = self.site.resolve()?;
         let mut report = Report::default();
         check_settings(&mut report);
+        check_audit_log(&mut report);
+        check_cache(&site, &mut report);
         check_root(&site, &mut report);
         check_store(&site, &mut report)?;
         if let Some(name) = &self.repository
@@ -144,6 +147,44 @@ fn check_settings(report: &mut Report) {
             "repair that file, or let the web server's user read it".into(),
         ),
     }
+}
+
+/// A request goes on without its line; the operator may count on it.
+fn check_audit_log(report: &mut Report) {
+    let Some(path) = variable("ARTIFACTS_AUDIT_LOG").map(PathBuf::from) else { return };
+    let (probed, access) = match path.parent() {
+        Some(parent) if !path.exists() => (parent, Access::WRITE_OK | Access::EXEC_OK),
+        Some(_) | None => (path.as_path(), Access::WRITE_OK),
+    };
+    match rustix::fs::access(probed, access) {
+        Ok(()) if path.is_dir() => {
+            let message = format!("'{}' is a directory, so no request is noted", path.display());
+            report.problem("audit log", message, "let ARTIFACTS_AUDIT_LOG name a file".into());
+        }
+        Ok(()) => report.ok("audit log", format!("{} can write to '{}'", me(), path.display())),
+        Err(error) => {
+            let message = format!("{} cannot write to '{}': {error}, so no request is noted", me(), path.display());
+            report.problem("audit log", message, writable_remedy(probed));
+        }
+    }
+}
+
+fn check_cache(site: &Site, report: &mut Report) {
+    let Some(directory) = variable("ARTIFACTS_CACHE").map(PathBuf::from) else { return };
+    let shown = directory.clone();
+    let settings = cache::Settings { directory, bytes: 1, patience: cache::Patience::default() };
+    match Cache::open(&settings, site.now).map(|cache| cache.and_then(|cache| cache.cannot_keep())) {
+        Ok(None) => report.ok("cache", format!("{} can keep packs in '{}'", me(), shown.display())),
+        Ok(Some(reason)) | Err(reason) => report.problem("cache", reason, writable_remedy(&shown)),
+    }
+}
+
+fn writable_remedy(path: &Path) -> String {
+    format!(
+        "give {} to {}, and to nobody else; under systemd's ProtectSystem= name it in LogsDirectory=, CacheDirectory= or ReadWritePaths=",
+        quoted(path),
+        me()
+    )
 }
 
 fn check_root(site: &Site, report: &mut Report) {

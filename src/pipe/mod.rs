@@ -120,7 +120,8 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
             complain(&format!("{line}\n"));
             summary.outcome = "refused";
             summary.error = Some(text);
-            summary.request_done();
+            // Standard error is the user's, who can do nothing about a log.
+            let _ = summary.request_done();
             return FATAL;
         }
     };
@@ -173,7 +174,7 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
     summary.bytes_in = body.bytes;
     summary.bytes_out = sink.bytes;
     summary.ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    summary.request_done();
+    let _ = summary.request_done();
     status
 }
 

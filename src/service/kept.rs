@@ -56,10 +56,14 @@ pub fn send(
 /// The cache, where the operator wants one and it can be trusted.
 fn open(repository: &Repository) -> Option<Cache> {
     let settings = repository.context.cache.as_ref()?;
-    Cache::open(settings, repository.context.now).unwrap_or_else(|reason| {
+    let cache = Cache::open(settings, repository.context.now).unwrap_or_else(|reason| {
         repository.objects.warn(reason);
         None
-    })
+    })?;
+    if let Some(reason) = cache.cannot_keep() {
+        repository.objects.warn(reason);
+    }
+    Some(cache)
 }
 
 /// Makes it for nobody else.

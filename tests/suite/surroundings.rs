@@ -1,6 +1,6 @@
 //! What a web server leaves around a request: arguments, descriptors, variables that are there or are not.
 
-use crate::support::{Answer, Cgi, NULL, PROGRAM, Site};
+use crate::support::{Answer, Cgi, NULL, PROGRAM, Site, framed};
 use std::process::{Command, Stdio};
 
 const ADVERTISE: &str = "/acme/site.git/info/refs?service=git-upload-pack";
@@ -20,6 +20,39 @@ fn push_to(site: &Site, name: &str) -> Cgi {
     let token = site.token("acme/site", "write");
     let tip = site.work("fill").tip("HEAD");
     site.push("acme/site", &token, &[(NULL, &tip, name)], &site.work("fill").pack(""))
+}
+
+#[test]
+fn a_log_and_a_cache_that_cannot_be_written_are_not_missed_in_silence() {
+    let site = Site::with("acme/site", |repo| {
+        repo.commit("one");
+    });
+    let tip = site.repo("acme/site").tip("refs/heads/main");
+    let fetch = framed(&["command=fetch", "0001", &format!("want {tip}"), "done", "0000"]);
+    let request = site.cgi("POST", "/acme/site.git/git-upload-pack").bearer(&site.token("acme/site", "read"));
+    let request = request.protocol(2).body(fetch);
+    let (log, cache) = ("/proc/none/audit", "/proc/none/cache");
+    let answer = request.env("ARTIFACTS_AUDIT_LOG", log).env("ARTIFACTS_CACHE", cache).run();
+    assert_eq!((answer.status, answer.exit), (200, 0), "{answer:?}");
+    assert!(!crate::support::band(&answer.body, 1).is_empty(), "the fetch goes on");
+    let lines: Vec<&str> = answer.stderr.lines().collect();
+    assert!(
+        lines[0].starts_with(&format!("warning: ARTIFACTS_CACHE: nothing can be written to {cache}: ")),
+        "{lines:?}"
+    );
+    assert!(lines[1].starts_with(&format!("warning: ARTIFACTS_AUDIT_LOG: {log}: ")) && lines.len() == 2, "{lines:?}");
+    let checked = |log: &str, cache: &str| {
+        let mut command = std::process::Command::new(crate::support::PROGRAM);
+        command.args(["check", "--root"]).arg(site.root()).env_clear().env("GIT_CONFIG_NOSYSTEM", "1");
+        let output = command.env("ARTIFACTS_AUDIT_LOG", log).env("ARTIFACTS_CACHE", cache).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (status, said) = checked(log, cache);
+    assert!(status == Some(1) && said.contains("problem  audit log: ") && said.contains("problem  cache: "), "{said}");
+    let here = |name: &str| site.root().join(name).to_str().unwrap().to_owned();
+    let (status, said) = checked(&here(".audit"), &here(".cache"));
+    assert!(status == Some(0) && said.contains("ok       audit log: ") && said.contains("ok       cache: "), "{said}");
+    assert!(!site.root().join(".audit").exists() && !site.root().join(".cache").exists(), "nothing is changed");
 }
 
 #[test]
