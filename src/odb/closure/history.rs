@@ -9,6 +9,7 @@ use crate::odb::walk::{CommitWalk, reachable_commits};
 use crate::stream::Pulse;
 use anyhow::Result;
 use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
 use std::io;
 
 /// After so many commits there may be many more. If the walk is still to begin at so many others, several threads can go through them.
@@ -87,6 +88,12 @@ pub(super) fn near<'a>(
             continue;
         }
         if known.contains(commits.id(number)) {
+            // Refs point to other things too, but no commit is born of these. A damaged known commit is not this one's business.
+            if let Err(error) = commits.tree(number)
+                && objects.kind(commits.id(number))?.is_some_and(|kind| kind != Kind::Commit)
+            {
+                return Err(broken(&commits, number, error));
+            }
             boundary.push(number);
             continue;
         }

@@ -177,6 +177,7 @@ struct Tips {
     /// The same as numbers.
     numbers: Vec<u32>,
     trees: Vec<u32>,
+    blobs: Vec<u32>,
     /// What was added last.
     last: Option<Kind>,
     /// Where they may wait: tags in the first pack that are neither marked nor followed yet.
@@ -249,6 +250,7 @@ impl<'a> Closure<'a> {
             wanted: &wanted.trees,
             boundary: &walked.boundary_roots,
             known: &known_tips.trees,
+            known_blobs: &known_tips.blobs,
             told: false,
             relate: match effort {
                 Effort::Enough => Relate::None,
@@ -256,13 +258,27 @@ impl<'a> Closure<'a> {
                 Effort::Exact => Relate::All,
             },
         };
-        let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
+        let mut trees = Trees::new(&mut numbers, filter, Marks::default(), found.len(), &mut absent, pulse);
         trees.find(&ends, effort)?;
+        if effort == Effort::Enough && missing != Missing::Passed {
+            // That a blob is there says nothing of what lies behind something else of this name.
+            let mut others = found.clone();
+            others.extend(&held);
+            wanted.blobs.iter().chain(&known_tips.blobs).for_each(|blob| others.remove(*blob));
+            if let Some(number) = trees.mistaken_blob(&others) {
+                return Err(Broken::bad(
+                    "blob",
+                    numbers.id(number),
+                    anyhow::anyhow!("it is called something else too"),
+                ));
+            }
+        }
         let (mut held_blobs, firsts) = (trees.take_held_blobs(), trees.take_firsts());
         if !filter.leaves_blobs() {
             held_blobs.clear();
         }
-        let (contents, held, relatives) = trees.into_marks();
+        let (contents, held_trees, relatives) = trees.into_marks();
+        held.extend(&held_trees);
         found.extend(&contents);
         // Wanted tags and blobs may turn out to be known only now.
         found.subtract(&held);
@@ -512,6 +528,7 @@ impl Tips {
                 Kind::Tree => self.trees.push(number),
                 Kind::Blob => {
                     marks.insert(number);
+                    self.blobs.push(number);
                 }
                 Kind::Tag if expected.is_none() && self.waits(&next, number) => {}
                 Kind::Tag => {

@@ -508,9 +508,7 @@ impl Marks {
     /// The members, in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         let words = (0..).zip(&self.packed).chain((STRAYS / 64..).zip(&self.strays));
-        words
-            .filter(|(_, word)| **word != 0)
-            .flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit))
+        each_of(words.map(|(at, word)| (at, *word)))
     }
 
     /// Takes a number out.
@@ -537,6 +535,13 @@ impl Marks {
         }
     }
 
+    /// The members of both.
+    pub fn common<'s>(&'s self, other: &'s Marks) -> impl Iterator<Item = u32> + 's {
+        let packed = (0..).zip(self.packed.iter().zip(&other.packed));
+        let strays = (STRAYS / 64..).zip(self.strays.iter().zip(&other.strays));
+        each_of(packed.chain(strays).map(|(at, (ours, theirs))| (at, ours & theirs)))
+    }
+
     /// How many members there are.
     pub fn len(&self) -> u64 {
         self.packed.iter().chain(&self.strays).map(|word| u64::from(word.count_ones())).sum()
@@ -545,16 +550,20 @@ impl Marks {
     /// The numbers below this one that are no members, in order. All of these must be of packed objects.
     pub(super) fn others(&self, end: u32) -> impl Iterator<Item = u32> + '_ {
         let words = (0..end.div_ceil(64)).map(|at| (at, !self.packed.get(at as usize).copied().unwrap_or(0)));
-        words
-            .filter(|(_, word)| *word != 0)
-            .flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit))
-            .take_while(move |number| *number < end)
+        each_of(words).take_while(move |number| *number < end)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.packed.iter().chain(&self.strays).all(|word| *word == 0)
     }
+}
+
+/// The numbers that words of a set stand for, each word with its place.
+fn each_of(words: impl Iterator<Item = (u32, u64)>) -> impl Iterator<Item = u32> {
+    words
+        .filter(|(_, word)| *word != 0)
+        .flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit))
 }
 
 /// For packed objects the first version of the same that was met.

@@ -37,6 +37,8 @@ pub(super) struct Ends<'e> {
     pub(super) boundary: &'e [u32],
     /// Trees the other side named itself.
     pub(super) known: &'e [u32],
+    /// Blobs it named.
+    pub(super) known_blobs: &'e [u32],
     /// Whether all that is below what the caller found is among what he found.
     pub(super) told: bool,
     /// Which other versions of objects are of interest.
@@ -104,13 +106,19 @@ pub(super) struct Trees<'w, 'a> {
     filter: &'w Filter,
     absent: &'w mut Absent,
     pulse: &'w mut dyn Pulse,
+    /// Found trees, each of which is read.
     found: Marks,
+    /// What was found as a blob, each of which is only looked up: apart, so that a tree that is also called a blob is read all the same.
+    blobs: Marks,
+    /// A new tree that a known one calls a blob.
+    called_blob: Option<u32>,
     /// Trees that are walked, but left out.
     passed: Marks,
     /// Trees that were walked below the reach of patterns, by what these say of their directory.
     beyond: HashMap<u64, Marks>,
     /// Blobs that were found to be too large.
     large: Marks,
+    /// Known trees; where the caller was told of everything, all else too.
     held: Marks,
     /// Known blobs. Most of them nobody ever asks about: they are looked up no sooner. Who uses a filter may lack them.
     held_blobs: IdSet,
@@ -150,7 +158,8 @@ pub(super) struct Trees<'w, 'a> {
 }
 
 impl<'w, 'a> Trees<'w, 'a> {
-    /// `held` and `count` go on from what the caller found; below what is in `held` already nothing is looked for.
+    /// `held` and `count` go on from what the caller found; what is in `held` already is not looked at, wherever a tree names it. So
+    /// nothing but trees may be in it, unless all that is below is there as well ([`Ends::told`]).
     pub(super) fn new(
         numbers: &'w mut Numbers<'a>,
         filter: &'w Filter,
@@ -166,6 +175,8 @@ impl<'w, 'a> Trees<'w, 'a> {
             absent,
             pulse,
             found: Marks::default(),
+            blobs: Marks::default(),
+            called_blob: None,
             passed: Marks::default(),
             beyond: HashMap::new(),
             large: Marks::default(),
@@ -204,8 +215,16 @@ impl<'w, 'a> Trees<'w, 'a> {
     }
 
     /// The objects found, and those known but for blobs; found ones with what each is another version of, some perhaps twice.
-    pub(super) fn into_marks(self) -> (Marks, Marks, Vec<(u32, u32)>) {
+    pub(super) fn into_marks(mut self) -> (Marks, Marks, Vec<(u32, u32)>) {
+        self.found.extend(&self.blobs);
         (self.found, self.held, self.relatives)
+    }
+
+    /// Something that a tree calls a blob, and that is called a tree elsewhere or is one of `others`, of which none is a blob: what it is
+    /// called was never looked at. The caller was told of nothing.
+    pub(super) fn mistaken_blob(&self, others: &Marks) -> Option<u32> {
+        let sets = [&self.found, &self.held, others];
+        self.called_blob.or_else(|| sets.iter().find_map(|set| self.blobs.common(set).next()))
     }
 
     /// Finds what is below the roots and the wanted trees, and not below those that are known.
@@ -216,6 +235,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         for tree in ends.boundary.iter().chain(ends.known) {
             self.held.insert(*tree);
         }
+        self.held_blobs.extend(ends.known_blobs.iter().map(|blob| self.numbers.read_id(*blob)));
         (self.told, self.relate) = (ends.told, ends.relate);
         self.unread.extend(ends.known);
         if effort == Effort::Exact {
@@ -227,13 +247,13 @@ impl<'w, 'a> Trees<'w, 'a> {
         }
         if self.mistaken {
             // Rare: a known tree was met at a path where only new ones stood. What hangs on it alone is known as well.
-            self.count -= self.found.len();
-            (self.found, self.passed) = (Marks::default(), Marks::default());
+            self.count -= self.found.len() + self.blobs.len();
+            (self.found, self.blobs, self.passed) = Default::default();
             self.beyond.clear();
             self.descend(&Ends { boundary: &[], ..*ends })?;
         }
         // Some were taken for new before they were met as known ones.
-        self.count -= self.numbers.remove(&mut self.found, &self.held_blobs);
+        self.count -= self.numbers.remove(&mut self.blobs, &self.held_blobs);
         Ok(())
     }
 
@@ -471,7 +491,13 @@ impl<'w, 'a> Trees<'w, 'a> {
     fn new_tree(&mut self, from: u32, met: &Met<'_>) -> Result<()> {
         let number = self.numbers.of_placed(met.id, met.place)?;
         let Some(number) = number else { return self.missing("tree", met.id, from) };
-        if self.meet_new(number) && self.filter.reaches(self.depth + 1) {
+        if !self.meet_new(number) {
+            return Ok(());
+        }
+        if self.held_blobs.contains(met.id) {
+            self.called_blob = Some(number);
+        }
+        if self.filter.reaches(self.depth + 1) {
             self.child(met.name, number, false);
         }
         Ok(())
@@ -484,7 +510,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             return Ok(None);
         }
         let number = self.numbers.of_placed(id, place)?;
-        let is_met = |number| self.held.contains(number) || self.found.contains(number);
+        let is_met = |number| self.blobs.contains(number) || self.told && self.held.contains(number);
         if number.is_some_and(is_met) || !self.is_admitted(name) {
             return Ok(None);
         }
@@ -498,7 +524,7 @@ impl<'w, 'a> Trees<'w, 'a> {
                 return Ok(None);
             }
         }
-        self.found.insert(number);
+        self.blobs.insert(number);
         self.count += 1;
         Ok(Some(number))
     }

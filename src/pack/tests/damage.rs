@@ -77,3 +77,89 @@ fn a_version_that_cannot_be_read_is_no_base() {
     let made = Maker::default().make(&objects, &Recipe { id, location, bases, or_whole: true });
     assert_eq!(made.unwrap(), Outcome::Whole(gix_object::Kind::Blob));
 }
+
+/// A name can be called whatever one likes. Whether the object is there proves nothing about what lies behind it.
+#[test]
+fn what_is_called_a_blob_and_something_else_too_is_not_connected() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, SHAPES);
+    let write = |kind: &str, content: &[u8]| {
+        let id = repo.run(&["hash-object", "-t", kind, "-w", "--stdin"], content).unwrap();
+        ObjectId::from_hex(id.trim_ascii_end()).unwrap()
+    };
+    let tree = |entries: &[(&str, &str, ObjectId)]| {
+        let entry =
+            |(mode, name, id): &(&str, &str, ObjectId)| [format!("{mode} {name}\0").as_bytes(), id.as_bytes()].concat();
+        write("tree", &entries.iter().map(entry).collect::<Vec<_>>().concat())
+    };
+    let commit = |tree: ObjectId, parents: &[ObjectId]| {
+        let parents: String = parents.iter().map(|parent| format!("parent {parent}\n")).collect();
+        write("commit", format!("tree {tree}\n{parents}author A <a> 1 +0000\ncommitter C <c> 1 +0000\n\n").as_bytes())
+    };
+    let tag = |kind: &str, of: ObjectId| {
+        write("tag", format!("object {of}\ntype {kind}\ntag t\ntagger T <t> 1 +0000\n\n").as_bytes())
+    };
+    // Ours and git's word on what these tips reach.
+    let check = |tips: &[ObjectId], known: &[ObjectId], expected: bool, case: &str| {
+        let (tips_text, known_text) = (format!("{tips:?}"), format!("{known:?}"));
+        let input: String =
+            tips.iter().map(|id| format!("{id}\n")).chain(known.iter().map(|id| format!("^{id}\n"))).collect();
+        let theirs = repo.run(&["rev-list", "--objects", "--quiet", "--stdin"], input.as_bytes());
+        assert_eq!(theirs.is_ok(), expected, "git, {case}: {tips_text} {known_text} {theirs:?}");
+        for threads in [1, 4] {
+            let mut objects = repo.objects();
+            objects.set_threads(threads);
+            let ours = connectivity::check(&objects, tips, known, Missing::Refused, &mut Silent).unwrap();
+            assert_eq!(ours.is_ok(), expected, "{case}: {ours:?}");
+        }
+    };
+    let hollow = tree(&[("100644", "gone", ObjectId::from([7; 20]))]);
+    let (whole, old) = (repo.id("two:d"), repo.id("one"));
+    let (blob, gitlink, directory) = ("100644", "160000", "40000");
+    for inner in [hollow, whole] {
+        let called_blob = tree(&[(blob, "a", inner)]);
+        let called_tree = tree(&[(directory, "b", inner)]);
+        let both = [
+            ("blob first", tree(&[(blob, "a", inner), (directory, "b", inner)])),
+            ("tree first", tree(&[(directory, "a", inner), (blob, "b", inner)])),
+            ("below", tree(&[(directory, "a", called_blob), (directory, "b", called_tree)])),
+            ("below, tree first", tree(&[(directory, "a", called_tree), (directory, "b", called_blob)])),
+            ("deeper", tree(&[(blob, "a", inner), (directory, "b", called_tree)])),
+        ];
+        for (case, root) in both {
+            check(&[commit(root, &[])], &[], false, case);
+            check(&[commit(root, &[old])], &[old], false, case);
+        }
+        let (first, next) = (commit(called_blob, &[old]), commit(called_tree, &[old]));
+        check(&[commit(inner, &[first])], &[old], false, "a commit's tree");
+        check(&[first, next], &[old], false, "two commits");
+        check(&[first, tag("tree", inner)], &[old], false, "a tag's tree");
+        check(&[first, inner], &[old], false, "a wanted tree");
+        check(&[tag("blob", inner)], &[old], false, "a tag's blob that is a tree");
+        check(
+            &[commit(tree(&[(blob, "a", inner), (directory, "b", inner)]), &[first])],
+            &[first],
+            false,
+            "known as blob",
+        );
+        // Nobody has looked what it is, as with git.
+        check(&[first], &[old], true, "a blob alone");
+        check(&[commit(tree(&[(gitlink, "a", inner)]), &[old])], &[old], true, "a gitlink alone");
+    }
+    let two = repo.id("two");
+    check(&[commit(tree(&[(blob, "a", whole), (directory, "d", whole)]), &[two])], &[two], false, "known as tree");
+    check(&[commit(tree(&[(gitlink, "a", whole), (directory, "b", whole)]), &[old])], &[old], true, "a gitlink's name");
+    // What refs point to is known, but not as what a commit says that it is.
+    let annotated = repo.id("ann");
+    for other in [annotated, whole, repo.id("two:big")] {
+        check(&[commit(repo.id("two^{tree}"), &[other])], &[old, two, other], false, "a parent that is no commit");
+    }
+    check(&[commit(two, &[two])], &[two], false, "a commit's tree that is a known commit");
+    check(&[commit(tree(&[(directory, "a", two)]), &[two])], &[two], false, "a directory that is a known commit");
+    check(&[commit(tree(&[(blob, "a", two)]), &[two])], &[two], false, "a file that is a known commit");
+    check(
+        &[commit(tree(&[(directory, "a", annotated)]), &[two])],
+        &[two, annotated],
+        false,
+        "a directory that is a tag",
+    );
+}

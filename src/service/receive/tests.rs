@@ -357,6 +357,34 @@ fn incomplete_history_is_refused_where_it_is_incomplete() {
 }
 
 #[test]
+fn a_directory_that_is_a_file_as_well_hides_nothing_that_is_missing() {
+    let pair = Pair::new();
+    let object = |kind: &str, content: &[u8]| {
+        let arguments = ["hash-object", "-t", kind, "-w", "--stdin"];
+        String::from_utf8_lossy(&pair.git_with(&pair.client, &arguments, content)).trim_end().to_owned()
+    };
+    let entry = |mode: &str, name: &str, id: &str| {
+        let id = gix_hash::ObjectId::from_hex(id.as_bytes()).expect("git names objects so");
+        [format!("{mode} {name}\0").as_bytes(), id.as_bytes()].concat()
+    };
+    let hollow = object("tree", &entry("100644", "gone", &"7".repeat(40)));
+    let parent = pair.client_id("HEAD");
+    for (file, directory) in [("a", "b"), ("b", "a")] {
+        let mut entries = [entry("100644", file, &hollow), entry("40000", directory, &hollow)];
+        entries.sort_by_key(|entry| entry[entry.len() - 22]);
+        let root = object("tree", &entries.concat());
+        let people = "author A <a> 1 +0000\ncommitter C <c> 1 +0000";
+        let tip = object("commit", format!("tree {root}\nparent {parent}\n{people}\n\n").as_bytes());
+        let names = format!("{hollow}\n{root}\n{tip}\n");
+        let pack = pair.git_with(&pair.client, &["pack-objects", "-q", "--stdout"], names.as_bytes());
+        let lines = vec![format!("{} {tip} refs/heads/new", pair.null())];
+        let push = Push { lines, capabilities: support::USUAL.into(), options: None, shallow: Vec::new(), pack };
+        let answer = check_beside_git(&pair, &push.bytes(), file);
+        assert_eq!(answer.complaints(), ["ng refs/heads/new missing necessary objects"]);
+    }
+}
+
+#[test]
 fn incomplete_history_is_found_before_hidden_refs_and_hooks_are_asked() {
     let pair = Pair::new();
     pair.at_server(&["config", "receive.hideRefs", "refs/hidden"]);
