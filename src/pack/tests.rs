@@ -6,7 +6,7 @@ use super::select::{Request, Selection, select};
 use super::write::{PackOptions, write};
 use crate::odb::Objects;
 use crate::odb::closure::{Broken, Closure, Effort, Filter, Missing, Search};
-use crate::repo::connectivity;
+use crate::repo::connectivity::{self, Gap, Terms};
 use crate::stream::{Pulse, Silent, Sink};
 use bstr::ByteSlice;
 use gix_hash::ObjectId;
@@ -24,6 +24,9 @@ mod random;
 
 use damage::damage;
 use random::{Random, random_history};
+
+/// Nothing may be missing, and trees may be as deep as git's defaults let them.
+const TERMS: Terms = Terms { missing: Missing::Refused, tree_depth_max: 2048 };
 
 /// A bare repository below the temporary directory, removed when dropped.
 struct Repo {
@@ -209,7 +212,7 @@ fn check_ids(repo: &Repo, wants: &[ObjectId], haves: &[ObjectId], forms: &[(bool
         let there = client.run(&["cat-file", "--batch-check"], names.as_bytes()).unwrap();
         assert!(!there.contains_str(" missing\n"), "{}", there.as_bstr());
     }
-    assert_eq!(connectivity::check(&objects, wants, haves, Missing::Refused, &mut Silent).unwrap(), Ok(()));
+    assert_eq!(connectivity::check(&objects, wants, haves, TERMS, &mut Silent).unwrap(), Ok(()));
 }
 
 /// Whether a repository's packs hold deltas by offset.
@@ -445,16 +448,19 @@ fn connectivity_walks_what_exists_but_no_known_tip_reaches() {
     let objects = repo.objects();
     let known = repo.ids(&["one", "two", "m2", "ann"]);
     let check = |tip: &str, known: &[ObjectId]| {
-        connectivity::check(&objects, &[repo.id(tip)], known, Missing::Refused, &mut Silent).unwrap()
+        connectivity::check(&objects, &[repo.id(tip)], known, TERMS, &mut Silent).unwrap()
     };
-    assert_eq!(check("new", &known), Err(missing));
-    assert_eq!(check("new", &[]), Err(missing));
-    assert_eq!(check("new^{tree}", &known), Err(missing));
-    assert_eq!(check("new:d", &known), Err(missing));
+    assert_eq!(check("new", &known), Err(Gap::Object(missing)));
+    assert_eq!(check("new", &[]), Err(Gap::Object(missing)));
+    assert_eq!(check("new^{tree}", &known), Err(Gap::Object(missing)));
+    assert_eq!(check("new:d", &known), Err(Gap::Object(missing)));
     assert_eq!(check("three", &known), Ok(()));
     assert_eq!(check("ann2", &known), Ok(()));
     assert_eq!(check("blobtag", &known), Ok(()));
-    assert_eq!(connectivity::check(&objects, &[missing], &known, Missing::Refused, &mut Silent).unwrap(), Err(missing));
+    assert_eq!(
+        connectivity::check(&objects, &[missing], &known, TERMS, &mut Silent).unwrap(),
+        Err(Gap::Object(missing))
+    );
 }
 
 #[test]
@@ -476,10 +482,7 @@ fn connectivity_ends_soon_among_many_tips() {
     let ticks = |tip: &str| {
         let mut pulse = Count(0);
         let known = repo.ids(&["main"]);
-        assert_eq!(
-            connectivity::check(&objects, &[repo.id(tip)], &known, Missing::Refused, &mut pulse).unwrap(),
-            Ok(())
-        );
+        assert_eq!(connectivity::check(&objects, &[repo.id(tip)], &known, TERMS, &mut pulse).unwrap(), Ok(()));
         pulse.0
     };
     assert!(ticks("main") < 5);

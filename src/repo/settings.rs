@@ -341,6 +341,8 @@ settings! {
     fsync: Fsync = |_| Fsync { loose_object: true, pack: true, pack_metadata: true, reference: true }, fsync ["core.fsync"];
     /// Whether each file is forced to the disk by itself (`fsync`, `writeout-only`), or as many at once as can be (`batch`; unset).
     fsync_each: bool = |_| false, fsync_method ["core.fsyncMethod"];
+    /// How many directories deep the trees may be that a push brings; git itself goes no deeper in most of what it does.
+    tree_depth_max: i64 = |_| 2048, number ["core.maxTreeDepth"];
     /// A command for the shell that names the tips of an alternate, whose path is its argument.
     alternate_refs_command: Option<BString> = |_| None, text ["core.alternateRefsCommand"];
     /// Which refs of alternates count, where no command says so: beginnings of names, separated by spaces.

@@ -223,6 +223,7 @@ fn beyond_reach(
             effort: Effort::Enough,
             filter: &Filter::default(),
             missing: Missing::Passed,
+            levels_max: None,
             peeled: &[],
         };
         let mut closure = Closure::find(objects, &search, pulse)?;

@@ -19,7 +19,7 @@ pub use filter::Filter;
 pub use numbers::{Firsts, Marks, Numbers};
 pub use sparse::Patterns;
 pub(super) use tree::{EntryKind, Tree};
-pub use trees::TooManyPaths;
+pub use trees::{TooDeep, TooManyPaths};
 
 use crate::odb::bitmap::Bits;
 use crate::odb::ids::{IdMap, IdSet};
@@ -67,6 +67,8 @@ pub struct Search<'a> {
     pub filter: &'a Filter,
     /// Which trees and blobs may be missing.
     pub missing: Missing,
+    /// How many levels of new trees a commit may have, where somebody minds.
+    pub levels_max: Option<u64>,
     /// What tags are said to peel to, as far as that is known: it decides which of them are read first, and where a filter leaves something
     /// out, which are read at all.
     pub peeled: &'a [(ObjectId, ObjectId)],
@@ -188,7 +190,7 @@ impl<'a> Closure<'a> {
     /// Finds everything reachable from the wants and not from what is known.
     ///
     /// # Errors
-    /// [`Broken`] when a wanted object is missing or corrupt; else when the client has gone or an index cannot be read.
+    /// [`Broken`] when a wanted object is missing or corrupt, [`TooDeep`]; else when the client has gone or an index cannot be read.
     pub fn find(objects: &'a Objects, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Self> {
         let Search { wants, known, effort, filter, missing, .. } = *search;
         // They do not tell whether all of it is there, which is what a search with less effort is about, mostly.
@@ -251,6 +253,7 @@ impl<'a> Closure<'a> {
             boundary: &walked.boundary_roots,
             known: &known_tips.trees,
             known_blobs: &known_tips.blobs,
+            levels_max: search.levels_max,
             told: false,
             relate: match effort {
                 Effort::Enough => Relate::None,

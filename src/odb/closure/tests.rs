@@ -18,8 +18,15 @@ fn find(repo: &Repo, threads: usize, wants: &[&str], known: &[&str], filter: &Fi
     objects.set_threads(threads);
     let ids = |names: &[&str]| names.iter().map(|name| repo.id(name)).collect::<Vec<_>>();
     let (wants, known) = (ids(wants), ids(known));
-    let search =
-        Search { wants: &wants, known: &known, effort: Effort::Exact, filter, missing: Missing::Refused, peeled: &[] };
+    let search = Search {
+        wants: &wants,
+        known: &known,
+        effort: Effort::Exact,
+        filter,
+        missing: Missing::Refused,
+        levels_max: None,
+        peeled: &[],
+    };
     let closure = Closure::find(&objects, &search, &mut Silent).map_err(|error| format!("{error:#}"))?;
     let id = |number| closure.numbers.id(number).to_owned();
     let numbers = objects.packs(false).unwrap().into_iter().flat_map(|pack| {

@@ -39,6 +39,8 @@ pub(super) struct Ends<'e> {
     pub(super) known: &'e [u32],
     /// Blobs it named.
     pub(super) known_blobs: &'e [u32],
+    /// How many levels of new trees may lie one below the other.
+    pub(super) levels_max: Option<u64>,
     /// Whether all that is below what the caller found is among what he found.
     pub(super) told: bool,
     /// Which other versions of objects are of interest.
@@ -61,6 +63,18 @@ impl fmt::Display for TooManyPaths {
 }
 
 impl std::error::Error for TooManyPaths {}
+
+/// New trees lie so deep in others that git would not go down there any more.
+#[derive(Debug, Clone, Copy)]
+pub struct TooDeep;
+
+impl fmt::Display for TooDeep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("exceeded maximum allowed tree depth")
+    }
+}
+
+impl std::error::Error for TooDeep {}
 
 /// The trees that stand at one path.
 #[derive(Default)]
@@ -301,6 +315,8 @@ impl<'w, 'a> Trees<'w, 'a> {
         while let Some(mut level) = if in_order { levels.pop_front() } else { levels.pop_back() } {
             if level.new.is_empty() || !self.filter.reaches(level.depth) {
                 self.unread.append(&mut level.held);
+            } else if ends.levels_max.is_some_and(|max| level.depth > max) {
+                return Err(TooDeep.into());
             } else {
                 self.level(level)?;
                 self.group(&mut levels);

@@ -414,6 +414,7 @@ fn commits_and_tags_are_read_however_long_their_lines_are() {
             effort: closure::Effort::Exact,
             filter: &closure::Filter::default(),
             missing: closure::Missing::Refused,
+            levels_max: None,
             peeled: &[],
         };
         let closure = closure::Closure::find(&objects, &search, &mut Silent).unwrap();

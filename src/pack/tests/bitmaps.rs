@@ -396,6 +396,7 @@ fn bitmaps_tell_what_git_would_send() {
             effort: Effort::Enough,
             filter: &filter,
             missing: Missing::Passed,
+            levels_max: None,
             peeled: &[],
         };
         let found = Closure::find(&objects, &search, &mut Silent).unwrap().found;

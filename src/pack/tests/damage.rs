@@ -16,12 +16,9 @@ fn a_missing_object_is_named() {
         let request = Request { wants: &wants, ..Request::default() };
         let error = select(&objects, &request, &mut Silent).unwrap_err();
         assert_eq!(error.downcast_ref::<Broken>().map(|broken| broken.id), Some(id), "{error:#}");
-        assert_eq!(connectivity::check(&objects, &wants, &[], Missing::Refused, &mut Silent).unwrap(), Err(id));
+        assert_eq!(connectivity::check(&objects, &wants, &[], TERMS, &mut Silent).unwrap(), Err(Gap::Object(id)));
         // What is missing behind a known tip is not asked for.
-        assert_eq!(
-            connectivity::check(&objects, &repo.ids(&["revert"]), &wants, Missing::Refused, &mut Silent).unwrap(),
-            Ok(())
-        );
+        assert_eq!(connectivity::check(&objects, &repo.ids(&["revert"]), &wants, TERMS, &mut Silent).unwrap(), Ok(()));
         std::fs::write(&path, content).unwrap();
     }
 }
@@ -108,7 +105,7 @@ fn what_is_called_a_blob_and_something_else_too_is_not_connected() {
         for threads in [1, 4] {
             let mut objects = repo.objects();
             objects.set_threads(threads);
-            let ours = connectivity::check(&objects, tips, known, Missing::Refused, &mut Silent).unwrap();
+            let ours = connectivity::check(&objects, tips, known, TERMS, &mut Silent).unwrap();
             assert_eq!(ours.is_ok(), expected, "{case}: {ours:?}");
         }
     };

@@ -284,12 +284,12 @@ fn promised_objects_may_be_missing() {
         let check = |tip: &str, missing| {
             let objects = partial.objects();
             let tip = ObjectId::from_hex(tip.as_bytes()).unwrap();
-            connectivity::check(&objects, &[tip], &tips, missing, &mut Silent).unwrap()
+            connectivity::check(&objects, &[tip], &tips, Terms { missing, ..TERMS }, &mut Silent).unwrap()
         };
         assert_eq!(check(&moved, Missing::Promised), Ok(()), "{filter}");
         assert_eq!(check(&below, Missing::Promised), Ok(()), "{filter}");
-        assert_eq!(check(&moved, Missing::Refused), Err(big), "{filter}");
-        assert_eq!(check(&invented, Missing::Promised), Err(unknown), "{filter}: nobody promised that");
+        assert_eq!(check(&moved, Missing::Refused), Err(Gap::Object(big)), "{filter}");
+        assert_eq!(check(&invented, Missing::Promised), Err(Gap::Object(unknown)), "{filter}: nobody promised that");
         // A client that fetches them elsewhere gets what is here.
         let send = |tip: &str, missing| {
             let wants = [ObjectId::from_hex(tip.as_bytes()).unwrap()];

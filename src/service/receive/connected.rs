@@ -12,9 +12,10 @@ use crate::odb::ids::IdSet;
 use crate::odb::walk::{self, CommitWalk};
 use crate::protocol::push::PushRequest;
 use crate::protocol::report::Refusal;
+use crate::repo::connectivity::{self, Gap, Terms};
 use crate::repo::quarantine::Quarantine;
 use crate::repo::visible::{self, For};
-use crate::repo::{Repository, alternate_refs, connectivity, shallow};
+use crate::repo::{Repository, alternate_refs, shallow};
 use crate::service::ServeError;
 use bstr::ByteSlice;
 use gix_hash::ObjectId;
@@ -68,9 +69,11 @@ pub(super) fn check(
     let Some(quarantine) = quarantine.filter(|_| !repository.context.push.skip_connectivity) else {
         return Ok(Boundary::default());
     };
-    let missing = if repository.settings.is_partial_clone() { Missing::Promised } else { Missing::Refused };
+    let settings = &repository.settings;
+    let missing = if settings.is_partial_clone() { Missing::Promised } else { Missing::Refused };
+    let terms = Terms { missing, tree_depth_max: settings.tree_depth_max };
     let mut tips: Vec<ObjectId> = verdicts.open().filter_map(new_tip).collect();
-    let mut asked = Asked { objects: quarantine.objects(), known: near_tips(repository, verdicts)?, missing, client };
+    let mut asked = Asked { objects: quarantine.objects(), known: near_tips(repository, verdicts)?, terms, client };
     // Mostly a push builds on what its refs are: then the others, of which there may be very many, need not be looked at.
     if asked.is_near(&tips, received) && asked.lacks(&tips, None)?.is_none() {
         return Ok(Boundary::default());
@@ -81,11 +84,11 @@ pub(super) fn check(
     }
     tips.sort_unstable();
     tips.dedup();
-    let mut incomplete: HashMap<ObjectId, ObjectId> = HashMap::new();
+    let mut incomplete: HashMap<ObjectId, Gap> = HashMap::new();
     for tip in tips {
         match asked.lacks(&[tip], None)? {
             None => asked.known.push(tip),
-            Some(lacking) => drop(incomplete.insert(tip, lacking)),
+            Some(gap) => drop(incomplete.insert(tip, gap)),
         }
     }
     let complete_for_client = asked.complete_when_cut(&request.shallow, &mut incomplete)?;
@@ -95,8 +98,8 @@ pub(super) fn check(
     let complete_for_client: IdSet = complete_for_client.into_iter().collect();
     for verdict in verdicts.open() {
         let Some(tip) = new_tip(verdict) else { continue };
-        if let Some(lacking) = incomplete.get(&tip) {
-            client.message(&format!("error: object {lacking} is missing or broken"))?;
+        if let Some(gap) = incomplete.get(&tip) {
+            client.message(&format!("error: {gap}"))?;
             verdict.judge(Err(Refusal::MissingObjects));
         } else if complete_for_client.contains(&tip) {
             verdict.is_cut = allowed;
@@ -119,7 +122,7 @@ struct Asked<'a, 'c, 'h> {
     objects: &'a Objects,
     /// Complete by assumption.
     known: Vec<ObjectId>,
-    missing: Missing,
+    terms: Terms,
     client: &'c mut Client<'h>,
 }
 
@@ -143,11 +146,11 @@ impl Asked<'_, '_, '_> {
         true
     }
 
-    /// An object that one of the tips reaches and that is not there, in the eyes of somebody whose history is cut.
-    fn lacks(&mut self, tips: &[ObjectId], cut: Option<&[ObjectId]>) -> anyhow::Result<Option<ObjectId>> {
+    /// What keeps one of the tips from being connected, mostly an object that is not there, in the eyes of somebody whose history is cut.
+    fn lacks(&mut self, tips: &[ObjectId], cut: Option<&[ObjectId]>) -> anyhow::Result<Option<Gap>> {
         let seen = cut.map(|cut| self.objects.cut_at(cut.iter().copied()));
         let objects = seen.as_ref().unwrap_or(self.objects);
-        let checked = connectivity::check(objects, tips, &self.known, self.missing, &mut Unspoken(self.client))?;
+        let checked = connectivity::check(objects, tips, &self.known, self.terms, &mut Unspoken(self.client))?;
         Ok(checked.err())
     }
 
@@ -155,7 +158,7 @@ impl Asked<'_, '_, '_> {
     fn complete_when_cut(
         &mut self,
         shallow: &[ObjectId],
-        incomplete: &mut HashMap<ObjectId, ObjectId>,
+        incomplete: &mut HashMap<ObjectId, Gap>,
     ) -> anyhow::Result<Vec<ObjectId>> {
         let mut complete = Vec::new();
         if !shallow.is_empty() {

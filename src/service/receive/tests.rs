@@ -385,6 +385,45 @@ fn a_directory_that_is_a_file_as_well_hides_nothing_that_is_missing() {
 }
 
 #[test]
+fn trees_are_as_deep_as_git_follows_them() {
+    let template = Pair::new();
+    template.git(&template.client, &["config", "core.maxTreeDepth", "5000"]);
+    for depth in [0, 1, 3, 4, 2048, 2049] {
+        let path = "d/".repeat(depth);
+        let stream = format!(
+            "commit refs/heads/deep{depth}\ncommitter C <c> 1 +0000\ndata 0\nfrom refs/heads/main^0\n\
+             M 644 inline {path}new\ndata 1\n1\n"
+        );
+        template.git_with(&template.client, &["fast-import", "--quiet"], stream.as_bytes());
+    }
+    let check = |max: Option<&str>, depth: usize, expected: bool| {
+        let pair = template.copy();
+        if let Some(max) = max {
+            pair.at_server(&["config", "core.maxTreeDepth", max]);
+        }
+        let branch = format!("deep{depth}");
+        let answer =
+            check_beside_git(&pair, &pair.push(&[&format!("- {branch} refs/heads/{branch}")]).bytes(), &branch);
+        let (complaint, said) = match expected {
+            true => (vec![], ""),
+            false => (
+                vec![format!("ng refs/heads/{branch} missing necessary objects")],
+                "exceeded maximum allowed tree depth",
+            ),
+        };
+        assert_eq!(answer.complaints(), complaint, "{max:?}, {depth}");
+        assert!(answer.said.contains(said), "{max:?}, {depth}: {}", answer.said);
+    };
+    check(None, 2048, true);
+    check(None, 2049, false);
+    check(Some("3"), 3, true);
+    check(Some("3"), 4, false);
+    check(Some("0"), 0, true);
+    check(Some("0"), 1, false);
+    check(Some("-1"), 0, false);
+}
+
+#[test]
 fn incomplete_history_is_found_before_hidden_refs_and_hooks_are_asked() {
     let pair = Pair::new();
     pair.at_server(&["config", "receive.hideRefs", "refs/hidden"]);
