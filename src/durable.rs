@@ -79,6 +79,8 @@ const FSYNC_THREADS: usize = 16;
 const FSYNC_PATIENCE: Duration = Duration::from_millis(2);
 /// From how many files on the file system is flushed as a whole: one turn of its journal instead of one for each few.
 const FLUSH_FROM: usize = 3;
+/// Since this version of Linux such a flush tells of what could not be written; before, it was silently lost.
+const FLUSH_LINUX_MIN: (u32, u32) = (5, 8);
 /// Such a flush takes along what others have written, and is worth it for so much of that with each file.
 const FLUSH_BYTES_EACH: u64 = 1 << 20;
 /// What is believed of that where the kernel does not say.
@@ -166,6 +168,7 @@ pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
         (Sync::Never, _) | (_, None) => Ok(()),
         (Sync::Now, Some(first))
             if paths.len() >= FLUSH_FROM
+                && barrier::is_linux_from(FLUSH_LINUX_MIN)
                 && unwritten() <= FLUSH_BYTES_EACH * paths.len() as u64
                 && files_of_one_file_system(paths, None).is_some() =>
         {

@@ -54,7 +54,7 @@ fn keeps_order(path: &Path) -> bool {
         Ok(0x5846_5342) => disk_of(path).and_then(|disk| has_xfs_journal(&disk)),
         Ok(_) | Err(_) => Ok(false),
     };
-    journal.unwrap_or(false) && is_linux_from(LINUX_MIN, rustix::system::uname().release().to_bytes())
+    journal.unwrap_or(false) && is_linux_from(LINUX_MIN)
 }
 
 /// A disk of this machine.
@@ -95,7 +95,12 @@ fn is_xfs_alone(mounts: &str, number: &str) -> bool {
         })
 }
 
-fn is_linux_from(min: (u32, u32), release: &[u8]) -> bool {
+/// Whether the kernel is of this version or of a later one.
+pub(super) fn is_linux_from(min: (u32, u32)) -> bool {
+    is_release_from(min, rustix::system::uname().release().to_bytes())
+}
+
+fn is_release_from(min: (u32, u32), release: &[u8]) -> bool {
     let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|digits| {
         let digits = std::str::from_utf8(digits).unwrap_or_default();
         digits.parse::<u32>().ok()
@@ -138,7 +143,7 @@ mod tests {
     #[test]
     fn versions_of_linux_are_understood() {
         let check = |release: &str, expected: bool| {
-            assert_eq!(is_linux_from((5, 2), release.as_bytes()), expected, "{release}");
+            assert_eq!(is_release_from((5, 2), release.as_bytes()), expected, "{release}");
         };
         check("5.2.0", true);
         check("5.2", true);
@@ -149,6 +154,7 @@ mod tests {
         check("", false);
         check("linux", false);
         check("99999999999.1", false);
+        assert!(is_release_from((5, 8), b"5.8.0-rc1") && !is_release_from((5, 8), b"5.7.19"));
     }
 
     #[test]
