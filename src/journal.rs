@@ -6,7 +6,8 @@
 //! Each process under way has one file in the journal, on which it holds a file lock for as long as it lives. A lock `<file>.lock` is
 //! a hard link to that file: device and inode say whose it is, the file lock whether he lives. What else he would leave stands in
 //! the file before it is made. The file's name says of which machine and which of its boots he was, because file systems may know file
-//! locks of one machine alone. Whatever is missing here (hard links, file locks, rights) makes a lock a plain one, as C git's.
+//! locks of one machine alone. Whatever is missing here (hard links, file locks, rights) makes a lock a plain one, as C git's,
+//! which becomes the file that it guards.
 
 use crate::durable::{self, Sharing};
 use crate::listing::{Listed, Listing};
@@ -101,6 +102,15 @@ fn temporaries(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// What a lock file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockFile {
+    /// A link to what is ours in the journal: nothing is written into it.
+    Ours,
+    /// A file of its own, as C git's: it may become what it guards.
+    Plain,
+}
+
 /// What a dead process may have left, beside locks and temporary files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftover<'a> {
@@ -132,11 +142,11 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates a lock file, which must not exist. It is empty.
+    /// Creates a lock file, which must not exist.
     ///
     /// # Errors
     /// As `open(2)` with `O_EXCL`.
-    pub fn lock(&self, path: &Path, sharing: Sharing) -> io::Result<()> {
+    pub fn lock(&self, path: &Path, sharing: Sharing) -> io::Result<LockFile> {
         let mut state = self.state();
         // A file has at most so many links; then there is another one.
         for _ in 0..2 {
@@ -150,14 +160,15 @@ impl Journal {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !owner.path.exists() => break,
                 Err(error) if is_of_the_place(&error) => return Err(error),
                 Err(_) => break,
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(LockFile::Ours),
             }
         }
         drop(state);
-        durable::create(path, 0o666, sharing).map(drop)
+        durable::create(path, 0o666, sharing).map(|_| LockFile::Plain)
     }
 
-    /// Creates a file that is to take another one's place. Its owner removes it; if he is dead, the next one does.
+    /// Creates a file that is to take the place of another one of the same file system as the journal. Its owner removes it; if he is
+    /// dead, the next one does. Where there can be no journal, it stands beside it, and nobody follows it up.
     ///
     /// # Errors
     /// As `open(2)` and `mkdir(2)`.
@@ -170,10 +181,18 @@ impl Journal {
             None => self.directory().join(durable::unique("of-nobody-")),
         };
         drop(state);
-        match durable::create(&path, 0o666, sharing) {
+        let made = match durable::create(&path, 0o666, sharing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                durable::mkdir_all(&self.root, &self.directory(), sharing)?;
-                Ok((path.clone(), durable::create(&path, 0o666, sharing)?))
+                durable::mkdir_all(&self.root, &self.directory(), sharing)
+                    .and_then(|()| durable::create(&path, 0o666, sharing))
+            }
+            file => file,
+        };
+        match made {
+            Err(error) if is_of_the_journal(&error) => {
+                let path = self.root.join(durable::unique("artifacts-of-nobody-"));
+                let file = durable::create(&path, 0o666, sharing)?;
+                Ok((path, file))
             }
             file => Ok((path, file?)),
         }
@@ -345,6 +364,12 @@ fn is_of_the_place(error: &io::Error) -> bool {
     matches!(error.kind(), AlreadyExists | NotFound | NotADirectory)
 }
 
+/// Whether there can be no file because the journal is no directory, or not one of this user's.
+fn is_of_the_journal(error: &io::Error) -> bool {
+    use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied};
+    matches!(error.kind(), AlreadyExists | NotADirectory | PermissionDenied)
+}
+
 fn is_at(file: &File, path: &Path) -> bool {
     file.metadata().is_ok_and(|metadata| is_same(path, &metadata))
 }
@@ -463,7 +488,7 @@ mod tests {
     }
 
     fn lock(journal: &Journal, path: &Path) -> Result<(), io::ErrorKind> {
-        journal.lock(path, Sharing::Umask).map_err(|error| error.kind())
+        journal.lock(path, Sharing::Umask).map(drop).map_err(|error| error.kind())
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! processes and ours keep out of each other's way; what a dead process of ours has locked is taken over (see [`crate::journal`]).
 
 use crate::durable::{self, Sharing};
-use crate::journal::Journal;
+use crate::journal::{Journal, LockFile};
 use bstr::BStr;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -27,8 +27,11 @@ const FOLDER_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
-    /// The new content, in a file of its own: a lock says by what file it is whose it is.
+    file: LockFile,
+    /// The new content, in a file of its own: a lock says by what file it is whose it is. A plain one says nothing, and is that file.
     content: Option<PathBuf>,
+    /// It has become what it guards: whoever has one of this name now is somebody else.
+    spent: bool,
 }
 
 /// Why a lock was not had.
@@ -62,7 +65,7 @@ impl Lock {
         let mut attempt: u64 = 1;
         loop {
             let error = match journal.lock(&path, sharing) {
-                Ok(()) => return Ok((Lock { path, content: None }, made_directory)),
+                Ok(file) => return Ok((Lock { path, file, content: None, spent: false }, made_directory)),
                 Err(error) => error,
             };
             match error.kind() {
@@ -101,7 +104,10 @@ impl Lock {
 
     /// Writes what the file is to hold, and returns where; the caller forces it to the disk.
     pub(super) fn fill(&mut self, journal: &Journal, content: &[u8], sharing: Sharing) -> io::Result<PathBuf> {
-        let (path, mut file) = journal.temporary(sharing)?;
+        let (path, mut file) = match self.file {
+            LockFile::Ours => journal.temporary(sharing)?,
+            LockFile::Plain => (self.path.clone(), durable::reopen(&self.path)?),
+        };
         self.content = Some(path.clone());
         durable::write_all(&mut file, content)?;
         Ok(path)
@@ -119,6 +125,7 @@ impl Lock {
             outcome => outcome?,
         }
         self.content = None;
+        self.spent = self.file == LockFile::Plain;
         Ok(())
     }
 
@@ -132,8 +139,13 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         // Nobody to tell: what stays goes when the next one finds its owner dead.
-        if let Some(content) = &self.content {
+        if self.file == LockFile::Ours
+            && let Some(content) = &self.content
+        {
             let _ = durable::unlink(content);
+        }
+        if self.spent {
+            return;
         }
         let _ = durable::unlink(&self.path);
     }
@@ -241,6 +253,28 @@ mod tests {
         assert_eq!(fs::read(scratch.0.join("a")).unwrap(), b"content");
         drop(lock);
         assert!(!scratch.0.join("a.lock").exists());
+    }
+
+    #[test]
+    fn where_there_can_be_no_journal_the_lock_becomes_the_file() {
+        let scratch = Scratch::new();
+        fs::write(scratch.0.join("artifacts-journal"), "a file in its place").unwrap();
+        let (mut lock, _) = scratch.lock("a", Duration::ZERO).unwrap();
+        lock.fill(&scratch.1, b"content", Sharing::Umask).unwrap();
+        assert_eq!(fs::read(scratch.0.join("a.lock")).unwrap(), b"content");
+        assert!(matches!(scratch.lock("a", Duration::ZERO), Err(LockError::Held)));
+        lock.commit().unwrap();
+        assert_eq!(fs::read(scratch.0.join("a")).unwrap(), b"content");
+        // The next one's is not ours to remove.
+        let (next, _) = scratch.lock("a", Duration::ZERO).unwrap();
+        drop(lock);
+        assert!(scratch.0.join("a.lock").exists());
+        drop(next);
+        let (mut given_up, _) = scratch.lock("a", Duration::ZERO).unwrap();
+        given_up.fill(&scratch.1, b"other", Sharing::Umask).unwrap();
+        drop(given_up);
+        assert!(!scratch.0.join("a.lock").exists());
+        assert_eq!(fs::read(scratch.0.join("a")).unwrap(), b"content");
     }
 
     #[test]

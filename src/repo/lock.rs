@@ -25,7 +25,7 @@ impl Lock {
         let start = Instant::now();
         loop {
             match journal.lock(&path, sharing) {
-                Ok(()) => return Ok(Some(Lock(path))),
+                Ok(_) => return Ok(Some(Lock(path))),
                 // A dead process of ours may have it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && journal.sweep() => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && start.elapsed() < timeout => {

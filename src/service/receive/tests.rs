@@ -57,6 +57,52 @@ fn refs_are_created_updated_and_deleted_as_by_git() {
 }
 
 #[test]
+fn where_there_can_be_no_journal_or_refs_are_on_another_disk_refs_change_all_the_same() {
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+    let template = Pair::new();
+    template.at_server(&["branch", "old"]);
+    template.commit("three");
+    let check = |pair: &Pair, case: &str| {
+        let before = pair.client_id("HEAD~1");
+        let updates = [
+            format!("{before} HEAD refs/heads/main"),
+            "- HEAD refs/heads/new".into(),
+            format!("{before} - refs/heads/old"),
+        ];
+        let updates = updates.each_ref().map(String::as_str);
+        let answer = check_beside_git(pair, &pair.push(&updates).bytes(), case);
+        assert_eq!(answer.complaints(), [""; 0], "{case}: {}", answer.said);
+        let atomic = ["- HEAD refs/heads/one", "- HEAD refs/heads/two"];
+        let answer = check_beside_git(pair, &pair.push(&atomic).and("atomic").bytes(), case);
+        assert_eq!(answer.complaints(), [""; 0], "{case}: {}", answer.said);
+    };
+    let pair = template.copy();
+    std::fs::write(pair.server.join("artifacts-journal"), "a file in its place").expect("scratch can be written");
+    check(&pair, "no journal");
+
+    let elsewhere = support::Scratch(Path::new("/dev/shm").join(crate::durable::unique("refs-")));
+    let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    let shared = device(Path::new("/dev/shm"));
+    if shared.is_some() && shared != device(&template.server) {
+        let pair = template.copy();
+        let moved = std::process::Command::new("cp").arg("-a").arg(pair.server.join("refs")).arg(&elsewhere.0).status();
+        assert!(moved.expect("cp runs").success());
+        std::fs::remove_dir_all(pair.server.join("refs")).expect("scratch can be written");
+        std::os::unix::fs::symlink(&elsewhere.0, pair.server.join("refs")).expect("scratch can be written");
+        let updates = ["HEAD~1 HEAD refs/heads/main", "- HEAD refs/heads/new", "HEAD~1 - refs/heads/old"];
+        assert_eq!(pair.send(&pair.push(&updates)).complaints(), [""; 0]);
+        let atomic = ["- HEAD refs/heads/one", "- HEAD refs/heads/two", "- HEAD~1 refs/heads/three"];
+        assert_eq!(pair.send(&pair.push(&atomic).and("atomic")).complaints(), [""; 0]);
+        assert_eq!(
+            pair.at_server(&["rev-parse", "main", "new", "two"]),
+            [pair.client_id("HEAD"), pair.client_id("HEAD"), pair.client_id("HEAD")].join("\n")
+        );
+        pair.assert_clean();
+    }
+}
+
+#[test]
 fn what_the_rules_refuse_git_refuses_in_the_same_words() {
     type Prepare = fn(&Pair);
     let cases: &[(&str, Prepare, &[&str])] = &[
