@@ -17,6 +17,7 @@ use crate::refs::{LockPolicy, RefTransaction};
 use crate::repo::Repository;
 use crate::repo::hooks::{self, Hook, ReferenceTransaction, Told};
 use crate::repo::settings::LogRefs;
+use crate::repo::worktrees::Worktree;
 use crate::repo::{shallow, visible};
 use crate::service::policy::{Passed, Policy};
 use bstr::{BStr, ByteSlice};
@@ -72,7 +73,16 @@ impl<'a> Stations<'a> {
         let count = verdicts.open().filter(of_this_kind).count();
         let (mut changes, mut changed) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for verdict in verdicts.open().filter(of_this_kind) {
-            match self.judge(verdict, client)? {
+            let judged = self.judge(verdict, client)?;
+            if let Ok(Passed::Change { old }) = judged
+                && self.follower(verdict).is_some()
+                && self.stands(verdict.update, old)
+                && let Err(refusal) = self.follow(verdict, client)?
+            {
+                verdict.state = State::Refused(refusal);
+                continue;
+            }
+            match judged {
                 Ok(Passed::Change { old }) => {
                     changes.push(self.change(verdict, old));
                     changed.push(verdict);
@@ -122,6 +132,9 @@ impl<'a> Stations<'a> {
                 }
             }
         }
+        if !verdicts.any_refused() {
+            self.follow_all(verdicts, &changed, &changes, client)?;
+        }
         if !verdicts.any_refused()
             && let Err(refusal) = self.cut(changed.iter().filter_map(|index| verdicts.iter().nth(*index)), client)?
         {
@@ -159,7 +172,7 @@ impl<'a> Stations<'a> {
         Ok(())
     }
 
-    /// Rules, update hook, rules (UP-01), and a work tree that follows: last, so that it follows nothing that does not happen.
+    /// Rules, update hook, rules (UP-01).
     fn judge(&self, verdict: &Verdict<'_>, client: &mut Client<'_>) -> io::Result<Result<Passed, Refusal>> {
         let update = verdict.update;
         let mut messages = Vec::new();
@@ -174,15 +187,48 @@ impl<'a> Stations<'a> {
         }
         let settled = self.policy.settles(update, &mut |message| messages.push(message));
         messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
-        if let (Ok(Passed::Change { old }), Some(worktree)) = (&settled, self.policy.follower(update))
-            && self.stands(update, *old)
-        {
-            let (_, new) = update.change.old_and_new(self.repository.hash());
-            if let Err(refusal) = checkout::follow(self.repository, worktree, new, client)? {
-                return Ok(Err(refusal));
+        Ok(settled)
+    }
+
+    /// The work tree that comes along with a ref, if there is one.
+    fn follower(&self, Verdict { update, .. }: &Verdict<'_>) -> Option<&Worktree> {
+        self.policy.follower(update).filter(|_| !self.repository.context.in_quarantine)
+    }
+
+    /// Brings it along: behind all rules, so that it follows nothing that does not happen.
+    fn follow(&self, verdict: &Verdict<'_>, client: &mut Client<'_>) -> io::Result<Result<(), Refusal>> {
+        let Some(worktree) = self.follower(verdict) else { return Ok(Ok(())) };
+        let (_, new) = verdict.update.change.old_and_new(self.repository.hash());
+        checkout::follow(self.repository, worktree, new, client)
+    }
+
+    /// The same for refs that change together: nothing is touched where one of them has another value than it must have.
+    fn follow_all(
+        &self,
+        verdicts: &mut Verdicts<'_>,
+        changed: &[usize],
+        changes: &[RefChange],
+        client: &mut Client<'_>,
+    ) -> io::Result<()> {
+        let is_true = |index: usize, of: &dyn Fn(&Verdict<'_>) -> bool| verdicts.iter().nth(index).is_some_and(of);
+        let following: Vec<usize> = changed
+            .iter()
+            .copied()
+            .filter(|index| is_true(*index, &|verdict| self.follower(verdict).is_some()))
+            .collect();
+        let stands =
+            |(index, change): (&usize, &RefChange)| is_true(*index, &|verdict| self.stands(verdict.update, change.old));
+        if following.is_empty() || !changed.iter().zip(changes).all(stands) {
+            return Ok(());
+        }
+        for index in following {
+            let Some(verdict) = verdicts.iter().nth(index) else { continue };
+            if let Err(refusal) = self.follow(verdict, client)? {
+                verdicts.settle(index, State::Refused(refusal));
+                break;
             }
         }
-        Ok(settled)
+        Ok(())
     }
 
     /// Whether a ref has the value it must have; where not, the transaction will say so.

@@ -148,6 +148,28 @@ fn nothing_is_checked_out_for_a_push_that_does_not_happen() {
 }
 
 #[test]
+fn nothing_is_checked_out_for_an_atomic_push_in_which_another_ref_is_refused() {
+    let check = |prepare: &dyn Fn(&Pair), other: &str, expected: [&str; 2]| {
+        let (pair, place) = linked();
+        pair.at_server(&["branch", "other"]);
+        pair.commit("three");
+        prepare(&pair);
+        let (refs, updates) = (pair.refs(), ["HEAD~1 HEAD refs/heads/linked", other]);
+        let answer = pair.send(&pair.push(&updates).and("atomic"));
+        assert_eq!(answer.complaints(), expected, "{}", answer.said);
+        assert_eq!(std::fs::read_to_string(place.join("file")).ok().as_deref(), Some("two"));
+        assert_eq!((status(&pair, &place).as_str(), pair.refs()), ("", refs));
+    };
+    let failed = "ng refs/heads/linked atomic push failure";
+    let hook = |pair: &Pair| pair.hook("update", "test $1 != refs/heads/other");
+    check(&hook, "HEAD~1 HEAD refs/heads/other", [failed, "ng refs/heads/other hook declined"]);
+    let forward = |pair: &Pair| drop(pair.at_server(&["config", "receive.denyNonFastForwards", "true"]));
+    check(&forward, "HEAD~1 HEAD~2 refs/heads/other", [failed, "ng refs/heads/other non-fast-forward"]);
+    let [linked, other] = ["linked", "other"].map(|name| format!("ng refs/heads/{name} atomic transaction failed"));
+    check(&|_| {}, "HEAD~2 HEAD refs/heads/other", [&linked, &other]);
+}
+
+#[test]
 fn without_an_installed_git_the_refusal_says_so() {
     let (pair, place) = linked();
     pair.commit("three");
