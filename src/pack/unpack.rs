@@ -55,7 +55,11 @@ impl<'a> Unpacker<'a> {
         }
         // Nobody looks into the quarantine yet.
         let path = self.path_of(id)?;
-        let mut file = durable::create(&path, 0o444, self.options.sharing)?;
+        let mut file = match durable::create(&path, 0o444, self.options.sharing) {
+            // Twice in this pack, and in one of the repository's too.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            file => file?,
+        };
         let whole = [&gix_object::encode::loose_header(kind, content.len() as u64), content].concat();
         self.deflater
             .whole(self.options.compression, &whole, &mut |deflated| durable::write_all(&mut file, deflated))?;

@@ -79,3 +79,24 @@ fn an_object_in_a_pack_is_written_again() {
     received.unwrap();
     assert_eq!(files(quarantine.path()).iter().filter(|path| path.is_file()).count(), 1);
 }
+
+#[test]
+fn an_object_in_a_pack_may_come_twice() {
+    let large = vec![b'x'; crate::pack::small::CONTENT_MAX + 1];
+    for content in [&b"hello"[..], &large] {
+        let repo = Repo::new();
+        repo.blob(content);
+        repo.git(&["repack", "--cruft", "-d", "-q"], b"");
+        let mut builder = Builder::new();
+        builder.blob(content);
+        builder.blob(content);
+        let pack = builder.finish();
+        let (received, quarantine) = repo.receive(&pack, |options| options.unpack_limit = 9);
+        received.unwrap();
+        quarantine.migrate().unwrap();
+        repo.git(&["prune-packed"], b"");
+        repo.fsck();
+        let (success, _, said) = repo.try_git(&["unpack-objects", "-q"], &pack);
+        assert!(success, "{said}");
+    }
+}
