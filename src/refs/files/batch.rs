@@ -37,7 +37,7 @@ pub(super) struct Batch<'b> {
     /// What must not be on the disk later than a ref that moves.
     behind: &'b [PathBuf],
     changes: Changes<'b>,
-    /// Whether the new values go to packed-refs.
+    /// Whether the new values go to packed-refs, but for those of a worktree's own refs.
     packs: bool,
     edits: Vec<Edit<'b>>,
     parent_locks: Vec<Lock>,
@@ -340,6 +340,11 @@ impl<'b> Batch<'b> {
         }
     }
 
+    /// Whether the new value of a ref goes to packed-refs.
+    fn is_packed(&self, edit: &Edit<'_>) -> bool {
+        self.packs && !name::is_per_worktree(&edit.name)
+    }
+
     fn is_deletion(&self, edit: &Edit<'_>) -> bool {
         self.changes[edit.change].new.is_none()
     }
@@ -458,7 +463,11 @@ impl<'b> Batch<'b> {
     /// Locks the names above those that packed-refs will hold, so that nobody makes files of them meanwhile.
     fn lock_parents(&mut self, names: &BTreeSet<Cow<'_, BStr>>) {
         let is_created = |batch: &Self, edit: &Edit<'_>| {
-            !edit.log_only && edit.value.is_none() && batch.is_live(edit) && !batch.is_deletion(edit)
+            batch.is_packed(edit)
+                && !edit.log_only
+                && edit.value.is_none()
+                && batch.is_live(edit)
+                && !batch.is_deletion(edit)
         };
         let created = self.edits.iter().filter(|edit| is_created(self, edit));
         // Many refs have few folders.

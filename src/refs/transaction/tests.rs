@@ -268,6 +268,29 @@ fn only_deletions_wait_for_packed_refs() {
 }
 
 #[test]
+fn a_worktrees_own_refs_stay_loose_among_many() {
+    let repo = Repo::new();
+    let (one, two) = (repo.commit("one"), repo.commit("two"));
+    let own = ["refs/bisect/bad", "refs/rewritten/a/b", "refs/worktree/x", "refs/worktree/y"];
+    repo.git(&["update-ref", "refs/worktree/y", &one.to_string()]);
+    let mut changes: Vec<_> = (0..64).map(|n| change(&format!("refs/heads/many/{n}"), NEW, Some(one))).collect();
+    changes.extend(own.map(|name| change(name, None, Some(two))));
+    assert_eq!(refusals(&repo.each(&changes)), ["ok"; 68]);
+    let packed = repo.lines("packed-refs");
+    assert!(packed.iter().any(|line| line.ends_with("refs/heads/many/63")));
+    for name in own {
+        assert_eq!(repo.lines(name), [two.to_string()], "{name}");
+        assert!(!packed.iter().any(|line| line.ends_with(name)), "{name}");
+    }
+    repo.check();
+    changes = own.map(|name| change(name, Some(Some(two)), None)).into();
+    changes.extend((0..64).map(|n| change(&format!("refs/heads/many/{n}"), None, Some(two))));
+    assert_eq!(refusals(&repo.each(&changes)), ["ok"; 68]);
+    assert!(own.iter().all(|name| !repo.exists(name)));
+    repo.check();
+}
+
+#[test]
 fn many_changes_go_to_packed_refs_with_their_peeled_values() {
     let repo = Repo::new();
     let (one, two) = (repo.commit("one"), repo.commit("two"));

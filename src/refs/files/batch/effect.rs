@@ -29,8 +29,10 @@ impl Batch<'_> {
     /// Writes everything that renames will bring into effect, none of which is on the disk before.
     pub(super) fn write(&mut self) {
         self.drop_refused();
-        let (packed, loose): (Vec<usize>, Vec<usize>) =
-            self.active().into_iter().partition(|at| self.packs || self.is_deletion(&self.edits[*at]));
+        let (packed, loose): (Vec<usize>, Vec<usize>) = self
+            .active()
+            .into_iter()
+            .partition(|at| self.is_packed(&self.edits[*at]) || self.is_deletion(&self.edits[*at]));
         let mut written = self.behind.to_vec();
         self.prepare_loose(&loose, &mut written);
         // A line of a log is written in its place, which no order of names holds back. Of many refs nobody looks for each one's log.
@@ -124,7 +126,7 @@ impl Batch<'_> {
             if self.is_deletion(edit) {
                 deleted.push(at);
             }
-            if self.packs || self.is_deletion(edit) {
+            if self.is_packed(edit) || self.is_deletion(edit) {
                 packed.push(at);
             } else if let Err(error) = self.commit_loose(at) {
                 failed.push((self.edits[at].change, error));
