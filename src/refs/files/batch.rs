@@ -329,7 +329,8 @@ impl<'b> Batch<'b> {
                     let other = in_the_way(&names, &name)?;
                     Some(format!("cannot process '{name}' and '{other}' at the same time"))
                 });
-                if let Some(detail) = conflict.or_else(|| self.make_room(at)) {
+                let room = || edit.directory.then(|| self.make_room(edit)).flatten();
+                if let Some(detail) = conflict.or_else(room) {
                     self.refuse_lock(change, Refusal::NameConflict, &detail);
                 }
             }
@@ -448,9 +449,8 @@ impl<'b> Batch<'b> {
     }
 
     /// Removes empty directories from the place of a ref that is created; returns why it cannot be.
-    fn make_room(&self, at: usize) -> Option<String> {
-        let edit = &self.edits[at];
-        let path = edit.lock.as_ref().filter(|_| edit.directory)?.guarded();
+    fn make_room(&self, edit: &Edit<'_>) -> Option<String> {
+        let path = edit.lock.as_ref()?.guarded();
         let error = remove_empty_directories(path).err()?;
         Some(match error.kind() {
             io::ErrorKind::DirectoryNotEmpty => {

@@ -268,6 +268,35 @@ fn only_deletions_wait_for_packed_refs() {
 }
 
 #[test]
+fn refs_that_git_has_made_below_a_name_meanwhile_keep_it_out_of_packed_refs() {
+    /// Makes a ref between the decision and the deed.
+    struct Meanwhile<'r>(&'r Repo, ObjectId);
+
+    impl TransactionHook for Meanwhile<'_> {
+        fn state(&mut self, state: TransactionState, _: &[(ObjectId, ObjectId, BString)]) -> bool {
+            if state == TransactionState::Prepared {
+                self.0.git(&["update-ref", "refs/heads/n3/below", &self.1.to_string()]);
+            }
+            true
+        }
+    }
+
+    for (count, atomic) in [(70, false), (7, true)] {
+        let repo = Repo::new();
+        let (one, two) = (repo.commit("one"), repo.commit("two"));
+        repo.git(&["update-ref", "refs/heads/n4", &one.to_string()]);
+        let changes: Vec<_> = (0..count).map(|n| change(&format!("refs/heads/n{n}"), None, Some(two))).collect();
+        let results = commit(&repo.store(), &policy(), &changes, atomic, &mut Meanwhile(&repo, one));
+        assert_eq!(results[3], Err(Refusal::NameConflict));
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), if atomic { 0 } else { count - 1 });
+        let refs = repo.refs();
+        assert!(refs.contains(&format!("refs/heads/n3/below {one}\n")) && !refs.contains("refs/heads/n3 "), "{refs}");
+        assert_eq!(refs.contains(&format!("refs/heads/n4 {two}\n")), !atomic, "{refs}");
+        repo.check();
+    }
+}
+
+#[test]
 fn a_worktrees_own_refs_stay_loose_among_many() {
     let repo = Repo::new();
     let (one, two) = (repo.commit("one"), repo.commit("two"));

@@ -12,6 +12,7 @@ use crate::protocol::report::Refusal;
 use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use std::fmt::Display;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -132,8 +133,10 @@ impl Batch<'_> {
                 failed.push((self.edits[at].change, error));
             }
         }
-        let is_stale = !failed.is_empty() && self.rewrite.take().is_some();
+        let is_any_refused = !failed.is_empty();
         self.refuse_failed(failed);
+        let is_any_refused = self.refuse_blocked(&packed) || is_any_refused;
+        let is_stale = is_any_refused && self.rewrite.take().is_some();
         if let Err(error) = self.sync_directories() {
             self.refuse_everything(&error);
         }
@@ -163,6 +166,23 @@ impl Batch<'_> {
         for (change, error) in failed {
             self.refuse_update(change, &error);
         }
+    }
+
+    /// Refuses refs that packed-refs would create where somebody has put other refs below their names since they were judged: C git makes
+    /// such directories without asking for the lock of the name above. Returns whether there are any.
+    fn refuse_blocked(&mut self, packed: &[usize]) -> bool {
+        let is_created = |edit: &Edit| edit.value.is_none() && self.is_live(edit) && !self.is_deletion(edit);
+        let blocked = |edit: &Edit| {
+            let is_there = fs::symlink_metadata(self.store.loose_path(&edit.name)).is_ok_and(|found| found.is_dir());
+            Some((edit.change, is_there.then(|| self.make_room(edit)).flatten()?))
+        };
+        let created = packed.iter().map(|at| &self.edits[*at]).filter(|edit| is_created(edit));
+        let blocked: Vec<_> = created.filter_map(blocked).collect();
+        let is_any = !blocked.is_empty();
+        for (change, detail) in blocked {
+            self.changes.refuse(change, Refusal::NameConflict, detail);
+        }
+        is_any
     }
 
     fn refuse_everything(&mut self, error: &io::Error) {
