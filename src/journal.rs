@@ -24,6 +24,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const NAME: &str = "artifacts-journal";
 /// The file of a process under way: `push-<boot>-<machine>-<random>`.
 const OWNER: &str = "push-";
+/// With this the name begins of every directory that is noted, the quarantines of pushes. No other is ever removed.
+pub const QUARANTINE: &str = "tmp_objdir-incoming-";
 /// A lock on its way out.
 const BROKEN: &str = "broken-";
 /// Where no locks of ours are: too many files, or none of ours to judge.
@@ -114,7 +116,7 @@ pub enum LockFile {
 /// What a dead process may have left, beside locks and temporary files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftover<'a> {
-    /// A directory with all that is in it.
+    /// A directory with all that is in it, called [`QUARANTINE`] and something behind that.
     Directory(&'a Path),
     /// A file, if this is what it holds.
     File(&'a Path, &'a [u8]),
@@ -343,15 +345,16 @@ impl Journal {
         // The last one is not complete, or empty.
         for note in words[..words.len() - 1].chunks_exact(3) {
             let path = self.root.join(OsString::from_vec(note[1].to_owned()));
-            // What a loss of power has left of a note may be too short.
-            if self.root.starts_with(&path) {
-                continue;
-            }
+            // What a loss of power has left of a note may be too short, with nothing but zeros behind it.
+            let is_quarantine =
+                || path.file_name().is_some_and(|name| name.as_bytes().starts_with(QUARANTINE.as_bytes()));
             // What cannot be removed stays, and is tried no more: nobody is held up by it.
             let _ = match note[0] {
-                b"directory" => durable::remove_all(&path),
+                b"directory" if is_quarantine() => durable::remove_all(&path),
                 b"temporary" => durable::unlink(&path),
-                b"file" if fs::read(&path).is_ok_and(|content| content == note[2]) => durable::unlink(&path),
+                b"file" if !note[2].is_empty() && fs::read(&path).is_ok_and(|content| content == note[2]) => {
+                    durable::unlink(&path)
+                }
                 _ => Ok(()),
             };
         }
@@ -466,13 +469,13 @@ mod tests {
             let owner = self.path(NAME).join(origin.unique());
             fs::write(
                 &owner,
-                b"directory\0objects/tmp_objdir-x\0\0file\0objects/mine\0ours\0file\0objects/other\0ours\0temporary\0info/tmp_x\0\0dir",
+                b"directory\0objects/tmp_objdir-incoming-x\0\0file\0objects/mine\0ours\0file\0objects/other\0ours\0temporary\0info/tmp_x\0\0dir",
             )
             .unwrap();
             fs::hard_link(&owner, self.path(lock)).unwrap();
             fs::write(owner.with_extension("1"), "").unwrap();
-            fs::create_dir_all(self.path("objects/tmp_objdir-x/pack")).unwrap();
-            fs::write(self.path("objects/tmp_objdir-x/pack/file"), "").unwrap();
+            fs::create_dir_all(self.path("objects/tmp_objdir-incoming-x/pack")).unwrap();
+            fs::write(self.path("objects/tmp_objdir-incoming-x/pack/file"), "").unwrap();
             fs::write(self.path("objects/mine"), "ours").unwrap();
             fs::create_dir_all(self.path("info")).unwrap();
             fs::write(self.path("info/tmp_x"), "whatever").unwrap();
@@ -503,7 +506,7 @@ mod tests {
         assert_eq!(lock(&journal, &scratch.path("refs/heads/b.lock")), Ok(()));
         assert!(!scratch.path("refs/heads/a.lock").exists());
         assert!(of_objects.iter().all(|lock| !scratch.path(lock).exists()));
-        assert!(!scratch.path("objects/tmp_objdir-x").exists() && !scratch.path("objects/mine").exists());
+        assert!(!scratch.path("objects/tmp_objdir-incoming-x").exists() && !scratch.path("objects/mine").exists());
         assert!(!scratch.path("info/tmp_x").exists());
         assert!(scratch.path("objects/other").exists(), "it holds something else than was noted");
         assert_eq!(lock(&journal, &scratch.path("refs/heads/git.lock")), Err(io::ErrorKind::AlreadyExists));
@@ -566,11 +569,39 @@ mod tests {
     #[test]
     fn a_note_that_is_cut_never_names_the_repository_itself() {
         let scratch = Scratch::new();
-        fs::create_dir_all(scratch.path("objects/x")).unwrap();
+        let quarantine = "objects/tmp_objdir-incoming-x";
+        fs::create_dir_all(scratch.path(quarantine)).unwrap();
         scratch.journal().follow(b"directory\0\0\0directory\0/\0\0temporary\0\0\0\0\0\0directory\0obj");
-        assert!(scratch.path("objects/x").exists());
-        scratch.journal().follow(b"directory\0objects/x\0\0");
-        assert!(!scratch.path("objects/x").exists() && scratch.path("objects").exists());
+        assert!(scratch.path(quarantine).exists());
+        scratch.journal().follow(format!("directory\0{quarantine}\0\0").as_bytes());
+        assert!(!scratch.path(quarantine).exists() && scratch.path("objects").exists());
+    }
+
+    /// A file's last block may be all zeros after a loss of power, wherever that begins.
+    #[test]
+    fn a_note_that_ends_in_zeros_removes_nothing_that_was_not_noted() {
+        let scratch = Scratch::new();
+        let quarantine = "objects/tmp_objdir-incoming-x";
+        for directory in [quarantine, "objects/tmp_objdir-incoming-other", "objects/pack", "info"] {
+            fs::create_dir_all(scratch.path(directory)).unwrap();
+        }
+        let files = ["objects/pack/pack-x", "objects/pack/pack-x.keep", "info/refs", "gc.pid"];
+        files.iter().for_each(|file| fs::write(scratch.path(file), "").unwrap());
+        let notes = format!(
+            "directory\0{quarantine}\0\0file\0objects/pack/pack-x.keep\0ours\0temporary\0info/tmp_info_xyz\0\0file\0gc.pid\01\0"
+        );
+        for end in 0..notes.len() {
+            let mut torn = notes.as_bytes()[..end].to_vec();
+            torn.resize(512, 0);
+            scratch.journal().follow(&torn);
+            assert!(files.iter().all(|file| scratch.path(file).exists()), "{end}");
+            assert!(
+                scratch.path("objects/tmp_objdir-incoming-other").exists() && scratch.path("info").exists(),
+                "{end}"
+            );
+            let is_noted = end >= "directory\0".len() + quarantine.len();
+            assert_eq!(scratch.path(quarantine).exists(), !is_noted, "{end}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::Repository;
 use crate::durable::{self, Sharing, Sync};
-use crate::journal::{Journal, Leftover};
+use crate::journal::{Journal, Leftover, QUARANTINE};
 use crate::listing::{Listed, Listing};
 use crate::odb::Objects;
 use crate::protocol::report::Refusal;
@@ -94,7 +94,7 @@ impl Quarantine {
         let destination = destination.ok_or_else(|| anyhow::anyhow!("there is no object directory"))?;
         // Hooks run elsewhere.
         let destination = std::path::absolute(destination)?;
-        let path = destination.join(durable::unique("tmp_objdir-incoming-"));
+        let path = destination.join(durable::unique(QUARANTINE));
         if let Some(journal) = &journal {
             journal.note(Leftover::Directory(&path), sharing);
         }
