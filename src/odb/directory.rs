@@ -22,9 +22,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A thousand layers and more.
 const CHAIN_BYTES_MAX: u64 = 64 << 10;
+
+/// For so long two changes of a folder may have the same time: as long as kernels before Linux 6.13 keep one, and as file systems do that
+/// count in seconds.
+const TICK: Duration = Duration::from_millis(20);
+const TICK_OF_SECONDS: Duration = Duration::from_secs(2);
 
 /// So many indexes keep their files open. With one for each of a thousand packs a process could open nothing else.
 const INDEX_FILES_MAX: u32 = 16;
@@ -220,6 +226,8 @@ struct Packs {
     midx_identity: Option<Identity>,
     midx_tried: bool,
     listed: Option<Identity>,
+    /// When that was seen first, unless the folder was listed again long enough after.
+    unsettled: Option<Instant>,
     listings: u32,
     /// Those that no multi-pack-index covers: newest first, then what was asked last with success in front.
     loose_ends: Vec<Rc<Slot>>,
@@ -300,14 +308,14 @@ impl Directory {
         Ok(None)
     }
 
-    /// Looks at the folder again, unless it was looked at twice and has not changed since. True when there may be
-    /// something new.
+    /// Looks at the folder again, unless it was looked at twice and has not changed since. What came just behind a look may not show in
+    /// the folder's time: a while after the first look at what seems to be the same there is one more. True when there may be something new.
     ///
     /// # Errors
     /// When the folder cannot be read.
     pub fn refresh(&self, register: &Register) -> io::Result<bool> {
         let mut packs = self.packs.borrow_mut();
-        if packs.listings > 1 && packs.listed == folder_identity(&self.folder)? {
+        if packs.listings > 1 && packs.listed == folder_identity(&self.folder)? && !packs.may_be_told_more() {
             return Ok(false);
         }
         packs.list(&self.folder, register)
@@ -473,6 +481,14 @@ impl Packs {
         (true, Some(slot))
     }
 
+    /// Whether a folder that seems unchanged was first listed so long ago that what it has now is all that this time can stand for, and
+    /// has not been listed since.
+    fn may_be_told_more(&self) -> bool {
+        let in_seconds = self.listed.is_some_and(|(.., nanoseconds)| nanoseconds == 0);
+        let tick = if in_seconds { TICK_OF_SECONDS } else { TICK };
+        self.unsettled.is_some_and(|since| since.elapsed() >= tick)
+    }
+
     fn list_once(&mut self, folder: &Path, register: &Register) -> io::Result<()> {
         if self.listings == 0 {
             self.list(folder, register)?;
@@ -486,7 +502,13 @@ impl Packs {
         let fresh = self.midx_tried && self.listings == 0;
         self.midx_tried = true;
         // Before the listing: what appears meanwhile makes it differ the next time.
-        self.listed = folder_identity(folder)?;
+        let now = folder_identity(folder)?;
+        if self.listings == 0 || self.listed != now {
+            self.unsettled = now.map(|_| Instant::now());
+        } else if self.may_be_told_more() {
+            self.unsettled = None;
+        }
+        self.listed = now;
         self.listings += 1;
         let mut something_new = !fresh && self.renew_midx(folder, register);
         self.bitmapped.clear();

@@ -192,6 +192,24 @@ fn a_repack_while_open_is_noticed_and_open_packs_stay_readable() {
 }
 
 #[test]
+fn a_pack_that_came_in_the_same_moment_as_the_last_look_is_found_a_while_later() {
+    let repo = Repo::new(SHA1);
+    repo.packs_of_one(2);
+    let folder = repo.root.join("objects/pack");
+    let objects = repo.objects();
+    let unknown = ObjectId::from([0x5a; 20]);
+    for _ in 0..3 {
+        assert_eq!(objects.locate(&unknown).unwrap(), None);
+    }
+    let time = fs::metadata(&folder).unwrap().modified().unwrap();
+    repo.git(&["-c", "fastimport.unpackLimit=0", "fast-import", "--quiet"], b"blob\ndata 4\nlate\n");
+    fs::File::open(&folder).unwrap().set_modified(time).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    let late = gix_object::compute_hash(SHA1, Kind::Blob, b"late").unwrap();
+    assert!(matches!(objects.locate(&late).unwrap(), Some(Location::Packed { .. })));
+}
+
+#[test]
 fn a_pack_that_vanished_before_it_was_opened_is_looked_for_again() {
     let repo = Repo::with_history(SHA1, 10);
     repo.git(&["repack", "-dq"], b"");
