@@ -4,6 +4,7 @@
 //! wanted one, or once for each path where that matters; blobs are looked up, never read; gitlinks are passed over. What a
 //! filter leaves out is not even looked up.
 
+mod deep;
 mod filter;
 mod history;
 mod numbers;

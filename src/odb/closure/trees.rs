@@ -8,6 +8,7 @@
 //! length, so that a tree is met first where it lies highest. Where a filter looks at paths, it is walked at each of them as far
 //! as the patterns reach.
 
+use super::deep::Depths;
 use super::order::{Ancestors, Node, ordered};
 use super::readers::{At, Met, Readers, Wanted};
 use super::tree::{EntryKind, Tree};
@@ -126,6 +127,8 @@ pub(super) struct Trees<'w, 'a> {
     blobs: Marks,
     /// A new tree that a known one calls a blob.
     called_blob: Option<u32>,
+    /// Where new trees were met, if somebody minds how deep they lie.
+    depths: Option<Depths>,
     /// Trees that are walked, but left out.
     passed: Marks,
     /// Trees that were walked below the reach of patterns, by what these say of their directory.
@@ -191,6 +194,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             found: Marks::default(),
             blobs: Marks::default(),
             called_blob: None,
+            depths: None,
             passed: Marks::default(),
             beyond: HashMap::new(),
             large: Marks::default(),
@@ -266,6 +270,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             self.beyond.clear();
             self.descend(&Ends { boundary: &[], ..*ends })?;
         }
+        self.measure()?;
         // Some were taken for new before they were met as known ones.
         self.count -= self.numbers.remove(&mut self.blobs, &self.held_blobs);
         Ok(())
@@ -286,9 +291,11 @@ impl<'w, 'a> Trees<'w, 'a> {
 
     /// Walks down from the ends; what is known stays away.
     fn descend(&mut self, ends: &Ends<'_>) -> Result<()> {
+        self.depths = ends.levels_max.map(Depths::up_to);
         let mut named = Level::default();
         for &tree in ends.wanted {
             if !self.held.contains(tree) {
+                self.measure_at(tree, 1);
                 self.count += u64::from(self.found.insert(tree));
                 named.new.push(tree);
             }
@@ -298,7 +305,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         top.place.inside = inside;
         let roots = if self.filter.reaches(0) { ends.roots } else { &[] };
         for &tree in roots {
-            if self.meet_new(tree) {
+            if self.meet_new(tree, 1) {
                 top.new.push(tree);
             }
         }
@@ -325,11 +332,12 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    /// Marks a new tree; whether it is to be walked from here.
-    fn meet_new(&mut self, number: u32) -> bool {
+    /// Marks a new tree, met at this depth; whether it is to be walked from here.
+    fn meet_new(&mut self, number: u32, depth: u64) -> bool {
         if self.held.contains(number) {
             return false;
         }
+        self.measure_at(number, depth);
         let new = if self.filter.trees() {
             let new = self.found.insert(number);
             self.count += u64::from(new);
@@ -338,6 +346,31 @@ impl<'w, 'a> Trees<'w, 'a> {
             self.passed.insert(number)
         };
         new || self.filter.is_by_path()
+    }
+
+    /// Notes how deep a new tree was met.
+    fn measure_at(&mut self, number: u32, depth: u64) {
+        if let Some(depths) = &mut self.depths {
+            depths.meet(number, depth);
+        }
+    }
+
+    /// Whether no new tree lies too deep, wherever it was met first. Trees are looked into again only where that is not certain.
+    fn measure(&mut self) -> Result<()> {
+        let Some(depths) = self.depths.take().filter(Depths::may_be_too_deep) else { return Ok(()) };
+        let below = |number| {
+            self.ancestors.clear();
+            self.read(Node { number, depth: 0, before: None })?;
+            let current = std::mem::take(&mut self.current);
+            let mut found = Vec::new();
+            for &fresh in &current.fresh {
+                if let (EntryKind::Tree, _, id) = current.entry(fresh, self.hash_len) {
+                    found.extend(self.numbers.of(id)?);
+                }
+            }
+            Ok(found)
+        };
+        if depths.are_too_deep(below)? { Err(TooDeep.into()) } else { Ok(()) }
     }
 
     /// Marks a known tree.
@@ -507,7 +540,7 @@ impl<'w, 'a> Trees<'w, 'a> {
     fn new_tree(&mut self, from: u32, met: &Met<'_>) -> Result<()> {
         let number = self.numbers.of_placed(met.id, met.place)?;
         let Some(number) = number else { return self.missing("tree", met.id, from) };
-        if !self.meet_new(number) {
+        if !self.meet_new(number, self.depth + 1) {
             return Ok(());
         }
         if self.held_blobs.contains(met.id) {

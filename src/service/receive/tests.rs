@@ -469,6 +469,38 @@ fn trees_are_as_deep_as_git_follows_them() {
     check(Some("-1"), 0, false);
 }
 
+/// A root may name all of a line of trees: then each is met where it lies highest.
+#[test]
+fn trees_are_as_deep_as_the_longest_way_to_them() {
+    let template = Pair::new();
+    let tree = |entries: &[(String, String)]| {
+        let lines: String = entries.iter().map(|(name, id)| format!("040000 tree {id}\t{name}\n")).collect();
+        String::from_utf8_lossy(&template.git_with(&template.client, &["mktree"], lines.as_bytes()))
+            .trim_end()
+            .to_owned()
+    };
+    let mut line = vec![template.client_id("HEAD^{tree}")];
+    for _ in 0..3 {
+        line.push(tree(&[("d".into(), line[line.len() - 1].clone())]));
+    }
+    let down: Vec<_> = line.iter().enumerate().map(|(at, id)| (format!("{}", 9 - at), id.clone())).collect();
+    let up: Vec<_> = line.iter().enumerate().map(|(at, id)| (format!("{at}"), id.clone())).collect();
+    for (entries, git_refuses) in [(down, true), (up, false)] {
+        let root = tree(&entries);
+        let tip = template.git(&template.client, &["commit-tree", "-p", "HEAD", "-m", "line", &root]);
+        for (max, expected) in [("2", false), ("3", true)] {
+            let pair = template.copy();
+            pair.at_server(&["config", "core.maxTreeDepth", max]);
+            let push = pair.push(&[&format!("- {tip} refs/heads/new")]);
+            let theirs = pair.copy().send_to_git(&push.bytes());
+            assert_eq!(theirs.complaints().is_empty(), expected || !git_refuses, "git, {entries:?}, {max}");
+            let answer = pair.send(&push);
+            assert_eq!(answer.complaints().is_empty(), expected, "{entries:?}, {max}");
+            assert!(expected || answer.said.contains("exceeded maximum allowed tree depth"), "{}", answer.said);
+        }
+    }
+}
+
 #[test]
 fn incomplete_history_is_found_before_hidden_refs_and_hooks_are_asked() {
     let pair = Pair::new();
