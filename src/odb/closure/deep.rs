@@ -11,9 +11,9 @@ use std::hash::BuildHasherDefault;
 pub(super) struct Depths {
     max: u64,
     /// The deepest place of each.
-    places: HashMap<u32, u64, BuildHasherDefault<PlaceHasher>>,
+    places: HashMap<u32, u32, BuildHasherDefault<PlaceHasher>>,
     /// The deepest first place of any.
-    deepest: u64,
+    deepest: u32,
     /// Trees that were met again deeper, some perhaps twice, and how much deeper all of them together.
     again: Vec<u32>,
     more: u64,
@@ -34,13 +34,15 @@ impl Depths {
 
     /// Notes that a tree was met.
     pub(super) fn meet(&mut self, tree: u32, place: u64) {
+        // Nothing lies deeper than there are objects with numbers.
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
         match self.places.get_mut(&tree) {
             None => {
                 self.places.insert(tree, place);
                 self.deepest = self.deepest.max(place);
             }
             Some(known) if *known < place => {
-                self.more += place - *known;
+                self.more += u64::from(place - *known);
                 *known = place;
                 self.again.push(tree);
             }
@@ -51,7 +53,7 @@ impl Depths {
     /// Whether one may lie too deep. On a way down each tree is passed once at most, and from each on what follows lies deeper by no more
     /// than this one was met deeper.
     pub(super) fn may_be_too_deep(&self) -> bool {
-        self.deepest.saturating_add(self.more) > self.max
+        self.more.saturating_add(self.deepest.into()) > self.max
     }
 
     /// Whether one lies too deep; `below` tells the sub-trees of one, of which those count that were met. Each is asked for once.
@@ -93,7 +95,7 @@ impl Depths {
                 *known = (*known).max(place.saturating_add(1));
             }
         }
-        Ok(self.places.values().any(|place| *place > self.max))
+        Ok(self.places.values().any(|place| u64::from(*place) > self.max))
     }
 }
 
