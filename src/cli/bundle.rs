@@ -253,7 +253,7 @@ fn plan(repository: &Repository, args: &RefArgs, known: &[ObjectId]) -> Result<O
         refs.push((tip.id.id(), tip.name.to_owned()));
         Ok(())
     })?;
-    let head = visible::head(repository, For::Upload)?.and_then(|head| Some((head.id?, head.target?)));
+    let head = visible::head(repository, For::Upload).and_then(|head| Some((head.id?, head.target?)));
     let Some((mut header, selection)) = bundle::plan(&repository.objects, refs, known, &mut Silent)? else {
         return Ok(None);
     };

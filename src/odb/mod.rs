@@ -31,13 +31,13 @@ pub mod usage;
 pub mod walk;
 
 use crate::stream::Pulse;
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use bitmap::{Bitmaps, Order};
 use commit_graph::CommitGraph;
 use directory::{BitmapsOf, Directory, Register, Slot};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
-use ids::IdSet;
+use ids::{IdMap, IdSet};
 use loose::Recent;
 use resolve::{Damaged, Reader};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -57,7 +57,7 @@ pub const OBJECT_BYTES_MAX: u64 = 4 << 30;
 /// nothing is faster than with 4, and a fetch pays for each fresh page that the cache grows by.
 pub const CACHE_BYTES: u64 = 16 << 20;
 /// A chain of tags longer than this is taken for a cycle.
-const TAGS_MAX: usize = 1 << 16;
+const TAGS_MAX: usize = 1 << 20;
 /// How often an object is looked for while the directories of packs change.
 const LOOKS_MAX: u32 = 8;
 
@@ -144,6 +144,8 @@ struct Shared {
     /// How many bytes of loose objects are kept of each directory at most, and whether even few of them are read again soon.
     recent: Cell<(u64, bool)>,
     damaged: RefCell<Damaged>,
+    /// What tags of tags peel to.
+    peeled: RefCell<IdMap<(ObjectId, Kind)>>,
     graph: OnceCell<Option<CommitGraph>>,
     /// Looked for; `None` inside: there are none that can be used.
     bitmaps: RefCell<Option<Option<Rc<Stored>>>>,
@@ -182,6 +184,7 @@ impl Objects {
             reader: RefCell::new(Reader::new(CACHE_BYTES)),
             recent: Cell::new((CACHE_BYTES, false)),
             damaged: RefCell::default(),
+            peeled: RefCell::default(),
             graph: OnceCell::new(),
             bitmaps: RefCell::default(),
         });
@@ -471,19 +474,29 @@ impl Objects {
     pub fn peel(&self, id: &oid) -> anyhow::Result<Option<(ObjectId, gix_object::Kind)>> {
         let mut id = id.to_owned();
         let mut content = Vec::new();
-        for _ in 0..TAGS_MAX {
+        let mut passed = Vec::new();
+        let end = loop {
+            if let Some(end) = self.shared.peeled.borrow().get(&id) {
+                break *end;
+            }
             match self.header(&id)? {
                 None => return Ok(None),
                 Some(Header { kind: Kind::Tag, .. }) => {}
-                Some(Header { kind, .. }) => return Ok(Some((id, kind))),
+                Some(Header { kind, .. }) => break (id, kind),
             }
             if self.find(&id, &mut content)?.is_none() {
                 return Ok(None);
             }
+            ensure!(passed.len() < TAGS_MAX, "tag {id} does not end");
+            passed.push(id);
             let tag = gix_object::TagRefIter::from_bytes(&content, self.hash_kind());
             id = tag.target_id().map_err(|error| anyhow::anyhow!("tag {id} is corrupt: {error}"))?;
+        };
+        // Tags of tags are rare, and then many may lead to one chain.
+        if passed.len() > 1 {
+            self.shared.peeled.borrow_mut().extend(passed.into_iter().map(|tag| (tag, end)));
         }
-        bail!("tag {id} does not end")
+        Ok(Some(end))
     }
 
     /// Whether `ancestor` is reachable from `descendant` (both commits, or tags of commits).

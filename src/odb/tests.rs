@@ -634,7 +634,7 @@ fn tags_are_peeled_and_names_are_split_by_kind() {
     assert_eq!(objects.peel(&v2).unwrap(), Some((main, Kind::Commit)));
     assert_eq!(objects.peel(&tree).unwrap(), Some((tree, Kind::Tree)));
     assert_eq!(objects.peel(&unknown).unwrap(), None);
-    let split = walk::split(&objects, &[v2, main, tree, blob, unknown, v1]).unwrap();
+    let split = walk::split(&objects, &[v2, main, tree, blob, unknown, v1]);
     assert_eq!(split.commits, [main]);
     assert_eq!(split.others, [(tree, Kind::Tree), (blob, Kind::Blob)]);
     assert_eq!(split.tags, [v2, v1]);

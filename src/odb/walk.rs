@@ -30,33 +30,35 @@ pub struct Split {
     pub missing: Vec<ObjectId>,
 }
 
-/// Splits names by what they are; tags are followed, and listed too.
-///
-/// # Errors
-/// When a tag is corrupt.
-pub fn split(objects: &Objects, ids: &[ObjectId]) -> anyhow::Result<Split> {
+/// Splits names by what they are; tags are followed, and listed too. What is damaged counts as missing.
+pub fn split(objects: &Objects, ids: &[ObjectId]) -> Split {
     let mut split = Split::default();
     let mut seen = super::ids::IdSet::default();
     let mut content = Vec::new();
+    let mut target = |tag: &ObjectId| {
+        objects.find(tag, &mut content).ok()??;
+        gix_object::TagRefIter::from_bytes(&content, objects.hash_kind()).target_id().ok()
+    };
     for start in ids {
         let mut id = *start;
         while seen.insert(id) {
-            match objects.kind(&id)? {
+            match objects.kind(&id).unwrap_or(None) {
                 None => split.missing.push(*start),
                 Some(Kind::Commit) => split.commits.push(id),
                 Some(kind @ (Kind::Tree | Kind::Blob)) => split.others.push((id, kind)),
                 Some(Kind::Tag) => {
-                    objects.find(&id, &mut content)?;
-                    split.tags.push(id);
-                    let tag = gix_object::TagRefIter::from_bytes(&content, objects.hash_kind());
-                    id = tag.target_id().map_err(|error| anyhow::anyhow!("tag {id} is corrupt: {error}"))?;
-                    continue;
+                    if let Some(target) = target(&id) {
+                        split.tags.push(id);
+                        id = target;
+                        continue;
+                    }
+                    split.missing.push(*start);
                 }
             }
             break;
         }
     }
-    Ok(split)
+    split
 }
 
 /// Whoever has walked over so many commits will meet many objects.

@@ -128,11 +128,19 @@ impl RefStore {
     /// # Errors
     /// When a ref on the way cannot be read or is broken.
     pub fn resolve(&self, name: &BStr) -> anyhow::Result<Option<ObjectId>> {
+        self.follow(name).map(|(_, id)| id)
+    }
+
+    /// The same, and the name of the ref it ends at, which may not be there.
+    ///
+    /// # Errors
+    /// As [`Refs::resolve`].
+    pub fn follow(&self, name: &BStr) -> anyhow::Result<(BString, Option<ObjectId>)> {
         let mut at = name.to_owned();
         for _ in 0..SYMBOLIC_READS_MAX {
             match self.read(at.as_bstr())? {
-                None => return Ok(None),
-                Some(Target::Direct(id)) => return Ok(Some(id)),
+                None => return Ok((at, None)),
+                Some(Target::Direct(id)) => return Ok((at, Some(id))),
                 Some(Target::Symbolic(target)) => at = target,
             }
         }

@@ -37,26 +37,22 @@ pub struct Head {
     pub target: Option<BString>,
 }
 
-/// HEAD (of the namespace); `None` where it is missing or hidden. Its object may be lost.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn head(repository: &Repository, hidden_for: For) -> anyhow::Result<Option<Head>> {
+/// HEAD (of the namespace); `None` where it is missing, broken or hidden. Its object may be lost.
+pub fn head(repository: &Repository, hidden_for: For) -> Option<Head> {
     if is_hidden(repository, hidden_for, b"HEAD".as_bstr()) {
-        return Ok(None);
+        return None;
     }
-    let prefix = namespace_prefix(repository);
     let name = full_name(repository, b"HEAD".as_bstr());
-    let Some(target) = repository.refs.read(name.as_bstr())? else { return Ok(None) };
-    let id = match &target {
-        crate::refs::Target::Direct(id) => Some(*id),
-        crate::refs::Target::Symbolic(target) => repository.refs.resolve(target.as_bstr())?,
+    let (end, id) = match repository.refs.follow(name.as_bstr()) {
+        Ok(end) => end,
+        Err(error) => {
+            // Other branches may be sound.
+            repository.objects.warn(format!("no HEAD: {error:#}"));
+            return None;
+        }
     };
-    let target = match target {
-        crate::refs::Target::Direct(_) => None,
-        crate::refs::Target::Symbolic(target) => Some(stripped(target.as_bstr(), &prefix).to_owned()),
-    };
-    Ok((id.is_some() || target.is_some()).then_some(Head { id, target }))
+    let target = (end != name).then(|| stripped(end.as_bstr(), &namespace_prefix(repository)).to_owned());
+    (id.is_some() || target.is_some()).then_some(Head { id, target })
 }
 
 /// Visible refs below `refs/` that lead to an object, in byte order, HEAD not among them, under their names without the namespace.
@@ -104,7 +100,7 @@ pub fn list(
         if hidden(rules, Some(name), row.name) {
             return Ok(());
         }
-        let looked_up = if is_known { None } else { peeled(repository, &row.id.id())? };
+        let looked_up = if is_known { None } else { peeled(repository, &row.id.id()) };
         let peeled = if is_known { row.peeled } else { Some(looked_up.as_ref().map(StoredId::from)) };
         let symref_target = row.symref_target.map(|target| stripped(target, &namespace));
         let line = row.line.filter(|_| namespace.is_empty());
@@ -144,9 +140,9 @@ pub fn all(
 /// that packed-refs does not peel.
 ///
 /// # Errors
-/// When refs or such tags cannot be read.
+/// When refs cannot be read.
 pub fn take_tips(repository: &Repository, hidden_for: For, ids: &mut HashSet<ObjectId>) -> anyhow::Result<()> {
-    if let Some(id) = head(repository, hidden_for)?.and_then(|head| head.id) {
+    if let Some(id) = head(repository, hidden_for).and_then(|head| head.id) {
         ids.remove(&id);
     }
     if ids.is_empty() {
@@ -160,7 +156,7 @@ pub fn take_tips(repository: &Repository, hidden_for: For, ids: &mut HashSet<Obj
             return Ok(());
         }
         ids.remove(&row.id.id());
-        if let Some(peeled) = known_or_peeled(repository, row)? {
+        if let Some(peeled) = known_or_peeled(repository, row) {
             ids.remove(&peeled);
         }
         if ids.is_empty() { Err(Enough.into()) } else { Ok(()) }
@@ -172,7 +168,7 @@ pub fn take_tips(repository: &Repository, hidden_for: For, ids: &mut HashSet<Obj
 /// exist is not looked at where packed-refs knows the rest: of many tags few are asked for.
 ///
 /// # Errors
-/// When refs or such tags cannot be read.
+/// When refs cannot be read.
 pub fn annotated_tags(
     repository: &Repository,
     hidden_for: For,
@@ -190,20 +186,20 @@ pub fn recorded_tags(
     hidden_for: For,
     each: &mut dyn FnMut(ObjectId, ObjectId),
 ) -> anyhow::Result<()> {
-    tags(repository, hidden_for, &|row| Ok(row.peeled.flatten().map(|peeled| peeled.id())), each)
+    tags(repository, hidden_for, &|row| row.peeled.flatten().map(|peeled| peeled.id()), each)
 }
 
 fn tags(
     repository: &Repository,
     hidden_for: For,
-    peeled: &dyn Fn(&Row<'_>) -> anyhow::Result<Option<ObjectId>>,
+    peeled: &dyn Fn(&Row<'_>) -> Option<ObjectId>,
     each: &mut dyn FnMut(ObjectId, ObjectId),
 ) -> anyhow::Result<()> {
     let namespace = namespace_prefix(repository);
     let rules = rules(repository, hidden_for);
     repository.refs.for_each(&[concatenated(&namespace, b"refs/tags/")], &mut |row| {
         if !hidden(rules, Some(stripped(row.name, &namespace)), row.name)
-            && let Some(peeled) = peeled(row)?
+            && let Some(peeled) = peeled(row)
         {
             each(row.id.id(), peeled);
         }
@@ -212,21 +208,17 @@ fn tags(
 }
 
 /// What a ref peels to, if it is an annotated tag.
-fn known_or_peeled(repository: &Repository, row: &Row<'_>) -> anyhow::Result<Option<ObjectId>> {
+fn known_or_peeled(repository: &Repository, row: &Row<'_>) -> Option<ObjectId> {
     match row.peeled {
-        Some(known) => Ok(known.map(|known| known.id())),
+        Some(known) => known.map(|known| known.id()),
         None => peeled(repository, &row.id.id()),
     }
 }
 
-/// The same of an object.
-fn peeled(repository: &Repository, id: &oid) -> anyhow::Result<Option<ObjectId>> {
-    match repository.objects.header(id) {
-        Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
-            Ok(repository.objects.peel(id)?.map(|(peeled, _)| peeled))
-        }
-        Ok(_) | Err(_) => Ok(None),
-    }
+/// The same of an object; what is damaged on the way peels to nothing.
+fn peeled(repository: &Repository, id: &oid) -> Option<ObjectId> {
+    let peeled = repository.objects.peel(id).ok().flatten();
+    peeled.map(|(peeled, _)| peeled).filter(|peeled| peeled.as_ref() != id)
 }
 
 /// Ends a listing early.

@@ -90,7 +90,7 @@ fn capabilities(repository: &Repository, list: &mut Vec<u8>) -> Result<(), Serve
 /// v0 and v1: refs, the first with the capabilities.
 fn refs(repository: &Repository, service: Service, list: &mut Vec<u8>, sink: &mut dyn Sink) -> Result<(), ServeError> {
     let head = match service {
-        Service::UploadPack => visible::head(repository, For::Upload)?,
+        Service::UploadPack => visible::head(repository, For::Upload),
         Service::ReceivePack => None,
     };
     let view = View { repository, head: head.as_ref() };

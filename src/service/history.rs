@@ -38,7 +38,7 @@ pub fn tips(repository: &Repository, hidden_for: For, prefixes: &[BString]) -> a
 
 /// What HEAD points to, if it is there.
 fn head(repository: &Repository, hidden_for: For) -> anyhow::Result<Option<ObjectId>> {
-    match visible::head(repository, hidden_for)?.and_then(|head| head.id) {
+    match visible::head(repository, hidden_for).and_then(|head| head.id) {
         Some(id) if repository.objects.contains(&id)? => Ok(Some(id)),
         Some(_) | None => Ok(None),
     }
@@ -155,7 +155,7 @@ impl<'r> Visible<'r> {
             Roots::Branches => tips(self.repository, For::Upload, &["refs/heads/".into()])?,
             Roots::All => tips(self.repository, For::Upload, &[])?,
         };
-        let split = walk::split(&self.repository.objects, &tips)?;
+        let split = walk::split(&self.repository.objects, &tips);
         self.known.extend(split.tags);
         for id in split.commits {
             let number = commits.number(&id);
@@ -271,7 +271,7 @@ impl Ancestry for RoundHistory<'_, '_> {
         }
         let History { repository, commits, client, oldest, .. } = self.history;
         let commits = client.as_mut().unwrap_or(commits);
-        let wants = walk::split(&repository.objects, wants)?;
+        let wants = walk::split(&repository.objects, wants);
         if !wants.missing.is_empty() {
             return Ok(false);
         }

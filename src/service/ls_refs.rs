@@ -39,7 +39,7 @@ pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_
 
 /// HEAD, where it leads to an object; else only for who asked for unborn branches and for symbolic refs (LS-09, LS-11).
 fn head(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
-    let Some(head) = visible::head(repository, For::Upload)? else {
+    let Some(head) = visible::head(repository, For::Upload) else {
         return Ok(());
     };
     let target = head.target.as_ref().map(|target| target.as_bstr());

@@ -100,9 +100,9 @@ impl Boundary {
                 }
                 return Ok(true);
             }
-            Depth::Endless => depth::so_deep(objects, &tips(repository, request)?, None, pulse)?,
+            Depth::Endless => depth::so_deep(objects, &tips(repository, request), None, pulse)?,
             Depth::Commits { count, relative } => {
-                let tips = tips(repository, request)?;
+                let tips = tips(repository, request);
                 let from = if *relative { self.present_depth(objects, &tips, pulse)? } else { Some(0) };
                 // Who has no boundary on the way has nothing to deepen, but may meet ours.
                 let Some(from) = from else {
@@ -113,7 +113,7 @@ impl Boundary {
             }
             Depth::Revisions { since, not } => {
                 let since = since.map(|since| i64::try_from(since).unwrap_or(i64::MAX));
-                let (not, tips) = (left_out(repository, not)?, tips(repository, request)?);
+                let (not, tips) = (left_out(repository, not)?, tips(repository, request));
                 let extent = depth::of_revisions(objects, &tips, since, &not, pulse)?;
                 let extent = extent.ok_or_else(|| said("no commits selected for shallow requests".to_owned()))?;
                 self.move_to(&extent, objects)?;
@@ -137,7 +137,7 @@ impl Boundary {
     ) -> Result<(), ServeError> {
         if !repository.objects.shallow().is_empty() {
             let seen = self.seen(repository);
-            let extent = depth::so_deep(&seen, &tips(repository, request)?, None, pulse)?;
+            let extent = depth::so_deep(&seen, &tips(repository, request), None, pulse)?;
             self.move_to(&extent, &repository.objects)?;
         }
         Ok(())
@@ -215,8 +215,8 @@ impl Boundary {
 }
 
 /// The commits that are wanted, tags followed.
-fn tips(repository: &Repository, request: &UploadRequest) -> anyhow::Result<Vec<ObjectId>> {
-    Ok(walk::split(&repository.objects, &request.wants)?.commits)
+fn tips(repository: &Repository, request: &UploadRequest) -> Vec<ObjectId> {
+    walk::split(&repository.objects, &request.wants).commits
 }
 
 /// What refs of `deepen-not` point to. They are named as the client sees them: hidden ones are none, and those of other

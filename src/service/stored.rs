@@ -77,7 +77,7 @@ pub fn serve(file: &StoredFile, repository: &Repository, out: &mut Out<'_>) -> R
 
 /// The branch HEAD is on, or the commit; nothing while it is unborn (DU-02).
 fn head(repository: &Repository) -> anyhow::Result<Vec<u8>> {
-    let head = visible::head(repository, For::Nobody)?;
+    let head = visible::head(repository, For::Nobody);
     let Some((head, id)) = head.and_then(|head| head.id.map(|id| (head.target, id))) else {
         return Ok(Vec::new());
     };

@@ -162,7 +162,7 @@ fn unreachable(
             (Some(Kind::Tag), _) => {
                 let tags = match &mut tags {
                     Some(tags) => tags,
-                    none => none.insert(walk::split(objects, &tips)?.tags.into_iter().collect()),
+                    none => none.insert(walk::split(objects, &tips).tags.into_iter().collect()),
                 };
                 if !tags.contains(want) {
                     refused.insert(*want);

@@ -1,6 +1,7 @@
 //! How repositories are kept: reftable, SHA-256, linked worktrees, borrowed objects. Each is served as git serves it.
 
 use crate::support::{Answer, Cgi, Repo, Site, band, framed, git_command};
+use std::io::Write;
 
 /// The protocol versions a client may ask for.
 const VERSIONS: [u8; 3] = [0, 1, 2];
@@ -385,4 +386,89 @@ fn more_packs_are_read_than_files_may_be_open_at_first() {
         client.git(&["init", "-q"]);
         client.feed(&["index-pack", "--stdin", "--strict"], &band(&answer.body, 1));
     }
+}
+
+#[test]
+fn heads_branch_is_the_last_of_a_chain_of_symbolic_refs() {
+    let site = site("sha1", "files");
+    let served = site.repo("acme/site");
+    for (first, last) in [("main", "refs/heads/main"), ("nothing yet", "refs/heads/nothing")] {
+        served.git(&["symbolic-ref", "refs/heads/sym", last]);
+        served.git(&["symbolic-ref", "HEAD", "refs/heads/sym"]);
+        lists_as_git(&site, "acme/site.git", "sha1");
+        let lines = framed(&["command=ls-refs", "0001", "peel", "symrefs", "unborn", "ref-prefix HEAD", "0000"]);
+        let request = site.cgi("POST", "/acme/site.git/git-upload-pack").protocol(2).body(lines);
+        let answer = request.bearer(&site.token("acme/site", "read")).run();
+        assert!(answer.text().contains(&format!("symref-target:{last}\n")), "{first}: {}", answer.text());
+    }
+}
+
+#[test]
+fn one_damaged_ref_or_tag_hides_no_other_branch() {
+    let site = site("sha1", "files");
+    let served = site.repo("acme/site");
+    let (main, tip) = (served.path.join("refs/heads/main"), served.tip("refs/heads/side"));
+    let token = site.token("acme/site", "read");
+    let sound = std::fs::read(&main).unwrap();
+    let null = format!("{}\n", "0".repeat(40));
+    let damaged_tag = served.feed(&["hash-object", "-t", "tag", "-w", "--literally", "--stdin"], b"garbage\n");
+    for damage in [&b""[..], b"garbage\n", b"ref: refs/heads/main\n", null.as_bytes(), b"a tag"] {
+        let said = String::from_utf8_lossy(damage);
+        if damage == b"a tag" {
+            std::fs::write(&main, &sound).unwrap();
+            std::fs::write(served.path.join("refs/tags/damaged"), format!("{}\n", damaged_tag.trim())).unwrap();
+        } else {
+            std::fs::write(&main, damage).unwrap();
+        }
+        let lines = framed(&["command=ls-refs", "0001", "peel", "symrefs", "0000"]);
+        let (ours, gits) = both(&site.cgi("POST", "/acme/site.git/git-upload-pack").protocol(2).body(lines));
+        // git lists what leads nowhere with zeros.
+        let mut expected = gits.packets();
+        expected.retain(|line| !line.starts_with(null.trim_end()));
+        assert_eq!(ours.packets(), expected, "{said}: {}", ours.stderr);
+        let want = format!("want {tip}");
+        let v2 = framed(&["command=fetch", "0001", &want, "include-tag", "done", "0000"]);
+        let v0 = framed(&[&format!("{want} side-band-64k include-tag"), "0000", "done"]);
+        for (version, body) in [(2, v2), (0, v0)] {
+            let listed = site.cgi("GET", "/acme/site.git/info/refs?service=git-upload-pack").protocol(version);
+            assert_eq!(listed.bearer(&token).run().status, 200, "{said}");
+            let request = site.cgi("POST", "/acme/site.git/git-upload-pack").protocol(version).body(body);
+            let answer = request.bearer(&token).run();
+            assert_eq!(answer.status, 200, "{said}: {}", answer.stderr);
+            let client = site.work(&format!("client {} {version}", damage.len()));
+            client.git(&["init", "-q"]);
+            client.feed(&["index-pack", "--stdin", "--strict"], &band(&answer.body, 1));
+        }
+    }
+}
+
+#[test]
+fn a_long_chain_of_tags_is_peeled_once_and_to_its_end() {
+    const TAGS: usize = 66_000;
+    let site = site("sha1", "files");
+    let served = site.repo("acme/site");
+    let mut pack = [&b"PACK\0\0\0\x02"[..], &(TAGS as u32).to_be_bytes()].concat();
+    let mut target = format!("object {}\ntype commit", served.tip("refs/heads/side"));
+    let mut last = String::new();
+    for number in 0..TAGS {
+        let tag = format!("{target}\ntag t{number}\ntagger T <t@x> 1700000000 +0000\n\n");
+        let id = gix_object::compute_hash(gix_hash::Kind::Sha1, gix_object::Kind::Tag, tag.as_bytes()).unwrap();
+        pack.extend([0xc0 | (tag.len() & 15) as u8, (tag.len() >> 4) as u8]);
+        let mut zlib = flate2::write::ZlibEncoder::new(&mut pack, flate2::Compression::fast());
+        zlib.write_all(tag.as_bytes()).unwrap();
+        zlib.finish().unwrap();
+        last = id.to_string();
+        target = format!("object {last}\ntype tag");
+    }
+    let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
+    hasher.update(&pack);
+    pack.extend_from_slice(hasher.try_finalize().unwrap().as_slice());
+    served.feed(&["index-pack", "--stdin"], &pack);
+    // Each of these is peeled anew, or all of them at once.
+    for number in 0..100 {
+        std::fs::write(served.path.join(format!("refs/tags/top{number}")), format!("{last}\n")).unwrap();
+    }
+    let lines = framed(&["command=ls-refs", "0001", "peel", "ref-prefix refs/tags/top", "0000"]);
+    let (ours, gits) = both(&site.cgi("POST", "/acme/site.git/git-upload-pack").protocol(2).body(lines));
+    assert!(ours.status == 200 && ours.text() == gits.text(), "{}", ours.stderr);
 }
