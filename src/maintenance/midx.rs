@@ -10,6 +10,7 @@ use crate::odb::midx::Midx;
 use crate::odb::{Objects, Pack};
 use crate::pack::checksummed::{Checksummed, hash_number};
 use crate::repo::Repository;
+use crate::repo::lock::Lock;
 use anyhow::{Context as _, Result};
 use gix_hash::{ObjectId, oid};
 use std::cmp::Reverse;
@@ -55,10 +56,22 @@ fn index_name(pack: &Pack) -> OsString {
     pack.path().with_extension("idx").file_name().unwrap_or_default().to_owned()
 }
 
-/// Writes the file for these packs, or removes it where they are fewer than two. `false`: somebody else writes one.
-pub(super) fn write(repository: &Repository, objects: &Objects, folder: &Path, packs: &[Arc<Pack>]) -> Result<bool> {
+/// The lock under which the file is written; `None`: somebody else has it.
+pub(super) fn lock(repository: &Repository, directory: &Path) -> Result<Option<Lock>> {
+    let (folder, sharing) = (directory.join("pack"), repository.settings.sharing);
+    durable::mkdir_all(directory, &folder, sharing).with_context(|| format!("cannot make '{}'", folder.display()))?;
+    fresh::lock(repository, &folder.join(NAME), sharing)
+}
+
+/// Writes the file for these packs, or removes it where they are fewer than two. `false`: somebody has repacked meanwhile.
+pub(super) fn write(
+    repository: &Repository,
+    objects: &Objects,
+    folder: &Path,
+    packs: &[Arc<Pack>],
+    _lock: &Lock,
+) -> Result<bool> {
     let path = folder.join(NAME);
-    let Some(_lock) = fresh::lock(repository, &path, repository.settings.sharing)? else { return Ok(false) };
     if packs.len() < 2 {
         remove(&path)?;
         remove_stale(folder, None)?;

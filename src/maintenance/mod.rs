@@ -4,7 +4,8 @@
 //! multi-pack-index, reachability bitmaps. All of it is git's, in git's forms and under git's locks. What is unreachable stays; no object goes before
 //! another copy of it is on the disk and seen by everybody; killed at any moment, it leaves the old state whole.
 //!
-//! The order is the safety: first everything new is put beside the old, then the old goes.
+//! The order is the safety: first the new pack is put beside the old ones, and into the multi-pack-index; then the old ones go. What
+//! spares walks follows, and holds up nothing where it fails.
 
 mod bitmaps;
 mod commit_graph;
@@ -22,6 +23,7 @@ mod tips;
 use crate::odb::closure::{Broken, Missing};
 use crate::odb::{Objects, Pack};
 use crate::pack::select::{self, Request, Selection};
+use crate::repo::lock::Lock;
 use crate::repo::{Repository, server_info};
 use crate::stream::Pulse;
 use anyhow::{Context as _, Result};
@@ -184,23 +186,32 @@ impl Work<'_> {
         if let Some(new) = &new {
             packs.retain(|pack| !new.old.iter().any(|old| old.path() == pack.path()));
         }
+        let is_told = self.multi_pack_index(&objects, &packs, new.as_ref().map(|new| &new.lock))?;
+        // At once: whatever becomes of the rest, the next run would make a pack of them again.
+        if let Some(new) = new {
+            self.prune(&new, &objects, is_told)?;
+        }
         if self.repository.settings.write_reverse_index {
             self.report.reverse_indexes = reverse::write(self.repository, &objects, &packs)?;
         }
-        self.commit_graph(pulse)?;
-        let is_told = self.multi_pack_index(&objects, &packs)?;
-        if is_told {
-            self.bitmaps(&packs, pulse)?;
+        if let Err(error) = self.commit_graph(pulse) {
+            self.report.problems.push(format!("{error:#}: no commit-graph is written"));
         }
-        if let Some(new) = new {
-            let made = local::find(&objects, &new.made.path)?;
-            if is_told {
-                self.report.packs_removed = prune::packs(&made, &new.old)?;
-            }
-            self.report.loose_removed = prune::loose(&made, &self.directory, &new.loose)?;
-            if self.directory.join("info/packs").exists() {
-                server_info::update(self.repository)?;
-            }
+        if is_told && let Err(error) = self.bitmaps(&packs, pulse) {
+            self.report.problems.push(format!("{error:#}: no bitmaps are written"));
+        }
+        Ok(())
+    }
+
+    /// Lets go what the new pack has made superfluous; packs only where the multi-pack-index tells of none of them.
+    fn prune(&mut self, new: &New, objects: &Objects, is_told: bool) -> Result<()> {
+        let made = local::find(objects, &new.made.path)?;
+        if is_told {
+            self.report.packs_removed = prune::packs(&made, &new.old)?;
+        }
+        self.report.loose_removed = prune::loose(&made, &self.directory, &new.loose)?;
+        if self.directory.join("info/packs").exists() {
+            server_info::update(self.repository)?;
         }
         Ok(())
     }
@@ -214,6 +225,11 @@ impl Work<'_> {
         if !is_enough && merged(&packs, 0, options.full).is_empty() {
             return Ok(None);
         }
+        // What a multi-pack-index tells of cannot go, and a pack that is made beside it would be made again by every run.
+        let Some(lock) = midx::lock(self.repository, &self.directory)? else {
+            self.report.left_out.push("packing: multi-pack-index.lock is somebody else's".into());
+            return Ok(None);
+        };
         let reachable = self.reachable(pulse)?;
         let packed_now = match &reachable {
             Some(reachable) if is_enough => repack::reachable_of(objects, reachable, &loose),
@@ -226,7 +242,7 @@ impl Work<'_> {
         let made = repack::make(self.repository, objects, &old, &packed_now, reachable.as_ref(), pulse)?;
         (self.report.loose_objects, self.report.packs) = (packed_now.len(), old.len());
         self.report.pack = made.path.file_name().map(|name| name.to_string_lossy().into_owned());
-        Ok(Some(New { made, old, loose }))
+        Ok(Some(New { made, old, loose, lock }))
     }
 
     /// All that is reachable; `None` where something is missing: then loose objects stay, and packs become one as they are.
@@ -235,17 +251,12 @@ impl Work<'_> {
         let request = Request { wants: &self.tips, missing, ..Request::default() };
         match select::select(&self.repository.objects, &request, pulse) {
             Ok(selection) => Ok(Some(selection)),
-            Err(error) => self.broken(error, "loose objects are not packed").map(|()| None),
+            Err(error) if error.is::<Broken>() || error.is::<crate::odb::graph::Missing>() => {
+                self.report.problems.push(format!("{error:#}: loose objects are not packed"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-    }
-
-    /// Notes a repository that is broken; any other error goes on.
-    fn broken(&mut self, error: anyhow::Error, so: &str) -> Result<()> {
-        if !error.is::<Broken>() && !error.is::<crate::odb::graph::Missing>() {
-            return Err(error);
-        }
-        self.report.problems.push(format!("{error:#}: {so}"));
-        Ok(())
     }
 
     fn commit_graph(&mut self, pulse: &mut dyn Pulse) -> Result<()> {
@@ -257,17 +268,16 @@ impl Work<'_> {
             self.report.left_out.push(format!("commit-graph: {why}"));
             return Ok(());
         }
-        match commit_graph::write(self.repository, &mut objects, &self.directory, &self.tips, pulse) {
-            Ok(Written::Commits(many)) => self.report.commit_graph = Some(Some(many)),
-            Ok(Written::Nothing) => {}
-            Ok(Written::Busy) => self.report.left_out.push("commit-graph: somebody else writes one".into()),
-            Err(error) => self.broken(error, "no commit-graph is written")?,
+        match commit_graph::write(self.repository, &mut objects, &self.directory, &self.tips, pulse)? {
+            Written::Commits(many) => self.report.commit_graph = Some(Some(many)),
+            Written::Nothing => {}
+            Written::Busy => self.report.left_out.push("commit-graph: somebody else writes one".into()),
         }
         Ok(())
     }
 
-    /// Makes the multi-pack-index tell of these packs alone; whether it does.
-    fn multi_pack_index(&mut self, objects: &Objects, packs: &[Arc<Pack>]) -> Result<bool> {
+    /// Makes the multi-pack-index tell of these packs alone; whether it does. The lock is taken where it is not `held`.
+    fn multi_pack_index(&mut self, objects: &Objects, packs: &[Arc<Pack>], held: Option<&Lock>) -> Result<bool> {
         let folder = self.directory.join("pack");
         // One that is there must not tell of packs that are gone.
         let allowed = self.repository.settings.multi_pack_index;
@@ -275,7 +285,13 @@ impl Work<'_> {
         if !midx::is_due(&folder, told, self.repository.hash()) {
             return Ok(true);
         }
-        let written = midx::write(self.repository, objects, &folder, told).context("writing a multi-pack-index")?;
+        let taken = if held.is_none() { midx::lock(self.repository, &self.directory)? } else { None };
+        let written = match held.or(taken.as_ref()) {
+            Some(lock) => {
+                midx::write(self.repository, objects, &folder, told, lock).context("writing a multi-pack-index")?
+            }
+            None => false,
+        };
         if written {
             self.report.multi_pack_index = Some(told.len()).filter(|_| allowed);
         } else {
@@ -310,4 +326,6 @@ struct New {
     made: repack::Made,
     old: Vec<Arc<Pack>>,
     loose: Vec<ObjectId>,
+    /// That of the multi-pack-index, which must tell of the new pack before the old ones go.
+    lock: Lock,
 }

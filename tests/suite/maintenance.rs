@@ -287,6 +287,49 @@ fn a_broken_repository_is_told_and_keeps_what_it_has() {
 }
 
 #[test]
+fn where_the_multi_pack_index_is_locked_no_pack_is_made() {
+    let (site, served) = of_packs(3);
+    let lock = served.path.join("objects/pack/multi-pack-index.lock");
+    std::fs::write(&lock, "").unwrap();
+    let before = packs(&served, "pack");
+    for _ in 0..2 {
+        let said = site.tool(&["maintenance", "acme/site", "--full"]);
+        assert!(said.contains("(no packing: multi-pack-index.lock is somebody else's)"), "{said}");
+        assert_eq!(packs(&served, "pack"), before);
+    }
+    std::fs::remove_file(&lock).unwrap();
+    let said = site.tool(&["maintenance", "acme/site", "--full"]);
+    assert!(said.contains("packed 3 packs") && !lock.exists(), "{said}");
+    judge(&served);
+}
+
+#[test]
+fn what_is_broken_in_history_does_not_keep_old_packs_beside_the_new_one() {
+    let tag_of_nothing: (&str, &[u8]) = ("tag", b"object nonsense\n");
+    let blob_as_parent = |repo: &Repo| {
+        let blob = repo.feed(&["hash-object", "-w", "--stdin"], b"no commit");
+        let tree = repo.feed(&["hash-object", "-t", "tree", "-w", "--stdin"], b"");
+        format!("tree {tree}\nparent {blob}\nauthor a <a> 1 +0000\ncommitter a <a> 1 +0000\n\nx\n")
+    };
+    for is_tag in [true, false] {
+        let (site, served) = of_packs(3);
+        let commit = blob_as_parent(&served);
+        let (kind, content) = if is_tag { tag_of_nothing } else { ("commit", commit.as_bytes()) };
+        let broken = served.feed(&["hash-object", "-w", "--literally", "-t", kind, "--stdin"], content);
+        std::fs::write(served.path.join("refs/heads/broken"), format!("{broken}\n")).unwrap();
+        let before = objects(&served);
+        let ran = site.try_tool(&["maintenance", "acme/site"]);
+        assert!(!ran.ok && ran.err.contains("no commit-graph is written"), "{}{}", ran.out, ran.err);
+        assert!(ran.out.contains("packed 3 packs"), "{}{}", ran.out, ran.err);
+        let made = packs(&served, "pack");
+        assert_eq!((objects(&served), made.len()), (before, 1));
+        let ran = site.try_tool(&["maintenance", "acme/site"]);
+        assert!(!ran.ok && !ran.out.contains("packed"), "{}{}", ran.out, ran.err);
+        assert_eq!(packs(&served, "pack"), made);
+    }
+}
+
+#[test]
 fn a_loose_object_that_is_damaged_is_not_taken_for_good() {
     let (site, served) = of_packs(1);
     served.config("receive.unpackLimit", "100");
