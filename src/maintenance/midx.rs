@@ -6,6 +6,7 @@
 use super::commit_graph::{fan_out, table_of_contents};
 use super::fresh::{self, Fresh};
 use crate::durable;
+use crate::odb::bitmap::has_order;
 use crate::odb::midx::Midx;
 use crate::odb::{Objects, Pack};
 use crate::pack::checksummed::{Checksummed, hash_number};
@@ -14,7 +15,7 @@ use crate::repo::lock::Lock;
 use anyhow::{Context as _, Result};
 use gix_hash::{ObjectId, oid};
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -34,16 +35,25 @@ const LARGE: u32 = 1 << 31;
 /// No place among a bitmap's objects.
 const NOWHERE: u32 = u32::MAX;
 
-/// Whether the file that is there tells of other packs than these, of which one alone needs none.
+/// Whether the file that is there is damaged, or tells of other packs than these, of which one alone needs none.
 pub(super) fn is_due(folder: &Path, packs: &[Arc<Pack>], hash: gix_hash::Kind) -> bool {
     let path = folder.join(NAME);
     if packs.len() < 2 {
         return path.exists() || folder.join(LAYERS).join(CHAIN).exists();
     }
     let Ok(midx) = Midx::open(&path, hash) else { return true };
-    let told: BTreeSet<&OsStr> = midx.names().collect();
-    let there: BTreeSet<OsString> = packs.iter().map(|pack| index_name(pack)).collect();
-    !told.into_iter().eq(there.iter().map(OsString::as_os_str))
+    let mut told: Vec<&OsStr> = midx.names().collect();
+    let mut there: Vec<OsString> = packs.iter().map(|pack| index_name(pack)).collect();
+    told.sort_unstable();
+    there.sort_unstable();
+    told != there || !midx.is_sound()
+}
+
+/// Whether bitmaps of these packs need another file than the one that is there: git writes it without the order of their bits
+/// where nobody asks for bitmaps.
+pub(super) fn lacks_order(folder: &Path, packs: &[Arc<Pack>], hash: gix_hash::Kind) -> bool {
+    let path = folder.join(NAME);
+    packs.len() > 1 && !Midx::open(&path, hash).is_ok_and(|midx| has_order(&midx, &path))
 }
 
 /// Where the bitmaps of the file that is there are, or would be; `None`: there is no such file.

@@ -123,7 +123,7 @@ fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<R
     }
     let changes = report.loose_objects + report.packs > 0;
     let is_allowed = repository.settings.multi_pack_index;
-    if is_allowed && (changes || midx::is_due(&directory.join("pack"), &packs, repository.hash())) {
+    if is_allowed && (changes || midx_is_due(repository, directory, &packs)?) {
         report.multi_pack_index = Some(left).filter(|left| *left > 1);
     }
     let are_due = left > 0 && (changes || bitmaps::is_due(&directory.join("pack"), &packs, repository.hash()));
@@ -131,6 +131,15 @@ fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<R
         report.bitmaps = Some(None);
     }
     Ok(report)
+}
+
+/// Whether the multi-pack-index is to be written for these packs: also where bitmaps are wanted that it is no good for.
+fn midx_is_due(repository: &Repository, directory: &Path, packs: &[Arc<Pack>]) -> Result<bool> {
+    let (folder, hash) = (directory.join("pack"), repository.hash());
+    if midx::is_due(&folder, packs, hash) {
+        return Ok(true);
+    }
+    Ok(midx::lacks_order(&folder, packs, hash) && bitmaps::forbidden(repository, packs.len())?.is_none())
 }
 
 /// Whether so many loose objects are to be packed.
@@ -282,7 +291,7 @@ impl Work<'_> {
         // One that is there must not tell of packs that are gone.
         let allowed = self.repository.settings.multi_pack_index;
         let told = if allowed { packs } else { &[] };
-        if !midx::is_due(&folder, told, self.repository.hash()) {
+        if !midx_is_due(self.repository, &self.directory, told)? {
             return Ok(true);
         }
         let taken = if held.is_none() { midx::lock(self.repository, &self.directory)? } else { None };

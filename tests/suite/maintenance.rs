@@ -493,6 +493,39 @@ fn bitmaps_are_written_for_one_pack_and_for_several() {
 }
 
 #[test]
+fn a_multi_pack_index_that_is_no_good_for_bitmaps_is_written_anew() {
+    let (site, served) = of_packs(9);
+    site.tool(&["maintenance", "acme/site"]);
+    more(&site, &served, 9..10);
+    let path = served.path.join("objects/pack/multi-pack-index");
+    // git leaves out the order of a bitmap's objects where nobody wants bitmaps.
+    served.git(&["multi-pack-index", "write"]);
+    let said = site.tool(&["maintenance", "acme/site"]);
+    assert!(said.contains("a multi-pack-index of 2 packs, bitmaps of 10 commits"), "{said}");
+    has_bitmaps(&served, "main");
+    judge(&served);
+    // One that does not match its checksum.
+    let mut content = std::fs::read(&path).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, content).unwrap();
+    let said = site.tool(&["maintenance", "acme/site"]);
+    assert!(said.contains("a multi-pack-index of 2 packs"), "{said}");
+    has_bitmaps(&served, "main");
+    judge(&served);
+    // What git writes with bitmaps has the order.
+    std::fs::remove_file(&path).unwrap();
+    served.git(&["multi-pack-index", "write", "--bitmap"]);
+    assert_eq!(site.tool(&["maintenance", "acme/site"]), "acme/site: nothing to do");
+    // Where bitmaps are not wanted no order is, either.
+    served.git(&["multi-pack-index", "write"]);
+    served.config("repack.writeBitmaps", "false");
+    let said = site.tool(&["maintenance", "acme/site"]);
+    assert!(!said.contains("multi-pack-index of"), "{said}");
+}
+
+#[test]
 fn where_objects_lie_elsewhere_or_nobody_wants_them_there_are_no_bitmaps() {
     let (site, served) = of_packs(2);
     let left_out = |name: &str, why: &str| {

@@ -8,7 +8,7 @@ mod ewah;
 mod order;
 pub mod write;
 
-pub use order::{Order, PseudoPack};
+pub use order::{Order, PseudoPack, has_order};
 
 use super::map::map;
 use anyhow::{Context, Result, bail, ensure};

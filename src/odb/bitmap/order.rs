@@ -43,14 +43,7 @@ impl PseudoPack {
         let mut numbers: Vec<_> = packs.iter().map(|pack| pack.id()).collect();
         numbers.sort_unstable();
         ensure!(numbers.windows(2).all(|pair| pair[0] != pair[1]), "multi-pack-index names a pack twice");
-        let checksum = midx.checksum();
-        let reverse = if midx.has_order() {
-            None
-        } else {
-            let rev = beside(&path, checksum, "rev");
-            let opened = Reverse::open(&rev, checksum.kind(), midx.len(), checksum.as_bytes());
-            Some(opened.context("multi-pack-index does not say in which order a bitmap has its objects")?)
-        };
+        let reverse = reverse_of(&midx, &path)?;
         let mut all = PseudoPack { midx, path, packs, reverse, preferred: 0 };
         if let Some(first) = all.position_at(0) {
             all.preferred = all.midx.place(first).0;
@@ -71,6 +64,21 @@ impl PseudoPack {
         let (pack, offset) = self.midx.place(position);
         (pack != self.preferred, pack, offset)
     }
+}
+
+/// The file which says in what order a bitmap has the objects; `None`: the multi-pack-index itself says so.
+fn reverse_of(midx: &Midx, path: &Path) -> Result<Option<Reverse>> {
+    if midx.has_order() {
+        return Ok(None);
+    }
+    let checksum = midx.checksum();
+    let opened = Reverse::open(&beside(path, checksum, "rev"), checksum.kind(), midx.len(), checksum.as_bytes());
+    opened.map(Some).context("multi-pack-index does not say in which order a bitmap has its objects")
+}
+
+/// Whether the multi-pack-index at `path`, or a file beside it, says in which order a bitmap has the objects.
+pub fn has_order(midx: &Midx, path: &Path) -> bool {
+    reverse_of(midx, path).is_ok()
 }
 
 /// `multi-pack-index-<hash>.<extension>`.
