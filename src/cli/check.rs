@@ -212,26 +212,27 @@ fn check_root(site: &Site, report: &mut Report) {
             format!("if the web server runs this program as {owner}: sudo -u {owner} artifacts-http-backend check …"),
         );
     }
-    match create::list(root) {
-        Ok(names) => report.ok(
-            subject,
-            format!(
-                "'{}' belongs to {owner} and has {}",
-                root.display(),
-                count(names.len(), "repository", "repositories")
-            ),
-        ),
-        Err(error) => report.problem(
-            subject,
-            format!("{error:#}"),
-            format!("let {} read and enter it, for example: chmod u+rx {}", me(), quoted(root)),
-        ),
+    let remedy = |path: &Path| format!("let {} read and enter it, for example: chmod u+rx {}", me(), quoted(path));
+    let found = match create::list(root) {
+        Ok(found) => {
+            let names = count(found.names.len(), "repository", "repositories");
+            report.ok(subject, format!("'{}' belongs to {owner} and has {names}", root.display()));
+            found
+        }
+        Err(error) => {
+            report.problem(subject, format!("{error:#}"), remedy(root));
+            create::Found::default()
+        }
+    };
+    for (path, error) in &found.unreadable {
+        let message = format!("'{}' cannot be read, nor what may be in it: {error}", path.display());
+        report.warning(subject, message, format!("where repositories are meant to be there, {}", remedy(path)));
     }
     if metadata.mode() & 0o002 != 0 {
         let message = format!("everybody on this machine may write to '{}'", root.display());
         report.warning(subject, message, format!("chmod o-w {}", quoted(root)));
     }
-    for path in create::leftovers(root).unwrap_or_default() {
+    for path in found.leftovers {
         let message = format!("'{}' was left by a creation or removal that did not finish", path.display());
         report.warning(subject, message, format!("rm -r {}", quoted(&path)));
     }

@@ -3,13 +3,16 @@
 //! In: names or paths. Out: one line for each, or JSON. One that cannot be looked after does not hold up the others.
 
 use super::{Site, SiteArgs, complain, open, open_path, print, warn, warn_of_other_user};
+use crate::listing::{Listed, Listing};
 use crate::maintenance::{self, LOOSE_LIMIT_DEFAULT, Options, Ran, Report};
 use crate::repo::Repository;
 use crate::repo::create::{self, RepositoryName};
 use crate::stream::Silent;
-use anyhow::{Context, Result};
+use anyhow::Result;
+use rustix::fs::FileType;
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -75,13 +78,17 @@ impl std::fmt::Display for Named {
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode> {
         let site = self.site.resolve()?;
-        let named: Vec<Named> = if self.all {
+        let (named, unreadable): (Vec<Named>, Unreadable) = if self.all {
             all(site.root()?)?
         } else {
-            self.repositories.iter().map(|word| Named::parse(word)).collect::<Result<_>>()?
+            let parsed = self.repositories.iter().map(|word| Named::parse(word)).collect::<Result<_>>()?;
+            (parsed, Unreadable::new())
         };
+        for (path, error) in &unreadable {
+            complain(format_args!("error: '{}' is left out with all that may be in it: {error}\n", path.display()));
+        }
         let options = Options { loose_limit: self.loose_limit, full: self.full, dry_run: self.dry_run };
-        let (mut all_well, mut reports) = (true, Vec::new());
+        let (mut all_well, mut reports) = (unreadable.is_empty(), Vec::new());
         for named in &named {
             let ran = named.open(&site).and_then(|repository| {
                 warn_of_other_user(&repository.git_dir, &format!("maintenance {named}{}", site.flags()));
@@ -108,34 +115,44 @@ impl Args {
     }
 }
 
+/// Directories in which nothing can be found, and why.
+type Unreadable = BTreeMap<PathBuf, io::Error>;
+
 /// All repositories below a root, those that a web server serves under other paths than `<namespace>/<name>` at the end.
-fn all(root: &Path) -> Result<Vec<Named>> {
-    let names = create::list(root)?;
-    let with_routes: HashSet<PathBuf> = names.iter().map(|name| name.git_dir(root)).collect();
-    let mut others = Vec::new();
-    git_directories(root, 0, &mut others)?;
+fn all(root: &Path) -> Result<(Vec<Named>, Unreadable)> {
+    let found = create::list(root)?;
+    let with_routes: HashSet<PathBuf> = found.names.iter().map(|name| name.git_dir(root)).collect();
+    let (mut others, mut unreadable) = (Vec::new(), found.unreadable.into_iter().collect());
+    git_directories(root, 0, &mut others, &mut unreadable);
     others.retain(|path| !with_routes.contains(path));
+    // Of one that has a name its own error tells.
+    unreadable.retain(|path, _| !with_routes.contains(path));
     others.sort();
-    Ok(names.into_iter().map(Named::Name).chain(others.into_iter().map(Named::Path)).collect())
+    let named = found.names.into_iter().map(Named::Name).chain(others.into_iter().map(Named::Path)).collect();
+    Ok((named, unreadable))
 }
 
 /// Git directories below a directory. Links are not followed, and nothing is looked for in a repository, or in a hidden directory
 /// that is none.
-fn git_directories(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
-    let reading = || format!("reading '{}'", directory.display());
-    for entry in std::fs::read_dir(directory).with_context(reading)? {
-        let entry = entry.with_context(reading)?;
-        if !entry.file_type().with_context(reading)?.is_dir() {
-            continue;
+fn git_directories(directory: &Path, depth: usize, found: &mut Vec<PathBuf>, unreadable: &mut Unreadable) {
+    let mut look_at = |Listed { name, kind }: Listed| {
+        let path = directory.join(&name);
+        if kind != FileType::Directory {
+            return;
         }
-        let path = entry.path();
         if path.join("HEAD").is_file() && path.join("objects").is_dir() && path.join("refs").is_dir() {
             found.push(path);
-        } else if depth < DEPTH_MAX && !entry.file_name().as_bytes().starts_with(b".") {
-            git_directories(&path, depth + 1, found)?;
+        } else if depth < DEPTH_MAX && !name.as_bytes().starts_with(b".") {
+            git_directories(&path, depth + 1, found, unreadable);
         }
+    };
+    let listed = Listing::open(directory).and_then(|mut entries| entries.try_for_each(|entry| entry.map(&mut look_at)));
+    match listed {
+        // It has gone meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => drop(unreadable.insert(directory.to_owned(), error)),
+        Ok(()) => {}
     }
-    Ok(())
 }
 
 fn is_well(ran: &Ran) -> bool {

@@ -14,7 +14,7 @@ use crate::access;
 use crate::auth::TokenStore;
 use crate::edge::{self, Environ, users};
 use crate::protocol::Version;
-use crate::repo::create::RepositoryName;
+use crate::repo::create::{Found, RepositoryName};
 use crate::repo::locate::{self, Place, Search};
 use crate::repo::{AccessMode, Repository};
 use crate::service::Service;
@@ -217,6 +217,13 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 fn warn(warning: fmt::Arguments<'_>) {
     complain(format_args!("warning: {warning}\n"));
+}
+
+/// Warns of directories with which nothing could be done.
+fn warn_of_unreadable(found: &Found) {
+    for (path, error) in &found.unreadable {
+        warn(format_args!("'{}' is left out with all that may be in it: {error}", path.display()));
+    }
 }
 
 /// Writes to stderr, without secrets. Where stderr is closed nobody listens.

@@ -1,7 +1,7 @@
 //! `repo`: making, listing and deleting repositories.
 
 use super::token::created;
-use super::{Site, SiteArgs, print, warn, warn_of_other_user};
+use super::{Site, SiteArgs, print, warn, warn_of_other_user, warn_of_unreadable};
 use crate::auth::{Scope, TTL_SECONDS_DEFAULT, TTL_SECONDS_MAX, TTL_SECONDS_MIN};
 use crate::refs::Format;
 use crate::repo::create::{self, Formats, RepositoryName};
@@ -105,7 +105,9 @@ impl List {
     fn run(self) -> anyhow::Result<()> {
         let site = self.site.resolve()?;
         let root = site.root()?;
-        let names = create::list(root)?;
+        let found = create::list(root)?;
+        warn_of_unreadable(&found);
+        let names = found.names;
         if site.json {
             let repositories: Vec<Value> = names
                 .iter()

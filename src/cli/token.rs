@@ -1,6 +1,6 @@
 //! `token`: making, listing, validating, revoking and pruning tokens.
 
-use super::{Site, SiteArgs, print, secret_argument, timestamp, warn, warn_of_other_user};
+use super::{Site, SiteArgs, print, secret_argument, timestamp, warn, warn_of_other_user, warn_of_unreadable};
 use crate::auth::{
     Claim, Credentials, NewToken, Presented, Scope, TTL_SECONDS_DEFAULT, TTL_SECONDS_MAX, TTL_SECONDS_MIN, Token,
     TokenRecord, TokenState, TokenStore, Which, Why, is_id,
@@ -228,7 +228,11 @@ impl Prune {
         let names = match self.repository {
             Some(name) => vec![name],
             // The store is laid out as the root is.
-            None if store.directory().is_dir() => create::list(store.directory())?,
+            None if store.directory().is_dir() => {
+                let found = create::list(store.directory())?;
+                warn_of_unreadable(&found);
+                found.names
+            }
             None => Vec::new(),
         };
         let mut removed = 0;

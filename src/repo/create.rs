@@ -5,9 +5,11 @@
 
 use crate::auth::random_id;
 use crate::durable::{self, Sharing};
+use crate::listing::{Listed, Listing};
 use crate::refs::{self, Format};
 use anyhow::{Context, bail, ensure};
 use bstr::BString;
+use rustix::fs::FileType;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -175,26 +177,69 @@ pub fn create(root: &Path, name: &RepositoryName, formats: Formats) -> anyhow::R
     Ok(Created { git_dir, id })
 }
 
-/// All repositories below the root whose names have a route, in the order of their names.
+/// What lies below a root.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// All repositories whose names have a route, in the order of their names.
+    pub names: Vec<RepositoryName>,
+    /// Directories that cannot be read (`lost+found`, for one), with what may be in them.
+    pub unreadable: Vec<(PathBuf, io::Error)>,
+    /// What creations and removals that were interrupted have left.
+    pub leftovers: Vec<PathBuf>,
+}
+
+/// Looks at every directory below the root that can be part of a name; repositories are not entered. What vanishes meanwhile was never
+/// there.
 ///
 /// # Errors
-/// When a directory cannot be read.
-pub fn list(root: &Path) -> anyhow::Result<Vec<RepositoryName>> {
-    let mut found = Vec::new();
-    walk(root, &mut |name| found.push(name), &mut |_| ())?;
-    found.sort();
+/// When the root itself cannot be read.
+pub fn list(root: &Path) -> anyhow::Result<Found> {
+    let mut found = Found::default();
+    let mut namespaces = vec![String::new()];
+    while let Some(namespace) = namespaces.pop() {
+        let directory = root.join(&namespace);
+        match components(&directory) {
+            Ok(components) => {
+                components.into_iter().for_each(|name| found.add(root, &namespace, &name, &mut namespaces))
+            }
+            Err(error) if namespace.is_empty() => {
+                return Err(error).with_context(|| format!("reading '{}'", directory.display()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => found.unreadable.push((directory, error)),
+        }
+    }
+    found.names.sort();
+    found.leftovers.sort();
     Ok(found)
 }
 
-/// What creations and removals that were interrupted have left below the root.
-///
-/// # Errors
-/// When a directory cannot be read.
-pub fn leftovers(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// The names of the directories in a directory, but those that are no text.
+fn components(directory: &Path) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
-    walk(root, &mut |_| (), &mut |path| found.push(path))?;
-    found.sort();
+    for entry in Listing::open(directory)? {
+        let Listed { name, kind } = entry?;
+        if kind == FileType::Directory
+            && let Some(name) = name.to_str()
+        {
+            found.push(name.to_owned());
+        }
+    }
     Ok(found)
+}
+
+impl Found {
+    /// Adds the directory `component` of a namespace, or puts it among those that are looked at.
+    fn add(&mut self, root: &Path, namespace: &str, component: &str, namespaces: &mut Vec<String>) {
+        let path = if namespace.is_empty() { component.into() } else { format!("{namespace}/{component}") };
+        if component.starts_with(MAKING) || component.starts_with(REMOVING) {
+            self.leftovers.push(root.join(path));
+        } else if component.ends_with(SUFFIX) {
+            self.names.extend(RepositoryName::from_directory(&path));
+        } else if ensure_component(component).is_ok() {
+            namespaces.push(path);
+        }
+    }
 }
 
 /// Takes a repository out of all routes at once by renaming it; what is returned is to be given to [`remove_tree`].
@@ -312,38 +357,6 @@ fn is_absent(path: &Path) -> anyhow::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error).with_context(|| format!("looking at '{}'", path.display())),
     }
-}
-
-/// Looks at every directory that can be part of a name; repositories are not entered.
-fn walk(
-    root: &Path,
-    repository: &mut dyn FnMut(RepositoryName),
-    leftover: &mut dyn FnMut(PathBuf),
-) -> anyhow::Result<()> {
-    let mut namespaces = vec![String::new()];
-    while let Some(namespace) = namespaces.pop() {
-        let directory = root.join(&namespace);
-        let reading = || format!("reading '{}'", directory.display());
-        for entry in fs::read_dir(&directory).with_context(reading)? {
-            let entry = entry.with_context(reading)?;
-            let file_name = entry.file_name();
-            let Some(component) = file_name.to_str() else { continue };
-            if !entry.file_type().with_context(reading)?.is_dir() {
-                continue;
-            }
-            let path = if namespace.is_empty() { component.into() } else { format!("{namespace}/{component}") };
-            if component.starts_with(MAKING) || component.starts_with(REMOVING) {
-                leftover(entry.path());
-            } else if component.ends_with(SUFFIX) {
-                if let Ok(name) = RepositoryName::from_directory(&path) {
-                    repository(name);
-                }
-            } else if ensure_component(component).is_ok() {
-                namespaces.push(path);
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -494,7 +507,7 @@ mod tests {
         assert!(create(&scratch.0, &name("acme/empty"), Formats::default()).is_err());
         std::os::unix::fs::symlink("nowhere", scratch.0.join("acme/link.git")).unwrap();
         assert!(create(&scratch.0, &name("acme/link"), Formats::default()).is_err());
-        assert_eq!(leftovers(&scratch.0).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(list(&scratch.0).unwrap().leftovers, Vec::<PathBuf>::new());
     }
 
     #[test]
@@ -522,7 +535,7 @@ mod tests {
         fs::write(scratch.0.join("a/file.git"), "").unwrap();
         std::os::unix::fs::symlink("one.git", scratch.0.join("a/link.git")).unwrap();
         std::os::unix::fs::symlink("a", scratch.0.join("alias")).unwrap();
-        let names: Vec<_> = list(&scratch.0).unwrap().iter().map(ToString::to_string).collect();
+        let names: Vec<_> = list(&scratch.0).unwrap().names.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["a/one", "a/x/three", "b/two"]);
     }
 
@@ -535,8 +548,8 @@ mod tests {
         std::os::unix::fs::symlink(&scratch.0, made.git_dir.join("up")).unwrap();
         let aside = set_aside(&scratch.0, &name("acme/site")).unwrap().unwrap();
         assert!(!made.git_dir.exists());
-        assert_eq!(list(&scratch.0).unwrap(), []);
-        assert_eq!(leftovers(&scratch.0).unwrap(), std::slice::from_ref(&aside));
+        assert_eq!(list(&scratch.0).unwrap().names, []);
+        assert_eq!(list(&scratch.0).unwrap().leftovers, std::slice::from_ref(&aside));
         remove_tree(&aside).unwrap();
         assert!(!aside.exists() && scratch.0.join("kept").exists());
         assert_eq!(set_aside(&scratch.0, &name("acme/site")).unwrap(), None);
@@ -560,13 +573,13 @@ mod tests {
         let armed = arm(&scratch.0, n, Action::FailFromHere(io::ErrorKind::StorageFull));
         let made = create(&scratch.0, &name("acme/site"), formats);
         drop(armed);
-        if list(&scratch.0).unwrap().is_empty() {
+        if list(&scratch.0).unwrap().names.is_empty() {
             assert!(made.is_err());
             create(&scratch.0, &name("acme/site"), formats).unwrap();
         }
         let git_dir = name("acme/site").git_dir(&scratch.0);
         scratch.git(&["-C", git_dir.to_str().unwrap(), "fsck", "--strict"]);
-        for path in leftovers(&scratch.0).unwrap() {
+        for path in list(&scratch.0).unwrap().leftovers {
             remove_tree(&path).unwrap();
         }
         made

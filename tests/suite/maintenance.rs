@@ -451,6 +451,33 @@ fn all_repositories_are_looked_after_and_one_that_cannot_be_holds_up_none() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_read_holds_up_no_repository() {
+    let (site, served) = of_packs(2);
+    let lost = site.root().join("lost");
+    std::fs::create_dir_all(lost.join("inside")).unwrap();
+    std::fs::set_permissions(&lost, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    let ran = |arguments: &[&str]| site.unprivileged(arguments);
+    let listed = ran(&["repo", "list"]);
+    assert!(
+        listed.ok && listed.out == "acme/site" && listed.err.contains("/lost' is left out"),
+        "{}{}",
+        listed.out,
+        listed.err
+    );
+    let looked_after = ran(&["maintenance", "--all"]);
+    assert!(
+        !looked_after.ok && looked_after.out.contains("packed 2 packs"),
+        "{}{}",
+        looked_after.out,
+        looked_after.err
+    );
+    assert_eq!(looked_after.err.matches("/lost' is left out").count(), 1, "{}", looked_after.err);
+    std::fs::set_permissions(&lost, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    assert_eq!(packs(&served, "pack").len(), 1);
+    assert!(ran(&["maintenance", "--all"]).ok);
+}
+
+#[test]
 fn lists_for_clients_of_the_dumb_protocol_follow() {
     let (site, served) = of_packs(2);
     served.git(&["update-server-info"]);

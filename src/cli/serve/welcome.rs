@@ -3,7 +3,7 @@
 //! In: the root. Out: text. An empty root is given a demo repository and a token that may push.
 
 use crate::auth::{Scope, TokenStore};
-use crate::cli::quoted;
+use crate::cli::{quoted, warn_of_unreadable};
 use crate::repo::create::{self, Formats, RepositoryName};
 use anyhow::Context as _;
 use std::io::{self, Write};
@@ -38,9 +38,10 @@ pub(super) fn write(out: &mut dyn Write, site: &Site<'_>) -> anyhow::Result<()> 
     serving(out, site)?;
     let found =
         create::list(site.root).with_context(|| format!("looking for repositories in {}", site.root.display()))?;
-    let example = match found.first() {
+    warn_of_unreadable(&found);
+    let example = match found.names.first() {
         Some(first) => {
-            list(out, site, &found)?;
+            list(out, site, &found.names)?;
             first.clone()
         }
         None => {

@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -240,8 +240,25 @@ impl Site {
         Repo::at(self.root().join(format!("{name}.git")))
     }
 
+    /// The program as a command line tool, run by somebody whom permissions hold back, to whom everything here is given.
+    pub fn unprivileged(&self, arguments: &[&str]) -> Ran {
+        const NOBODY: u32 = 65_534;
+        let mut command = self.command(arguments);
+        if rustix::process::geteuid().is_root() {
+            let given =
+                Command::new("chown").args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(self.scratch.path()).status();
+            assert!(given.unwrap().success());
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command.output().unwrap().into()
+    }
+
     /// The program as a command line tool.
     pub fn try_tool(&self, arguments: &[&str]) -> Ran {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command
             .args(arguments)
@@ -249,7 +266,7 @@ impl Site {
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", self.scratch.path());
         command.env("GIT_PROJECT_ROOT", self.root()).stdin(Stdio::null());
-        command.output().unwrap().into()
+        command
     }
 
     pub fn tool(&self, arguments: &[&str]) -> String {
