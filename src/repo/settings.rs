@@ -467,10 +467,32 @@ mod tests {
             ("artifacts.packfileuri", "1234 https://host/x"),
             ("uploadpack.blobpackfileuri", "https://host/x"),
             ("core.sharedrepository", "0077"),
+            ("core.sharedrepository", "400"),
         ] {
             let error = settings(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(value), "{error}");
         }
+    }
+
+    #[test]
+    fn who_shares_a_repository_is_a_word_or_an_octal_number() {
+        let check = |value: &str, expected: Sharing| {
+            assert_eq!(settings(&[("core.sharedRepository", value)]).unwrap().sharing, expected, "{value}");
+        };
+        for value in ["umask", "false", "0", "00", ""] {
+            check(value, Sharing::Umask);
+        }
+        for value in ["group", "true", "1", "01", "8"] {
+            check(value, Sharing::Group);
+        }
+        for value in ["all", "world", "everybody", "2"] {
+            check(value, Sharing::Everybody);
+        }
+        check("0640", Sharing::Mode(0o640));
+        check("640", Sharing::Mode(0o640));
+        check("660", Sharing::Mode(0o660));
+        check("0777", Sharing::Mode(0o666));
+        check("2770", Sharing::Mode(0o660));
     }
 
     #[test]

@@ -240,21 +240,28 @@ pub(super) fn log_refs(entries: &Entries, keys: &[&str]) -> anyhow::Result<Optio
     }
 }
 
+/// As git reads it (setup.c, `git_config_perm`): words, octal numbers with or without a zero in front, truth values.
 pub(super) fn sharing(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Sharing>> {
     let Some((value, found)) = word(entries, keys) else { return Ok(None) };
     Ok(Some(match value.as_slice() {
-        b"umask" | b"0" => Sharing::Umask,
-        b"group" | b"1" => Sharing::Group,
-        b"all" | b"world" | b"everybody" | b"2" => Sharing::Everybody,
-        octal if octal.first() == Some(&b'0') => {
-            match octal.to_str().ok().and_then(|text| u32::from_str_radix(text, 8).ok()) {
-                Some(mode) if mode & 0o600 == 0o600 && mode <= 0o777 => Sharing::Mode(mode & 0o666),
-                _ => return Err(bad(&found, "a mode that lets the owner read and write")),
-            }
-        }
-        _ if boolean(&found)? => Sharing::Group,
-        _ => Sharing::Umask,
+        b"umask" => Sharing::Umask,
+        b"group" => Sharing::Group,
+        b"all" | b"world" | b"everybody" => Sharing::Everybody,
+        other => match octal(other) {
+            Some(0) => Sharing::Umask,
+            Some(1) => Sharing::Group,
+            Some(2) => Sharing::Everybody,
+            Some(mode) if mode & 0o600 == 0o600 => Sharing::Mode(mode & 0o666),
+            Some(_) => return Err(bad(&found, "a mode that lets the owner read and write")),
+            None if boolean(&found)? => Sharing::Group,
+            None => Sharing::Umask,
+        },
     }))
+}
+
+/// A number in base 8, all of it.
+fn octal(text: &[u8]) -> Option<u32> {
+    u32::from_str_radix(text.to_str().ok()?, 8).ok()
 }
 
 /// The components of core.fsync that concern us (git-config, core.fsync); `none` clears what came before it.
