@@ -8,6 +8,7 @@ mod format;
 mod names;
 mod rules;
 mod tree;
+mod url;
 
 pub use files::Files;
 pub use rules::{Changes, Rules};

@@ -3,7 +3,7 @@
 //! In: names of blobs that trees call so. Out: findings: submodule names that leave `.git/modules`, URLs and paths that are
 //! options, commands as update settings, lines that overflowed old parsers.
 
-use super::{Findings, Message, Report, Rules};
+use super::{Findings, Message, Report, Rules, url};
 use crate::odb::Objects;
 use crate::protocol::shown;
 use bstr::ByteSlice;
@@ -111,17 +111,15 @@ fn attributes(content: &[u8], report: &mut Report<'_>) {
 
 fn modules(content: &[u8], report: &mut Report<'_>) {
     let setting = |section: &[u8], key: &[u8], value: Option<&[u8]>| {
-        let Some(name) = section.strip_prefix(b"submodule.") else { return };
-        // git compares and uses these as C strings.
-        let c_string = |bytes: &[u8]| bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
-        let name = c_string(name);
-        if name_leaves(&name) {
-            report.say(Message::GitmodulesName, format!("disallowed submodule name: {}", shown(&name)));
+        let variable = [section, b".", key].concat();
+        let Some((name, key)) = name_and_key(c_string(&variable)) else { return };
+        if name_leaves(name) {
+            report.say(Message::GitmodulesName, format!("disallowed submodule name: {}", shown(name)));
         }
         let Some(value) = value.map(c_string) else { return };
-        let value_shown = || shown(&value);
+        let value_shown = || shown(value);
         match key {
-            b"url" if url_harms(&value) => {
+            b"url" if url::harms(value) => {
                 report.say(Message::GitmodulesUrl, format!("disallowed submodule url: {}", value_shown()));
             }
             b"path" if value.starts_with(b"-") => {
@@ -139,74 +137,20 @@ fn modules(content: &[u8], report: &mut Report<'_>) {
     }
 }
 
-fn is_separator(byte: u8) -> bool {
-    matches!(byte, b'/' | b'\\')
+/// What git makes of bytes that it hands on as a C string.
+fn c_string(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// A submodule's name and one of its keys, as git finds them in `submodule.<name>.<key>`: a key ends in no dot of its own, but a name that
+/// is cut at a NUL may.
+fn name_and_key(variable: &[u8]) -> Option<(&[u8], &[u8])> {
+    variable.strip_prefix(b"submodule.")?.rsplit_once_str(".")
 }
 
 /// Whether a submodule's name leads out of `.git/modules`.
 fn name_leaves(name: &[u8]) -> bool {
-    name.is_empty() || name.split(|byte| is_separator(*byte)).any(|part| part == b"..")
-}
-
-/// Whether git would take a URL for an option, or for several lines or another host than it seems to name.
-fn url_harms(url: &[u8]) -> bool {
-    if url.starts_with(b"-") {
-        return true;
-    }
-    let mut rest = url;
-    let mut up = false;
-    loop {
-        match rest {
-            [b'.', b'.', separator, after @ ..] if is_separator(*separator) => (rest, up) = (after, true),
-            [b'.', separator, after @ ..] if is_separator(*separator) => rest = after,
-            _ => break,
-        }
-    }
-    let relative = rest.len() < url.len();
-    if relative || url.starts_with(b"git://") {
-        return percent_decoded(url).contains(&b'\n') || (up && matches!(rest.first(), Some(b':' | b'/')));
-    }
-    let schemes: [&[u8]; 4] = [b"http", b"https", b"ftp", b"ftps"];
-    for scheme in schemes {
-        let Some(rest) = url.strip_prefix(scheme) else { continue };
-        if let Some(real) = rest.strip_prefix(b"::") {
-            return curl_url_harms(real);
-        }
-        if rest.starts_with(b"://") {
-            return curl_url_harms(url);
-        }
-    }
-    false
-}
-
-/// URLs for git's HTTP helper must have a host, sound escapes and no line break in them.
-fn curl_url_harms(url: &[u8]) -> bool {
-    let Some(scheme_len) = url.find(b"://") else { return true };
-    let scheme = &url[..scheme_len];
-    let sound = scheme.first().is_some_and(u8::is_ascii_alphabetic)
-        && scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'.' | b'-'));
-    let rest = &url[scheme_len + 3..];
-    let authority = &rest[..rest.find_byteset(b"/?#").unwrap_or(rest.len())];
-    let host_and_port = authority.rfind_byte(b'@').map_or(authority, |at| &authority[at + 1..]);
-    let (host, port) = match host_and_port.rfind_byte(b':') {
-        Some(at) if !host_and_port[at..].contains(&b']') => (&host_and_port[..at], &host_and_port[at + 1..]),
-        _ => (host_and_port, &b""[..]),
-    };
-    let port_is_sound =
-        port.is_empty() || port.to_str().ok().and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0);
-    let host_is_sound = !host.is_empty()
-        && host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte));
-    !sound || !host_is_sound || !port_is_sound || !escapes_are_sound(rest) || percent_decoded(rest).contains(&b'\n')
-}
-
-fn escapes_are_sound(url: &[u8]) -> bool {
-    url.split(|byte| *byte == b'%')
-        .skip(1)
-        .all(|escape| escape.len() >= 2 && escape[..2].iter().all(u8::is_ascii_hexdigit) && &escape[..2] != b"00")
-}
-
-fn percent_decoded(url: &[u8]) -> Vec<u8> {
-    percent_encoding::percent_decode(url).collect()
+    name.is_empty() || name.split(|byte| matches!(byte, b'/' | b'\\')).any(|part| part == b"..")
 }
 
 /// A file in git's configuration format: each setting is handed over as its section (`submodule.name`), key and value.

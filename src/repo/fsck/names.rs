@@ -104,14 +104,14 @@ fn is_hfs_dot(name: &[u8], needle: &[u8]) -> bool {
         match char {
             // Ignored completely.
             Some('\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}') => {}
-            // The end, or what is no text, and then no name of ours either.
-            None => return if size == 0 { Some('\0') } else { None },
-            Some(char) => return Some(char),
+            // The end; so does what is no text end a name for git, which counts these two code points there.
+            None | Some('\u{fffe}' | '\u{ffff}') => return '\0',
+            Some(char) => return char,
         }
     };
-    next() == Some('.')
-        && needle.iter().all(|byte| next().is_some_and(|char| char.to_ascii_lowercase() == char::from(*byte)))
-        && matches!(next(), Some('\0' | '/'))
+    next() == '.'
+        && needle.iter().all(|byte| next().to_ascii_lowercase() == char::from(*byte))
+        && matches!(next(), '\0' | '/')
 }
 
 #[cfg(test)]
@@ -146,7 +146,9 @@ mod tests {
         for name in ["git", ".gi", ".gitx", ".git x", "git~2", "git~10", "x.git", ".g\u{e9}it", ".git.x", ""] {
             check(name, false);
         }
-        assert!(!is_dotgit(b".git\xff"));
+        // What is no text ends a name.
+        assert!(is_dotgit(b".git\xffx") && is_dotgit(b".git\xef\xbf\xbfx"));
+        assert!(!is_dotgit(b".g\xffit") && !is_dotgit(b"\xff.git"));
     }
 
     #[test]

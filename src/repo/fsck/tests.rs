@@ -71,10 +71,15 @@ impl Repo {
     }
 
     fn check_tree(&self, entries: &[(&str, &str)], expected: &[&str]) {
+        let entries: Vec<(&str, &[u8])> = entries.iter().map(|(mode, name)| (*mode, name.as_bytes())).collect();
+        self.check_tree_of_bytes(&entries, expected);
+    }
+
+    fn check_tree_of_bytes(&self, entries: &[(&str, &[u8])], expected: &[&str]) {
         let blob = self.add(Kind::Blob, b"");
         let mut content = Vec::new();
         for (mode, name) in entries {
-            content.extend([mode.as_bytes(), b" ", name.as_bytes(), b"\0", blob.as_slice()].concat());
+            content.extend([mode.as_bytes(), b" ", name, b"\0", blob.as_slice()].concat());
         }
         self.check(Kind::Tree, &content, expected);
     }
@@ -154,6 +159,13 @@ fn names_that_harm_clients_are_refused() {
         check(name, &["hasDotgit"]);
     }
     check(".git/x", &["fullPathname", "hasDotgit"]);
+    for name in [&b".git\xff"[..], b".git\xffx", b".g\xe2\x80\x8cit\xc0\x80", b".git\xed\xa0\x80", b".git\xef\xbf\xbex"]
+    {
+        repo.check_tree_of_bytes(&[("100644", name)], &["hasDotgit"]);
+    }
+    for name in [&b"\xff.git"[..], b".g\xffit", b".git\xc3\xa9", b".git\xf0\x9f\xbf\xbe"] {
+        repo.check_tree_of_bytes(&[("100644", name)], &[]);
+    }
     for name in ["git", "..git", ".gitx", "a.git", "...", "x\\y"] {
         check(name, &[]);
     }
@@ -294,6 +306,26 @@ fn gitmodules_must_not_harm() {
         "ftp://h/%zz",
         "https://h/x%0",
         "https://us%20er@/x",
+        "https://a@b@host/x",
+        "https://ho~st/x",
+        "https://ho%73t/x",
+        "https://h:+80/x",
+        "https://h:0/x",
+        "https://h:00/x",
+        "https://h:000065536/x",
+        "https://h:80a/x",
+        "https://h/../x",
+        "https://h/a/%2e%2E/%2e./x",
+        "https://h/a/../../x",
+        "https://h?x=%0A",
+        "https://h#%",
+        "https://u%@h/",
+        "https://:80/x",
+        "http::file://:80/x",
+        "http::1a://h/x",
+        "git://h/%00%0a",
+        "./%00%0a",
+        "./%41:%0a",
     ] {
         check(&format!("[submodule \"a\"]\n\turl = \"{url}\"\n"), &["gitmodulesUrl"]);
     }
@@ -309,9 +341,34 @@ fn gitmodules_must_not_harm() {
         "host:%0a",
         "file:///x",
         "http::https://h/x",
+        "https://h/%00",
+        "https://h:/x",
+        "https://h:0000080/x",
+        "https://h:65535/x",
+        "https://h/x/../y",
+        "https://h/x/..",
+        "https://h/x/..?..",
+        "https://h/./x//..//y/.",
+        "https://[a]b:c]/x",
+        "https://u@h?/../..",
+        "http::file:///x",
+        "http::file://:/x",
+        "git://h/%0",
+        "./%0a:x",
     ] {
         check(&format!("[submodule \"a\"]\n\turl = \"{url}\"\n"), &[]);
     }
+    // git hands on section and key as one C string, which ends at a NUL and is divided at its last dot.
+    check("[submodule \"..\0\"]\n\turl = -x\n", &[]);
+    check("[submodule \"...x\0\"]\n\turl = -x\n", &["gitmodulesName"]);
+    check("[submodule \"a\0..\"]\n\turl = -x\n", &[]);
+    check("[submodule \"a.url\0/..\"]\n\tpath = -x\n", &["gitmodulesUrl"]);
+    check("[submodule \"a.b.path\0\"]\n\turl = -x\n", &["gitmodulesPath"]);
+    check("[submodule \"\0\"]\n\turl = -x\n", &[]);
+    check("[submodule.]\n\turl = x\n", &["gitmodulesName"]);
+    check("[submodule.a.url]\n\tpath = -x\n", &["gitmodulesPath"]);
+    check("[submodule]\n\turl = -x\n", &[]);
+    check("[submodule \"a\"]\n\turl = \"x\0-\"\n", &[]);
     // Everything before a fault counts.
     check("[submodule \"a\"]\n\turl = -x\n[broken\n", &["gitmodulesUrl", "gitmodulesParse"]);
     for broken in
