@@ -70,6 +70,8 @@ pub struct Report {
     pub loose_removed: usize,
     /// Packs that were removed.
     pub packs_removed: usize,
+    /// Files of packs without an index that were removed.
+    pub remains_removed: usize,
     /// Reverse indexes that were written.
     pub reverse_indexes: usize,
     /// A commit-graph was written: of how many commits, where that is known.
@@ -113,6 +115,7 @@ fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<R
     if !repository.settings.precious_objects {
         report.loose_objects = if is_enough { loose } else { 0 };
         report.packs = merged(&packs, report.loose_objects, options.full).len();
+        report.remains_removed = prune::remains(directory, repository.context.now)?.len();
     }
     let left = packs.len() - report.packs + usize::from(report.loose_objects + report.packs > 0);
     if repository.settings.write_reverse_index {
@@ -200,6 +203,7 @@ impl Work<'_> {
         if let Some(new) = new {
             self.prune(&new, &objects, is_told)?;
         }
+        self.sweep(pulse)?;
         if self.repository.settings.write_reverse_index {
             self.report.reverse_indexes = reverse::write(self.repository, &objects, &packs)?;
         }
@@ -221,6 +225,24 @@ impl Work<'_> {
         self.report.loose_removed = prune::loose(&made, &self.directory, &new.loose)?;
         if self.directory.join("info/packs").exists() {
             server_info::update(self.repository)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what dead processes have left of packs. Not where anything is missing, or may be: an index that was lost can be made again.
+    fn sweep(&mut self, pulse: &mut dyn Pulse) -> Result<()> {
+        let (settings, now) = (&self.repository.settings, self.repository.context.now);
+        if settings.precious_objects || settings.is_partial_clone() {
+            return Ok(());
+        }
+        let found = prune::remains(&self.directory, now)?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let request = Request { wants: &self.tips, missing: Missing::Refused, ..Request::default() };
+        match select::select(&self.repository.reopened(), &request, pulse) {
+            Ok(_) => self.report.remains_removed = prune::remove_remains(&found, now)?,
+            Err(error) => self.report.problems.push(format!("{error:#}: packs without an index are left alone")),
         }
         Ok(())
     }
@@ -338,3 +360,6 @@ struct New {
     /// That of the multi-pack-index, which must tell of the new pack before the old ones go.
     lock: Lock,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! Runs at other times than now.
+
+use super::*;
+use crate::auth::{Grant, Scope};
+use crate::durable;
+use crate::protocol::{Limits, Version};
+use crate::repo::config::ConfigSources;
+use crate::repo::locate::{self, Place, Search};
+use crate::repo::{AccessMode, Context, Inherited, PushSwitches};
+use crate::stream::Silent;
+use crate::trace::Trace;
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const DAY: u64 = 24 * 3600;
+
+/// A bare repository.
+struct Served(PathBuf);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Served {
+    /// One commit, in one pack.
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(durable::unique("maintenance-"));
+        fs::create_dir(&path).unwrap();
+        let served = Served(path);
+        served.git(&["init", "-q", "--bare", "."]);
+        let tree = served.git(&["hash-object", "-t", "tree", "-w", "/dev/null"]);
+        let commit = served.git(&["commit-tree", "-m", "one", &tree]);
+        served.git(&["update-ref", "refs/heads/main", &commit]);
+        served.git(&["repack", "-q", "-a", "-d"]);
+        served
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        let mut command = crate::testing::command("git");
+        command.args(arguments).current_dir(&self.0).env("HOME", &self.0);
+        command.envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null")]);
+        command.envs([("GIT_AUTHOR_NAME", "A"), ("GIT_AUTHOR_EMAIL", "a@example.com")]);
+        command.envs([("GIT_COMMITTER_NAME", "C"), ("GIT_COMMITTER_EMAIL", "c@example.com")]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// A file in the folder of packs.
+    fn pack(&self, name: &str) -> PathBuf {
+        self.0.join("objects/pack").join(name)
+    }
+
+    /// What is done so many seconds from now.
+    fn maintain(&self, later: u64) -> Report {
+        let config = ConfigSources::default();
+        let mode = AccessMode::Tokens;
+        let search = Search { mode, config: &config, object_directory: None, check_owner: false, strict: true };
+        let Place::Here(here) = locate::by_path(&self.0, &search) else { panic!("there is a repository") };
+        let context = Context {
+            mode,
+            version: Version::V2,
+            now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + later,
+            id: "id".to_owned(),
+            address: None,
+            identity: "C <c@example.com>".into(),
+            hook_environment: Inherited::default(),
+            namespace: None,
+            config,
+            object_directory: None,
+            alternate_directories: Vec::new(),
+            named: ".".into(),
+            in_quarantine: false,
+            agent: "artifacts/test".to_owned(),
+            session_id: "session".to_owned(),
+            limits: Limits::default(),
+            memory: 64 << 20,
+            cache: None,
+            timeout: None,
+            stateless: true,
+            http: false,
+            push: PushSwitches::default(),
+            trace: Trace::default(),
+        };
+        let repository = Repository::open(*here, Grant::new(Scope::Read, None), context);
+        let options = Options { loose_limit: LOOSE_LIMIT_DEFAULT, full: false, dry_run: false };
+        match run(&repository, options, &mut Silent).unwrap() {
+            Ran::Done(report) => report,
+            Ran::Busy(who) => panic!("{who}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_left_of_a_pack_without_an_index_goes_after_a_day() {
+    let served = Served::new();
+    let gone = ["pack-1.pack", "pack-1.rev", "pack-1.bitmap", "pack-2.mtimes"].map(|name| served.pack(name));
+    let kept = ["pack-3.pack", "pack-3.keep", "pack-4.pack", "pack-4.promisor", "tmp_pack_1", "pack-5.other"]
+        .map(|name| served.pack(name));
+    gone.iter().chain(&kept).for_each(|path| fs::write(path, "left").unwrap());
+    assert_eq!(served.maintain(DAY - 60).remains_removed, 0, "somebody may be about to put an index there");
+    assert!(gone.iter().all(|path| path.exists()));
+    let report = served.maintain(DAY + 60);
+    assert_eq!((report.remains_removed, report.problems), (4, Vec::new()));
+    assert!(gone.iter().all(|path| !path.exists()) && kept.iter().all(|path| path.exists()));
+    assert_eq!(served.maintain(DAY + 60).remains_removed, 0);
+    served.git(&["fsck", "--strict"]);
+}
+
+#[test]
+fn a_pack_that_has_lost_its_index_stays_where_anything_is_missing() {
+    let served = Served::new();
+    let folder = served.pack("");
+    let index = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let index = index.into_iter().find(|path| path.extension().is_some_and(|found| found == "idx")).unwrap();
+    fs::remove_file(&index).unwrap();
+    let report = served.maintain(DAY + 60);
+    assert_eq!(report.remains_removed, 0);
+    assert!(report.problems.iter().any(|problem| problem.contains("packs without an index are left alone")));
+    assert!(index.with_extension("pack").exists());
+    served.git(&["index-pack", index.with_extension("pack").to_str().unwrap()]);
+    served.git(&["fsck", "--strict"]);
+}
