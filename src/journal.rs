@@ -12,6 +12,7 @@
 use crate::durable::{self, Sharing};
 use crate::listing::{Listed, Listing};
 use rustix::fs::FileType;
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -33,6 +34,8 @@ const NOT_SEARCHED: &[&str] = &["hooks", "logs", NAME];
 /// The directory of objects, which has many directories of which two may have locks.
 const OBJECTS: &str = "objects";
 const SEARCHED_OF_OBJECTS: &[&str] = &["info", "pack"];
+/// Directories that may be symbolic links to where their content lies, as git's own `git-new-workdir` makes them.
+const FOLLOWED: &[&str] = &["info", OBJECTS, "refs", "reftable", "worktrees"];
 /// Bytes of an owner's file that are read.
 const NOTES_MAX: u64 = 1 << 20;
 
@@ -296,17 +299,26 @@ impl Journal {
         for left in temporaries(path)? {
             durable::unlink(&left)?;
         }
+        // A lock that was not found can only be told by this file.
+        if file.metadata()?.nlink() > 1 {
+            return Ok(false);
+        }
         durable::unlink(path)?;
         Ok(true)
     }
 
-    /// Breaks the locks that are links to a dead owner's file.
+    /// Breaks the locks that are links to a dead owner's file; also behind symbolic links that stand for directories of a repository.
     fn break_locks(&self, owner: &fs::Metadata) -> io::Result<()> {
-        let mut folders = vec![self.root.clone()];
+        let (mut folders, mut seen) = (vec![self.root.clone()], HashSet::new());
         while let Some(folder) = folders.pop() {
+            let found = fs::metadata(&folder)?;
+            if !seen.insert((found.dev(), found.ino())) {
+                continue;
+            }
             for Listed { name, kind } in Listing::open(&folder)?.flatten() {
                 let path = folder.join(&name);
-                if kind == FileType::Directory {
+                let is_followed = || folder != self.root || FOLLOWED.iter().any(|followed| name == *followed);
+                if kind == FileType::Directory || (kind == FileType::Symlink && is_followed() && path.is_dir()) {
                     let is_searched = if folder == self.root {
                         !NOT_SEARCHED.iter().any(|left_out| name == *left_out)
                     } else {
@@ -564,6 +576,28 @@ mod tests {
         assert_eq!(fs::read(scratch.path("refs/heads/b.lock")).unwrap(), b"C git's");
         journal.break_lock(&scratch.path("refs/heads/a.lock"), &metadata).unwrap();
         assert!(!scratch.path("refs/heads/a.lock").exists());
+    }
+
+    #[test]
+    fn locks_behind_symbolic_links_are_broken_and_one_that_is_not_found_keeps_its_owners_file() {
+        let here = Origin::here().unwrap();
+        let (scratch, elsewhere) = (Scratch::new(), Scratch::new());
+        fs::create_dir(elsewhere.path("pack")).unwrap();
+        fs::remove_dir(scratch.path("objects")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere.0, scratch.path("objects")).unwrap();
+        std::os::unix::fs::symlink("../refs", scratch.path("refs/again")).unwrap();
+        scratch.dead(&here, "objects/pack/multi-pack-index.lock");
+        assert!(scratch.journal().sweep());
+        assert!(!elsewhere.path("pack/multi-pack-index.lock").exists());
+        assert_eq!(scratch.entries(), 0);
+        // In a place where none of ours are looked for.
+        fs::create_dir(scratch.path("hooks")).unwrap();
+        let owner = scratch.dead(&here, "hooks/a.lock");
+        assert!(!scratch.journal().sweep(), "there is no use in trying again");
+        assert!(owner.exists() && scratch.path("hooks/a.lock").exists());
+        fs::rename(scratch.path("hooks/a.lock"), scratch.path("refs/heads/a.lock")).unwrap();
+        assert!(scratch.journal().sweep());
+        assert!(!owner.exists() && !scratch.path("refs/heads/a.lock").exists());
     }
 
     #[test]
