@@ -274,21 +274,27 @@ impl TokenStore {
         self.remove_where(name, |record| record.repository_id.is_none())
     }
 
-    /// Removes everything about a repository; returns how many tokens went.
+    /// Removes everything about a repository that has gone, whose `artifacts.id` is given; returns how many tokens went. What belongs to
+    /// another one, which may have been made at its name by now, stays.
     ///
     /// # Errors
     /// When the store cannot be read or written.
-    pub fn remove_all(&self, name: &str) -> anyhow::Result<usize> {
-        let directory = self.directory_of(name)?;
-        let removing = || format!("removing '{}'", directory.display());
+    pub fn remove_all(&self, name: &str, repository_id: Option<&str>, now: u64) -> anyhow::Result<usize> {
+        self.remove_unfinished(name, now)?;
         let mut removed = 0;
-        for path in entries(&directory).with_context(removing)? {
-            unlink_if_there(&path).with_context(removing)?;
-            removed += usize::from(is_record_name(&path));
+        for path in self.files(name)? {
+            // What cannot be read as a record is nobody's.
+            if !matches!(read_record(&path), Ok(Some(record)) if !record.matches(repository_id)) {
+                unlink_if_there(&path).with_context(|| format!("removing '{}'", path.display()))?;
+                removed += 1;
+            }
         }
+        let directory = self.directory_of(name)?;
         match durable::rmdir(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(removed),
-            outcome => outcome.map(|()| removed).with_context(removing),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                Ok(removed)
+            }
+            outcome => outcome.map(|()| removed).with_context(|| format!("removing '{}'", directory.display())),
         }
     }
 

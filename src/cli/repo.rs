@@ -138,8 +138,14 @@ impl Delete {
             confirm(&name)?;
         }
         let Some(aside) = create::set_aside(root, &name)? else { bail!("the repository '{name}' has just gone") };
-        let tokens = store.remove_all(name.as_str())?;
+        // From what was set aside: by now another repository may stand at the name, with tokens of its own.
+        let id = create::artifacts_id(&aside).unwrap_or_else(|error| {
+            warn(format_args!("{error:#}: tokens that belong to one repository alone stay (`token prune`)"));
+            None
+        });
+        let tokens = store.remove_all(name.as_str(), id.map(|id| id.to_string()).as_deref(), site.now);
         create::remove_tree(&aside).with_context(|| format!("removing '{}'", aside.display()))?;
+        let tokens = tokens.with_context(|| format!("the repository {name} was deleted, but not its tokens"))?;
         site.say(
             || json!({ "name": name.as_str(), "tokens": tokens }),
             || format!("deleted the repository {name}, and {tokens} tokens\n"),

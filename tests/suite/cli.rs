@@ -180,6 +180,34 @@ fn deleting_needs_a_yes_and_takes_the_tokens_along() {
 }
 
 #[test]
+fn a_repository_goes_though_its_tokens_cannot() {
+    let site = Site::with_repository("acme/site");
+    let tokens = site.root.join(".artifacts/tokens/acme/site.git");
+    std::fs::remove_dir_all(&tokens).unwrap();
+    std::fs::write(&tokens, "no directory").unwrap();
+    site.run(&["repo", "delete", "acme/site", "--yes"]).fails_with(1, "was deleted, but not its tokens");
+    assert_eq!(std::fs::read_dir(site.root.join("acme")).unwrap().count(), 0);
+}
+
+#[test]
+fn deleting_leaves_the_tokens_of_another_repository_of_the_name() {
+    let site = Site::with_repository("acme/site");
+    site.token(&["acme/site"]);
+    let aside = site.root.join("acme/aside");
+    std::fs::rename(site.root.join("acme/site.git"), &aside).unwrap();
+    site.run(&["repo", "create", "acme/site"]).succeeds();
+    let (_, anew) = site.token(&["acme/site"]);
+    // As if the second one had been made while the first one was being deleted.
+    let second = site.root.join("acme/second");
+    std::fs::rename(site.root.join("acme/site.git"), &second).unwrap();
+    std::fs::rename(&aside, site.root.join("acme/site.git")).unwrap();
+    let json = site.run(&["repo", "delete", "acme/site", "--yes", "--json"]).succeeds().json();
+    assert_eq!(json["tokens"], 2);
+    std::fs::rename(&second, site.root.join("acme/site.git")).unwrap();
+    site.run(&["token", "validate", "acme/site", &anew]).succeeds();
+}
+
+#[test]
 fn a_repository_made_anew_does_not_know_the_tokens_of_the_one_before() {
     let site = Site::with_repository("acme/site");
     let (_, bound) = site.token(&["acme/site"]);

@@ -302,10 +302,22 @@ fn removing_everything_leaves_no_directory() {
     let scratch = Scratch::new();
     let token = scratch.token(Scope::Write);
     scratch.token(Scope::Read);
-    assert_eq!(scratch.store.remove_all(NAME).unwrap(), 2);
+    assert_eq!(scratch.store.remove_all(NAME, Some("r0"), NOW).unwrap(), 2);
     assert_eq!(scratch.claim(NAME, &token.plaintext, NOW), "Unknown");
     assert!(!scratch.store.directory_of(NAME).unwrap().exists());
-    assert_eq!(scratch.store.remove_all(NAME).unwrap(), 0);
+    assert_eq!(scratch.store.remove_all(NAME, Some("r0"), NOW).unwrap(), 0);
+}
+
+#[test]
+fn removing_everything_leaves_what_belongs_to_a_repository_made_anew() {
+    let scratch = Scratch::new();
+    let old = scratch.token(Scope::Write);
+    let unbound = scratch.store.create(NAME, None, Scope::Write, 60, NOW).unwrap();
+    let new = scratch.store.create(NAME, Some("r1"), Scope::Write, 60, NOW).unwrap();
+    assert_eq!(scratch.store.remove_all(NAME, Some("r0"), NOW).unwrap(), 2);
+    assert_eq!(scratch.claim(NAME, &old.plaintext, NOW), "Unknown");
+    assert_eq!(scratch.claim(NAME, &unbound.plaintext, NOW), "Unknown");
+    assert_eq!(scratch.claim(NAME, &new.plaintext, NOW), format!("live {} write", new.record.id));
 }
 
 #[test]
