@@ -27,6 +27,7 @@ pub mod packs;
 pub mod promised;
 mod read;
 mod resolve;
+mod tag;
 pub mod usage;
 pub mod walk;
 
@@ -467,10 +468,10 @@ impl Objects {
         *self.shared.bitmaps.borrow_mut() = Some(None);
     }
 
-    /// Peels tags: the id and kind of what the chain ends at; `None` when something on the way is missing.
+    /// Peels tags: the id and kind of what the chain ends at; `None` when something on the way is missing, or names nothing.
     ///
     /// # Errors
-    /// When a tag is corrupt, or the chain has a cycle.
+    /// When a tag cannot be read, or the chain has a cycle.
     pub fn peel(&self, id: &oid) -> anyhow::Result<Option<(ObjectId, gix_object::Kind)>> {
         let mut id = id.to_owned();
         let mut content = Vec::new();
@@ -489,8 +490,10 @@ impl Objects {
             }
             ensure!(passed.len() < TAGS_MAX, "tag {id} does not end");
             passed.push(id);
-            let tag = gix_object::TagRefIter::from_bytes(&content, self.hash_kind());
-            id = tag.target_id().map_err(|error| anyhow::anyhow!("tag {id} is corrupt: {error}"))?;
+            match tag::target(&content, self.hash_kind()) {
+                Some((target, _)) => id = target,
+                None => return Ok(None),
+            }
         };
         // Tags of tags are rare, and then many may lead to one chain.
         if passed.len() > 1 {

@@ -5,10 +5,10 @@
 //! and tags in them may be read for that: it is asked only when something is missing.
 
 use super::ids::IdMap;
-use super::{Objects, Pack};
+use super::{Objects, Pack, tag};
 use crate::stream::Pulse;
 use gix_hash::{ObjectId, oid};
-use gix_object::{CommitRefIter, Kind, TagRefIter, TreeRefIter};
+use gix_object::{CommitRefIter, Kind, TreeRefIter};
 use std::sync::Arc;
 
 /// Takes out of `missing` what is promised.
@@ -60,7 +60,7 @@ fn for_each_name(kind: Kind, content: &[u8], hash: gix_hash::Kind, each: &mut dy
             entries.filter(|entry| !entry.mode.is_commit()).for_each(|entry| each(entry.oid));
         }
         Kind::Tag => {
-            if let Ok(id) = TagRefIter::from_bytes(content, hash).target_id() {
+            if let Some((id, _)) = tag::target(content, hash) {
                 each(&id);
             }
         }

@@ -5,6 +5,7 @@
 
 use super::Objects;
 use super::graph::{Commits, GENERATION_UNKNOWN, Missing};
+use super::tag;
 use crate::heap;
 use crate::stream::Pulse;
 use anyhow::bail;
@@ -26,7 +27,7 @@ pub struct Split {
     pub others: Vec<(ObjectId, Kind)>,
     /// The tags passed on the way.
     pub tags: Vec<ObjectId>,
-    /// What is not there, or leads to what is not there.
+    /// What is not there, or leads to what is not there, or nowhere.
     pub missing: Vec<ObjectId>,
 }
 
@@ -37,7 +38,7 @@ pub fn split(objects: &Objects, ids: &[ObjectId]) -> Split {
     let mut content = Vec::new();
     let mut target = |tag: &ObjectId| {
         objects.find(tag, &mut content).ok()??;
-        gix_object::TagRefIter::from_bytes(&content, objects.hash_kind()).target_id().ok()
+        tag::target(&content, objects.hash_kind()).map(|(target, _)| target)
     };
     for start in ids {
         let mut id = *start;

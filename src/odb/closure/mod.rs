@@ -25,7 +25,7 @@ pub use trees::{TooDeep, TooManyPaths};
 use crate::odb::bitmap::Bits;
 use crate::odb::ids::{IdMap, IdSet};
 use crate::odb::walk::CommitWalk;
-use crate::odb::{Header, Objects, Stored, promised};
+use crate::odb::{Header, Objects, Stored, promised, tag};
 use crate::stream::Pulse;
 use anyhow::Result;
 use gix_hash::{ObjectId, oid};
@@ -619,23 +619,15 @@ fn kind(numbers: &Numbers<'_>, number: u32, likely: Option<Kind>) -> Result<Kind
 fn tag_target(numbers: &Numbers<'_>, number: u32, buffer: &mut Vec<u8>) -> Result<(ObjectId, Kind)> {
     let id = numbers.id(number);
     let bad = |cause| Broken::bad("tag", id, cause);
-    let begun = numbers.objects().begin_at(numbers.location(number), buffer) == Some(Kind::Tag);
-    // The two lines that count are there.
-    if !begun || buffer.iter().filter(|byte| **byte == b'\n').nth(1).is_none() {
-        match numbers.read(number, buffer).map_err(bad)? {
-            Kind::Tag => {}
-            kind @ (Kind::Commit | Kind::Tree | Kind::Blob) => {
-                return Err(bad(anyhow::anyhow!("it is a {kind}")));
-            }
-        }
+    let hash = numbers.objects().hash_kind();
+    if numbers.objects().begin_at(numbers.location(number), buffer) == Some(Kind::Tag)
+        && let Some(target) = tag::target(buffer, hash)
+    {
+        return Ok(target);
     }
-    let mut lines = buffer.split(|byte| *byte == b'\n');
-    let target =
-        lines.next().and_then(|line| line.strip_prefix(b"object ")).and_then(|hex| ObjectId::from_hex(hex).ok());
-    let kind = lines.next().and_then(|line| line.strip_prefix(b"type ")).and_then(|kind| Kind::from_bytes(kind).ok());
-    match (target, kind) {
-        (Some(target), Some(kind)) if target.kind() == numbers.objects().hash_kind() => Ok((target, kind)),
-        _ => Err(bad(anyhow::anyhow!("it names no object"))),
+    match numbers.read(number, buffer).map_err(bad)? {
+        Kind::Tag => tag::target(buffer, hash).ok_or_else(|| bad(anyhow::anyhow!("it names no object"))),
+        kind @ (Kind::Commit | Kind::Tree | Kind::Blob) => Err(bad(anyhow::anyhow!("it is a {kind}"))),
     }
 }
 

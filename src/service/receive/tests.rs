@@ -431,6 +431,31 @@ fn a_directory_that_is_a_file_as_well_hides_nothing_that_is_missing() {
 }
 
 #[test]
+fn what_git_takes_for_no_tag_is_refused() {
+    let template = Pair::new();
+    let (commit, blob) = (template.client_id("HEAD"), template.client_id("HEAD:file"));
+    let check = |content: &str, expected: bool| {
+        let pair = template.copy();
+        let arguments = ["hash-object", "-t", "tag", "--literally", "-w", "--stdin"];
+        let id = String::from_utf8_lossy(&pair.git_with(&pair.client, &arguments, content.as_bytes())).into_owned();
+        let pack = pair.git_with(&pair.client, &["pack-objects", "-q", "--stdout"], id.as_bytes());
+        let lines = vec![format!("{} {} refs/tags/new", pair.null(), id.trim_end())];
+        let push = Push { lines, capabilities: support::USUAL.into(), options: None, shallow: Vec::new(), pack };
+        let answer = check_beside_git(&pair, &push.bytes(), content);
+        let refused = ["ng refs/tags/new missing necessary objects"];
+        assert_eq!(answer.complaints(), if expected { &[][..] } else { &refused }, "{content}");
+    };
+    check(&format!("object {commit}\ntype commit\n"), false);
+    check(&format!("object {commit}\ntype commit\n\nnothing but a message\n"), false);
+    check(&format!("object {commit}\ntype commit\ntag without an end"), false);
+    check(&format!("object {commit}\ntype commit\ntag \n"), true);
+    check(&format!("object {}\ntype commit\ntag t\n", commit.to_uppercase()), true);
+    // One byte less than the least there is.
+    check(&format!("object {blob}\ntype blob\ntag \n"), false);
+    check(&format!("object {blob}\ntype blob\ntag t\n"), true);
+}
+
+#[test]
 fn trees_are_as_deep_as_git_follows_them() {
     let template = Pair::new();
     template.git(&template.client, &["config", "core.maxTreeDepth", "5000"]);

@@ -45,6 +45,31 @@ fn refs_whose_objects_are_lost_are_listed_as_git_lists_them() {
 }
 
 #[test]
+fn tags_that_name_nothing_are_listed_as_git_lists_them() {
+    let repo = Repo::drawn();
+    let tag = |name: &str, content: &str| {
+        let arguments = ["hash-object", "-t", "tag", "--literally", "-w", "--stdin"];
+        let (ok, out, errors) = git_in(&repo.path, &arguments, content.as_bytes());
+        assert!(ok, "{errors}");
+        let id = String::from_utf8(out).expect("hexadecimal");
+        std::fs::write(repo.path.join("refs/tags").join(name), &id).expect("it can be written");
+        id.trim_end().to_owned()
+    };
+    let nameless = tag("nameless", &format!("object {}\ntype commit\n", repo.id("one")));
+    tag("empty", "");
+    tag("chained", &format!("object {nameless}\ntype tag\ntag t\n"));
+    same_advertisement(&repo, Version::V0);
+    let input = repo.packets("command=ls-refs|0001|peel|symrefs|0000");
+    let (ours, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
+    assert_eq!((told(&repo, &ours), error), (told(&repo, &repo.theirs(http(Version::V2), false, &input).0), None));
+    assert!(told(&repo, &ours).contains(&format!("{nameless} refs/tags/nameless\n")));
+    // Who asks for something else has nothing to do with them.
+    let input = repo.packets("command=fetch|0001|want <main>|include-tag|no-progress|have <one>|done|0000");
+    let (_, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
+    assert_eq!(error, None);
+}
+
+#[test]
 fn a_push_is_announced_without_head_and_with_what_alternates_have() {
     let origin = Repo::drawn();
     let fork = Repo::new();
