@@ -24,13 +24,11 @@ struct Pattern {
 }
 
 impl Patterns {
-    /// Reads a pattern file. As in git a last line without its end counts for nothing.
+    /// Reads a pattern file, whose last line needs no end.
     pub fn parse(text: &[u8]) -> Self {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let mut patterns = Vec::new();
-        let mut rest = text;
-        while let Some((line, behind)) = rest.split_once_str("\n") {
-            rest = behind;
+        for line in text.split(|byte| *byte == b'\n') {
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
@@ -180,7 +178,10 @@ mod tests {
         check("\u{feff}a\n", "a", Some(true));
         check("# a\n\na\r\n", "a", Some(true));
         check("#a\n", "#a", None);
-        check("a", "a", None);
+        check("a", "a", Some(true));
+        check("*\n!a", "a", Some(false));
+        check("a\r", "a", Some(true));
+        check("\u{feff}", "a", None);
         check("a  \n", "a", Some(true));
         check("a\\ \n", "a ", Some(true));
         check("a\\ b  \n", "a b", Some(true));

@@ -82,12 +82,14 @@ const FILTERS: &[&str] = &[
     "object:type=blob",
     "object:type=tag",
     "sparse:oid=refs/tags/patterns",
+    "sparse:oid=refs/tags/unended",
     "combine:blob:none+tree:2",
     "combine:object:type=blob+blob:limit=3",
 ];
 
 const PATTERNS: &str = r#"
     printf '/*\n!/d/\n/d/e/\n!side\n' | git hash-object -w --stdin | xargs git update-ref refs/tags/patterns
+    printf '/*\n!/d/' | git hash-object -w --stdin | xargs git update-ref refs/tags/unended
 "#;
 
 /// Requests on [`SHAPES`], each with objects of other kinds.
