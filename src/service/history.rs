@@ -44,7 +44,8 @@ fn head(repository: &Repository, hidden_for: For) -> anyhow::Result<Option<Objec
     }
 }
 
-/// Clocks of committers differ by less than this, it is hoped; where they do not, a have is not acknowledged.
+/// Clocks of committers differ by less than this, it is hoped; where they do not, a have is not acknowledged, unless it is asked for
+/// exactly.
 const SKEW_S: i64 = 86_400;
 
 /// What is reachable from visible refs, found out as far as it is asked for: a have is mostly near the tips.
@@ -59,6 +60,8 @@ struct Visible<'r> {
     /// Tags that were met, and what is known to be a tip without a walk.
     known: HashSet<ObjectId>,
     roots: Roots,
+    /// Whether all of history is walked before something is said to lie beyond it.
+    exact: bool,
 }
 
 /// Which refs the walk has begun from: HEAD leads to nearly everything, and a repository may have very many refs.
@@ -79,6 +82,7 @@ impl<'r> Visible<'r> {
             count: 0,
             known: HashSet::new(),
             roots: Roots::None,
+            exact: false,
         }
     }
 
@@ -106,8 +110,8 @@ impl<'r> Visible<'r> {
         Ok(self.known.contains(id))
     }
 
-    /// Whether a commit can be reached. The walk ends with commits a day older than it, or with the memory allowed; what it has
-    /// not found then is not known to the client, which costs a larger pack at worst.
+    /// Whether a commit can be reached. The walk ends with commits a day older than it, unless it is to be exact, or with the memory
+    /// allowed; what it has not found then is not known to the client, which costs a larger pack at worst.
     fn reaches(&mut self, number: u32, commits: &mut Commits<'_>, pulse: &mut dyn Pulse) -> anyhow::Result<bool> {
         let oldest = commits.time(number)?.saturating_sub(SKEW_S);
         for roots in [Roots::Head, Roots::Branches, Roots::All] {
@@ -116,7 +120,7 @@ impl<'r> Visible<'r> {
                 return Ok(true);
             }
         }
-        Ok(false)
+        Ok(self.exact && self.walk(number, i64::MIN, commits, pulse)?)
     }
 
     fn walk(
@@ -195,6 +199,12 @@ impl<'r> History<'r> {
     /// common.
     pub fn seen_as(mut self, seen: &'r Objects) -> Self {
         self.client = seen.are_cut().then(|| Commits::new(seen));
+        self
+    }
+
+    /// The same for questions whose answer must not depend on clocks: a no takes a walk over all of history.
+    pub fn exact(mut self) -> Self {
+        self.visible.exact = true;
         self
     }
 

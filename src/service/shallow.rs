@@ -88,8 +88,9 @@ impl Boundary {
         let extent = match &request.depth {
             Depth::Unchanged => return Ok(false),
             Depth::Endless if objects.shallow().is_empty() => {
-                // No walk is needed to know that nothing ends (SH-04). What no ref shows is nothing to be completed.
-                let mut history = History::new(repository, rule);
+                // No walk is needed to know that nothing ends (SH-04). What no ref shows is nothing to be completed, and what is not
+                // completed now will not be at the next try.
+                let mut history = History::new(repository, rule).exact();
                 let mut history = history.round(pulse);
                 history.expect(&self.client)?;
                 for id in &self.client {

@@ -367,6 +367,23 @@ fn nothing_hidden_is_completed_for_a_token() {
 }
 
 #[test]
+fn history_is_completed_for_a_token_whatever_the_clocks_say() {
+    let repo = Repo::new();
+    let below = repo.dated("below", &[], 1_000_000);
+    let ahead = repo.dated("ahead", std::slice::from_ref(&below), 9_000_000);
+    let tip = repo.dated("tip", std::slice::from_ref(&ahead), 2_000_000);
+    let lost = repo.dated("lost", &[], 9_000_000);
+    repo.git(&["update-ref", "refs/heads/main", &tip]);
+    let lines = format!("want {tip}|shallow {ahead}|shallow {lost}|deepen 2147483647|have {tip}|done");
+    let input = repo.packets(&format!("command=fetch|0001|{lines}|0000"));
+    let (answer, error) = repo.ours(tokens(Version::V2), &UPLOAD, &input);
+    assert_eq!(error, None);
+    let told = told(&repo, &answer);
+    assert!(told.starts_with(&format!("shallow-info\n|unshallow {ahead}|0001")), "{told}");
+    assert!(told.contains(&below), "{told}");
+}
+
+#[test]
 fn whether_a_hidden_commit_is_here_does_not_show_from_a_boundary() {
     let repo = drawn();
     repo.git(&["config", "transfer.hideRefs", "refs/secret"]);
