@@ -169,7 +169,7 @@ fn ancestor(repository: &Repository, id: ObjectId, number: u32) -> anyhow::Resul
     Ok(Some(commits.id(at).to_owned()))
 }
 
-/// What lies at a path of a tree.
+/// What lies at a path of a tree. A gitlink leads out of the repository: what is here under its name, no ref need show.
 fn below(repository: &Repository, id: &oid, path: &[u8]) -> anyhow::Result<Option<ObjectId>> {
     let Some(mut at) = peel(repository, id, Kind::Tree)? else { return Ok(None) };
     let mut tree = Vec::new();
@@ -184,7 +184,7 @@ fn below(repository: &Repository, id: &oid, path: &[u8]) -> anyhow::Result<Optio
         }
         let mut entries = TreeRefIter::from_bytes(&tree, repository.hash()).map_while(Result::ok);
         match entries.find(|entry| entry.filename == name) {
-            Some(entry) if last || entry.mode.is_tree() => at = entry.oid.to_owned(),
+            Some(entry) if entry.mode.is_tree() || last && !entry.mode.is_commit() => at = entry.oid.to_owned(),
             Some(_) | None => return Ok(None),
         }
     }
