@@ -78,6 +78,19 @@ fn without_side_bands_a_pack_that_fails_is_cut() {
 }
 
 #[test]
+fn commits_have_their_own_parents_whatever_grafts_say() {
+    let repo = Repo::drawn();
+    let root = repo.id("root");
+    std::fs::write(repo.path.join("info/grafts"), format!("{}\n", repo.id("main"))).expect("it can be written");
+    let input = repo.packets("command=fetch|0001|want <main>|no-progress|done|0000");
+    let (ours, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
+    assert_eq!(error, None);
+    assert!(told(&repo, &ours).contains("pack of 9:") && told(&repo, &ours).contains(&root));
+    let (theirs, _) = repo.theirs(http(Version::V2), false, &input);
+    assert!(!told(&repo, &theirs).contains(&root), "git follows grafts no longer");
+}
+
+#[test]
 fn objects_are_sent_as_they_are_whatever_replaces_them() {
     let repo = Repo::drawn();
     // Names are looked up before they lead elsewhere.
