@@ -279,7 +279,7 @@ impl Objects {
         self.shared.reader.borrow_mut().whole_chains = true;
     }
 
-    /// Forbids the commit-graph, which is wrong where grafts or replacements change history.
+    /// Forbids the commit-graph, where the owner does not want it, or commits themselves are to be asked.
     pub fn set_graph_allowed(&mut self, allowed: bool) {
         self.graph_allowed = allowed;
     }
@@ -448,9 +448,9 @@ impl Objects {
         Ok(found)
     }
 
-    /// Whether history is as commits tell it, cut and replaced nowhere.
+    /// Whether history is as commits tell it, cut nowhere.
     fn have_whole_history(&self) -> bool {
-        self.graph_allowed && self.shallow.is_empty() && !self.are_cut()
+        self.shallow.is_empty() && !self.are_cut()
     }
 
     /// The objects of the multi-pack-index of an object directory, in the order in which bitmaps have them.

@@ -175,6 +175,7 @@ impl Repository {
         let mut objects = Objects::new(hash, object_directories(&here.common_dir, &context));
         objects.set_shallow(here.shallow);
         objects.set_threads(here.settings.threads());
+        objects.set_graph_allowed(here.settings.read_commit_graph);
         Repository {
             objects,
             refs: here.settings.ref_storage.open(&here.git_dir, &here.common_dir, hash),
@@ -199,6 +200,7 @@ impl Repository {
         let mut objects = Objects::new(self.hash(), object_directories(&self.common_dir, &self.context));
         objects.set_shallow(self.objects.shallow().iter().copied().collect());
         objects.set_threads(self.settings.threads());
+        objects.set_graph_allowed(self.settings.read_commit_graph);
         objects
     }
 }

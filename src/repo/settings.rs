@@ -321,6 +321,8 @@ settings! {
 
     /// Whether packs get a `.rev` file.
     write_reverse_index: bool = |_| true, truth ["pack.writeReverseIndex"];
+    /// Whether a commit-graph is read.
+    read_commit_graph: bool = |_| true, truth ["core.commitGraph"];
     /// Whether `maintenance` writes a commit-graph.
     commit_graph: bool = |_| true, all_true ["core.commitGraph", "gc.writeCommitGraph"];
     /// Whether `maintenance` writes a multi-pack-index.

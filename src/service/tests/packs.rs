@@ -91,6 +91,25 @@ fn commits_have_their_own_parents_whatever_grafts_say() {
 }
 
 #[test]
+fn a_commit_graph_is_read_unless_the_owner_forbids_it() {
+    let repo = Repo::drawn();
+    repo.git(&["repack", "-adbq"]);
+    repo.git(&["commit-graph", "write", "--reachable"]);
+    let check = |expected: bool| {
+        let repository = repo.open(http(Version::V2));
+        assert_eq!(repository.objects.graph().is_some(), expected);
+        assert_eq!(repository.reopened().graph().is_some(), expected);
+        let bitmaps = repository.objects.bitmaps(u64::MAX).expect("nothing is damaged");
+        assert!(bitmaps.is_some(), "they are something else");
+    };
+    check(true);
+    repo.git(&["config", "gc.writeCommitGraph", "false"]);
+    check(true);
+    repo.git(&["config", "core.commitGraph", "false"]);
+    check(false);
+}
+
+#[test]
 fn objects_are_sent_as_they_are_whatever_replaces_them() {
     let repo = Repo::drawn();
     // Names are looked up before they lead elsewhere.
