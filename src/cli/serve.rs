@@ -6,6 +6,7 @@
 
 mod head;
 mod host;
+mod impatient;
 mod welcome;
 
 use super::variable;
@@ -13,6 +14,7 @@ use anyhow::Context as _;
 use host::{Ends, Host, Limits, complain};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use impatient::Impatient;
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
@@ -166,6 +168,7 @@ async fn converse(stream: tokio::net::TcpStream, client: SocketAddr, host: Arc<H
     // Small packets (progress, keep-alives) go out as they are written.
     let _ = stream.set_nodelay(true);
     let ends = Ends { client, server };
+    let stream = Impatient::new(stream, host.patience());
     let service = service_fn(|request| {
         let host = Arc::clone(&host);
         async move { Ok::<_, Infallible>(host.answer(request, ends).await) }

@@ -35,11 +35,14 @@ pub(super) struct Limits {
     pub(super) programs: u32,
     /// How long one may go on after SIGTERM, before SIGKILL.
     pub(super) grace: Duration,
+    /// How long a client may send nothing of a body it has announced, or take nothing of its answer, before it counts as gone: a program
+    /// waits for it meanwhile, and has its place.
+    pub(super) patience: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { programs: 64, grace: Duration::from_secs(3) }
+        Limits { programs: 64, grace: Duration::from_secs(3), patience: Duration::from_secs(60) }
     }
 }
 
@@ -68,6 +71,11 @@ impl Host {
     pub(super) fn new(program: PathBuf, environment: Vec<(OsString, OsString)>, limits: Limits) -> Self {
         let slots = Arc::new(Semaphore::new(limits.programs as usize));
         Host { program, environment, limits, slots, closing: watch::channel(false).0 }
+    }
+
+    /// How long a client may be silent.
+    pub(super) fn patience(&self) -> Duration {
+        self.limits.patience
     }
 
     /// Ends all programs and waits until the last one is reaped; no further one starts.
@@ -112,7 +120,7 @@ impl Host {
         let fate = FateOf::running();
         let keeper = Keeper { child, slot, grace: self.limits.grace };
         tokio::spawn(keeper.keep(fate.0.subscribe(), self.closing.subscribe()));
-        tokio::spawn(feed(body, stdin, fate.clone()));
+        tokio::spawn(feed(body, stdin, fate.clone(), self.limits.patience));
         hear(stdout, fate, parts.method == Method::HEAD).await
     }
 }
@@ -186,11 +194,16 @@ impl Keeper {
 }
 
 /// Hands the request's body to the program as it comes.
-async fn feed(mut body: Incoming, stdin: ChildStdin, fate: FateOf) {
+async fn feed(mut body: Incoming, stdin: ChildStdin, fate: FateOf, patience: Duration) {
     let mut stdin = Some(stdin);
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            // The client went away in mid-body. The signal goes out before the end of the input can be seen.
+    loop {
+        let frame = match tokio::time::timeout(patience, body.frame()).await {
+            Ok(None) => return,
+            Ok(Some(frame)) => frame.ok(),
+            Err(_) => None,
+        };
+        let Some(frame) = frame else {
+            // The client went away in mid-body, or is silent for too long. The signal goes out before the end of the input can be seen.
             fate.settle(Fate::Abandoned);
             tokio::task::yield_now().await;
             return;

@@ -335,6 +335,38 @@ fn requests_beyond_the_limit_wait() {
 }
 
 #[test]
+fn clients_that_are_silent_for_too_long_lose_their_place() {
+    let script = "case $PATH_INFO in
+         /body) cat >/dev/null; sleep 100;;
+         /long) printf 'X: 1\\n\\n'; exec cat /dev/zero;;
+         *) printf 'Content-Length: 2\\n\\nok';;
+         esac";
+    let limits = Limits { programs: 1, grace: Duration::from_millis(200), patience: Duration::from_millis(300) };
+    let served = Served::with(script, limits);
+    for request in [
+        "POST /git/body HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n",
+        "POST /git/body HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab",
+        "GET /git/long HTTP/1.1\r\nHost: h\r\n\r\n",
+    ] {
+        let _silent = served.send(request);
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(served.get("/git/short").1, "ok", "{request}");
+    }
+}
+
+#[test]
+fn a_client_that_sends_slowly_is_heard_to_the_end() {
+    let limits = Limits { patience: Duration::from_millis(500), ..Limits::default() };
+    let served = Served::with("printf 'Content-Length: 5\\n\\n'; head -c 5", limits);
+    let mut connection = served.send("POST /git/a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n");
+    for byte in ["a", "b", "c", "d", "e"] {
+        std::thread::sleep(Duration::from_millis(150));
+        connection.send(byte);
+    }
+    assert_eq!(connection.answer().1, "abcde");
+}
+
+#[test]
 fn only_what_concerns_every_request_is_inherited() {
     let all = [
         "PATH",
