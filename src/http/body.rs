@@ -78,9 +78,10 @@ impl DrainBudget {
         DrainBudget { bytes: limits.drain_bytes, time: Duration::from_secs(limits.drain_s) }
     }
 
-    /// That of anybody else, who would otherwise hold a worker of the web server for as long, without having shown a thing.
+    /// That of anybody else, who would otherwise hold a worker of the web server for as long, without having shown a thing. What comes
+    /// fast is read all the same: nginx tells a client of no answer that came before all of its request was taken.
     pub fn strangers(limits: &Limits) -> Self {
-        DrainBudget { bytes: limits.strangers_drain_bytes, time: Duration::from_secs(limits.strangers_drain_s) }
+        DrainBudget { bytes: limits.drain_bytes, time: Duration::from_secs(limits.strangers_drain_s) }
     }
 }
 
@@ -564,11 +565,8 @@ mod tests {
             body.finish().unwrap();
             assert!(finished.load(Ordering::Relaxed), "the answer goes out nevertheless");
         };
-        for (granted, bytes, seconds) in [
-            (false, limits.strangers_drain_bytes, limits.strangers_drain_s),
-            (true, limits.drain_bytes, limits.drain_s),
-        ] {
-            let mut input = Endless::default();
+        for (granted, seconds) in [(false, limits.strangers_drain_s), (true, limits.drain_s)] {
+            let (mut input, bytes) = (Endless::default(), limits.drain_bytes);
             finish(&mut input, granted);
             assert!((bytes + 1..=bytes + BUFFER as u64).contains(&input.taken), "{granted}: {}", input.taken);
             let mut input = Endless { stalls: true, ..Endless::default() };

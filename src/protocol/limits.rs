@@ -29,9 +29,7 @@ pub struct Limits {
     pub drain_bytes: u64,
     /// For how many seconds.
     pub drain_s: u64,
-    /// Bytes of a body that are read where nobody has shown that he may be here.
-    pub strangers_drain_bytes: u64,
-    /// For how many seconds.
+    /// For how many where nobody has shown that he may be here.
     pub strangers_drain_s: u64,
     /// Seconds an open, silent stdin is waited for.
     pub silence_s: u64,
@@ -53,7 +51,6 @@ impl Default for Limits {
             push_options: 1_000,
             drain_bytes: 16 << 30,
             drain_s: 600,
-            strangers_drain_bytes: 32 << 20,
             strangers_drain_s: 10,
             silence_s: 600,
         }
