@@ -10,18 +10,19 @@
 
 use super::deep::Depths;
 use super::order::{Ancestors, Node, ordered};
-use super::readers::{At, Met, Readers, Wanted};
+use super::readers::{At, Readers, Wanted};
 use super::tree::{EntryKind, Tree};
 use super::{Absent, Broken, Effort, Filter, Firsts, Marks, Numbers};
 use crate::odb::Location;
 use crate::odb::ids::IdSet;
 use crate::stream::Pulse;
 use anyhow::{Result, anyhow};
-use gix_hash::oid;
 use gix_object::Kind;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
+
+mod entries;
 
 /// Known trees that may be read beyond the compared ones, for [`Effort::Exact`]. Only copies of what stands elsewhere unchanged are
 /// found there; what was moved has changed the tree it was in. git looks into none of them (pack.useSparse).
@@ -514,136 +515,9 @@ impl<'w, 'a> Trees<'w, 'a> {
             .ok_or_else(|| bad(anyhow!("a malformed entry")))
     }
 
-    fn visit_new(&mut self, tree: u32) -> Result<()> {
-        let (current, ancestors) = (std::mem::take(&mut self.current), std::mem::take(&mut self.ancestors));
-        for &fresh in &current.fresh {
-            let (kind, name, id) = current.entry(fresh, self.hash_len);
-            let other = ancestors.found().other(fresh, self.hash_len);
-            self.meet_entry(tree, &Met { kind, name, id, place: None, other })?;
-        }
-        (self.current, self.ancestors) = (current, ancestors);
-        Ok(())
-    }
-
-    /// An entry of a new tree.
-    fn meet_entry(&mut self, tree: u32, met: &Met<'_>) -> Result<()> {
-        match met.kind {
-            EntryKind::Tree => self.new_tree(tree, met),
-            EntryKind::Blob if self.filter.blobs() => match self.new_blob(tree, met)? {
-                Some(number) => self.relate_to_blob(number, met),
-                None => Ok(()),
-            },
-            EntryKind::Blob | EntryKind::Gitlink => Ok(()),
-        }
-    }
-
-    fn new_tree(&mut self, from: u32, met: &Met<'_>) -> Result<()> {
-        let number = self.numbers.of_placed(met.id, met.place)?;
-        let Some(number) = number else { return self.missing("tree", met.id, from) };
-        if !self.meet_new(number, self.depth + 1) {
-            return Ok(());
-        }
-        if self.held_blobs.contains(met.id) {
-            self.called_blob = Some(number);
-        }
-        if self.filter.reaches(self.depth + 1) {
-            self.child(met.name, number, false);
-        }
-        Ok(())
-    }
-
-    /// The blob's number if it is new and passes.
-    fn new_blob(&mut self, from: u32, met: &Met<'_>) -> Result<Option<u32>> {
-        let Met { name, id, place, .. } = *met;
-        if self.held_blobs.contains(id) {
-            return Ok(None);
-        }
-        let number = self.numbers.of_placed(id, place)?;
-        let is_met = |number| self.blobs.contains(number) || self.told && self.held.contains(number);
-        if number.is_some_and(is_met) || !self.is_admitted(name) {
-            return Ok(None);
-        }
-        let Some(number) = number else { return self.missing("blob", id, from).map(|()| None) };
-        if let Some(size) = self.filter.size() {
-            if self.large.contains(number) {
-                return Ok(None);
-            }
-            if self.numbers.size(number).map_err(|cause| Broken::bad("blob", id, cause))? >= size {
-                self.large.insert(number);
-                return Ok(None);
-            }
-        }
-        self.blobs.insert(number);
-        self.count += 1;
-        Ok(Some(number))
-    }
-
-    /// Notes that a found blob is another version of the one that another tree has in its place; where it has none, of what had this
-    /// name before: histories that have nothing in common may lie in turns.
-    fn relate_to_blob(&mut self, number: u32, met: &Met<'_>) -> Result<()> {
-        if self.relate == Relate::None {
-            return Ok(());
-        }
-        let other = match met.other {
-            // What has been met so far lies in the same pack.
-            Some(_) if self.relate == Relate::Apart && self.numbers.are_all_together() => None,
-            Some(other) => self.numbers.of(other)?,
-            None => match self.named.get_mut(met.name) {
-                Some(named) => Some(std::mem::replace(named, number)),
-                None => {
-                    self.named.insert(met.name.to_owned(), number);
-                    None
-                }
-            },
-        };
-        if let Some(other) = other {
-            self.relate(number, other);
-        }
-        Ok(())
-    }
-
-    /// Notes that a new tree is another version of the one before it.
-    fn relate_to_tree(&mut self, node: Node) {
-        if let Some(before) = node.before {
-            self.relate(node.number, before);
-        }
-    }
-
     /// Keeps the tree that was read, for others to be compared with.
     fn keep(&mut self, node: Node) {
         self.current = self.ancestors.add(node.depth, std::mem::take(&mut self.current));
-    }
-
-    /// Notes that an object is another version of one that may serve as its delta's base.
-    fn relate(&mut self, number: u32, other: u32) {
-        let wanted = match self.relate {
-            Relate::None => false,
-            Relate::Apart => !self.numbers.are_together(number, other),
-            Relate::All => true,
-        };
-        if self.relate == Relate::Apart && self.numbers.have_several_packs() {
-            self.firsts.add(number, other);
-        }
-        if wanted && number != other {
-            self.relatives.push((number, other));
-        }
-    }
-
-    /// Whether a blob of this name passes at the current path.
-    fn is_admitted(&mut self, name: &[u8]) -> bool {
-        if !self.filter.is_by_path() {
-            return true;
-        }
-        let above = self.path.len();
-        enter(&mut self.path, name);
-        let admitted = self.filter.admits(&self.path, self.inside);
-        self.path.truncate(above);
-        admitted
-    }
-
-    fn missing(&mut self, kind: &'static str, id: &oid, from: u32) -> Result<()> {
-        let met = self.absent.meet(kind, id);
-        met.map_err(|error| error.context(format!("tree {} cannot be followed", self.numbers.id(from))))
     }
 
     /// Marks a known tree's entries; what is missing there does not matter. With `compared` its sub-trees become children, else they wait.
