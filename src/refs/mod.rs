@@ -134,7 +134,7 @@ impl RefStore {
     /// The same, and the name of the ref it ends at, which may not be there.
     ///
     /// # Errors
-    /// As [`Refs::resolve`].
+    /// As [`RefStore::resolve`].
     pub fn follow(&self, name: &BStr) -> anyhow::Result<(BString, Option<ObjectId>)> {
         let mut at = name.to_owned();
         for _ in 0..SYMBOLIC_READS_MAX {

@@ -51,7 +51,7 @@ pub enum Caching {
 pub fn open(file: &StoredFile, repository: &Repository) -> Result<Option<Stored>, ServeError> {
     let computed = |content, media, caching| Ok(Some(Stored { content: Content::Computed(content), media, caching }));
     match file {
-        StoredFile::Head => computed(head(repository)?, "text/plain", Caching::Unsaid),
+        StoredFile::Head => computed(head(repository), "text/plain", Caching::Unsaid),
         StoredFile::InfoRefs => computed(info_refs(repository)?, "text/plain", Caching::Never),
         StoredFile::InfoPacks => computed(info_packs(repository)?, "text/plain; charset=utf-8", Caching::Never),
         StoredFile::Info(path) => on_disk(repository, path, "text/plain", Caching::Never),
@@ -76,15 +76,15 @@ pub fn serve(file: &StoredFile, repository: &Repository, out: &mut Out<'_>) -> R
 }
 
 /// The branch HEAD is on, or the commit; nothing while it is unborn (DU-02).
-fn head(repository: &Repository) -> anyhow::Result<Vec<u8>> {
+fn head(repository: &Repository) -> Vec<u8> {
     let head = visible::head(repository, For::Nobody);
     let Some((head, id)) = head.and_then(|head| head.id.map(|id| (head.target, id))) else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
-    Ok(match head {
+    match head {
         Some(target) => [b"ref: ", &**target, b"\n"].concat(),
         None => format!("{id}\n").into_bytes(),
-    })
+    }
 }
 
 /// All refs with what tags peel to, HEAD not among them (DU-03).
