@@ -1,6 +1,39 @@
-//! Programs that fixtures are made with. In: a name. Out: a command to be told the rest. Of the environment it has PATH alone.
+//! What fixtures are made with: programs, which have PATH alone of the environment, and what a request brings besides its bytes.
 
+use crate::protocol::{Limits, Version};
+use crate::repo::config::ConfigSources;
+use crate::repo::{AccessMode, Context, Inherited, PushSwitches};
+use crate::trace::Trace;
 use std::process::Command;
+
+/// A request of nobody in particular, at the beginning of 1970.
+pub(crate) fn context(mode: AccessMode, config: ConfigSources) -> Context {
+    Context {
+        mode,
+        version: Version::V2,
+        now: 0,
+        id: "id".to_owned(),
+        address: None,
+        identity: "C <c@example.com>".into(),
+        hook_environment: Inherited::default(),
+        namespace: None,
+        config,
+        object_directory: None,
+        alternate_directories: Vec::new(),
+        named: ".".into(),
+        in_quarantine: false,
+        agent: "artifacts/test".to_owned(),
+        session_id: "session".to_owned(),
+        limits: Limits::default(),
+        memory: 64 << 20,
+        cache: None,
+        timeout: None,
+        stateless: true,
+        http: mode != AccessMode::Pipe,
+        push: PushSwitches::default(),
+        trace: Trace::default(),
+    }
+}
 
 /// A program of PATH. It is looked up here: where the environment is another than its own, std would let a fork of the whole
 /// process look for a mere name, which with the memory that tests have costs more than what is then run.

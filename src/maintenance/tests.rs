@@ -3,12 +3,10 @@
 use super::*;
 use crate::auth::{Grant, Scope};
 use crate::durable;
-use crate::protocol::{Limits, Version};
 use crate::repo::config::ConfigSources;
 use crate::repo::locate::{self, Place, Search};
-use crate::repo::{AccessMode, Context, Inherited, PushSwitches};
+use crate::repo::{AccessMode, Context};
 use crate::stream::Silent;
-use crate::trace::Trace;
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -60,29 +58,9 @@ impl Served {
         let search = Search { mode, config: &config, object_directory: None, check_owner: false, strict: true };
         let Place::Here(here) = locate::by_path(&self.0, &search) else { panic!("there is a repository") };
         let context = Context {
-            mode,
-            version: Version::V2,
             now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + later,
-            id: "id".to_owned(),
-            address: None,
-            identity: "C <c@example.com>".into(),
-            hook_environment: Inherited::default(),
-            namespace: None,
-            config,
-            object_directory: None,
-            alternate_directories: Vec::new(),
-            named: ".".into(),
-            in_quarantine: false,
-            agent: "artifacts/test".to_owned(),
-            session_id: "session".to_owned(),
-            limits: Limits::default(),
-            memory: 64 << 20,
-            cache: None,
-            timeout: None,
-            stateless: true,
             http: false,
-            push: PushSwitches::default(),
-            trace: Trace::default(),
+            ..crate::testing::context(mode, config)
         };
         let repository = Repository::open(*here, Grant::new(Scope::Read, None), context);
         let options = Options { loose_limit: LOOSE_LIMIT_DEFAULT, full: false, dry_run: false };

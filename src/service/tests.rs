@@ -3,11 +3,10 @@
 use super::*;
 use crate::auth::{Grant, Scope};
 use crate::pktline::{Packet, PacketReader};
-use crate::protocol::{Limits, Version};
+use crate::protocol::Version;
 use crate::repo::config::ConfigSources;
 use crate::repo::locate::{self, Place, Search};
-use crate::repo::{AccessMode, Context, Inherited, PushSwitches};
-use crate::trace::Trace;
+use crate::repo::{AccessMode, Context};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -188,29 +187,9 @@ impl Repo {
             Search { mode: asked.mode, config: &config, object_directory: None, check_owner: false, strict: true };
         let Place::Here(here) = locate::by_path(&self.path, &search) else { panic!("there is a repository") };
         let context = Context {
-            mode: asked.mode,
             version: asked.version,
-            now: 0,
-            id: "id".to_owned(),
-            address: None,
-            identity: "C <c@example.com>".into(),
-            hook_environment: Inherited::default(),
-            namespace: None,
-            config,
-            object_directory: None,
-            alternate_directories: Vec::new(),
-            named: ".".into(),
-            in_quarantine: false,
-            agent: "artifacts/test".to_owned(),
-            session_id: "session".to_owned(),
-            limits: Limits::default(),
-            memory: 64 << 20,
-            cache: None,
-            timeout: None,
             stateless: asked.stateless,
-            http: asked.mode != AccessMode::Pipe,
-            push: PushSwitches::default(),
-            trace: Trace::default(),
+            ..crate::testing::context(asked.mode, config)
         };
         Repository::open(*here, Grant::new(Scope::Read, None), context)
     }

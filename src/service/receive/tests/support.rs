@@ -4,13 +4,12 @@ use super::super::serve;
 use crate::audit::Summary;
 use crate::auth::{Grant, Scope};
 use crate::pktline::{Packet, PacketReader};
-use crate::protocol::{Limits, Version};
+use crate::protocol::Version;
 use crate::repo::config::ConfigSources;
 use crate::repo::locate::{self, Place, Search};
-use crate::repo::{AccessMode, Context, PushSwitches, Repository};
+use crate::repo::{AccessMode, Context, Repository};
 use crate::service::{ErrorChannel, Out, ServeError};
 use crate::stream::{Body, Pulse, Sink};
-use crate::trace::Trace;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -165,29 +164,13 @@ impl Pair {
     pub(super) fn open_with(&self, change: impl FnOnce(&mut Context)) -> Repository {
         let config = ConfigSources::default();
         let mut context = Context {
-            mode: AccessMode::Pipe,
             version: Version::V0,
             now: 1_700_000_000,
-            id: "id".into(),
-            address: None,
             identity: "P <p@x>".into(),
             hook_environment: vec![("GIVEN".into(), "yes".into()), ("GIT_DIR".into(), "/wrong".into())].into(),
-            namespace: None,
-            config: config.clone(),
-            object_directory: None,
-            alternate_directories: Vec::new(),
-            named: ".".into(),
-            in_quarantine: false,
             agent: "agent".into(),
-            session_id: "session".into(),
-            limits: Limits::default(),
-            memory: 64 << 20,
-            cache: None,
-            timeout: None,
-            stateless: true,
             http: true,
-            push: PushSwitches::default(),
-            trace: Trace::default(),
+            ..crate::testing::context(AccessMode::Pipe, config.clone())
         };
         change(&mut context);
         let search = Search {
