@@ -5,7 +5,7 @@
 use super::directory::Register;
 use super::{Objects, Pack, PackId};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What a database is made of. Threads can have it; each opens its own, in which packs have the same numbers. Those that are open
 /// are shared.
@@ -24,7 +24,10 @@ const THREADS_MAX: usize = 8;
 /// How many threads share what can be shared out: as many as are wanted (`pack.threads`), or one for each processor where that is
 /// 0; eight at most.
 pub fn threads(wanted: usize) -> usize {
-    let wanted = if wanted == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { wanted };
+    // What the system allows is read out of several files; one request asks more than once.
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    let processors = || *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let wanted = if wanted == 0 { processors() } else { wanted };
     wanted.min(THREADS_MAX)
 }
 
