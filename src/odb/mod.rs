@@ -24,6 +24,7 @@ mod map;
 pub mod midx;
 mod opener;
 pub mod packs;
+pub mod prefix;
 pub mod promised;
 mod read;
 mod resolve;

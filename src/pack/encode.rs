@@ -3,6 +3,8 @@
 //! In: two contents. Out: a delta in git's form (gitformat-pack, «Deltified representation»), or none where it would be no
 //! smaller than allowed. The base is known by its blocks; the object is looked through byte by byte for one of them.
 
+use crate::odb::prefix::common_prefix;
+
 /// What is looked for has this many bytes.
 const BLOCK: usize = 16;
 /// A block that stands at more places than this is looked for at these alone.
@@ -132,7 +134,7 @@ impl Encoder {
             let number = (block >> NUMBER_SHIFT) as usize;
             if block & TAG == tag {
                 let from = number * BLOCK;
-                let length = common(&base[from..], rest);
+                let length = common_prefix(&base[from..], rest);
                 if length >= BLOCK && best.is_none_or(|(_, known)| length > known) {
                     best = Some((from, length));
                     if length >= LONG {
@@ -147,19 +149,6 @@ impl Encoder {
         }
         best
     }
-}
-
-/// How many bytes are the same from the beginning.
-fn common(one: &[u8], other: &[u8]) -> usize {
-    let (words, others) = (one.as_chunks::<8>().0, other.as_chunks::<8>().0);
-    for (n, (word, other)) in words.iter().zip(others).enumerate() {
-        let differs = u64::from_le_bytes(*word) ^ u64::from_le_bytes(*other);
-        if differs != 0 {
-            return n * 8 + (differs.trailing_zeros() / 8) as usize;
-        }
-    }
-    let same = words.len().min(others.len()) * 8;
-    same + one[same..].iter().zip(&other[same..]).take_while(|(one, other)| one == other).count()
 }
 
 /// A size as the delta's head has it: seven bits a byte, the lowest first.

@@ -4,6 +4,7 @@
 //! and thinks about codes of its own; where the content is a delta of fifty bytes that is nearly all of the work, and comes to nothing.
 
 use crate::odb::inflate::FIXED_CODES;
+use crate::odb::prefix::common_prefix;
 
 /// The most that is taken; the fastest level of zlib has fixed codes too.
 pub(super) const CONTENT_MAX: usize = 16 << 10;
@@ -62,7 +63,7 @@ impl Small {
                 let hash = (u32::from_le_bytes(*first).wrapping_mul(0x9e37_79b1) >> (32 - bits)) as usize;
                 let before = usize::from(std::mem::replace(&mut self.places[hash], at as u16 + 1));
                 if before > 0 {
-                    length = common(&content[before - 1..], rest);
+                    length = common_prefix(&content[before - 1..], &rest[..rest.len().min(MATCH_MAX)]);
                     distance = at + 1 - before;
                 }
             }
@@ -129,11 +130,6 @@ impl Bits<'_> {
         let bytes = self.count.div_ceil(8) as usize;
         self.stream.extend_from_slice(&self.waiting.to_le_bytes()[..bytes]);
     }
-}
-
-/// How many bytes are the same from the beginning.
-fn common(one: &[u8], other: &[u8]) -> usize {
-    one.iter().zip(other).take(MATCH_MAX).take_while(|(one, other)| one == other).count()
 }
 
 #[cfg(test)]

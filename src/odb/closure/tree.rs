@@ -3,6 +3,7 @@
 //! In: the bytes of two trees. Out: where the entries of one begin, and which of them the other does not have. What is malformed is
 //! found when it is compared, so that whoever looks at an entry afterwards can rely on its form.
 
+use crate::odb::prefix::common_prefix;
 use bstr::ByteSlice;
 use gix_hash::oid;
 use std::cmp::Ordering;
@@ -66,7 +67,7 @@ impl Tree {
             // So many bytes from here on are the same in both.
             let mut same = 0;
             if let Some(&their_at) = last.starts.get(their) {
-                same = common(&ours[at..], &theirs[their_at..]);
+                same = common_prefix(&ours[at..], &theirs[their_at..]);
                 let run = whole_below(&last.starts[their..], their_at + same);
                 self.starts.extend(last.starts[their..their + run].iter().map(|start| at + (start - their_at)));
                 their += run;
@@ -168,7 +169,7 @@ impl Entry {
     fn order(&self, bytes: &[u8], other: &Entry, other_bytes: &[u8]) -> Ordering {
         let end = |kind| (kind == EntryKind::Tree).then_some(&b'/');
         let (ours, theirs) = (&bytes[self.name.clone()], &other_bytes[other.name.clone()]);
-        let same = common(ours, theirs);
+        let same = common_prefix(ours, theirs);
         let ours = ours[same..].iter().chain(end(self.kind));
         ours.cmp(theirs[same..].iter().chain(end(other.kind)))
     }
@@ -192,26 +193,6 @@ fn whole_below(starts: &[usize], end: usize) -> usize {
         step *= 2;
     }
     low + starts[low..=high].partition_point(|start| *start <= end) - 1
-}
-
-/// Bytes compared at once.
-const STEP: usize = 32;
-
-/// How many bytes are the same from the beginning.
-fn common(a: &[u8], b: &[u8]) -> usize {
-    let (a_steps, _) = a.as_chunks::<STEP>();
-    let (b_steps, _) = b.as_chunks::<STEP>();
-    let mut same = a_steps.iter().zip(b_steps).take_while(|(a, b)| a == b).count() * STEP;
-    let (a_words, _) = a[same..].as_chunks::<8>();
-    let (b_words, _) = b[same..].as_chunks::<8>();
-    for (a, b) in a_words.iter().zip(b_words) {
-        let differ = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
-        if differ != 0 {
-            return same + (differ.trailing_zeros() / 8) as usize;
-        }
-        same += 8;
-    }
-    same + a[same..].iter().zip(&b[same..]).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]
