@@ -4,6 +4,7 @@
 
 use crate::odb::{Objects, Pack};
 use anyhow::{Context as _, Result};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,13 +17,14 @@ pub(super) fn directory(objects: &Objects) -> Result<PathBuf> {
     std::path::absolute(directory).context("finding the object directory")
 }
 
-/// Its packs, the one with the most objects first.
+/// Its packs, the one with the most objects first. One of another name than packs have is about to get that, from a repack of git's.
 pub(super) fn packs(objects: &Objects) -> Result<Vec<Arc<Pack>>> {
     let folder = objects.directories()?.into_iter().next().context("there is no object directory")?.join("pack");
     let packs = objects.packs(true)?.into_iter().map(|id| objects.pack(id));
+    let is_named = |path: &Path| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"pack-"));
     // A pack that is open is still known when its name is gone.
-    let mut packs: Vec<Arc<Pack>> =
-        packs.filter(|pack| pack.path().parent() == Some(&folder) && pack.path().exists()).collect();
+    let is_there = |path: &Path| path.parent() == Some(&folder) && is_named(path) && path.exists();
+    let mut packs: Vec<Arc<Pack>> = packs.filter(|pack| is_there(pack.path())).collect();
     packs.sort_by(|one, other| (other.len(), one.path()).cmp(&(one.len(), other.path())));
     Ok(packs)
 }

@@ -53,6 +53,10 @@ impl Served {
 
     /// What is done so many seconds from now.
     fn maintain(&self, later: u64) -> Report {
+        self.run(later, false)
+    }
+
+    fn run(&self, later: u64, full: bool) -> Report {
         let config = ConfigSources::default();
         let mode = AccessMode::Tokens;
         let search = Search { mode, config: &config, object_directory: None, check_owner: false, strict: true };
@@ -63,7 +67,7 @@ impl Served {
             ..crate::testing::context(mode, config)
         };
         let repository = Repository::open(*here, Grant::new(Scope::Read, None), context);
-        let options = Options { loose_limit: LOOSE_LIMIT_DEFAULT, full: false, dry_run: false };
+        let options = Options { loose_limit: LOOSE_LIMIT_DEFAULT, full, dry_run: false };
         match run(&repository, options, &mut Silent).unwrap() {
             Ran::Done(report) => report,
             Ran::Busy(who) => panic!("{who}"),
@@ -99,5 +103,27 @@ fn a_pack_that_has_lost_its_index_stays_where_anything_is_missing() {
     assert!(report.problems.iter().any(|problem| problem.contains("packs without an index are left alone")));
     assert!(index.with_extension("pack").exists());
     served.git(&["index-pack", index.with_extension("pack").to_str().unwrap()]);
+    served.git(&["fsck", "--strict"]);
+}
+
+#[test]
+fn a_pack_that_git_has_not_named_yet_is_gits() {
+    let served = Served::new();
+    let tree = served.git(&["hash-object", "-t", "tree", "-w", "/dev/null"]);
+    let made = served.git(&["commit-tree", "-m", "two", "-p", "main", &tree]);
+    served.git(&["update-ref", "refs/heads/main", &made]);
+    fs::write(served.0.join("names"), format!("{made}\n{tree}\n")).unwrap();
+    let made = served.git(&["-c", "alias.made=!git pack-objects -q objects/pack/.tmp-1-pack <names", "made"]);
+    let names = ["pack", "idx"].map(|kind| served.pack(&format!(".tmp-1-pack-{made}.{kind}")));
+    assert!(names.iter().all(|path| path.exists()), "{names:?}");
+    let report = served.run(60, true);
+    assert_eq!((report.packs, report.multi_pack_index, &report.problems), (1, None, &Vec::new()), "{report:?}");
+    assert!(names.iter().all(|path| path.exists()), "{report:?}");
+    // When it has its name it is a pack like others.
+    for path in names {
+        let name = path.file_name().unwrap().to_str().unwrap().trim_start_matches(".tmp-1-").to_owned();
+        fs::rename(&path, served.pack(&name)).unwrap();
+    }
+    assert_eq!(served.run(60, true).packs, 2);
     served.git(&["fsck", "--strict"]);
 }
