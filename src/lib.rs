@@ -13,6 +13,7 @@ pub mod heap;
 pub mod hex;
 pub mod journal;
 pub mod listing;
+pub mod number;
 pub mod stream;
 pub mod trace;
 // L0: framing.

@@ -4,6 +4,7 @@
 //! In: lines. Out: a [`Depth`] and the client's boundary. No object and no ref is looked up here.
 
 use super::{Limits, ProtocolError, shown};
+use crate::number;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 use std::collections::HashSet;
@@ -120,24 +121,12 @@ impl Deepening {
     }
 }
 
-/// A number as C reads it: `0x` makes it hexadecimal, `0` octal, a `+` and blanks before it count for nothing; nothing is 0.
-/// `None`: it is none, is negative or too large.
+/// A number as C reads it, and nothing behind it; nothing is 0. `None`: it is none, is negative or too large.
 fn c_number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return Some(0);
     }
-    let text = text.trim_ascii_start();
-    let (digits, radix) = match text.strip_prefix(b"+").unwrap_or(text) {
-        b"0" => return Some(0),
-        [b'0', b'x' | b'X', hex @ ..] => (hex, 16),
-        [b'0', octal @ ..] => (octal, 8),
-        decimal => (decimal, 10),
-    };
-    // The parser would take another sign.
-    if !digits.first()?.is_ascii_alphanumeric() {
-        return None;
-    }
-    u64::from_str_radix(digits.to_str().ok()?, radix).ok()
+    number::leading(text).filter(|(_, behind)| behind.is_empty()).map(|(number, _)| number)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! In: the text behind `filter `. Out: a [`FilterSpec`]. What an expression in it names is looked up by nobody here.
 
 use super::{Limits, ProtocolError, shown};
+use crate::number;
 use bstr::BString;
 use gix_object::Kind;
 
@@ -102,11 +103,12 @@ impl Parser {
         if text == b"auto" {
             return said("'auto' filter not supported by this command".to_owned());
         }
-        if let Some(size) = text.strip_prefix(b"blob:limit=").and_then(number) {
+        if let Some(size) = text.strip_prefix(b"blob:limit=").and_then(number::with_unit) {
             return Ok(FilterSpec::BlobLimit(size));
         }
         if let Some(depth) = text.strip_prefix(b"tree:") {
-            let depth = number(depth).ok_or_else(|| ProtocolError::Said("expected 'tree:<depth>'".to_owned()))?;
+            let depth =
+                number::with_unit(depth).ok_or_else(|| ProtocolError::Said("expected 'tree:<depth>'".to_owned()))?;
             return Ok(FilterSpec::Tree(depth));
         }
         if let Some(expression) = text.strip_prefix(b"sparse:oid=") {
@@ -169,26 +171,6 @@ fn decoded(text: &[u8]) -> Vec<u8> {
         }
     }
     decoded
-}
-
-/// A number as git reads them here: decimal, `0x…` or `0…`, with k, m or g behind it.
-fn number(text: &[u8]) -> Option<u64> {
-    let text = text.trim_ascii_start();
-    let text = text.strip_prefix(b"+").unwrap_or(text);
-    let (digits, radix) = match text {
-        [b'0', b'x' | b'X', digits @ ..] => (digits, 16),
-        [b'0', _, ..] => (text, 8),
-        _ => (text, 10),
-    };
-    let end = digits.iter().position(|byte| !char::from(*byte).is_digit(radix)).unwrap_or(digits.len());
-    let factor = match digits[end..].to_ascii_lowercase().as_slice() {
-        b"" => 1,
-        b"k" => 1 << 10,
-        b"m" => 1 << 20,
-        b"g" => 1 << 30,
-        _ => return None,
-    };
-    u64::from_str_radix(std::str::from_utf8(&digits[..end]).ok()?, radix).ok()?.checked_mul(factor)
 }
 
 #[cfg(test)]

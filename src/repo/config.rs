@@ -4,6 +4,7 @@
 
 mod plain;
 
+use crate::number;
 use anyhow::{Context as _, anyhow};
 use bstr::{BStr, BString, ByteSlice};
 use gix_config::file::{Metadata, includes, init};
@@ -233,21 +234,12 @@ pub fn boolean(entry: &ConfigEntry) -> anyhow::Result<bool> {
     }
 }
 
-/// A whole number with an optional k, m or g.
+/// A whole number as C reads them, with an optional k, m or g.
 ///
 /// # Errors
 /// Names the key and the file of a value that is none.
 pub fn integer(entry: &ConfigEntry) -> anyhow::Result<i64> {
-    let parsed = entry.value.as_ref().and_then(|value| {
-        let value = value.trim_ascii();
-        let (digits, factor) = match value.last().map(u8::to_ascii_lowercase) {
-            Some(b'k') => (&value[..value.len() - 1], 1 << 10),
-            Some(b'm') => (&value[..value.len() - 1], 1 << 20),
-            Some(b'g') => (&value[..value.len() - 1], 1 << 30),
-            _ => (value, 1),
-        };
-        digits.to_str().ok()?.parse::<i64>().ok()?.checked_mul(factor)
-    });
+    let parsed = entry.value.as_ref().and_then(|value| number::signed_with_unit(value.trim_ascii()));
     parsed.ok_or_else(|| bad(entry, "numeric"))
 }
 

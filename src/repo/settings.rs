@@ -442,6 +442,8 @@ mod tests {
         check(&[("transfer.unpackLimit", "1"), ("receive.unpackLimit", "2")], 2);
         check(&[("transfer.unpackLimit", "1")], 1);
         check(&[("receive.unpackLimit", "-1"), ("transfer.unpackLimit", "3")], 3);
+        check(&[("receive.unpackLimit", "010")], 8);
+        check(&[("receive.unpackLimit", "0x1k")], 1024);
     }
 
     #[test]
@@ -473,6 +475,24 @@ mod tests {
         ] {
             let error = settings(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_needs_a_value_is_refused_without_one() {
+        for key in [
+            "transfer.hiderefs",
+            "uploadpack.hiderefs",
+            "receive.hiderefs",
+            "receive.procreceiverefs",
+            "receive.certnonceseed",
+            "core.hookspath",
+            "core.fsync",
+            "core.alternaterefscommand",
+        ] {
+            let sources = ConfigSources { overrides: vec![(key.into(), None)], ..Default::default() };
+            let error = Settings::read(&Entries::default().with_overrides(&sources), AccessMode::Pipe).unwrap_err();
+            assert_eq!(error.to_string(), format!("missing value for '{key}' in command-line config"));
         }
     }
 

@@ -11,7 +11,7 @@ use crate::refs::Format;
 use crate::repo::config::{ConfigEntry, Entries, Origin, boolean, integer};
 use crate::repo::fsck::Changes;
 use crate::repo::promisor::{self, PromisorRemote};
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use bstr::{BString, ByteSlice};
 use gix_hash::ObjectId;
 use std::path::PathBuf;
@@ -113,13 +113,18 @@ pub(super) fn level(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u
 }
 
 pub(super) fn text(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<BString>> {
-    Ok(entry(entries, keys).and_then(|entry| entry.value.clone()))
+    entry(entries, keys).map(value).transpose()
+}
+
+/// What an entry says; a key alone says nothing.
+fn value(entry: &ConfigEntry) -> anyhow::Result<BString> {
+    entry.value.clone().with_context(|| format!("missing value for '{}' in {}", entry.key, place_of(entry)))
 }
 
 /// A text of the protected configuration: what a repository says does not count (PO-18).
 pub(super) fn text_of_operator(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<BString>> {
     let last = entries.iter().rfind(|entry| entry.origin == Origin::Operator && is_of(entry, keys));
-    Ok(last.and_then(|entry| entry.value.clone()))
+    last.map(value).transpose()
 }
 
 pub(super) fn path(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<PathBuf>>> {
@@ -129,7 +134,7 @@ pub(super) fn path(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Op
 /// Of several keys for one thing the one that stands last counts.
 pub(super) fn path_of_any(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<PathBuf>>> {
     let last = entries.iter().rfind(|entry| is_of(entry, keys));
-    Ok(last.and_then(|entry| entry.value.clone()).map(|text| Some(gix_path_of(text))))
+    Ok(last.map(value).transpose()?.map(|text| Some(gix_path_of(text))))
 }
 
 pub(super) fn seed(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<Seed>>> {
@@ -143,7 +148,7 @@ pub(super) fn gix_path_of(text: BString) -> PathBuf {
 
 /// All values of all keys, as the configuration has them.
 pub(super) fn texts(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BString>>> {
-    Ok(Some(entries.iter().filter(|entry| is_of(entry, keys)).filter_map(|entry| entry.value.clone()).collect()))
+    entries.iter().filter(|entry| is_of(entry, keys)).map(value).collect::<anyhow::Result<_>>().map(Some)
 }
 
 pub(super) fn selectors(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<Selector>>> {
@@ -266,7 +271,7 @@ fn octal(text: &[u8]) -> Option<u32> {
 
 /// The components of core.fsync that concern us (git-config, core.fsync); `none` clears what came before it.
 pub(super) fn fsync(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Fsync>> {
-    let Some((value, _)) = word(entries, keys) else { return Ok(None) };
+    let Some(value) = text(entries, keys)?.map(|text| text.to_ascii_lowercase()) else { return Ok(None) };
     let platform = Fsync { loose_object: false, pack: true, pack_metadata: true, reference: false };
     let mut chosen = platform;
     for component in value.split(|byte| matches!(byte, b',' | b' ')).filter(|word| !word.is_empty()) {
