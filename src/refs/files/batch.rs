@@ -314,7 +314,7 @@ impl<'b> Batch<'b> {
         };
         let led_to = self.edits.iter().filter(|edit| edit.depth > 0).map(|edit| edit.name.clone());
         let asked = self.changes.iter().map(|change| Cow::Borrowed(change.name.as_bstr()));
-        let names: BTreeSet<Cow<'b, BStr>> = led_to.chain(asked).collect();
+        let mut names: BTreeSet<Cow<'b, BStr>> = led_to.chain(asked).collect();
         for at in 0..self.edits.len() {
             let edit = &self.edits[at];
             if edit.log_only || !self.is_live(edit) {
@@ -322,6 +322,7 @@ impl<'b> Batch<'b> {
             }
             let (change, name, value) = (edit.change, edit.name.clone(), edit.value);
             if let Err((refusal, detail)) = compare(self.changes[change].old, value, &name) {
+                names.remove(&name);
                 self.refuse_lock(change, refusal, &detail);
             } else if value.is_none() && self.changes[change].new.is_some() {
                 let conflict = conflicts.remove(&at).map(|other| format!("'{other}' exists; cannot create '{name}'"));
@@ -331,6 +332,8 @@ impl<'b> Batch<'b> {
                 });
                 let room = || edit.directory.then(|| self.make_room(edit)).flatten();
                 if let Some(detail) = conflict.or_else(room) {
+                    // As C git has it: a name that is refused is in nobody's way any more.
+                    names.remove(&name);
                     self.refuse_lock(change, Refusal::NameConflict, &detail);
                 }
             }
