@@ -135,7 +135,8 @@ struct Entry {
     id: usize,
 }
 
-/// Of the entry at a place: what it points to, and where its name begins. `None` when the mode is malformed or cut off.
+/// Of the entry at a place: what it points to, and where its name begins. `None` when the mode is malformed or cut off. As git has it, any
+/// number of digits will do, of which the last sixteen bits count, and what is no file, link or directory is a gitlink.
 fn mode(bytes: &[u8], at: usize) -> Option<(EntryKind, usize)> {
     let mut mode = 0u32;
     let mut place = at;
@@ -143,15 +144,15 @@ fn mode(bytes: &[u8], at: usize) -> Option<(EntryKind, usize)> {
         let byte = *bytes.get(place)?;
         place += 1;
         match byte {
-            b'0'..=b'7' if place - at <= 7 => mode = mode << 3 | u32::from(byte - b'0'),
+            b'0'..=b'7' => mode = mode << 3 | u32::from(byte - b'0'),
             b' ' if place - at > 1 => break,
             _ => return None,
         }
     }
     let kind = match mode & 0o170_000 {
         0o040_000 => EntryKind::Tree,
-        0o160_000 => EntryKind::Gitlink,
-        _ => EntryKind::Blob,
+        0o100_000 | 0o120_000 => EntryKind::Blob,
+        _ => EntryKind::Gitlink,
     };
     Some((kind, place))
 }
@@ -283,10 +284,27 @@ mod tests {
                 let is_whole = cut % (sound.len() / 3) == 0;
                 assert_eq!(compared(&before, sound[..cut].to_vec()).is_some(), is_whole, "{cut}");
             }
-            for wrong in ["8", "", "10064477", "x"] {
+            for wrong in ["8", "", "10064478", "x"] {
                 assert!(compared(&before, tree(&[("100644", "a", 1), (wrong, "b", 2)])).is_none(), "{wrong}");
             }
             assert!(compared(&before, tree(&[("100644", "", 1)])).is_none());
+        }
+    }
+
+    #[test]
+    fn modes_mean_what_they_mean_to_git() {
+        let check = |text: &str, expected: EntryKind| {
+            let (kind, name) = mode(format!("{text} name").as_bytes(), 0).expect("it is one");
+            assert!(kind == expected && name == text.len() + 1, "{text}");
+        };
+        for file in ["100644", "100755", "100664", "0100000", "120000", "7777000000100644"] {
+            check(file, EntryKind::Blob);
+        }
+        for directory in ["40000", "040000", "40755", "200040000"] {
+            check(directory, EntryKind::Tree);
+        }
+        for other in ["160000", "0", "644", "10644", "20000", "60000", "140000", "170000", "777777"] {
+            check(other, EntryKind::Gitlink);
         }
     }
 
