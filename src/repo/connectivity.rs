@@ -32,6 +32,8 @@ impl fmt::Display for Gap {
 pub struct Terms {
     /// Which trees and blobs may be missing (CO-06).
     pub missing: Missing,
+    /// Whether what trees call a blob has to be one (receive.fsckObjects); else it is enough that it exists (CO-07).
+    pub blobs_are: bool,
     /// How many trees may lie between a commit's own and any other (git-config, core.maxTreeDepth); less than none: not even that one.
     pub tree_depth_max: i64,
 }
@@ -56,6 +58,7 @@ pub fn check(
         effort: Effort::Enough,
         filter: &filter,
         missing: terms.missing,
+        blobs_are: terms.blobs_are,
         levels_max: Some(u64::try_from(terms.tree_depth_max.saturating_add(1)).unwrap_or(0)),
         peeled: &[],
     };

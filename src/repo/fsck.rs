@@ -1,7 +1,8 @@
 //! Checks of objects: their format, and what could harm the clients that get them.
 //!
 //! In: objects that come in, one after the other. Out: findings in git's words, with git's message ids. How serious each is
-//! stands in one table. What an object refers to is not looked at here; connectivity is.
+//! stands in one table. What an object refers to is not looked at here: whether it is there, and
+//! of that kind, connectivity finds out.
 
 mod files;
 mod format;

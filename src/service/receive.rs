@@ -177,6 +177,15 @@ fn take_objects(
     }
 }
 
+/// What pushed objects must keep to, if to anything.
+fn rules(repository: &Repository) -> Option<Rules> {
+    match (repository.settings.fsck_objects, repository.context.mode) {
+        (Some(true), _) => Some(Rules::strict()),
+        (None, AccessMode::Tokens) => Some(Rules::protecting()),
+        (Some(false), _) | (None, AccessMode::WebServer | AccessMode::Pipe) => None,
+    }
+}
+
 fn receive(
     repository: &Repository,
     quarantine: &Quarantine,
@@ -184,12 +193,7 @@ fn receive(
     client: &mut Client<'_>,
 ) -> Result<IncomingPack, UnpackError> {
     let settings = &repository.settings;
-    let fsck = match (settings.fsck_objects, repository.context.mode) {
-        (Some(true), _) => Some(Rules::strict()),
-        (None, AccessMode::Tokens) => Some(Rules::protecting()),
-        (Some(false), _) | (None, AccessMode::WebServer | AccessMode::Pipe) => None,
-    };
-    let fsck = fsck.map(|rules| changed(repository, rules)).transpose()?;
+    let fsck = rules(repository).map(|rules| changed(repository, rules)).transpose()?;
     let warnings = settings.fsck.warnings().filter(|_| fsck.is_some()).collect::<Vec<_>>();
     let room = room(repository)?;
     let options = ReceiveOptions { room, ..options_of(repository, quarantine, fsck) };

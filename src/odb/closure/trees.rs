@@ -246,6 +246,28 @@ impl<'w, 'a> Trees<'w, 'a> {
         self.called_blob.or_else(|| sets.iter().find_map(|set| self.blobs.common(set).next()))
     }
 
+    /// Looks whether all that new trees call blobs is such.
+    ///
+    /// # Errors
+    /// [`Broken`] with what is none, or cannot be read.
+    pub(super) fn check_blobs(&self) -> Result<()> {
+        let objects = self.numbers.objects();
+        for number in self.blobs.iter() {
+            let id = self.numbers.read_id(number);
+            let kind = match objects.kind_at(self.numbers.location(number)) {
+                Some(kind) => kind,
+                None => match objects.header(&id).map_err(|error| Broken::bad("blob", &id, error))? {
+                    Some(header) => header.kind,
+                    None => return Err(Broken::missing("blob", &id)),
+                },
+            };
+            if kind != Kind::Blob {
+                return Err(Broken::bad("blob", &id, anyhow::anyhow!("it is a {kind}, not a blob")));
+            }
+        }
+        Ok(())
+    }
+
     /// Finds what is below the roots and the wanted trees, and not below those that are known.
     ///
     /// # Errors

@@ -45,6 +45,20 @@ fn refs_whose_objects_are_lost_are_listed_as_git_lists_them() {
 }
 
 #[test]
+fn a_branch_that_was_made_a_tag_by_hand_is_peeled_where_it_is_packed() {
+    let repo = Repo::drawn();
+    std::fs::write(repo.path.join("refs/heads/by-hand"), format!("{}\n", repo.id("v1"))).expect("it can be written");
+    let peeled = "refs/heads/by-hand^{}\n";
+    let listed =
+        |repo: &Repo| told(repo, &repo.ours(http(Version::V0), &Operation::Advertise(Service::UploadPack), b"").0);
+    let ours = listed(&repo);
+    assert!(ours.contains("refs/heads/by-hand\n") && !ours.contains(peeled), "{ours}");
+    repo.git(&["pack-refs", "--all"]);
+    assert!(listed(&repo).contains(peeled));
+    same_advertisement(&repo, Version::V0);
+}
+
+#[test]
 fn tags_that_name_nothing_are_listed_as_git_lists_them() {
     let repo = Repo::drawn();
     let tag = |name: &str, content: &str| {

@@ -1,6 +1,6 @@
 //! What the owner's configuration makes of findings in pushed objects, beside C git.
 
-use super::support::{Answer, Pair};
+use super::support::{self, Answer, Pair, Push};
 use bstr::ByteSlice;
 
 /// A pair whose server checks objects, and a commit of the client's without an email address.
@@ -18,6 +18,57 @@ fn send(pair: &Pair, commit: &str) -> (Answer, Answer) {
     let bytes = pair.push(&[&format!("- {commit} refs/heads/bad")]).bytes();
     let copy = pair.copy();
     (pair.send_bytes(&bytes), copy.send_to_git(&bytes))
+}
+
+#[test]
+fn what_a_tree_calls_a_file_is_looked_at_where_objects_are_checked() {
+    for (format, unpack_limit) in [("sha1", "100"), ("sha256", "1")] {
+        let pair = Pair::with_format(format);
+        let object = |kind: &str, content: &[u8]| {
+            let arguments = ["hash-object", "-t", kind, "-w", "--stdin"];
+            let id = pair.git_with(&pair.client, &arguments, content);
+            id.trim().to_str().expect("it is hex").to_owned()
+        };
+        let (commit, known) = (pair.client_id("HEAD"), pair.client_id("HEAD^{tree}"));
+        let tag = object("tag", format!("object {commit}\ntype commit\ntag t\ntagger T <t> 1 +0000\n\n").as_bytes());
+        let fresh = object("tree", b"");
+        pair.at_server(&["config", "receive.unpackLimit", unpack_limit]);
+        for (mode, called, accepted) in [
+            ("100644", &fresh, false),
+            ("120000", &known, false),
+            ("100755", &commit, false),
+            ("100644", &tag, false),
+            ("160000", &commit, true),
+            ("100644", &pair.client_id("HEAD:file"), true),
+        ] {
+            let id = gix_hash::ObjectId::from_hex(called.as_bytes()).expect("git names objects so");
+            let root = object("tree", &[format!("{mode} a\0").as_bytes(), id.as_bytes()].concat());
+            let content = format!("tree {root}\nparent {commit}\nauthor A <a> 1 +0000\ncommitter C <c> 1 +0000\n\n");
+            let tip = object("commit", content.as_bytes());
+            let names = format!("{tip}\n{root}\n{fresh}\n{tag}\n");
+            let pack = pair.git_with(&pair.client, &["pack-objects", "-q", "--stdout"], names.as_bytes());
+            let lines = vec![format!("{} {tip} refs/heads/new", pair.null())];
+            let capabilities = support::USUAL.replace("sha1", format);
+            let push = Push { lines, capabilities, options: None, shallow: Vec::new(), pack };
+            for checked in ["true", "false"] {
+                pair.at_server(&["config", "receive.fsckObjects", checked]);
+                let (mine, copy) = (pair.copy(), pair.copy());
+                let (ours, theirs) = (mine.send_bytes(&push.bytes()), copy.send_to_git(&push.bytes()));
+                let case = format!("{mode} {called} {checked}: {:?} {:?}", ours.report, theirs.report);
+                if checked == "true" {
+                    // git says of the pack what we say of the ref (UN-07).
+                    assert_eq!(
+                        (ours.complaints().is_empty(), theirs.complaints().is_empty()),
+                        (accepted, accepted),
+                        "{case}"
+                    );
+                    mine.assert_clean();
+                } else {
+                    assert_eq!(ours.complaints(), theirs.complaints(), "{case}");
+                }
+            }
+        }
+    }
 }
 
 /// Whether the commit is accepted with these settings, as by git; and what is said of it.
