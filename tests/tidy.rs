@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the bottom up: a module may use those of its own line and of the lines above it here.
 const LAYERS: &[&[&str]] = &[
-    &["heap", "stream", "calendar", "hex", "durable", "journal", "listing", "children", "audit", "trace", "cache"],
+    &[
+        "heap", "stream", "calendar", "hex", "number", "durable", "journal", "listing", "children", "audit", "trace",
+        "cache",
+    ],
     &["pktline"],
     &["protocol"],
     &["auth"],
