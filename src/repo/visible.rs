@@ -33,7 +33,7 @@ pub enum Listed<'a> {
 pub struct Head {
     /// `None` while unborn.
     pub id: Option<ObjectId>,
-    /// `None` when detached. Without the namespace.
+    /// `None` when detached, or where it leads out of the namespace. Without the namespace.
     pub target: Option<BString>,
 }
 
@@ -51,7 +51,8 @@ pub fn head(repository: &Repository, hidden_for: For) -> Option<Head> {
             return None;
         }
     };
-    let target = (end != name).then(|| stripped(end.as_bstr(), &namespace_prefix(repository)).to_owned());
+    let prefix = namespace_prefix(repository);
+    let target = end.strip_prefix(prefix.as_slice()).filter(|_| end != name).map(BString::from);
     (id.is_some() || target.is_some()).then_some(Head { id, target })
 }
 
@@ -102,7 +103,8 @@ pub fn list(
         }
         let looked_up = if is_known { None } else { peeled(repository, &row.id.id()) };
         let peeled = if is_known { row.peeled } else { Some(looked_up.as_ref().map(StoredId::from)) };
-        let symref_target = row.symref_target.map(|target| stripped(target, &namespace));
+        let symref_target =
+            row.symref_target.and_then(|target| Some(target.strip_prefix(namespace.as_slice())?.as_bstr()));
         let line = row.line.filter(|_| namespace.is_empty());
         each(&Row { name, line, peeled, symref_target, ..*row })
     })

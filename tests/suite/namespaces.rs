@@ -55,6 +55,27 @@ fn a_namespace_shows_its_refs_alone_and_under_short_names() {
 }
 
 #[test]
+fn a_head_that_leads_out_of_the_namespace_names_no_branch() {
+    let site = site();
+    let token = site.token("acme/site", "read");
+    let (inside, outside) = (tip(&site, ONE), tip(&site, ""));
+    site.repo("acme/site").git(&["symbolic-ref", &format!("{ONE}HEAD"), "refs/heads/main"]);
+    let post = site.cgi("POST", "/acme/site.git/git-upload-pack").bearer(&token);
+    let expected = [format!("{outside} HEAD"), format!("{inside} refs/heads/main")];
+    assert_eq!(refs_of(post.env("GIT_NAMESPACE", "one")), expected);
+    let advertised = site.cgi("GET", "/acme/site.git/info/refs?service=git-upload-pack").bearer(&token);
+    let text = advertised.env("GIT_NAMESPACE", "one").run().text();
+    assert!(text.contains(&format!("{outside} HEAD\0")) && !text.contains("symref="), "{text}");
+    let server = site.serve_with(&[], &[("GIT_NAMESPACE", "one")]);
+    for version in ["0", "2"] {
+        let url = server.url_with("acme/site", &token);
+        let name = format!("clone-{version}");
+        site.desk().git(&["-c", &format!("protocol.version={version}"), "clone", "-q", &url, &name]);
+        assert_eq!(site.work(&name).tip("HEAD"), outside);
+    }
+}
+
+#[test]
 fn bad_names_of_namespaces_are_the_operators_fault() {
     let site = site();
     let token = site.token("acme/site", "read");
