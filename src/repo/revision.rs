@@ -184,7 +184,7 @@ fn below(repository: &Repository, id: &oid, path: &[u8]) -> anyhow::Result<Optio
         }
         let mut entries = TreeRefIter::from_bytes(&tree, repository.hash()).map_while(Result::ok);
         match entries.find(|entry| entry.filename == name) {
-            Some(entry) if entry.mode.is_tree() || last && !entry.mode.is_commit() => at = entry.oid.to_owned(),
+            Some(entry) if entry.mode.is_tree() || last && entry.mode.is_blob_or_symlink() => at = entry.oid.to_owned(),
             Some(_) | None => return Ok(None),
         }
     }

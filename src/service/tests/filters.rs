@@ -193,13 +193,17 @@ fn patterns_are_read_only_from_what_a_token_may_have() {
     assert!(!may("refs/secret/side:side") && !may(&hidden));
     // What another repository's commits are called may be something here that no ref shows.
     let id = gix_hash::ObjectId::from_hex(hidden.as_bytes()).expect("git names objects so");
-    let tree = [b"160000 module\0", id.as_slice()].concat();
-    let (ok, tree, errors) = git_in(&repo.path, &["hash-object", "-t", "tree", "--literally", "-w", "--stdin"], &tree);
-    assert!(ok, "{errors}");
-    let tree = String::from_utf8(tree).expect("hexadecimal");
-    let tip = repo.git(&["commit-tree", "-m", "module", tree.trim_end()]);
-    repo.git(&["update-ref", "refs/heads/module", &tip]);
-    assert!(!may("module:module"));
+    // So may any entry that git takes for one.
+    for mode in ["160000", "20000"] {
+        let tree = [mode.as_bytes(), b" module\0", id.as_slice()].concat();
+        let (ok, tree, errors) =
+            git_in(&repo.path, &["hash-object", "-t", "tree", "--literally", "-w", "--stdin"], &tree);
+        assert!(ok, "{errors}");
+        let tree = String::from_utf8(tree).expect("hexadecimal");
+        let tip = repo.git(&["commit-tree", "-m", "module", tree.trim_end()]);
+        repo.git(&["update-ref", "refs/heads/module", &tip]);
+        assert!(!may("module:module"));
+    }
     repo.git(&["config", "artifacts.wants", "commits"]);
     assert!(may(&hidden), "a blob needs only exist");
     repo.git(&["config", "artifacts.wants", "advertised"]);
