@@ -36,7 +36,7 @@ pub fn with_unit(text: &[u8]) -> Option<u64> {
 pub fn signed_with_unit(text: &[u8]) -> Option<i64> {
     match text.trim_ascii_start().strip_prefix(b"-") {
         // One sign is enough.
-        Some([b'0'..=b'9', ..]) => 0_i64.checked_sub_unsigned(with_unit(&text.trim_ascii_start()[1..])?),
+        Some(digits @ [b'0'..=b'9', ..]) => 0_i64.checked_sub_unsigned(with_unit(digits)?),
         Some(_) => None,
         None => i64::try_from(with_unit(text)?).ok(),
     }

@@ -2,6 +2,7 @@
 //!
 //! In: names and values as they came. Out: what they say, in the forms git reads. Which names there are is known to the edges.
 
+use crate::number;
 use bstr::{BStr, ByteSlice};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -56,14 +57,7 @@ impl Environ {
     /// When it is none.
     pub fn size(&self, name: &str) -> Result<Option<i64>, String> {
         let Some(value) = self.said(name) else { return Ok(None) };
-        let (digits, factor) = match value.last().map(u8::to_ascii_lowercase) {
-            Some(b'k') => (&value[..value.len() - 1], 1_i64 << 10),
-            Some(b'm') => (&value[..value.len() - 1], 1 << 20),
-            Some(b'g') => (&value[..value.len() - 1], 1 << 30),
-            _ => (value, 1),
-        };
-        let number = digits.trim_ascii().to_str().ok().and_then(|digits| digits.parse::<i64>().ok());
-        match number.and_then(|number| number.checked_mul(factor)) {
+        match number::signed_with_unit(value.trim_ascii()) {
             Some(number) => Ok(Some(number)),
             None => Err(format!("failed to parse {name}: {}", value.escape_ascii())),
         }

@@ -3,6 +3,7 @@
 //! In: words. Out: what they ask for, or a text and an exit status. One table for each service: the parser, the usage text and
 //! `-h` derive from it.
 
+use crate::number;
 use crate::service::Service;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
@@ -182,13 +183,7 @@ fn long(
 
 /// A number as git reads one; below zero it is none.
 fn integer(text: &str) -> Option<u64> {
-    let (digits, factor) = match text.as_bytes().last()?.to_ascii_lowercase() {
-        b'k' => (&text[..text.len() - 1], 1_i64 << 10),
-        b'm' => (&text[..text.len() - 1], 1 << 20),
-        b'g' => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    let number = digits.parse::<i64>().ok()?.checked_mul(factor)?;
+    let number = number::signed_with_unit(text.as_bytes())?;
     i32::try_from(number).ok().map(|number| u64::try_from(number).unwrap_or(0))
 }
 
