@@ -321,21 +321,20 @@ impl<'b> Batch<'b> {
                 continue;
             }
             let (change, name, value) = (edit.change, edit.name.clone(), edit.value);
-            if let Err((refusal, detail)) = compare(self.changes[change].old, value, &name) {
-                names.remove(&name);
-                self.refuse_lock(change, refusal, &detail);
-            } else if value.is_none() && self.changes[change].new.is_some() {
+            let mut refused = compare(self.changes[change].old, value, &name).err();
+            if refused.is_none() && value.is_none() && self.changes[change].new.is_some() {
                 let conflict = conflicts.remove(&at).map(|other| format!("'{other}' exists; cannot create '{name}'"));
                 let conflict = conflict.or_else(|| {
                     let other = in_the_way(&names, &name)?;
                     Some(format!("cannot process '{name}' and '{other}' at the same time"))
                 });
                 let room = || edit.directory.then(|| self.make_room(edit)).flatten();
-                if let Some(detail) = conflict.or_else(room) {
-                    // As C git has it: a name that is refused is in nobody's way any more.
-                    names.remove(&name);
-                    self.refuse_lock(change, Refusal::NameConflict, &detail);
-                }
+                refused = conflict.or_else(room).map(|detail| (Refusal::NameConflict, detail));
+            }
+            if let Some((refusal, detail)) = refused {
+                // As C git has it: a name that is refused is in nobody's way any more.
+                names.remove(&name);
+                self.refuse_lock(change, refusal, &detail);
             }
         }
         self.drop_refused();
