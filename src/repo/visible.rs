@@ -103,8 +103,8 @@ pub fn list(
         }
         let looked_up = if is_known { None } else { peeled(repository, &row.id.id()) };
         let peeled = if is_known { row.peeled } else { Some(looked_up.as_ref().map(StoredId::from)) };
-        let symref_target =
-            row.symref_target.and_then(|target| Some(target.strip_prefix(namespace.as_slice())?.as_bstr()));
+        let target = row.symref_target.and_then(|target| target.strip_prefix(namespace.as_slice()));
+        let symref_target = target.map(ByteSlice::as_bstr);
         let line = row.line.filter(|_| namespace.is_empty());
         each(&Row { name, line, peeled, symref_target, ..*row })
     })

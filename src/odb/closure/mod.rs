@@ -595,10 +595,10 @@ fn name(kind: Kind) -> &'static str {
     }
 }
 
-/// The kind of an object; a commit in the commit-graph is not looked at, unless it is likely to be a tag.
+/// The kind of an object; a commit in the commit-graph is not looked at, unless it is likely to be something else.
 fn kind(numbers: &Numbers<'_>, number: u32, likely: Option<Kind>) -> Result<Kind> {
     let objects = numbers.objects();
-    if likely == Some(Kind::Tag)
+    if matches!(likely, Some(Kind::Tag | Kind::Blob))
         && let Some(kind) = objects.kind_at(numbers.location(number))
     {
         return Ok(kind);

@@ -251,16 +251,10 @@ impl<'w, 'a> Trees<'w, 'a> {
     /// # Errors
     /// [`Broken`] with what is none, or cannot be read.
     pub(super) fn check_blobs(&self) -> Result<()> {
-        let objects = self.numbers.objects();
         for number in self.blobs.iter() {
             let id = self.numbers.read_id(number);
-            let kind = match objects.kind_at(self.numbers.location(number)) {
-                Some(kind) => kind,
-                None => match objects.header(&id).map_err(|error| Broken::bad("blob", &id, error))? {
-                    Some(header) => header.kind,
-                    None => return Err(Broken::missing("blob", &id)),
-                },
-            };
+            let kind = super::kind(self.numbers, number, Some(Kind::Blob));
+            let kind = kind.map_err(|cause| Broken::bad("blob", &id, cause))?;
             if kind != Kind::Blob {
                 return Err(Broken::bad("blob", &id, anyhow::anyhow!("it is a {kind}, not a blob")));
             }
