@@ -13,15 +13,22 @@ pub fn leading(text: &[u8]) -> Option<(u64, &[u8])> {
         [b'0', ..] => (text, 8),
         _ => (text, 10),
     };
-    let end = digits.iter().position(|byte| !char::from(*byte).is_digit(radix)).unwrap_or(digits.len());
-    let (digits, behind) = digits.split_at(end);
+    of_radix(digits, radix)
+}
+
+fn of_radix(text: &[u8], radix: u32) -> Option<(u64, &[u8])> {
+    let end = text.iter().position(|byte| !char::from(*byte).is_digit(radix)).unwrap_or(text.len());
+    let (digits, behind) = text.split_at(end);
     let number = u64::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()?;
     Some((number, behind))
 }
 
 /// The same with k, m or g behind it, or nothing.
 pub fn with_unit(text: &[u8]) -> Option<u64> {
-    let (number, unit) = leading(text)?;
+    leading(text).and_then(in_units)
+}
+
+fn in_units((number, unit): (u64, &[u8])) -> Option<u64> {
     let factor = match unit.to_ascii_lowercase().as_slice() {
         b"" => 1,
         b"k" => 1 << 10,
@@ -34,11 +41,20 @@ pub fn with_unit(text: &[u8]) -> Option<u64> {
 
 /// The same with a sign.
 pub fn signed_with_unit(text: &[u8]) -> Option<i64> {
+    signed(text, with_unit)
+}
+
+/// The same in base ten alone, as the lengths of HTTP are (RFC 9110, 8.6): zeros in front make no other number of it.
+pub fn signed_decimal_with_unit(text: &[u8]) -> Option<i64> {
+    signed(text, |text| of_radix(text, 10).and_then(in_units))
+}
+
+fn signed(text: &[u8], read: impl Fn(&[u8]) -> Option<u64>) -> Option<i64> {
     match text.trim_ascii_start().strip_prefix(b"-") {
         // One sign is enough.
-        Some(digits @ [b'0'..=b'9', ..]) => 0_i64.checked_sub_unsigned(with_unit(digits)?),
+        Some(digits @ [b'0'..=b'9', ..]) => 0_i64.checked_sub_unsigned(read(digits)?),
         Some(_) => None,
-        None => i64::try_from(with_unit(text)?).ok(),
+        None => i64::try_from(read(text)?).ok(),
     }
 }
 
@@ -85,6 +101,24 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(signed_with_unit(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn decimal_numbers_have_no_other_base() {
+        for (text, expected) in [
+            ("12", Some(12)),
+            ("010", Some(10)),
+            ("00", Some(0)),
+            ("08k", Some(8 << 10)),
+            ("-1", Some(-1)),
+            ("0x10", None),
+            ("12x", None),
+            ("1 2", None),
+            ("+1", None),
+            ("", None),
+        ] {
+            assert_eq!(signed_decimal_with_unit(text.as_bytes()), expected, "{text}");
         }
     }
 }

@@ -134,7 +134,7 @@ fn extent(environ: &Environ) -> Result<Extent, String> {
     if environ.get("REQUEST_METHOD").is_none_or(|method| method != "POST") {
         return Ok(Extent::None);
     }
-    Ok(match environ.size("CONTENT_LENGTH")? {
+    Ok(match environ.length("CONTENT_LENGTH")? {
         Some(length) => u64::try_from(length).map_or(Extent::ToEnd, Extent::Exact),
         None => Extent::ToEnd,
     })

@@ -56,8 +56,20 @@ impl Environ {
     /// # Errors
     /// When it is none.
     pub fn size(&self, name: &str) -> Result<Option<i64>, String> {
+        self.number(name, number::signed_with_unit)
+    }
+
+    /// The same of a variable that is a header of HTTP: in base ten, for the web server has read it so.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn length(&self, name: &str) -> Result<Option<i64>, String> {
+        self.number(name, number::signed_decimal_with_unit)
+    }
+
+    fn number(&self, name: &str, read: fn(&[u8]) -> Option<i64>) -> Result<Option<i64>, String> {
         let Some(value) = self.said(name) else { return Ok(None) };
-        match number::signed_with_unit(value.trim_ascii()) {
+        match read(value.trim_ascii()) {
             Some(number) => Ok(Some(number)),
             None => Err(format!("failed to parse {name}: {}", value.escape_ascii())),
         }
@@ -104,6 +116,15 @@ mod tests {
         assert_eq!(environ.get("A").unwrap(), "1");
         assert_eq!(environ.get("B").unwrap(), "");
         assert!(environ.said("B").is_none() && environ.get("C").is_none());
+    }
+
+    #[test]
+    fn settings_have_the_bases_of_c_and_headers_only_ten() {
+        let environ = environ(&[("A", " 0x10k "), ("B", "010"), ("C", "")]);
+        assert_eq!(environ.size("A"), Ok(Some(16 << 10)));
+        assert_eq!(environ.length("A"), Err("failed to parse A:  0x10k ".to_owned()));
+        assert_eq!((environ.size("B"), environ.length("B")), (Ok(Some(8)), Ok(Some(10))));
+        assert_eq!((environ.size("C"), environ.length("D")), (Ok(None), Ok(None)));
     }
 
     #[test]
