@@ -312,9 +312,8 @@ impl<'b> Batch<'b> {
                 return;
             }
         };
-        let led_to = self.edits.iter().filter(|edit| edit.depth > 0).map(|edit| edit.name.clone());
-        let asked = self.changes.iter().map(|change| Cow::Borrowed(change.name.as_bstr()));
-        let mut names: BTreeSet<Cow<'b, BStr>> = led_to.chain(asked).collect();
+        let left = self.edits.iter().filter(|edit| self.is_live(edit));
+        let mut names: BTreeSet<Cow<'b, BStr>> = left.map(|edit| edit.name.clone()).collect();
         for at in 0..self.edits.len() {
             let edit = &self.edits[at];
             if edit.log_only || !self.is_live(edit) {

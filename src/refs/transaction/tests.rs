@@ -226,6 +226,9 @@ fn a_held_lock_refuses_and_names_the_ref() {
     assert_eq!(calls.details, [format!("refs/heads/a: {text}")]);
     assert!(repo.exists("refs/heads/a.lock"), "the lock of somebody else stays");
     repo.check();
+    repo.write("refs/heads/c.lock", "");
+    let changes = ["refs/heads/c", "refs/heads/c/below"].map(|name| change(name, NEW, Some(one)));
+    assert_eq!(refusals(&repo.each(&changes)), ["failed to update ref", "ok"], "what is refused is in nobody's way");
 }
 
 #[test]
