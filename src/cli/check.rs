@@ -6,6 +6,8 @@
 use super::{Site, SiteArgs, print, quoted, timestamp, user_name, variable};
 use crate::auth::{TokenRecord, TokenState};
 use crate::cache::{self, Cache};
+use crate::edge::{self, Environ};
+use crate::protocol::Version;
 use crate::repo::AccessMode;
 use crate::repo::config::{ConfigSources, Entries};
 use crate::repo::create::{self, RepositoryName};
@@ -20,9 +22,9 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// <namespace>/<name> [default: the installation alone]
-    #[arg(value_parser = RepositoryName::parse)]
-    repository: Option<RepositoryName>,
+    /// <namespace>/<name>; where the web server decides on access (ARTIFACTS_AUTH=webserver) the path below the root [default: the
+    /// installation alone]
+    repository: Option<String>,
     #[command(flatten)]
     site: SiteArgs,
 }
@@ -107,15 +109,34 @@ impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let site = self.site.resolve()?;
         let mut report = Report::default();
-        check_settings(&mut report);
+        let mode = check_mode(&mut report);
+        let sources = check_settings(&Environ::of_process(), mode, &mut report);
         check_audit_log(&mut report);
         check_cache(&site, &mut report);
-        check_root(&site, &mut report);
-        check_store(&site, &mut report)?;
-        if let Some(name) = &self.repository
-            && let Some(root) = &site.root
-        {
-            check_repository(&site, root, name, &mut report)?;
+        check_root(&site, mode, &mut report);
+        if mode == AccessMode::Tokens {
+            check_store(&site, &mut report)?;
+        }
+        if let (Some(name), Some(root)) = (&self.repository, &site.root) {
+            let search = Search {
+                mode,
+                config: &sources,
+                object_directory: None,
+                check_owner: true,
+                strict: mode == AccessMode::Tokens,
+            };
+            if mode == AccessMode::Tokens {
+                let name = RepositoryName::parse(name).map_err(anyhow::Error::msg)?;
+                let find = |search: &Search<'_>| locate::by_name(root, name.as_str(), search);
+                let place = check_repository(&name.git_dir(root), &name.to_string(), &search, &find, &mut report);
+                check_tokens(&site, &name, &place, &mut report)?;
+                report.requests = requests(&place);
+            } else {
+                let path = root.join(name.trim_start_matches('/'));
+                let find = |search: &Search<'_>| locate::by_path(&path, search);
+                let place = check_repository(&path, name, &search, &find, &mut report);
+                check_export(&place, &mut report);
+            }
         }
         if site.json {
             let ok = report.is_ok();
@@ -128,18 +149,29 @@ impl Args {
     }
 }
 
-fn check_settings(report: &mut Report) {
-    let subject = "settings";
+fn check_mode(report: &mut Report) -> AccessMode {
     match variable("ARTIFACTS_AUTH") {
-        None => {}
-        Some(mode) if mode == "tokens" || mode == "webserver" => {}
-        Some(mode) => report.problem(
-            subject,
-            format!("ARTIFACTS_AUTH is {mode:?}"),
-            "set it to tokens (the default) or webserver".into(),
-        ),
+        None => AccessMode::Tokens,
+        Some(mode) if mode == "tokens" => AccessMode::Tokens,
+        Some(mode) if mode == "webserver" => AccessMode::WebServer,
+        Some(mode) => {
+            let remedy = "set it to tokens (the default) or webserver";
+            report.problem("settings", format!("ARTIFACTS_AUTH is {mode:?}"), remedy.into());
+            AccessMode::Tokens
+        }
     }
-    match Entries::of_operator(&config_sources()) {
+}
+
+/// Variables that each request reads, and git's configuration; returns where that is.
+fn check_settings(environ: &Environ, mode: AccessMode, report: &mut Report) -> ConfigSources {
+    let subject = "settings";
+    let context = edge::context(environ, mode, Version::V2, edge::clock());
+    let sources = context.and_then(|context| environ.size("GIT_HTTP_MAX_REQUEST_BUFFER").map(|_| context.config));
+    let sources = sources.unwrap_or_else(|text| {
+        report.problem(subject, text, "set that variable right, or not at all: no request is served until then".into());
+        edge::config_sources(environ).unwrap_or_default()
+    });
+    match Entries::of_operator(&sources) {
         Ok(_) => report.ok(subject, format!("git's configuration can be read by {}", me())),
         Err(error) => report.problem(
             subject,
@@ -147,13 +179,17 @@ fn check_settings(report: &mut Report) {
             "repair that file, or let the web server's user read it".into(),
         ),
     }
+    sources
 }
 
 /// A request goes on without its line; the operator may count on it.
 fn check_audit_log(report: &mut Report) {
     let Some(path) = variable("ARTIFACTS_AUDIT_LOG").map(PathBuf::from) else { return };
     let (probed, access) = match path.parent() {
-        Some(parent) if !path.exists() => (parent, Access::WRITE_OK | Access::EXEC_OK),
+        Some(parent) if !path.exists() => {
+            let parent = if parent == Path::new("") { Path::new(".") } else { parent };
+            (parent, Access::WRITE_OK | Access::EXEC_OK)
+        }
         Some(_) | None => (path.as_path(), Access::WRITE_OK),
     };
     match rustix::fs::access(probed, access) {
@@ -187,7 +223,7 @@ fn writable_remedy(path: &Path) -> String {
     )
 }
 
-fn check_root(site: &Site, report: &mut Report) {
+fn check_root(site: &Site, mode: AccessMode, report: &mut Report) {
     let subject = "root";
     let Some(root) = &site.root else {
         let remedy = "give --root, and set GIT_PROJECT_ROOT where the web server starts this program";
@@ -211,6 +247,10 @@ fn check_root(site: &Site, report: &mut Report) {
             format!("'{}' belongs to {owner}, and this check sees it as {}", root.display(), me()),
             format!("if the web server runs this program as {owner}: sudo -u {owner} artifacts-http-backend check …"),
         );
+    }
+    if mode == AccessMode::WebServer {
+        // Repositories are wherever paths lead.
+        return report.ok(subject, format!("'{}' belongs to {owner}", root.display()));
     }
     let remedy = |path: &Path| format!("let {} read and enter it, for example: chmod u+rx {}", me(), quoted(path));
     let found = match create::list(root) {
@@ -285,30 +325,28 @@ fn check_store(site: &Site, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check_repository(site: &Site, root: &Path, name: &RepositoryName, report: &mut Report) -> anyhow::Result<()> {
+/// How a repository is found: as requests find it.
+type Find<'f> = &'f dyn Fn(&Search<'_>) -> Place;
+
+fn check_repository(git_dir: &Path, name: &str, search: &Search<'_>, find: Find<'_>, report: &mut Report) -> Place {
     let subject = "repository";
-    let sources = config_sources();
-    let search =
-        Search { mode: AccessMode::Tokens, config: &sources, object_directory: None, check_owner: true, strict: true };
-    let git_dir = name.git_dir(root);
-    let place = locate::by_name(root, name.as_str(), &search);
+    let place = find(search);
     match &place {
         Place::Here(here) => {
             let message =
                 format!("'{}' can be opened; object format {}", git_dir.display(), here.settings.object_format);
             report.ok(subject, message);
-            check_trust(root, name, &search, report);
-            check_writable(&here.common_dir, report);
+            check_trust(git_dir, search, find, report);
+            check_rights(&here.common_dir, report);
         }
-        Place::Absent => report_absent(&git_dir, name, report),
+        Place::Absent => report_absent(git_dir, name, search.mode, report),
         Place::Unusable(error) => {
             // Where it can be opened without the look at its owner, its owner is all there is to it.
-            let without_owner = locate::by_name(root, name.as_str(), &Search { check_owner: false, ..search });
+            let without_owner = find(&Search { check_owner: false, ..*search });
             let of_a_stranger = matches!(without_owner, Place::Here(_));
             if of_a_stranger {
-                let owner =
-                    fs::metadata(&git_dir).map_or(String::from("somebody else"), |found| user_name(found.uid()));
-                let shown = fs::canonicalize(&git_dir).unwrap_or_else(|_| git_dir.clone());
+                let owner = fs::metadata(git_dir).map_or(String::from("somebody else"), |found| user_name(found.uid()));
+                let shown = fs::canonicalize(git_dir).unwrap_or_else(|_| git_dir.to_owned());
                 report.problem(
                     subject,
                     format!(
@@ -319,17 +357,25 @@ fn check_repository(site: &Site, root: &Path, name: &RepositoryName, report: &mu
                     trust(&shown),
                 );
             } else {
-                let remedy = "put right what it names; whoever holds a token is refused until then";
+                let remedy = "put right what it names; every request is refused until then";
                 report.problem(subject, format!("{error:#}"), remedy.into());
             }
         }
     }
-    check_tokens(site, name, &place, report)?;
-    report.requests = match variable("ARTIFACTS_AUTH") {
-        Some(mode) if mode == "webserver" => Vec::new(),
-        _ => requests(&place),
-    };
-    Ok(())
+    place
+}
+
+/// Without tokens only what is exported is served (HB-12).
+fn check_export(place: &Place, report: &mut Report) {
+    if let Place::Here(here) = place
+        && !here.export_ok
+        && std::env::var_os("GIT_HTTP_EXPORT_ALL").is_none()
+    {
+        let file = here.git_dir.join("git-daemon-export-ok");
+        let message =
+            format!("it is not exported, so each request is told that it is not there: no '{}'", file.display());
+        report.problem("repository", message, format!("touch {}, or set GIT_HTTP_EXPORT_ALL", quoted(&file)));
+    }
 }
 
 /// How a repository of another user is trusted, wherever the web server leaves HOME.
@@ -338,14 +384,13 @@ fn trust(git_dir: &Path) -> String {
 }
 
 /// Whoever runs the check has a home, which a CGI program mostly has not: Apache gives it none.
-fn check_trust(root: &Path, name: &RepositoryName, search: &Search<'_>, report: &mut Report) {
+fn check_trust(git_dir: &Path, search: &Search<'_>, find: Find<'_>, report: &mut Report) {
     if search.config.home.is_none() || variable("GIT_CONFIG_GLOBAL").is_some() {
         return;
     }
     let homeless = ConfigSources { global: Vec::new(), home: None, ..search.config.clone() };
-    if let Place::Unusable(_) = locate::by_name(root, name.as_str(), &Search { config: &homeless, ..*search }) {
-        let git_dir = name.git_dir(root);
-        let shown = fs::canonicalize(&git_dir).unwrap_or(git_dir);
+    if let Place::Unusable(_) = find(&Search { config: &homeless, ..*search }) {
+        let shown = fs::canonicalize(git_dir).unwrap_or_else(|_| git_dir.to_owned());
         report.warning(
             "repository",
             format!("it is opened because of what {} has configured at home; a web server may start this program without HOME", me()),
@@ -354,10 +399,13 @@ fn check_trust(root: &Path, name: &RepositoryName, search: &Search<'_>, report: 
     }
 }
 
-fn report_absent(git_dir: &Path, name: &RepositoryName, report: &mut Report) {
+fn report_absent(git_dir: &Path, name: &str, mode: AccessMode, report: &mut Report) {
     let subject = "repository";
     if !git_dir.exists() {
-        let remedy = format!("artifacts-http-backend repo create {name}");
+        let remedy = match mode {
+            AccessMode::Tokens => format!("artifacts-http-backend repo create {name}"),
+            _ => format!("git init --bare {}", quoted(git_dir)),
+        };
         return report.problem(subject, format!("'{}' is not there", git_dir.display()), remedy);
     }
     let missing: Vec<_> = ["HEAD", "objects", "refs"].into_iter().filter(|part| !git_dir.join(part).exists()).collect();
@@ -370,9 +418,16 @@ fn report_absent(git_dir: &Path, name: &RepositoryName, report: &mut Report) {
     report.problem(subject, message, remedy);
 }
 
-/// Pushes write below these.
-fn check_writable(common_dir: &Path, report: &mut Report) {
+/// Fetches read these, and pushes write below them.
+fn check_rights(common_dir: &Path, report: &mut Report) {
     for path in ["", "objects", "refs", "refs/heads"].map(|part| common_dir.join(part)) {
+        if path.exists() && rustix::fs::access(&path, Access::READ_OK | Access::EXEC_OK).is_err() {
+            return report.problem(
+                "repository",
+                format!("{} cannot read '{}', so fetches and pushes fail", me(), path.display()),
+                format!("let {} read and enter it, for example: chmod u+rwx {}", me(), quoted(&path)),
+            );
+        }
         if path.exists() && rustix::fs::access(&path, Access::WRITE_OK | Access::EXEC_OK).is_err() {
             let owner = fs::metadata(common_dir).map_or(String::from("<user>"), |found| user_name(found.uid()));
             return report.warning(
@@ -400,9 +455,12 @@ fn check_tokens(site: &Site, name: &RepositoryName, place: &Place, report: &mut 
     }
     let id = match place {
         Place::Here(here) => here.settings.artifacts_id.as_ref().map(ToString::to_string),
-        Place::Absent | Place::Unusable(_) => {
-            create::artifacts_id(&name.git_dir(root_of(site))).ok().flatten().map(|id| id.to_string())
-        }
+        Place::Absent => None,
+        Place::Unusable(_) => match create::artifacts_id(&name.git_dir(root_of(site))) {
+            Ok(id) => id.map(|id| id.to_string()),
+            // Which of its tokens are for this very repository stands there.
+            Err(_) => return Ok(()),
+        },
     };
     let (own, foreign): (Vec<_>, Vec<_>) = listing.records.iter().partition(|record| record.matches(id.as_deref()));
     let active = in_state(&own, TokenState::Active, site.now);
@@ -471,21 +529,4 @@ fn own_uid() -> u32 {
 
 fn me() -> String {
     user_name(own_uid())
-}
-
-/// Where git would look for the configuration of whoever runs the check.
-fn config_sources() -> ConfigSources {
-    let home = variable("HOME").map(PathBuf::from);
-    let xdg = variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home.as_ref()?.join(".config")));
-    let global = match std::env::var_os("GIT_CONFIG_GLOBAL") {
-        Some(path) => vec![path.into()],
-        None => {
-            let files = [xdg.map(|xdg| xdg.join("git/config")), home.as_ref().map(|home| home.join(".gitconfig"))];
-            files.into_iter().flatten().collect()
-        }
-    };
-    let no_system =
-        variable("GIT_CONFIG_NOSYSTEM").is_some_and(|value| !["0", "false", "no", "off"].iter().any(|no| value == *no));
-    let system = variable("GIT_CONFIG_SYSTEM").map_or_else(|| "/etc/gitconfig".into(), PathBuf::from);
-    ConfigSources { system: (!no_system).then_some(system), global, home, ..ConfigSources::default() }
 }

@@ -32,8 +32,8 @@ pub fn context(
     version: Version,
     since_epoch: Duration,
 ) -> Result<Context, String> {
-    let memory = environ.size("ARTIFACTS_MEMORY")?.and_then(|bytes| u64::try_from(bytes).ok());
-    let timeout = environ.size("ARTIFACTS_TIMEOUT")?.and_then(|seconds| u64::try_from(seconds).ok());
+    let memory = environ.bytes("ARTIFACTS_MEMORY")?;
+    let timeout = environ.count("ARTIFACTS_TIMEOUT")?;
     let id = request_id(since_epoch);
     let session_id = format!("{}-{id}-P{:08x}", since_epoch.as_secs(), std::process::id());
     // A CGI program is silent on standard error until it has read its body.
@@ -92,7 +92,7 @@ pub fn request_id(since_epoch: Duration) -> String {
 
 /// Where packs are kept, and how many bytes of them.
 fn cache(environ: &Environ) -> Result<Option<cache::Settings>, String> {
-    let bytes = environ.size("ARTIFACTS_CACHE_SIZE")?.map_or(CACHE_DEFAULT, |bytes| u64::try_from(bytes).unwrap_or(0));
+    let bytes = environ.bytes("ARTIFACTS_CACHE_SIZE")?.unwrap_or(CACHE_DEFAULT);
     let patience = cache::Patience::default();
     Ok(environ.path("ARTIFACTS_CACHE").map(|directory| cache::Settings { directory, bytes, patience }))
 }
@@ -128,7 +128,10 @@ fn agent(environ: &Environ) -> String {
 }
 
 /// Where git's configuration is read from (EN-09).
-fn config_sources(environ: &Environ) -> Result<ConfigSources, String> {
+///
+/// # Errors
+/// A variable that cannot be understood: for the operator.
+pub fn config_sources(environ: &Environ) -> Result<ConfigSources, String> {
     let home = environ.path("HOME");
     let system = match environ.get("GIT_CONFIG_SYSTEM") {
         _ if environ.flag("GIT_CONFIG_NOSYSTEM") => None,

@@ -59,7 +59,23 @@ impl Environ {
         self.number(name, number::signed_with_unit)
     }
 
-    /// The same of a variable that is a header of HTTP: in base ten, for the web server has read it so.
+    /// One that is not negative.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn bytes(&self, name: &str) -> Result<Option<u64>, String> {
+        self.number(name, number::with_unit)
+    }
+
+    /// A number without a unit, not negative.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn count(&self, name: &str) -> Result<Option<u64>, String> {
+        self.number(name, |text| number::leading(text).filter(|(_, behind)| behind.is_empty()).map(|(count, _)| count))
+    }
+
+    /// A size as of [`Environ::size`] in a variable that is a header of HTTP: in base ten, for the web server has read it so.
     ///
     /// # Errors
     /// When it is none.
@@ -67,7 +83,7 @@ impl Environ {
         self.number(name, number::signed_decimal_with_unit)
     }
 
-    fn number(&self, name: &str, read: fn(&[u8]) -> Option<i64>) -> Result<Option<i64>, String> {
+    fn number<T>(&self, name: &str, read: fn(&[u8]) -> Option<T>) -> Result<Option<T>, String> {
         let Some(value) = self.said(name) else { return Ok(None) };
         match read(value.trim_ascii()) {
             Some(number) => Ok(Some(number)),
@@ -125,6 +141,15 @@ mod tests {
         assert_eq!(environ.length("A"), Err("failed to parse A:  0x10k ".to_owned()));
         assert_eq!((environ.size("B"), environ.length("B")), (Ok(Some(8)), Ok(Some(10))));
         assert_eq!((environ.size("C"), environ.length("D")), (Ok(None), Ok(None)));
+    }
+
+    #[test]
+    fn what_can_only_be_more_than_nothing_is_an_error_where_it_is_less() {
+        let environ = environ(&[("A", "-1"), ("B", "10m"), ("C", "7")]);
+        assert!(environ.bytes("A").is_err() && environ.count("A").is_err());
+        assert_eq!(environ.bytes("B"), Ok(Some(10 << 20)));
+        assert!(environ.count("B").is_err(), "minutes are no unit here");
+        assert_eq!((environ.count("C"), environ.count("D")), (Ok(Some(7)), Ok(None)));
     }
 
     #[test]

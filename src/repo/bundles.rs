@@ -3,6 +3,7 @@
 //! In: the git directory. Out: bundles by creation token; `bundles.config`, replaced by one rename under its lock. git reads
 //! the list as configuration like any other, whether it serves or clones.
 
+use super::config::malformed;
 use crate::durable::{self, Sharing};
 use anyhow::{Context, Result, ensure};
 use bstr::{BStr, ByteSlice};
@@ -141,10 +142,7 @@ fn open(path: &Path) -> Result<Option<gix_config::File>> {
         gix_config::file::Metadata::from(gix_config::Source::Local),
         gix_config::file::init::Options::default(),
     );
-    config
-        .map(Some)
-        .map_err(|error| anyhow::anyhow!("{error}"))
-        .with_context(|| format!("bad config file '{}'", path.display()))
+    config.map(Some).map_err(|error| malformed(path, error.iter_errors()))
 }
 
 /// Includes the list in the repository's configuration, under the lock git itself takes, unless it does so already.

@@ -8,6 +8,7 @@ use crate::number;
 use anyhow::{Context as _, anyhow};
 use bstr::{BStr, BString, ByteSlice};
 use gix_config::file::{Metadata, includes, init};
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
 /// The most bytes one configuration file may have.
@@ -157,8 +158,7 @@ impl Entries {
         };
         let options = init::Options { includes: follow, lossy: true, ignore_io_errors: false };
         let parsed = gix_config::File::from_bytes_owned(&mut bytes, metadata, options)
-            .map_err(|error| anyhow!("{error:#}"))
-            .with_context(|| format!("bad config file '{}'", file.display()))?;
+            .map_err(|error| malformed(file, error.iter_errors()))?;
         self.list.append(&mut entries_of(&parsed, origin));
         Ok(())
     }
@@ -198,6 +198,22 @@ impl Entries {
     pub fn integer(&self, key: &str) -> anyhow::Result<Option<i64>> {
         self.last(key).map(integer).transpose()
     }
+}
+
+/// What is wrong with a file, as git says it. What the parser says has the file's text in it, and with that whatever secrets stand there.
+pub(super) fn malformed<'e>(file: &Path, errors: impl Iterator<Item = &'e (dyn Error + 'static)>) -> anyhow::Error {
+    let mut reasons = Vec::new();
+    for error in errors {
+        if let Some(error) = error.downcast_ref::<gix_config::parse::Error>() {
+            let line = error.line_number();
+            return match reasons.len() {
+                0 | 1 => anyhow!("bad config line {line} in file '{}'", file.display()),
+                _ => anyhow!("bad config line {line} in a file that '{}' includes", file.display()),
+            };
+        }
+        reasons.push(error.to_string());
+    }
+    anyhow!("bad config file '{}': {}", file.display(), reasons.join(": "))
 }
 
 /// The entries of a file and of those it includes.

@@ -3,6 +3,7 @@
 //! In: the repositories' root and a name. Out: a directory below it, whole or not at all, on disk before the call returns.
 //! No process is started, and nothing is followed or made through a symbolic link below the root.
 
+use super::config::malformed;
 use crate::auth::random_id;
 use crate::durable::{self, Sharing};
 use crate::listing::{Listed, Listing};
@@ -288,8 +289,7 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
 pub fn artifacts_id(git_dir: &Path) -> anyhow::Result<Option<BString>> {
     let path = git_dir.join("config");
     let config = gix_config::File::from_path_no_includes(path.clone(), gix_config::Source::Local)
-        .map_err(|error| anyhow::anyhow!("{error}"))
-        .with_context(|| format!("reading '{}'", path.display()))?;
+        .map_err(|error| malformed(&path, error.iter_errors()))?;
     Ok(config.string("artifacts.id"))
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context as _, anyhow, bail};
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -129,8 +130,7 @@ pub fn by_path(path: &Path, search: &Search<'_>) -> Place {
 }
 
 fn absent_or(error: std::io::Error, path: &Path) -> Place {
-    use std::io::ErrorKind::{NotADirectory, NotFound};
-    if matches!(error.kind(), NotFound | NotADirectory) {
+    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
         Place::Absent
     } else {
         Place::Unusable(anyhow::Error::new(error).context(format!("cannot look at '{}'", path.display())))
@@ -146,7 +146,10 @@ struct Found {
 
 /// Whether this is a git directory: a valid HEAD, objects and refs (RE-05).
 fn is_git_directory(path: &Path, search: &Search<'_>) -> anyhow::Result<Option<Found>> {
-    let Some(branch) = head(&path.join("HEAD")) else { return Ok(None) };
+    let file = path.join("HEAD");
+    let Some(branch) = head(&file).with_context(|| format!("cannot read '{}'", file.display()))? else {
+        return Ok(None);
+    };
     let common_dir = match small_file(&path.join("commondir")) {
         Ok(Some(text)) => {
             let target = Path::new(OsStr::from_bytes(text.trim_ascii_end()));
@@ -163,21 +166,28 @@ fn is_git_directory(path: &Path, search: &Search<'_>) -> anyhow::Result<Option<F
     Ok(Some(Found { git_dir: path.to_owned(), common_dir, branch }))
 }
 
-/// `None`: no valid HEAD. Else the branch it names, if it names one.
-fn head(path: &Path) -> Option<Option<BString>> {
-    if std::fs::symlink_metadata(path).ok()?.is_symlink() {
+/// `None`: no valid HEAD. Else the branch it names, if it names one. What may not be read is not called absent.
+fn head(path: &Path) -> anyhow::Result<Option<Option<BString>>> {
+    let link = match std::fs::symlink_metadata(path) {
         // The form of git's first years: a link to the ref's file.
-        let target = std::fs::read_link(path).ok()?;
-        let target = target.as_os_str().as_bytes();
-        return target.starts_with(b"refs/").then(|| Some(target.into()));
+        Ok(found) if found.is_symlink() => std::fs::read_link(path).map(Some),
+        Ok(found) if !found.is_file() => return Ok(None),
+        found => found.map(|_| None),
+    };
+    let link = match link {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        link => link?,
+    };
+    let branch = |target: &[u8]| target.starts_with(b"refs/").then(|| Some(target.into()));
+    if let Some(link) = link {
+        return Ok(branch(link.as_os_str().as_bytes()));
     }
-    let text = small_file(path).ok()??;
+    let Some(text) = small_file(path)? else { return Ok(None) };
     if let Some(target) = text.strip_prefix(b"ref:") {
-        let target = target.trim_ascii();
-        return target.starts_with(b"refs/").then(|| Some(target.into()));
+        return Ok(branch(target.trim_ascii()));
     }
     let hex = text.trim_ascii_end();
-    (matches!(hex.len(), 40 | 64) && hex.iter().all(u8::is_ascii_hexdigit)).then_some(None)
+    Ok((matches!(hex.len(), 40 | 64) && hex.iter().all(u8::is_ascii_hexdigit)).then_some(None))
 }
 
 /// Where a gitfile points (`gitdir: PATH`); `None` where the file is none.
@@ -193,7 +203,7 @@ fn small_file(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     use std::io::Read;
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let mut bytes = Vec::new();
@@ -437,7 +447,9 @@ mod tests {
         check("[extensions]\nobjectFormat=sha256\n", "v1-only extension found: objectformat");
         check("[extensions]\nfoo=1\n", "here");
         check("[core]\nrepositoryformatversion=1\n[extensions]\nobjectFormat=sha256\n", "here");
-        check("[broken\n", "bad config file");
+        check("[broken\n", "bad config line 1 in file");
+        std::fs::write(path.join("HEAD"), vec![b'x'; 5000]).unwrap();
+        check("", "cannot read '");
     }
 
     #[test]

@@ -50,6 +50,10 @@ impl Site {
         Ran::of(self.tool(arguments).output().unwrap())
     }
 
+    fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+        Ran::of(self.tool(arguments).envs(environment.iter().copied()).output().unwrap())
+    }
+
     fn tool(&self, arguments: &[&str]) -> Command {
         self.command(env!("CARGO_BIN_EXE_artifacts-http-backend"), arguments)
     }
@@ -353,6 +357,37 @@ fn check_knows_what_a_repositorys_configuration_does_to_requests() {
     site.git(&["-C", "acme/site.git", "config", "http.uploadpack", "false"]);
     let json = site.run(&["check", "acme/site", "--json"]).succeeds().json();
     assert_eq!(requests(&json)[0], "none 403 (http.uploadpack) 401");
+}
+
+#[test]
+fn check_reads_what_each_request_reads() {
+    let site = Site::with_repository("acme/site");
+    for (name, value) in [
+        ("ARTIFACTS_MEMORY", "lots"),
+        ("ARTIFACTS_TIMEOUT", "10s"),
+        ("ARTIFACTS_CACHE_SIZE", "big"),
+        ("GIT_CONFIG_COUNT", "1"),
+        ("GIT_CONFIG_PARAMETERS", "x"),
+        ("GIT_HTTP_MAX_REQUEST_BUFFER", "x"),
+        ("GIT_NAMESPACE", "a..b"),
+    ] {
+        let ran = site.run_with(&["check", "acme/site"], &[(name, value)]);
+        assert!(ran.status == 1 && ran.out.contains("problem  settings: "), "{name}: {}", ran.out);
+    }
+}
+
+#[test]
+fn check_looks_for_repositories_where_the_web_server_decides_as_requests_do() {
+    let site = Site::with_repository("acme/site");
+    let webserver = |repository: &str, more: &[(&str, &str)]| {
+        site.run_with(&["check", repository], &[&[("ARTIFACTS_AUTH", "webserver")], more].concat())
+    };
+    let ran = webserver("acme/site", &[]);
+    assert!(ran.status == 1 && ran.out.contains("it is not exported"), "{}", ran.out);
+    let ran = webserver("acme/site", &[("GIT_HTTP_EXPORT_ALL", "")]);
+    assert!(ran.status == 0 && !ran.out.contains("token"), "{}", ran.out);
+    let ran = webserver("nothing", &[("GIT_HTTP_EXPORT_ALL", "")]);
+    assert!(ran.status == 1 && ran.out.contains("is not there"), "{}", ran.out);
 }
 
 #[test]

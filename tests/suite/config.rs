@@ -163,6 +163,17 @@ fn a_configuration_that_cannot_be_read_is_the_servers_fault() {
     let good = std::fs::read(&config).unwrap();
     std::fs::write(&config, [&good[..], b"[unfinished\n"].concat()).unwrap();
     is_the_operators(&fetch.run(), "config");
+    let secret = b"[receive]\n\tcertNonceSeed = hush\n[remote \"up\"]\n\turl = https://me:hush@example.com\n[bad\n";
+    std::fs::write(&config, [&b"[core]\n\trepositoryFormatVersion = 0\n"[..], secret].concat()).unwrap();
+    let answer = fetch.run();
+    is_the_operators(&answer, &format!("bad config line 7 in file '{}'", config.display()));
+    assert!(!answer.stderr.contains("hush"), "{}", answer.stderr);
+    let included = config.with_file_name("included");
+    std::fs::write(&included, secret).unwrap();
+    std::fs::write(&config, [&good[..], b"[include]\n\tpath = included\n"].concat()).unwrap();
+    let answer = fetch.run();
+    is_the_operators(&answer, &format!("bad config line 5 in a file that '{}' includes", config.display()));
+    assert!(!answer.stderr.contains("hush"), "{}", answer.stderr);
     std::fs::write(&config, [&good[..], b"[http]\n\tuploadpack = perhaps\n"].concat()).unwrap();
     is_the_operators(&fetch.run(), "http.uploadpack");
     std::fs::write(&config, [&good[..], b"[receive]\n\tunpackLimit = many\n"].concat()).unwrap();
@@ -178,7 +189,9 @@ fn the_operators_variables_are_checked() {
     let fetch = site.cgi("GET", ADVERTISE).bearer(&token);
     is_the_operators(&fetch.clone().env("ARTIFACTS_AUTH", "nobody").run(), "ARTIFACTS_AUTH");
     is_the_operators(&fetch.clone().env("ARTIFACTS_MEMORY", "much").run(), "ARTIFACTS_MEMORY");
+    is_the_operators(&fetch.clone().env("ARTIFACTS_MEMORY", "-1").run(), "ARTIFACTS_MEMORY");
     is_the_operators(&fetch.clone().env("ARTIFACTS_TIMEOUT", "soon").run(), "ARTIFACTS_TIMEOUT");
+    is_the_operators(&fetch.clone().env("ARTIFACTS_TIMEOUT", "10m").run(), "ARTIFACTS_TIMEOUT");
     is_the_operators(&fetch.clone().without("GIT_PROJECT_ROOT").run(), "GIT_PROJECT_ROOT");
     is_the_operators(&fetch.without("REQUEST_METHOD").run(), "REQUEST_METHOD");
 }
