@@ -77,8 +77,9 @@ pub struct Site {
 
 /// Serves one HTTP request: stations 1 to 10, top to bottom.
 ///
-/// The caller hands in what an edge read, the body and the sink; it writes the audit line of the summary it gets back. What was opened of
-/// the repository's objects stays open: the process is expected to end with its request.
+/// The caller hands in what an edge read, the body and the sink; it writes the audit line of the summary it gets back, with which stands
+/// whether the answer is complete. `operator` hears each line that is for him before the client has all of its answer: some servers hear
+/// nobody any more then. What was opened of the repository's objects stays open: the process is expected to end with its request.
 pub fn serve(
     request: Result<Request, Reject>,
     mut body: HttpBody<'_>,
@@ -86,18 +87,20 @@ pub fn serve(
     finished: Arc<AtomicBool>,
     site: &Site,
     mut summary: Summary,
-) -> (Summary, Option<String>) {
+    operator: &mut dyn FnMut(&str),
+) -> (Summary, bool) {
     let start = Instant::now();
     let mut response = Response::new(sink, finished);
     let mut channel = ErrorChannel::Status;
     let outcome =
         catch_unwind(AssertUnwindSafe(|| answer(request, &mut body, &mut response, &mut channel, site, &mut summary)))
             .unwrap_or_else(|panic| Err(tell::panicked(&*panic).into()));
-    let report = match outcome {
-        Ok(()) => None,
-        Err(failure) => tell::tell(failure, &mut body, &mut response, &channel, &mut summary),
-    };
-    let report = tell::warn(report, &summary);
+    let is_whole = outcome.is_ok();
+    match outcome {
+        Ok(()) => tell::of_faults(&summary, operator),
+        Err(failure) => tell::tell(failure, &mut body, &mut response, &channel, &mut summary, operator),
+    }
+    tell::warn(&summary, operator);
     if response.end().is_err() && summary.outcome.is_empty() {
         summary.outcome = "aborted";
     }
@@ -108,7 +111,8 @@ pub fn serve(
     summary.bytes_in = body.arrived();
     summary.bytes_out = response.bytes();
     summary.ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    (summary, report)
+    let is_told = is_whole || summary.outcome != "error" || summary.status != 200;
+    (summary, is_told)
 }
 
 fn answer(

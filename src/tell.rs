@@ -48,7 +48,7 @@ pub fn panicked(panic: &(dyn Any + Send)) -> ServeError {
     ServeError::Internal(anyhow::anyhow!("panic: {text}"))
 }
 
-/// Tells the client and returns the operator's line, without a newline; `None` where nobody is to be told.
+/// Tells the operator, in a line without a newline, and then the client; nobody where nobody is left to be told.
 ///
 /// The rest of the body is read first: a web server that is still writing would lose the answer.
 pub fn tell(
@@ -57,26 +57,32 @@ pub fn tell(
     response: &mut Response<'_>,
     channel: &ErrorChannel,
     summary: &mut Summary,
-) -> Option<String> {
+    operator: &mut dyn FnMut(&str),
+) {
     let drained = body.finish();
     let id = summary.id.clone();
-    let (said, operator) = match failure {
+    let (said, reason) = match failure {
         Failure::Rejected(reject) => {
             summary.outcome = if reject.status < 500 { "refused" } else { "error" };
-            let operator = reject.detail.clone().unwrap_or_else(|| reject.text.clone());
+            let reason = reject.detail.clone().unwrap_or_else(|| reject.text.clone());
+            operator(&line("fatal", &reason, summary));
             let reject = Reject { text: format!("{} (request {id})", reject.text), ..reject };
             if response.reject(&reject).is_err() {
                 summary.outcome = "aborted";
             }
-            summary.error = Some(operator.clone());
-            return Some(line("fatal", &operator, &id));
+            summary.error = Some(reason);
+            return;
         }
-        Failure::Serve(error) => audiences(error, summary)?,
+        Failure::Serve(error) => match audiences(error, summary) {
+            Some(heard) => heard,
+            None => return,
+        },
     };
+    operator(&line("fatal", &reason, summary));
     if drained.is_err() && matches!(channel, ErrorChannel::Status) {
         summary.outcome = "aborted";
     }
-    summary.error = Some(operator.clone());
+    summary.error = Some(reason);
     let status = if summary.outcome == "error" { 500 } else { 400 };
     let told = match channel {
         ErrorChannel::Status => response.reject(&Reject::new(status, said)),
@@ -87,7 +93,13 @@ pub fn tell(
     if told.is_err() {
         summary.outcome = "aborted";
     }
-    Some(line("fatal", &operator, &id))
+}
+
+/// What went wrong here while a client had a complete answer: a push that the disk had no room for.
+pub fn of_faults(summary: &Summary, operator: &mut dyn FnMut(&str)) {
+    if let ("error", Some(error)) = (summary.outcome, &summary.error) {
+        operator(&line("error", error, summary));
+    }
 }
 
 /// The same over pipes: the client hears what the protocol can carry now, and nothing where nothing has been said. Returns
@@ -106,16 +118,14 @@ pub fn tell_over_pipes(
     Some(fatal(&operator))
 }
 
-/// The operator's lines with a line for each thing that was found damaged and done without, as far as a glance reaches.
-pub fn warn(report: Option<String>, summary: &Summary) -> Option<String> {
-    let warnings = summary.warnings.iter().take(WARNINGS_MAX).map(|text| warning(text, summary));
-    let lines: Vec<String> = report.into_iter().chain(warnings).collect();
-    (!lines.is_empty()).then(|| lines.join("\n"))
+/// A line for each thing that was found damaged and done without, as far as a glance reaches.
+pub fn warn(summary: &Summary, operator: &mut dyn FnMut(&str)) {
+    summary.warnings.iter().take(WARNINGS_MAX).for_each(|text| operator(&warning(text, summary)));
 }
 
 /// One such line.
 pub fn warning(text: &str, summary: &Summary) -> String {
-    line("warning", text, &summary.id)
+    line("warning", text, summary)
 }
 
 /// The same over pipes, where a line stands for itself; nothing where there is nothing to say.
@@ -190,8 +200,10 @@ fn from_body(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 }
 
 /// One short line for the operator, control bytes escaped (facts of web servers, R15).
-fn line(kind: &str, text: &str, id: &str) -> String {
-    format!("{} (request {id})", one_line(kind, text))
+fn line(kind: &str, text: &str, summary: &Summary) -> String {
+    const NAME_CHARS_MAX: usize = 200;
+    let repository = summary.repository.as_deref().map(|name| format!(", {}", escaped(name, NAME_CHARS_MAX)));
+    format!("{} (request {}{})", one_line(kind, text), summary.id, repository.unwrap_or_default())
 }
 
 /// As git's programs say that they end, in one line.
@@ -201,10 +213,12 @@ pub fn fatal(text: &str) -> String {
 
 fn one_line(kind: &str, text: &str) -> String {
     const CHARS_MAX: usize = 1500;
-    let escaped: String = text
-        .chars()
+    format!("{kind}: {}", escaped(text, CHARS_MAX))
+}
+
+fn escaped(text: &str, chars_max: usize) -> String {
+    text.chars()
         .flat_map(|char| if char.is_control() { char.escape_default().collect::<Vec<_>>() } else { vec![char] })
-        .take(CHARS_MAX)
-        .collect();
-    format!("{kind}: {escaped}")
+        .take(chars_max)
+        .collect()
 }

@@ -91,19 +91,23 @@ pub fn run(environ: &'static Environ) -> ExitCode {
     };
     let trace = request.as_ref().map(|request| request.context.trace.clone()).unwrap_or_default();
     trace.started("http-backend", &[]);
-    let (summary, report) = serve(request, body, &mut output, finished, &site, summary);
-    let audited = summary.request_done();
-    if let Some(line) = report {
-        trace.failed(&line);
-        let _ = writeln!(std::io::stderr(), "{line}");
+    let mut operator = |line: &str| {
+        trace.failed(line);
+        log(line);
+    };
+    let (summary, is_told) = serve(request, body, &mut output, finished, &site, summary, &mut operator);
+    if let Err(reason) = summary.request_done() {
+        log(&tell::warning(&reason, &summary));
     }
-    if let Err(reason) = audited {
-        let _ = writeln!(std::io::stderr(), "{}", tell::warning(&reason, &summary));
-    }
-    let status = u8::from(summary.outcome == "error" && summary.status == 200);
+    let status = u8::from(!is_told);
     trace.release();
     trace.ended(status);
     status.into()
+}
+
+/// One line for the web server's log, in one write: servers take what is written at once for one entry.
+fn log(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// What the operator decided for the whole installation.

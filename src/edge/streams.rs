@@ -27,12 +27,13 @@ pub struct Stdin {
 
 impl Stdin {
     /// A stream that is given up after so much silence. During a push SIGTERM is noted, not obeyed: it is looked at here and
-    /// between stations.
+    /// between stations. A file that grows beyond the limit of this process is an error then, as any other, and not its end.
     pub fn new(silence: Option<Duration>, push: bool) -> Self {
         let stop = push.then(|| {
             let stop = Arc::new(AtomicBool::new(false));
             // Without the handler SIGTERM ends the process at once, which must be survived anyway.
             let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&stop));
+            let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
             stop
         });
         Stdin { silence, stop, deadline: None }

@@ -76,7 +76,7 @@ pub(super) fn make(
     write_and_index(&selection, objects, &options, place, pulse)?;
     pulse.end()?;
     check(&selection, objects, quarantine.path())?;
-    let keeps = quarantine.migrate().map_err(|refusal| anyhow!("{refusal}"))?;
+    let keeps = quarantine.migrate().context("unable to migrate objects to permanent storage")?;
     let path = keeps.first().context("the new pack has got no name")?.with_extension("pack");
     Ok(Made { path, keeps })
 }

@@ -149,7 +149,9 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
         .unwrap_or_else(|panic| Err(tell::panicked(&*panic)));
     let status = match outcome {
         Ok(()) => {
-            summary.outcome = "ok";
+            if summary.outcome.is_empty() {
+                summary.outcome = "ok";
+            }
             0
         }
         Err(ServeError::ClientGone) => {

@@ -77,6 +77,8 @@ pub enum Answer {
     Agreed,
     /// It does not.
     Declined,
+    /// Somebody else's signal ended it, which is no agreement.
+    Killed(i32),
     /// It was killed because the time for the request was over.
     Late,
     /// It could not be run at all, which is no agreement (HO-16).
@@ -190,7 +192,10 @@ pub fn converse(
 fn answered(ended: &Ended) -> Answer {
     match ended {
         Ended::Status(0) => Answer::Agreed,
-        Ended::Status(_) | Ended::Signal(_) => Answer::Declined,
+        Ended::Status(_) => Answer::Declined,
+        // As git has it: who stops a hook knows, and one that nobody reads has nothing to complain about.
+        Ended::Signal(libc::SIGINT | libc::SIGQUIT | libc::SIGPIPE) => Answer::Declined,
+        Ended::Signal(signal) => Answer::Killed(*signal),
         Ended::Late => Answer::Late,
     }
 }

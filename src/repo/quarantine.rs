@@ -8,7 +8,6 @@ use crate::durable::{self, Sharing, Sync};
 use crate::journal::{Journal, Leftover, QUARANTINE};
 use crate::listing::{Listed, Listing};
 use crate::odb::Objects;
-use crate::protocol::report::Refusal;
 use rustix::fs::FileType;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -47,9 +46,9 @@ impl Migrated {
     /// Forces the directories to the disk.
     ///
     /// # Errors
-    /// `unable to migrate objects to permanent storage` (QU-08).
-    pub fn force(&mut self) -> Result<(), Refusal> {
-        durable::fsync_all(&std::mem::take(&mut self.unforced), self.sync).map_err(|_| Refusal::Migrate)
+    /// As `fsync(2)`.
+    pub fn force(&mut self) -> io::Result<()> {
+        durable::fsync_all(&std::mem::take(&mut self.unforced), self.sync)
     }
 
     /// Whether they may be forced to the disk together with something else.
@@ -72,14 +71,13 @@ impl Quarantine {
     /// Makes the directory and its `pack/`.
     ///
     /// # Errors
-    /// `unable to start object transaction` (QU-02).
-    pub fn open(repository: &Repository) -> Result<Self, Refusal> {
+    /// When it cannot be made; the client hears `unable to start object transaction` (QU-02).
+    pub fn open(repository: &Repository) -> anyhow::Result<Self> {
         let settings = &repository.settings;
         let sync = settings.sync(settings.fsync.pack || settings.fsync.loose_object);
         let alternates = repository.context.alternate_directories.clone();
         let journal = Some(repository.refs.journal().clone());
         Quarantine::before(&repository.objects, alternates, journal, settings.sharing, sync)
-            .map_err(|_| Refusal::Said("unable to start object transaction".into()))
     }
 
     /// A quarantine in the first directory of `objects`; `alternates` are those the environment names.
@@ -138,8 +136,8 @@ impl Quarantine {
     /// Returns where the `.keep` files are that protect the packs.
     ///
     /// # Errors
-    /// `unable to migrate objects to permanent storage` (QU-08).
-    pub fn migrate(self) -> Result<Vec<PathBuf>, Refusal> {
+    /// When a file cannot be moved; the client hears `unable to migrate objects to permanent storage` (QU-08).
+    pub fn migrate(self) -> io::Result<Vec<PathBuf>> {
         let mut moved = self.migrate_unforced()?;
         moved.force()?;
         Ok(moved.keeps)
@@ -149,9 +147,9 @@ impl Quarantine {
     ///
     /// # Errors
     /// As [`Quarantine::migrate`].
-    pub fn migrate_unforced(self) -> Result<Migrated, Refusal> {
+    pub fn migrate_unforced(self) -> io::Result<Migrated> {
         let mut moved = Migrated { sync: self.sync, ..Migrated::default() };
-        self.migrate_directory(self.path(), &self.destination, false, &mut moved).map_err(|_| Refusal::Migrate)?;
+        self.migrate_directory(self.path(), &self.destination, false, &mut moved)?;
         Ok(moved)
     }
 
@@ -495,7 +493,7 @@ mod tests {
             let quarantine = scratch.quarantine();
             write(quarantine.path(), "pack/pack-1.pack", "pack");
             write(quarantine.path(), "pack/pack-1.idx", "idx");
-            assert_eq!(quarantine.migrate(), Err(Refusal::Migrate));
+            quarantine.migrate().unwrap_err();
             assert_eq!(scratch.files(), [format!("pack/pack-1.pack={other}")]);
         }
     }

@@ -90,12 +90,16 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
         client.report(verdicts.report(unpack, capabilities.report))?;
     }
     let mut outcome = after(repository, &request, &mut certified, &verdicts, &mut client);
+    let mut faults: Vec<String> = client.take_faults().into_iter().collect();
     let finished = client.finish();
     if verdicts.updated().next().is_some() {
         outcome = outcome.and_then(|()| maintenance::behind(repository));
     }
     if let Err(error) = outcome {
-        summary.error = Some(format!("{error:#}"));
+        faults.push(format!("{error:#}"));
+    }
+    if !faults.is_empty() {
+        (summary.outcome, summary.error) = ("error", Some(faults.join("; ")));
     }
     finished
 }
@@ -142,10 +146,11 @@ fn take_objects(
 ) -> Result<Result<Taken, String>, ServeError> {
     let received = if request.brings_pack() {
         Quarantine::open(repository)
-            .map_err(|_| UnpackError {
+            .map_err(|error| UnpackError {
                 status: "unable to start object transaction".into(),
                 detail: String::new(),
                 notes: Vec::new(),
+                fault: Some(format!("unable to start object transaction: {error:#}")),
             })
             .and_then(|quarantine| {
                 let pack = receive(repository, &quarantine, body, client)?;
@@ -165,7 +170,8 @@ fn take_objects(
             }
             Ok(Ok(taken))
         }
-        Err(UnpackError { status, detail, notes }) => {
+        Err(UnpackError { status, detail, notes, fault }) => {
+            fault.into_iter().for_each(|fault| client.keep_fault(fault));
             for note in &notes {
                 client.message(note)?;
             }
@@ -241,6 +247,7 @@ fn room(repository: &Repository) -> Result<Option<Room>, UnpackError> {
         status: "cannot tell the size of the repository".into(),
         detail: format!("{error:#}"),
         notes: Vec::new(),
+        fault: Some(format!("cannot tell the size of the repository: {error:#}")),
     })?;
     Ok(Some(Room { max, used }))
 }
@@ -253,6 +260,7 @@ fn changed(repository: &Repository, rules: Rules) -> Result<Rules, UnpackError> 
         status: "index-pack abnormal exit".into(),
         detail: error.to_string(),
         notes: Vec::new(),
+        fault: Some(error.to_string()),
     })
 }
 
@@ -289,8 +297,9 @@ fn decide(
     });
     let Migrated { keeps, unforced, .. } = match forced {
         Ok(migrated) => migrated,
-        Err(refusal) => {
-            verdicts.refuse_open(&refusal);
+        Err(error) => {
+            client.keep_fault(format!("{}: {error}", Refusal::Migrate));
+            verdicts.refuse_open(&Refusal::Migrate);
             return Ok(());
         }
     };
@@ -361,8 +370,9 @@ fn run_hook(repository: &Repository, hook: Hook, told: &Told<'_>, client: &mut C
 fn tell_of(hook: Hook, answer: &Answer, client: &mut Client<'_>) -> io::Result<()> {
     match answer {
         Answer::Agreed | Answer::Declined => Ok(()),
-        Answer::Late => client.message(&format!("error: hook '{}' took too long and was stopped", hook.name())),
-        Answer::NotRun(error) => client.message(&format!("error: cannot run hook '{}': {error}", hook.name())),
+        Answer::Killed(signal) => client.fault(&format!("hook '{}' died of signal {signal}", hook.name())),
+        Answer::Late => client.fault(&format!("hook '{}' took too long and was stopped", hook.name())),
+        Answer::NotRun(error) => client.fault(&format!("cannot run hook '{}': {error}", hook.name())),
     }
 }
 

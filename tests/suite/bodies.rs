@@ -406,6 +406,60 @@ fn nothing_is_said_on_stderr_when_all_went_well() {
 }
 
 #[test]
+fn the_operator_hears_it_before_the_client_and_in_one_piece() {
+    let site = site();
+    let request = site.cgi("GET", "/acme/site.git/info/refs?service=git-receive-pack").opening("exec 2>&1");
+    let answer = String::from_utf8(request.spawn().wait_with_output().unwrap().stdout).unwrap();
+    let (line, rest) = answer.split_once('\n').unwrap();
+    assert!(line.starts_with("fatal: ") && line.ends_with(')'), "{answer}");
+    assert!(rest.starts_with("Status: 401"), "{answer}");
+}
+
+#[test]
+fn the_operator_hears_of_a_push_that_failed_here() {
+    let site = site();
+    let token = site.token("acme/site", "write");
+    let log = site.root().join("audit.log");
+    let tip = site.repo("acme/site").tip("refs/heads/main");
+    let work = site.work("fill");
+    let large: String = (0..40_000).map(|line| format!("{line} {}\n", line * 7919 % 10_007)).collect();
+    std::fs::write(work.path.join("large"), large).unwrap();
+    work.commit("large");
+    let (new, pack) = (work.tip("HEAD"), work.pack("HEAD"));
+    let body = [updates(&[(NULL, &new, "refs/heads/new")], PUSH), pack].concat();
+    let request = site.cgi("POST", RECEIVE).bearer(&token).body(body).env("ARTIFACTS_AUDIT_LOG", log.to_str().unwrap());
+    // Blocks of 512 bytes.
+    let answer = request.clone().opening("ulimit -f 40").run();
+    assert_eq!((answer.status, answer.exit), (200, 0), "{answer:?}");
+    assert!(
+        answer.text().contains("File too large") && answer.text().contains("ng refs/heads/new"),
+        "{}",
+        answer.text()
+    );
+    assert!(
+        answer.stderr.starts_with("error: cannot take the pack: ") && answer.stderr.contains("File too large"),
+        "{}",
+        answer.stderr
+    );
+    assert!(site.repo("acme/site").leftovers().is_empty());
+    let last = |key: &str| {
+        let text = std::fs::read_to_string(&log).unwrap();
+        let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        line[key].as_str().unwrap_or("nothing").to_owned()
+    };
+    assert_eq!((last("outcome").as_str(), last("operation").as_str()), ("error", "push"));
+    assert!(last("error").contains("File too large"), "{}", last("error"));
+    // What the client has sent is its own affair.
+    let stale = updates(&[(&new, &tip, "refs/heads/main")], PUSH);
+    let answer = site.cgi("POST", RECEIVE).bearer(&token).body([stale, work.pack("HEAD~1")].concat());
+    let answer = answer.env("ARTIFACTS_AUDIT_LOG", log.to_str().unwrap()).run();
+    assert!(answer.text().contains("ng refs/heads/main"), "{}", answer.text());
+    assert_eq!((answer.stderr.as_str(), last("outcome").as_str()), ("", "ok"));
+    assert_eq!(request.run().status, 200);
+    assert_eq!(last("outcome"), "ok");
+}
+
+#[test]
 fn what_a_client_sends_is_escaped_on_stderr() {
     let site = site();
     let answer = site.cgi("GET", "/acme/\u{1b}[31m\nfatal: forged").run();

@@ -200,7 +200,7 @@ impl<'a> Examiner<'a> {
 /// All objects there are now: the pack is new in the quarantine, and an open database need not look for new packs.
 fn stored(options: &ReceiveOptions<'_>) -> Result<Objects, Fault> {
     let mut directories = vec![options.directory.to_owned()];
-    for directory in options.objects.directories().map_err(|error| Fault::new(format!("{error:#}")))? {
+    for directory in options.objects.directories().map_err(|error| Fault::Ours(format!("{error:#}")))? {
         if !directories.contains(&directory) {
             directories.push(directory);
         }
@@ -209,11 +209,11 @@ fn stored(options: &ReceiveOptions<'_>) -> Result<Objects, Fault> {
 }
 
 fn unreadable(id: &oid, error: &anyhow::Error) -> Fault {
-    Fault::new(format!("cannot read existing object {id}: {error:#}"))
+    Fault::Ours(format!("cannot read existing object {id}: {error:#}"))
 }
 
 fn write_fault(error: &std::io::Error) -> Fault {
-    Fault::new(format!("failed to write object: {error}"))
+    Fault::Ours(format!("failed to write object: {error}"))
 }
 
 /// What one thread's examiner leaves to the next.

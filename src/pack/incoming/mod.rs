@@ -135,11 +135,13 @@ pub struct UnpackError {
     pub detail: String,
     /// Complete lines for the user on band 2, before the detail: `error: object …: treeNotSorted: not properly sorted`.
     pub notes: Vec<String>,
+    /// What the operator should know, where it is nothing that the client has sent: a full disk.
+    pub fault: Option<String>,
 }
 
 impl UnpackError {
     fn of_header(status: &str) -> Self {
-        UnpackError { status: status.to_owned(), detail: String::new(), notes: Vec::new() }
+        UnpackError { status: status.to_owned(), detail: String::new(), notes: Vec::new(), fault: None }
     }
 }
 
@@ -171,6 +173,7 @@ impl IncomingPack {
             Ok(pack) => Ok(IncomingPack { notes: examiner.into_notes(), ..pack }),
             Err(fault) => Err(UnpackError {
                 status: format!("{} abnormal exit", if loose { "unpack-objects" } else { "index-pack" }),
+                fault: fault.ours().map(|text| format!("cannot take the pack: {text}")),
                 detail: fault.text(loose),
                 notes: examiner.into_notes(),
             }),
@@ -242,6 +245,10 @@ fn room_for(count: u32, options: &ReceiveOptions<'_>) -> Result<(), Fault> {
 enum Fault {
     /// The text after `fatal: `.
     Said(String),
+    /// The same, of what is nothing that the client has sent.
+    Ours(String),
+    /// What the system did not do, or a body that broke off.
+    Failed(io::Error),
     /// More bytes than receive.maxInputSize allows.
     TooLarge(u64),
     /// More bytes than artifacts.maxRepositorySize leaves room for.
@@ -257,9 +264,19 @@ impl Fault {
         Fault::Said(text.into())
     }
 
+    /// What is not the client's, if so: what is wrong with a body is no error of a system call.
+    fn ours(&self) -> Option<String> {
+        match self {
+            Fault::Ours(text) => Some(text.clone()),
+            Fault::Failed(error) => Some(error.to_string()).filter(|_| error.raw_os_error().is_some()),
+            _ => None,
+        }
+    }
+
     fn text(self, loose: bool) -> String {
         match self {
-            Fault::Said(text) => text,
+            Fault::Said(text) | Fault::Ours(text) => text,
+            Fault::Failed(error) => error.to_string(),
             Fault::TooLarge(_) if loose => "pack exceeds maximum allowed size".to_owned(),
             Fault::TooLarge(limit) => format!("pack exceeds maximum allowed size ({})", humanised(limit)),
             Fault::Full(Room { max, used }) => format!(
@@ -278,7 +295,7 @@ impl Fault {
 
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
-        Fault::Said(error.to_string())
+        Fault::Failed(error)
     }
 }
 

@@ -133,7 +133,7 @@ fn resolve_in_threads(
     examiner: &mut Examiner<'_>,
     pulse: &mut dyn Pulse,
 ) -> Result<u32, Fault> {
-    let directories = options.objects.directories().map_err(|error| Fault::new(format!("{error:#}")))?;
+    let directories = options.objects.directories().map_err(|error| Fault::Ours(format!("{error:#}")))?;
     let (asked, memory) = (Asked::of(options), options.memory);
     let next = AtomicUsize::new(0);
     // No tree from this one on is resolved any more.

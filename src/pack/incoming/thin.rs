@@ -68,7 +68,7 @@ impl Completion<'_> {
     fn base(&self, id: &oid) -> Result<Option<(Kind, Vec<u8>)>, Fault> {
         let objects = self.options.objects;
         let corrupt = || Fault::new(format!("local object {id} is corrupt"));
-        let unreadable = |error: anyhow::Error| Fault::new(format!("cannot read local object {id}: {error:#}"));
+        let unreadable = |error: anyhow::Error| Fault::Ours(format!("cannot read local object {id}: {error:#}"));
         let Some(header) = objects.header(id).map_err(unreadable)? else { return Ok(None) };
         if header.size > self.budget.object_max {
             return Err(Fault::new(format!("failed to apply delta on {id}")));

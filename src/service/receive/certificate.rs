@@ -52,12 +52,12 @@ fn judged(
             let signed = signed(repository, certificate, &quarantine, client)?;
             store(repository, certificate, quarantine).map(|id| (id, signed))
         }
-        Err(refusal) => Err(io::Error::other(refusal.to_string())),
+        Err(error) => Err(io::Error::other(format!("{error:#}"))),
     };
     let (id, signed) = match stored {
         Ok(stored) => stored,
         Err(error) => {
-            client.message(&format!("error: unable to store the push certificate: {error}"))?;
+            client.fault(&format!("unable to store the push certificate: {error}"))?;
             return Ok(Vec::new());
         }
     };
@@ -108,6 +108,6 @@ fn store(repository: &Repository, certificate: &PushCertificate, quarantine: Qua
     let mut unpacker = Unpacker::new(&options);
     unpacker.write(&id, gix_object::Kind::Blob, text)?;
     unpacker.finish()?;
-    quarantine.migrate().map_err(|refusal| io::Error::other(refusal.to_string()))?;
+    quarantine.migrate()?;
     Ok(id)
 }

@@ -14,11 +14,15 @@ pub(super) struct Client<'a> {
     heartbeat: Heartbeat<'a>,
     enduring: bool,
     gone: bool,
+    faults: Vec<String>,
 }
+
+/// More faults of one push are not kept for the operator.
+const FAULTS_MAX: usize = 5;
 
 impl<'a> Client<'a> {
     pub(super) fn new(heartbeat: Heartbeat<'a>) -> Self {
-        Client { heartbeat, enduring: false, gone: false }
+        Client { heartbeat, enduring: false, gone: false, faults: Vec::new() }
     }
 
     /// From now on nothing fails because the client has gone or its time is over.
@@ -43,6 +47,25 @@ impl<'a> Client<'a> {
             .collect();
         line.push('\n');
         self.say(|heartbeat| heartbeat.message(line.as_bytes()))
+    }
+
+    /// A message about what went wrong here, which the operator should know as well.
+    pub(super) fn fault(&mut self, text: &str) -> io::Result<()> {
+        self.keep_fault(text.to_owned());
+        self.message(&format!("error: {text}"))
+    }
+
+    /// The same where the client hears of it otherwise.
+    pub(super) fn keep_fault(&mut self, text: String) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(text);
+        }
+    }
+
+    /// What went wrong here and not there; nothing: nothing did.
+    pub(super) fn take_faults(&mut self) -> Option<String> {
+        let faults = std::mem::take(&mut self.faults);
+        (!faults.is_empty()).then(|| faults.join("; "))
     }
 
     /// The report, at once.

@@ -329,7 +329,12 @@ impl<'a> Stations<'a> {
         }
         transaction.add(changes);
         let results = commit(transaction);
-        hook.into_details().iter().try_for_each(|detail| client.message(&format!("error: {detail}")))?;
+        let details = hook.into_details();
+        // Not for what was asked, but for what could not be done.
+        if results.iter().any(|result| matches!(result, Err(Refusal::UpdateFailed | Refusal::NoneUpdated))) {
+            details.iter().for_each(|detail| client.keep_fault(detail.clone()));
+        }
+        details.iter().try_for_each(|detail| client.message(&format!("error: {detail}")))?;
         Ok(results)
     }
 }

@@ -120,6 +120,33 @@ fn a_hook_need_not_read_and_one_that_cannot_run_declines() {
 }
 
 #[test]
+fn the_end_of_a_hook_by_a_signal_is_told() {
+    let pair = Pair::new();
+    pair.commit("three");
+    for (hook, complaints) in
+        [("pre-receive", &["ng refs/heads/a pre-receive hook declined"][..]), ("post-receive", &[])]
+    {
+        pair.hook(hook, "kill -9 $$");
+        let answer = pair.send(&pair.push(&["- HEAD refs/heads/a"]));
+        assert_eq!(answer.complaints(), complaints, "{hook}");
+        assert_eq!(answer.said, format!("error: hook '{hook}' died of signal 9\n"));
+        assert_eq!(answer.summary.outcome, "error");
+        assert_eq!(answer.summary.error, Some(format!("hook '{hook}' died of signal 9")));
+        pair.hook(hook, "");
+    }
+}
+
+#[test]
+fn no_hook_hears_of_a_symbolic_ref_that_led_nowhere_and_was_to_go() {
+    let pair = Pair::new();
+    pair.at_server(&["symbolic-ref", "refs/heads/dangling", "refs/heads/nowhere"]);
+    pair.hook("post-receive", "cat");
+    pair.hook("post-update", "echo $*");
+    let answer = pair.send(&pair.push(&["- - refs/heads/dangling"]));
+    assert_eq!(answer.said, "warning: deleting a non-existent ref\n");
+}
+
+#[test]
 fn a_hook_is_stopped_when_its_time_is_over() {
     let pair = Pair::new();
     pair.commit("three");
