@@ -1,7 +1,7 @@
 //! A bare repository made and questioned by an installed git, for the tests of this directory.
 
 use super::transaction::{RefChange, ReflogEntry, TablePolicy};
-use super::{Format, LockPolicy, RefStore, RefTransaction, Row, TransactionHook, TransactionState};
+use super::{Format, LockPolicy, LogRefs, RefStore, RefTransaction, Row, TransactionHook, TransactionState};
 use crate::auth::{Grant, Scope};
 use crate::durable::{self, Sharing, Sync};
 use crate::protocol::report::Refusal;
@@ -198,6 +198,10 @@ pub(super) fn change(name: &str, old: Option<Option<ObjectId>>, new: Option<Obje
 
 /// The same change, with a line in the log.
 pub(super) fn logged(change: RefChange, create: bool) -> RefChange {
+    logged_as(change, if create { LogRefs::Always } else { LogRefs::Existing })
+}
+
+pub(super) fn logged_as(change: RefChange, create: LogRefs) -> RefChange {
     let who = "A U Thor <author@example.com>".into();
     let reflog = Some(Rc::new(ReflogEntry { who, when: 1_700_000_000, message: "push".into(), create }));
     RefChange { reflog, ..change }

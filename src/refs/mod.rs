@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub use create::create;
 pub use name::is_per_worktree;
 pub use row::{Row, StoredId};
-pub use transaction::{LockPolicy, RefTransaction, TransactionHook, TransactionState};
+pub use transaction::{LockPolicy, LogRefs, RefTransaction, TransactionHook, TransactionState};
 
 /// How many refs are read, at most, on the way from a symbolic one to an object (git's own number).
 const SYMBOLIC_READS_MAX: usize = 5;

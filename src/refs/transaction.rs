@@ -73,6 +73,17 @@ pub trait TransactionHook {
     }
 }
 
+/// Of which refs a missing log is created (core.logAllRefUpdates).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogRefs {
+    /// Of none, as in a bare repository.
+    Existing,
+    /// Branches, remotes, notes and HEAD.
+    Branches,
+    /// Everything.
+    Always,
+}
+
 /// Whose line a reflog gets, and why.
 #[derive(Debug, Clone)]
 pub struct ReflogEntry {
@@ -82,11 +93,23 @@ pub struct ReflogEntry {
     pub when: u64,
     /// `push`
     pub message: BString,
-    /// Whether a missing log is created for this name (core.logAllRefUpdates).
-    pub create: bool,
+    /// Of which of the refs that change with this one a missing log is created.
+    pub create: LogRefs,
 }
 
 impl ReflogEntry {
+    /// Whether a missing log of this name is created (UP-22).
+    pub(super) fn creates(&self, name: &BStr) -> bool {
+        match self.create {
+            LogRefs::Existing => false,
+            LogRefs::Branches => {
+                name == "HEAD"
+                    || [&b"refs/heads/"[..], b"refs/remotes/", b"refs/notes/"].iter().any(|root| name.starts_with(root))
+            }
+            LogRefs::Always => true,
+        }
+    }
+
     /// The message as it stands in a log: whatever would end the line is a blank in it.
     pub(super) fn one_line(&self) -> Vec<u8> {
         one_line(&self.message)

@@ -12,7 +12,7 @@ use super::promisor::PromisorRemote;
 use crate::durable::{Sharing, Sync};
 use crate::protocol::Versions;
 use crate::protocol::proc_receive::Selector;
-use crate::refs::{Format, RefStore};
+use crate::refs::{Format, LogRefs, RefStore};
 use bstr::BString;
 use gix_hash::ObjectId;
 use std::path::{Path, PathBuf};
@@ -47,17 +47,6 @@ pub enum Unborn {
     Allow,
     /// Neither.
     Ignore,
-}
-
-/// core.logAllRefUpdates
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogRefs {
-    /// As for a bare repository: only existing logs.
-    Existing,
-    /// Branches, remotes, notes and HEAD.
-    Branches,
-    /// Everything.
-    Always,
 }
 
 /// artifacts.wants
@@ -556,5 +545,10 @@ mod tests {
         check("reference", [false, true, true, true]);
         check("none,loose-object", [true, false, false, false]);
         check("committed,-pack", [true, false, true, true]);
+        check("commit-graph,index", [false, true, true, false]);
+        check("none,-loose-objekt", [false; 4]);
+        // Misspelt, or of a git that is newer: nothing is lost by that.
+        check("commited", [true; 4]);
+        check("none,loose-objekt", [true; 4]);
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn path(store: &Files, name: &BStr) -> PathBuf {
 
 /// Whether a change of this ref is written down.
 pub(super) fn wanted(store: &Files, name: &BStr, entry: &ReflogEntry) -> bool {
-    entry.create || fs::metadata(path(store, name)).is_ok_and(|metadata| metadata.is_file())
+    entry.creates(name) || fs::metadata(path(store, name)).is_ok_and(|metadata| metadata.is_file())
 }
 
 /// Appends a line with one write, if the ref has a log or shall get one.
@@ -101,13 +101,14 @@ fn line(old: ObjectId, new: ObjectId, entry: &ReflogEntry) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refs::LogRefs;
     use bstr::ByteSlice;
 
     #[test]
     fn a_line_stays_one_line() {
         let null = ObjectId::null(gix_hash::Kind::Sha1);
         let check = |who: &str, message: &str, expected: &str| {
-            let entry = ReflogEntry { who: who.into(), when: 17, message: message.into(), create: true };
+            let entry = ReflogEntry { who: who.into(), when: 17, message: message.into(), create: LogRefs::Always };
             let line = line(null, null, &entry);
             assert_eq!(line.as_bstr(), format!("{null} {null} {expected}"));
         };

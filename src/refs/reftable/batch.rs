@@ -243,7 +243,7 @@ impl<'b> Batch<'b> {
         if self.additions[number].is_none() {
             // The stack of a linked worktree, locked only if it will be written to.
             let tables = self.store.stacks().nth(number).context("HEAD has a stack")?;
-            if !entry.create && !has_log(&mut tables.now(self.store.hash)?.logs(), head)? {
+            if !entry.creates(head) && !has_log(&mut tables.now(self.store.hash)?.logs(), head)? {
                 return Ok(());
             }
             if let Err(why) = self.lock_stack(number) {
@@ -406,7 +406,7 @@ impl<'b> Batch<'b> {
         for (name, edit) in edits {
             match edit {
                 LogEdit::Line(old, new, entry) => {
-                    if entry.create || has_log(&mut logs, name.as_bstr())? {
+                    if entry.creates(name.as_bstr()) || has_log(&mut logs, name.as_bstr())? {
                         records.push((log_key(name, index), self.line(old, new, entry)));
                     }
                 }

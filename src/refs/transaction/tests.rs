@@ -1,7 +1,8 @@
 //! Transactions beside git's, of several writers, and their hooks.
 
 use super::*;
-use crate::refs::fixture::{Calls, Repo, change, commit, logged, policy};
+use crate::refs::Format;
+use crate::refs::fixture::{Calls, Repo, change, commit, logged, logged_as, policy};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const NEW: Option<Option<ObjectId>> = Some(None);
@@ -192,6 +193,22 @@ fn logs_are_kept_as_git_keeps_them() {
     ours.write("logs/refs/tags/t", "");
     let results = ours.each(&[logged(change("refs/tags/t", None, Some(one)), false)]);
     assert_eq!((refusals(&results), ours.lines("logs/refs/tags/t").len()), (vec!["ok".to_owned()], 1));
+}
+
+#[test]
+fn each_ref_that_changes_has_its_own_say_in_whether_it_gets_a_log() {
+    for format in [Format::Files, Format::Reftable] {
+        let repo = Repo::with_format(gix_hash::Kind::Sha1, format);
+        let one = repo.commit("one");
+        repo.git(&["symbolic-ref", "refs/tags/latest", "refs/heads/release"]);
+        repo.git(&["symbolic-ref", "refs/heads/alias", "refs/tags/t"]);
+        let changes = ["refs/tags/latest", "refs/heads/alias"]
+            .map(|name| logged_as(change(name, NEW, Some(one)), LogRefs::Branches));
+        assert_eq!(refusals(&repo.each(&changes)), ["ok"; 2]);
+        let has_log = |name: &str| repo.command(&["reflog", "exists", name]).status().unwrap().success();
+        let logs = ["refs/tags/latest", "refs/heads/release", "refs/heads/alias", "refs/tags/t"].map(has_log);
+        assert_eq!(logs, [false, true, true, false], "{format:?}");
+    }
 }
 
 #[test]

@@ -3,11 +3,11 @@
 //! In: the entries, and names of keys, the most special first. Out: the value of the first of them that is set, or an error that names key
 //! and file.
 
-use super::{BlobUri, DenyCurrent, FilterRules, Fsync, GitWants, LogRefs, PackUri, RefStorage, Seed, Unborn, Wants};
+use super::{BlobUri, DenyCurrent, FilterRules, Fsync, GitWants, PackUri, RefStorage, Seed, Unborn, Wants};
 use crate::durable::Sharing;
 use crate::protocol::Versions;
 use crate::protocol::proc_receive::Selector;
-use crate::refs::Format;
+use crate::refs::{Format, LogRefs};
 use crate::repo::config::{ConfigEntry, Entries, Origin, boolean, integer};
 use crate::repo::fsck::Changes;
 use crate::repo::promisor::{self, PromisorRemote};
@@ -272,6 +272,7 @@ fn octal(text: &[u8]) -> Option<u32> {
 /// The components of core.fsync that concern us (git-config, core.fsync); `none` clears what came before it.
 pub(super) fn fsync(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Fsync>> {
     let Some(value) = text(entries, keys)?.map(|text| text.to_ascii_lowercase()) else { return Ok(None) };
+    let all = Fsync { loose_object: true, pack: true, pack_metadata: true, reference: true };
     let platform = Fsync { loose_object: false, pack: true, pack_metadata: true, reference: false };
     let mut chosen = platform;
     for component in value.split(|byte| matches!(byte, b',' | b' ')).filter(|word| !word.is_empty()) {
@@ -295,7 +296,9 @@ pub(super) fn fsync(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<F
             b"all" => {
                 chosen = Fsync { loose_object: on, pack: on, pack_metadata: on, reference: on };
             }
-            // index and commit-graph are not ours to write; git warns about unknown words and goes on.
+            b"index" | b"commit-graph" => {}
+            // git warns about unknown words and goes on. Who has misspelt one wanted something forced that we should not lose.
+            _ if on => return Ok(Some(all)),
             _ => {}
         }
     }
@@ -304,7 +307,8 @@ pub(super) fn fsync(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<F
 
 /// The words of core.fsyncMethod; git warns about others and goes on (git-config). What is only to be written out is flushed as well.
 pub(super) fn fsync_method(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>> {
-    Ok(word(entries, keys).and_then(|(value, _)| match value.as_slice() {
+    let value = text(entries, keys)?.map(|text| text.to_ascii_lowercase());
+    Ok(value.and_then(|value| match value.as_slice() {
         b"fsync" | b"writeout-only" => Some(true),
         b"batch" => Some(false),
         _ => None,

@@ -13,14 +13,13 @@ use crate::odb::Objects;
 use crate::protocol::push::RefUpdate;
 use crate::protocol::report::Refusal;
 use crate::refs::transaction::{RefChange, ReflogEntry, TablePolicy};
-use crate::refs::{LockPolicy, RefTransaction};
+use crate::refs::{LockPolicy, LogRefs, RefTransaction};
 use crate::repo::Repository;
 use crate::repo::hooks::{self, Hook, ReferenceTransaction, Told};
-use crate::repo::settings::LogRefs;
 use crate::repo::worktrees::Worktree;
 use crate::repo::{shallow, visible};
 use crate::service::policy::{Passed, Policy};
-use bstr::{BStr, ByteSlice};
+use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use std::io;
 use std::path::PathBuf;
@@ -38,7 +37,7 @@ pub(super) struct Stations<'a> {
     /// Directories of objects whose entries must not be on the disk later than a ref that moves.
     unforced: Vec<PathBuf>,
     /// For refs that have a log; for those that are to get one.
-    reflog: [Rc<ReflogEntry>; 2],
+    reflog: Rc<ReflogEntry>,
 }
 
 impl<'a> Stations<'a> {
@@ -51,10 +50,13 @@ impl<'a> Stations<'a> {
         has_update_hook: bool,
         unforced: Vec<PathBuf>,
     ) -> Self {
-        let reflog = [false, true].map(|create| {
-            let who = repository.context.identity.clone();
-            Rc::new(ReflogEntry { who, when: repository.context.now, message: "push".into(), create })
-        });
+        let settings = &repository.settings;
+        let is_bare = || settings.is_bare(&repository.common_dir);
+        let create = settings
+            .log_all_ref_updates
+            .unwrap_or_else(|| if is_bare() { LogRefs::Existing } else { LogRefs::Branches });
+        let (who, when) = (repository.context.identity.clone(), repository.context.now);
+        let reflog = Rc::new(ReflogEntry { who, when, message: "push".into(), create });
         Stations {
             repository,
             proof,
@@ -276,24 +278,7 @@ impl<'a> Stations<'a> {
 
     fn change(&self, Verdict { update, .. }: &Verdict<'_>, old: Option<ObjectId>) -> RefChange {
         let name = visible::full_name(self.repository, update.name.as_bstr());
-        let [appended, created] = &self.reflog;
-        let reflog = if self.creates_reflog(name.as_bstr()) { created } else { appended };
-        RefChange { name, old, new: update.change.new_value(), reflog: Some(Rc::clone(reflog)) }
-    }
-
-    /// UP-22
-    fn creates_reflog(&self, name: &BStr) -> bool {
-        let settings = &self.repository.settings;
-        let bare = || settings.is_bare(&self.repository.common_dir);
-        let rule = settings.log_all_ref_updates;
-        match rule.unwrap_or_else(|| if bare() { LogRefs::Existing } else { LogRefs::Branches }) {
-            LogRefs::Existing => false,
-            LogRefs::Branches => {
-                name == "HEAD"
-                    || [&b"refs/heads/"[..], b"refs/remotes/", b"refs/notes/"].iter().any(|root| name.starts_with(root))
-            }
-            LogRefs::Always => true,
-        }
+        RefChange { name, old, new: update.change.new_value(), reflog: Some(Rc::clone(&self.reflog)) }
     }
 
     /// What keeps a whole transaction from happening, in git's words (QU-05).
