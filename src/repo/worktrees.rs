@@ -20,7 +20,7 @@ pub struct Worktree {
     pub git_dir: PathBuf,
     /// Where its files are. `None`: nobody says, as for a repository that is not bare, has no `core.worktree` and is not called `.git`.
     pub place: Option<PathBuf>,
-    /// The branch that HEAD names, else the one that is being rebased or bisected.
+    /// The branch that HEAD leads to, through others where they are symbolic, else the one that is being rebased or bisected.
     pub branch: Option<BString>,
     /// HEAD names a branch that has no commit yet.
     pub unborn: bool,
@@ -58,12 +58,14 @@ impl Worktree {
         let storage = &repository.settings.ref_storage;
         let refs = storage.open(&git_dir, &repository.common_dir, repository.hash());
         // A HEAD that cannot be read names no branch, for git too.
-        let (branch, unborn) = match refs.read(b"HEAD".as_bstr()) {
-            Ok(Some(Target::Symbolic(branch))) => {
-                let unborn = matches!(refs.resolve(branch.as_bstr()), Ok(None));
-                (Some(branch), unborn)
-            }
-            Ok(Some(Target::Direct(_)) | None) | Err(_) => (in_the_middle(&git_dir), false),
+        let head = b"HEAD".as_bstr();
+        let (branch, unborn) = match refs.follow(head) {
+            Ok((branch, id)) if branch != head => (Some(branch), id.is_none()),
+            Ok(_) => (in_the_middle(&git_dir), false),
+            Err(_) => match refs.read(head) {
+                Ok(Some(Target::Symbolic(branch))) => (Some(branch), false),
+                Ok(_) | Err(_) => (in_the_middle(&git_dir), false),
+            },
         };
         Worktree { git_dir, place, branch, unborn }
     }
@@ -75,6 +77,9 @@ fn in_the_middle(git_dir: &Path) -> Option<BString> {
         if let Some(name) = pointer(&git_dir.join(rebasing)) {
             return Some(name);
         }
+    }
+    if !git_dir.join("BISECT_LOG").exists() {
+        return None;
     }
     let bisected = pointer(&git_dir.join("BISECT_START"))?;
     let mut name = BString::from("refs/heads/");

@@ -6,7 +6,6 @@
 use crate::odb::Objects;
 use crate::protocol::push::{Change, RefUpdate};
 use crate::protocol::report::Refusal;
-use crate::refs::Target;
 use crate::repo::settings::DenyCurrent;
 use crate::repo::worktrees::{self, Worktree};
 use crate::repo::{Repository, visible};
@@ -16,9 +15,6 @@ use gix_hash::ObjectId;
 use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::io;
-
-/// How many symbolic refs may follow one another, as in git.
-const SYMREF_DEPTH_MAX: usize = 5;
 
 /// What the user is told, on band 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +80,7 @@ impl<'a> Policy<'a> {
     /// Looks at HEAD and at the work trees. `objects` must see what was pushed.
     pub fn of(repository: &'a Repository, objects: &'a Objects) -> Self {
         // A HEAD that cannot be read names no branch, for git too.
-        let head = followed(repository, b"HEAD".as_bstr()).ok().flatten();
+        let head = repository.refs.follow(b"HEAD".as_bstr()).ok().map(|(head, _)| head);
         Policy { repository, objects, head, worktrees: worktrees::all(repository) }
     }
 
@@ -279,9 +275,9 @@ impl<'a> Policy<'a> {
         }
     }
 
-    /// Whether there is a ref, readable or not.
+    /// Whether there is a ref, readable or not. One that leads nowhere is none, as for git.
     fn is_there(&self, full: &BStr) -> bool {
-        !matches!(self.repository.refs.read(full), Ok(None))
+        !matches!(self.repository.refs.resolve(full), Ok(None))
     }
 }
 
@@ -307,18 +303,6 @@ fn is_well_formed_component(component: &[u8]) -> bool {
         && !component.contains_str("..")
         && !component.contains_str("@{")
         && !component.iter().any(|&byte| byte < b' ' || b"\x7f ~^:?*[\\".contains(&byte))
-}
-
-/// The full name at the end of a chain of symbolic refs, whether it exists or not; `None` where the chain is broken.
-fn followed(repository: &Repository, name: &BStr) -> anyhow::Result<Option<BString>> {
-    let mut name = name.to_owned();
-    for _ in 0..=SYMREF_DEPTH_MAX {
-        match repository.refs.read(name.as_bstr())? {
-            Some(Target::Symbolic(target)) => name = target,
-            Some(Target::Direct(_)) | None => return Ok(Some(name)),
-        }
-    }
-    Ok(None)
 }
 
 /// What becomes of an update because of symbolic refs.
@@ -359,7 +343,7 @@ pub fn aliases(
         {
             continue;
         }
-        let Ok(Some(target)) = followed(repository, full.as_bstr()) else {
+        let Ok((target, _)) = repository.refs.follow(full.as_bstr()) else {
             say(Message::Error(format!("refusing update to broken symref '{}'", shown(update.name.as_bstr()))));
             results[index] = Alias::Refused(Refusal::BrokenSymref);
             continue;

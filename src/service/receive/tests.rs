@@ -128,6 +128,25 @@ fn what_the_rules_refuse_git_refuses_in_the_same_words() {
             &["HEAD~1 HEAD refs/heads/main"],
         ),
         (
+            "checked out through an alias",
+            |pair| {
+                pair.at_server(&["config", "core.bare", "false"]);
+                pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"]);
+                pair.at_server(&["symbolic-ref", "HEAD", "refs/heads/alias"]);
+            },
+            &["HEAD~1 HEAD refs/heads/main", "- HEAD refs/heads/ok"],
+        ),
+        (
+            "checked out in a linked work tree through an alias",
+            |pair| {
+                pair.at_server(&["branch", "linked"]);
+                pair.at_server(&["worktree", "add", "-q", "../linked", "linked"]);
+                pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/linked"]);
+                pair.git(&pair.scratch.0.join("linked"), &["symbolic-ref", "HEAD", "refs/heads/alias"]);
+            },
+            &["HEAD~1 HEAD refs/heads/linked", "- HEAD refs/heads/ok"],
+        ),
+        (
             "checked out in a linked work tree",
             |pair| {
                 pair.at_server(&["branch", "linked"]);
