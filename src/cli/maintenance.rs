@@ -169,7 +169,7 @@ fn json(named: &Named, ran: &Result<Ran>) -> Value {
         Ok(Ran::Done(report)) => json!({
             "loose_objects_packed": report.loose_objects, "packs_merged": report.packs, "pack": report.pack,
             "loose_objects_removed": report.loose_removed, "packs_removed": report.packs_removed,
-            "remains_removed": report.remains_removed, "reverse_indexes": report.reverse_indexes,
+            "damaged_removed": report.damaged_removed, "remains_removed": report.remains_removed, "reverse_indexes": report.reverse_indexes,
             "commit_graph": report.commit_graph.is_some(), "commit_graph_commits": report.commit_graph.flatten(),
             "multi_pack_index_packs": report.multi_pack_index,
             "bitmaps": report.bitmaps.is_some(), "bitmaps_commits": report.bitmaps.flatten(),
@@ -193,6 +193,13 @@ fn text(report: &Report, would: bool) -> String {
     if let Some(packed) = packed {
         let into = report.pack.as_ref().map_or("one pack", |pack| pack);
         done.push(format!("{} {packed} into {into}", if would { "pack" } else { "packed" }));
+    }
+    if report.damaged_removed > 0 {
+        done.push(format!(
+            "{} {}",
+            if would { "remove" } else { "removed" },
+            many(report.damaged_removed, "damaged file")
+        ));
     }
     if report.remains_removed > 0 {
         let remains = many(report.remains_removed, "file");
@@ -244,6 +251,7 @@ mod tests {
             loose_objects: 1,
             packs: 2,
             pack: Some("pack-1.pack".into()),
+            damaged_removed: 1,
             remains_removed: 2,
             reverse_indexes: 1,
             commit_graph: Some(Some(7)),
@@ -253,11 +261,17 @@ mod tests {
         check(
             packed(),
             false,
-            "packed 1 loose object and 2 packs into pack-1.pack; removed 2 files of packs without an index; wrote 1 reverse \
+            "packed 1 loose object and 2 packs into pack-1.pack; removed 1 damaged file; removed 2 files of packs without an index; wrote 1 reverse \
              index, a commit-graph of 7 commits, a multi-pack-index of 2 packs",
         );
-        let plan =
-            Report { pack: None, remains_removed: 0, commit_graph: Some(None), multi_pack_index: Some(1), ..packed() };
+        let plan = Report {
+            pack: None,
+            damaged_removed: 0,
+            remains_removed: 0,
+            commit_graph: Some(None),
+            multi_pack_index: Some(1),
+            ..packed()
+        };
         check(plan, true, "would pack 1 loose object and 2 packs into one pack; write 1 reverse index, a commit-graph");
         let shallow = Report { left_out: vec!["commit-graph: history is cut".into()], ..Report::default() };
         check(shallow, false, "nothing to do (no commit-graph: history is cut)");

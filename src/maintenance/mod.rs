@@ -9,6 +9,7 @@
 
 mod bitmaps;
 mod commit_graph;
+mod damaged;
 mod fresh;
 mod geometry;
 mod history;
@@ -70,6 +71,8 @@ pub struct Report {
     pub loose_removed: usize,
     /// Packs that were removed.
     pub packs_removed: usize,
+    /// Files that did not match their checksums, and were removed.
+    pub damaged_removed: usize,
     /// Files of packs without an index that were removed.
     pub remains_removed: usize,
     /// Reverse indexes that were written.
@@ -99,7 +102,8 @@ pub fn run(repository: &Repository, options: Options, pulse: &mut dyn Pulse) -> 
         Ok(locks) => locks,
         Err(who) => return Ok(Ran::Busy(who)),
     };
-    let mut work = Work { repository, directory, tips: tips::all(repository)?, report: Report::default() };
+    let report = Report { damaged_removed: damaged::remove(&directory, repository.hash())?, ..Report::default() };
+    let mut work = Work { repository, directory, tips: tips::all(repository)?, report };
     work.all(options, pulse)?;
     drop(locks);
     Ok(Ran::Done(work.report))
@@ -109,8 +113,8 @@ pub fn run(repository: &Repository, options: Options, pulse: &mut dyn Pulse) -> 
 fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<Report> {
     let objects = &repository.objects;
     let (packs, tips) = (local::packs(objects)?, tips::all(repository)?);
-    let loose = objects.loose_ids()?.len();
-    let mut report = Report::default();
+    let (loose, hash) = (objects.loose_ids()?.len(), repository.hash());
+    let mut report = Report { damaged_removed: damaged::find(directory, hash)?.len(), ..Report::default() };
     let is_enough = are_enough(repository, options, directory, &packs, loose)?;
     if !repository.settings.precious_objects {
         report.loose_objects = if is_enough { loose } else { 0 };
@@ -119,7 +123,7 @@ fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<R
     }
     let left = packs.len() - report.packs + usize::from(report.loose_objects + report.packs > 0);
     if repository.settings.write_reverse_index {
-        report.reverse_indexes = packs.iter().filter(|pack| reverse::is_missing(pack)).count();
+        report.reverse_indexes = packs.iter().filter(|pack| reverse::is_missing(pack, hash)).count();
     }
     if commit_graph::forbidden(repository)?.is_none() && commit_graph::is_due(objects, directory, &tips)? {
         report.commit_graph = Some(None);
@@ -129,7 +133,7 @@ fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<R
     if is_allowed && (changes || midx_is_due(repository, directory, &packs)?) {
         report.multi_pack_index = Some(left).filter(|left| *left > 1);
     }
-    let are_due = left > 0 && (changes || bitmaps::is_due(&directory.join("pack"), &packs, repository.hash()));
+    let are_due = left > 0 && (changes || bitmaps::is_due(&directory.join("pack"), &packs, hash));
     if are_due && bitmaps::forbidden(repository, left)?.is_none() {
         report.bitmaps = Some(None);
     }

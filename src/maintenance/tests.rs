@@ -127,3 +127,38 @@ fn a_pack_that_git_has_not_named_yet_is_gits() {
     assert_eq!(served.run(60, true).packs, 2);
     served.git(&["fsck", "--strict"]);
 }
+
+#[test]
+fn what_is_damaged_and_can_be_made_again_is() {
+    let served = Served::new();
+    for extension in ["bitmap", "rev"] {
+        for entry in fs::read_dir(served.pack("")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|found| found == extension) {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    }
+    let made = served.maintain(0);
+    assert!(made.bitmaps.is_some() && made.commit_graph.is_some(), "{made:?}");
+    let pack = |extension: &str| {
+        let mut packs = fs::read_dir(served.pack("")).unwrap().map(|entry| entry.unwrap().path());
+        packs.find(|path| path.extension().is_some_and(|found| found == extension)).unwrap()
+    };
+    for path in [served.0.join("objects/info/commit-graph"), pack("bitmap"), pack("rev")] {
+        let good = fs::read(&path).unwrap();
+        for at in [good.len() / 2, good.len() - 1] {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, bad).unwrap();
+            assert_eq!(served.maintain(0).damaged_removed, 1, "{}", path.display());
+            assert!(fs::read(&path).unwrap() == good, "{}", path.display());
+        }
+        fs::write(&path, "").unwrap_or_else(|_| fs::remove_file(&path).and_then(|()| fs::write(&path, "")).unwrap());
+        assert_eq!(served.maintain(0).damaged_removed, 1, "empty: {}", path.display());
+        assert!(fs::read(&path).unwrap() == good);
+    }
+    assert_eq!(served.maintain(0), Report::default(), "nothing is left to do");
+    served.git(&["fsck", "--strict"]);
+}

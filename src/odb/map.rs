@@ -7,6 +7,17 @@
 use memmap2::{Mmap, MmapOptions};
 use std::fs::File;
 use std::io;
+use std::path::Path;
+
+/// Whether a file ends in the hash of all that precedes it, as commit-graphs, bitmaps and reverse indexes do.
+///
+/// # Errors
+/// As `open(2)` and `mmap(2)`; `InvalidData` for an empty file.
+pub fn matches_its_checksum(path: &Path, hash: gix_hash::Kind) -> io::Result<bool> {
+    let map = map(&File::open(path)?)?;
+    let end = map.len().checked_sub(hash.len_in_bytes());
+    Ok(end.is_some_and(|end| super::bitmap::trailer(&map[..end], hash) == map[end..]))
+}
 
 /// Maps a whole file for reading.
 ///

@@ -48,6 +48,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use map::matches_its_checksum;
 pub use opener::{Opener, threads};
 pub use packs::{EntryHead, EntryKind, Pack, PackId};
 
