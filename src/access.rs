@@ -62,7 +62,16 @@ fn by_token(route: &Route, claim: Claim, place: Place, request: &Request) -> Res
                 Place::Here(_) | Place::Absent | Place::Unusable(_) => Err(without_token()),
             };
         }
-        Claim::Unusable { why, basic } => return Err(unusable(why, basic)),
+        Claim::Unusable { why, basic, record } => {
+            let reject = unusable(why, basic);
+            return Err(match record {
+                Some(record) => {
+                    let detail = format!("token {record}: {}", reject.text);
+                    reject.detail(detail)
+                }
+                None => reject,
+            });
+        }
     };
     let here = match place {
         Place::Here(here) if belongs(&record, &here) => here,
@@ -100,7 +109,7 @@ fn without_token() -> Reject {
         "This repository needs a token. Send it as the password, with any user name, or as \"Authorization: Bearer <token>\".",
     )
     .detail(
-        "no Authorization arrived; where clients do send one, the web server keeps it back (Apache: CGIPassAuth On; nginx: \
+        "no Authorization arrived, as with git's first request; where clients do send one, the web server keeps it back (Apache: CGIPassAuth On; nginx: \
          fastcgi_param HTTP_AUTHORIZATION must not be emptied)",
     )
     .header("WWW-Authenticate", "Basic realm=\"artifacts\"")

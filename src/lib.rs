@@ -133,12 +133,12 @@ fn answer(
     let route = Route::resolve(&request)?;
     summary.repository = Some(route.repository.trim_start_with(|char| char == '/').to_str_lossy().into_owned());
     let (claim, place) = find(&route, &request, site)?;
+    summary.token = claim.record().map(str::to_owned);
     let (grant, here) = access::decide(&route, claim, place, &request, site.rules)?;
     body.drain_up_to(DrainBudget::granted(&site.limits));
     if route.operation == Operation::Serve(Service::ReceivePack) {
         request.context.act_as(&grant);
     }
-    summary.token = grant.token().map(str::to_owned);
     summary.scope = Some(grant.scope().as_str());
     request.context.limit_as(&here.settings);
     let repository = Repository::open(*here, grant, request.context);

@@ -45,9 +45,22 @@ pub enum Claim {
         why: Why,
         /// Whether they came as Basic: then the client is asked again (401), else refused (403).
         basic: bool,
+        /// The record they were once good for, if it is known.
+        record: Option<String>,
     },
     /// A live record for this very repository.
     Live(TokenRecord),
+}
+
+impl Claim {
+    /// The id of the record that was named, good or not.
+    pub fn record(&self) -> Option<&str> {
+        match self {
+            Claim::Nothing => None,
+            Claim::Unusable { record, .. } => record.as_deref(),
+            Claim::Live(record) => Some(&record.id),
+        }
+    }
 }
 
 /// Why credentials are unusable.

@@ -145,33 +145,31 @@ impl TokenStore {
     /// An unknown token, a token of another repository and a repository that does not exist cost the same: one hash and
     /// one attempt to open a file.
     pub fn claim(&self, name: &str, credentials: &Credentials, now: u64) -> Claim {
-        let (why, basic) = match credentials {
+        let (why, basic, record) = match credentials {
             Credentials::None => return Claim::Nothing,
-            Credentials::Malformed(presented) => (Why::Malformed, *presented == Presented::Basic),
-            Credentials::Two => (Why::TwoCredentials, false),
-            Credentials::OtherScheme => (Why::OtherScheme, false),
+            Credentials::Malformed(presented) => (Why::Malformed, *presented == Presented::Basic, None),
+            Credentials::Two => (Why::TwoCredentials, false, None),
+            Credentials::OtherScheme => (Why::OtherScheme, false, None),
             Credentials::Token { token, presented } => match self.prove(name, token, now) {
                 Ok(record) => return Claim::Live(record),
-                Err(why) => (why, *presented == Presented::Basic),
+                Err((why, record)) => (why, *presented == Presented::Basic, record),
             },
         };
-        Claim::Unusable { why, basic }
+        Claim::Unusable { why, basic, record }
     }
 
-    fn prove(&self, name: &str, token: &Token, now: u64) -> Result<TokenRecord, Why> {
-        let path = self.file_of(name, &token.secret).map_err(|_| Why::Unknown)?;
-        let record = read_record(&path).map_err(Why::Store)?.ok_or(Why::Unknown)?;
-        if record.repository != name {
-            return Err(Why::Unknown);
-        }
-        match record.state(now) {
-            TokenState::Revoked => Err(Why::Revoked),
-            TokenState::Expired => Err(Why::Expired(record.expires_at)),
-            TokenState::Active => match token.claimed_expiry {
-                Some(claimed) if claimed <= now => Err(Why::Expired(claimed)),
-                Some(_) | None => Ok(record),
-            },
-        }
+    /// The record, or why it is of no use, and which it is.
+    fn prove(&self, name: &str, token: &Token, now: u64) -> Result<TokenRecord, (Why, Option<String>)> {
+        let path = self.file_of(name, &token.secret).map_err(|_| (Why::Unknown, None))?;
+        let found = read_record(&path).map_err(|error| (Why::Store(error), None))?;
+        let record = found.filter(|record| record.repository == name).ok_or((Why::Unknown, None))?;
+        let why = match (record.state(now), token.claimed_expiry) {
+            (TokenState::Revoked, _) => Why::Revoked,
+            (TokenState::Expired, _) => Why::Expired(record.expires_at),
+            (TokenState::Active, Some(claimed)) if claimed <= now => Why::Expired(claimed),
+            (TokenState::Active, _) => return Ok(record),
+        };
+        Err((why, Some(record.id)))
     }
 
     /// Makes a token for the repository `name` that lives for `ttl` seconds from `now`.

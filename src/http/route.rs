@@ -110,7 +110,7 @@ impl Route {
         let Some((row, at)) = found else {
             return Err(Reject::new(
                 404,
-                "This path names nothing that is served here: a repository's URL ends in \".git\".",
+                "This path names nothing that is served here: a repository's URL ends in \".git\", and git asks for what lies below it.",
             )
             .detail(format!("Request not supported: '{}'", path.escape_ascii())));
         };

@@ -92,6 +92,29 @@ fn bad_tokens_are_refused_with_401_in_basic_and_403_in_bearer() {
 }
 
 #[test]
+fn the_operator_sees_which_refused_token_was_tried() {
+    let site = site();
+    let log = site.root().join("audit.log");
+    let made = |scope: &str| {
+        let json = site.tool(&["token", "create", "acme/site", "--scope", scope, "--ttl", "3600", "--json"]);
+        let token: serde_json::Value = serde_json::from_str(&json).unwrap();
+        ["id", "plaintext"].map(|key| token[key].as_str().unwrap().to_owned())
+    };
+    let ([revoked, secret], [reading, other]) = (made("write"), made("read"));
+    site.tool(&["token", "revoke", "acme/site", &secret]);
+    for (id, token) in [(&revoked, &secret), (&reading, &other)] {
+        let request = site.cgi("GET", ADVERTISE_PUSH).bearer(token).env("ARTIFACTS_AUDIT_LOG", log.to_str().unwrap());
+        let answer = request.run();
+        assert!(answer.status == 403 && answer.stderr.contains(&format!("token {id}")), "{answer:?}");
+        assert!(!answer.text().contains(id.as_str()), "{}", answer.text());
+        let text = std::fs::read_to_string(&log).unwrap();
+        let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!((&line["token"], &line["outcome"]), (&id.as_str().into(), &"refused".into()));
+        assert!(!text.contains(self::secret(token)), "{text}");
+    }
+}
+
+#[test]
 fn two_credentials_and_other_schemes_are_refused() {
     let site = site();
     let token = site.token("acme/site", "read");

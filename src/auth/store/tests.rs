@@ -33,7 +33,7 @@ impl Scratch {
         match self.store.claim(name, &Credentials::parse(&[header.as_bytes()]), now) {
             Claim::Nothing => "nothing".into(),
             Claim::Live(record) => format!("live {} {}", record.id, record.scope.as_str()),
-            Claim::Unusable { why, basic } => {
+            Claim::Unusable { why, basic, .. } => {
                 assert!(!basic);
                 match why {
                     Why::Store(error) => format!("store: {error:#}"),
@@ -215,7 +215,7 @@ fn credentials_that_are_no_token_never_reach_the_store() {
         let found = match claim {
             Claim::Nothing => "nothing".into(),
             Claim::Live(_) => "live".into(),
-            Claim::Unusable { why, basic } => format!("{why:?} {basic}"),
+            Claim::Unusable { why, basic, .. } => format!("{why:?} {basic}"),
         };
         assert_eq!(found, expected, "{header}");
     };
