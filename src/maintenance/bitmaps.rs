@@ -3,7 +3,7 @@
 //! In: the packs there are. Out: the file beside the one pack, or beside the multi-pack-index of several. Not where objects lie
 //! elsewhere or history is changed: a bitmap tells of whole closures.
 
-use super::{damaged, fresh, history, local, midx};
+use super::{fresh, history, local, midx};
 use crate::durable::Sync;
 use crate::odb::bitmap::write::{Files, NotClosed, for_midx, for_pack};
 use crate::odb::{Objects, Pack};
@@ -36,8 +36,8 @@ pub(super) fn forbidden(repository: &Repository, packs: usize) -> Result<Option<
 pub(super) fn is_due(folder: &Path, packs: &[Arc<Pack>], hash: gix_hash::Kind) -> bool {
     match packs {
         [] => false,
-        [pack] => !pack.is_empty() && !damaged::is_sound(&pack.path().with_extension("bitmap"), hash),
-        _ => midx::bitmap_path(folder, hash).is_none_or(|path| !damaged::is_sound(&path, hash)),
+        [pack] => !pack.is_empty() && !pack.path().with_extension("bitmap").exists(),
+        _ => midx::bitmap_path(folder, hash).is_none_or(|path| !path.exists()),
     }
 }
 

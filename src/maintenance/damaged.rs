@@ -20,16 +20,13 @@ const GRAPH: &str = "commit-graph";
 /// What belongs to several packs begins with this.
 const MIDX: &[u8] = b"multi-pack-index-";
 
-/// Whether a file is there, and matches its checksum as far as can be told. Each of its bytes is looked at.
-pub(super) fn is_sound(path: &Path, hash: gix_hash::Kind) -> bool {
-    match odb::matches_its_checksum(path, hash) {
-        Ok(matches) => matches,
-        // Who may not read it does not know better.
-        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidData),
-    }
+/// Whether it is certain that a file does not match its checksum. Who may not read it does not know.
+fn is_damaged(path: &Path, hash: gix_hash::Kind) -> bool {
+    odb::matches_its_checksum(path, hash)
+        .map_or_else(|error| error.kind() == ErrorKind::InvalidData, |matches| !matches)
 }
 
-/// The damaged files.
+/// The damaged files. Each byte of all that could be is looked at.
 pub(super) fn find(directory: &Path, hash: gix_hash::Kind) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for folder in FOLDERS.map(|folder| directory.join(folder)) {
@@ -47,7 +44,7 @@ pub(super) fn find(directory: &Path, hash: gix_hash::Kind) -> Result<Vec<PathBuf
                 Some("bitmap" | "rev") => name.as_bytes().starts_with(MIDX) || path.with_extension("idx").exists(),
                 Some(_) => false,
             };
-            if is_one && path.is_file() && !is_sound(&path, hash) {
+            if is_one && path.is_file() && is_damaged(&path, hash) {
                 found.push(path);
             }
         }

@@ -96,13 +96,21 @@ pub struct Report {
 pub fn run(repository: &Repository, options: Options, pulse: &mut dyn Pulse) -> Result<Ran> {
     let directory = local::directory(&repository.objects)?;
     if options.dry_run {
-        return plan(repository, options, &directory).map(Ran::Done);
+        let mut report = plan(repository, options, &directory)?;
+        if options.full || report != Report::default() {
+            report.damaged_removed = damaged::find(&directory, repository.hash())?.len();
+        }
+        return Ok(Ran::Done(report));
     }
     let locks = match locks::acquire(repository, &directory)? {
         Ok(locks) => locks,
         Err(who) => return Ok(Ran::Busy(who)),
     };
-    let report = Report { damaged_removed: damaged::remove(&directory, repository.hash())?, ..Report::default() };
+    let mut report = Report::default();
+    // It takes a look at each byte of them: not where there is nothing to do.
+    if options.full || plan(repository, options, &directory)? != report {
+        report.damaged_removed = damaged::remove(&directory, repository.hash())?;
+    }
     let mut work = Work { repository, directory, tips: tips::all(repository)?, report };
     work.all(options, pulse)?;
     drop(locks);
@@ -111,10 +119,11 @@ pub fn run(repository: &Repository, options: Options, pulse: &mut dyn Pulse) -> 
 
 /// What would be done. Which loose objects are reachable is not asked.
 fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<Report> {
-    let objects = &repository.objects;
+    // Whatever is damaged of what is read here is not read again.
+    let objects = &repository.reopened();
     let (packs, tips) = (local::packs(objects)?, tips::all(repository)?);
-    let (loose, hash) = (objects.loose_ids()?.len(), repository.hash());
-    let mut report = Report { damaged_removed: damaged::find(directory, hash)?.len(), ..Report::default() };
+    let loose = objects.loose_ids()?.len();
+    let mut report = Report::default();
     let is_enough = are_enough(repository, options, directory, &packs, loose)?;
     if !repository.settings.precious_objects {
         report.loose_objects = if is_enough { loose } else { 0 };
@@ -123,7 +132,7 @@ fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<R
     }
     let left = packs.len() - report.packs + usize::from(report.loose_objects + report.packs > 0);
     if repository.settings.write_reverse_index {
-        report.reverse_indexes = packs.iter().filter(|pack| reverse::is_missing(pack, hash)).count();
+        report.reverse_indexes = packs.iter().filter(|pack| reverse::is_missing(pack)).count();
     }
     if commit_graph::forbidden(repository)?.is_none() && commit_graph::is_due(objects, directory, &tips)? {
         report.commit_graph = Some(None);
@@ -133,7 +142,7 @@ fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<R
     if is_allowed && (changes || midx_is_due(repository, directory, &packs)?) {
         report.multi_pack_index = Some(left).filter(|left| *left > 1);
     }
-    let are_due = left > 0 && (changes || bitmaps::is_due(&directory.join("pack"), &packs, hash));
+    let are_due = left > 0 && (changes || bitmaps::is_due(&directory.join("pack"), &packs, repository.hash()));
     if are_due && bitmaps::forbidden(repository, left)?.is_none() {
         report.bitmaps = Some(None);
     }

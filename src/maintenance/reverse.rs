@@ -2,7 +2,6 @@
 //!
 //! In: packs. Out: a file beside each, as git writes it with new packs.
 
-use super::damaged;
 use super::fresh::Fresh;
 use crate::durable;
 use crate::odb::{Objects, Pack};
@@ -13,14 +12,14 @@ use anyhow::Result;
 use std::sync::Arc;
 
 /// Whether a pack has none.
-pub(super) fn is_missing(pack: &Pack, hash: gix_hash::Kind) -> bool {
-    !damaged::is_sound(&pack.path().with_extension("rev"), hash)
+pub(super) fn is_missing(pack: &Pack) -> bool {
+    !pack.path().with_extension("rev").exists()
 }
 
 /// Writes those that are missing; returns how many.
 pub(super) fn write(repository: &Repository, objects: &Objects, packs: &[Arc<Pack>]) -> Result<usize> {
     let mut written = 0;
-    for pack in packs.iter().filter(|pack| is_missing(pack, repository.hash())) {
+    for pack in packs.iter().filter(|pack| is_missing(pack)) {
         let path = pack.path().with_extension("rev");
         let positions: Vec<u32> = pack.by_offset().iter().collect();
         let fill = |out: &mut Checksummed<'_>| Ok(reverse::write(out, &positions, pack.checksum())?);

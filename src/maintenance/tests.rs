@@ -152,13 +152,23 @@ fn what_is_damaged_and_can_be_made_again_is() {
             bad[at] ^= 1;
             fs::remove_file(&path).unwrap();
             fs::write(&path, bad).unwrap();
-            assert_eq!(served.maintain(0).damaged_removed, 1, "{}", path.display());
+            assert_eq!(served.run(0, true).damaged_removed, 1, "{}", path.display());
             assert!(fs::read(&path).unwrap() == good, "{}", path.display());
         }
         fs::write(&path, "").unwrap_or_else(|_| fs::remove_file(&path).and_then(|()| fs::write(&path, "")).unwrap());
-        assert_eq!(served.maintain(0).damaged_removed, 1, "empty: {}", path.display());
+        assert_eq!(served.run(0, true).damaged_removed, 1, "empty: {}", path.display());
         assert!(fs::read(&path).unwrap() == good);
     }
-    assert_eq!(served.maintain(0), Report::default(), "nothing is left to do");
+    assert_eq!(served.run(0, true), Report::default(), "nothing is left to do");
+    // Without being told to, only where there is something to do: before that is done.
+    let graph = served.0.join("objects/info/commit-graph");
+    let mut bad = fs::read(&graph).unwrap();
+    *bad.last_mut().unwrap() ^= 1;
+    fs::remove_file(&graph).unwrap();
+    fs::write(&graph, bad).unwrap();
+    assert_eq!(served.maintain(0), Report::default());
+    fs::remove_file(pack("bitmap")).unwrap();
+    let made = served.maintain(0);
+    assert!(made.damaged_removed == 1 && made.commit_graph.is_some() && made.bitmaps.is_some(), "{made:?}");
     served.git(&["fsck", "--strict"]);
 }
