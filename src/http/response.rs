@@ -46,6 +46,8 @@ pub struct Response<'a> {
     headers: Vec<(&'static str, String)>,
     caching: Caching,
     length: Option<u64>,
+    /// Whether an answer whose size is known says so.
+    measured: bool,
     streams: bool,
     behind_nginx: bool,
     head_sent: bool,
@@ -66,6 +68,7 @@ impl<'a> Response<'a> {
             headers: Vec::new(),
             caching: Caching::No,
             length: None,
+            measured: true,
             streams: false,
             behind_nginx: true,
             head_sent: false,
@@ -140,7 +143,9 @@ impl<'a> Response<'a> {
         }
         self.status = reject.status;
         let text = format!("{}\n", reject.text);
-        self.length = Some(text.len() as u64);
+        // nginx hears nothing on standard error any more once it has all bytes of a length: then it waits for the end instead.
+        self.measured = !self.behind_nginx;
+        self.length = self.measured.then_some(text.len() as u64);
         self.write_all(text.as_bytes())
     }
 
@@ -150,7 +155,7 @@ impl<'a> Response<'a> {
     /// What the sink reports.
     pub fn end(&mut self) -> io::Result<()> {
         self.finished.store(true, Ordering::Relaxed);
-        if !self.head_sent && self.length.is_none() && !self.without_body {
+        if !self.head_sent && self.length.is_none() && self.measured && !self.without_body {
             self.length = Some(self.buffer.len() as u64);
         }
         self.push()?;
@@ -358,8 +363,11 @@ mod tests {
     #[test]
     fn a_refusal_drops_what_was_gathered_and_head_gets_no_body() {
         let reject = Reject::new(403, "No.").header("Allow", "POST");
-        let refused = |without_body: bool| {
+        let refused = |without_body: bool, nginx: bool| {
             answer(|response, finished| {
+                if !nginx {
+                    response.not_behind_nginx();
+                }
                 if without_body {
                     response.without_body();
                 }
@@ -370,11 +378,11 @@ mod tests {
                 response.end().unwrap();
             })
         };
-        let head = format!(
-            "Status: 403 Forbidden\r\n{NO_CACHE}Content-Type: text/plain\r\nAllow: POST\r\nContent-Length: 4\r\n\r\n"
-        );
-        assert_eq!(refused(false), [format!("{head}No.\n")]);
-        assert_eq!(refused(true), [head]);
+        let head = format!("Status: 403 Forbidden\r\n{NO_CACHE}Content-Type: text/plain\r\nAllow: POST\r\n");
+        assert_eq!(refused(false, true), [format!("{head}\r\nNo.\n")]);
+        assert_eq!(refused(true, true), [format!("{head}\r\n")]);
+        assert_eq!(refused(false, false), [format!("{head}Content-Length: 4\r\n\r\nNo.\n")]);
+        assert_eq!(refused(true, false), [format!("{head}Content-Length: 4\r\n\r\n")]);
     }
 
     #[test]
