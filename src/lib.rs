@@ -96,11 +96,19 @@ pub fn serve(
         catch_unwind(AssertUnwindSafe(|| answer(request, &mut body, &mut response, &mut channel, site, &mut summary)))
             .unwrap_or_else(|panic| Err(tell::panicked(&*panic).into()));
     let is_whole = outcome.is_ok();
+    let mut is_said = false;
+    let mut operator = |line: &str| {
+        is_said = true;
+        operator(line);
+    };
     match outcome {
-        Ok(()) => tell::of_faults(&summary, operator),
-        Err(failure) => tell::tell(failure, &mut body, &mut response, &channel, &mut summary, operator),
+        Ok(()) => tell::of_faults(&summary, &mut operator),
+        Err(failure) => tell::tell(failure, &mut body, &mut response, &channel, &mut summary, &mut operator),
     }
-    tell::warn(&summary, operator);
+    tell::warn(&summary, &mut operator);
+    if is_said {
+        response.hold_the_server();
+    }
     if response.end().is_err() && summary.outcome.is_empty() {
         summary.outcome = "aborted";
     }

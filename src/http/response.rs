@@ -1,7 +1,7 @@
 //! The answer: its head goes out with the first bytes, in one write, and never before the request's body has been read.
 //!
 //! In: a status, header lines, bytes. Out: CGI's form of a response (RFC 3875, 6) into the edge's sink. Small answers get
-//! a Content-Length, unless somebody hurries them: a client sees from nothing else that one was cut off.
+//! a Content-Length, unless somebody hurries them or they are refusals behind nginx: a client sees from nothing else that one was cut off.
 
 use super::request::Reject;
 use crate::stream::{Pulse, Sink};
@@ -89,6 +89,12 @@ impl<'a> Response<'a> {
         self.behind_nginx = false;
     }
 
+    /// The operator has a line about this answer. nginx hears nothing on standard error any more once it has all bytes of a length: without
+    /// one it waits for the end. Without effect once the head has gone out.
+    pub fn hold_the_server(&mut self) {
+        self.measured &= !self.behind_nginx;
+    }
+
     /// Says what comes. `streams`: its length is not known and it may take long.
     pub fn describe(&mut self, media: &str, caching: Caching, streams: bool) {
         self.headers.clear();
@@ -143,8 +149,7 @@ impl<'a> Response<'a> {
         }
         self.status = reject.status;
         let text = format!("{}\n", reject.text);
-        // nginx hears nothing on standard error any more once it has all bytes of a length: then it waits for the end instead.
-        self.measured = !self.behind_nginx;
+        self.hold_the_server();
         self.length = self.measured.then_some(text.len() as u64);
         self.write_all(text.as_bytes())
     }

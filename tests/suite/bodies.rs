@@ -441,6 +441,7 @@ fn the_operator_hears_of_a_push_that_failed_here() {
         "{}",
         answer.text()
     );
+    assert_eq!(answer.header("Content-Length"), None, "nginx has to listen to the end");
     assert!(
         answer.stderr.starts_with("error: cannot take the pack: ") && answer.stderr.contains("File too large"),
         "{}",
