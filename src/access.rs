@@ -62,21 +62,12 @@ fn by_token(route: &Route, claim: Claim, place: Place, request: &Request) -> Res
                 Place::Here(_) | Place::Absent | Place::Unusable(_) => Err(without_token()),
             };
         }
-        Claim::Unusable { why, basic, record } => {
-            let reject = unusable(why, basic);
-            return Err(match record {
-                Some(record) => {
-                    let detail = format!("token {record}: {}", reject.text);
-                    reject.detail(detail)
-                }
-                None => reject,
-            });
-        }
+        Claim::Unusable { why, basic, record } => return Err(unusable(why, basic, record.as_deref())),
     };
     let here = match place {
         Place::Here(here) if belongs(&record, &here) => here,
         // Made anew under the same name: to its old tokens it is as foreign as any other.
-        Place::Here(_) => return Err(unusable(Why::Unknown, carried_as_basic(request))),
+        Place::Here(_) => return Err(unusable(Why::Unknown, carried_as_basic(request), Some(&record.id))),
         Place::Absent => {
             return Err(Reject::new(404, "The token is good, but there is no such repository: check the URL's path.")
                 .detail("not a git repository, though a live token names it"));
@@ -115,8 +106,9 @@ fn without_token() -> Reject {
     .header("WWW-Authenticate", "Basic realm=\"artifacts\"")
 }
 
-/// 401 for Basic, so that git asks again and forgets a stored secret; 403 for Bearer, because git would ask for a user name.
-fn unusable(why: Why, basic: bool) -> Reject {
+/// 401 for Basic, so that git asks again and forgets a stored secret; 403 for Bearer, because git would ask for a user name. Which `record` it
+/// was is for the operator.
+fn unusable(why: Why, basic: bool, record: Option<&str>) -> Reject {
     let text = match &why {
         Why::Malformed => {
             "This is no token: send one as \"Authorization: Bearer art_v1_...\", or as the password of Basic."
@@ -132,10 +124,14 @@ fn unusable(why: Why, basic: bool) -> Reject {
         }
     };
     let asks_again = basic && !matches!(why, Why::TwoCredentials | Why::OtherScheme);
-    if asks_again {
+    let reject = if asks_again {
         Reject::new(401, text).header("WWW-Authenticate", "Basic realm=\"artifacts\"")
     } else {
         Reject::new(403, text)
+    };
+    match record {
+        Some(record) => reject.detail(format!("token {record}: {text}")),
+        None => reject,
     }
 }
 

@@ -119,8 +119,8 @@ pub fn serve(
     summary.bytes_in = body.arrived();
     summary.bytes_out = response.bytes();
     summary.ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let is_told = is_whole || summary.outcome != "error" || summary.status != 200;
-    (summary, is_told)
+    let is_complete = is_whole || summary.outcome != "error" || summary.status != 200;
+    (summary, is_complete)
 }
 
 fn answer(

@@ -23,6 +23,11 @@ fn of_radix(text: &[u8], radix: u32) -> Option<(u64, &[u8])> {
     Some((number, behind))
 }
 
+/// The same, and nothing behind it.
+pub fn whole(text: &[u8]) -> Option<u64> {
+    leading(text).filter(|(_, behind)| behind.is_empty()).map(|(number, _)| number)
+}
+
 /// The same with k, m or g behind it, or nothing.
 pub fn with_unit(text: &[u8]) -> Option<u64> {
     leading(text).and_then(in_units)

@@ -95,11 +95,11 @@ pub fn run(environ: &'static Environ) -> ExitCode {
         trace.failed(line);
         log(line);
     };
-    let (summary, is_told) = serve(request, body, &mut output, finished, &site, summary, &mut operator);
+    let (summary, is_complete) = serve(request, body, &mut output, finished, &site, summary, &mut operator);
     if let Err(reason) = summary.request_done() {
         log(&tell::warning(&reason, &summary));
     }
-    let status = u8::from(!is_told);
+    let status = u8::from(!is_complete);
     trace.release();
     trace.ended(status);
     status.into()

@@ -72,7 +72,7 @@ impl Environ {
     /// # Errors
     /// When it is none.
     pub fn count(&self, name: &str) -> Result<Option<u64>, String> {
-        self.number(name, |text| number::leading(text).filter(|(_, behind)| behind.is_empty()).map(|(count, _)| count))
+        self.number(name, number::whole)
     }
 
     /// A size as of [`Environ::size`] in a variable that is a header of HTTP: in base ten, for the web server has read it so.

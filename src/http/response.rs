@@ -1,7 +1,7 @@
 //! The answer: its head goes out with the first bytes, in one write, and never before the request's body has been read.
 //!
 //! In: a status, header lines, bytes. Out: CGI's form of a response (RFC 3875, 6) into the edge's sink. Small answers get
-//! a Content-Length, unless somebody hurries them or they are refusals behind nginx: a client sees from nothing else that one was cut off.
+//! a Content-Length, unless somebody hurries them, or the operator has a line about them behind nginx: a client sees from nothing else that one was cut off.
 
 use super::request::Reject;
 use crate::stream::{Pulse, Sink};

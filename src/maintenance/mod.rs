@@ -95,20 +95,21 @@ pub struct Report {
 /// When the repository cannot be read, or the disk refuses. What was there is still there.
 pub fn run(repository: &Repository, options: Options, pulse: &mut dyn Pulse) -> Result<Ran> {
     let directory = local::directory(&repository.objects)?;
+    let mut planned = plan(repository, options, &directory)?;
+    // It takes a look at each byte of files that may be large: not where there is nothing to do.
+    let is_damage_looked_for = options.full || planned != Report::default();
     if options.dry_run {
-        let mut report = plan(repository, options, &directory)?;
-        if options.full || report != Report::default() {
-            report.damaged_removed = damaged::find(&directory, repository.hash())?.len();
+        if is_damage_looked_for {
+            planned.damaged_removed = damaged::find(&directory, repository.hash())?.len();
         }
-        return Ok(Ran::Done(report));
+        return Ok(Ran::Done(planned));
     }
     let locks = match locks::acquire(repository, &directory)? {
         Ok(locks) => locks,
         Err(who) => return Ok(Ran::Busy(who)),
     };
     let mut report = Report::default();
-    // It takes a look at each byte of them: not where there is nothing to do.
-    if options.full || plan(repository, options, &directory)? != report {
+    if is_damage_looked_for {
         report.damaged_removed = damaged::remove(&directory, repository.hash())?;
     }
     let mut work = Work { repository, directory, tips: tips::all(repository)?, report };

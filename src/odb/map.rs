@@ -14,9 +14,7 @@ use std::path::Path;
 /// # Errors
 /// As `open(2)` and `mmap(2)`; `InvalidData` for an empty file.
 pub fn matches_its_checksum(path: &Path, hash: gix_hash::Kind) -> io::Result<bool> {
-    let map = map(&File::open(path)?)?;
-    let end = map.len().checked_sub(hash.len_in_bytes());
-    Ok(end.is_some_and(|end| super::bitmap::trailer(&map[..end], hash) == map[end..]))
+    Ok(super::bitmap::is_sound(&map(&File::open(path)?)?, hash))
 }
 
 /// Maps a whole file for reading.

@@ -85,8 +85,7 @@ impl Midx {
 
     /// Compares everything with the checksum, which takes a look at each byte.
     pub fn is_sound(&self) -> bool {
-        let end = self.map.len() - self.width;
-        super::bitmap::trailer(&self.map[..end], self.checksum().kind()) == self.map[end..]
+        super::bitmap::is_sound(&self.map, self.checksum().kind())
     }
 
     /// The position of a name.

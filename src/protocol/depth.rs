@@ -126,7 +126,7 @@ fn c_number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return Some(0);
     }
-    number::leading(text).filter(|(_, behind)| behind.is_empty()).map(|(number, _)| number)
+    number::whole(text)
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
         client.report(verdicts.report(unpack, capabilities.report))?;
     }
     let mut outcome = after(repository, &request, &mut certified, &verdicts, &mut client);
-    let mut faults: Vec<String> = client.take_faults().into_iter().collect();
+    let mut faults = client.take_faults();
     let finished = client.finish();
     if verdicts.updated().next().is_some() {
         outcome = outcome.and_then(|()| maintenance::behind(repository));

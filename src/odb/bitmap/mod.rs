@@ -127,10 +127,7 @@ const UNSOUND: &str = "does not match its checksum";
 
 impl Check {
     fn begin(map: &Arc<Mmap>, hash: gix_hash::Kind, threads: bool) -> Self {
-        let is_sound = move |map: &Mmap| {
-            let (bytes, checksum) = map.split_at(map.len() - hash.len_in_bytes());
-            trailer(bytes, hash) == checksum
-        };
+        let is_sound = move |map: &Mmap| is_sound(map, hash);
         if threads && map.len() >= CHECKED_APART_MIN {
             let apart = Arc::clone(map);
             if let Ok(thread) = std::thread::Builder::new().spawn(move || is_sound(&apart)) {
@@ -302,8 +299,14 @@ impl Bitmaps {
     }
 }
 
+/// Whether a file's bytes end in the hash over all before it, as those of bitmaps, commit-graphs and indexes of many packs do.
+pub(super) fn is_sound(bytes: &[u8], hash: gix_hash::Kind) -> bool {
+    let split = bytes.len().checked_sub(hash.len_in_bytes()).map(|end| bytes.split_at(end));
+    split.is_some_and(|(bytes, checksum)| trailer(bytes, hash) == checksum)
+}
+
 /// The hash over all before it, by the processor's instructions.
-pub(super) fn trailer(bytes: &[u8], hash: gix_hash::Kind) -> Vec<u8> {
+fn trailer(bytes: &[u8], hash: gix_hash::Kind) -> Vec<u8> {
     match hash {
         gix_hash::Kind::Sha1 => sha1::Sha1::digest(bytes).to_vec(),
         _ => sha2::Sha256::digest(bytes).to_vec(),

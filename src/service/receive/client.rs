@@ -62,10 +62,9 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// What went wrong here and not there; nothing: nothing did.
-    pub(super) fn take_faults(&mut self) -> Option<String> {
-        let faults = std::mem::take(&mut self.faults);
-        (!faults.is_empty()).then(|| faults.join("; "))
+    /// What went wrong here and not there.
+    pub(super) fn take_faults(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.faults)
     }
 
     /// The report, at once.
