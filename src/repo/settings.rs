@@ -507,9 +507,12 @@ mod tests {
     }
 
     #[test]
-    fn words_of_checks_and_lists_without_a_name_are_refused_as_by_git() {
+    fn words_of_checks_and_lists_without_a_name_are_refused() {
         let error = settings(&[("receive.fsck.missingEmail", "fatal")]).unwrap_err().to_string();
-        assert_eq!(error, "Unknown fsck message type: 'fatal'");
+        assert_eq!(
+            error,
+            "bad config value 'fatal' for 'receive.fsck.missingemail': error, warn or ignore is expected"
+        );
         assert!(settings(&[("receive.fsck.unknown", "fatal")]).is_ok());
         let overrides = vec![("receive.fsck.skipList".into(), None)];
         let sources = ConfigSources { overrides, ..Default::default() };

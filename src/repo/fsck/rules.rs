@@ -53,24 +53,22 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Takes one setting, `id` in lower case as configuration has it.
-    ///
-    /// # Errors
-    /// In git's words, when the id is one and the value is not.
-    pub fn add(&mut self, id: &[u8], value: &[u8]) -> anyhow::Result<()> {
+    /// Takes one setting, `id` in lower case as configuration has it. False: there is such an id, and no such value.
+    #[must_use]
+    pub fn add(&mut self, id: &[u8], value: &[u8]) -> bool {
         let names = MESSAGES.iter().map(|(name, _, _)| *name).chain(ELSEWHERE.iter().copied());
         let Some(name) = names.into_iter().find(|name| name.as_bytes().eq_ignore_ascii_case(id)) else {
             self.unknown.push(id.to_str_lossy().into_owned());
-            return Ok(());
+            return true;
         };
         let word = match value {
             b"error" => Word::Error,
             b"warn" => Word::Warn,
             b"ignore" => Word::Ignore,
-            other => return Err(anyhow!("Unknown fsck message type: '{}'", other.escape_ascii())),
+            _ => return false,
         };
         self.messages.push((name.to_ascii_lowercase(), word));
-        Ok(())
+        true
     }
 
     /// Takes a list of objects.

@@ -408,8 +408,8 @@ pub(super) fn fsck(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<Chang
         };
         if id == b"skiplist" {
             changes.skip(gix_path_of(value.clone()));
-        } else {
-            changes.add(id, value)?;
+        } else if !changes.add(id, value) {
+            return Err(bad(entry, "error, warn or ignore"));
         }
     }
     Ok(Some(changes))
