@@ -66,6 +66,7 @@ pub fn run(environ: &'static Environ) -> ExitCode {
     let request = request(environ, since_epoch);
     let finished = Arc::new(AtomicBool::new(false));
     let push = is_push(environ);
+    edge::survive_file_limits(environ, push);
     let mut input = Stdin::new(Some(Duration::from_secs(site.limits.silence_s)), push);
     let mut output = Stdout::new(input.stop_flag());
     let deadline = request.as_ref().ok().and_then(|request| request.context.timeout).and_then(Deadline::after);

@@ -9,4 +9,4 @@ pub mod users;
 
 pub use context::{clock, config_sources, context, request_id};
 pub use environ::Environ;
-pub use streams::{Stdin, Stdout};
+pub use streams::{Stdin, Stdout, survive_file_limits};

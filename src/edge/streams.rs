@@ -3,6 +3,7 @@
 //! In: the descriptors. Out: a reader that gives up on a silent stream and, during a push, looks for SIGTERM; a sink that
 //! lets the kernel move the pages of files. Neither waits behind the request's deadline.
 
+use super::Environ;
 use crate::stream::{Deadline, Input, Pulse, Sink, copy_range};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -18,6 +19,16 @@ use std::time::{Duration, Instant};
 /// Behind its deadline a request has so long to be told so: what the client is still sending is taken, and the answer is waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// A file that grows beyond the limit of this process (`ulimit -f`) is an error from now on, as any other, and not its end. Asked for only where
+/// files are written: a small request feels the price.
+pub fn survive_file_limits(environ: &Environ, push: bool) {
+    const FILES: [&str; 5] =
+        ["ARTIFACTS_AUDIT_LOG", "ARTIFACTS_CACHE", "GIT_TRACE", "GIT_TRACE_PACKET", "GIT_TRACE2_EVENT"];
+    if push || FILES.iter().any(|name| environ.get(name).is_some()) {
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+    }
+}
+
 /// Standard input.
 pub struct Stdin {
     silence: Option<Duration>,
@@ -27,13 +38,12 @@ pub struct Stdin {
 
 impl Stdin {
     /// A stream that is given up after so much silence. During a push SIGTERM is noted, not obeyed: it is looked at here and
-    /// between stations. A file that grows beyond the limit of this process is an error then, as any other, and not its end.
+    /// between stations.
     pub fn new(silence: Option<Duration>, push: bool) -> Self {
         let stop = push.then(|| {
             let stop = Arc::new(AtomicBool::new(false));
             // Without the handler SIGTERM ends the process at once, which must be survived anyway.
             let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&stop));
-            let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
             stop
         });
         Stdin { silence, stop, deadline: None }

@@ -133,7 +133,9 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
     summary.scope = Some(grant.scope().as_str());
     let silence = Some(options.timeout_s).filter(|&seconds| seconds > 0).map(Duration::from_secs);
     let deadline = context.timeout.and_then(Deadline::after);
-    let mut input = Stdin::new(silence, service == Service::ReceivePack);
+    let push = service == Service::ReceivePack;
+    edge::survive_file_limits(environ, push);
+    let mut input = Stdin::new(silence, push);
     input.deadline(deadline);
     let mut output = Stdout::new(input.stop_flag());
     if let Some(silence) = silence {

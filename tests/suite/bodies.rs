@@ -466,6 +466,18 @@ fn the_operator_hears_of_a_push_that_failed_here() {
 }
 
 #[test]
+fn a_log_at_the_limit_of_file_sizes_fails_no_fetch() {
+    let site = site();
+    let token = site.token("acme/site", "read");
+    let log = site.root().join("audit.log");
+    std::fs::write(&log, vec![b'\n'; 20 << 10]).unwrap();
+    let request = site.cgi("GET", "/acme/site.git/info/refs?service=git-upload-pack").bearer(&token);
+    let answer = request.env("ARTIFACTS_AUDIT_LOG", log.to_str().unwrap()).opening("ulimit -f 40").run();
+    assert_eq!((answer.status, answer.exit), (200, 0), "{answer:?}");
+    assert!(answer.stderr.contains("File too large"), "{}", answer.stderr);
+}
+
+#[test]
 fn what_a_client_sends_is_escaped_on_stderr() {
     let site = site();
     let answer = site.cgi("GET", "/acme/\u{1b}[31m\nfatal: forged").run();
