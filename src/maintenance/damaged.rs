@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Where such files are, below the object directory.
-const FOLDERS: [&str; 3] = ["info", "info/commit-graphs", "pack"];
+const FOLDERS: [&str; 4] = ["info", "info/commit-graphs", "pack", "pack/multi-pack-index.d"];
 /// A commit-graph that is one file.
 const GRAPH: &str = "commit-graph";
 /// What belongs to several packs begins with this.

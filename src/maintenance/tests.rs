@@ -160,6 +160,10 @@ fn what_is_damaged_and_can_be_made_again_is() {
         assert!(fs::read(&path).unwrap() == good);
     }
     assert_eq!(served.run(0, true), Report::default(), "nothing is left to do");
+    // Bitmaps of layers, which nothing here makes again.
+    fs::create_dir(served.pack("multi-pack-index.d")).unwrap();
+    fs::write(served.pack("multi-pack-index.d/multi-pack-index-1.bitmap"), [7; 100]).unwrap();
+    assert_eq!(served.run(0, true).damaged_removed, 1);
     // Without being told to, only where there is something to do: before that is done.
     let graph = served.0.join("objects/info/commit-graph");
     let mut bad = fs::read(&graph).unwrap();
