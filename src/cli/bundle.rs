@@ -175,7 +175,11 @@ impl Publish {
             return site.say(|| json, || text.to_owned());
         };
         let newest = list.bundles.iter().chain(&before).map(|bundle| bundle.token).max();
-        let token = newest.map_or(site.now, |newest| site.now.max(newest.saturating_add(1)));
+        let mut token = newest.map_or(site.now, |newest| site.now.max(newest.saturating_add(1)));
+        // One that was withdrawn a moment ago may still be fetched, and be remembered under its name.
+        while file(token).exists() {
+            token = token.saturating_add(1);
+        }
         let made = store(&repository, &file(token), &header, &selection)?;
         let uri = format!("{}/{token}.bundle", self.url.trim_end_matches('/'));
         list.bundles.push(Bundle { token, uri: uri.clone() });

@@ -139,6 +139,14 @@ fn a_clone_begins_with_the_bundles_that_are_advertised() {
     assert_eq!(files.asked().len(), 1);
     site.tool(&["bundle", "withdraw", "acme/site"]);
     assert!(clone("four") > 10 && files.asked().is_empty());
+    // A name is never used for something else, however soon after one was withdrawn.
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let taken: Vec<_> = (now..now + 60).map(|token| public.path.join(format!("{token}.bundle"))).collect();
+    for path in &taken {
+        std::fs::write(path, "of old").unwrap();
+    }
+    publish(&[]);
+    assert!(taken.iter().all(|path| std::fs::read(path).unwrap() == b"of old"));
     assert!(site.repo("acme/site").git(&["config", "--get-regexp", "include"]).contains("bundles.config"));
 }
 
