@@ -25,6 +25,8 @@ pub struct Filter {
     sources: Vec<ObjectId>,
     /// How many components of a path the patterns look at.
     reach: u64,
+    /// What it may take to hold a path against all patterns, in comparisons of one.
+    comparisons: u64,
 }
 
 impl Default for Filter {
@@ -38,6 +40,7 @@ impl Default for Filter {
             sparse: Vec::new(),
             sources: Vec::new(),
             reach: 0,
+            comparisons: 0,
         }
     }
 }
@@ -73,6 +76,7 @@ impl Filter {
     pub fn only_at(&mut self, paths: Patterns) -> anyhow::Result<()> {
         anyhow::ensure!(self.sparse.len() < PATTERNS_MAX, "more than {PATTERNS_MAX} filters of paths");
         self.reach = self.reach.max(paths.reach());
+        self.comparisons += paths.comparisons();
         self.sparse.push(paths);
         Ok(())
     }
@@ -142,6 +146,11 @@ impl Filter {
     /// Whether it no longer matters at which path an object lies so many steps below a commit, but only in which kind of directory.
     pub(super) fn is_beyond_patterns(&self, depth: u64) -> bool {
         depth > self.reach
+    }
+
+    /// What it may take to ask about one path, in comparisons of a pattern with it.
+    pub(super) fn comparisons(&self) -> u64 {
+        self.comparisons
     }
 
     /// One bit for each pattern file: whether the directory at a path is let in, where its parent has those of `above`.

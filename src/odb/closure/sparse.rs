@@ -21,6 +21,15 @@ struct Pattern {
     directories_only: bool,
     /// It has no other slash, and is about the last component of a path.
     about_names: bool,
+    /// What stands between its components `**`, where there are such.
+    parts: Vec<Part>,
+}
+
+/// Some components of a pattern that must be found side by side, in as many of a path.
+#[derive(Debug, Clone, Default)]
+struct Part {
+    text: BString,
+    components: usize,
 }
 
 impl Patterns {
@@ -49,6 +58,11 @@ impl Patterns {
         self.0.iter().map(reach).max().unwrap_or(0)
     }
 
+    /// What it may take to hold a path against all of them, in comparisons of a pattern with it.
+    pub(super) fn comparisons(&self) -> u64 {
+        self.0.iter().map(|pattern| pattern.parts.len().max(1) as u64).sum()
+    }
+
     /// Whether the path is let in; `None` where no pattern says anything: then what holds for its directory holds.
     pub fn matched(&self, path: &[u8], is_directory: bool) -> Option<bool> {
         let name = path.rfind_byte(b'/').map_or(path, |slash| &path[slash + 1..]);
@@ -73,6 +87,7 @@ impl Pattern {
             negative,
             directories_only,
             about_names: !text.contains(&b'/'),
+            parts: parts(text.strip_prefix(b"/").unwrap_or(text)),
         }
     }
 
@@ -88,7 +103,11 @@ impl Pattern {
             Some(text) => (text, self.literal - 1),
             None => (self.text.as_bytes(), self.literal),
         };
-        !path.is_empty() && self.fits(text, literal, path, Mode::NO_MATCH_SLASH_LITERAL)
+        match self.parts.as_slice() {
+            _ if path.is_empty() => false,
+            [] => self.fits(text, literal, path, Mode::NO_MATCH_SLASH_LITERAL),
+            parts => path.starts_with(&text[..literal]) && fit_in_turn(parts, path),
+        }
     }
 
     fn fits(&self, text: &[u8], literal: usize, subject: &[u8], mode: wildmatch::Mode) -> bool {
@@ -97,6 +116,49 @@ impl Pattern {
         }
         subject.starts_with(&text[..literal]) && gix_glob::wildmatch(BStr::new(text), BStr::new(subject), mode)
     }
+}
+
+/// What stands between the components of a pattern that are `**`, one part more than there are of these; nothing where there is none.
+fn parts(pattern: &[u8]) -> Vec<Part> {
+    let mut parts = vec![Part::default()];
+    for component in pattern.split_str("/") {
+        if component.len() > 1 && component.iter().all(|&byte| byte == b'*') {
+            parts.push(Part::default());
+            continue;
+        }
+        let part = parts.last_mut().expect("there is a first part");
+        if part.components > 0 {
+            part.text.push(b'/');
+        }
+        part.text.extend_from_slice(component);
+        part.components += 1;
+    }
+    if parts.len() == 1 { Vec::new() } else { parts }
+}
+
+/// Whether parts lie in a path one behind the other, the first at its beginning and the last at its end, with any number of components between
+/// two. What comes first is taken: to try each place of each `**` takes twice as long for each of them (gitignore, `**`).
+fn fit_in_turn(parts: &[Part], path: &[u8]) -> bool {
+    let starts: Vec<usize> = std::iter::once(0).chain(path.find_iter("/").map(|slash| slash + 1)).collect();
+    let fits_at = |part: &Part, at: usize| {
+        if part.components == 0 {
+            return true;
+        }
+        let end = starts.get(at + part.components).map_or(path.len(), |next| next - 1);
+        gix_glob::wildmatch(part.text.as_bstr(), path[starts[at]..end].as_bstr(), Mode::NO_MATCH_SLASH_LITERAL)
+    };
+    let [first, between @ .., last] = parts else { return false };
+    // Behind `**` at the end of a pattern something has to come.
+    let Some(end) = starts.len().checked_sub(last.components.max(1)) else { return false };
+    if first.components > end || !fits_at(first, 0) || !fits_at(last, end) {
+        return false;
+    }
+    let mut at = first.components;
+    between.iter().all(|part| {
+        let found = (at..).take_while(|at| at + part.components <= end).find(|&at| fits_at(part, at));
+        at = found.map_or(at, |found| found + part.components);
+        found.is_some()
+    })
 }
 
 /// Blanks at the end go, unless a backslash stands before them.
@@ -151,6 +213,37 @@ mod tests {
         check("**/b\n", "a/x/b", Some(true));
         check("a/**\n", "a/x/b", Some(true));
         check("/\n", "a", None);
+    }
+
+    #[test]
+    fn two_stars_alone_stand_for_directories_however_many() {
+        check("/**\n", "a", Some(true));
+        check("a/**\n", "a", None);
+        check("a/**/b\n", "a/b", Some(true));
+        check("a/**/b\n", "a/x/y/b", Some(true));
+        check("a/**/b\n", "a/x/y/b/z", None);
+        check("a/***/b\n", "a/x/b", Some(true));
+        check("**/a/**/b/**\n", "x/a/y/a/b/z", Some(true));
+        check("**/a/**/b/**\n", "x/a/y/a/b", None);
+        check("**/a/b/**/b/c\n", "a/x/a/b/c", None);
+        check("**/a/b/**/b/c\n", "a/x/a/b/b/c", Some(true));
+        check("**/?.[ch]/**/*.d\n", "x/y.c/z.d", Some(true));
+        check("**/a\\/b/**/c\n", "x/a/b/c", Some(true));
+        // Beside something else they are one star.
+        check("x/a**b\n", "x/a/b", None);
+        check("x/a**b\n", "x/acb", Some(true));
+        check("/**\n", "/", None);
+    }
+
+    /// Each of sixty ways to begin is not tried with each of the others.
+    #[test]
+    fn many_stars_take_no_time_that_grows_with_each() {
+        let path = ["a"; 60].join("/");
+        for pattern in ["**/".repeat(60) + "b", "**/a/".repeat(59) + "b", "*a".repeat(60) + "b"] {
+            check(&pattern, &path, None);
+            check(&format!("x/{pattern}"), &format!("x/{}", "a".repeat(100)), None);
+        }
+        check(&("**/a/".repeat(59) + "**/a"), &path, Some(true));
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub(super) struct Ends<'e> {
 /// trees can stand at more paths than anybody could walk.
 const AGAIN_BEYOND: u64 = 1 << 18;
 const AGAIN_EACH: u64 = 256;
+/// Comparisons of a pattern with a path in one walk, which take a minute or two. Ten thousand patterns for a million paths are less.
+const COMPARISONS_MAX: u64 = 1 << 34;
 
 /// Patterns would have to be compared with too many paths.
 #[derive(Debug, Clone, Copy)]
@@ -144,6 +146,8 @@ pub(super) struct Trees<'w, 'a> {
     count: u64,
     /// How many trees were read.
     read: u64,
+    /// How often a pattern may have been compared with a path.
+    compared: u64,
     /// Known trees that were not looked into.
     unread: Vec<u32>,
     /// Known trees that were.
@@ -203,6 +207,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             held_blobs: IdSet::default(),
             count,
             read: 0,
+            compared: 0,
             unread: Vec::new(),
             opened: Marks::default(),
             mistaken: false,
@@ -343,7 +348,7 @@ impl<'w, 'a> Trees<'w, 'a> {
                 return Err(TooDeep.into());
             } else {
                 self.level(level)?;
-                self.group(&mut levels);
+                self.group(&mut levels)?;
             }
         }
         Ok(())
@@ -568,7 +573,7 @@ impl<'w, 'a> Trees<'w, 'a> {
     }
 
     /// Sub-trees of one name make one level.
-    fn group(&mut self, levels: &mut VecDeque<Level>) {
+    fn group(&mut self, levels: &mut VecDeque<Level>) -> Result<()> {
         let by_path = self.filter.is_by_path();
         let names = &self.names;
         self.children.sort_by(|a, b| names[a.name.clone()].cmp(&names[b.name.clone()]));
@@ -588,6 +593,7 @@ impl<'w, 'a> Trees<'w, 'a> {
                 level.place.above = above;
                 level.place.name = names[same[0].name.clone()].to_vec();
                 enter(&mut self.path, &level.place.name);
+                count_comparisons(&mut self.compared, self.filter)?;
                 level.place.inside = self.filter.inside(&self.path, self.inside);
                 self.path.truncate(above);
                 if self.filter.is_beyond_patterns(level.depth) {
@@ -597,6 +603,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             }
             levels.push_back(level);
         }
+        Ok(())
     }
 
     /// Looks into known trees that were not compared, at most `limit` of them.
@@ -619,6 +626,15 @@ impl<'w, 'a> Trees<'w, 'a> {
         }
         Ok(())
     }
+}
+
+/// Counts what it takes to hold one path against the patterns of a filter.
+///
+/// # Errors
+/// [`TooManyPaths`], where that was done as often as anybody may ask for.
+fn count_comparisons(compared: &mut u64, filter: &Filter) -> Result<()> {
+    *compared = compared.saturating_add(filter.comparisons());
+    if *compared > COMPARISONS_MAX { Err(TooManyPaths.into()) } else { Ok(()) }
 }
 
 /// Goes one step down a path.

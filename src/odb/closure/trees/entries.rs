@@ -3,7 +3,7 @@
 //! In: an entry that differs from what stood in its place. Out: what it names marked as found, its sub-trees to be walked, and what
 //! each is another version of.
 
-use super::{Relate, Trees, enter};
+use super::{Relate, Trees, count_comparisons, enter};
 use crate::odb::closure::Broken;
 use crate::odb::closure::order::Node;
 use crate::odb::closure::readers::Met;
@@ -58,7 +58,7 @@ impl Trees<'_, '_> {
         }
         let number = self.numbers.of_placed(id, place)?;
         let is_met = |number| self.blobs.contains(number) || self.told && self.held.contains(number);
-        if number.is_some_and(is_met) || !self.is_admitted(name) {
+        if number.is_some_and(is_met) || !self.is_admitted(name)? {
             return Ok(None);
         }
         let Some(number) = number else { return self.missing("blob", id, from).map(|()| None) };
@@ -123,15 +123,16 @@ impl Trees<'_, '_> {
     }
 
     /// Whether a blob of this name passes at the current path.
-    fn is_admitted(&mut self, name: &[u8]) -> bool {
+    fn is_admitted(&mut self, name: &[u8]) -> Result<bool> {
         if !self.filter.is_by_path() {
-            return true;
+            return Ok(true);
         }
+        count_comparisons(&mut self.compared, self.filter)?;
         let above = self.path.len();
         enter(&mut self.path, name);
         let admitted = self.filter.admits(&self.path, self.inside);
         self.path.truncate(above);
-        admitted
+        Ok(admitted)
     }
 
     fn missing(&mut self, kind: &'static str, id: &oid, from: u32) -> Result<()> {
