@@ -22,7 +22,7 @@ struct Pattern {
     /// It has no other slash, and is about the last component of a path.
     about_names: bool,
     /// What stands between its components `**`, where there are such.
-    parts: Vec<Part>,
+    parts: Box<[Part]>,
 }
 
 /// Some components of a pattern that must be found side by side, in as many of a path.
@@ -103,7 +103,7 @@ impl Pattern {
             Some(text) => (text, self.literal - 1),
             None => (self.text.as_bytes(), self.literal),
         };
-        match self.parts.as_slice() {
+        match &*self.parts {
             _ if path.is_empty() => false,
             [] => self.fits(text, literal, path, Mode::NO_MATCH_SLASH_LITERAL),
             parts => path.starts_with(&text[..literal]) && fit_in_turn(parts, path),
@@ -119,7 +119,7 @@ impl Pattern {
 }
 
 /// What stands between the components of a pattern that are `**`, one part more than there are of these; nothing where there is none.
-fn parts(pattern: &[u8]) -> Vec<Part> {
+fn parts(pattern: &[u8]) -> Box<[Part]> {
     let mut parts = vec![Part::default()];
     for component in pattern.split_str("/") {
         if component.len() > 1 && component.iter().all(|&byte| byte == b'*') {
@@ -133,7 +133,7 @@ fn parts(pattern: &[u8]) -> Vec<Part> {
         part.text.extend_from_slice(component);
         part.components += 1;
     }
-    if parts.len() == 1 { Vec::new() } else { parts }
+    if parts.len() == 1 { Box::default() } else { parts.into() }
 }
 
 /// Whether parts lie in a path one behind the other, the first at its beginning and the last at its end, with any number of components between

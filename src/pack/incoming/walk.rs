@@ -26,6 +26,10 @@ const SPARE_MAX: usize = 1 << 20;
 const SPARES: usize = 8;
 /// Buffers up to this size are not worth shrinking.
 const SPARE_MIN: usize = 2 << 10;
+/// Bytes that may be made again: so many, and so many for each that was made. A chain of 50 with branches at each step takes two or three of these, one
+/// of 4095 eight; what is made to take more could keep a processor for hours with a megabyte.
+const AGAIN_BEYOND: u64 = 1 << 30;
+const AGAIN_EACH: u64 = 16;
 /// Contents in files that are kept because they will be needed again.
 const FILES_MAX: usize = 4;
 /// Compressed bytes read at a time.
@@ -64,6 +68,10 @@ pub(super) struct Resolver {
     lowest: usize,
     /// How many contents are in files.
     files: usize,
+    /// Bytes that were made of deltas.
+    made: u64,
+    /// Bytes that were made again, since they had been given up.
+    again: u64,
 }
 
 impl Resolver {
@@ -76,6 +84,8 @@ impl Resolver {
             stack: Vec::new(),
             lowest: 0,
             files: 0,
+            made: 0,
+            again: 0,
         }
     }
 
@@ -119,6 +129,7 @@ impl Resolver {
             };
             self.load(pack, top, bottom)?;
             let (id, content) = self.make(pack, top, child, Some((root.kind, examiner)))?;
+            self.made = self.made.saturating_add(content.as_ref().map_or(0, Content::len));
             done(child, &id)?;
             let (children, by_name) = (pack.family.children(child), pack.family.take(&id));
             if self.stack[top].is_done() && top >= bottom {
@@ -140,9 +151,10 @@ impl Resolver {
 
     fn next_child(&mut self, family: &Family, top: usize) -> Option<u32> {
         let frame = &mut self.stack[top];
-        match frame.by_name.next() {
-            Some(at) => Some(family.by_name_at(at)),
-            None => frame.children.next().map(|at| family.child_at(at)),
+        // What hangs on those whose bases are named is known when their own names are: it may be more than all else, and comes last.
+        match frame.children.next() {
+            Some(at) => Some(family.child_at(at)),
+            None => frame.by_name.next().map(|at| family.by_name_at(at)),
         }
     }
 
@@ -209,18 +221,30 @@ impl Resolver {
         }
         if self.stack[level].content.is_none() {
             let content = self.whole(pack, self.stack[level].entry)?;
+            self.count_again(pack, level, &content)?;
             self.hold(pack.budget, level, content);
         }
         self.lowest = self.lowest.min(level).max(bottom);
         for level in level..top {
             let (_, content) = self.make(pack, level, self.stack[level + 1].entry, None)?;
             if let Some(content) = content {
+                self.count_again(pack, level + 1, &content)?;
                 self.hold(pack.budget, level + 1, content);
             }
             if self.stack[level].is_done() && level >= bottom {
                 self.give_up(pack.budget, level);
             }
             self.keep_within(pack.budget, level + 1);
+        }
+        Ok(())
+    }
+
+    /// Counts a content that was made again.
+    fn count_again(&mut self, pack: Pack<'_>, level: usize, content: &Content) -> Result<(), Fault> {
+        self.again = self.again.saturating_add(content.len());
+        if self.again > self.made.saturating_mul(AGAIN_EACH).saturating_add(AGAIN_BEYOND) {
+            let what = "its deltas would have to be resolved again and again within so little memory";
+            return Err(bad_object(pack.layout.offset(self.stack[level].entry), what));
         }
         Ok(())
     }

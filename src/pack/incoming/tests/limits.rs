@@ -134,6 +134,44 @@ fn contents_that_were_given_up_are_made_again() {
     }
 }
 
+/// A chain of which each step has another delta, which waits until all that lies behind the step is done, or does not have to.
+fn comb(steps: u16, size: usize, by_name: bool) -> Vec<u8> {
+    let mut builder = Builder::new();
+    let mut content = vec![0; size];
+    let mut at = builder.blob(&content);
+    let change = |side: u8, step: u16| {
+        let mut delta = [varint(size as u64), varint(size as u64), vec![3, side]].concat();
+        delta.extend(step.to_be_bytes());
+        delta.extend([0xb1, 3]);
+        delta.extend(u16::try_from(size - 3).unwrap().to_le_bytes());
+        delta
+    };
+    for step in 0..steps {
+        let base = id_of(&content);
+        let next = builder.ref_delta(&base, &change(2, step));
+        if by_name {
+            builder.ref_delta(&base, &change(1, step));
+        } else {
+            builder.ofs_delta(at, &change(1, step));
+        }
+        at = next;
+        content[..3].copy_from_slice(&[&[2][..], &step.to_be_bytes()].concat());
+    }
+    builder.finish()
+}
+
+#[test]
+fn deltas_that_would_be_resolved_again_and_again_are_refused() {
+    let repo = Repo::new();
+    let memory = |options: &mut ReceiveOptions<'_>| options.memory = 1 << 20;
+    // What hangs by a name comes last: nothing waits for it.
+    repo.receive(&comb(2000, 60_000, false), memory).0.unwrap();
+    // Where both do, nobody knows what hangs on either.
+    repo.receive(&comb(100, 60_000, true), memory).0.unwrap();
+    let error = repo.refuses(&comb(1500, 60_000, true), memory);
+    assert!(error.detail.ends_with("again and again within so little memory"), "{error:?}");
+}
+
 #[test]
 fn objects_larger_than_the_memory_pass_through_files() {
     // A file of 3 MB that changes here and there, received with 2 MB; the limit for one content is then 256 KB.
