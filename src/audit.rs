@@ -3,14 +3,16 @@
 //! In: a [`Summary`], filled as the request goes. Out: lines appended to the operator's file, each with one write. A secret
 //! never gets here; nothing that fails here fails the request.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::io::Write;
 use std::path::PathBuf;
 
 /// The verdict of one ref update.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AuditedUpdate {
     /// The ref's name as sent.
+    #[serde(rename = "ref")]
     pub name: String,
     /// The old value in hex, null for none.
     pub old: String,
@@ -18,6 +20,15 @@ pub struct AuditedUpdate {
     pub new: String,
     /// `ok`, or the refusal's text.
     pub verdict: String,
+}
+
+/// The verdicts of a push.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditedPush {
+    /// What happened to refs, all of it, and what was refused, as far as anybody wants to read it.
+    pub updates: Vec<AuditedUpdate>,
+    /// How many more were refused.
+    pub refused_more: u64,
 }
 
 macro_rules! summary {
@@ -31,7 +42,7 @@ macro_rules! summary {
             /// Unix time of the request in milliseconds.
             pub time_ms: u64,
             /// The verdicts of a push.
-            pub updates: Vec<AuditedUpdate>,
+            pub push: AuditedPush,
         }
 
         /// Every key of the request's line and what it holds; docs/audit-log.md lists the same.
@@ -102,16 +113,30 @@ impl Summary {
         if self.log.is_none() {
             return;
         }
-        let updates: Vec<Value> = self
-            .updates
-            .iter()
-            .map(|update| json!({"ref": update.name, "old": update.old, "new": update.new, "verdict": update.verdict}))
-            .collect();
+        #[derive(Serialize)]
+        struct Line<'a> {
+            time: String,
+            event: &'a str,
+            id: &'a str,
+            remote: &'a Option<String>,
+            repository: &'a Option<String>,
+            token: &'a Option<String>,
+            updates: &'a [AuditedUpdate],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            refused_more: Option<u64>,
+        }
+        let AuditedPush { updates, refused_more } = &self.push;
         // The request's line goes the same way, and whoever writes it hears of what is wrong there.
-        let _ = self.append(&json!({
-            "time": self.time(), "event": "push", "id": self.id, "remote": self.remote,
-            "repository": self.repository, "token": self.token, "updates": updates,
-        }));
+        let _ = self.append(&Line {
+            time: self.time(),
+            event: "push",
+            id: &self.id,
+            remote: &self.remote,
+            repository: &self.repository,
+            token: &self.token,
+            updates,
+            refused_more: Some(*refused_more).filter(|more| *more > 0),
+        });
     }
 
     /// Writes the request's line. What cannot be written is lost: an audit log that is full must not stop a fetch.
@@ -129,9 +154,9 @@ impl Summary {
         self.append(&Value::Object(line))
     }
 
-    fn append(&self, line: &Value) -> Result<(), String> {
+    fn append(&self, line: &impl Serialize) -> Result<(), String> {
         let Some(path) = &self.log else { return Ok(()) };
-        let mut text = line.to_string();
+        let mut text = serde_json::to_string(line).map_err(|error| format!("ARTIFACTS_AUDIT_LOG: {error}"))?;
         text.push('\n');
         let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
         file.and_then(|mut file| file.write_all(text.as_bytes()))
@@ -162,7 +187,7 @@ mod tests {
             id: "7f3a90".into(),
             log: Some(path.clone()),
             time_ms: 1_763_638_272_727,
-            updates: vec![update],
+            push: AuditedPush { updates: vec![update], refused_more: 0 },
             ..Default::default()
         };
         summary.push_decided();
@@ -171,6 +196,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines[0]["updates"][0]["ref"], "refs/heads/\"a");
+        assert!(lines[0].get("refused_more").is_none());
         assert_eq!(lines[1]["time"], "2025-11-20T11:31:12.727Z");
         for (key, _) in KEYS {
             assert!(lines[1].get(key).is_some(), "{key}");

@@ -143,6 +143,8 @@ pub struct PushRequest {
     pub capabilities: PushCapabilities,
     /// What the client signed: then the updates are those in it.
     pub certificate: Option<PushCertificate>,
+    /// How many bytes the names in `updates` have.
+    pub(crate) name_bytes: u64,
 }
 
 impl PushRequest {
@@ -275,6 +277,11 @@ impl PushRequest {
         if self.updates.len() as u64 >= limits.ref_updates {
             return Err(too_many("ref updates", limits.ref_updates, "artifacts.maxRefUpdates"));
         }
+        self.name_bytes += update.name.len() as u64;
+        let most = limits.ref_updates.saturating_mul(NAME_BYTES_EACH).saturating_add(NAME_BYTES_BEYOND);
+        if self.name_bytes > most {
+            return Err(too_many("bytes in names of refs", most, "artifacts.maxRefUpdates"));
+        }
         heard(Heard::Ref(update.name.as_bstr()));
         self.updates.push(update);
         Ok(())
@@ -327,6 +334,11 @@ fn ref_update(line: &[u8], hash: gix_hash::Kind) -> Option<RefUpdate> {
 fn too_many(what: &str, most: u64, key: &str) -> ProtocolError {
     ProtocolError::Said(format!("too many {what}: the limit for one push is {most} ({key})"))
 }
+
+/// Bytes that all names of refs in a push may have together: so many, and so many for each update that is allowed. They are kept several times, in
+/// the report among others.
+const NAME_BYTES_BEYOND: u64 = 1 << 20;
+const NAME_BYTES_EACH: u64 = 320;
 
 /// At most so many bytes of a line that was not understood are repeated to the client.
 const QUOTED_MAX: usize = 256;
@@ -584,6 +596,20 @@ mod tests {
         check(Limits { lines: 5, ..enough.clone() }, "lines is 5");
         let bytes = enough.inflated_bytes - 1;
         check(Limits { inflated_bytes: bytes, ..enough }, &format!("inflated_bytes is {bytes}"));
+    }
+
+    #[test]
+    fn names_that_fill_the_memory_are_refused() {
+        let line = |length: usize| format!("O A {}", "r".repeat(length));
+        let limits = Limits { ref_updates: 30, ..Limits::default() };
+        let parsed = |lines: usize| {
+            let lines: Vec<String> = (0..lines).map(|_| line(50_000)).chain(["0000".to_owned()]).collect();
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            parse(&lines, &OFFERED, &limits).map(|request| request.updates.len())
+        };
+        assert_eq!(parsed(21), Ok(21));
+        let text = "too many bytes in names of refs: the limit for one push is 1058176 (artifacts.maxRefUpdates)";
+        assert_eq!(parsed(22), Err(text.to_owned()));
     }
 
     #[test]

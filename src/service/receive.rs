@@ -83,7 +83,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
     // Whatever fails from here on is no reason to take back what is told now.
     client.endure();
     **channel = ErrorChannel::Push { sideband: capabilities.side_band, report: false, refs: BString::default() };
-    summary.updates = verdicts.audited(repository.hash());
+    summary.push = verdicts.audited(repository.hash());
     summary.push_decided();
     if capabilities.report != ReportForm::Silent {
         let unpack = unpack.as_ref().map(|_| ()).map_err(String::as_str);

@@ -50,7 +50,7 @@ fn refs_are_created_updated_and_deleted_as_by_git() {
         assert_eq!(pair.at_server(&["rev-parse", "main"]), new);
         let log = pair.at_server(&["reflog", "show", "--format=%gn <%ge> %gs", "main"]);
         assert_eq!(log.lines().next(), Some("P <p@x> push"));
-        let verdicts: Vec<_> = answer.summary.updates.iter().map(|update| update.verdict.as_str()).collect();
+        let verdicts: Vec<_> = answer.summary.push.updates.iter().map(|update| update.verdict.as_str()).collect();
         assert_eq!(verdicts, ["ok"; 4]);
         let packs = std::fs::read_dir(pair.server.join("objects/pack")).expect("it is there").count();
         assert_eq!(packs > 0, limit == "0", "kept or unpacked");
@@ -386,7 +386,7 @@ fn bad_packs_are_refused_as_by_git() {
         };
         let answer = check_beside_git(&pair, &push.bytes(), case);
         assert_eq!(answer.complaints().len(), 2);
-        assert_eq!(answer.summary.updates[0].verdict, "unpacker error");
+        assert_eq!(answer.summary.push.updates[0].verdict, "unpacker error");
         answer.said
     };
     check(Vec::new(), "no pack");
@@ -512,7 +512,7 @@ fn a_client_that_leaves_before_the_migration_leaves_nothing_and_one_that_leaves_
         let result = serve(&pair.open(), &mut TestBody(&bytes), &mut out);
         assert!(matches!(result, Err(ServeError::ClientGone)), "{result:?}");
         pair.assert_clean();
-        (pair.refs().contains("refs/heads/a"), pair.server.join("told").exists(), summary.updates.len())
+        (pair.refs().contains("refs/heads/a"), pair.server.join("told").exists(), summary.push.updates.len())
     };
     assert_eq!(leave(0), (false, false, 0));
     assert_eq!(leave(20), (true, true, 1));

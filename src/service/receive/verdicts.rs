@@ -1,10 +1,14 @@
 //! The verdicts of a push: what is asked of each ref, and what has become of it so far.
 
-use crate::audit::AuditedUpdate;
+use crate::audit::{AuditedPush, AuditedUpdate};
 use crate::protocol::push::{PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::{RefReport, Refusal, ReportStatus};
 use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
+
+/// At most so many refused updates are audited, and of their names so many bytes: whoever may push could fill a disk with them.
+const REFUSED_MAX: usize = 1_000;
+const NAME_MAX: usize = 1_024;
 
 /// What has become of an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,18 +164,29 @@ impl<'r> Verdicts<'r> {
         report
     }
 
-    pub(super) fn audited(&self, hash: gix_hash::Kind) -> Vec<AuditedUpdate> {
-        let audited = |verdict: &Verdict<'_>| {
-            let said = result(&verdict.state).map_or_else(Refusal::to_string, |()| "ok".to_owned());
-            let row = |(name, old, new): (&BStr, ObjectId, ObjectId)| AuditedUpdate {
-                name: name.to_str_lossy().into_owned(),
+    /// What the audit log tells: all that happened, of what did not so much that nobody fills a disk with it.
+    pub(super) fn audited(&self, hash: gix_hash::Kind) -> AuditedPush {
+        let mut push = AuditedPush::default();
+        let mut refused = 0;
+        for verdict in &self.0 {
+            let result = result(&verdict.state);
+            refused += usize::from(result.is_err());
+            if result.is_err() && refused > REFUSED_MAX {
+                push.refused_more += 1;
+                continue;
+            }
+            let said = result.map_or_else(Refusal::to_string, |()| "ok".to_owned());
+            push.updates.extend(verdict.changed(hash).into_iter().map(|(name, old, new)| AuditedUpdate {
+                name: match name.get(..NAME_MAX) {
+                    Some(begin) if result.is_err() => format!("{}…", begin.to_str_lossy()),
+                    Some(_) | None => name.to_str_lossy().into_owned(),
+                },
                 old: old.to_string(),
                 new: new.to_string(),
                 verdict: said.clone(),
-            };
-            verdict.changed(hash).into_iter().map(row).collect::<Vec<_>>()
-        };
-        self.0.iter().flat_map(audited).collect()
+            }));
+        }
+        push
     }
 }
 
@@ -206,8 +221,25 @@ mod tests {
         }
         assert!(verdicts.any_open() && verdicts.any_refused());
         verdicts.refuse_open_if_one_is();
-        let told: Vec<String> = verdicts.audited(gix_hash::Kind::Sha1).into_iter().map(|row| row.verdict).collect();
+        let audited = verdicts.audited(gix_hash::Kind::Sha1).updates;
+        let told: Vec<String> = audited.into_iter().map(|row| row.verdict).collect();
         assert_eq!(told, ["deny deleting a hidden ref", "atomic push failure"]);
+    }
+
+    #[test]
+    fn all_that_happened_is_audited_and_some_of_what_did_not() {
+        let mut request = request(REFUSED_MAX + 8);
+        request.updates[0].name = "r".repeat(NAME_MAX + 1).into();
+        let mut verdicts = Verdicts::of(&request);
+        for (at, verdict) in verdicts.iter_mut().enumerate() {
+            let refused = State::Refused(Refusal::BadPack);
+            verdict.state = if at % 500 == 499 { State::Done } else { refused };
+        }
+        let audited = verdicts.audited(gix_hash::Kind::Sha1);
+        assert_eq!((audited.updates.len(), audited.refused_more), (REFUSED_MAX + 2, 6));
+        assert_eq!(audited.updates[0].name, "r".repeat(NAME_MAX) + "…");
+        assert_eq!(audited.updates.iter().filter(|update| update.verdict == "ok").count(), 2);
+        assert_eq!(audited.updates[999].name, "r999");
     }
 
     #[test]
@@ -218,7 +250,8 @@ mod tests {
         verdicts.settle(2, State::Refused(Refusal::BadPack));
         verdicts.settle(2, State::Done);
         verdicts.settle_covered();
-        let told: Vec<String> = verdicts.audited(gix_hash::Kind::Sha1).into_iter().map(|row| row.verdict).collect();
+        let audited = verdicts.audited(gix_hash::Kind::Sha1).updates;
+        let told: Vec<String> = audited.into_iter().map(|row| row.verdict).collect();
         assert_eq!(told, ["bad pack", "failed to update ref", "bad pack"]);
     }
 
