@@ -6,10 +6,11 @@
 use super::directory::Directory;
 use super::packs::{EntryKind, Pack};
 use super::resolve::Reader;
-use super::{Header, Location, Objects, loose, read_error};
+use super::{Header, LOOKS_MAX, Location, Objects, loose, read_error};
 use anyhow::Context;
-use gix_hash::oid;
+use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,6 +21,47 @@ impl Objects {
     /// When a directory cannot be read.
     pub fn contains(&self, id: &oid) -> anyhow::Result<bool> {
         Ok(self.locate(id)?.is_some() || id == self.hash_kind().empty_tree())
+    }
+
+    /// Those of many objects that are not there. Where nearly all are it costs little: folders are listed, and listed again once for all.
+    ///
+    /// # Errors
+    /// As [`Objects::contains`].
+    pub fn absent(&self, ids: &[ObjectId]) -> anyhow::Result<HashSet<ObjectId>> {
+        let mut absent = HashSet::new();
+        for id in ids {
+            if !absent.contains(id) && !self.contains_as_listed(id)? {
+                absent.insert(*id);
+            }
+        }
+        for _ in 0..LOOKS_MAX {
+            if absent.is_empty() || !self.look_again()? {
+                break;
+            }
+            let before = std::mem::take(&mut absent);
+            for id in before {
+                if !self.contains_as_listed(&id)? {
+                    absent.insert(id);
+                }
+            }
+        }
+        Ok(absent)
+    }
+
+    fn contains_as_listed(&self, id: &oid) -> anyhow::Result<bool> {
+        if self.packed(id, &|_, _| true)?.is_some() || id == self.hash_kind().empty_tree() {
+            return Ok(true);
+        }
+        for directory in self.searched()?.iter() {
+            let is_known = directory.recent.borrow().header(id.to_owned()).is_some();
+            if is_known
+                || directory.may_have_loose(id).with_context(|| read_error(directory))?
+                    && loose::exists(&directory.path, id).with_context(|| format!("object {id}"))?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Where the object lies. Packs first (multi-pack-index, then by age), then loose. An index that cannot be read is

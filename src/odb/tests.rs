@@ -188,6 +188,30 @@ fn loose_objects_are_found() {
 }
 
 #[test]
+fn of_many_objects_those_that_are_not_there_are_told() {
+    let repo = Repo::with_history(gix_hash::Kind::Sha1, 5);
+    let all: Vec<ObjectId> = repo.contents().into_keys().collect();
+    let objects = repo.objects();
+    let unknown: Vec<ObjectId> = (0..9_000_u32)
+        .map(|n| {
+            let mut id = [7; 20];
+            id[..4].copy_from_slice(&n.wrapping_mul(2_654_435_761).to_be_bytes());
+            ObjectId::from(id)
+        })
+        .collect();
+    let asked = [&all[..], &unknown, &all, &unknown, &[gix_hash::Kind::Sha1.empty_tree()]].concat();
+    let absent: BTreeSet<ObjectId> = objects.absent(&asked).unwrap().into_iter().collect();
+    assert_eq!(absent, unknown.iter().copied().collect());
+    // What was packed since folders were listed.
+    repo.git(&["repack", "-adq"], b"");
+    assert!(objects.absent(&all).unwrap().is_empty());
+    repo.import("refs/heads/more", 50, 3);
+    let more: Vec<ObjectId> = repo.contents().into_keys().filter(|id| !all.contains(id)).collect();
+    repo.git(&["repack", "-adq"], b"");
+    assert!(!more.is_empty() && objects.absent(&more).unwrap().is_empty());
+}
+
+#[test]
 fn as_much_of_loose_objects_is_kept_as_of_bases() {
     let repo = Repo::new(SHA1);
     let ids: Vec<ObjectId> = (0..20_u8)

@@ -178,6 +178,8 @@ pub struct History<'r> {
     client: Option<Commits<'r>>,
     rule: Rule,
     visible: Visible<'r>,
+    /// Haves of this round that are not here.
+    absent: HashSet<ObjectId>,
     /// The time of the oldest common commit: what is older cannot reach one (NE-11).
     oldest: i64,
 }
@@ -191,6 +193,7 @@ impl<'r> History<'r> {
             client: None,
             rule,
             visible: Visible::new(repository),
+            absent: HashSet::new(),
             oldest: i64::MAX,
         }
     }
@@ -237,18 +240,15 @@ pub struct RoundHistory<'h, 'r> {
 }
 
 impl Ancestry for RoundHistory<'_, '_> {
-    /// Haves are mostly tips, which the list of refs tells at once.
+    /// Most haves of a client that has much of its own are not here, and others are mostly tips, which the list of refs tells at once.
     fn expect(&mut self, haves: &[ObjectId]) -> anyhow::Result<()> {
+        let repository = self.history.repository;
+        self.history.absent = repository.objects.absent(haves)?;
         if self.history.rule.tells_all() {
             return Ok(());
         }
-        let repository = self.history.repository;
-        let mut present = HashSet::new();
-        for have in haves {
-            if repository.objects.contains(have)? {
-                present.insert(*have);
-            }
-        }
+        let absent = &self.history.absent;
+        let present: HashSet<ObjectId> = haves.iter().filter(|have| !absent.contains(*have)).copied().collect();
         let mut others = present.clone();
         visible::take_tips(repository, For::Upload, &mut others)?;
         self.history.visible.known.extend(present.difference(&others));
@@ -256,7 +256,10 @@ impl Ancestry for RoundHistory<'_, '_> {
     }
 
     fn known(&mut self, id: &oid) -> anyhow::Result<Option<Vec<ObjectId>>> {
-        let History { repository, .. } = self.history;
+        let History { repository, absent, .. } = self.history;
+        if absent.contains(id) {
+            return Ok(None);
+        }
         let Some(kind) = repository.objects.kind(id)? else {
             return Ok(None);
         };
