@@ -78,6 +78,10 @@ pub struct Acks {
     pub then: Then,
 }
 
+/// History is asked as often as git asks it so many times for one request; from then on when what is common has grown by one part in so many.
+const WALKS_FREE: u32 = 64;
+const MORE_PART: usize = 8;
+
 /// What both sides own, as far as it is known by now.
 #[derive(Debug)]
 pub struct Negotiator {
@@ -95,6 +99,8 @@ pub struct Negotiator {
     ready: bool,
     /// For how many common objects, implied ones among them, history was last asked, and what it said.
     asked: (usize, bool),
+    /// How often it was asked.
+    walks: u32,
 }
 
 impl Negotiator {
@@ -110,6 +116,7 @@ impl Negotiator {
             last: None,
             ready: false,
             asked: (0, false),
+            walks: 0,
         }
     }
 
@@ -229,9 +236,13 @@ impl Negotiator {
         Ok(true)
     }
 
-    /// Whether what is common suffices: every wanted commit reaches some of it. History is asked again only when there is more.
+    /// Whether what is common suffices: every wanted commit reaches some of it. History is asked again only when there is more, and when it
+    /// was asked often, when there is a good deal more: each question may be a walk over all of it.
     fn enough(&mut self, history: &mut dyn Ancestry) -> anyhow::Result<bool> {
-        if !self.asked.1 && self.asked.0 != self.implied.len() {
+        let (before, enough) = self.asked;
+        let more = if self.walks < WALKS_FREE { 0 } else { before / MORE_PART };
+        if !enough && self.implied.len() > before + more {
+            self.walks += 1;
             self.asked = (self.implied.len(), history.reaches_all(&self.wants, &self.implied)?);
         }
         Ok(self.asked.1)
@@ -375,6 +386,47 @@ mod tests {
         assert_eq!(told(request.clone(), "d", "c."), "c, / [c]");
         assert_eq!(told(request.clone(), "", "cx."), "c, / [c]");
         assert_eq!(told(request, "d", "c!"), "PACK [c]");
+    }
+
+    /// Who has every other of what he names, and none of it is behind what he wants.
+    struct Apart {
+        walks: u32,
+        enough_from: usize,
+    }
+
+    impl Ancestry for Apart {
+        fn expect(&mut self, _haves: &[ObjectId]) -> anyhow::Result<()> {
+            Ok(())
+        }
+
+        fn known(&mut self, have: &oid) -> anyhow::Result<Option<Vec<ObjectId>>> {
+            Ok(have.as_bytes()[19].is_multiple_of(2).then(Vec::new))
+        }
+
+        fn reaches_all(&mut self, _: &[ObjectId], common: &HashSet<ObjectId>) -> anyhow::Result<bool> {
+            self.walks += 1;
+            Ok(common.len() >= self.enough_from)
+        }
+    }
+
+    #[test]
+    fn history_is_not_walked_for_each_have_that_changes_nothing() {
+        let haves = (0..4_000_u16).map(|n| {
+            let mut id = [0; 20];
+            id[18..].copy_from_slice(&n.to_be_bytes());
+            ObjectId::from(id)
+        });
+        let round = Round { haves: haves.collect(), end: RoundEnd::Flush };
+        let check = |enough_from: usize, walks_max: u32, ready: bool| {
+            let mut apart = Apart { walks: 0, enough_from };
+            let mut negotiator = Negotiator::new(&[id('a')], &mode(AckMode::Detailed));
+            let acks = negotiator.round(&round, &mut apart).unwrap();
+            let is_ready = acks.lines.iter().any(|line| matches!(line, Ack::IdReady(_)));
+            assert!(apart.walks <= walks_max && is_ready == ready, "{enough_from}: {} {is_ready}", apart.walks);
+        };
+        check(usize::MAX, 100, false);
+        check(30, 30, true);
+        check(1_500, 100, true);
     }
 
     #[test]
