@@ -73,7 +73,21 @@ pub enum Refusal {
     ProcReceiveFailed,
     /// `proc-receive failed to report status`
     ProcReceiveSilent,
-    /// `Working directory cannot be updated …` and other texts of ours; a complete text.
+    /// `denyCurrentBranch = updateInstead needs a worktree`
+    NoWorktree,
+    /// `denyCurrentBranch = updateInstead needs an installed git`
+    NoInstalledGit,
+    /// `push-to-checkout hook declined`
+    PushToCheckoutDeclined,
+    /// `Up-to-date check failed`
+    WorktreeUnknown,
+    /// `Working directory has unstaged changes`
+    UnstagedChanges,
+    /// `Working directory has staged changes`
+    StagedChanges,
+    /// `Could not update working tree to new HEAD`
+    WorktreeNotUpdated,
+    /// What came of the hooks proc-receive and reference-transaction; a complete text.
     Said(BString),
 }
 
@@ -111,6 +125,13 @@ impl std::fmt::Display for Refusal {
             Refusal::NoneUpdated => "failed to update refs",
             Refusal::ProcReceiveFailed => "fail to run proc-receive hook",
             Refusal::ProcReceiveSilent => "proc-receive failed to report status",
+            Refusal::NoWorktree => "denyCurrentBranch = updateInstead needs a worktree",
+            Refusal::NoInstalledGit => "denyCurrentBranch = updateInstead needs an installed git",
+            Refusal::PushToCheckoutDeclined => "push-to-checkout hook declined",
+            Refusal::WorktreeUnknown => "Up-to-date check failed",
+            Refusal::UnstagedChanges => "Working directory has unstaged changes",
+            Refusal::StagedChanges => "Working directory has staged changes",
+            Refusal::WorktreeNotUpdated => "Could not update working tree to new HEAD",
             Refusal::Said(text) => return write!(f, "{text}"),
         })
     }

@@ -168,25 +168,14 @@ impl std::fmt::Debug for Seed {
     }
 }
 
-/// One row of the table, for docs and `check`.
-#[derive(Debug)]
-pub struct Row {
-    /// The keys, the first that is set counts.
-    pub keys: &'static [&'static str],
-    /// What holds where none is set.
-    pub default: &'static str,
-    /// One line.
-    pub doc: &'static str,
-}
-
 macro_rules! settings {
     ($( #[doc = $doc:literal] $field:ident : $type:ty = $default:expr, $reader:ident [$($key:literal),+]; )+) => {
         /// A repository's configuration, read once. Sizes in bytes, times as named.
         #[derive(Debug, Clone)]
         pub struct Settings { $( #[doc = $doc] pub $field: $type, )+ }
 
-        /// Every key we read.
-        pub static ROWS: &[Row] = &[ $( Row { keys: &[$($key),+], default: stringify!($default), doc: $doc.trim_ascii(), }, )+ ];
+        /// Every key we read; docs/configuration.md names the same.
+        pub static KEYS: &[&str] = &[ $( $($key),+ ),+ ];
 
         impl Settings {
             /// Reads every row.
@@ -279,7 +268,7 @@ settings! {
     advertise_push_options: bool = |_| false, truth ["receive.advertisePushOptions"];
     /// The secret from which nonces of push certificates are made; set: signed pushes are offered.
     cert_nonce_seed: Option<Seed> = |_| None, seed ["receive.certNonceSeed"];
-    /// Over how many seconds a nonce of another request is as good as that of this one.
+    /// How many seconds old another request's nonce may be and still count.
     cert_nonce_slop_s: u64 = |_| 0, bytes ["receive.certNonceSlop"];
     /// The program that verifies OpenPGP signatures of push certificates.
     gpg_program: Option<PathBuf> = |_| None, path_of_any ["gpg.program", "gpg.openpgp.program"];
@@ -293,7 +282,7 @@ settings! {
     gpg_ssh_revocation_file: Option<PathBuf> = |_| None, path ["gpg.ssh.revocationFile"];
     /// Whether clients may send deltas by offset.
     prefer_ofs_delta: bool = |_| true, truth ["repack.useDeltaBaseOffset"];
-    /// Whether a push may cut our history where the client's is cut, if what lies behind is not here.
+    /// Whether a push from a shallow clone may make this repository shallow.
     shallow_update: bool = |_| false, truth ["receive.shallowUpdate"];
     /// Updates that are left to the hook proc-receive: `[adm!]:PREFIX`, any number of them.
     proc_receive_refs: Vec<Selector> = |_| Vec::new(), selectors ["receive.procReceiveRefs"];
@@ -352,11 +341,11 @@ settings! {
     reftable_lock_timeout_ms: i64 = |_| 100, timeout ["reftable.lockTimeout"];
     /// The bytes of a block in tables that are written; no ref and no line of a log is longer.
     reftable_block_size: u32 = |_| 4096, block_size ["reftable.blockSize"];
-    /// Of so many refs in a table one is written in full.
+    /// Every how many records a table repeats a full name.
     reftable_restart_interval: u16 = |_| 16, restart_interval ["reftable.restartInterval"];
     /// Whether large tables list the objects that their refs name.
     reftable_index_objects: bool = |_| true, truth ["reftable.indexObjects"];
-    /// How many times larger than the next each table is at least; where they are not, a push makes them fewer.
+    /// How many times larger than the next newer table each must be; a push merges tables that are not.
     reftable_geometric_factor: u8 = |_| 2, geometric_factor ["reftable.geometricFactor"];
 
     /// The repository's identity: tokens that carry another one are refused.

@@ -26,7 +26,6 @@ pub mod want_refs;
 pub mod wants;
 
 use crate::audit::Summary;
-use crate::pktline::BandSize;
 use crate::protocol::Version;
 use crate::repo::Repository;
 use crate::stream::{Body, Sink};
@@ -146,9 +145,6 @@ impl Out<'_> {
         if repository.context.stateless { Ok(()) } else { self.sink.flush() }
     }
 }
-
-/// Side-band size helper for [`ErrorChannel::Push`] and the fetch alike: git writes band 3 of a push with 64k bands only.
-pub const PUSH_BANDS: BandSize = BandSize::Large;
 
 /// Serves one operation on an open repository.
 ///

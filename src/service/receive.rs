@@ -15,11 +15,12 @@ mod verdicts;
 
 use super::policy::{self, Alias};
 use super::progress::{Heartbeat, Pace};
-use super::{ErrorChannel, Out, PUSH_BANDS, ServeError};
+use super::{ErrorChannel, Out, ServeError};
 use crate::auth::WriteGrant;
 use crate::durable;
 use crate::odb::usage;
 use crate::pack::incoming::{IncomingPack, ReceiveOptions, Room, Syncs, UnpackError};
+use crate::pktline::BandSize;
 use crate::protocol::push::{Heard, Offered, PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::Refusal;
 use crate::repo::fsck::Rules;
@@ -39,6 +40,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 use verdicts::{State, Verdict, Verdicts};
 
+/// A push has side bands of this size alone.
+const BANDS: BandSize = BandSize::Large;
+
 /// Serves a push.
 ///
 /// # Errors
@@ -57,7 +61,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
         keep_alive_s: repository.settings.receive_keep_alive_s,
         progress: !(capabilities.quiet || repository.context.push.quiet),
     };
-    let bands = capabilities.side_band.then_some(PUSH_BANDS);
+    let bands = capabilities.side_band.then_some(BANDS);
     let mut client = Client::new(Heartbeat::new(*sink, bands, pace, &Instant::now));
 
     let mut verdicts = Verdicts::of(&request);

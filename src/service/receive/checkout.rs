@@ -24,14 +24,14 @@ pub(super) fn follow(
     client: &mut Client<'_>,
 ) -> io::Result<Result<(), Refusal>> {
     let Some(place) = &worktree.place else {
-        return Ok(Err(Refusal::Said("denyCurrentBranch = updateInstead needs a worktree".into())));
+        return Ok(Err(Refusal::NoWorktree));
     };
     let environment: Vec<(OsString, OsString)> =
         vec![("GIT_DIR".into(), worktree.git_dir.clone().into()), ("GIT_WORK_TREE".into(), place.clone().into())];
     if hooks::exists(repository, Hook::PushToCheckout) {
         let told = Told { arguments: vec![new.to_string().into()], environment, lines: &hooks::no_lines };
         let agreed = super::run_hook(repository, Hook::PushToCheckout, &told, client)?;
-        return Ok(if agreed { Ok(()) } else { Err(Refusal::Said("push-to-checkout hook declined".into())) });
+        return Ok(if agreed { Ok(()) } else { Err(Refusal::PushToCheckoutDeclined) });
     }
     by_git(repository, worktree, place, new, &environment, client)
 }
@@ -49,14 +49,11 @@ fn by_git(
     let empty = ObjectId::empty_tree(repository.hash()).to_string();
     let head = if worktree.unborn { empty.as_str() } else { "HEAD" };
     let new = new.to_string();
-    let errands: [(&[&str], &str); 4] = [
-        (&["update-index", "-q", "--ignore-submodules", "--refresh"], "Up-to-date check failed"),
-        (&["diff-files", "--quiet", "--ignore-submodules", "--"], "Working directory has unstaged changes"),
-        (
-            &["diff-index", "--quiet", "--cached", "--ignore-submodules", head, "--"],
-            "Working directory has staged changes",
-        ),
-        (&["read-tree", "-u", "-m", &new], "Could not update working tree to new HEAD"),
+    let errands: [(&[&str], Refusal); 4] = [
+        (&["update-index", "-q", "--ignore-submodules", "--refresh"], Refusal::WorktreeUnknown),
+        (&["diff-files", "--quiet", "--ignore-submodules", "--"], Refusal::UnstagedChanges),
+        (&["diff-index", "--quiet", "--cached", "--ignore-submodules", head, "--"], Refusal::StagedChanges),
+        (&["read-tree", "-u", "-m", &new], Refusal::WorktreeNotUpdated),
     ];
     for (words, otherwise) in errands {
         let refused = match installed::run(repository, words, environment, place, &mut Hooked(client)) {
@@ -66,15 +63,13 @@ fn by_git(
                 otherwise
             }
             Ok(Ended::Status(_) | Ended::Signal(_)) => otherwise,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && place.is_dir() => {
-                "denyCurrentBranch = updateInstead needs an installed git"
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && place.is_dir() => Refusal::NoInstalledGit,
             Err(error) => {
                 client.message(&format!("error: cannot run git in the work tree: {error}"))?;
                 otherwise
             }
         };
-        return Ok(Err(Refusal::Said(refused.into())));
+        return Ok(Err(refused));
     }
     Ok(Ok(()))
 }
