@@ -65,7 +65,7 @@ summary! {
     remote: Option<String>,
     /// The path before the operation; over pipes the directory as it was named.
     repository: Option<String>,
-    /// `advertise`, `ls-refs`, `fetch`, `push`, `probe`, `stored`; null where it did not get that far.
+    /// `advertise`, `ls-refs`, `fetch`, `object-info`, `bundle-uri`, `push`, `probe`, `stored`; null where it did not get that far.
     operation: Option<&'static str>,
     /// The protocol version asked for.
     version: Option<u8>,
@@ -95,11 +95,11 @@ summary! {
     bytes_in: u64,
     /// Bytes of the answer's body.
     bytes_out: u64,
-    /// Milliseconds from the start of the process's work to the end of the answer.
+    /// Milliseconds from when the environment was read to the end of the answer, waits for the client included.
     ms: u64,
     /// The HTTP status; 0 over pipes.
     status: u16,
-    /// `ok`, `refused`, `error`, or `aborted` when the client went away.
+    /// `ok` (also where refs were refused), `refused`, `error`, or `aborted` when the client went away.
     outcome: &'static str,
     /// The reason, for the operator.
     error: Option<String>,

@@ -1,4 +1,4 @@
-//! The only module that changes the disk: create, write, rename, link, unlink, mkdir, rmdir, fsync.
+//! The only module that changes a repository: create, write, rename, link, unlink, mkdir, rmdir, fsync.
 //!
 //! In: paths and bytes. Out: what the operating system says. Every operation passes a named fail point, which only builds
 //! with the feature `failpoints` have. Nothing here knows what the files mean.
@@ -81,7 +81,7 @@ const FSYNC_PATIENCE: Duration = Duration::from_millis(2);
 const FLUSH_FROM: usize = 3;
 /// Since this version of Linux such a flush tells of what could not be written; before, it was silently lost.
 const FLUSH_LINUX_MIN: (u32, u32) = (5, 8);
-/// Such a flush takes along what others have written, and is worth it for so much of that with each file.
+/// A flush also writes other processes' data; it is used only while that is below this much per file of ours.
 const FLUSH_BYTES_EACH: u64 = 1 << 20;
 /// What is believed of that where the kernel does not say.
 const UNWRITTEN_BYTES: u64 = 16 << 20;
@@ -346,7 +346,8 @@ pub fn copy_mode(from: &Path, to: &File) -> io::Result<()> {
 /// Puts a small file in the place of another by one rename, on the disk before the call returns.
 ///
 /// # Errors
-/// As `open(2)`, `write(2)`, `fsync(2)` and `rename(2)`; then nothing is left of it.
+/// As `open(2)`, `write(2)`, `fsync(2)` and `rename(2)`; then nothing is left of it, unless the directory alone could not be forced to the disk:
+/// then the new file is in its place.
 pub fn replace(path: &Path, bytes: &[u8], sharing: Sharing) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let fresh = parent.join(unique("tmp_file_"));

@@ -77,8 +77,8 @@ pub struct Site {
 
 /// Serves one HTTP request: stations 1 to 10, top to bottom.
 ///
-/// The caller hands in what an edge read, the body and the sink; it writes the audit line of the summary it gets back, with which stands
-/// whether the answer is complete. `operator` hears each line that is for him before the client has all of its answer: some servers hear
+/// The caller hands in what an edge read, the body and the sink; it gets back the summary, from which it writes the audit line, and whether
+/// the answer is complete. `operator` hears each line that is for him before the client has all of its answer: some servers hear
 /// nobody any more then. What was opened of the repository's objects stays open: the process is expected to end with its request.
 pub fn serve(
     request: Result<Request, Reject>,

@@ -1,6 +1,7 @@
 //! The three ends a request is connected to: the body it brings, the sink it answers into, the pulse of long work.
 //!
-//! In: nothing. Out: traits only. Neither HTTP nor pkt-lines are known here.
+//! In: nothing. Out: the traits, and what all ends share: [`Deadline`], [`out_of_time`], [`copy_range`], [`Silent`]. Neither HTTP nor
+//! pkt-lines are known here.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -30,7 +31,7 @@ pub trait Body: Read {
     /// Calling it twice is harmless.
     ///
     /// # Errors
-    /// `UnexpectedEof` when the body ended before its announced length.
+    /// When the body ended before its announced length, or cannot be read.
     fn finish(&mut self) -> io::Result<u64>;
 }
 

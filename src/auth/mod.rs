@@ -66,7 +66,7 @@ impl Claim {
 /// Why credentials are unusable.
 #[derive(Debug)]
 pub enum Why {
-    /// Not of a token's form, or in the user name's place, or another scheme.
+    /// Not of a token's form, or in the user name's place.
     Malformed,
     /// No such token for this repository: unknown, of another repository, or the repository does not exist.
     Unknown,
@@ -82,7 +82,7 @@ pub enum Why {
     Store(anyhow::Error),
 }
 
-/// Proof that this request may act on its repository. Made by [`Grant::new`] alone, which access.rs and pipe/ call.
+/// Proof that this request may act on its repository. Made by [`Grant::new`] alone, which access.rs alone calls.
 #[derive(Debug, Clone)]
 pub struct Grant {
     scope: Scope,

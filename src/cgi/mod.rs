@@ -1,6 +1,6 @@
-//! The CGI edge: environment and standard input to a request; nobody else knows these variable names.
+//! The CGI edge: environment and standard input to a request. CGI's own variables are understood here, those of every edge in edge/.
 //!
-//! In: the process's environment and descriptors 0, 1 and 2. Out: the answer on 1, at most one line on 2.
+//! In: the process's environment and descriptors 0, 1 and 2. Out: the answer on 1, lines for the operator on 2.
 //! argv is never looked at: web servers make words of it from the query.
 
 use crate::access::Rules;

@@ -22,8 +22,9 @@ use gix_hash::ObjectId;
 use gix_object::Kind;
 use std::collections::HashMap;
 
-/// Where a push changes no more refs than these they are looked at first, and no more of its commits than these.
+/// A push of at most so many refs is first checked against those refs and HEAD alone.
 const NEAR_REFS_MAX: usize = 8;
+/// Through at most so many commits.
 const NEAR_COMMITS_MAX: usize = 64;
 
 /// How many commits at which the client's history is cut are looked behind one by one; of more all become our boundary.
