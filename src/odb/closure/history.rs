@@ -130,6 +130,7 @@ impl History {
         let CommitWalk { mut commits, reachable, boundary } = walk;
         let mut history = History::default();
         let (mut new_roots, mut boundary_roots) = (Marks::default(), Marks::default());
+        let mut missing = Vec::new();
         for number in reachable {
             let id = commits.id(number);
             history.new.insert(numbers.of(id)?.ok_or_else(|| Broken::missing("commit", id))?);
@@ -140,17 +141,26 @@ impl History {
             match numbers.of(&tree)? {
                 Some(tree) if new_roots.insert(tree) => history.new_roots.push(tree),
                 Some(_) => {}
-                None => absent.meet("tree", &tree)?,
+                None => missing.push(tree),
             }
         }
+        missing.sort_unstable();
+        missing.dedup();
         for number in boundary {
             let Some(commit) = numbers.of(commits.id(number))? else { continue };
             // What a damaged known commit would keep away is taken for new.
             let Ok(tree) = commits.tree(number) else { continue };
             history.boundary.insert(commit);
+            // The other side has it, whether we do or not.
+            if let Ok(at) = missing.binary_search(&tree) {
+                missing.remove(at);
+            }
             if let Some(tree) = numbers.of(&tree)?.filter(|tree| roots && boundary_roots.insert(*tree)) {
                 history.boundary_roots.push(tree);
             }
+        }
+        for tree in missing {
+            absent.meet("tree", &tree)?;
         }
         Ok(history)
     }

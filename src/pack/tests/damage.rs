@@ -23,6 +23,27 @@ fn a_missing_object_is_named() {
     }
 }
 
+/// A commit that changes nothing needs nothing that the client lacks.
+#[test]
+fn a_missing_tree_that_the_client_has_is_not_asked_for() {
+    let script = "echo a >f; git add f; git commit -qm1; git tag one; git commit -q --allow-empty -m2; git tag two
+        echo b >f; git commit -qam3; git tag three";
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, script);
+    let tree = repo.id("one^{tree}");
+    let hex = tree.to_string();
+    std::fs::remove_file(repo.dir.join("objects").join(&hex[..2]).join(&hex[2..])).unwrap();
+    let send = |want: &str, have: &[&str]| {
+        let (wants, common) = (repo.ids(&[want]), repo.ids(have));
+        let request = Request { wants: &wants, common: &common, ..Request::default() };
+        let selected = select(&repo.objects(), &request, &mut Silent);
+        selected.map(|selection| selection.count).map_err(|error| error.downcast::<Broken>().unwrap().id)
+    };
+    assert_eq!(send("two", &["one"]), Ok(1));
+    assert_eq!(send("three", &["one"]), Ok(4));
+    assert_eq!(send("three", &["two"]), Ok(3));
+    assert_eq!(send("two", &[]), Err(tree));
+}
+
 /// Flips a bit of the checksum at the end of an object's zlib stream.
 pub fn damage(repo: &Repo, id: &ObjectId) {
     let objects = repo.objects();
