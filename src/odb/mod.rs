@@ -139,6 +139,15 @@ impl Stored {
     }
 }
 
+/// What is to be known of that which a tag ends at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is there, and its kind is its own.
+    Seen,
+    /// What the tag says of it.
+    Named,
+}
+
 /// What a database and the same one with a directory in front have in common.
 struct Shared {
     register: Register,
@@ -147,8 +156,8 @@ struct Shared {
     /// How many bytes of loose objects are kept of each directory at most, and whether even few of them are read again soon.
     recent: Cell<(u64, bool)>,
     damaged: RefCell<Damaged>,
-    /// What tags of tags peel to.
-    peeled: RefCell<IdMap<(ObjectId, Kind)>>,
+    /// What tags of tags peel to, by [`End`].
+    peeled: [RefCell<IdMap<(ObjectId, Kind)>>; 2],
     graph: OnceCell<Option<CommitGraph>>,
     /// Looked for; `None` inside: there are none that can be used.
     bitmaps: RefCell<Option<Option<Rc<Stored>>>>,
@@ -187,7 +196,7 @@ impl Objects {
             reader: RefCell::new(Reader::new(CACHE_BYTES)),
             recent: Cell::new((CACHE_BYTES, false)),
             damaged: RefCell::default(),
-            peeled: RefCell::default(),
+            peeled: Default::default(),
             graph: OnceCell::new(),
             bitmaps: RefCell::default(),
         });
@@ -474,13 +483,29 @@ impl Objects {
     ///
     /// # Errors
     /// When a tag cannot be read, or the chain has a cycle.
-    pub fn peel(&self, id: &oid) -> anyhow::Result<Option<(ObjectId, gix_object::Kind)>> {
+    pub fn peel(&self, id: &oid) -> anyhow::Result<Option<(ObjectId, Kind)>> {
+        self.peel_to(id, End::Seen)
+    }
+
+    /// The same, but what the last tag names is believed to be there, and to be what it is called.
+    ///
+    /// # Errors
+    /// As [`Objects::peel`].
+    pub fn peel_as_named(&self, id: &oid) -> anyhow::Result<Option<(ObjectId, Kind)>> {
+        self.peel_to(id, End::Named)
+    }
+
+    fn peel_to(&self, id: &oid, which: End) -> anyhow::Result<Option<(ObjectId, Kind)>> {
         let mut id = id.to_owned();
+        let mut named = None;
         let mut content = Vec::new();
         let mut passed = Vec::new();
         let end = loop {
-            if let Some(end) = self.shared.peeled.borrow().get(&id) {
+            if let Some(end) = self.shared.peeled[which as usize].borrow().get(&id) {
                 break *end;
+            }
+            if let Some(kind) = named.filter(|kind| which == End::Named && *kind != Kind::Tag) {
+                break (id, kind);
             }
             match self.header(&id)? {
                 None => return Ok(None),
@@ -493,13 +518,13 @@ impl Objects {
             ensure!(passed.len() < TAGS_MAX, "tag {id} does not end");
             passed.push(id);
             match tag::target(&content, self.hash_kind()) {
-                Some((target, _)) => id = target,
+                Some((target, kind)) => (id, named) = (target, Some(kind)),
                 None => return Ok(None),
             }
         };
         // Tags of tags are rare, and then many may lead to one chain.
         if passed.len() > 1 {
-            self.shared.peeled.borrow_mut().extend(passed.into_iter().map(|tag| (tag, end)));
+            self.shared.peeled[which as usize].borrow_mut().extend(passed.into_iter().map(|tag| (tag, end)));
         }
         Ok(Some(end))
     }

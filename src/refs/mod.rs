@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use create::create;
-pub use name::is_per_worktree;
+pub use name::{is_one as is_name, is_per_worktree};
 pub use row::{Row, StoredId};
 pub use transaction::{LockPolicy, LogRefs, RefTransaction, TransactionHook, TransactionState};
 
@@ -100,7 +100,7 @@ impl RefStore {
     /// When it cannot be read or is broken.
     pub fn read(&self, name: &BStr) -> anyhow::Result<Option<Target>> {
         // A name that is none never becomes a path.
-        if !name::is_valid(name) || !name::is_safe(name) {
+        if !name::is_one(name) {
             return Ok(None);
         }
         match &self.storage {
@@ -114,7 +114,7 @@ impl RefStore {
     /// # Errors
     /// As [`RefStore::read`].
     pub fn is_symbolic(&self, name: &BStr) -> anyhow::Result<bool> {
-        if !name::is_valid(name) || !name::is_safe(name) {
+        if !name::is_one(name) {
             return Ok(false);
         }
         match &self.storage {

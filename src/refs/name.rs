@@ -53,6 +53,11 @@ pub(super) fn is_valid(name: &[u8]) -> bool {
     seen & SPECIAL == 0 && name != b"@" || seen & SPECIAL != 0 && are_specials_in_place(name)
 }
 
+/// Whether a ref may have this name: it is well-formed, and a path that does not leave `refs/`, or one of HEAD's like.
+pub fn is_one(name: &BStr) -> bool {
+    is_valid(name) && is_safe(name)
+}
+
 /// How many bytes of a prefix are a well-formed directory with its slash: in the names below they need not be judged again.
 pub(super) fn well_formed_directory(prefix: &[u8]) -> usize {
     let directory = prefix.rfind_byte(b'/').unwrap_or(0);

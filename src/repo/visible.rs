@@ -3,7 +3,7 @@
 //! In: a repository. Out: its refs under the names the client knows.
 
 use super::Repository;
-use crate::refs::{Row, StoredId};
+use crate::refs::{self, Row, StoredId};
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::{ObjectId, oid};
 use std::collections::HashSet;
@@ -51,6 +51,11 @@ pub fn head(repository: &Repository, hidden_for: For) -> Option<Head> {
             return None;
         }
     };
+    if !refs::is_name(end.as_bstr()) {
+        // A client would take the branch of that name for its own.
+        repository.objects.warn(format!("no HEAD: it points to '{}', which is no name of a ref", end.escape_ascii()));
+        return None;
+    }
     let prefix = namespace_prefix(repository);
     let target = end.strip_prefix(prefix.as_slice()).filter(|_| end != name).map(BString::from);
     (id.is_some() || target.is_some()).then_some(Head { id, target })
@@ -217,9 +222,9 @@ fn known_or_peeled(repository: &Repository, row: &Row<'_>) -> Option<ObjectId> {
     }
 }
 
-/// The same of an object; what is damaged on the way peels to nothing.
+/// The same of an object; what is damaged on the way peels to nothing. As in packed-refs what it ends at need not be there.
 fn peeled(repository: &Repository, id: &oid) -> Option<ObjectId> {
-    let peeled = repository.objects.peel(id).ok().flatten();
+    let peeled = repository.objects.peel_as_named(id).ok().flatten();
     peeled.map(|(peeled, _)| peeled).filter(|peeled| peeled.as_ref() != id)
 }
 

@@ -71,6 +71,9 @@ fn tags_that_name_nothing_are_listed_as_git_lists_them() {
     };
     let nameless = tag("nameless", &format!("object {}\ntype commit\n", repo.id("one")));
     tag("empty", "");
+    // What they name need not be there.
+    tag("lost", &format!("object {}\ntype blob\ntag t\n", "5a".repeat(20)));
+    tag("broken", &format!("object {}\ntype tag\ntag t\n", "5b".repeat(20)));
     tag("chained", &format!("object {nameless}\ntype tag\ntag t\n"));
     same_advertisement(&repo, Version::V0);
     let input = repo.packets("command=ls-refs|0001|peel|symrefs|0000");
@@ -81,6 +84,19 @@ fn tags_that_name_nothing_are_listed_as_git_lists_them() {
     let input = repo.packets("command=fetch|0001|want <main>|include-tag|no-progress|have <one>|done|0000");
     let (_, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
     assert_eq!(error, None);
+}
+
+#[test]
+fn a_head_that_points_to_no_name_is_none() {
+    let repo = Repo::drawn();
+    for head in ["ref: refs/heads/bad..name", "ref: refs/heads/main\n\nxx", "ref: refs/heads/a b\n"] {
+        std::fs::write(repo.path.join("HEAD"), head).expect("it can be written");
+        same_advertisement(&repo, Version::V0);
+        let input = repo.packets("command=ls-refs|0001|symrefs|unborn|peel|0000");
+        let (ours, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
+        assert_eq!((told(&repo, &ours), error), (told(&repo, &repo.theirs(http(Version::V2), false, &input).0), None));
+        assert!(!told(&repo, &ours).contains("HEAD"), "{head}");
+    }
 }
 
 #[test]
