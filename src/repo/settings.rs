@@ -457,6 +457,21 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_packs_are_by_names_of_the_repositorys_hash() {
+        let (short, long) = ("1".repeat(40), "1".repeat(64));
+        for (format, right, wrong) in [("sha1", &short, &long), ("sha256", &long, &short)] {
+            let read = |key: &str, value: String| {
+                settings(&[("core.repositoryformatversion", "1"), ("extensions.objectformat", format), (key, &value)])
+            };
+            let blob = |blob: &str, pack: &str| read("uploadpack.blobpackfileuri", format!("{blob} {pack} https://x"));
+            assert!(blob(right, right).is_ok());
+            assert!(blob(right, wrong).is_err() && blob(wrong, right).is_err());
+            let pack = |pack: &str| read("artifacts.packfileuri", format!("{pack} https://x"));
+            assert!(pack(right).is_ok() && pack(wrong).is_err());
+        }
+    }
+
+    #[test]
     fn a_key_that_needs_a_value_is_refused_without_one() {
         for key in [
             "transfer.hiderefs",

@@ -345,11 +345,13 @@ pub(super) fn git_wants(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<
 
 pub(super) fn blob_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BlobUri>>> {
     let mut uris: Vec<BlobUri> = Vec::new();
+    let hash = hash_of(entries)?;
     for entry in entries.iter().filter(|entry| is_of(entry, keys)) {
         let value = entry.value.as_ref().map(|value| value.as_bstr()).unwrap_or_default();
         let read = value
             .split_once_str(" ")
-            .and_then(|(blob, at)| Some(BlobUri { blob: ObjectId::from_hex(blob).ok()?, at: pack_uri(at)? }));
+            .and_then(|(blob, at)| Some(BlobUri { blob: ObjectId::from_hex(blob).ok()?, at: pack_uri(at)? }))
+            .filter(|uri| uri.blob.kind() == hash && uri.at.pack.kind() == hash);
         let uri = read.ok_or_else(|| bad(entry, "'<object hash> <pack hash> <uri>'"))?;
         if uris.iter().any(|known| known.blob == uri.blob) {
             return Err(bad(entry, "an object that no other value names"));
@@ -359,11 +361,18 @@ pub(super) fn blob_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Opti
     Ok(Some(uris))
 }
 
+/// The hash of the names that other values are made of.
+fn hash_of(entries: &Entries) -> anyhow::Result<gix_hash::Kind> {
+    Ok(object_format(entries, &["extensions.objectFormat"])?.unwrap_or(gix_hash::Kind::Sha1))
+}
+
 pub(super) fn pack_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<PackUri>>> {
     let configured = entries.iter().filter(|entry| is_of(entry, keys));
+    let hash = hash_of(entries)?;
     let read = |entry: &ConfigEntry| {
         let value = entry.value.as_ref().map(|value| value.as_bstr()).unwrap_or_default();
-        pack_uri(value).ok_or_else(|| bad(entry, "'<pack hash> <uri>'"))
+        let uri = pack_uri(value).filter(|uri| uri.pack.kind() == hash);
+        uri.ok_or_else(|| bad(entry, "'<pack hash> <uri>'"))
     };
     configured.map(read).collect::<Result<_, _>>().map(Some)
 }
