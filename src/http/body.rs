@@ -112,6 +112,8 @@ struct Raw<'a> {
 struct Inflating {
     header: Option<Vec<u8>>,
     zlib: Decompress,
+    /// Of all that was inflated.
+    crc: crc32fast::Hasher,
     done: bool,
     /// Inflated for who asks for a few bytes at a time, and what is left of that.
     ahead: Vec<u8>,
@@ -170,8 +172,14 @@ impl<'a> HttpBody<'a> {
         while self.raw.available().len() < 2 && self.raw.more()? {}
         if self.announced_gzip || self.raw.available().starts_with(&[0x1f, 0x8b]) {
             let zlib = Decompress::new(false);
-            self.inflating =
-                Some(Inflating { header: Some(Vec::new()), zlib, done: false, ahead: Vec::new(), left: 0..0 });
+            self.inflating = Some(Inflating {
+                header: Some(Vec::new()),
+                zlib,
+                crc: crc32fast::Hasher::new(),
+                done: false,
+                ahead: Vec::new(),
+                left: 0..0,
+            });
         }
         Ok(())
     }
@@ -222,17 +230,20 @@ impl<'a> HttpBody<'a> {
             let taken = inflating.zlib.total_in() - before_in;
             let made = inflating.zlib.total_out() - before_out;
             self.raw.at += usize::try_from(taken).expect("no more is taken than a buffer holds");
+            self.inflated += made;
+            if self.inflated > self.inflated_max {
+                return Err(BodyError::InflatesTooLarge(self.inflated_max).into());
+            }
+            let made = usize::try_from(made).expect("no more is made than the buffer holds");
+            inflating.crc.update(&into[..made]);
             if status == Status::StreamEnd {
                 inflating.done = true;
-                self.gzip_trailer()?;
-                return Ok(usize::try_from(made).expect("no more is made than the buffer holds"));
+                let crc = std::mem::take(&mut inflating.crc).finalize();
+                self.gzip_trailer(crc)?;
+                return Ok(made);
             }
             if made > 0 {
-                self.inflated += made;
-                if self.inflated > self.inflated_max {
-                    return Err(BodyError::InflatesTooLarge(self.inflated_max).into());
-                }
-                return Ok(usize::try_from(made).expect("no more is made than the buffer holds"));
+                return Ok(made);
             }
             if ended {
                 return Err(BodyError::GzipTruncated.into());
@@ -240,16 +251,21 @@ impl<'a> HttpBody<'a> {
         }
     }
 
-    /// The eight bytes behind the stream must be there: without them it was cut.
-    fn gzip_trailer(&mut self) -> io::Result<()> {
-        let mut missing = 8;
-        while missing > 0 {
+    /// The eight bytes behind the stream, checksum and length of what was in it (RFC 1952, 2.3.1): without them it was cut.
+    fn gzip_trailer(&mut self, crc: u32) -> io::Result<()> {
+        let mut trailer = Vec::with_capacity(8);
+        while trailer.len() < 8 {
             if self.raw.available().is_empty() && !self.raw.more()? {
                 return Err(BodyError::GzipTruncated.into());
             }
-            let take = self.raw.available().len().min(missing);
+            let available = self.raw.available();
+            let take = available.len().min(8 - trailer.len());
+            trailer.extend_from_slice(&available[..take]);
             self.raw.at += take;
-            missing -= take;
+        }
+        let length = self.inflated as u32; // modulo 2^32
+        if trailer != [crc.to_le_bytes(), length.to_le_bytes()].concat() {
+            return Err(BodyError::GzipBroken.into());
         }
         Ok(())
     }
@@ -503,6 +519,13 @@ mod tests {
         }
         let (got, _) = read(b"0000", false, Extent::ToEnd, true, (u64::MAX, u64::MAX));
         assert!(got.contains("zlib error inflating request"), "{got}");
+        // Checksum and length stand at its end.
+        for at in bytes.len() - 8..bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1;
+            let (got, _) = read(&bytes, false, Extent::ToEnd, true, (u64::MAX, u64::MAX));
+            assert!(got.contains("zlib error inflating request"), "{at}: {got}");
+        }
         // A zlib stream and a raw one are no gzip streams (BO-06).
         let (got, _) = read(b"\x78\x9c\x03\x00", false, Extent::ToEnd, true, (u64::MAX, u64::MAX));
         assert!(got.contains("zlib error inflating request"), "{got}");
@@ -516,6 +539,8 @@ mod tests {
         };
         check(b"12345", (5, 5), "12345/0");
         check(b"123456", (5, 5), "maximum size (5)");
+        check(&gzipped(b"12345"), (u64::MAX, 5), "12345/");
+        check(&gzipped(b"123456"), (u64::MAX, 5), "inflates to more than our maximum size (5)");
         let bomb = gzipped(&vec![b'a'; 1 << 20]);
         check(&bomb, (u64::MAX, 1 << 16), "inflates to more than our maximum size (65536)");
     }
