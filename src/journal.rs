@@ -311,11 +311,16 @@ impl Journal {
     fn break_locks(&self, owner: &fs::Metadata) -> io::Result<()> {
         let (mut folders, mut seen) = (vec![self.root.clone()], HashSet::new());
         while let Some(folder) = folders.pop() {
-            let found = fs::metadata(&folder)?;
-            if !seen.insert((found.dev(), found.ino())) {
-                continue;
-            }
-            for Listed { name, kind } in Listing::open(&folder)?.flatten() {
+            // One that has gone meanwhile, as empty ones of refs do, has no lock in it.
+            let listing = fs::metadata(&folder).and_then(|found| {
+                let is_new = seen.insert((found.dev(), found.ino()));
+                is_new.then(|| Listing::open(&folder)).transpose()
+            });
+            let listing = match listing {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                listing => listing?,
+            };
+            for Listed { name, kind } in listing.into_iter().flatten().flatten() {
                 let path = folder.join(&name);
                 let is_followed = || folder != self.root || FOLLOWED.iter().any(|followed| name == *followed);
                 if kind == FileType::Directory || (kind == FileType::Symlink && is_followed() && path.is_dir()) {
