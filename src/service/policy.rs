@@ -11,8 +11,9 @@ use crate::repo::worktrees::{self, Worktree};
 use crate::repo::{Repository, visible};
 use crate::stream::Pulse;
 use bstr::{BStr, BString, ByteSlice};
-use gix_hash::ObjectId;
-use std::cell::LazyCell;
+use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
+use std::cell::{LazyCell, RefCell};
 use std::collections::HashMap;
 use std::io;
 
@@ -62,6 +63,8 @@ pub struct Policy<'a> {
     head: Option<BString>,
     /// Where branches are checked out (UP-07).
     worktrees: Vec<Worktree>,
+    /// The last of what could not be read, which is no fault of the client's.
+    fault: RefCell<Option<String>>,
 }
 
 /// What becomes of an update the rules have nothing against.
@@ -81,7 +84,22 @@ impl<'a> Policy<'a> {
     pub fn of(repository: &'a Repository, objects: &'a Objects) -> Self {
         // A HEAD that cannot be read names no branch, for git too.
         let head = repository.refs.follow(b"HEAD".as_bstr()).ok().map(|(head, _)| head);
-        Policy { repository, objects, head, worktrees: worktrees::all(repository) }
+        Policy { repository, objects, head, worktrees: worktrees::all(repository), fault: RefCell::default() }
+    }
+
+    /// What could not be read since this was asked last: the client hears of what that leads to, the operator must hear of this.
+    pub fn take_fault(&self) -> Option<String> {
+        self.fault.take()
+    }
+
+    fn note(&self, error: &anyhow::Error) {
+        *self.fault.borrow_mut() = Some(format!("{error:#}"));
+    }
+
+    /// The kind of an object; what cannot be read has none.
+    fn kind_of(&self, id: &oid) -> Option<Kind> {
+        let header = self.objects.header(id).inspect_err(|error| self.note(error));
+        header.ok().flatten().map(|header| header.kind)
     }
 
     /// The rules that come before the update hook, in git's order (UP-01).
@@ -166,7 +184,7 @@ impl<'a> Policy<'a> {
     /// UP-11
     fn object(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
         match update.change.new_value() {
-            Some(new) if !self.objects.contains(&new).unwrap_or_default() => {
+            Some(new) if !self.objects.contains(&new).inspect_err(|error| self.note(error)).unwrap_or_default() => {
                 say(Message::Error(format!("the push should have brought {new}, but it is not there")));
                 Err(Refusal::BadPack)
             }
@@ -219,9 +237,7 @@ impl<'a> Policy<'a> {
         if !self.repository.settings.deny_non_fast_forwards || !name.starts_with(b"refs/heads/") {
             return Ok(Ok(()));
         }
-        let is_commit =
-            |id| matches!(self.objects.header(id), Ok(Some(header)) if header.kind == gix_object::Kind::Commit);
-        if is_commit(&old) && is_commit(&new) {
+        if [old, new].iter().all(|id| self.kind_of(id) == Some(Kind::Commit)) {
             match self.objects.is_ancestor(&old, &new, pulse) {
                 Ok(true) => return Ok(Ok(())),
                 Ok(false) => {
@@ -232,7 +248,8 @@ impl<'a> Policy<'a> {
                 Err(error) => match error.downcast::<io::Error>() {
                     Ok(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(error),
                     // History that cannot be walked is as bad as ends that are no commits.
-                    Ok(_) | Err(_) => {}
+                    Ok(error) => self.note(&error.into()),
+                    Err(error) => self.note(&error),
                 },
             }
         }
@@ -246,16 +263,13 @@ impl<'a> Policy<'a> {
         if !full.starts_with(b"refs/heads/") {
             return Ok(());
         }
-        match self.objects.header(&new) {
-            Ok(Some(header)) if header.kind == gix_object::Kind::Commit => Ok(()),
-            Ok(_) | Err(_) => {
-                let full = shown(full.as_bstr());
-                let text =
-                    format!("cannot update ref '{full}': trying to write non-commit object {new} to branch '{full}'");
-                say(Message::Error(text));
-                Err(Refusal::InvalidNewValue)
-            }
+        if self.kind_of(&new) == Some(Kind::Commit) {
+            return Ok(());
         }
+        let full = shown(full.as_bstr());
+        let text = format!("cannot update ref '{full}': trying to write non-commit object {new} to branch '{full}'");
+        say(Message::Error(text));
+        Err(Refusal::InvalidNewValue)
     }
 
     /// UP-16, UP-17: where the old value is no object of ours, whatever the ref holds may go.

@@ -179,6 +179,7 @@ impl<'a> Stations<'a> {
         let update = verdict.update;
         let mut messages = Vec::new();
         let allowed = self.policy.allows(update, &mut Unspoken(client), &mut |message| messages.push(message))?;
+        self.policy.take_fault().into_iter().for_each(|fault| client.keep_fault(fault));
         messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
         if let Err(refusal) = allowed {
             return Ok(Err(refusal));
@@ -188,6 +189,7 @@ impl<'a> Stations<'a> {
             return Ok(Err(Refusal::HookDeclined));
         }
         let settled = self.policy.settles(update, &mut |message| messages.push(message));
+        self.policy.take_fault().into_iter().for_each(|fault| client.keep_fault(fault));
         messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
         Ok(settled)
     }

@@ -58,6 +58,26 @@ fn refs_are_created_updated_and_deleted_as_by_git() {
 }
 
 #[test]
+fn what_cannot_be_read_is_told_to_the_operator() {
+    let pair = Pair::new();
+    pair.at_server(&["branch", "b", "main~1"]);
+    pair.at_server(&["config", "receive.denyNonFastForwards", "true"]);
+    let known = pair.client_id("HEAD");
+    pair.commit("three");
+    let path = pair.server.join("objects").join(&known[..2]).join(&known[2..]);
+    let mut bytes = std::fs::read(&path).expect("it is loose");
+    *bytes.last_mut().expect("it is not empty") ^= 1;
+    // The client may have the same file.
+    std::fs::remove_file(&path).expect("it is ours");
+    std::fs::write(&path, bytes).expect("it is ours");
+    let answer = pair.send(&pair.push(&["HEAD~2 HEAD refs/heads/b"]));
+    assert_eq!(answer.complaints(), ["ng refs/heads/b bad ref"], "{}", answer.said);
+    assert_eq!(answer.summary.outcome, "error");
+    let told = answer.summary.error.expect("a reason");
+    assert!(told.contains(&known), "{told}");
+}
+
+#[test]
 fn where_there_can_be_no_journal_or_refs_are_on_another_disk_refs_change_all_the_same() {
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
