@@ -169,11 +169,12 @@ pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
         (Sync::Now, Some(first))
             if paths.len() >= FLUSH_FROM
                 && barrier::is_linux_from(FLUSH_LINUX_MIN)
-                && unwritten() <= FLUSH_BYTES_EACH * paths.len() as u64
-                && files_of_one_file_system(paths, None).is_some() =>
+                && unwritten() <= FLUSH_BYTES_EACH * paths.len() as u64 =>
         {
-            flush(first).or_else(|error| match error.kind() {
-                // Sandboxes know this call least of all.
+            let Some(files) = files_of_one_file_system(paths, None) else { return fsync_each(paths) };
+            // What a disk did not take is told to the first who flushes it, be it somebody else a moment ago. Of each file it is told once more.
+            flush(first).and_then(|()| barrier::write_out(&files)).or_else(|error| match error.kind() {
+                // Sandboxes know these calls least of all.
                 io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => fsync_each(paths),
                 _ => Err(error),
             })

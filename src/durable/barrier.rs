@@ -110,7 +110,7 @@ fn is_release_from(min: (u32, u32), release: &[u8]) -> bool {
 }
 
 /// Writes contents to the disk and waits until it has them, be it in its own cache: the journal empties that before it says that a name has changed.
-fn write_out(files: &[&Path]) -> io::Result<()> {
+pub(super) fn write_out(files: &[&Path]) -> io::Result<()> {
     for some in files.chunks(OPEN_MAX) {
         let begin = |path: &&Path| {
             fail_point("write_out", path)?;
