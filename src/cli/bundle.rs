@@ -4,7 +4,6 @@
 //! Nobody asks for a token there: what is in a bundle is as public as the place it lies in.
 
 use super::{SiteArgs, open, print, warn_of_other_user};
-use crate::durable::{self, Sharing};
 use crate::pack::bundle::{self, Header};
 use crate::pack::deflate::Levels;
 use crate::pack::select::Selection;
@@ -147,7 +146,7 @@ impl Create {
         let repository = open(&site, &self.name)?;
         let known = known(&repository, &self.basis)?;
         let made = match plan(&repository, &self.refs, &known)? {
-            Some((header, selection)) => Some(store(&repository, &self.output, &header, &selection)?),
+            Some((header, selection)) => Some(store(&repository, &self.output, &header, &selection, &|_| {})?),
             None => None,
         };
         match made {
@@ -163,14 +162,14 @@ impl Publish {
         bundles::check_uri(&self.url)?;
         ensure!(self.directory.is_dir(), "'{}' is no directory", self.directory.display());
         let repository = open(&site, &self.name)?;
-        let sharing = repository.settings.sharing;
         let file = |token: u64| self.directory.join(format!("{token}.bundle"));
         warn_of_other_user(&repository.git_dir, &format!("bundle publish {}{}", self.name, site.flags()));
-        let mut list = BundleList::lock(&repository.git_dir, sharing)?;
+        let mut list = lock(&repository)?;
         let before = if self.full { std::mem::take(&mut list.bundles) } else { Vec::new() };
         let basis: Vec<PathBuf> = list.bundles.iter().map(|bundle| file(bundle.token)).collect();
         let known = known(&repository, &basis).context("building on what is there (--full begins anew)")?;
         let Some((header, selection)) = plan(&repository, &self.refs, &known)? else {
+            list.include()?;
             let (json, text) = (json!({ "made": null }), "nothing is new: no bundle was made\n");
             return site.say(|| json, || text.to_owned());
         };
@@ -180,14 +179,12 @@ impl Publish {
         while file(token).exists() {
             token = token.saturating_add(1);
         }
-        let made = store(&repository, &file(token), &header, &selection)?;
+        let made = store(&repository, &file(token), &header, &selection, &|fresh| list.note(fresh))?;
         let uri = format!("{}/{token}.bundle", self.url.trim_end_matches('/'));
         list.bundles.push(Bundle { token, uri: uri.clone() });
-        let path = self.directory.join(LIST);
-        durable::replace(&path, bundles::text(&list.bundles, false).as_bytes(), Sharing::Umask)
-            .with_context(|| format!("writing '{}'", path.display()))?;
+        list.store(&self.directory.join(LIST))?;
         let listed: Vec<String> = list.bundles.iter().map(|bundle| bundle.uri.clone()).collect();
-        list.advertise(sharing)?;
+        list.advertise()?;
         let unlisted: Vec<String> = before.iter().map(|bundle| bundle.uri.clone()).collect();
         let json = || {
             let mut made = made.json();
@@ -223,10 +220,14 @@ impl Withdraw {
     fn run(self) -> Result<()> {
         let site = self.site.resolve()?;
         let repository = open(&site, &self.name)?;
-        let had = BundleList::lock(&repository.git_dir, repository.settings.sharing)?.withdraw()?;
+        let had = lock(&repository)?.withdraw()?;
         let text = if had { "no bundles are advertised any more\n" } else { "no bundles were advertised\n" };
         site.say(|| json!({ "withdrawn": had }), || text.to_owned())
     }
+}
+
+fn lock(repository: &Repository) -> Result<BundleList<'_>> {
+    BundleList::lock(&repository.git_dir, repository.refs.journal(), repository.settings.sharing)
 }
 
 /// What the readers of these bundles have of what is here.
@@ -270,7 +271,13 @@ fn plan(repository: &Repository, args: &RefArgs, known: &[ObjectId]) -> Result<O
     Ok(Some((header, selection)))
 }
 
-fn store(repository: &Repository, path: &Path, header: &Header, selection: &Selection) -> Result<Made> {
+fn store(
+    repository: &Repository,
+    path: &Path,
+    header: &Header,
+    selection: &Selection,
+    note: &dyn Fn(&Path),
+) -> Result<Made> {
     let options = PackOptions {
         thin: !header.prerequisites.is_empty(),
         ofs_delta: true,
@@ -278,7 +285,7 @@ fn store(repository: &Repository, path: &Path, header: &Header, selection: &Sele
         threads: repository.settings.threads(),
         memory: repository.context.memory,
     };
-    let stats = bundle::store(path, header, selection, &repository.objects, &options)?;
+    let stats = bundle::store(path, header, selection, &repository.objects, &options, note)?;
     Ok(Made {
         path: path.to_owned(),
         objects: stats.objects,

@@ -138,7 +138,7 @@ pub fn plan(
     Ok(Some((header, selection)))
 }
 
-/// Writes a bundle beside its place, forces it to the disk, and puts it there.
+/// Writes a bundle beside its place, forces it to the disk, and puts it there. `note` is told which file is about to be made.
 ///
 /// # Errors
 /// When objects cannot be read, or the file cannot be written; then nothing is left of it.
@@ -148,10 +148,12 @@ pub fn store(
     selection: &Selection,
     objects: &Objects,
     options: &PackOptions,
+    note: &dyn Fn(&Path),
 ) -> Result<PackStats> {
     ensure!(path.file_name().is_some(), "a bundle needs a name");
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let fresh = parent.join(durable::unique("tmp_bundle_"));
+    note(&fresh);
     let written = fill(&fresh, header, selection, objects, options).and_then(|stats| {
         durable::rename(&fresh, path)?;
         durable::fsync_directory(parent)?;

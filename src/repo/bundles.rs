@@ -1,15 +1,18 @@
 //! The list of bundles a repository advertises: a file of its own beside its configuration, which includes it.
 //!
 //! In: the git directory. Out: bundles by creation token; `bundles.config`, replaced by one rename under its lock. git reads
-//! the list as configuration like any other, whether it serves or clones.
+//! the list as configuration like any other, whether it serves or clones. Whoever dies over it holds up nobody.
 
 use super::config::malformed;
+use super::lock::Lock;
 use crate::durable::{self, Sharing};
+use crate::journal::{Journal, Leftover};
 use anyhow::{Context, Result, ensure};
 use bstr::{BStr, ByteSlice};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The name of the list in the git directory.
 const NAME: &str = "bundles.config";
@@ -24,9 +27,11 @@ pub struct Bundle {
 }
 
 /// The bundles of a repository, locked against others who would change the list; the lock goes when this goes.
-pub struct BundleList {
+pub struct BundleList<'a> {
     git_dir: PathBuf,
-    lock: Option<File>,
+    journal: &'a Journal,
+    sharing: Sharing,
+    _lock: Lock,
     /// The oldest first.
     pub bundles: Vec<Bundle>,
 }
@@ -65,43 +70,61 @@ pub fn text(bundles: &[Bundle], advertise: bool) -> String {
     text
 }
 
-impl BundleList {
+impl<'a> BundleList<'a> {
     /// Locks the list and reads it.
     ///
     /// # Errors
     /// When somebody else has locked it, or it cannot be read.
-    pub fn lock(git_dir: &Path, sharing: Sharing) -> Result<Self> {
-        let path = git_dir.join(NAME);
-        let lock = match durable::create(&locked(&path), 0o666, sharing) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(error).with_context(|| {
-                    format!("somebody is changing the list of bundles, or died doing so: '{}'", locked(&path).display())
-                });
-            }
-            lock => lock.with_context(|| format!("locking '{}'", path.display()))?,
-        };
-        let mut list = BundleList { git_dir: git_dir.to_owned(), lock: Some(lock), bundles: Vec::new() };
-        list.bundles = read(git_dir)?;
-        Ok(list)
+    pub fn lock(git_dir: &Path, journal: &'a Journal, sharing: Sharing) -> Result<Self> {
+        let path = git_dir.join(NAME).with_extension("config.lock");
+        let lock = Lock::acquire(journal, path.clone(), Duration::ZERO, sharing)
+            .with_context(|| format!("locking '{}'", path.display()))?
+            .with_context(|| {
+                format!("somebody is changing the list of bundles, or died doing so: '{}'", path.display())
+            })?;
+        let bundles = read(git_dir)?;
+        Ok(BundleList { git_dir: git_dir.to_owned(), journal, sharing, _lock: lock, bundles })
+    }
+
+    /// Sees to it that a file about to be made goes if this process dies over it.
+    pub fn note(&self, fresh: &Path) {
+        // The next one runs elsewhere.
+        if let Ok(fresh) = std::path::absolute(fresh) {
+            self.journal.note(Leftover::Temporary(&fresh), self.sharing);
+        }
+    }
+
+    /// Writes the list, for who clones from a file without asking the repository.
+    ///
+    /// # Errors
+    /// When it cannot be written; what was there is there still.
+    pub fn store(&self, path: &Path) -> Result<()> {
+        let fresh = path.with_file_name(durable::unique("tmp_bundle_"));
+        self.note(&fresh);
+        durable::create(&fresh, 0o666, Sharing::Umask)
+            .and_then(|file| fill(path, text(&self.bundles, false).as_bytes(), &fresh, file))
+            .with_context(|| format!("writing '{}'", path.display()))
     }
 
     /// Puts the list in its place, and sees to it that the repository's configuration includes it.
     ///
     /// # Errors
-    /// When a file cannot be written; the old list then holds.
-    pub fn advertise(mut self, sharing: Sharing) -> Result<()> {
+    /// When a file cannot be written.
+    pub fn advertise(self) -> Result<()> {
         let path = self.git_dir.join(NAME);
-        let writing = || format!("writing '{}'", path.display());
-        let Some(mut lock) = self.lock.take() else { return Ok(()) };
-        let written = durable::write_all(&mut lock, text(&self.bundles, true).as_bytes())
-            .and_then(|()| durable::fsync(&lock))
-            .and_then(|()| durable::rename(&locked(&path), &path))
-            .and_then(|()| durable::fsync_directory(&self.git_dir));
-        if written.is_err() {
-            self.lock = Some(lock);
-        }
-        written.with_context(writing)?;
-        include(&self.git_dir, sharing)
+        self.journal
+            .temporary(self.sharing)
+            .and_then(|(fresh, file)| fill(&path, text(&self.bundles, true).as_bytes(), &fresh, file))
+            .with_context(|| format!("writing '{}'", path.display()))?;
+        include(&self.git_dir, self.journal, self.sharing)
+    }
+
+    /// Sees to it that the configuration includes the list there is: who put it in its place may have died before that.
+    ///
+    /// # Errors
+    /// When the configuration cannot be written.
+    pub fn include(&self) -> Result<()> {
+        if self.bundles.is_empty() { Ok(()) } else { include(&self.git_dir, self.journal, self.sharing) }
     }
 
     /// Removes the list: nothing is advertised any more. Whether there was one.
@@ -118,17 +141,18 @@ impl BundleList {
     }
 }
 
-impl Drop for BundleList {
-    fn drop(&mut self) {
-        if self.lock.take().is_some() {
-            // Whoever comes next is told of a lock that could not be removed.
-            let _ = durable::unlink(&locked(&self.git_dir.join(NAME)));
-        }
+/// Fills a fresh file, and puts it in the place of another one, on the disk before this returns.
+fn fill(path: &Path, bytes: &[u8], fresh: &Path, mut file: File) -> io::Result<()> {
+    let written = durable::write_all(&mut file, bytes)
+        .and_then(|()| durable::fsync(&file))
+        .and_then(|()| durable::rename(fresh, path));
+    if written.is_err() {
+        // One that stays is in the journal.
+        let _ = durable::unlink(fresh);
     }
-}
-
-fn locked(path: &Path) -> PathBuf {
-    path.with_extension("config.lock")
+    written?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    durable::fsync_directory(parent.unwrap_or(Path::new(".")))
 }
 
 fn open(path: &Path) -> Result<Option<gix_config::File>> {
@@ -146,38 +170,33 @@ fn open(path: &Path) -> Result<Option<gix_config::File>> {
 }
 
 /// Includes the list in the repository's configuration, under the lock git itself takes, unless it does so already.
-fn include(git_dir: &Path, sharing: Sharing) -> Result<()> {
+fn include(git_dir: &Path, journal: &Journal, sharing: Sharing) -> Result<()> {
     let path = git_dir.join("config");
-    let lock_path = git_dir.join("config.lock");
-    let mut lock = durable::create(&lock_path, 0o666, sharing).with_context(|| {
-        format!("locking '{}'; once it is free: git config --file <it> --add include.path {NAME}", path.display())
-    })?;
-    let written = append_include(&path, &lock_path, &mut lock);
-    if !matches!(written, Ok(true)) {
-        let _ = durable::unlink(&lock_path);
-    }
-    if written.with_context(|| format!("writing '{}'", path.display()))? {
-        durable::fsync_directory(git_dir)?;
-    }
-    Ok(())
+    let lock = Lock::acquire(journal, git_dir.join("config.lock"), Duration::ZERO, sharing);
+    let _lock =
+        lock.map_err(anyhow::Error::from).and_then(|lock| lock.context("somebody has it")).with_context(|| {
+            format!("locking '{}'; once it is free: git config --file <it> --add include.path {NAME}", path.display())
+        })?;
+    append_include(&path, journal, sharing).with_context(|| format!("writing '{}'", path.display()))
 }
 
-fn append_include(path: &Path, lock_path: &Path, lock: &mut File) -> Result<bool> {
+fn append_include(path: &Path, journal: &Journal, sharing: Sharing) -> Result<()> {
     let config = open(path)?.context("it has vanished")?;
     let includes = config.strings("include.path").unwrap_or_default();
     if includes.iter().any(|include| **include == *BStr::new(NAME)) {
-        return Ok(false);
+        return Ok(());
     }
     let mut bytes = fs::read(path)?;
     if bytes.last().is_some_and(|last| *last != b'\n') {
         bytes.push(b'\n');
     }
     bytes.extend_from_slice(format!("[include]\n\tpath = {NAME}\n").as_bytes());
-    durable::write_all(lock, &bytes)?;
-    durable::copy_mode(path, lock)?;
-    durable::fsync(lock)?;
-    durable::rename(lock_path, path)?;
-    Ok(true)
+    let (fresh, file) = journal.temporary(sharing)?;
+    if let Err(error) = durable::copy_mode(path, &file) {
+        let _ = durable::unlink(&fresh);
+        return Err(error.into());
+    }
+    Ok(fill(path, &bytes, &fresh, file)?)
 }
 
 /// Whether a text can stand in a list as an address.
@@ -193,14 +212,19 @@ pub fn check_uri(uri: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    struct GitDir(PathBuf);
+    struct GitDir(PathBuf, Journal);
 
     impl GitDir {
         fn new(config: &str) -> Self {
             let path = std::env::temp_dir().join(durable::unique("bundles-test-"));
             fs::create_dir(&path).unwrap();
             fs::write(path.join("config"), config).unwrap();
-            GitDir(path)
+            let journal = Journal::of(&path);
+            GitDir(path, journal)
+        }
+
+        fn lock(&self) -> Result<BundleList<'_>> {
+            BundleList::lock(&self.0, &self.1, Sharing::Umask)
         }
 
         fn text(&self, name: &str) -> String {
@@ -223,27 +247,28 @@ mod tests {
             Bundle { token: 12, uri: "https://host/d".to_owned() },
         ];
         for _ in 0..2 {
-            let mut list = BundleList::lock(&dir.0, Sharing::Umask).unwrap();
+            let mut list = dir.lock().unwrap();
             list.bundles.clone_from(&bundles);
-            list.advertise(Sharing::Umask).unwrap();
+            list.advertise().unwrap();
             assert_eq!(read(&dir.0).unwrap(), bundles);
             assert_eq!(dir.text("config"), "[core]\n\tbare = true\n[include]\n\tpath = bundles.config\n");
         }
         assert!(dir.text(NAME).contains("advertiseBundleURIs = true"));
-        assert!(BundleList::lock(&dir.0, Sharing::Umask).unwrap().withdraw().unwrap());
-        assert!(!BundleList::lock(&dir.0, Sharing::Umask).unwrap().withdraw().unwrap());
-        let left: Vec<_> = fs::read_dir(&dir.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["config"]);
+        assert!(dir.lock().unwrap().withdraw().unwrap());
+        assert!(!dir.lock().unwrap().withdraw().unwrap());
+        let mut left: Vec<_> = fs::read_dir(&dir.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["artifacts-journal", "config"]);
     }
 
     #[test]
     fn one_changes_the_list_at_a_time_and_who_gives_up_leaves_it() {
         let dir = GitDir::new("");
-        let first = BundleList::lock(&dir.0, Sharing::Umask).unwrap();
-        let second = BundleList::lock(&dir.0, Sharing::Umask).err().unwrap();
+        let first = dir.lock().unwrap();
+        let second = dir.lock().err().unwrap();
         assert!(format!("{second:#}").contains("somebody is changing the list"), "{second:#}");
         drop(first);
-        drop(BundleList::lock(&dir.0, Sharing::Umask).unwrap());
+        drop(dir.lock().unwrap());
         assert_eq!(dir.text("config"), "");
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! A sample of the points belongs to each run; all of them are tried with `CRASH_POINTS=all`. Builds with fail points alone.
 
+mod bundles;
 mod maintenance;
 
 use crate::support::{NULL, PUSH, Ran, Repo, Scratch, band, git_command, packets, updates};
@@ -164,21 +165,22 @@ struct Copy {
 
 impl Copy {
     fn of(served: &Path) -> Self {
-        fn copy(from: &Path, to: &Path) {
-            std::fs::create_dir(to).unwrap();
-            for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-                let to = to.join(entry.file_name());
-                if entry.file_type().unwrap().is_dir() {
-                    copy(&entry.path(), &to);
-                } else {
-                    std::fs::copy(entry.path(), &to).unwrap();
-                }
-            }
-        }
         let scratch = Scratch::new();
         let path = scratch.path().join("copy.git");
-        copy(served, &path);
+        Self::make(served, &path);
         Copy { _scratch: scratch, repo: Repo::at(path) }
+    }
+
+    fn make(from: &Path, to: &Path) {
+        std::fs::create_dir(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let to = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                Self::make(&entry.path(), &to);
+            } else {
+                std::fs::copy(entry.path(), &to).unwrap();
+            }
+        }
     }
 
     fn refs(&self) -> BTreeMap<String, String> {
