@@ -135,11 +135,14 @@ pub fn warn_over_pipes(summary: &Summary) -> String {
 
 /// What the client hears and what the operator does; nothing where nobody listens.
 fn audiences(error: ServeError, summary: &mut Summary) -> Option<(String, String)> {
-    let Some(said) = arrived_badly(&error).or_else(|| error.told(&summary.id)) else {
+    let body = arrived_badly(&error);
+    let broke_off = matches!(body, Some(BodyError::Short(_) | BodyError::GzipTruncated));
+    let Some(said) = body.map(ToString::to_string).or_else(|| error.told(&summary.id)) else {
         summary.outcome = "aborted";
         return None;
     };
     let (outcome, operator) = match error {
+        _ if broke_off => ("aborted", said.clone()),
         ServeError::Internal(error) if arrived_badly_in(&error).is_none() => ("error", format!("{error:#}")),
         _ => ("refused", said.clone()),
     };
@@ -181,8 +184,8 @@ fn say(text: &str, sink: &mut dyn Sink, channel: &ErrorChannel) -> io::Result<()
     }
 }
 
-/// A sentence of the body's own, which names what is wrong with what arrived.
-fn arrived_badly(error: &ServeError) -> Option<String> {
+/// What the body itself says is wrong with what arrived.
+fn arrived_badly(error: &ServeError) -> Option<&BodyError> {
     match error {
         ServeError::Protocol(ProtocolError::Frame(pktline::FrameError::Io(error))) => from_body(error),
         ServeError::Internal(error) => arrived_badly_in(error),
@@ -190,13 +193,13 @@ fn arrived_badly(error: &ServeError) -> Option<String> {
     }
 }
 
-fn arrived_badly_in(error: &anyhow::Error) -> Option<String> {
+fn arrived_badly_in(error: &anyhow::Error) -> Option<&BodyError> {
     error.chain().find_map(from_body)
 }
 
-fn from_body(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+fn from_body<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e BodyError> {
     let error = error.downcast_ref::<io::Error>()?;
-    error.get_ref()?.downcast_ref::<BodyError>().map(ToString::to_string)
+    error.get_ref()?.downcast_ref::<BodyError>()
 }
 
 /// One short line for the operator, control bytes escaped (facts of web servers, R15).

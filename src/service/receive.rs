@@ -35,7 +35,7 @@ use client::{Arrival, Client, Hooked, Unspoken};
 use gix_hash::ObjectId;
 use stations::Stations;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Instant;
 use verdicts::{State, Verdict, Verdicts};
@@ -71,7 +71,11 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
         verdicts.refuse_open(&Refusal::InconsistentOptions);
     }
     let mut certified = Certified::of(repository, &request);
-    let unpacked = take_objects(repository, &request, body, &mut client)?;
+    let mut arriving = Arriving { body, broken: None };
+    let unpacked = take_objects(repository, &request, &mut arriving, &mut client)?;
+    if let (Err(_), Some(reason)) = (&unpacked, arriving.broken) {
+        (summary.outcome, summary.error) = ("aborted", Some(reason));
+    }
     summary.objects = unpacked.as_ref().map_or(0, |taken| taken.pack.objects.into());
     let unpack = match unpacked {
         Ok(taken) => {
@@ -132,6 +136,30 @@ fn parse(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Res
     out.summary.agent = capabilities.agent.as_ref().map(|agent| agent.to_str_lossy().into_owned());
     out.summary.client_sid = capabilities.session_id.as_ref().map(|id| id.to_str_lossy().into_owned());
     Ok(request)
+}
+
+/// A body of which is known afterwards why it broke off. The report is told all the same: somebody may hear it.
+struct Arriving<'b> {
+    body: &'b mut dyn Body,
+    broken: Option<String>,
+}
+
+impl Read for Arriving<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.body.read(into);
+        if let Err(error) = &read
+            && matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::InvalidData)
+        {
+            self.broken = Some(error.to_string());
+        }
+        read
+    }
+}
+
+impl Body for Arriving<'_> {
+    fn finish(&mut self) -> io::Result<u64> {
+        self.body.finish()
+    }
 }
 
 /// What was pushed, apart from the repository; nothing where refs are only deleted.

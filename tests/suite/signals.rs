@@ -30,6 +30,19 @@ impl Pushing {
         self.site.push("acme/site", &self.token, &[(NULL, &self.new, "refs/heads/new")], &self.pack)
     }
 
+    /// What the audit log says of the last request that ran with it: its outcome, and why.
+    fn audited(&self) -> (String, String) {
+        let text = std::fs::read_to_string(self.log()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(line["event"], "request", "{text}");
+        let field = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        (field("outcome"), field("error"))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.site.root().join("audit.log")
+    }
+
     fn served(&self) -> Repo {
         self.site.repo("acme/site")
     }
@@ -69,7 +82,8 @@ impl Pushing {
 fn sigterm_in_the_middle_of_a_pushs_body_leaves_nothing() {
     let pushing = Pushing::new(1 << 20);
     for chunked in [false, true] {
-        let request = if chunked { pushing.request().without_length() } else { pushing.request() };
+        let request = pushing.request().env("ARTIFACTS_AUDIT_LOG", pushing.log().to_str().unwrap());
+        let request = if chunked { request.without_length() } else { request };
         let mut running = request.start();
         running.feed(&request.bytes()[..700_000]).unwrap();
         until("the quarantine", || !pushing.served().leftovers().is_empty());
@@ -77,6 +91,7 @@ fn sigterm_in_the_middle_of_a_pushs_body_leaves_nothing() {
         let answer = running.end_with_stdin_open();
         assert!(!pushing.moved());
         pushing.is_consistent(&answer);
+        assert_eq!(pushing.audited().0, "aborted");
     }
 }
 
@@ -204,13 +219,18 @@ fn a_client_that_vanishes_in_the_middle_of_a_push_leaves_nothing() {
     let size = pushing.request().bytes().len();
     for chunked in [false, true] {
         for sent in [3, 60, 150, 250, 5000, size / 2, size - 21, size - 1] {
-            let request = if chunked { pushing.request().without_length() } else { pushing.request() };
+            let request = pushing.request().env("ARTIFACTS_AUDIT_LOG", pushing.log().to_str().unwrap());
+            let request = if chunked { request.without_length() } else { request };
             let mut running = request.start();
             running.feed(&request.bytes()[..sent]).unwrap();
             let answer = running.end();
             assert!(answer.exit >= 0 && !answer.text().contains("ok refs/heads/new"), "{sent}: {answer:?}");
             assert!(!pushing.moved(), "{sent}");
             pushing.is_consistent(&answer);
+            // Without a length only the pack itself tells that something is missing.
+            let (outcome, error) = pushing.audited();
+            let missing = format!("the request ended {} bytes before its Content-Length", size - sent);
+            assert!(chunked || (outcome == "aborted" && error == missing), "{sent}: {outcome} {error}");
         }
     }
 }
