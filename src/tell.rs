@@ -79,11 +79,11 @@ pub fn tell(
         },
     };
     operator(&line("fatal", &reason, summary));
+    let status = if summary.outcome == "error" { 500 } else { 400 };
     if drained.is_err() && matches!(channel, ErrorChannel::Status) {
         summary.outcome = "aborted";
     }
     summary.error = Some(reason);
-    let status = if summary.outcome == "error" { 500 } else { 400 };
     let told = match channel {
         ErrorChannel::Status => response.reject(&Reject::new(status, said)),
         ErrorChannel::ErrLine | ErrorChannel::Silence | ErrorChannel::Band3 | ErrorChannel::Push { .. } => {
@@ -224,4 +224,38 @@ fn escaped(text: &str, chars_max: usize) -> String {
         .flat_map(|char| if char.is_control() { char.escape_default().collect::<Vec<_>>() } else { vec![char] })
         .take(chars_max)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::body::{DrainBudget, Extent};
+    use crate::protocol::Limits;
+    use crate::stream::Input;
+    use std::io::Read;
+    use std::sync::Arc;
+
+    /// A client that has gone.
+    struct Gone;
+
+    impl Read for Gone {
+        fn read(&mut self, _into: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    impl Input for Gone {}
+
+    #[test]
+    fn what_went_wrong_here_is_a_500_whoever_is_left_to_hear_it() {
+        let (mut input, mut sent) = (Gone, Vec::new());
+        let finished = Arc::default();
+        let budget = DrainBudget::granted(&Limits::default());
+        let mut body = HttpBody::new(&mut input, Extent::Exact(4), false, budget, Arc::clone(&finished));
+        let mut response = Response::new(&mut sent, finished);
+        let mut summary = Summary::default();
+        let failure = Failure::Serve(ServeError::Internal(anyhow::anyhow!("the disk is gone")));
+        tell(failure, &mut body, &mut response, &ErrorChannel::Status, &mut summary, &mut |_| {});
+        assert_eq!((response.status_sent(), summary.outcome), (500, "aborted"));
+    }
 }

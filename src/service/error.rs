@@ -69,6 +69,7 @@ impl From<FrameError> for ServeError {
     fn from(error: FrameError) -> Self {
         match error {
             FrameError::Io(error) if is_limit(&error) => ServeError::Refused(error.to_string()),
+            FrameError::Io(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ServeError::ClientGone,
             error => ServeError::Protocol(ProtocolError::Frame(error)),
         }
     }
@@ -118,6 +119,8 @@ mod tests {
         check(Error::new(ErrorKind::TimedOut, "it took too long").into(), Some("it took too long"));
         let read = FrameError::Io(Error::new(ErrorKind::TimedOut, "it took too long"));
         check(ProtocolError::from(read).into(), Some("it took too long"));
+        let ended = FrameError::Io(Error::new(ErrorKind::BrokenPipe, "ended by SIGTERM"));
+        check(ProtocolError::from(ended).into(), None);
     }
 
     #[test]

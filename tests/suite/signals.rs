@@ -96,6 +96,28 @@ fn sigterm_in_the_middle_of_a_pushs_body_leaves_nothing() {
 }
 
 #[test]
+fn sigterm_while_a_pushs_commands_are_read_is_nobodys_fault() {
+    let pushing = Pushing::new(1000);
+    let request = pushing.request().env("ARTIFACTS_AUDIT_LOG", pushing.log().to_str().unwrap());
+    for sent in [20, 100] {
+        let mut running = request.start();
+        running.feed(&request.bytes()[..sent]).unwrap();
+        // It must have come so far that it only notes SIGTERM.
+        let caught = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (15 - 1)) != 0
+        };
+        until("a push", caught);
+        std::thread::sleep(Duration::from_millis(50));
+        running.signal(Signal::TERM);
+        let answer = running.end_with_stdin_open();
+        assert_eq!((answer.status, answer.stderr.as_str(), pushing.audited().0.as_str()), (200, "", "aborted"));
+        assert_eq!(answer.text(), "");
+    }
+}
+
+#[test]
 fn sigterm_while_pre_receive_runs_leaves_nothing_and_ends_the_hook() {
     let pushing = Pushing::new(1000);
     let running = pushing.in_hook("pre-receive");
