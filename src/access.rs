@@ -59,7 +59,10 @@ fn by_token(route: &Route, claim: Claim, place: Place, request: &Request) -> Res
                 Place::Here(here) if here.settings.anonymous_read && route.scope == Scope::Read => {
                     Ok((Grant::new(Scope::Read, None), here))
                 }
-                Place::Here(_) | Place::Absent | Place::Unusable(_) => Err(without_token()),
+                Place::Here(_) | Place::Absent => Err(without_token()),
+                // Perhaps anybody might read it: the client hears the same as everywhere, the operator why nobody can.
+                Place::Unusable(error) => Err(without_token()
+                    .detail(format!("no Authorization arrived, and the repository cannot be opened: {error:#}"))),
             };
         }
         Claim::Unusable { why, basic, record } => return Err(unusable(why, basic, record.as_deref())),

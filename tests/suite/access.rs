@@ -350,6 +350,7 @@ fn another_users_repository_is_refused_with_the_remedy() {
     }
     let site = site();
     let token = site.token("acme/site", "read");
+    site.repo("acme/site").config("artifacts.anonymousRead", "true");
     std::os::unix::fs::chown(site.repo("acme/site").path, Some(54321), None).unwrap();
     let answer = site.cgi("GET", ADVERTISE).bearer(&token).run();
     assert_eq!(answer.status, 500);
@@ -359,6 +360,16 @@ fn another_users_repository_is_refused_with_the_remedy() {
         answer.stderr
     );
     assert!(!answer.text().contains("54321") && !answer.text().contains("site.git"), "{}", answer.text());
+    // Without a token it looks like any other, or none; the operator hears why even who may come without one does not get in.
+    let (anonymous, absent) =
+        (site.cgi("GET", ADVERTISE).run(), site.cgi("GET", &ADVERTISE.replace("site", "none")).run());
+    assert!(
+        anonymous.stderr.contains("no Authorization") && anonymous.stderr.contains("dubious ownership"),
+        "{anonymous:?}"
+    );
+    assert_eq!((anonymous.status, &anonymous.headers[..]), (401, &absent.headers[..]));
+    let said = |answer: &str| answer.split(" (request ").next().unwrap_or_default().to_owned();
+    assert_eq!(said(&anonymous.text()), said(&absent.text()));
     let trusted = site.cgi("GET", ADVERTISE).bearer(&token);
     let trusted = trusted.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "safe.directory");
     assert_eq!(status(trusted.env("GIT_CONFIG_VALUE_0", "*")), 200);
