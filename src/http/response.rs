@@ -201,6 +201,12 @@ impl<'a> Response<'a> {
         head
     }
 
+    fn count(&mut self, bytes: u64) {
+        if !self.without_body {
+            self.bytes += bytes;
+        }
+    }
+
     /// Writes what was gathered, the head before the first of it; nothing while the body is still being read.
     fn push(&mut self) -> io::Result<()> {
         if !self.finished.load(Ordering::Relaxed) {
@@ -224,7 +230,7 @@ impl<'a> Response<'a> {
 
 impl Write for Response<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bytes += bytes.len() as u64;
+        self.count(bytes.len() as u64);
         if self.finished.load(Ordering::Relaxed) && self.buffer.len() + bytes.len() > BUFFER {
             self.push()?;
             if bytes.len() >= BUFFER {
@@ -265,7 +271,7 @@ impl Pulse for Response<'_> {
 impl Sink for Response<'_> {
     fn send_file(&mut self, file: &File, range: Range<u64>) -> io::Result<()> {
         self.flush()?;
-        self.bytes += range.end.saturating_sub(range.start);
+        self.count(range.end.saturating_sub(range.start));
         if self.without_body { Ok(()) } else { self.out.send_file(file, range) }
     }
 }
@@ -381,6 +387,7 @@ mod tests {
                 response.write_all(b"half").unwrap();
                 response.reject(&reject).unwrap();
                 response.end().unwrap();
+                assert_eq!(response.bytes(), if without_body { 0 } else { 4 });
             })
         };
         let head = format!("Status: 403 Forbidden\r\n{NO_CACHE}Content-Type: text/plain\r\nAllow: POST\r\n");
