@@ -114,11 +114,11 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
     };
     let here = match find(service, options, &context) {
         Ok(here) => here,
-        Err(text) => {
+        Err((outcome, text)) => {
             let line = tell::fatal(&text);
             context.trace.failed(&line);
             complain(&format!("{line}\n"));
-            summary.outcome = "refused";
+            summary.outcome = outcome;
             summary.error = Some(text);
             // Standard error is the user's, who can do nothing about a log.
             let _ = summary.request_done();
@@ -182,8 +182,8 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
     status
 }
 
-/// The repository, or why there is none, in git's words (RE-06, RE-07, RE-16).
-fn find(service: Service, options: &Options, context: &Context) -> Result<Here, String> {
+/// The repository; or what that is in the audit log, and why there is none, in git's words (RE-06, RE-07, RE-16).
+fn find(service: Service, options: &Options, context: &Context) -> Result<Here, (&'static str, String)> {
     let search = Search {
         mode: AccessMode::Pipe,
         config: &context.config,
@@ -192,7 +192,10 @@ fn find(service: Service, options: &Options, context: &Context) -> Result<Here, 
         check_owner: service == Service::ReceivePack,
         strict: options.strict,
     };
-    let absent = || format!("'{}' does not appear to be a git repository", options.directory.to_string_lossy());
+    let absent = || {
+        let text = format!("'{}' does not appear to be a git repository", options.directory.to_string_lossy());
+        ("refused", text)
+    };
     let path = if options.strict {
         PathBuf::from(&options.directory)
     } else {
@@ -201,7 +204,7 @@ fn find(service: Service, options: &Options, context: &Context) -> Result<Here, 
     match locate::by_path(&absolute(path), &search) {
         Place::Here(here) => Ok(*here),
         Place::Absent => Err(absent()),
-        Place::Unusable(error) => Err(format!("{error:#}")),
+        Place::Unusable(error) => Err(("error", format!("{error:#}"))),
     }
 }
 

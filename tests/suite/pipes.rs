@@ -615,6 +615,8 @@ fn a_conversation_has_its_line_in_the_audit_log() {
     let list = updates(&[(NULL, &work.tip("main"), "refs/heads/again")], PUSH);
     assert_eq!(pipes.say(&["receive-pack", "served.git"], &environment, &[list, work.pack("")].concat()).status, 0);
     pipes.say(&["upload-pack", "nothing"], &environment, b"");
+    std::fs::write(pipes.served().path.join("config"), "[core").unwrap();
+    pipes.say(&["upload-pack", "served.git"], &environment, b"");
     let lines = std::fs::read_to_string(&log).unwrap();
     let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lines[0]["event"], &lines[0]["updates"][0]["verdict"]), (&"push".into(), &"ok".into()));
@@ -623,6 +625,7 @@ fn a_conversation_has_its_line_in_the_audit_log() {
     assert_eq!((&request["remote"], &request["repository"]), (&"192.0.2.9".into(), &"served.git".into()));
     assert!(request["bytes_in"].as_u64() > Some(100) && request["bytes_out"].as_u64() > Some(100), "{request}");
     assert_eq!((&refused["outcome"], &refused["operation"]), (&"refused".into(), &serde_json::Value::Null));
+    assert_eq!(lines[3]["outcome"], "error", "{}", lines[3]);
 }
 
 #[test]
