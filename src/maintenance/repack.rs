@@ -34,11 +34,18 @@ pub(super) struct Made {
     keeps: Vec<PathBuf>,
 }
 
+/// As a push has it: who protects the pack, and where he runs.
+fn keep_message() -> String {
+    format!("maintenance {} on {}", std::process::id(), rustix::system::uname().nodename().to_string_lossy())
+}
+
 impl Drop for Made {
     fn drop(&mut self) {
         for keep in &self.keeps {
-            // One that stays is in the journal.
-            let _ = crate::durable::unlink(keep);
+            // One that was there before is somebody else's and stays. One of ours that stays is in the journal.
+            if std::fs::read_to_string(keep).is_ok_and(|text| text.trim_end() == keep_message()) {
+                let _ = crate::durable::unlink(keep);
+            }
         }
     }
 }
@@ -70,7 +77,7 @@ pub(super) fn make(
         compression: settings.loose_compression,
         threads: options.threads,
         sharing: settings.sharing,
-        keep_message: format!("maintenance {} on {}", std::process::id(), repository.context.id),
+        keep_message: keep_message(),
     };
     pulse.begin("Writing objects", Some(selection.count.into()))?;
     write_and_index(&selection, objects, &options, place, pulse)?;

@@ -140,6 +140,24 @@ fn small_packs_become_one_and_large_ones_stay() {
 }
 
 #[test]
+fn a_keep_file_that_waited_for_the_new_pack_stays() {
+    let (site, served) = of_packs(3);
+    let twin = site.repo("acme/twin");
+    let copied = std::process::Command::new("cp").arg("-a").args([&served.path, &twin.path]).status();
+    assert!(copied.unwrap().success());
+    site.tool(&["maintenance", twin.path.to_str().unwrap()]);
+    let [made] = &packs(&twin, "pack")[..] else { panic!("one pack is made of three") };
+    assert!(packs(&twin, "keep").is_empty());
+    let keep = served.path.join("objects/pack").join(made.file_name().unwrap()).with_extension("keep");
+    std::fs::write(&keep, "mine").unwrap();
+    site.tool(&["maintenance", "acme/site"]);
+    assert_eq!(packs(&served, "pack"), [keep.with_extension("pack")], "the same is made of the same");
+    assert_eq!(std::fs::read_to_string(&keep).unwrap(), "mine");
+    std::fs::remove_file(&keep).unwrap();
+    judge(&served);
+}
+
+#[test]
 fn packs_that_are_somebodys_are_left_alone() {
     let (site, served) = of_packs(4);
     let all = packs(&served, "pack");

@@ -102,3 +102,19 @@ fn maintenance_loses_nothing_at_any_operation() {
 fn maintenance_that_makes_one_pack_loses_nothing_at_any_operation() {
     run(true);
 }
+
+#[test]
+fn a_pack_is_protected_by_a_file_that_names_process_and_machine() {
+    let scratch = neglected();
+    let served = Repo::at(scratch.path().join("served.git"));
+    let (_, operations) = maintain(&Copy::of(&served.path).repo, false, None);
+    let released = |operation: &String| operation.starts_with("unlink ") && operation.ends_with(".keep");
+    let at = operations.iter().position(released).unwrap();
+    let copy = Copy::of(&served.path);
+    maintain(&copy.repo, false, Some(format!("{at} kill")));
+    let [keep] = &files(&copy.repo, "keep")[..] else { panic!("one protects the new pack") };
+    let text = std::fs::read_to_string(keep).unwrap();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let pid = text.trim_end().strip_prefix("maintenance ").and_then(|rest| rest.strip_suffix(&format!(" on {host}")));
+    assert!(pid.is_some_and(|pid| pid.parse::<u32>().is_ok()), "{text}");
+}
