@@ -7,6 +7,7 @@
 use crate::stream::Sink;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,6 +26,9 @@ pub struct Child<'a> {
     pub environment: &'a [(OsString, OsString)],
     /// Where it runs.
     pub directory: &'a Path,
+    /// Whether it has a process group of its own, all of which ends where it is not waited for any longer. At a terminal it must be in
+    /// ours: there Ctrl-C ends all of it, and it may ask the user something.
+    pub apart: bool,
 }
 
 /// How a child ended.
@@ -97,7 +101,7 @@ const BLOCK: usize = 16 << 10;
 /// Runs a child to its end and to the end of its output.
 ///
 /// `input` is made piece by piece, as fast as the child reads it; a child that reads none or not all of it is no error (HO-11).
-/// After `time` it is killed.
+/// After `time` it is killed, and so is what it has started, if it is apart.
 ///
 /// # Errors
 /// When it cannot be started. When the sink fails: then the child is killed first.
@@ -114,24 +118,36 @@ pub fn run(
             let (reader, writer) = io::pipe()?;
             let running = start(child, &|| end(&writer), &|| end(&writer))?;
             drop(writer);
-            attend(running, &mut words, Outputs { said: Some(reader), sink: Some(sink), ..Outputs::default() }, time)
+            attend(
+                child,
+                running,
+                &mut words,
+                Outputs { said: Some(reader), sink: Some(sink), ..Outputs::default() },
+                time,
+            )
         }
         Output::Stdout(sink) => {
             let (reader, writer) = io::pipe()?;
             let running = start(child, &|| end(&writer), &|| Ok(Stdio::null()))?;
             drop(writer);
-            attend(running, &mut words, Outputs { said: Some(reader), sink: Some(sink), ..Outputs::default() }, time)
+            attend(
+                child,
+                running,
+                &mut words,
+                Outputs { said: Some(reader), sink: Some(sink), ..Outputs::default() },
+                time,
+            )
         }
         Output::Apart(sink) => {
             let ((made, maker), (aside, speaker)) = (io::pipe()?, io::pipe()?);
             let running = start(child, &|| end(&maker), &|| end(&speaker))?;
             drop((maker, speaker));
-            attend(running, &mut words, Outputs { said: Some(made), aside: Some(aside), sink: Some(sink) }, time)
+            attend(child, running, &mut words, Outputs { said: Some(made), aside: Some(aside), sink: Some(sink) }, time)
         }
         Output::Stderr(sink) => {
             let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
             let running = start(child, &stderr, &stderr)?;
-            attend(running, &mut words, Outputs { sink: Some(sink), ..Outputs::default() }, time)
+            attend(child, running, &mut words, Outputs { sink: Some(sink), ..Outputs::default() }, time)
         }
     }
 }
@@ -150,7 +166,7 @@ pub fn converse(
     let (reader, writer) = io::pipe()?;
     let running = start(child, &|| Ok(Stdio::piped()), &|| writer.try_clone().map(Stdio::from))?;
     drop(writer);
-    attend(running, dialogue, Outputs { said: Some(reader), sink: Some(errors), ..Outputs::default() }, time)
+    attend(child, running, dialogue, Outputs { said: Some(reader), sink: Some(errors), ..Outputs::default() }, time)
 }
 
 /// Starts a child that is left alone: it hears nothing and is not heard, nobody waits for it, and who ends our process group does
@@ -177,6 +193,7 @@ struct Outputs<'s> {
 
 /// Stays with a running child to its end.
 fn attend(
+    child: &Child<'_>,
     mut running: std::process::Child,
     words: &mut dyn Dialogue,
     outputs: Outputs<'_>,
@@ -191,7 +208,11 @@ fn attend(
         false => Ok(Ended::Late),
     });
     if !matches!(ended, Ok(Ended::Status(_) | Ended::Signal(_))) {
-        // Either it has ended by itself in the meantime, or it ends now; its status is collected and not looked at.
+        // Either it has ended by itself in the meantime, or it ends now; its status is collected and not looked at. Before that nobody
+        // else can have its group's number.
+        if child.apart {
+            let _ = kill_process_group(Pid::from_child(&running), Signal::KILL);
+        }
         let _ = running.kill();
         let _ = running.wait();
     }
@@ -207,6 +228,9 @@ fn start(
     close_on_exec()?;
     let spawn = |program: &Path, script: Option<&Path>| {
         let mut command = command(child, program, script);
+        if child.apart {
+            command.process_group(0);
+        }
         command.stdin(Stdio::piped()).stdout(output()?).stderr(errors()?).spawn()
     };
     match spawn(child.program, None) {
@@ -435,6 +459,7 @@ mod tests {
             arguments: &arguments,
             environment: &[("ONLY".into(), "this".into()), ("PATH".into(), "/usr/bin:/bin".into())],
             directory: Path::new("/"),
+            apart: true,
         };
         let mut lines = input.split_inclusive('\n').map(|line| line.as_bytes().to_vec());
         let ended = run(&child, &mut lines, Output::Sink(&mut said), time);
@@ -478,14 +503,32 @@ mod tests {
         check("exec >&- 2>&-; sleep 0.2; exit 5", "", (5, ""));
     }
 
+    /// Whether a process is there and is no zombie.
+    fn is_running(pid: &str) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        status.rsplit(") ").next().and_then(|rest| rest.chars().next()).is_some_and(|state| state != 'Z')
+    }
+
     #[test]
-    fn a_child_is_stopped_when_its_time_is_over() {
-        for script in ["echo x; exec sleep 60", "echo x; exec >&- 2>&- sleep 60"] {
+    fn a_child_is_stopped_with_what_it_has_started_when_its_time_is_over() {
+        for script in ["sleep 60 & echo $!; wait", "sleep 60 & echo $!; exec >&- 2>&- sleep 60", "sleep 60 & echo $!"] {
             let begun = Instant::now();
             let (ended, said) = shell(script, "", Some(Duration::from_millis(200)));
-            assert_eq!((ended.ok(), said.as_str()), (Some(Ended::Late), "x\n"));
-            assert!(begun.elapsed() < Duration::from_secs(20));
+            assert_eq!(ended.ok(), Some(Ended::Late), "{script}");
+            while is_running(said.trim()) {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{script}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
+    }
+
+    #[test]
+    fn what_a_child_leaves_behind_on_purpose_goes_on() {
+        let (ended, said) = shell("sleep 60 <&- >&- 2>&- & echo $!", "", Some(Duration::from_secs(20)));
+        assert_eq!(ended.ok(), Some(Ended::Status(0)));
+        assert!(is_running(said.trim()));
+        let pid = Pid::from_raw(said.trim().parse().expect("a number")).expect("a process");
+        rustix::process::kill_process(pid, Signal::KILL).expect("it runs");
     }
 
     /// Two outputs, one behind the other.
@@ -518,8 +561,13 @@ mod tests {
     fn what_a_child_makes_and_what_it_says_can_be_told_apart() {
         let mut two = Two::default();
         let arguments = ["-c".into(), "echo one >&2; cat; echo two >&2; exec >&-; echo three >&2; exit 4".into()];
-        let child =
-            Child { program: Path::new("/bin/sh"), arguments: &arguments, environment: &[], directory: Path::new("/") };
+        let child = Child {
+            program: Path::new("/bin/sh"),
+            arguments: &arguments,
+            environment: &[],
+            directory: Path::new("/"),
+            apart: true,
+        };
         let much = "0123456789abcdef\n".repeat(50_000).into_bytes();
         let mut input = much.chunks(1000).map(<[u8]>::to_vec);
         // cat is found in the shell's own default path.
@@ -567,6 +615,7 @@ mod tests {
             arguments: &arguments,
             environment: &[("PATH".into(), "/usr/bin:/bin".into())],
             directory: Path::new("/"),
+            apart: true,
         };
         let ended = converse(&child, &mut Echo(Vec::new(), false), &mut said, Some(Duration::from_secs(20)));
         let said = String::from_utf8_lossy(&said).into_owned();
@@ -596,7 +645,13 @@ mod tests {
         // Written by another process: a file that is open for writing in a thread's half-started child cannot be run.
         check(&format!("echo 'echo \"$0 $1\"' > {0} && chmod +x {0}", path.display()), "", (0, ""));
         let mut said = Vec::new();
-        let child = Child { program: &path, arguments: &["x".into()], environment: &[], directory: Path::new("/") };
+        let child = Child {
+            program: &path,
+            arguments: &["x".into()],
+            environment: &[],
+            directory: Path::new("/"),
+            apart: true,
+        };
         let ended = run(&child, &mut std::iter::empty(), Output::Sink(&mut said), None);
         std::fs::remove_file(&path).expect("it was just written");
         assert_eq!(ended.ok(), Some(Ended::Status(0)));
@@ -606,8 +661,13 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_an_error() {
         let mut said = Vec::new();
-        let child =
-            Child { program: Path::new("no/such"), arguments: &[], environment: &[], directory: Path::new("/") };
+        let child = Child {
+            program: Path::new("no/such"),
+            arguments: &[],
+            environment: &[],
+            directory: Path::new("/"),
+            apart: true,
+        };
         let error = run(&child, &mut std::iter::empty(), Output::Sink(&mut said), None).expect_err("it is not there");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
@@ -641,6 +701,7 @@ mod tests {
             arguments: &["60".into()],
             environment: &[],
             directory: Path::new("/"),
+            apart: true,
         };
         let begun = Instant::now();
         let ended = run(&child, &mut std::iter::empty(), Output::Sink(&mut Weary(1)), None);

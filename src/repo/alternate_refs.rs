@@ -79,6 +79,7 @@ fn told_by(repository: &Repository, command: OsString, git_dir: &Path) -> Vec<Ob
         arguments: &["-c".into(), script, command, git_dir.into()],
         environment: &environment,
         directory: &repository.git_dir,
+        apart: hooks::is_apart(repository),
     };
     let mut names = Names { hash: repository.hash(), line: Vec::new(), found: Vec::new(), ended: false };
     // How it ends says nothing about what it has said.

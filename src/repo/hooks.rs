@@ -3,8 +3,8 @@
 //! In: a repository and what a hook is to be told. Out: whether it agrees; what it says goes to the sink while it says it.
 //! A hook sees the environment the edge allowed it, nothing of the web server's and no credentials.
 
-use super::Repository;
 use super::config::{self, ConfigEntry};
+use super::{AccessMode, Repository};
 use crate::children::{self, Child, Dialogue, Ended, Output};
 use crate::refs::{TransactionHook, TransactionState};
 use crate::stream::Sink;
@@ -160,7 +160,13 @@ fn start(
     };
     arguments.extend(told.arguments.iter().cloned());
     let environment = environment(repository, &told.environment);
-    let child = Child { program, arguments: &arguments, environment: &environment, directory: &repository.git_dir };
+    let child = Child {
+        program,
+        arguments: &arguments,
+        environment: &environment,
+        directory: &repository.git_dir,
+        apart: is_apart(repository),
+    };
     let ended =
         launch(repository, hook.name(), &child, |child, time| children::run(child, &mut (told.lines)(), output, time))?;
     Ok(answered(&ended))
@@ -179,7 +185,13 @@ pub fn converse(
     let Some(program) = executable(repository, hook) else { return Ok(None) };
     let mut watched = Watched { sink, failed: false };
     let environment = environment(repository, &[]);
-    let child = Child { program: &program, arguments: &[], environment: &environment, directory: &repository.git_dir };
+    let child = Child {
+        program: &program,
+        arguments: &[],
+        environment: &environment,
+        directory: &repository.git_dir,
+        apart: is_apart(repository),
+    };
     let ended =
         launch(repository, hook.name(), &child, |child, time| children::converse(child, dialogue, &mut watched, time));
     if watched.failed {
@@ -219,8 +231,22 @@ pub fn make_pack(
     // git's own programs are not to fetch from elsewhere either, what is not here (EN-12).
     let environment = environment(repository, &[("GIT_NO_LAZY_FETCH".into(), "1".into())]);
     let program = Path::new("/bin/sh");
-    let child = Child { program, arguments: &words, environment: &environment, directory: &repository.git_dir };
+    let child = Child {
+        program,
+        arguments: &words,
+        environment: &environment,
+        directory: &repository.git_dir,
+        apart: is_apart(repository),
+    };
     launch(repository, "pack-objects", &child, |child, time| children::run(child, input, Output::Apart(sink), time))
+}
+
+/// Whether children are apart from us: where a web server has started us, nobody but us ends what they leave unfinished.
+pub(super) fn is_apart(repository: &Repository) -> bool {
+    match repository.context.mode {
+        AccessMode::Tokens | AccessMode::WebServer => true,
+        AccessMode::Pipe => false,
+    }
 }
 
 /// Runs a program, and traces that.

@@ -141,8 +141,13 @@ impl Asked<'_> {
     /// so would some of its words.
     fn run(&mut self, arguments: &[OsString], input: &[u8]) -> io::Result<(bool, BString)> {
         let environment = hooks::environment(self.repository, &[]);
-        let child =
-            Child { program: &self.program, arguments, environment: &environment, directory: &self.repository.git_dir };
+        let child = Child {
+            program: &self.program,
+            arguments,
+            environment: &environment,
+            directory: &self.repository.git_dir,
+            apart: hooks::is_apart(self.repository),
+        };
         let mut heard = Heard { said: Vec::new(), pulse: &mut *self.pulse, gone: None };
         let mut input = input.chunks(INPUT_PIECE).map(<[u8]>::to_vec);
         let ended = children::run(&child, &mut input, Output::Stdout(&mut heard), self.repository.context.timeout);

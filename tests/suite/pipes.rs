@@ -629,6 +629,17 @@ fn a_conversation_has_its_line_in_the_audit_log() {
 }
 
 #[test]
+fn hooks_stay_in_the_foreground_of_the_terminal() {
+    let (pipes, work) = Pipes::with_history();
+    let said = pipes.scratch.path().join("said");
+    pipes.served().hook("pre-receive", &format!("cat >/dev/null; cut -d' ' -f5 /proc/$$/stat >{}", said.display()));
+    let list = updates(&[(NULL, &work.tip("main"), "refs/heads/again")], PUSH);
+    assert_eq!(pipes.say(&["receive-pack", "served.git"], &[], &[list, work.pack("")].concat()).status, 0);
+    let group = rustix::process::getpgrp().as_raw_nonzero().to_string();
+    assert_eq!(std::fs::read_to_string(&said).unwrap().trim(), group);
+}
+
+#[test]
 fn sigterm_during_a_push_leaves_the_old_state_or_the_new() {
     let (pipes, work) = Pipes::with_history();
     let flag = pipes.scratch.path().join("flag");

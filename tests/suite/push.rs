@@ -319,7 +319,7 @@ fn a_push_that_takes_longer_than_allowed_is_ended_and_told() {
     work.commit("one");
     let hook = site.repo("acme/site").path.join("hooks/pre-receive");
     std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
-    std::fs::write(&hook, "#!/bin/sh\nexec sleep 30\n").unwrap();
+    std::fs::write(&hook, "#!/bin/sh\nsleep 30\ntrue\n").unwrap();
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
     let start = std::time::Instant::now();
     let ran = work.try_git(&["push", "-q", &server.url_with("acme/site", &token), "main"]);

@@ -66,11 +66,11 @@ impl Pushing {
         self.served().fsck();
     }
 
-    /// Fed with its whole body, and its hook at work.
+    /// Fed with its whole body, and its hook at work, which waits for a process of its own: the one that the flag names.
     fn in_hook(&self, hook: &str) -> Running {
         let flag = self.flag();
-        self.served()
-            .hook(hook, &format!("cat >/dev/null; echo $$ >{0}.new; mv {0}.new {0}; exec sleep 60", flag.display()));
+        let script = format!("cat >/dev/null; sleep 60 & echo $! >{0}.new; mv {0}.new {0}; wait", flag.display());
+        self.served().hook(hook, &script);
         let mut running = self.request().start();
         running.feed(self.request().bytes()).unwrap();
         until("the hook", || flag.exists());

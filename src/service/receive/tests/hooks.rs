@@ -150,7 +150,7 @@ fn no_hook_hears_of_a_symbolic_ref_that_led_nowhere_and_was_to_go() {
 fn a_hook_is_stopped_when_its_time_is_over() {
     let pair = Pair::new();
     pair.commit("three");
-    pair.hook("pre-receive", "exec sleep 60");
+    pair.hook("pre-receive", "sleep 60; true");
     let repository = pair.open_with(|context| context.timeout = Some(Duration::from_millis(300)));
     let answer = send(&repository, &pair.push(&["- HEAD refs/heads/a"]).bytes());
     assert_eq!(answer.complaints(), ["ng refs/heads/a pre-receive hook declined"]);
