@@ -25,8 +25,9 @@ pub struct Filter {
     sources: Vec<ObjectId>,
     /// How many components of a path the patterns look at.
     reach: u64,
-    /// What it may take to hold a path against all patterns, in comparisons of one.
-    comparisons: u64,
+    /// How many patterns there are, and how many stars in them.
+    patterns: u64,
+    stars: u64,
 }
 
 impl Default for Filter {
@@ -40,7 +41,8 @@ impl Default for Filter {
             sparse: Vec::new(),
             sources: Vec::new(),
             reach: 0,
-            comparisons: 0,
+            patterns: 0,
+            stars: 0,
         }
     }
 }
@@ -76,7 +78,8 @@ impl Filter {
     pub fn only_at(&mut self, paths: Patterns) -> anyhow::Result<()> {
         anyhow::ensure!(self.sparse.len() < PATTERNS_MAX, "more than {PATTERNS_MAX} filters of paths");
         self.reach = self.reach.max(paths.reach());
-        self.comparisons += paths.comparisons();
+        self.patterns += paths.count();
+        self.stars += paths.stars();
         self.sparse.push(paths);
         Ok(())
     }
@@ -148,9 +151,9 @@ impl Filter {
         depth > self.reach
     }
 
-    /// What it may take to ask about one path, in comparisons of a pattern with it.
-    pub(super) fn comparisons(&self) -> u64 {
-        self.comparisons
+    /// What it may take to ask about one path, in comparisons of a pattern without stars.
+    pub(super) fn comparisons(&self, path: &[u8]) -> u64 {
+        self.patterns + self.stars.saturating_mul(path.len() as u64) / 64
     }
 
     /// One bit for each pattern file: whether the directory at a path is let in, where its parent has those of `above`.

@@ -58,9 +58,18 @@ impl Patterns {
         self.0.iter().map(reach).max().unwrap_or(0)
     }
 
-    /// What it may take to hold a path against all of them, in comparisons of a pattern with it.
-    pub(super) fn comparisons(&self) -> u64 {
-        self.0.iter().map(|pattern| pattern.parts.len().max(1) as u64).sum()
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// How many stars they have: each may be tried at each place of a path, and those between `**` more than once.
+    pub(super) fn stars(&self) -> u64 {
+        let stars = |pattern: &Pattern| {
+            let each = if pattern.parts.is_empty() { 1 } else { 8 };
+            pattern.text.iter().filter(|byte| **byte == b'*').count() as u64 * each
+        };
+        self.0.iter().map(stars).sum()
     }
 
     /// Whether the path is let in; `None` where no pattern says anything: then what holds for its directory holds.
@@ -81,13 +90,14 @@ impl Pattern {
             Some(text) => (text, true),
             None => (line, false),
         };
+        let literal = text.find_byteset(br"*?[\").unwrap_or(text.len());
         Pattern {
             text: text.into(),
-            literal: text.find_byteset(br"*?[\").unwrap_or(text.len()),
+            literal,
             negative,
             directories_only,
             about_names: !text.contains(&b'/'),
-            parts: parts(text.strip_prefix(b"/").unwrap_or(text)),
+            parts: parts(&text[literal..]),
         }
     }
 
@@ -106,7 +116,8 @@ impl Pattern {
         match &*self.parts {
             _ if path.is_empty() => false,
             [] => self.fits(text, literal, path, Mode::NO_MATCH_SLASH_LITERAL),
-            parts => path.starts_with(&text[..literal]) && fit_in_turn(parts, path),
+            // As in git what the special bytes are matched with begins behind the others.
+            parts => path.strip_prefix(&text[..literal]).is_some_and(|rest| fit_in_turn(parts, rest)),
         }
     }
 
@@ -121,19 +132,61 @@ impl Pattern {
 /// What stands between the components of a pattern that are `**`, one part more than there are of these; nothing where there is none.
 fn parts(pattern: &[u8]) -> Box<[Part]> {
     let mut parts = vec![Part::default()];
-    for component in pattern.split_str("/") {
-        if component.len() > 1 && component.iter().all(|&byte| byte == b'*') {
+    let mut left = pattern;
+    loop {
+        let (component, separator) = left.split_at(component_len(left));
+        let is_double = component.len() > 1 && component.iter().all(|&byte| byte == b'*');
+        let is_escaped = separator.starts_with(b"\\");
+        // Before an escaped slash it stands for one directory at least (wildmatch).
+        if !is_double || is_escaped {
+            let part = parts.last_mut().expect("there is a first part");
+            if part.components > 0 {
+                part.text.push(b'/');
+            }
+            part.text.extend_from_slice(if is_double { b"*" } else { component });
+            part.components += 1;
+        }
+        if is_double {
             parts.push(Part::default());
-            continue;
         }
-        let part = parts.last_mut().expect("there is a first part");
-        if part.components > 0 {
-            part.text.push(b'/');
+        if separator.is_empty() {
+            return if parts.len() == 1 { Box::default() } else { parts.into() };
         }
-        part.text.extend_from_slice(component);
-        part.components += 1;
+        left = &separator[1 + usize::from(is_escaped)..];
     }
-    if parts.len() == 1 { Box::default() } else { parts.into() }
+}
+
+/// Where the first component of a pattern ends: at a slash that is not in brackets, or at the backslash before it.
+fn component_len(pattern: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(&byte) = pattern.get(at) {
+        match byte {
+            b'/' => return at,
+            b'\\' if pattern.get(at + 1) == Some(&b'/') => return at,
+            b'\\' => at += 2,
+            b'[' => at += bracket_len(&pattern[at..]),
+            _ => at += 1,
+        }
+    }
+    pattern.len()
+}
+
+/// The length of a bracket expression, to the end of the pattern where it has no end (then it matches nothing).
+fn bracket_len(pattern: &[u8]) -> usize {
+    let mut at = 1 + usize::from(matches!(pattern.get(1), Some(b'!' | b'^')));
+    let first = at;
+    while let Some(&byte) = pattern.get(at) {
+        match byte {
+            b']' if at > first => return at + 1,
+            b'\\' => at += 2,
+            b'[' if pattern.get(at + 1) == Some(&b':') => {
+                let class = pattern[at + 2..].find_byte(b']').filter(|end| *end > 0 && pattern[at + 1 + end] == b':');
+                at += class.map_or(1, |end| end + 3);
+            }
+            _ => at += 1,
+        }
+    }
+    pattern.len()
 }
 
 /// Whether parts lie in a path one behind the other, the first at its beginning and the last at its end, with any number of components between
@@ -229,6 +282,23 @@ mod tests {
         check("**/a/b/**/b/c\n", "a/x/a/b/b/c", Some(true));
         check("**/?.[ch]/**/*.d\n", "x/y.c/z.d", Some(true));
         check("**/a\\/b/**/c\n", "x/a/b/c", Some(true));
+        // A slash in brackets ends no component.
+        check("/**/[!/]\n", "c/a/a/c/c", Some(true));
+        check("**/[!/]*/**/x\n", "a/bc/d/x", Some(true));
+        check("**/*[a/]b\n", "x/yab", Some(true));
+        check("**/[[:alpha:]/]/c\n", "x/b/c", Some(true));
+        check("**/[]/]/c\n", "x/]/c", Some(true));
+        check("a/**/[b\n", "a/[b", None);
+        // One that is escaped does, and `**` before it is no nothing.
+        check("b/*\\/**\n", "b/ba/cc", Some(true));
+        check("b\\/**\n", "b/ba/cc", Some(true));
+        check("a/**\\/b\n", "a/b", None);
+        check("a/**\\/b\n", "a/x/b", Some(true));
+        check("a/**\\/b\n", "a/x/y/b", Some(true));
+        // What is no special byte in front of them is not theirs.
+        check("/a**/b\n", "a/x/y/b", Some(true));
+        check("/a**/b\n", "ab", Some(true));
+        check("/a**/b\n", "c/b", None);
         // Beside something else they are one star.
         check("x/a**b\n", "x/a/b", None);
         check("x/a**b\n", "x/acb", Some(true));

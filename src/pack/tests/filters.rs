@@ -305,6 +305,27 @@ fn promised_objects_may_be_missing() {
     }
 }
 
+/// Patterns that could take long are counted by what they could take.
+#[test]
+fn patterns_are_not_held_against_paths_for_ever() {
+    let repo = Repo::new(gix_hash::Kind::Sha1);
+    let file = String::from_utf8(repo.run(&["hash-object", "-w", "--stdin"], b"x").unwrap()).unwrap();
+    let names = (0..40_000).map(|n| format!("100644 blob {}\tfile-{n:05}-with-a-longer-name\n", file.trim_end()));
+    let tree = repo.run(&["mktree"], names.collect::<String>().as_bytes()).unwrap();
+    let commit = repo.git(&["commit-tree", "-m", "many", String::from_utf8(tree).unwrap().trim_end()]);
+    let wants = [ObjectId::from_hex(commit.as_bytes()).unwrap()];
+    let find = |stars: usize| {
+        let mut filter = Filter::default();
+        // The last one decides, so that nothing takes long here.
+        let patterns = format!("/{}\n!*\n", "*".repeat(stars));
+        filter.only_at(Patterns::parse(patterns.as_bytes())).unwrap();
+        let request = Request { wants: &wants, filter: Some(&filter), ..Request::default() };
+        select(&repo.objects(), &request, &mut Silent).map(|selection| selection.count)
+    };
+    assert_eq!(find(1).unwrap(), 2);
+    assert!(find(4 << 20).unwrap_err().is::<TooManyPaths>());
+}
+
 /// A few trees that stand at more paths than anybody could walk: each holds the one before it eight times.
 #[test]
 fn a_tree_at_very_many_paths_is_walked_as_often_as_patterns_can_tell_it_apart() {

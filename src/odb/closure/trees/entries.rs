@@ -127,9 +127,9 @@ impl Trees<'_, '_> {
         if !self.filter.is_by_path() {
             return Ok(true);
         }
-        count_comparisons(&mut self.compared, self.filter)?;
         let above = self.path.len();
         enter(&mut self.path, name);
+        count_comparisons(&mut self.compared, self.filter, &self.path)?;
         let admitted = self.filter.admits(&self.path, self.inside);
         self.path.truncate(above);
         Ok(admitted)
