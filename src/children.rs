@@ -26,7 +26,7 @@ pub struct Child<'a> {
     pub environment: &'a [(OsString, OsString)],
     /// Where it runs.
     pub directory: &'a Path,
-    /// Whether it has a process group of its own, all of which ends where it is not waited for any longer. At a terminal it must be in
+    /// Whether it has a process group of its own (one that is [`left`](leave) has in any case), all of which ends where it is not waited for any longer. At a terminal it must be in
     /// ours: there Ctrl-C ends all of it, and it may ask the user something.
     pub apart: bool,
 }
@@ -513,8 +513,9 @@ mod tests {
     fn a_child_is_stopped_with_what_it_has_started_when_its_time_is_over() {
         for script in ["sleep 60 & echo $!; wait", "sleep 60 & echo $!; exec >&- 2>&- sleep 60", "sleep 60 & echo $!"] {
             let begun = Instant::now();
-            let (ended, said) = shell(script, "", Some(Duration::from_millis(200)));
+            let (ended, said) = shell(script, "", Some(Duration::from_secs(2)));
             assert_eq!(ended.ok(), Some(Ended::Late), "{script}");
+            assert!(said.trim().parse::<u32>().is_ok(), "{script}: {said}");
             while is_running(said.trim()) {
                 assert!(begun.elapsed() < Duration::from_secs(20), "{script}");
                 std::thread::sleep(Duration::from_millis(5));

@@ -388,10 +388,13 @@ impl Body for HttpBody<'_> {
         if self.finished.load(Ordering::Relaxed) {
             return Ok(0);
         }
-        let mut behind = 0;
+        let (mut behind, mut broken) = (0, None);
         if self.inflating.as_ref().is_some_and(|inflating| !inflating.done || !inflating.left.is_empty()) {
             // What follows inside the gzip stream counts; one more byte is enough to know.
-            behind += self.inflate(&mut [0]).unwrap_or(0) as u64;
+            match self.inflate(&mut [0; 1]) {
+                Ok(more) => behind += more as u64,
+                Err(error) => broken = Some(error),
+            }
         } else if self.inflating.is_none() {
             behind += self.raw.available().len() as u64;
         }
@@ -418,7 +421,7 @@ impl Body for HttpBody<'_> {
         if self.inflating.is_none() {
             behind += drained;
         }
-        outcome.map(|()| behind)
+        outcome.and_then(|()| broken.map_or(Ok(behind), Err))
     }
 }
 
@@ -529,6 +532,20 @@ mod tests {
         // A zlib stream and a raw one are no gzip streams (BO-06).
         let (got, _) = read(b"\x78\x9c\x03\x00", false, Extent::ToEnd, true, (u64::MAX, u64::MAX));
         assert!(got.contains("zlib error inflating request"), "{got}");
+    }
+
+    #[test]
+    fn what_stands_behind_a_gzip_stream_is_verified_where_nobody_reads_so_far() {
+        for size in [5, AHEAD, 2 * AHEAD, BUFFER] {
+            let mut bytes = gzipped(&vec![b'a'; size]);
+            *bytes.last_mut().unwrap() ^= 1;
+            let (mut input, finished) = (bytes.as_slice(), Arc::new(AtomicBool::new(false)));
+            let drain = DrainBudget { bytes: 1 << 20, time: Duration::from_secs(10) };
+            let mut body = HttpBody::new(&mut input, Extent::ToEnd, true, drain, finished);
+            let mut all = vec![0; size];
+            let outcome = body.read_exact(&mut all).and_then(|()| body.finish());
+            assert!(outcome.is_err(), "{size}");
+        }
     }
 
     #[test]

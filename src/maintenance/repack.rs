@@ -14,7 +14,7 @@ use crate::pack::deflate::Levels;
 use crate::pack::incoming::{IncomingPack, ReceiveOptions, Syncs};
 use crate::pack::select::{Positions, Selection, Spot, Stray};
 use crate::pack::write::{self, PackOptions, magnitude};
-use crate::repo::Repository;
+use crate::repo::{Repository, quarantine};
 use crate::stream::{Body, Pulse, Silent, Sink};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use gix_hash::{ObjectId, oid};
@@ -36,7 +36,7 @@ pub(super) struct Made {
 
 /// As a push has it: who protects the pack, and where he runs.
 fn keep_message() -> String {
-    format!("maintenance {} on {}", std::process::id(), rustix::system::uname().nodename().to_string_lossy())
+    quarantine::keep_message("maintenance")
 }
 
 impl Drop for Made {

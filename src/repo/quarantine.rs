@@ -18,6 +18,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// What stands in the `.keep` of a pack that this process has made: what it is, and where it runs (UN-13).
+pub fn keep_message(program: &str) -> String {
+    format!("{program} {} on {}", std::process::id(), rustix::system::uname().nodename().to_string_lossy())
+}
+
 /// How often a file that vanishes while it is compared is migrated again.
 const VANISHED_RETRIES: u32 = 5;
 

@@ -246,7 +246,10 @@ impl<'a> Policy<'a> {
                     return Ok(Err(Refusal::NonFastForward));
                 }
                 Err(error) => match error.downcast::<io::Error>() {
-                    Ok(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(error),
+                    // The client has gone, or the time is over.
+                    Ok(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::TimedOut) => {
+                        return Err(error);
+                    }
                     // History that cannot be walked is as bad as ends that are no commits.
                     Ok(error) => self.note(&error.into()),
                     Err(error) => self.note(&error),

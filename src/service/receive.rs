@@ -25,7 +25,7 @@ use crate::protocol::push::{Heard, Offered, PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::Refusal;
 use crate::repo::fsck::Rules;
 use crate::repo::hooks::{self, Answer, Hook, Lines, Told};
-use crate::repo::quarantine::{Migrated, Quarantine};
+use crate::repo::quarantine::{self, Migrated, Quarantine};
 use crate::repo::visible::{self, For};
 use crate::repo::{AccessMode, Repository, server_info};
 use crate::stream::Body;
@@ -148,7 +148,7 @@ impl Read for Arriving<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.body.read(into);
         if let Err(error) = &read
-            && matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::InvalidData)
+            && matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::InvalidData | io::ErrorKind::TimedOut)
         {
             self.broken = Some(error.to_string());
         }
@@ -434,7 +434,7 @@ fn aliases(repository: &Repository, verdicts: &mut Verdicts<'_>, client: &mut Cl
 
 /// What stands in the `.keep` of a pack that this process received (UN-13).
 fn keep_message() -> String {
-    format!("receive-pack {} on {}", std::process::id(), rustix::system::uname().nodename().to_string_lossy())
+    quarantine::keep_message("receive-pack")
 }
 
 /// Refs point to the pack now, or never will: nothing protects it any longer (UN-13). A `.keep` that was there before, for

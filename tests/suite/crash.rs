@@ -143,18 +143,21 @@ impl Scenario {
             assert_eq!(copy.repo.leftovers(), Vec::<PathBuf>::new());
             pushed.operations.len()
         };
-        let all = std::env::var("CRASH_POINTS").is_ok_and(|value| value == "all");
-        let step = if all { 1 } else { count.div_ceil(SAMPLE) };
         let mut tried = 0;
         for (offset, action) in ACTIONS.iter().enumerate() {
-            // Each action has its own part of the sample.
-            let points = (0..count).skip(offset * step / ACTIONS.len()).step_by(step);
-            tried += points.filter(|n| self.fail(*n, action).is_some()).count();
+            tried += sample(count, offset).filter(|n| self.fail(*n, action).is_some()).count();
         }
         println!("{what}: {tried} points tried, of {count} operations and {} actions", ACTIONS.len());
         assert!(tried >= ACTIONS.len() * count.min(SAMPLE) * 3 / 4, "{what}: {tried} of {count}");
         tried
     }
+}
+
+/// Which of `count` operations are tried with the action at `offset`: each action has its own part of the sample.
+fn sample(count: usize, offset: usize) -> impl Iterator<Item = usize> {
+    let all = std::env::var("CRASH_POINTS").is_ok_and(|value| value == "all");
+    let step = if all { 1 } else { count.div_ceil(SAMPLE) };
+    (0..count).skip(offset * step / ACTIONS.len()).step_by(step)
 }
 
 /// A copy to do something to.

@@ -10,6 +10,7 @@ use crate::stream::Pulse;
 use anyhow::Result;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
+use std::collections::HashSet;
 use std::io;
 
 /// After so many commits there may be many more. If the walk is still to begin at so many others, several threads can go through them.
@@ -130,7 +131,7 @@ impl History {
         let CommitWalk { mut commits, reachable, boundary } = walk;
         let mut history = History::default();
         let (mut new_roots, mut boundary_roots) = (Marks::default(), Marks::default());
-        let mut missing = Vec::new();
+        let (mut missing, mut known) = (Vec::new(), HashSet::new());
         for number in reachable {
             let id = commits.id(number);
             history.new.insert(numbers.of(id)?.ok_or_else(|| Broken::missing("commit", id))?);
@@ -144,24 +145,21 @@ impl History {
                 None => missing.push(tree),
             }
         }
-        missing.sort_unstable();
-        missing.dedup();
         for number in boundary {
             let Some(commit) = numbers.of(commits.id(number))? else { continue };
             // What a damaged known commit would keep away is taken for new.
             let Ok(tree) = commits.tree(number) else { continue };
             history.boundary.insert(commit);
-            // The other side has it, whether we do or not.
-            if let Ok(at) = missing.binary_search(&tree) {
-                missing.remove(at);
+            if !missing.is_empty() {
+                known.insert(tree);
             }
             if let Some(tree) = numbers.of(&tree)?.filter(|tree| roots && boundary_roots.insert(*tree)) {
                 history.boundary_roots.push(tree);
             }
         }
-        for tree in missing {
-            absent.meet("tree", &tree)?;
-        }
+        // What the other side's commits have it has, whether we do or not.
+        missing.retain(|tree| !known.contains(tree));
+        missing.iter().try_for_each(|tree| absent.meet("tree", tree))?;
         Ok(history)
     }
 }

@@ -52,7 +52,8 @@ impl Threads {
         let needed = (3 * deltas.object_max.min(content_max) + deltas.delta_max.min(content_max)).max(1 << 20);
         let mut count = 1;
         if !loose && deltas.count >= THREADS_FROM_DELTAS {
-            count = threads(options.threads).min(usize::try_from(free / needed).unwrap_or(usize::MAX)).max(1);
+            // Half of it: where no base can be kept, each branch of a chain makes all of the chain again.
+            count = threads(options.threads).min(usize::try_from(free / needed / 2).unwrap_or(usize::MAX)).max(1);
         }
         let limit = free.saturating_sub(needed.saturating_mul(count as u64));
         let object_max = deltas.object_max;

@@ -26,10 +26,12 @@ const SPARE_MAX: usize = 1 << 20;
 const SPARES: usize = 8;
 /// Buffers up to this size are not worth shrinking.
 const SPARE_MIN: usize = 2 << 10;
-/// Bytes that may be made again: so many, and so many for each that was made. A chain of 50 with branches at each step takes two or three of these, one
-/// of 4095 eight; what is made to take more could keep a processor for hours with a megabyte.
+/// Bytes that may be made again: so many, and so many for each that was made. Where a single content fits into memory and no more, chains of 50 take up
+/// to thirteen of these; where five do, chains of 4095 as many. What is made to take more could keep a processor for hours with a megabyte.
 const AGAIN_BEYOND: u64 = 1 << 30;
-const AGAIN_EACH: u64 = 16;
+const AGAIN_EACH: u64 = 32;
+/// No content costs less than one of so many bytes.
+const AGAIN_MIN: u64 = 256;
 /// Contents in files that are kept because they will be needed again.
 const FILES_MAX: usize = 4;
 /// Compressed bytes read at a time.
@@ -129,7 +131,7 @@ impl Resolver {
             };
             self.load(pack, top, bottom)?;
             let (id, content) = self.make(pack, top, child, Some((root.kind, examiner)))?;
-            self.made = self.made.saturating_add(content.as_ref().map_or(0, Content::len));
+            self.made = self.made.saturating_add(content.as_ref().map_or(0, Content::len).max(AGAIN_MIN));
             done(child, &id)?;
             let (children, by_name) = (pack.family.children(child), pack.family.take(&id));
             if self.stack[top].is_done() && top >= bottom {
@@ -241,7 +243,7 @@ impl Resolver {
 
     /// Counts a content that was made again.
     fn count_again(&mut self, pack: Pack<'_>, level: usize, content: &Content) -> Result<(), Fault> {
-        self.again = self.again.saturating_add(content.len());
+        self.again = self.again.saturating_add(content.len().max(AGAIN_MIN));
         if self.again > self.made.saturating_mul(AGAIN_EACH).saturating_add(AGAIN_BEYOND) {
             let what = "its deltas would have to be resolved again and again within so little memory";
             return Err(bad_object(pack.layout.offset(self.stack[level].entry), what));

@@ -178,7 +178,7 @@ impl<'r> Verdicts<'r> {
             let said = result.map_or_else(Refusal::to_string, |()| "ok".to_owned());
             push.updates.extend(verdict.changed(hash).into_iter().map(|(name, old, new)| AuditedUpdate {
                 name: match name.get(..NAME_MAX) {
-                    Some(begin) if result.is_err() => format!("{}…", begin.to_str_lossy()),
+                    Some(begin) if result.is_err() && begin != name => format!("{}…", begin.to_str_lossy()),
                     Some(_) | None => name.to_str_lossy().into_owned(),
                 },
                 old: old.to_string(),
@@ -230,6 +230,7 @@ mod tests {
     fn all_that_happened_is_audited_and_some_of_what_did_not() {
         let mut request = request(REFUSED_MAX + 8);
         request.updates[0].name = "r".repeat(NAME_MAX + 1).into();
+        request.updates[1].name = "r".repeat(NAME_MAX).into();
         let mut verdicts = Verdicts::of(&request);
         for (at, verdict) in verdicts.iter_mut().enumerate() {
             let refused = State::Refused(Refusal::BadPack);
@@ -238,6 +239,7 @@ mod tests {
         let audited = verdicts.audited(gix_hash::Kind::Sha1);
         assert_eq!((audited.updates.len(), audited.refused_more), (REFUSED_MAX + 2, 6));
         assert_eq!(audited.updates[0].name, "r".repeat(NAME_MAX) + "…");
+        assert_eq!(audited.updates[1].name, "r".repeat(NAME_MAX));
         assert_eq!(audited.updates.iter().filter(|update| update.verdict == "ok").count(), 2);
         assert_eq!(audited.updates[999].name, "r999");
     }

@@ -168,6 +168,7 @@ fn deltas_that_would_be_resolved_again_and_again_are_refused() {
     repo.receive(&comb(2000, 60_000, false), memory).0.unwrap();
     // Where both do, nobody knows what hangs on either.
     repo.receive(&comb(100, 60_000, true), memory).0.unwrap();
+    repo.receive(&comb(250, 60_000, true), |options| options.memory = 2 << 20).0.unwrap();
     let error = repo.refuses(&comb(1500, 60_000, true), memory);
     assert!(error.detail.ends_with("again and again within so little memory"), "{error:?}");
 }
