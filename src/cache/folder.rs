@@ -7,7 +7,7 @@ use super::entry::{Reader, Writer};
 use super::{Cache, Key, Notes, Role};
 use crate::durable::{self, Sharing};
 use crate::journal::Origin;
-use rustix::fs::Access;
+use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -114,7 +114,9 @@ impl Cache {
 
     /// Opens a file that we have written: what somebody else has put there is not given out.
     fn open_file(&self, path: &Path) -> io::Result<(File, Metadata)> {
-        let file = File::open(path)?;
+        // One that is no file must not hold anybody up.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
             return Err(ErrorKind::PermissionDenied.into());
@@ -168,7 +170,7 @@ impl Cache {
         // Where there are no file locks, signs of life must do.
         let origin = file.try_lock().ok().and_then(|()| Origin::here());
         let begun = Writer::begin(file, &path, key, origin.as_ref());
-        let reader = File::open(&path).map(|file| Reader::growing(file, key));
+        let reader = self.open_file(&path).map(|(file, _)| Reader::growing(file, key));
         match (begun, reader) {
             // Somebody was done between two looks of ours.
             (Ok(_), Ok(_)) if self.path(key).exists() => {

@@ -622,6 +622,22 @@ fn a_directory_that_is_open_to_everybody_is_not_trusted() {
 }
 
 #[test]
+fn what_is_no_file_holds_nobody_up() {
+    let scratch = Scratch::new();
+    let cache = scratch.cache();
+    let make = |sink: &mut dyn Sink| Ok(sink.write_all(b"made")?);
+    assert!(ask(&cache, "a", &mut { make }).1.is_ok());
+    for behind in ["", ".part"] {
+        let path = scratch.directory().join(format!("{}{behind}", key("a")));
+        let _ = fs::remove_file(&path);
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo is there");
+        assert!(made.success());
+        let (heard, role) = ask(&cache, "a", &mut { make });
+        assert!(heard == b"made" && role.is_ok(), "{behind:?}: {role:?}");
+    }
+}
+
+#[test]
 fn parts_of_names_are_not_taken_for_ours() {
     // A directory in the place of a file cannot be read, and is nobody's harm.
     let scratch = Scratch::new();
