@@ -10,7 +10,7 @@ use std::fmt;
 
 /// Who knows history.
 pub trait Ancestry {
-    /// These will be asked for one by one.
+    /// These will be asked for one by one, and no others before it is called again.
     ///
     /// # Errors
     /// When the repository cannot be read.
@@ -82,6 +82,9 @@ pub struct Acks {
 const WALKS_FREE: u32 = 64;
 const MORE_PART: usize = 8;
 
+/// So many haves are announced at once: what is found out of them is kept until the next ones are.
+const EXPECTED_MAX: usize = 1 << 16;
+
 /// What both sides own, as far as it is known by now.
 #[derive(Debug)]
 pub struct Negotiator {
@@ -125,7 +128,6 @@ impl Negotiator {
     /// # Errors
     /// When history cannot be read.
     pub fn round(&mut self, round: &Round, history: &mut dyn Ancestry) -> anyhow::Result<Acks> {
-        history.expect(&round.haves)?;
         match self.mode {
             AckMode::Section => self.section(round, history),
             AckMode::Plain | AckMode::Multi | AckMode::Detailed => self.lines(round, history),
@@ -139,8 +141,11 @@ impl Negotiator {
 
     /// v2: one section for all haves, none with `done` (FE-07, FE-08).
     fn section(&mut self, round: &Round, history: &mut dyn Ancestry) -> anyhow::Result<Acks> {
-        for have in &round.haves {
-            self.take(have, history)?;
+        for haves in round.haves.chunks(EXPECTED_MAX) {
+            history.expect(haves)?;
+            for have in haves {
+                self.take(have, history)?;
+            }
         }
         if round.end == RoundEnd::Done {
             return Ok(Acks { lines: Vec::new(), then: Then::Pack });
@@ -161,7 +166,10 @@ impl Negotiator {
     fn lines(&mut self, round: &Round, history: &mut dyn Ancestry) -> anyhow::Result<Acks> {
         let mut lines = Vec::new();
         let (mut some_common, mut some_unknown) = (false, false);
-        for have in &round.haves {
+        for (index, have) in round.haves.iter().enumerate() {
+            if index % EXPECTED_MAX == 0 {
+                history.expect(&round.haves[index..round.haves.len().min(index + EXPECTED_MAX)])?;
+            }
             let first = self.common.is_empty();
             if self.take(have, history)? {
                 some_common = true;
