@@ -284,7 +284,7 @@ fn rules(repository: &Repository, hidden_for: For) -> &[BString] {
 }
 
 /// `a/b` is `refs/namespaces/a/refs/namespaces/b/`; empty components count for nothing (HN-04).
-fn namespace_prefix(repository: &Repository) -> BString {
+pub fn namespace_prefix(repository: &Repository) -> BString {
     let mut prefix = BString::default();
     if let Some(namespace) = &repository.context.namespace {
         for component in namespace.split(|&byte| byte == b'/').filter(|component| !component.is_empty()) {

@@ -365,6 +365,12 @@ pub fn aliases(
             results[index] = Alias::Refused(Refusal::BrokenSymref);
             continue;
         };
+        if !target.starts_with(&visible::namespace_prefix(repository)) {
+            let name = shown(update.name.as_bstr());
+            say(Message::Error(format!("refusing update to symref '{name}', which leads out of the namespace")));
+            results[index] = Alias::Refused(Refusal::BrokenSymref);
+            continue;
+        }
         let Some(&other) = by_name.get(&target) else { continue };
         results[index] = Alias::CoveredBy(other);
         if updates[other].change != update.change {

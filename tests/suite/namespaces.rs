@@ -106,6 +106,18 @@ fn clones_and_pushes_stay_in_their_namespace() {
     assert!(!served.refs().contains(" refs/heads/other"));
     clone.git(&["push", "-q", &url, ":other"]);
     assert!(!served.refs().contains("other"));
+    // Nor do they leave it through a symbolic ref.
+    served.git(&["update-ref", "refs/heads/theirs", &outside]);
+    served.git(&["symbolic-ref", &format!("{ONE}refs/heads/door"), "refs/heads/theirs"]);
+    let push = |old: &str, new: &str| {
+        let request = site.push("acme/site", &token, &[(old, new, "refs/heads/door")], &clone.pack("HEAD"));
+        request.env("GIT_NAMESPACE", "one").run().report()[1].clone()
+    };
+    for new in [&new, NULL] {
+        assert_eq!(push(&outside, new), "ng refs/heads/door broken symref");
+        assert_eq!(served.tip("refs/heads/theirs"), outside);
+    }
+    served.git(&["symbolic-ref", "-d", &format!("{ONE}refs/heads/door")]);
     served.fsck();
     assert!(served.leftovers().is_empty());
 }
