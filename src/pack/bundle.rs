@@ -151,6 +151,9 @@ pub fn store(
     note: &dyn Fn(&Path),
 ) -> Result<PackStats> {
     ensure!(path.file_name().is_some(), "a bundle needs a name");
+    // What a link leads to is written, as by git; what is no file is never put aside for one.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    ensure!(path.metadata().map_or(true, |found| found.is_file()), "'{}' is no file", path.display());
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let fresh = parent.join(durable::unique("tmp_bundle_"));
     note(&fresh);

@@ -171,8 +171,12 @@ fn open(path: &Path) -> Result<Option<gix_config::File>> {
 
 /// Includes the list in the repository's configuration, under the lock git itself takes, unless it does so already.
 fn include(git_dir: &Path, journal: &Journal, sharing: Sharing) -> Result<()> {
+    // Where it is a link, what it leads to is changed, as git does.
     let path = git_dir.join("config");
-    let lock = Lock::acquire(journal, git_dir.join("config.lock"), Duration::ZERO, sharing);
+    let path = path.canonicalize().with_context(|| format!("reading '{}'", path.display()))?;
+    let mut lock = path.clone().into_os_string();
+    lock.push(".lock");
+    let lock = Lock::acquire(journal, lock.into(), Duration::ZERO, sharing);
     let _lock =
         lock.map_err(anyhow::Error::from).and_then(|lock| lock.context("somebody has it")).with_context(|| {
             format!("locking '{}'; once it is free: git config --file <it> --add include.path {NAME}", path.display())
@@ -191,7 +195,9 @@ fn append_include(path: &Path, journal: &Journal, sharing: Sharing) -> Result<()
         bytes.push(b'\n');
     }
     bytes.extend_from_slice(format!("[include]\n\tpath = {NAME}\n").as_bytes());
-    let (fresh, file) = journal.temporary(sharing)?;
+    let fresh = path.with_file_name(durable::unique("tmp_config_"));
+    journal.note(Leftover::Temporary(&fresh), sharing);
+    let file = durable::create(&fresh, 0o666, sharing)?;
     if let Err(error) = durable::copy_mode(path, &file) {
         let _ = durable::unlink(&fresh);
         return Err(error.into());
@@ -236,6 +242,19 @@ mod tests {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn a_configuration_that_is_a_link_stays_one() {
+        let dir = GitDir::new("[core]\n\tbare = true\n");
+        fs::rename(dir.0.join("config"), dir.0.join("shared")).unwrap();
+        std::os::unix::fs::symlink("shared", dir.0.join("config")).unwrap();
+        let mut list = dir.lock().unwrap();
+        list.bundles = vec![Bundle { token: 7, uri: "https://host/a".to_owned() }];
+        list.advertise().unwrap();
+        assert!(dir.0.join("config").is_symlink());
+        assert_eq!(dir.text("shared"), "[core]\n\tbare = true\n[include]\n\tpath = bundles.config\n");
+        assert!(!dir.0.join("shared.lock").exists());
     }
 
     #[test]

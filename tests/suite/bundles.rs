@@ -86,6 +86,21 @@ fn a_bundle_on_top_of_others_names_what_it_needs() {
 }
 
 #[test]
+fn a_bundle_is_written_where_a_link_leads_and_in_the_place_of_a_file_alone() {
+    let site = site();
+    let public = site.work("public").path;
+    let (file, link, folder) = (public.join("file"), public.join("link"), public.join("folder"));
+    std::fs::write(&file, "old").unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink("file", &link).unwrap();
+    site.tool(&["bundle", "create", "acme/site", "--output", text(&link)]);
+    assert!(link.is_symlink());
+    assert!(std::fs::read(&file).unwrap().starts_with(b"# v2 git bundle"));
+    let ran = site.try_tool(&["bundle", "create", "acme/site", "--output", text(&folder)]);
+    assert!(!ran.ok && ran.err.contains("is no file"), "{}", ran.err);
+}
+
+#[test]
 fn a_clone_begins_with_the_bundles_that_are_advertised() {
     let site = site();
     let (public, fill) = (site.work("public"), site.work("fill"));
