@@ -13,6 +13,7 @@ use crate::repo::config::{ConfigSources, Entries};
 use crate::repo::create::{self, RepositoryName};
 use crate::repo::locate::{self, Here, Place, Search};
 use rustix::fs::Access;
+use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::json;
 use std::fs;
@@ -428,15 +429,21 @@ fn check_rights(common_dir: &Path, report: &mut Report) {
                 format!("let {} read and enter it, for example: chmod u+rwx {}", me(), quoted(&path)),
             );
         }
-        if path.exists() && rustix::fs::access(&path, Access::WRITE_OK | Access::EXEC_OK).is_err() {
-            let owner = fs::metadata(common_dir).map_or(String::from("<user>"), |found| user_name(found.uid()));
-            return report.warning(
-                "repository",
-                format!("{} cannot write to '{}', so pushes fail", me(), path.display()),
-                format!("chown -R {owner} {}", quoted(common_dir)),
-            );
+        if path.exists()
+            && let Err(error) = rustix::fs::access(&path, Access::WRITE_OK | Access::EXEC_OK)
+        {
+            let message = format!("{} cannot write to '{}', so pushes fail", me(), path.display());
+            return report.warning("repository", message, remedy_of_writing(error, common_dir));
         }
     }
+}
+
+fn remedy_of_writing(error: Errno, common_dir: &Path) -> String {
+    if error == Errno::ROFS {
+        return "mount that file system for writing; artifacts.readOnly says that only fetches are meant".into();
+    }
+    let owner = fs::metadata(common_dir).map_or(String::from("<user>"), |found| user_name(found.uid()));
+    format!("chown -R {owner} {}", quoted(common_dir))
 }
 
 fn check_tokens(site: &Site, name: &RepositoryName, place: &Place, report: &mut Report) -> anyhow::Result<()> {
@@ -529,4 +536,16 @@ fn own_uid() -> u32 {
 
 fn me() -> String {
     user_name(own_uid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_helps_where_nothing_can_be_written_depends_on_why() {
+        let directory = std::env::temp_dir();
+        assert!(remedy_of_writing(Errno::ROFS, &directory).starts_with("mount that file system for writing"));
+        assert!(remedy_of_writing(Errno::ACCESS, &directory).starts_with("chown -R "));
+    }
 }
