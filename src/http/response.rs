@@ -123,11 +123,6 @@ impl<'a> Response<'a> {
         self.status
     }
 
-    /// Whether bytes have gone out, so that the status stands.
-    pub fn has_begun(&self) -> bool {
-        self.head_sent
-    }
-
     /// Bytes of body that went out or wait to.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -361,7 +356,7 @@ mod tests {
             response.write_all(b"early").unwrap();
             response.flush().unwrap();
             response.tick(1).unwrap();
-            assert!(!response.has_begun());
+            assert!(!response.head_sent);
             finished.store(true, Ordering::Relaxed);
             response.flush().unwrap();
             response.write_all(b"late").unwrap();

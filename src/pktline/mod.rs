@@ -8,7 +8,7 @@ mod writer;
 
 pub use reader::PacketReader;
 pub use sideband::{Band, BandSize, SideBand};
-pub use writer::{append, delim, err, flush, line, push, response_end, text};
+pub use writer::{append, delim, err, flush, line, push, text};
 
 /// The most bytes a packet carries: 65520 with its four length digits (gitprotocol-common, pkt-line format).
 pub const PAYLOAD_MAX: usize = 65516;

@@ -72,14 +72,6 @@ pub fn delim(out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"0001")
 }
 
-/// `0002`
-///
-/// # Errors
-/// What the sink reports.
-pub fn response_end(out: &mut dyn Write) -> io::Result<()> {
-    out.write_all(b"0002")
-}
-
 /// `ERR text`, cut to what fits a packet.
 ///
 /// # Errors

@@ -136,19 +136,6 @@ impl<'a> Heartbeat<'a> {
         self.say(Band::Progress, text)
     }
 
-    /// The last words, on band 3; aside without side bands.
-    ///
-    /// # Errors
-    /// What the sink reports.
-    pub fn last_words(&mut self, text: &[u8]) -> io::Result<()> {
-        self.say(Band::Error, text)
-    }
-
-    /// Band 2 as a stream, for what hooks say.
-    pub fn messages(&mut self) -> Messages<'_, 'a> {
-        Messages { heartbeat: self }
-    }
-
     /// Sends what is gathered, and the flush that ends side bands.
     ///
     /// # Errors
@@ -309,22 +296,6 @@ impl Sink for Heartbeat<'_> {
             }
         }
         self.beat()
-    }
-}
-
-/// Band 2 as a stream.
-pub struct Messages<'h, 'a> {
-    heartbeat: &'h mut Heartbeat<'a>,
-}
-
-impl Write for Messages<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.heartbeat.message(bytes)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -572,7 +543,7 @@ mod tests {
                     held.release().expect("memory");
                     heartbeat.finish().expect("memory");
                 } else {
-                    heartbeat.last_words(b"no").expect("memory");
+                    heartbeat.say(Band::Error, b"no").expect("memory");
                 }
                 text(&out)
             };
@@ -603,7 +574,7 @@ mod tests {
         with_clock(|clock, _| {
             let mut out = Vec::new();
             let mut heartbeat = Heartbeat::new(&mut out, Some(BandSize::Large), QUIET, clock);
-            heartbeat.messages().write_all(b"no thanks\n").expect("memory");
+            heartbeat.message(b"no thanks\n").expect("memory");
             assert_eq!(text(&out), "000f\\x02no thanks\\n");
         });
     }

@@ -28,6 +28,9 @@ use scan::{Input, Scanned};
 use std::io;
 use std::path::Path;
 
+/// The title of what is done when all of a pack has arrived, in git's words.
+pub const RESOLVING: &str = "Resolving deltas";
+
 /// How a pack is received.
 pub struct ReceiveOptions<'a> {
     /// The hash of names and trailer.
@@ -195,7 +198,7 @@ fn receive_objects(
         let total = deltas.count;
         let threads = resolve::Threads::for_pack(&layout, &deltas, options, loose);
         let family = Family::new(layout.len(), deltas);
-        pulse.begin("Resolving deltas", Some(u64::from(total)))?;
+        pulse.begin(RESOLVING, Some(u64::from(total)))?;
         let pack =
             Pack { store: &store, layout: &layout, family: &family, budget: &threads.budget, hash: options.hash };
         let mut resolved = resolve::resolve(pack, &mut names, threads.count, options, examiner, pulse)?;

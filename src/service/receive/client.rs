@@ -3,6 +3,7 @@
 //! In: messages, what hooks say, signs of life, the report. Out: bands 2 and 1. A client that leaves stops the work until
 //! the objects are migrated; from then on the work goes on without it (HO-14).
 
+use crate::pack::incoming::RESOLVING;
 use crate::protocol::report::ReportStatus;
 use crate::service::ServeError;
 use crate::service::progress::Heartbeat;
@@ -124,7 +125,7 @@ pub(super) struct Arrival<'c, 'a>(pub(super) &'c mut Client<'a>);
 
 impl Pulse for Arrival<'_, '_> {
     fn begin(&mut self, title: &'static str, total: Option<u64>) -> io::Result<()> {
-        if title == "Resolving deltas" {
+        if title == RESOLVING {
             self.0.set_awake(true);
         }
         self.0.begin(title, total)
