@@ -4,7 +4,7 @@
 //! alternate belongs to somebody else: what cannot be read there is left out, and nothing fails.
 
 use super::{Repository, hooks};
-use crate::children::{self, Child, Output};
+use crate::children::{self, Output};
 use crate::refs::RefStore;
 use crate::stream::{Pulse, Sink};
 use bstr::ByteSlice;
@@ -74,13 +74,8 @@ fn told_by(repository: &Repository, command: OsString, git_dir: &Path) -> Vec<Ob
     environment.retain(|(name, _)| !OF_ONE_REPOSITORY.iter().any(|of_one| name == of_one));
     let mut script = command.clone();
     script.push(" \"$@\"");
-    let child = Child {
-        program: Path::new("/bin/sh"),
-        arguments: &["-c".into(), script, command, git_dir.into()],
-        environment: &environment,
-        directory: &repository.git_dir,
-        apart: hooks::is_apart(repository),
-    };
+    let arguments = ["-c".into(), script, command, git_dir.into()];
+    let child = hooks::child(repository, Path::new("/bin/sh"), &arguments, &environment);
     let mut names = Names { hash: repository.hash(), line: Vec::new(), found: Vec::new(), ended: false };
     // How it ends says nothing about what it has said.
     let _ = children::run(&child, &mut std::iter::empty(), Output::Stdout(&mut names), repository.context.timeout);

@@ -160,13 +160,7 @@ fn start(
     };
     arguments.extend(told.arguments.iter().cloned());
     let environment = environment(repository, &told.environment);
-    let child = Child {
-        program,
-        arguments: &arguments,
-        environment: &environment,
-        directory: &repository.git_dir,
-        apart: is_apart(repository),
-    };
+    let child = child(repository, program, &arguments, &environment);
     let ended =
         launch(repository, hook.name(), &child, |child, time| children::run(child, &mut (told.lines)(), output, time))?;
     Ok(answered(&ended))
@@ -185,13 +179,7 @@ pub fn converse(
     let Some(program) = executable(repository, hook) else { return Ok(None) };
     let mut watched = Watched { sink, failed: false };
     let environment = environment(repository, &[]);
-    let child = Child {
-        program: &program,
-        arguments: &[],
-        environment: &environment,
-        directory: &repository.git_dir,
-        apart: is_apart(repository),
-    };
+    let child = child(repository, &program, &[], &environment);
     let ended =
         launch(repository, hook.name(), &child, |child, time| children::converse(child, dialogue, &mut watched, time));
     if watched.failed {
@@ -231,22 +219,22 @@ pub fn make_pack(
     // git's own programs are not to fetch from elsewhere either, what is not here (EN-12).
     let environment = environment(repository, &[("GIT_NO_LAZY_FETCH".into(), "1".into())]);
     let program = Path::new("/bin/sh");
-    let child = Child {
-        program,
-        arguments: &words,
-        environment: &environment,
-        directory: &repository.git_dir,
-        apart: is_apart(repository),
-    };
+    let child = child(repository, program, &words, &environment);
     launch(repository, "pack-objects", &child, |child, time| children::run(child, input, Output::Apart(sink), time))
 }
 
-/// Whether children are apart from us: where a web server has started us, nobody but us ends what they leave unfinished.
-pub(super) fn is_apart(repository: &Repository) -> bool {
-    match repository.context.mode {
+/// A child of a repository, in its git directory. It is apart from us where a web server has started us: nobody but us ends what it leaves unfinished.
+pub(super) fn child<'a>(
+    repository: &'a Repository,
+    program: &'a Path,
+    arguments: &'a [OsString],
+    environment: &'a [(OsString, OsString)],
+) -> Child<'a> {
+    let apart = match repository.context.mode {
         AccessMode::Tokens | AccessMode::WebServer => true,
         AccessMode::Pipe => false,
-    }
+    };
+    Child { program, arguments, environment, directory: &repository.git_dir, apart }
 }
 
 /// Runs a program, and traces that.

@@ -29,13 +29,7 @@ pub fn run(
 ) -> io::Result<Ended> {
     let arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
     let environment = environment(repository, more);
-    let child = Child {
-        program: Path::new(GIT),
-        arguments: &arguments,
-        environment: &environment,
-        directory,
-        apart: hooks::is_apart(repository),
-    };
+    let child = Child { directory, ..hooks::child(repository, Path::new(GIT), &arguments, &environment) };
     hooks::launch(repository, "git", &child, |child, time| {
         children::run(child, &mut std::iter::empty(), Output::Sink(sink), time)
     })
@@ -48,14 +42,7 @@ pub fn run(
 pub fn leave(repository: &Repository, words: &[&str]) -> io::Result<()> {
     let arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
     let environment = environment(repository, &[]);
-    let directory = repository.git_dir.as_path();
-    let child = Child {
-        program: Path::new(GIT),
-        arguments: &arguments,
-        environment: &environment,
-        directory,
-        apart: hooks::is_apart(repository),
-    };
+    let child = hooks::child(repository, Path::new(GIT), &arguments, &environment);
     hooks::launch(repository, "git", &child, |child, _| children::leave(child).map(|()| Ended::Status(0))).map(drop)
 }
 

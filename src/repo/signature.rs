@@ -3,7 +3,7 @@
 //! In: what is signed, and the signature as a file. Out: the verdict hooks are told. Nothing is refused here.
 
 use super::{Repository, hooks};
-use crate::children::{self, Child, Ended, Output};
+use crate::children::{self, Ended, Output};
 use crate::protocol::certificate::SignatureForm;
 use crate::stream::{Pulse, Sink};
 use bstr::{BStr, BString, ByteSlice};
@@ -141,13 +141,7 @@ impl Asked<'_> {
     /// so would some of its words.
     fn run(&mut self, arguments: &[OsString], input: &[u8]) -> io::Result<(bool, BString)> {
         let environment = hooks::environment(self.repository, &[]);
-        let child = Child {
-            program: &self.program,
-            arguments,
-            environment: &environment,
-            directory: &self.repository.git_dir,
-            apart: hooks::is_apart(self.repository),
-        };
+        let child = hooks::child(self.repository, &self.program, arguments, &environment);
         let mut heard = Heard { said: Vec::new(), pulse: &mut *self.pulse, gone: None };
         let mut input = input.chunks(INPUT_PIECE).map(<[u8]>::to_vec);
         let ended = children::run(&child, &mut input, Output::Stdout(&mut heard), self.repository.context.timeout);
