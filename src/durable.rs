@@ -344,23 +344,18 @@ pub fn copy_mode(from: &Path, to: &File) -> io::Result<()> {
     to.set_permissions(Permissions::from_mode(fs::metadata(from)?.mode() & 0o777))
 }
 
-/// Puts a small file in the place of another by one rename, on the disk before the call returns.
+/// Fills a fresh file, and puts it in the place of another one by one rename, on the disk before the call returns.
 ///
 /// # Errors
-/// As `open(2)`, `write(2)`, `fsync(2)` and `rename(2)`; then nothing is left of it, unless the directory alone could not be forced to the disk:
-/// then the new file is in its place.
-pub fn replace(path: &Path, bytes: &[u8], sharing: Sharing) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let fresh = parent.join(unique("tmp_file_"));
-    let written = create(&fresh, 0o666, sharing).and_then(|mut file| {
-        write_all(&mut file, bytes)?;
-        fsync(&file)?;
-        rename(&fresh, path)
-    });
+/// As `write(2)`, `fsync(2)` and `rename(2)`; then nothing is left of it, unless the directory alone could not be forced to the disk:
+/// then it is in its place.
+pub fn replace(path: &Path, bytes: &[u8], fresh: &Path, mut file: File) -> io::Result<()> {
+    let written = write_all(&mut file, bytes).and_then(|()| fsync(&file)).and_then(|()| rename(fresh, path));
     if written.is_err() {
         // What is left is ours alone; that it cannot be removed changes nothing.
-        let _ = unlink(&fresh);
+        let _ = unlink(fresh);
     }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     written.and_then(|()| fsync_directory(parent))
 }
 

@@ -9,7 +9,7 @@ use crate::durable::{self, Sharing};
 use crate::journal::{Journal, Leftover};
 use anyhow::{Context, Result, ensure};
 use bstr::{BStr, ByteSlice};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -102,7 +102,7 @@ impl<'a> BundleList<'a> {
         let fresh = path.with_file_name(durable::unique("tmp_bundle_"));
         self.note(&fresh);
         durable::create(&fresh, 0o666, Sharing::Umask)
-            .and_then(|file| fill(path, text(&self.bundles, false).as_bytes(), &fresh, file))
+            .and_then(|file| durable::replace(path, text(&self.bundles, false).as_bytes(), &fresh, file))
             .with_context(|| format!("writing '{}'", path.display()))
     }
 
@@ -114,7 +114,7 @@ impl<'a> BundleList<'a> {
         let path = self.git_dir.join(NAME);
         self.journal
             .temporary(self.sharing)
-            .and_then(|(fresh, file)| fill(&path, text(&self.bundles, true).as_bytes(), &fresh, file))
+            .and_then(|(fresh, file)| durable::replace(&path, text(&self.bundles, true).as_bytes(), &fresh, file))
             .with_context(|| format!("writing '{}'", path.display()))?;
         include(&self.git_dir, self.journal, self.sharing)
     }
@@ -139,20 +139,6 @@ impl<'a> BundleList<'a> {
         };
         removed.with_context(|| format!("removing '{}'", path.display()))
     }
-}
-
-/// Fills a fresh file, and puts it in the place of another one, on the disk before this returns.
-fn fill(path: &Path, bytes: &[u8], fresh: &Path, mut file: File) -> io::Result<()> {
-    let written = durable::write_all(&mut file, bytes)
-        .and_then(|()| durable::fsync(&file))
-        .and_then(|()| durable::rename(fresh, path));
-    if written.is_err() {
-        // One that stays is in the journal.
-        let _ = durable::unlink(fresh);
-    }
-    written?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    durable::fsync_directory(parent.unwrap_or(Path::new(".")))
 }
 
 fn open(path: &Path) -> Result<Option<gix_config::File>> {
@@ -202,7 +188,7 @@ fn append_include(path: &Path, journal: &Journal, sharing: Sharing) -> Result<()
         let _ = durable::unlink(&fresh);
         return Err(error.into());
     }
-    Ok(fill(path, &bytes, &fresh, file)?)
+    Ok(durable::replace(path, &bytes, &fresh, file)?)
 }
 
 /// Whether a text can stand in a list as an address.
