@@ -49,19 +49,8 @@ impl Objects {
     }
 
     fn contains_as_listed(&self, id: &oid) -> anyhow::Result<bool> {
-        if self.packed(id, &|_, _| true)?.is_some() || id == self.hash_kind().empty_tree() {
-            return Ok(true);
-        }
-        for directory in self.searched()?.iter() {
-            let is_known = directory.recent.borrow().header(id.to_owned()).is_some();
-            if is_known
-                || directory.may_have_loose(id).with_context(|| read_error(directory))?
-                    && loose::exists(&directory.path, id).with_context(|| format!("object {id}"))?
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let found = self.locate_among(id, &|directory| directory.may_have_loose(id))?;
+        Ok(found.is_some() || id == self.hash_kind().empty_tree())
     }
 
     /// Where the object lies. Packs first (multi-pack-index, then by age), then loose. An index that cannot be read is
@@ -78,12 +67,23 @@ impl Objects {
     /// # Errors
     /// As [`Objects::locate`].
     pub fn locate_as_listed(&self, id: &oid) -> anyhow::Result<Option<Location>> {
+        self.locate_among(id, &|_| Ok(true))
+    }
+
+    fn locate_among(
+        &self,
+        id: &oid,
+        may_have: &dyn Fn(&Directory) -> std::io::Result<bool>,
+    ) -> anyhow::Result<Option<Location>> {
         if let Some((pack, position)) = self.packed(id, &|_, _| true)? {
             return Ok(Some(Location::Packed { pack, position }));
         }
         for (n, directory) in (0..).zip(self.searched()?.iter()) {
             let is_known = directory.recent.borrow().header(id.to_owned()).is_some();
-            if is_known || loose::exists(&directory.path, id).with_context(|| format!("object {id}"))? {
+            if is_known
+                || may_have(directory).with_context(|| read_error(directory))?
+                    && loose::exists(&directory.path, id).with_context(|| format!("object {id}"))?
+            {
                 return Ok(Some(Location::Loose(n)));
             }
         }
