@@ -4,12 +4,14 @@
 //! before: new commits and the roots of their trees. No tree is read here.
 
 use super::history::broken;
-use super::{Broken, Filter, Marks, Numbers, Tips};
+use super::tips::Tips;
+use super::{Broken, Filter, Marks, Numbers};
 use crate::odb::Stored;
 use crate::odb::bitmap::{Bits, Order};
 use crate::odb::graph::Commits;
 use crate::stream::Pulse;
 use anyhow::Result;
+use gix_hash::ObjectId;
 use gix_object::Kind;
 
 /// What bitmaps tell, and what they do not.
@@ -42,103 +44,147 @@ pub(super) fn reach(
     most: usize,
     pulse: &mut dyn Pulse,
 ) -> Result<Option<Reached>> {
-    let Stored { order, bitmaps } = stored;
-    let mut commits = Commits::new(numbers.objects());
-    let positioned = |id, number| {
-        let position = numbers.position(order, id, number)?;
-        Some((order.key(position), position))
-    };
-    let tips = tips.commits.iter().zip(&tips.numbers);
-    let mut tips: Vec<_> = tips.map(|(id, number)| (positioned(id, *number), commits.number(id))).collect();
-    let (mut bits, mut scratch) = (told, Bits::default());
-    if bitmaps.have_merges() {
-        // What many tips reach together may be told as one.
-        let mut together = bits.clone();
-        for rank in tips.iter().filter_map(|(position, _)| order.rank((*position)?.1)) {
-            together.insert(rank);
-        }
-        if let Err(error) = bitmaps.add_merges(&together, &mut bits, &mut scratch) {
+    let commits = Commits::new(numbers.objects());
+    let (beyond, edge) = (Vec::new(), Vec::new());
+    let mut walk = Walk { stored, commits, before, told, scratch: Bits::default(), beyond, edge };
+    let tips = walk.tips(numbers, tips);
+    let walked = tips.and_then(|tips| walk.follow(tips, most, pulse)).and_then(|()| walk.finish(numbers, most));
+    match walked {
+        Ok(reached) => Ok(Some(reached)),
+        Err(Stop::TooMany) => Ok(None),
+        Err(Stop::Damaged(error)) => {
             numbers.objects().distrust(stored, &error);
-            return Ok(None);
+            Ok(None)
         }
+        Err(Stop::Failed(error)) => Err(error),
     }
-    // What bitmaps tell of other tips needs no walk. Packs hold new commits first; what is in none is newer still.
-    let walked = |tip: &(Option<(_, u32)>, u32)| !tip.0.is_some_and(|(_, position)| bitmaps.has(position));
-    tips.sort_by_cached_key(|tip| std::cmp::Reverse((walked(tip), *tip)));
-    let (mut met, mut beyond, mut parents) = (Marks::default(), Vec::new(), Vec::new());
-    // Commits that are in none of their packs.
-    let mut newer = 0;
-    let mut edge = Vec::new();
-    let mut pending = Vec::new();
-    while let Some((number, position)) = pending.pop().or_else(|| {
-        let (position, number) = tips.pop()?;
-        Some((number, position.map(|(_, position)| position)))
-    }) {
-        if !met.insert(number) {
-            continue;
+}
+
+/// Why nothing was found out.
+enum Stop {
+    /// The bitmaps are damaged.
+    Damaged(anyhow::Error),
+    /// They do not tell of too many commits.
+    TooMany,
+    /// Something else cannot be read, or the client has gone.
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Stop {
+    fn from(error: anyhow::Error) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+/// A commit, and where it stands in the packs of the bitmaps.
+type Place = (u32, Option<u32>);
+
+/// The way from tips to what bitmaps tell.
+struct Walk<'s, 'a> {
+    stored: &'s Stored,
+    commits: Commits<'a>,
+    /// What was found earlier, with all that is behind it.
+    before: &'s Marks,
+    told: Bits,
+    scratch: Bits,
+    /// Commits that bitmaps do not tell.
+    beyond: Vec<u32>,
+    /// Commits that they tell, met behind those.
+    edge: Vec<u32>,
+}
+
+impl Walk<'_, '_> {
+    /// Where to begin, last first; what bitmaps tell of many tips together is told then.
+    fn tips(&mut self, numbers: &Numbers<'_>, tips: &Tips) -> Result<Vec<Place>, Stop> {
+        let Stored { order, bitmaps } = self.stored;
+        let tips = tips.commits.iter().zip(&tips.numbers);
+        let place = |(id, number): (&ObjectId, &u32)| (self.commits.number(id), numbers.position(order, id, *number));
+        let mut tips: Vec<Place> = tips.map(place).collect();
+        if bitmaps.have_merges() {
+            let mut together = self.told.clone();
+            for rank in tips.iter().filter_map(|(_, position)| order.rank((*position)?)) {
+                together.insert(rank);
+            }
+            bitmaps.add_merges(&together, &mut self.told, &mut self.scratch).map_err(Stop::Damaged)?;
         }
-        if let Some(position) = position {
-            let rank = order.rank(position);
-            // In a single pack positions are numbers.
-            let is_before = matches!(order, Order::Pack(_)) && before.contains(position);
-            let is_told = if is_before || rank.is_some_and(|rank| bits.contains(rank)) {
-                true
-            } else {
-                match bitmaps.add(position, &mut bits, &mut scratch) {
-                    Ok(is_told) => is_told,
-                    Err(error) => {
-                        numbers.objects().distrust(stored, &error);
-                        return Ok(None);
-                    }
-                }
-            };
-            if is_told {
+        // What bitmaps tell of other tips needs no walk. Packs hold new commits first; what is in none is newer still.
+        tips.sort_by_cached_key(|&(number, position)| {
+            let walked = !position.is_some_and(|position| bitmaps.has(position));
+            std::cmp::Reverse((walked, position.map(|position| (order.key(position), position)), number))
+        });
+        Ok(tips)
+    }
+
+    /// Goes back from each tip as far as nothing is told.
+    fn follow(&mut self, mut tips: Vec<Place>, most: usize, pulse: &mut dyn Pulse) -> Result<(), Stop> {
+        let (mut met, mut pending, mut parents) = (Marks::default(), Vec::new(), Vec::new());
+        // Commits that are in none of the packs.
+        let mut newer = 0;
+        while let Some((number, position)) = pending.pop().or_else(|| tips.pop()) {
+            if !met.insert(number) {
+                continue;
+            }
+            if let Some(position) = position
+                && self.is_told(position)?
+            {
                 // What is told before anything is not has nothing to be compared with it.
-                if !beyond.is_empty() {
-                    edge.push(number);
+                if !self.beyond.is_empty() {
+                    self.edge.push(number);
                 }
                 continue;
             }
+            newer += usize::from(position.is_none());
+            if newer > most {
+                return Err(Stop::TooMany);
+            }
+            self.beyond.push(number);
+            pulse.tick(self.beyond.len() as u64).map_err(anyhow::Error::from)?;
+            let commits = &mut self.commits;
+            commits.parents(number, &mut parents).map_err(|error| broken(commits, number, error))?;
+            let position = |number| self.stored.order.position(commits.id(number));
+            pending.extend(parents.iter().map(|parent| (*parent, position(*parent))));
         }
-        newer += usize::from(position.is_none());
-        if newer > most {
-            return Ok(None);
-        }
-        beyond.push(number);
-        pulse.tick(beyond.len() as u64)?;
-        commits.parents(number, &mut parents).map_err(|error| broken(&commits, number, error))?;
-        let position = |number| order.position(commits.id(number));
-        pending.extend(parents.iter().map(|parent| (*parent, position(*parent))));
+        Ok(())
     }
-    let mut found = match numbers.of_bits(order, &bits) {
-        Ok(found) => found,
-        Err(error) => {
-            numbers.objects().distrust(stored, &error);
-            return Ok(None);
+
+    /// Whether a commit in their packs is told; if it has a bitmap itself, it is from now on with all that is behind it.
+    fn is_told(&mut self, position: u32) -> Result<bool, Stop> {
+        let Stored { order, bitmaps } = self.stored;
+        // In a single pack positions are numbers.
+        let is_before = matches!(order, Order::Pack(_)) && self.before.contains(position);
+        if is_before || order.rank(position).is_some_and(|rank| self.told.contains(rank)) {
+            return Ok(true);
         }
-    };
-    let (mut roots, mut edges, mut seen) = (Vec::new(), Vec::new(), Marks::default());
-    // What is damaged is only not compared.
-    for tree in edge.into_iter().rev().filter_map(|number| commits.tree(number).ok()).take(EDGES_MAX) {
-        edges.extend(numbers.of(&tree)?.filter(|tree| seen.insert(*tree)));
+        bitmaps.add(position, &mut self.told, &mut self.scratch).map_err(Stop::Damaged)
     }
-    for number in beyond {
-        let id = commits.id(number);
-        let commit = numbers.of(id)?.ok_or_else(|| Broken::missing("commit", id))?;
-        if !found.insert(commit) {
-            // A bitmap that was added later knows it, and its tree.
-            continue;
+
+    /// What was told, and the trees of commits that were not.
+    fn finish(mut self, numbers: &mut Numbers<'_>, most: usize) -> Result<Reached, Stop> {
+        let mut found = numbers.of_bits(&self.stored.order, &self.told).map_err(Stop::Damaged)?;
+        let (mut roots, mut edges, mut seen) = (Vec::new(), Vec::new(), Marks::default());
+        let commits = &mut self.commits;
+        // What is damaged is only not compared.
+        for tree in self.edge.into_iter().rev().filter_map(|number| commits.tree(number).ok()).take(EDGES_MAX) {
+            edges.extend(numbers.of(&tree)?.filter(|tree| seen.insert(*tree)));
         }
-        let tree = commits.tree(number).map_err(|error| broken(&commits, number, error))?;
-        let tree = numbers.of(&tree)?.ok_or_else(|| Broken::missing("tree", &tree))?;
-        if seen.insert(tree) {
-            roots.push(tree);
+        for number in self.beyond {
+            let id = commits.id(number);
+            let commit = numbers.of(id)?.ok_or_else(|| Broken::missing("commit", id))?;
+            if !found.insert(commit) {
+                // A bitmap that was added later knows it, and its tree.
+                continue;
+            }
+            let tree = commits.tree(number).map_err(|error| broken(commits, number, error))?;
+            let tree = numbers.of(&tree)?.ok_or_else(|| Broken::missing("tree", &tree))?;
+            if seen.insert(tree) {
+                roots.push(tree);
+            }
         }
+        if roots.len() > most {
+            return Err(Stop::TooMany);
+        }
+        Ok(Reached { told: self.told, found, roots, edges })
     }
-    if roots.len() > most {
-        return Ok(None);
-    }
-    Ok(Some(Reached { told: bits, found, roots, edges }))
 }
 
 /// Takes out of what [`reach`] found what a filter by kinds does not let pass, and gives all of those kinds that do not pass at all;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::odb::Location;
+use crate::odb::bitmap::Bits;
 use crate::odb::tests::Repo;
 use crate::stream::Silent;
 use std::collections::BTreeSet;

@@ -245,11 +245,19 @@ impl<'w, 'a> Trees<'w, 'a> {
         (self.found, self.held, self.relatives)
     }
 
-    /// Something that a tree calls a blob, and that is called a tree elsewhere or is one of `others`, of which none is a blob: what it is
+    /// Looks whether what a tree calls a blob is called a tree elsewhere, or is one of `others`, of which none is a blob: what it is
     /// called was never looked at. The caller was told of nothing.
-    pub(super) fn mistaken_blob(&self, others: &Marks) -> Option<u32> {
+    ///
+    /// # Errors
+    /// [`Broken`] with one that is.
+    pub(super) fn check_called(&self, others: &Marks) -> Result<()> {
         let sets = [&self.found, &self.held, others];
-        self.called_blob.or_else(|| sets.iter().find_map(|set| self.blobs.common(set).next()))
+        match self.called_blob.or_else(|| sets.iter().find_map(|set| self.blobs.common(set).next())) {
+            Some(number) => {
+                Err(Broken::bad("blob", self.numbers.id(number), anyhow!("it is called something else too")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Looks whether all that new trees call blobs is such.
@@ -259,7 +267,7 @@ impl<'w, 'a> Trees<'w, 'a> {
     pub(super) fn check_blobs(&self) -> Result<()> {
         for number in self.blobs.iter() {
             let id = self.numbers.read_id(number);
-            let kind = super::kind(self.numbers, number, Some(Kind::Blob));
+            let kind = super::tips::kind(self.numbers, number, Some(Kind::Blob));
             let kind = kind.map_err(|cause| Broken::bad("blob", &id, cause))?;
             if kind != Kind::Blob {
                 return Err(Broken::bad("blob", &id, anyhow::anyhow!("it is a {kind}, not a blob")));

@@ -1,0 +1,155 @@
+//! Ends: what a closure begins with.
+//!
+//! In: names of objects of any kind. Out: the commits and trees that much lies behind, and marks of tags and blobs; tags are followed.
+
+use super::waiting::Waiting;
+use super::{Broken, Marks, Numbers};
+use crate::odb::tag;
+use anyhow::Result;
+use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
+
+/// Ends of what was asked for, by kind.
+#[derive(Default)]
+pub(super) struct Tips {
+    pub(super) commits: Vec<ObjectId>,
+    /// The same as numbers.
+    pub(super) numbers: Vec<u32>,
+    pub(super) trees: Vec<u32>,
+    pub(super) blobs: Vec<u32>,
+    /// What was added last.
+    last: Option<Kind>,
+    /// Where they may wait: tags in the first pack that are neither marked nor followed yet.
+    waiting: Option<Waiting>,
+}
+
+impl Tips {
+    /// None yet; tags are put off where they may wait.
+    pub(super) fn putting_off(waiting: Option<Waiting>) -> Self {
+        Tips { waiting, ..Tips::default() }
+    }
+
+    /// The tags that were put off; no more are.
+    pub(super) fn take_waiting(&mut self) -> Option<Waiting> {
+        self.waiting.take()
+    }
+
+    /// Whether a tag is put off.
+    fn waits(&mut self, id: &oid, number: u32) -> bool {
+        self.waiting.as_mut().is_some_and(|waiting| waiting.add(id, number))
+    }
+
+    /// Adds wanted objects; tags are marked and followed.
+    pub(super) fn add_all(
+        &mut self,
+        ids: &[ObjectId],
+        numbers: &mut Numbers<'_>,
+        found: &mut Marks,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        ids.iter().try_for_each(|id| self.add(id, numbers, found, buffer))
+    }
+
+    /// Adds known objects; one that is missing, or a tag that leads nowhere, is passed over.
+    pub(super) fn add_known(
+        &mut self,
+        ids: &[ObjectId],
+        numbers: &mut Numbers<'_>,
+        held: &mut Marks,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        for id in ids {
+            match self.add(id, numbers, held, buffer) {
+                Err(error) if !error.is::<Broken>() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits and trees are collected, since much lies behind them; tags and blobs are marked.
+    fn add(&mut self, id: &oid, numbers: &mut Numbers<'_>, marks: &mut Marks, buffer: &mut Vec<u8>) -> Result<()> {
+        let mut next = id.to_owned();
+        let mut expected = None;
+        loop {
+            let name = expected.map_or("object", name);
+            let number = numbers.of(&next)?.ok_or_else(|| Broken::missing(name, &next))?;
+            let likely = expected.or(self.last);
+            let kind = kind(numbers, number, likely).map_err(|cause| Broken::bad(name, &next, cause))?;
+            if expected.is_some_and(|expected| expected != kind) {
+                let cause = anyhow::anyhow!("a tag says that it is a {name}, but it is a {kind}");
+                return Err(Broken::bad(name, &next, cause));
+            }
+            if expected.is_none() {
+                self.last = Some(kind);
+            }
+            match kind {
+                Kind::Commit => {
+                    self.commits.push(next);
+                    self.numbers.push(number);
+                }
+                Kind::Tree => self.trees.push(number),
+                Kind::Blob => {
+                    marks.insert(number);
+                    self.blobs.push(number);
+                }
+                Kind::Tag if expected.is_none() && self.waits(&next, number) => {}
+                Kind::Tag => {
+                    if marks.insert(number) {
+                        let (target, kind) = tag_target(numbers, number, buffer)?;
+                        (next, expected) = (target, Some(kind));
+                        continue;
+                    }
+                }
+            }
+            return Ok(());
+        }
+    }
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Commit => "commit",
+        Kind::Tree => "tree",
+        Kind::Blob => "blob",
+        Kind::Tag => "tag",
+    }
+}
+
+/// The kind of an object; a commit in the commit-graph is not looked at, unless it is likely to be something else.
+pub(super) fn kind(numbers: &Numbers<'_>, number: u32, likely: Option<Kind>) -> Result<Kind> {
+    let objects = numbers.objects();
+    if matches!(likely, Some(Kind::Tag | Kind::Blob))
+        && let Some(kind) = objects.kind_at(numbers.location(number))
+    {
+        return Ok(kind);
+    }
+    let id = &numbers.read_id(number);
+    if objects.graph().is_some_and(|graph| graph.position(id).is_some()) {
+        return Ok(Kind::Commit);
+    }
+    if let Some(kind) = objects.kind_at(numbers.location(number)) {
+        return Ok(kind);
+    }
+    match objects.header(id)? {
+        Some(header) => Ok(header.kind),
+        None if id.is_empty_tree() => Ok(Kind::Tree),
+        None => anyhow::bail!("it has vanished"),
+    }
+}
+
+/// What a tag points to, and as what.
+pub(super) fn tag_target(numbers: &Numbers<'_>, number: u32, buffer: &mut Vec<u8>) -> Result<(ObjectId, Kind)> {
+    let id = numbers.id(number);
+    let bad = |cause| Broken::bad("tag", id, cause);
+    let hash = numbers.objects().hash_kind();
+    if numbers.objects().begin_at(numbers.location(number), buffer) == Some(Kind::Tag)
+        && let Some(target) = tag::target(buffer, hash)
+    {
+        return Ok(target);
+    }
+    match numbers.read(number, buffer).map_err(bad)? {
+        Kind::Tag => tag::target(buffer, hash).ok_or_else(|| bad(anyhow::anyhow!("it names no object"))),
+        kind @ (Kind::Commit | Kind::Tree | Kind::Blob) => Err(bad(anyhow::anyhow!("it is a {kind}"))),
+    }
+}

@@ -1,0 +1,206 @@
+//! Closures by the repository's bitmaps.
+//!
+//! In: a search. Out: the closure; or nothing where bitmaps are of no use for it, are not worth being read, or are damaged, and trees have to
+//! be walked.
+
+use super::stored::{self, Reached};
+use super::tips::Tips;
+use super::trees::{Ends, Relate, Trees};
+use super::waiting::Waiting;
+use super::{Absent, Broken, Closure, Effort, Filter, Firsts, Marks, Missing, Numbers, Search};
+use crate::odb::bitmap::Bits;
+use crate::odb::walk::CommitWalk;
+use crate::odb::{Header, Objects, Stored};
+use crate::stream::Pulse;
+use anyhow::Result;
+use gix_hash::ObjectId;
+use gix_object::Kind;
+
+/// Bitmaps are asked what lies between known and new commits where they have at most this many bytes for each new one: all of
+/// them are read, which costs as much as what these commits have changed.
+const STORED_BYTES_EACH: u64 = 64 << 10;
+/// So many commits' trees are compared at each end where bitmaps told the rest, each of so many bytes or of so many for each object found:
+/// reading large ones costs more than deltas for a few objects spare.
+const COMPARED_MAX: usize = 8;
+const COMPARED_BYTES: u64 = 128 << 10;
+const COMPARED_BYTES_EACH: u64 = 4 << 10;
+
+impl<'a> Closure<'a> {
+    /// Finds everything where nothing is known; `None`: bitmaps are of no use.
+    pub(super) fn find_stored(
+        objects: &'a Objects,
+        search: &Search<'_>,
+        pulse: &mut dyn Pulse,
+    ) -> Result<Option<Self>> {
+        let Search { wants, filter, missing, peeled, .. } = *search;
+        // Who asks for trees and blobs wants few of them. Bitmaps are read from end to end before they are believed.
+        let content = |header: Header| matches!(header.kind, Kind::Tree | Kind::Blob);
+        let Some(first) = wants.first() else { return Ok(None) };
+        if objects.header(first)?.is_none_or(content) {
+            return Ok(None);
+        }
+        let Some(stored) = objects.bitmaps(u64::MAX)? else { return Ok(None) };
+        let mut numbers = Numbers::new(objects);
+        numbers.begin_with(&stored)?;
+        let (mut found, mut absent, mut buffer) = (Marks::default(), Absent::new(missing), Vec::new());
+        let mut wanted = Tips::putting_off(Waiting::of(&stored, filter));
+        wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
+        let mut waiting = wanted.take_waiting();
+        if let Some(few) = waiting.take_if(|waiting| waiting.are_few()) {
+            wanted.add_all(&few.tags, &mut numbers, &mut found, &mut buffer)?;
+        }
+        let (mut told, mut before) = (Bits::none(stored.bitmaps.objects()), Marks::default());
+        let (mut firsts, mut relatives) = (Firsts::default(), Vec::new());
+        loop {
+            let reached = stored::reach(&mut numbers, &stored, &wanted, told, &before, usize::MAX, pulse)?;
+            let Some(Reached { told: now_told, found: mut held, roots, edges }) = reached else { return Ok(None) };
+            told = now_told;
+            let mut passing = held.clone();
+            let Some(left_out) = stored::leave_out(&numbers, &stored, filter, &mut passing)? else { return Ok(None) };
+            found.extend(&passing);
+            // What bitmaps tell is not walked again, whether it passes or not.
+            held.extend(&before);
+            let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
+            let ends = Ends {
+                roots: &roots,
+                wanted: &wanted.trees,
+                boundary: &edges,
+                told: true,
+                relate: Relate::Apart,
+                ..Ends::default()
+            };
+            trees.find(&ends, Effort::Enough)?;
+            firsts.extend(&trees.take_firsts());
+            let (contents, _, mut related) = trees.into_marks();
+            relatives.append(&mut related);
+            found.extend(&contents);
+            wanted.trees.iter().for_each(|tree| {
+                found.insert(*tree);
+            });
+            let tags = waiting.as_mut().map(|waiting| waiting.next(&mut numbers, &found, &left_out, peeled));
+            let Some(tags) = tags.transpose()?.flatten() else { break };
+            wanted = Tips::default();
+            wanted.add_all(&tags, &mut numbers, &mut found, &mut buffer)?;
+            before.extend(&found);
+        }
+        if let Some(waiting) = waiting {
+            // Read or not, they are wanted.
+            found.extend(waiting.marks());
+        }
+        if !are_sound(objects, &stored) {
+            return Ok(None);
+        }
+        let (held, held_blobs) = Default::default();
+        Ok(Some(Closure { numbers, found, held, held_blobs, relatives, firsts }))
+    }
+
+    /// Finds everything where much lies between known and wanted commits, which `walk` has found; all of it is told exactly.
+    pub(super) fn find_stored_between(
+        objects: &'a Objects,
+        search: &Search<'_>,
+        walk: &mut CommitWalk<'_>,
+        pulse: &mut dyn Pulse,
+    ) -> Result<Option<Self>> {
+        let Search { wants, known, filter, missing, .. } = *search;
+        let worth = STORED_BYTES_EACH.saturating_mul(walk.reachable.len() as u64);
+        let Some(stored) = objects.bitmaps(worth)? else { return Ok(None) };
+        let mut numbers = Numbers::new(objects);
+        numbers.begin_with(&stored)?;
+        let mut buffer = Vec::new();
+        let (mut held, mut known_tips) = (Marks::default(), Tips::default());
+        known_tips.add_known(known, &mut numbers, &mut held, &mut buffer)?;
+        let none = Bits::none(stored.bitmaps.objects());
+        // Where more of what is known has no bitmap than there is of what is new, trees are walked sooner.
+        let most = walk.reachable.len();
+        let reached = match stored::reach(&mut numbers, &stored, &known_tips, none, &Marks::default(), most, pulse) {
+            Ok(Some(reached)) => reached,
+            // Or there is damage: the walk over trees copes with that.
+            Ok(None) => return Ok(None),
+            Err(error) => return if error.is::<Broken>() { Ok(None) } else { Err(error) },
+        };
+        held.extend(&reached.found);
+        let mut passed = Absent::new(Missing::Passed);
+        let mut trees = Trees::new(&mut numbers, filter, reached.found, 0, &mut passed, pulse);
+        let ends = Ends {
+            roots: &reached.roots,
+            wanted: &known_tips.trees,
+            boundary: &reached.edges,
+            told: true,
+            ..Ends::default()
+        };
+        match trees.find(&ends, Effort::Enough) {
+            Err(error) if error.is::<Broken>() => return Ok(None),
+            found => found?,
+        }
+        held.extend(&trees.into_marks().0);
+        let (mut found, mut wanted) = (Marks::default(), Tips::default());
+        wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
+        let reached =
+            stored::reach(&mut numbers, &stored, &wanted, reached.told, &Marks::default(), usize::MAX, pulse)?;
+        let Some(reached) = reached else { return Ok(None) };
+        found.extend(&reached.found);
+        let mut there = held.clone();
+        there.extend(&reached.found);
+        let mut absent = Absent::new(missing);
+        let mut trees = Trees::new(&mut numbers, filter, there, found.len(), &mut absent, pulse);
+        let ends = Ends {
+            roots: &reached.roots,
+            wanted: &wanted.trees,
+            boundary: &reached.edges,
+            told: true,
+            relate: Relate::All,
+            ..Ends::default()
+        };
+        trees.find(&ends, Effort::Enough)?;
+        let (contents, _, mut relatives) = trees.into_marks();
+        found.extend(&contents);
+        wanted.trees.iter().for_each(|tree| {
+            found.insert(*tree);
+        });
+        found.subtract(&held);
+        absent.check(objects, pulse)?;
+        if !are_sound(objects, &stored) {
+            return Ok(None);
+        }
+        let largest = COMPARED_BYTES.max(COMPARED_BYTES_EACH.saturating_mul(found.len()));
+        relatives.append(&mut newest_relatives(&mut numbers, walk, &wanted.commits, largest, pulse)?);
+        let (held_blobs, firsts) = Default::default();
+        Ok(Some(Closure { numbers, found, held, held_blobs, relatives, firsts }))
+    }
+}
+
+/// Compares the trees of wanted commits with those at the boundary, none of more than `largest` bytes: what the client has is mostly
+/// another version of what is new. What lies in between rests on the newest, as it is stored. Damage is not this one's business.
+fn newest_relatives(
+    numbers: &mut Numbers<'_>,
+    walk: &mut CommitWalk<'_>,
+    wants: &[ObjectId],
+    largest: u64,
+    pulse: &mut dyn Pulse,
+) -> Result<Vec<(u32, u32)>> {
+    let wanted: Vec<u32> = wants.iter().take(COMPARED_MAX).map(|id| walk.commits.number(id)).collect();
+    let mut roots_of = |commits: &[u32]| -> Result<Vec<u32>> {
+        let mut roots = Vec::new();
+        for commit in commits.iter().take(COMPARED_MAX) {
+            if let Ok(tree) = walk.commits.tree(*commit) {
+                roots.extend(numbers.of(&tree)?);
+            }
+        }
+        roots.sort_unstable();
+        roots.dedup();
+        Ok(roots)
+    };
+    let (roots, boundary) = (roots_of(&wanted)?, roots_of(&walk.boundary)?);
+    let (all, mut passed) = (Filter::default(), Absent::new(Missing::Passed));
+    let mut trees = Trees::new(numbers, &all, Marks::default(), 0, &mut passed, pulse);
+    match trees.compare(&Ends { roots: &roots, boundary: &boundary, ..Ends::default() }, largest) {
+        Err(error) if !error.is::<Broken>() => Err(error),
+        _ => Ok(trees.into_marks().2),
+    }
+}
+
+/// Whether bitmaps are to be believed.
+fn are_sound(objects: &Objects, stored: &Stored) -> bool {
+    let check = stored.bitmaps.check();
+    check.as_ref().err().inspect(|error| objects.distrust(stored, error)).is_none()
+}
