@@ -137,66 +137,13 @@ pub fn reachable_since<'a>(
     pulse: &mut dyn Pulse,
 ) -> anyhow::Result<CommitWalk<'a>> {
     let mut commits = Commits::new(objects);
-    let marks = Marks::new(&commits);
-    let mut paint = Paint { marks, queue: BinaryHeap::new(), open: 0, stack: Vec::new(), parents: Vec::new() };
-    for id in hidden {
-        if let Some((id, Kind::Commit)) = objects.peel(id)? {
-            let number = commits.number(&id);
-            paint.hide(&mut commits, number)?;
-        }
-    }
-    for id in wants {
-        match objects.peel(id)? {
-            Some((id, Kind::Commit)) => {
-                let number = commits.number(&id);
-                paint.meet(&mut commits, number)?;
-            }
-            Some(_) => {}
-            None => bail!(Missing(*id)),
-        }
-    }
-    let mut found: Vec<Rank> = Vec::new();
-    let mut oldest = i64::MAX;
-    let (mut slop, mut steps) = (0, 0);
-    let mut parents = Vec::new();
-    while let Some(&top) = paint.queue.peek() {
-        if paint.open == 0 {
-            // Generations only fall from here on: what is left is no descendant of anything found.
-            if found.is_empty() || top.0 != GENERATION_UNKNOWN {
-                break;
-            }
-            slop = if top.1 >= oldest { 0 } else { slop + 1 };
-            if slop > SLOP {
-                break;
-            }
-        }
-        paint.queue.pop();
-        steps += 1;
-        pulse.tick(steps)?;
-        if steps == MANY {
-            heap::expect_much();
-        }
-        let (_, time, Reverse(number)) = top;
-        let is_hidden = paint.marks.of(number) & HIDDEN != 0;
-        paint.marks.set(number, DONE);
-        if !is_hidden {
-            paint.open -= 1;
-            if time < since {
-                continue;
-            }
-            found.push(top);
-            oldest = oldest.min(time);
-        }
-        commits.parents(number, &mut parents)?;
-        for &parent in &parents {
-            if is_hidden { paint.hide(&mut commits, parent)? } else { paint.meet(&mut commits, parent)? }
-        }
-    }
-    let Paint { mut marks, .. } = paint;
+    let mut paint = Paint::begin(&mut commits, wants, hidden)?;
+    let mut found = paint.spread(&mut commits, since, pulse)?;
+    let mut marks = paint.marks;
     found.retain(|(_, _, Reverse(number))| marks.of(*number) & HIDDEN == 0);
     found.sort_by_key(|(generation, time, _)| (Reverse(*time), Reverse(*generation)));
     let reachable: Vec<u32> = found.into_iter().map(|(_, _, Reverse(number))| number).collect();
-    let mut boundary = Vec::new();
+    let (mut boundary, mut parents) = (Vec::new(), Vec::new());
     for &number in &reachable {
         commits.parents(number, &mut parents)?;
         for &parent in &parents {
@@ -220,6 +167,72 @@ struct Paint {
 }
 
 impl Paint {
+    /// With the commits that wants and what is hidden lead to.
+    fn begin(commits: &mut Commits<'_>, wants: &[ObjectId], hidden: &[ObjectId]) -> anyhow::Result<Self> {
+        let objects = commits.objects();
+        let marks = Marks::new(commits);
+        let mut paint = Paint { marks, queue: BinaryHeap::new(), open: 0, stack: Vec::new(), parents: Vec::new() };
+        for id in hidden {
+            if let Some((id, Kind::Commit)) = objects.peel(id)? {
+                let number = commits.number(&id);
+                paint.hide(commits, number)?;
+            }
+        }
+        for id in wants {
+            match objects.peel(id)? {
+                Some((id, Kind::Commit)) => {
+                    let number = commits.number(&id);
+                    paint.meet(commits, number)?;
+                }
+                Some(_) => {}
+                None => bail!(Missing(*id)),
+            }
+        }
+        Ok(paint)
+    }
+
+    /// Goes back from commit to commit until nothing is open. Out: what was not hidden when its turn came; it may be since then.
+    fn spread(&mut self, commits: &mut Commits<'_>, since: i64, pulse: &mut dyn Pulse) -> anyhow::Result<Vec<Rank>> {
+        let mut found: Vec<Rank> = Vec::new();
+        let mut oldest = i64::MAX;
+        let (mut slop, mut steps) = (0, 0);
+        let mut parents = Vec::new();
+        while let Some(&top) = self.queue.peek() {
+            if self.open == 0 {
+                // Generations only fall from here on: what is left is no descendant of anything found.
+                if found.is_empty() || top.0 != GENERATION_UNKNOWN {
+                    break;
+                }
+                slop = if top.1 >= oldest { 0 } else { slop + 1 };
+                if slop > SLOP {
+                    break;
+                }
+            }
+            self.queue.pop();
+            steps += 1;
+            pulse.tick(steps)?;
+            if steps == MANY {
+                heap::expect_much();
+            }
+            let (_, time, Reverse(number)) = top;
+            let is_hidden = self.marks.of(number) & HIDDEN != 0;
+            self.marks.set(number, DONE);
+            if !is_hidden {
+                self.open -= 1;
+                if time < since {
+                    continue;
+                }
+                found.push(top);
+                oldest = oldest.min(time);
+            }
+            commits.parents(number, &mut parents)?;
+            for &parent in &parents {
+                if is_hidden { self.hide(commits, parent)? } else { self.meet(commits, parent)? }
+            }
+        }
+        Ok(found)
+    }
+
     /// A commit that is wanted, unless it turns out to be hidden.
     fn meet(&mut self, commits: &mut Commits<'_>, number: u32) -> anyhow::Result<()> {
         if self.marks.of(number) & SEEN == 0 {

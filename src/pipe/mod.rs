@@ -131,6 +131,21 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
     }
     let grant = access::local_user(service);
     summary.scope = Some(grant.scope().as_str());
+    let (mut body, mut sink) = open(environ, service, options, &context);
+    let repository = Repository::open(here, grant, context);
+    let status = converse(service, options, &repository, &mut body, &mut sink, &mut summary);
+    summary.warnings = repository.objects.take_warnings();
+    repository.leave();
+    complain(&tell::warn_over_pipes(&summary));
+    summary.bytes_in = body.bytes;
+    summary.bytes_out = sink.bytes;
+    summary.ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let _ = summary.request_done();
+    status
+}
+
+/// Both directions, which end when the client has been silent for too long or the time of the conversation is over.
+fn open(environ: &Environ, service: Service, options: &Options, context: &Context) -> (Open, Counted) {
     let silence = Some(options.timeout_s).filter(|&seconds| seconds > 0).map(Duration::from_secs);
     let deadline = context.timeout.and_then(Deadline::after);
     let push = service == Service::ReceivePack;
@@ -142,14 +157,24 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
         output.give_up_after(silence);
     }
     output.deadline(deadline);
-    let (mut body, mut sink) = (Open { input, bytes: 0 }, Counted { output, bytes: 0, heard: silence.is_none() });
-    let repository = Repository::open(here, grant, context);
+    (Open { input, bytes: 0 }, Counted { output, bytes: 0, heard: silence.is_none() })
+}
+
+/// What the client asks for, and the exit status.
+fn converse(
+    service: Service,
+    options: &Options,
+    repository: &Repository,
+    body: &mut Open,
+    sink: &mut Counted,
+    summary: &mut Summary,
+) -> u8 {
     let operation = if options.advertise { Operation::Advertise(service) } else { Operation::Serve(service) };
     let mut channel = ErrorChannel::Status;
-    let mut out = Out { sink: &mut sink, channel: &mut channel, summary: &mut summary };
-    let outcome = catch_unwind(AssertUnwindSafe(|| service::run(&operation, &repository, &mut body, &mut out)))
+    let mut out = Out { sink, channel: &mut channel, summary };
+    let outcome = catch_unwind(AssertUnwindSafe(|| service::run(&operation, repository, body, &mut out)))
         .unwrap_or_else(|panic| Err(tell::panicked(&*panic)));
-    let status = match outcome {
+    match outcome {
         Ok(()) => {
             if summary.outcome.is_empty() {
                 summary.outcome = "ok";
@@ -162,8 +187,8 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
         }
         Err(error) => {
             let trace = &repository.context.trace;
-            let mut watched = trace.watch_sink(service.short_name(), &mut sink);
-            if let Some(line) = tell::tell_over_pipes(error, &mut watched, &channel, &mut summary) {
+            let mut watched = trace.watch_sink(service.short_name(), sink);
+            if let Some(line) = tell::tell_over_pipes(error, &mut watched, &channel, summary) {
                 trace.failed(&line);
                 complain(&format!("{line}\n"));
             }
@@ -171,15 +196,7 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
             body.hear_out(repository.context.limits.drain_bytes);
             FATAL
         }
-    };
-    summary.warnings = repository.objects.take_warnings();
-    repository.leave();
-    complain(&tell::warn_over_pipes(&summary));
-    summary.bytes_in = body.bytes;
-    summary.bytes_out = sink.bytes;
-    summary.ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let _ = summary.request_done();
-    status
+    }
 }
 
 /// The repository; or what that is in the audit log, and why there is none, in git's words (RE-06, RE-07, RE-16).

@@ -4,7 +4,7 @@
 //! blobs are never looked at.
 
 use super::relatives::{Families, Relatives};
-use crate::odb::closure::{Closure, Effort, Filter, Missing, Numbers, Search};
+use crate::odb::closure::{Closure, Effort, Filter, Marks, Missing, Numbers, Search};
 use crate::odb::ids::IdSet;
 use crate::odb::{EntryHead, EntryKind, Location, Objects, PackId};
 use crate::stream::Pulse;
@@ -171,19 +171,24 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
     pulse.begin("Counting objects", Some(count.into()))?;
     pulse.tick(count.into())?;
     pulse.end()?;
-    let numbers = &closure.numbers;
+    // A base that a filter has left out would have to be fetched alone.
+    let (held, held_blobs) = match request.thin && filter.leaves_trees() {
+        true => (std::mem::take(&mut closure.held), std::mem::take(&mut closure.held_blobs)),
+        false => Default::default(),
+    };
+    Ok(selection(objects, &closure, held, held_blobs, count))
+}
+
+/// What was found in the terms of packs; of what is `held` deltas may be made.
+fn selection(objects: &Objects, closure: &Closure<'_>, mut held: Marks, held_blobs: IdSet, count: u32) -> Selection {
+    let Closure { numbers, found, relatives, firsts, .. } = closure;
     let positions = |marks| numbers.by_pack(marks).map(|(pack, bits)| Positions { pack, bits }).collect::<Vec<_>>();
     let stray = |place: usize| {
         let (id, directory) = numbers.all_strays()[place];
         Stray { id, directory, number: place as u32 }
     };
-    // A base that a filter has left out would have to be fetched alone.
-    let (mut held, held_blobs) = match request.thin && filter.leaves_trees() {
-        true => (closure.held, closure.held_blobs),
-        false => Default::default(),
-    };
-    for (of, other) in &closure.relatives {
-        if closure.found.contains(*of) && held_blobs.contains(&numbers.read_id(*other)) {
+    for (of, other) in relatives {
+        if found.contains(*of) && held_blobs.contains(&numbers.read_id(*other)) {
             held.insert(*other);
         }
     }
@@ -194,11 +199,8 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
             Location::Loose(_) => unreachable!("it has no place among the loose ones"),
         },
     };
-    let of_use = |(of, other): &&(u32, u32)| {
-        closure.found.contains(*of) && (closure.found.contains(*other) || held.contains(*other))
-    };
-    let relatives = closure.relatives.iter().filter(of_use).map(|(of, other)| (spot(*of), spot(*other))).collect();
-    let packed = positions(&closure.found);
+    let of_use = |(of, other): &&(u32, u32)| found.contains(*of) && (found.contains(*other) || held.contains(*other));
+    let packed = positions(found);
     let stored_whole = |number| {
         let Location::Packed { pack, position } = numbers.location(number) else { return None };
         let pack = objects.pack(pack);
@@ -211,16 +213,16 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
     let whole = |(number, first)| Some((first, stored_whole(number)?, spot(number)));
     let families = match packed.len() {
         0 | 1 => Families::default(),
-        _ => closure.firsts.iter().filter(|(number, _)| closure.found.contains(*number)).filter_map(whole).collect(),
+        _ => firsts.iter().filter(|(number, _)| found.contains(*number)).filter_map(whole).collect(),
     };
-    Ok(Selection {
+    Selection {
         packed,
-        strays: Numbers::strays(&closure.found).map(stray).collect(),
+        strays: Numbers::strays(found).map(stray).collect(),
         bases: positions(&held),
         loose_bases: Numbers::strays(&held).map(stray).collect(),
         held_blobs,
-        relatives,
+        relatives: relatives.iter().filter(of_use).map(|(of, other)| (spot(*of), spot(*other))).collect(),
         families,
         count,
-    })
+    }
 }
