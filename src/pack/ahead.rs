@@ -51,11 +51,13 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Starts threads that end with the scope or when this is dropped; `None` where there is to be but one.
+    /// Starts threads that end with the scope or when this is dropped; `None` where there is to be but one. Where deltas are made on what
+    /// somebody has, bases are kept from the start.
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         opener: &Opener,
         options: &PackOptions,
+        on_bases: bool,
     ) -> Option<Self> {
         let levels = options.levels;
         let threads = threads(options.threads);
@@ -72,7 +74,9 @@ impl Ahead {
                 let mut objects = opener.open();
                 // As much for all of them together as for one that is alone.
                 objects.set_cache_bytes(CACHE_BYTES / threads as u64);
-                objects.expect_bases();
+                if on_bases {
+                    objects.expect_bases();
+                }
                 objects.set_object_limit(OBJECT_BYTES_MAX);
                 let mut maker = Maker::with_successor();
                 let mut deflater = Deflater::default();

@@ -148,7 +148,8 @@ impl Writer<'_, '_, '_> {
     /// Plans the next step, and where threads are at work many more. With a step goes the number under which it is made ahead.
     fn look_ahead(&mut self, steps: &mut VecDeque<(Step, Option<usize>)>) -> Result<()> {
         if self.made == MADE_ALONE && self.ahead.is_none() {
-            self.ahead = Ahead::start(self.scope, &self.objects.opener(), self.options);
+            let on_bases = !self.selection.bases.is_empty() || !self.selection.loose_bases.is_empty();
+            self.ahead = Ahead::start(self.scope, &self.objects.opener(), self.options, on_bases);
             // Once is enough where none can be started.
             self.made += 1;
         }
