@@ -86,17 +86,36 @@ pub struct Reject {
     pub detail: Option<String>,
     /// More header lines: name and value.
     pub headers: Vec<(&'static str, String)>,
+    /// What the client reads.
+    pub form: Form,
+}
+
+/// How a refusal is written: in what its client shows to the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A line of text, which git shows for `info/refs`.
+    Text,
+    /// JSON for git-lfs, which shows nothing of other answers.
+    Lfs,
+    /// An ERR packet for `git archive`, which shows nothing of an answer that is not 200.
+    Archive,
 }
 
 impl Reject {
     /// A refusal with a sentence.
     pub fn new(status: u16, text: impl Into<String>) -> Self {
-        Reject { status, text: text.into(), detail: None, headers: Vec::new() }
+        Reject { status, text: text.into(), detail: None, headers: Vec::new(), form: Form::Text }
     }
 
     /// The same, with what the operator should read.
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
+        self
+    }
+
+    /// The same, for another client than git.
+    pub fn form(mut self, form: Form) -> Self {
+        self.form = form;
         self
     }
 

@@ -3,7 +3,8 @@
 //! In: a status, header lines, bytes. Out: CGI's form of a response (RFC 3875, 6) into the edge's sink. Small answers get
 //! a Content-Length, unless somebody hurries them, or the operator has a line about them behind nginx: a client sees from nothing else that one was cut off.
 
-use super::request::Reject;
+use super::request::{Form, Reject};
+use crate::pktline;
 use crate::stream::{Pulse, Sink};
 use std::fs::File;
 use std::io::{self, Write};
@@ -138,15 +139,15 @@ impl<'a> Response<'a> {
         }
         self.buffer.clear();
         self.bytes = 0;
-        self.describe("text/plain", Caching::No, false);
+        let (media, body) = written(reject)?;
+        self.describe(media, Caching::No, false);
         for (name, value) in &reject.headers {
             self.header(name, value.clone());
         }
         self.status = reject.status;
-        let text = format!("{}\n", reject.text);
         self.hold_the_server();
-        self.length = self.measured.then_some(text.len() as u64);
-        self.write_all(text.as_bytes())
+        self.length = self.measured.then_some(body.len() as u64);
+        self.write_all(&body)
     }
 
     /// Sends what waits. To be called when the service is done.
@@ -269,6 +270,21 @@ impl Sink for Response<'_> {
         self.count(range.end.saturating_sub(range.start));
         if self.without_body { Ok(()) } else { self.out.send_file(file, range) }
     }
+}
+
+/// A refusal as its client reads it: media type and body.
+fn written(reject: &Reject) -> io::Result<(&'static str, Vec<u8>)> {
+    let line = |text: &dyn std::fmt::Display| format!("{text}\n").into_bytes();
+    Ok(match reject.form {
+        Form::Text => ("text/plain", line(&reject.text)),
+        Form::Lfs => ("application/vnd.git-lfs+json", line(&serde_json::json!({ "message": reject.text }))),
+        Form::Archive => {
+            let mut packets = Vec::new();
+            pktline::err(&mut packets, &reject.text)?;
+            pktline::flush(&mut packets)?;
+            ("application/x-git-upload-archive-result", packets)
+        }
+    })
 }
 
 /// The words behind a status.

@@ -3,7 +3,7 @@
 //! In: method, path and query. Out: repository, operation and scope. The repository and the operation come from the path and
 //! the method alone; nothing is looked up here.
 
-use super::request::{Method, Reject, Request};
+use super::request::{Form, Method, Reject, Request};
 use crate::auth::Scope;
 use crate::repo::AccessMode;
 use crate::service::{Operation, Service, StoredFile};
@@ -108,18 +108,18 @@ impl Route {
         let path = request.path.bytes();
         let found = ROUTES.iter().find_map(|row| Some((row, row.tail.find(path)?)));
         let Some((row, at)) = found else {
-            return Err(Reject::new(
-                404,
-                "This path names nothing that is served here: a repository's URL ends in \".git\", and git asks for what lies below it.",
-            )
-            .detail(format!("Request not supported: '{}'", path.escape_ascii())));
+            return Err(nothing(request, path).detail(format!("Request not supported: '{}'", path.escape_ascii())));
         };
         match (&request.method, row.post) {
             (Method::Get | Method::Head, false) | (Method::Post, true) => {}
             _ => return Err(wrong_method(request, row.post)),
         }
         let operation = (row.operation)(path[at + 1..].into());
-        let repository = BString::from(&path[..at]);
+        let mut repository = BString::from(&path[..at]);
+        if request.context.mode == AccessMode::Tokens && !repository.ends_with(b".git") {
+            // Some clients take it off. No name of a repository ends otherwise, so that nothing has to be tried.
+            repository.extend_from_slice(b".git");
+        }
         let mut route = Route { repository, operation, scope: row.scope, late: None };
         if route.operation == Operation::Stored(StoredFile::InfoRefs) {
             let services = match request.context.mode {
@@ -137,6 +137,21 @@ impl Route {
             }
         }
         Ok(route)
+    }
+}
+
+/// What a client reads of a path that nothing is served at, in the form that it shows to its user.
+fn nothing(request: &Request, path: &[u8]) -> Reject {
+    if path.contains_str("/info/lfs/") {
+        let text =
+            "Git LFS is not served here: push the files themselves, or name a server that stores them in lfs.url.";
+        Reject::new(404, text).form(Form::Lfs)
+    } else if path.ends_with(b"/git-upload-archive") && request.method == Method::Post {
+        let text = "git archive is not served here: clone with --depth=1 and make the archive of that.";
+        Reject::new(200, text).form(Form::Archive)
+    } else {
+        let text = "This path names nothing that is served here: a repository's URL ends in \".git\", and git asks for what lies below it.";
+        Reject::new(404, text)
     }
 }
 

@@ -230,7 +230,9 @@ fn forms_are_refused_before_anything_is_looked_up() {
     check("GET", "/acme/site.git/info/refs?service=git-other", 403);
     for path in [
         "/site.git",
-        "/acme/site",
+        "/acme",
+        "/acme/site/",
+        "/acme/site.git.git",
         "/acme/../acme/site.git",
         "/acme//site.git",
         "/acme/.hidden/site.git",
@@ -242,6 +244,50 @@ fn forms_are_refused_before_anything_is_looked_up() {
     ] {
         check("GET", &format!("{path}/info/refs?service=git-upload-pack"), 404);
     }
+}
+
+#[test]
+fn the_suffix_of_a_name_may_be_left_out_in_a_url() {
+    let site = site();
+    let token = site.token("acme/site", "write");
+    for service in ["git-upload-pack", "git-receive-pack"] {
+        let advertised = |name: &str| {
+            site.cgi("GET", &format!("/acme/{name}/info/refs?service={service}")).bearer(&token).run().text().to_owned()
+        };
+        assert!(advertised("site").contains(&format!("# service={service}")), "{}", advertised("site"));
+        assert_eq!(advertised("site"), advertised("site.git"));
+    }
+    // Logs have one name for both.
+    let log = site.root().join("audit.log");
+    let request = site.cgi("GET", "/acme/site/info/refs?service=git-upload-pack").bearer(&token);
+    request.env("ARTIFACTS_AUDIT_LOG", log.to_str().unwrap()).run();
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("\"repository\":\"acme/site.git\""), "{log}");
+    assert_eq!(status(site.cgi("GET", "/acme/site/info/refs?service=git-upload-pack")), 401);
+    assert_eq!(status(site.cgi("GET", "/acme/other/info/refs?service=git-upload-pack").bearer(&token)), 403);
+}
+
+#[test]
+fn git_lfs_is_told_in_its_own_form_that_it_is_not_served() {
+    let site = site();
+    let token = site.token("acme/site", "write");
+    for (method, path) in [("POST", "objects/batch"), ("GET", "locks?path=x"), ("POST", "locks/verify")] {
+        let answer = site.cgi(method, &format!("/acme/site.git/info/lfs/{path}")).bearer(&token).run();
+        assert_eq!(answer.status, 404);
+        assert_eq!(answer.header("Content-Type"), Some("application/vnd.git-lfs+json"));
+        assert!(answer.text().starts_with("{\"message\":\"Git LFS is not served here"), "{}", answer.text());
+        assert!(answer.text().trim_end().ends_with(")\"}"), "{}", answer.text());
+    }
+}
+
+#[test]
+fn git_archive_is_told_in_a_packet_that_it_is_not_served() {
+    let answer = site().cgi("POST", "/acme/site.git/git-upload-archive").body("0000").run();
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("Content-Type"), Some("application/x-git-upload-archive-result"));
+    let text = answer.text();
+    let length = usize::from_str_radix(&text[..4], 16).unwrap();
+    assert!(text[4..].starts_with("ERR git archive is not served here") && text[length..] == *"0000", "{text}");
 }
 
 #[test]

@@ -595,7 +595,6 @@ fn paths_that_lead_astray_find_nothing() {
         "acme/site.git",
         "~root/site.git",
         "/~root/site.git",
-        "/acme/site",
         "/acme/site.git.git",
         "/acme/Site.git",
         "/.artifacts/tokens/acme/site.git",
