@@ -169,14 +169,14 @@ pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
         (Sync::Now, Some(first))
             if paths.len() >= FLUSH_FROM
                 && barrier::is_linux_from(FLUSH_LINUX_MIN)
+                && flushes_its_files(first)
                 && unwritten() <= FLUSH_BYTES_EACH * paths.len() as u64 =>
         {
             let Some(files) = files_of_one_file_system(paths, None) else { return fsync_each(paths) };
             // What a disk did not take is told to the first who flushes it, be it somebody else a moment ago. Of each file it is told once more.
-            flush(first).and_then(|()| barrier::write_out(&files)).or_else(|error| match error.kind() {
-                // Sandboxes know these calls least of all.
-                io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => fsync_each(paths),
-                _ => Err(error),
+            flush(first).and_then(|()| barrier::write_out(&files)).or_else(|error| match is_unknown_call(&error) {
+                true => fsync_each(paths),
+                false => Err(error),
             })
         }
         (Sync::Now | Sync::Each, Some(_)) => fsync_each(paths),
@@ -206,6 +206,27 @@ fn files_of_one_file_system<'p>(paths: &'p [PathBuf], next: Option<&Path>) -> Op
         files.push(path.as_path());
     }
     Some(files)
+}
+
+/// Whether a call is not to be had here: sandboxes know those that others than everyday programs make least of all.
+fn is_unknown_call(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), Unsupported | PermissionDenied | InvalidInput)
+}
+
+/// Whether a flush of this file system does for each file what forcing it does, and tells what could not be written. FUSE passes it on to no
+/// daemon, a network file system to no server, and an overlay answers for pages of its own, of which it has none.
+fn flushes_its_files(path: &Path) -> bool {
+    #[cfg(feature = "failpoints")]
+    if failpoints::keeps_order(path).is_some() {
+        return true;
+    }
+    rustix::fs::statfs(path).is_ok_and(|found| is_flushed_whole(found.f_type as u32))
+}
+
+/// By the number that statfs(2) gives: ext2, ext3 and ext4; XFS; btrfs; tmpfs.
+fn is_flushed_whole(kind: u32) -> bool {
+    matches!(kind, 0xef53 | 0x5846_5342 | 0x9123_683e | 0x0102_1994)
 }
 
 /// How many bytes wait to be written to any disk of this machine.
@@ -631,6 +652,16 @@ mod tests {
         check(&[own("a"), own("b"), elsewhere()], None);
         check(&["/proc".into(), own("a")], None);
         check(&[own("nothing"), own("a")], None);
+    }
+
+    #[test]
+    fn only_file_systems_whose_flush_forces_each_file_are_flushed_as_a_whole() {
+        let check = |kind: u32, expected: bool| assert_eq!(is_flushed_whole(kind), expected, "{kind:#x}");
+        [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994].into_iter().for_each(|kind| check(kind, true));
+        // FUSE, an overlay, NFS, SMB in two forms, 9p, FAT, none.
+        let others = [0x6573_5546, 0x794c_7630, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x4d44, 0];
+        others.into_iter().for_each(|kind| check(kind, false));
+        assert!(!flushes_its_files(Path::new("/proc")) && !flushes_its_files(Path::new("/nowhere")));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! In: what a name that changes next will rely on. Out: no loss of power leaves that change without it.
 
-use super::{Sync, fail_point, files_of_one_file_system, fsync_all};
+use super::{Sync, fail_point, files_of_one_file_system, fsync_all, is_unknown_call};
 use rustix::fs::{major, minor, statfs};
 use std::fs::{self, File};
 use std::io;
@@ -29,10 +29,9 @@ pub fn barrier(paths: &[PathBuf], next: &Path, sync: Sync) -> io::Result<()> {
         return fsync_all(paths, sync);
     }
     match files_of_one_file_system(paths, Some(next)) {
-        Some(files) => write_out(&files).or_else(|error| match error.kind() {
-            // Sandboxes do not know every call.
-            io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => fsync_all(paths, sync),
-            _ => Err(error),
+        Some(files) => write_out(&files).or_else(|error| match is_unknown_call(&error) {
+            true => fsync_all(paths, sync),
+            false => Err(error),
         }),
         None => fsync_all(paths, sync),
     }
