@@ -286,13 +286,19 @@ impl Sink for Stdout {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.wait()?,
-                Err(Errno::INVAL | Errno::NOSYS) => self.copies = true,
+                Err(error) if is_unknown_call(error) => self.copies = true,
                 Err(Errno::CONNRESET) => return Err(io::ErrorKind::BrokenPipe.into()),
                 Err(error) => return Err(error.into()),
             }
         }
         if at < range.end { copy_range(file, at..range.end, self) } else { Ok(()) }
     }
+}
+
+/// Whether sendfile(2) is not to be had here: a sandbox may forbid it, and not every descriptor takes it. What else is wrong, reading and
+/// writing tell again.
+fn is_unknown_call(error: Errno) -> bool {
+    matches!(error, Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)
 }
 
 #[cfg(test)]
@@ -312,5 +318,15 @@ mod tests {
         check(512 << 10, 512 << 10);
         // A file is none.
         widen(File::open("/dev/null").unwrap());
+    }
+
+    #[test]
+    fn a_call_that_a_sandbox_forbids_is_done_without() {
+        for error in [Errno::INVAL, Errno::NOSYS, Errno::PERM, Errno::ACCESS, Errno::OPNOTSUPP] {
+            assert!(is_unknown_call(error), "{error}");
+        }
+        for error in [Errno::IO, Errno::PIPE, Errno::BADF, Errno::NOMEM, Errno::FBIG] {
+            assert!(!is_unknown_call(error), "{error}");
+        }
     }
 }

@@ -11,10 +11,13 @@ use crate::stream::Sink;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -270,7 +273,20 @@ fn programs(repository: &Repository, hook: Hook) -> Vec<Program> {
 /// A hook's file, if it may be executed.
 fn executable(repository: &Repository, hook: Hook) -> Option<PathBuf> {
     let file = file(repository, hook);
-    access(repository.git_dir.join(&file), Access::EXEC_OK).is_ok().then_some(file)
+    may_be_run(&repository.git_dir.join(&file)).then_some(file)
+}
+
+/// Whether a hook is there and may be executed. One that cannot be looked at is taken for one: it cannot be started, and that declines.
+fn may_be_run(path: &Path) -> bool {
+    match access(path, Access::EXEC_OK) {
+        Ok(()) => true,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => false,
+        // Sandboxes do not know every call.
+        Err(_) => match fs::metadata(path) {
+            Ok(found) => found.permissions().mode() & 0o111 != 0,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        },
+    }
 }
 
 /// The commands of `hook.NAME.event`, in the order in which the events were set last.

@@ -117,6 +117,11 @@ fn a_hook_need_not_read_and_one_that_cannot_run_declines() {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("it is ours");
     assert_eq!(pair.send(&pair.push(&["- HEAD refs/heads/b"])).complaints(), [""; 0]);
+    // Whether it is there cannot be said, so that it has not agreed.
+    std::fs::remove_file(&path).expect("it is ours");
+    std::os::unix::fs::symlink("pre-receive", &path).expect("scratch can be written");
+    let answer = pair.send(&pair.push(&["- HEAD refs/heads/c"]));
+    assert_eq!(answer.complaints(), ["ng refs/heads/c pre-receive hook declined"]);
 }
 
 #[test]
