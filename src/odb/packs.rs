@@ -6,6 +6,7 @@
 use super::index::{Index, Reverse};
 use super::inflate::{Inflater, Pieces, Stored};
 use super::map::map;
+use crate::stream::Sink;
 use anyhow::{Context, bail};
 use gix_hash::{ObjectId, oid};
 use memmap2::Mmap;
@@ -23,7 +24,7 @@ const LOOKS: u32 = 32;
 /// Signature, version, number of objects.
 const HEAD_BYTES: u64 = 12;
 /// With so few open files nobody asks how many there may be.
-const FILES_FEW: u64 = 32;
+const FILES_FEW: u64 = 8;
 /// So much is looked at at once.
 const PIECE_BYTES: u64 = 256 << 10;
 /// More than any entry's header has: ten bytes of size and the name or distance of a base.
@@ -59,18 +60,39 @@ pub struct EntryHead {
 pub struct Pack {
     id: PackId,
     path: PathBuf,
-    file: File,
+    file: PackFile,
     size: u64,
     hash: gix_hash::Kind,
     index: Index,
-    /// `None` inside: it cannot be mapped, and pieces are read.
-    map: OnceLock<Option<Mmap>>,
     /// `None` inside: there is no usable `.rev`.
     reverse: OnceLock<Option<Reverse>>,
     /// `None` inside: `.rev` has it all.
     order: OnceLock<Option<Vec<u32>>>,
     /// How often all offsets may be looked at for one before they are put in order.
     looks_left: AtomicU32,
+}
+
+/// A pack's file.
+enum PackFile {
+    /// Open as long as the pack is.
+    Open {
+        file: File,
+        /// `None` inside: it cannot be mapped, and pieces are read.
+        map: OnceLock<Option<Mmap>>,
+    },
+    /// Mapped and closed: there may be few open files.
+    Mapped(Mmap),
+}
+
+/// Where bytes of a pack are read.
+enum Contents<'a> {
+    Mapped(&'a Mmap),
+    Read(&'a File),
+}
+
+/// The map of a pack's file. One that shrank since it was opened is not mapped: reading it gives an error, touching it a signal.
+fn mapped(file: &File, size: u64) -> Option<Mmap> {
+    map(file).ok().filter(|map| map.len() as u64 >= size)
 }
 
 /// Index positions in the order of a pack.
@@ -104,10 +126,14 @@ impl<'a> ByOffset<'a> {
 impl Pack {
     /// Opens the pack file that belongs to an index: both must agree on their number of objects and on the trailer.
     pub(super) fn open(id: PackId, path: PathBuf, hash: gix_hash::Kind, index: Index) -> anyhow::Result<Self> {
-        let file = open_to_stay(&path)?;
+        let (file, may_stay) = open_to_stay(&path)?;
         let size = check_frame(&file, hash, &index)?;
-        let (map, reverse, order) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Ok(Pack { id, path, file, size, hash, index, map, reverse, order, looks_left: LOOKS.into() })
+        let file = match if may_stay { None } else { mapped(&file, size) } {
+            Some(map) => PackFile::Mapped(map),
+            None => PackFile::Open { file, map: OnceLock::new() },
+        };
+        let (reverse, order) = (OnceLock::new(), OnceLock::new());
+        Ok(Pack { id, path, file, size, hash, index, reverse, order, looks_left: LOOKS.into() })
     }
 
     /// The number of this pack in its database.
@@ -120,9 +146,15 @@ impl Pack {
         &self.path
     }
 
-    /// The pack file, for sending parts of it.
-    pub fn file(&self) -> &File {
-        &self.file
+    /// Sends a part of the pack file.
+    ///
+    /// # Errors
+    /// As [`Sink::send_file`].
+    pub fn send(&self, out: &mut dyn Sink, range: Range<u64>) -> io::Result<()> {
+        match &self.file {
+            PackFile::Open { file, .. } => out.send_file(file, range),
+            PackFile::Mapped(map) => out.write_all(&map[range.start as usize..range.end as usize]),
+        }
     }
 
     /// How many objects it holds.
@@ -266,11 +298,11 @@ impl Pack {
         }
         let mut read = [0; ENTRY_HEAD_BYTES];
         let room = usize::try_from(self.body_end() - offset).unwrap_or(ENTRY_HEAD_BYTES).min(ENTRY_HEAD_BYTES);
-        let bytes = match self.mapped() {
+        let bytes = match self.contents() {
             // In range: the file's size was checked against the map's, and `body_end` is within.
-            Some(map) => &map[offset as usize..offset as usize + room],
-            None => {
-                self.file.read_exact_at(&mut read[..room], offset)?;
+            Contents::Mapped(map) => &map[offset as usize..offset as usize + room],
+            Contents::Read(file) => {
+                file.read_exact_at(&mut read[..room], offset)?;
                 &read[..room]
             }
         };
@@ -278,13 +310,14 @@ impl Pack {
             .with_context(|| format!("entry at offset {offset} of {}", self.path.display()))
     }
 
-    fn mapped(&self) -> Option<&Mmap> {
-        self.map
-            .get_or_init(|| {
-                // A file that shrank since it was opened is not mapped: reading it gives an error, touching it a signal.
-                map(&self.file).ok().filter(|map| map.len() as u64 >= self.size)
-            })
-            .as_ref()
+    fn contents(&self) -> Contents<'_> {
+        match &self.file {
+            PackFile::Mapped(map) => Contents::Mapped(map),
+            PackFile::Open { file, map } => match map.get_or_init(|| mapped(file, self.size)) {
+                Some(map) => Contents::Mapped(map),
+                None => Contents::Read(file),
+            },
+        }
     }
 
     /// The stored bytes of an entry, header included, mapped or read into `buffer`.
@@ -295,14 +328,15 @@ impl Pack {
         if range.start > range.end || range.end > self.size {
             bail!("{range:?} is not in {}", self.path.display());
         }
-        if let Some(map) = self.mapped() {
-            return Ok(&map[range.start as usize..range.end as usize]);
-        }
+        let file = match self.contents() {
+            Contents::Mapped(map) => return Ok(&map[range.start as usize..range.end as usize]),
+            Contents::Read(file) => file,
+        };
         let length = usize::try_from(range.end - range.start).context("entry is too large for this machine")?;
         buffer.clear();
         // Not foreign: the range lies within the file.
         buffer.resize(length, 0);
-        self.file.read_exact_at(buffer, range.start)?;
+        file.read_exact_at(buffer, range.start)?;
         Ok(buffer)
     }
 
@@ -337,27 +371,29 @@ impl Pack {
 
     /// Runs `read` on the pack's bytes, addressed by pack offset. `buffer` is lent for packs that cannot be mapped.
     pub(super) fn stored<T>(&self, buffer: &mut Vec<u8>, read: impl FnOnce(&mut dyn Stored) -> T) -> T {
-        match self.mapped() {
-            Some(map) => read(&mut &map[..self.body_end() as usize]),
-            None => read(&mut Pieces::new(&self.file, self.body_end(), buffer)),
+        match self.contents() {
+            Contents::Mapped(map) => read(&mut &map[..self.body_end() as usize]),
+            Contents::Read(file) => read(&mut Pieces::new(file, self.body_end(), buffer)),
         }
     }
 }
 
-/// Opens a file that stays open. When half of what the soft limit allows is open it is raised to what the system allows, so that there is
-/// room for what is opened for a moment: indexes, folders, loose objects.
-fn open_to_stay(path: &Path) -> io::Result<File> {
+/// Opens a file, and says whether it may stay open. When half of what the soft limit allows is open it is raised to what the system allows;
+/// when half of that is, no more stay: there has to be room for what is opened for a moment, indexes, folders and loose objects.
+fn open_to_stay(path: &Path) -> io::Result<(File, bool)> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let file = File::open(path)?;
     let number = u64::from(file.as_raw_fd().unsigned_abs());
-    if number >= FILES_FEW {
-        let mut limit = getrlimit(Resource::Nofile);
-        if limit.current != limit.maximum && limit.current.is_some_and(|most| 2 * number >= most) {
-            limit.current = limit.maximum;
-            setrlimit(Resource::Nofile, limit)?;
-        }
+    if number < FILES_FEW {
+        return Ok((file, true));
     }
-    Ok(file)
+    let is_half = |limit: Option<u64>| limit.is_some_and(|most| 2 * number >= most);
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum && is_half(limit.current) {
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit)?;
+    }
+    Ok((file, !is_half(limit.current)))
 }
 
 /// Compares a pack's head and trailer with its index; gives the file's size.
@@ -436,7 +472,8 @@ pub fn parse_head(bytes: &[u8], offset: u64, hash: gix_hash::Kind) -> anyhow::Re
 impl Pack {
     /// From now on the file is read in pieces, as where it cannot be mapped.
     pub(super) fn forget_map(&self) {
-        assert!(self.map.set(None).is_ok(), "nothing was read yet");
+        let PackFile::Open { map, .. } = &self.file else { unreachable!("few are open") };
+        assert!(map.set(None).is_ok(), "nothing was read yet");
     }
 }
 

@@ -116,7 +116,7 @@ impl<'a> Output<'a> {
         }
         self.flush()?;
         self.trailer.stored(&pack, run.clone(), buffer)?;
-        Ok(self.sink.send_file(pack.file(), run)?)
+        Ok(pack.send(self.sink, run)?)
     }
 
     /// An entry's header: kind, size, and the distance to the base of an OFS_DELTA.

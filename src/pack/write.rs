@@ -53,7 +53,7 @@ pub struct PackOptions {
 /// When an object is missing or corrupt, or the client has gone.
 pub fn write(selection: &Selection, objects: &Objects, options: &PackOptions, out: &mut dyn Sink) -> Result<PackStats> {
     if let Some(pack) = whole_pack(selection, objects, options)? {
-        out.send_file(pack.file(), 0..pack.size())?;
+        pack.send(out, 0..pack.size())?;
         return Ok(stats_of_whole(&pack));
     }
     std::thread::scope(|scope| {

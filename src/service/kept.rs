@@ -45,7 +45,7 @@ pub fn send(
     };
     match pack {
         Some(pack) => {
-            held.send_file(pack.file(), 0..pack.size())?;
+            pack.send(held, 0..pack.size())?;
             Ok((noted.stats, Some(role)))
         }
         // It has just been replaced.
