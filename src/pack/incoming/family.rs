@@ -101,6 +101,12 @@ impl Family {
         missing.into_iter().map(|(base, _)| *base).collect()
     }
 
+    /// All bases that deltas name, in the order of their names.
+    pub fn into_named_bases(self) -> Vec<ObjectId> {
+        let ByName { deltas, groups, taken } = self.by_name;
+        groups.iter().zip(taken).map(|(&start, _)| deltas[start as usize].0).collect()
+    }
+
     /// Whether there are deltas on an object that nobody has offered so far.
     pub fn is_missing(&self, id: &oid) -> bool {
         self.by_name.group(id).is_some_and(|group| !self.by_name.taken[group].load(Ordering::Relaxed))

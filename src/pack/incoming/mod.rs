@@ -194,6 +194,7 @@ fn receive_objects(
 ) -> Result<IncomingPack, Fault> {
     let Scanned { mut store, mut layout, mut names, deltas, mut trailer, bytes } =
         scan::scan(input, count, options, examiner, pulse)?;
+    let mut named_bases = Vec::new();
     if deltas.count > 0 {
         let total = deltas.count;
         let threads = resolve::Threads::for_pack(&layout, &deltas, options, loose);
@@ -217,6 +218,7 @@ fn receive_objects(
         if resolved < total {
             return Err(Fault::Unresolved(total - resolved));
         }
+        named_bases = family.into_named_bases();
     }
     if loose {
         drop(store);
@@ -229,7 +231,7 @@ fn receive_objects(
         trailer = thin::new_trailer(&mut store, layout.len(), &trailer, received_end, options.hash)?;
     }
     store.write(trailer.as_slice())?;
-    write::keep(store, &layout, &names, &trailer, options)?;
+    write::keep(store, &layout, &names, &named_bases, &trailer, options)?;
     examiner.finish(&names, options)?;
     room_for(count, options)?;
     Ok(IncomingPack { objects: count, kept: Some(trailer), bytes, notes: Vec::new() })

@@ -27,6 +27,8 @@ const FRAME_LEN: u64 = 12 + 32;
 const CHUNK_LEN: usize = 64 << 10;
 /// Room behind the declared size: zlib runs at full speed up to the last byte, and what is longer is noticed.
 const SLACK_LEN: usize = 320;
+/// The shortest delta that C git applies (`DELTA_SIZE_MIN`).
+const DELTA_LEN_MIN: usize = 4;
 /// A delta begins with two sizes of at most ten bytes each.
 const DELTA_SIZES_LEN_MAX: usize = 20;
 
@@ -364,7 +366,9 @@ impl Scan<'_, '_> {
             head_len += more;
             Ok(())
         })?;
-        let Ok((base, result, _)) = delta::sizes(&head[..head_len]) else {
+        // Below that C git reads none, were it as right as that of an empty object; whoever fetched it later would fail.
+        let sizes = delta::sizes(&head[..head_len]).ok().filter(|_| head_len >= DELTA_LEN_MIN);
+        let Some((base, result, _)) = sizes else {
             return Err(bad_object(at, "failed to apply delta"));
         };
         self.declared.look_at(result)?;

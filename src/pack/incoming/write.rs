@@ -9,23 +9,29 @@ use super::{Fault, ReceiveOptions};
 use crate::durable::{self, Sync};
 use crate::pack::checksummed::Checksummed;
 use crate::pack::reverse;
-use gix_hash::oid;
+use gix_hash::{ObjectId, oid};
 use std::io;
 use std::path::PathBuf;
 
 /// Larger offsets take 64 bits.
 const OFFSET_32_MAX: u64 = 0x7fff_ffff;
-/// Keeps a pack: its files get their names, and no other name they are given is on the disk before their content is.
+
+/// Keeps a pack: its files get their names, and no other name they are given is on the disk before their content is. `named_bases` are
+/// the objects that its deltas name, in order.
 pub(super) fn keep(
     store: Store,
     layout: &Layout,
     names: &Names,
+    named_bases: &[ObjectId],
     trailer: &oid,
     options: &ReceiveOptions<'_>,
 ) -> Result<(), Fault> {
     let order = names.order();
-    if options.fsck.is_some() {
-        refuse_duplicates(names, &order)?;
+    for twice in order.windows(2).filter(|pair| names.id(pair[0]) == names.id(pair[1])) {
+        let id = names.object_id(twice[0]);
+        if options.fsck.is_some() || may_rest_on_itself(&store, layout, &id, twice, named_bases)? {
+            return Err(Fault::new(format!("The same object {id} appears twice in the pack")));
+        }
     }
     let packs = options.directory.join("pack");
     let path = |extension: &str| packs.join(format!("pack-{trailer}.{extension}"));
@@ -61,13 +67,26 @@ pub(super) fn keep(
     Ok(())
 }
 
-fn refuse_duplicates(names: &Names, order: &[u32]) -> Result<(), Fault> {
-    match order.windows(2).find(|pair| names.id(pair[0]) == names.id(pair[1])) {
-        Some(pair) => {
-            Err(Fault::new(format!("The same object {} appears twice in the pack", names.object_id(pair[0]))))
-        }
-        None => Ok(()),
+/// Whether whoever looks up what deltas on an object name may find the one that rests on these deltas itself. Of an object that is there
+/// once, nothing can.
+fn may_rest_on_itself(
+    store: &Store,
+    layout: &Layout,
+    id: &ObjectId,
+    twice: &[u32],
+    named_bases: &[ObjectId],
+) -> Result<bool, Fault> {
+    if named_bases.binary_search(id).is_err() {
+        return Ok(false);
     }
+    for &entry in twice {
+        let mut head = [0];
+        store.read_at(layout.offset(entry), &mut head)?;
+        if matches!(head[0] >> 4 & 7, 6 | 7) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The index, version 2 (gitformat-pack).

@@ -207,7 +207,7 @@ impl<'b> Batch<'b> {
                     referent = Some(Edit::new(Cow::Owned(target), change, edit.depth + 1));
                 }
             }
-            let is_head = !edit.log_only && head.as_ref().is_some_and(|head| head.as_bstr() == &*edit.name);
+            let is_head = head.as_ref().is_some_and(|head| head.as_bstr() == &*edit.name);
             let change = edit.change;
             self.edits.push(edit);
             if is_head && self.changes.is_live(change) {
@@ -312,28 +312,35 @@ impl<'b> Batch<'b> {
                 return;
             }
         };
+        // Values first: what has another one than it must have is in nobody's way.
+        for at in 0..self.edits.len() {
+            let edit = &self.edits[at];
+            if !edit.log_only && self.is_live(edit) {
+                let (change, name) = (edit.change, edit.name.clone());
+                if let Err((refusal, detail)) = compare(self.changes[change].old, edit.value, &name) {
+                    self.refuse_lock(change, refusal, &detail);
+                }
+            }
+        }
+        self.drop_refused();
         let left = self.edits.iter().filter(|edit| self.is_live(edit));
         let mut names: BTreeSet<Cow<'b, BStr>> = left.map(|edit| edit.name.clone()).collect();
         for at in 0..self.edits.len() {
             let edit = &self.edits[at];
-            if edit.log_only || !self.is_live(edit) {
+            if edit.log_only || !self.is_live(edit) || edit.value.is_some() || self.is_deletion(edit) {
                 continue;
             }
-            let (change, name, value) = (edit.change, edit.name.clone(), edit.value);
-            let mut refused = compare(self.changes[change].old, value, &name).err();
-            if refused.is_none() && value.is_none() && self.changes[change].new.is_some() {
-                let conflict = conflicts.remove(&at).map(|other| format!("'{other}' exists; cannot create '{name}'"));
-                let conflict = conflict.or_else(|| {
-                    let other = in_the_way(&names, &name)?;
-                    Some(format!("cannot process '{name}' and '{other}' at the same time"))
-                });
-                let room = || edit.directory.then(|| self.make_room(edit)).flatten();
-                refused = conflict.or_else(room).map(|detail| (Refusal::NameConflict, detail));
-            }
-            if let Some((refusal, detail)) = refused {
+            let (change, name) = (edit.change, edit.name.clone());
+            let conflict = conflicts.remove(&at).map(|other| format!("'{other}' exists; cannot create '{name}'"));
+            let conflict = conflict.or_else(|| {
+                let other = in_the_way(&names, &name)?;
+                Some(format!("cannot process '{name}' and '{other}' at the same time"))
+            });
+            let room = || edit.directory.then(|| self.make_room(edit)).flatten();
+            if let Some(detail) = conflict.or_else(room) {
                 // As C git has it: a name that is refused is in nobody's way any more.
                 names.remove(&name);
-                self.refuse_lock(change, refusal, &detail);
+                self.refuse_lock(change, Refusal::NameConflict, &detail);
             }
         }
         self.drop_refused();

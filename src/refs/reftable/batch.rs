@@ -178,7 +178,9 @@ impl<'b> Batch<'b> {
             if let Some(Value::Direct(id, _)) = value {
                 edit.value = Some(id);
             }
-            if head.as_ref() == Some(&edit.name) {
+            if let Some(head) = &head
+                && (edit.name == *head || edit.via.contains(head))
+            {
                 self.log_head(&mut edit)?;
             }
             self.edits.push(edit);

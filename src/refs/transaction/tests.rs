@@ -117,6 +117,33 @@ fn names_that_exclude_each_other_are_refused_within_one_transaction_too() {
 }
 
 #[test]
+fn a_ref_that_has_another_value_is_in_nobodys_way() {
+    for format in [Format::Files, Format::Reftable] {
+        let repo = Repo::with_format(gix_hash::Kind::Sha1, format);
+        let (one, two) = (repo.commit("one"), repo.commit("two"));
+        // The name that is refused comes behind the other one.
+        let changes = [change("refs/heads/a/b/c", Some(Some(two)), Some(one)), change("refs/heads/a", NEW, Some(one))];
+        assert_eq!(refusals(&repo.each(&changes)), ["reference does not exist", "ok"], "{format:?}");
+        repo.check();
+        assert_eq!(repo.refs(), format!("refs/heads/a {one}\n"));
+    }
+}
+
+#[test]
+fn head_is_logged_where_the_symbolic_ref_it_names_is_updated() {
+    for format in [Format::Files, Format::Reftable] {
+        let repo = Repo::with_format(gix_hash::Kind::Sha1, format);
+        let one = repo.commit("one");
+        repo.git(&["symbolic-ref", "HEAD", "refs/heads/alias"]);
+        repo.git(&["symbolic-ref", "refs/heads/alias", "refs/heads/real"]);
+        let changes = [logged_as(change("refs/heads/alias", NEW, Some(one)), LogRefs::Branches)];
+        assert_eq!(refusals(&repo.each(&changes)), ["ok"]);
+        let has_log = |name: &str| repo.command(&["reflog", "exists", name]).status().unwrap().success();
+        assert_eq!(["HEAD", "refs/heads/alias", "refs/heads/real"].map(has_log), [true; 3], "{format:?}");
+    }
+}
+
+#[test]
 fn packed_refs_above_and_below_are_in_the_way_whatever_stands_between() {
     let repo = Repo::new();
     let one = repo.commit("one");

@@ -122,6 +122,24 @@ fn deltas_on_each_other_are_refused() {
 }
 
 #[test]
+fn a_delta_on_itself_is_refused_though_the_repository_has_the_object() {
+    let repo = Repo::new();
+    let object = b"hello".to_vec();
+    let mut alone = Builder::new();
+    alone.blob(&object);
+    repo.git(&["unpack-objects"], &alone.finish());
+    for in_the_pack in [false, true] {
+        let mut builder = Builder::new();
+        builder.ref_delta(&id_of(&object), &[5, 5, 0x90, 5]);
+        if in_the_pack {
+            builder.blob(&object);
+        }
+        let error = repo.refuses(&builder.finish(), |_| ());
+        assert!(error.detail.ends_with("appears twice in the pack"), "{error:?}");
+    }
+}
+
+#[test]
 fn a_wrong_trailer_is_refused() {
     let repo = Repo::new();
     let mut builder = Builder::new();
@@ -173,6 +191,9 @@ fn deltas_that_do_not_fit_their_base_are_refused() {
     check(&[5, 4, 0x90, 5]);
     check(&[5, 1, 0]);
     check(&[5, 1, 2, b'x']);
+    // An empty object, but C git applies no delta of less than four bytes.
+    check(&[5, 0]);
+    check(&[0x85, 0, 0]);
 }
 
 #[test]
