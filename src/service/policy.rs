@@ -355,9 +355,9 @@ pub fn aliases(
             continue;
         }
         let full = visible::full_name(repository, update.name.as_bstr());
-        if !is_well_formed(update.name.as_bstr(), true)
-            || !repository.refs.is_symbolic(full.as_bstr()).unwrap_or_default()
-        {
+        // HEAD may not be pushed to by itself; beside its branch it is one of two names for the same.
+        let may_be_alias = update.name == "HEAD" || is_well_formed(update.name.as_bstr(), true);
+        if !may_be_alias || !repository.refs.is_symbolic(full.as_bstr()).unwrap_or_default() {
             continue;
         }
         let Ok((target, _)) = repository.refs.follow(full.as_bstr()) else {

@@ -161,6 +161,9 @@ fn a_configuration_that_cannot_be_read_is_the_servers_fault() {
 
     let config = site.repo("acme/site").path.join("config");
     let good = std::fs::read(&config).unwrap();
+    // Of another service too: who wrote it wants to know.
+    std::fs::write(&config, [&good[..], b"[receive]\n\tdenyDeletes = nonsense\n"].concat()).unwrap();
+    is_the_operators(&fetch.clone().run(), "receive.denydeletes");
     std::fs::write(&config, [&good[..], b"[unfinished\n"].concat()).unwrap();
     is_the_operators(&fetch.run(), "config");
     let secret = b"[receive]\n\tcertNonceSeed = hush\n[remote \"up\"]\n\turl = https://me:hush@example.com\n[bad\n";

@@ -227,6 +227,13 @@ fn what_the_rules_refuse_git_refuses_in_the_same_words() {
             |pair| drop(pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"])),
             &["HEAD~1 HEAD refs/heads/main", "HEAD~1 HEAD~2 refs/heads/alias", "- HEAD refs/heads/ok"],
         ),
+        ("HEAD and its branch agree", |_| (), &["HEAD~1 HEAD HEAD", "HEAD~1 HEAD refs/heads/main"]),
+        (
+            "HEAD and its branch disagree",
+            |_| (),
+            &["HEAD~1 HEAD~2 HEAD", "HEAD~1 HEAD refs/heads/main", "- HEAD refs/heads/ok"],
+        ),
+        ("HEAD alone", |_| (), &["HEAD~1 HEAD HEAD"]),
         (
             "an alias of nothing",
             |pair| drop(pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/unborn"])),
