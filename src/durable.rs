@@ -221,11 +221,16 @@ fn flushes_its_files(path: &Path) -> bool {
     if failpoints::keeps_order(path).is_some() {
         return true;
     }
-    rustix::fs::statfs(path).is_ok_and(|found| is_flushed_whole(found.f_type as u32))
+    is_local(path)
+}
+
+/// Whether a file system is known to be this kernel's alone, with all that is open or locked in it.
+pub fn is_local(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|found| is_kind_local(found.f_type as u32))
 }
 
 /// By the number that statfs(2) gives: ext2, ext3 and ext4; XFS; btrfs; tmpfs.
-fn is_flushed_whole(kind: u32) -> bool {
+fn is_kind_local(kind: u32) -> bool {
     matches!(kind, 0xef53 | 0x5846_5342 | 0x9123_683e | 0x0102_1994)
 }
 
@@ -655,8 +660,8 @@ mod tests {
     }
 
     #[test]
-    fn only_file_systems_whose_flush_forces_each_file_are_flushed_as_a_whole() {
-        let check = |kind: u32, expected: bool| assert_eq!(is_flushed_whole(kind), expected, "{kind:#x}");
+    fn few_file_systems_are_known_to_be_this_machines_alone() {
+        let check = |kind: u32, expected: bool| assert_eq!(is_kind_local(kind), expected, "{kind:#x}");
         [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994].into_iter().for_each(|kind| check(kind, true));
         // FUSE, an overlay, NFS, SMB in two forms, 9p, FAT, none.
         let others = [0x6573_5546, 0x794c_7630, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x4d44, 0];

@@ -271,15 +271,16 @@ impl Journal {
         let Ok(entries) = Listing::open(&directory) else { return false };
         for entry in entries.flatten() {
             let path = directory.join(&entry.name);
-            if path != own && Origin::of(&entry.name).is_some_and(|other| other.may_be_judged(here)) {
-                swept |= self.bury(&path).unwrap_or(false);
+            let origin = Origin::of(&entry.name).filter(|origin| path != own && origin.may_be_judged(here));
+            if let Some(origin) = origin {
+                swept |= self.bury(&path, origin.boot == here.boot).unwrap_or(false);
             }
         }
         swept
     }
 
-    /// Removes what an owner has left, if he is dead.
-    fn bury(&self, path: &Path) -> io::Result<bool> {
+    /// Removes what an owner has left, if he is dead: one of this boot of the machine, or of another one.
+    fn bury(&self, path: &Path, is_of_this_boot: bool) -> io::Result<bool> {
         // Some network file systems lock only what is open for writing.
         let mut file = match durable::reopen(path) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path)?,
@@ -290,6 +291,9 @@ impl Journal {
             return Ok(false);
         }
         let metadata = file.metadata()?;
+        if !is_of_this_boot && !durable::is_local(&self.root) && !is_of_an_earlier_boot(&metadata) {
+            return Ok(false);
+        }
         if metadata.nlink() > 1 {
             self.break_locks(&metadata)?;
         }
@@ -376,6 +380,14 @@ impl Journal {
             };
         }
     }
+}
+
+/// Whether a file is older than this boot of the machine. One that is not was not written during an earlier boot: another machine has the
+/// same names, and the file system knows nothing of its locks.
+fn is_of_an_earlier_boot(metadata: &fs::Metadata) -> bool {
+    use rustix::time::{ClockId, clock_gettime};
+    let booted = clock_gettime(ClockId::Realtime).tv_sec - clock_gettime(ClockId::Boottime).tv_sec;
+    metadata.mtime() < booted
 }
 
 /// Whether a link failed because of the place it was to be made at, as any file would.
@@ -568,6 +580,16 @@ mod tests {
             assert_eq!(owner.exists(), !judged);
             assert_eq!(scratch.path("refs/heads/a.lock").exists(), !judged);
         }
+    }
+
+    #[test]
+    fn what_is_as_young_as_this_boot_is_of_no_earlier_one() {
+        let scratch = Scratch::new();
+        let file = File::create(scratch.path("file")).unwrap();
+        let is_earlier = || is_of_an_earlier_boot(&file.metadata().unwrap());
+        assert!(!is_earlier());
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert!(is_earlier());
     }
 
     #[test]
