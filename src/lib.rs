@@ -3,6 +3,9 @@
 //! [`serve`] is a whole request on one page. Modules stand here from the bottom up; each looks down only (tests/tidy.rs
 //! knows the order).
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("this program needs Linux");
+
 // Leaves, used by all.
 pub mod audit;
 pub mod cache;

@@ -189,7 +189,8 @@ fn write_and_index(
     let (sender, receiver) = sync_channel(BLOCKS_MAX);
     let count = selection.count;
     std::thread::scope(|scope| {
-        let indexing = std::thread::Builder::new().spawn_scoped(scope, move || index(receiver, &place, count))?;
+        let indexing = std::thread::Builder::new().spawn_scoped(scope, move || index(receiver, &place, count));
+        let indexing = indexing.context("cannot start the thread that indexes the pack")?;
         let mut out = ToIndexer { sender, pulse };
         let written = write::write(selection, objects, options, &mut out);
         drop(out);

@@ -147,8 +147,9 @@ impl Index {
             return u64::from(offset);
         }
         let large = small + count * 4;
-        let at = large + (offset & !LARGE) as usize * 8;
-        match self.map[..self.map.len() - 2 * self.width].get(at..at + 8) {
+        let end = self.map.len() - 2 * self.width;
+        let row = ((offset & !LARGE) as usize).checked_mul(8);
+        match row.and_then(|row| self.map[large.min(end)..end].get(row..)?.get(..8)) {
             Some(bytes) => u64::from_be_bytes(bytes.try_into().expect("a slice of eight")),
             None => u64::MAX,
         }

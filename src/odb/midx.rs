@@ -107,8 +107,8 @@ impl Midx {
         if self.large.is_empty() || offset & LARGE == 0 {
             return (pack, offset.into());
         }
-        let row = (offset & !LARGE) as usize * 8;
-        let large = self.map[self.large.clone()].get(row..row + 8);
+        let row = ((offset & !LARGE) as usize).checked_mul(8);
+        let large = row.and_then(|row| self.map[self.large.clone()].get(row..)?.get(..8));
         (pack, large.map_or(u64::MAX, |bytes| u64_at(bytes, 0)))
     }
 

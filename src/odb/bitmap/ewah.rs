@@ -35,13 +35,13 @@ impl<'a> Words<'a> {
         let mut at = 0_usize;
         while let Some(run) = words.next() {
             let (ones, repeated, plain) = (run & 1 == 1, (run >> 1) as u32 as usize, (run >> 33) as usize);
-            let run_end = at + repeated;
+            let run_end = at.saturating_add(repeated);
             if ones {
                 bits.get_mut(at..run_end).context(DAMAGED)?.iter_mut().for_each(|word| *word ^= u64::MAX);
             }
             at = run_end;
             if plain > 0 {
-                let end = at + plain;
+                let end = at.saturating_add(plain);
                 let there = bits.get_mut(at..end).context(DAMAGED)?;
                 for bits in there {
                     *bits ^= words.next().context("has a bitmap that is cut off")?;

@@ -66,7 +66,7 @@ impl Family {
 
     /// The deltas by position on an entry; entries appended later have none.
     pub fn children(&self, index: u32) -> Range<u32> {
-        match self.first.get(index as usize..index as usize + 2) {
+        match self.first.get(index as usize..).and_then(|firsts| firsts.get(..2)) {
             Some(&[start, end]) => start..end,
             _ => 0..0,
         }
