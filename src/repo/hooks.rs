@@ -263,7 +263,7 @@ pub(super) fn launch(
 }
 
 /// What a hook consists of: configured commands (HO-02), then the file (HO-01). A file that may not be executed is ignored,
-/// as by git.
+/// as by git, and the operator is told.
 fn programs(repository: &Repository, hook: Hook) -> Vec<Program> {
     let mut programs = configured(repository.entries.iter(), hook.name());
     programs.extend(executable(repository, hook).map(Program::File));
@@ -273,18 +273,39 @@ fn programs(repository: &Repository, hook: Hook) -> Vec<Program> {
 /// A hook's file, if it may be executed.
 fn executable(repository: &Repository, hook: Hook) -> Option<PathBuf> {
     let file = file(repository, hook);
-    may_be_run(&repository.git_dir.join(&file)).then_some(file)
+    match look(&repository.git_dir.join(&file)) {
+        Look::Runnable => Some(file),
+        Look::Forbidden => {
+            if repository.settings.ignored_hook {
+                repository.objects.warn(format!("the hook '{}' is ignored: it may not be executed", file.display()));
+            }
+            None
+        }
+        Look::Nothing => None,
+    }
 }
 
-/// Whether a hook is there and may be executed. One that cannot be looked at is taken for one: it cannot be started, and that declines.
-fn may_be_run(path: &Path) -> bool {
+/// What a look at a hook's file tells.
+enum Look {
+    Nothing,
+    /// It is there, or in a directory that is not to be looked into.
+    Forbidden,
+    Runnable,
+}
+
+/// Looks at a hook. One that cannot be looked at is taken for one: it cannot be started, and that declines.
+fn look(path: &Path) -> Look {
     match access(path, Access::EXEC_OK) {
-        Ok(()) => true,
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => false,
+        Ok(()) => Look::Runnable,
+        Err(Errno::NOENT | Errno::NOTDIR) => Look::Nothing,
+        Err(Errno::ACCESS) => Look::Forbidden,
         // Sandboxes do not know every call.
         Err(_) => match fs::metadata(path) {
-            Ok(found) => found.permissions().mode() & 0o111 != 0,
-            Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            Ok(found) if found.permissions().mode() & 0o111 == 0 => Look::Forbidden,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Look::Nothing
+            }
+            Ok(_) | Err(_) => Look::Runnable,
         },
     }
 }

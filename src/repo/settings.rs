@@ -333,6 +333,8 @@ settings! {
     log_all_ref_updates: Option<LogRefs> = |_| None, log_refs ["core.logAllRefUpdates"];
     /// Where hooks are.
     hooks_path: Option<PathBuf> = |_| None, path ["core.hooksPath"];
+    /// Whether the log says which hooks are ignored because they may not be executed.
+    ignored_hook: bool = |_| true, truth ["advice.ignoredHook"];
     /// Milliseconds a ref's lock is waited for; negative: for ever.
     files_ref_lock_timeout_ms: i64 = |_| 100, number ["core.filesRefLockTimeout"];
     /// Milliseconds the lock of packed-refs is waited for; negative: for ever.

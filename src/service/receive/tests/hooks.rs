@@ -116,7 +116,14 @@ fn a_hook_need_not_read_and_one_that_cannot_run_declines() {
     // Not executable: not there.
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("it is ours");
-    assert_eq!(pair.send(&pair.push(&["- HEAD refs/heads/b"])).complaints(), [""; 0]);
+    let told = |update: &str| {
+        let repository = pair.open();
+        assert_eq!(send(&repository, &pair.push(&[update]).bytes()).complaints(), [""; 0]);
+        repository.objects.take_warnings()
+    };
+    assert_eq!(told("- HEAD refs/heads/d"), ["the hook 'hooks/pre-receive' is ignored: it may not be executed"]);
+    pair.at_server(&["config", "advice.ignoredHook", "false"]);
+    assert_eq!(told("- HEAD refs/heads/e"), [""; 0]);
     // Whether it is there cannot be said, so that it has not agreed.
     std::fs::remove_file(&path).expect("it is ours");
     std::os::unix::fs::symlink("pre-receive", &path).expect("scratch can be written");
