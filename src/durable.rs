@@ -77,6 +77,11 @@ impl Sharing {
 const FSYNC_THREADS: usize = 16;
 /// How long files are waited for one after the other: threads cost a short process more than a quick disk does.
 const FSYNC_PATIENCE: Duration = Duration::from_millis(2);
+/// The numbers of file systems in statfs(2); the first is that of ext2, ext3 and ext4.
+const EXT: u32 = 0xef53;
+const XFS: u32 = 0x5846_5342;
+const BTRFS: u32 = 0x9123_683e;
+const TMPFS: u32 = 0x0102_1994;
 /// From how many files on the file system is flushed as a whole: one turn of its journal instead of one for each few.
 const FLUSH_FROM: usize = 3;
 /// Since this version of Linux such a flush tells of what could not be written; before, it was silently lost.
@@ -173,11 +178,14 @@ pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
                 && unwritten() <= FLUSH_BYTES_EACH * paths.len() as u64 =>
         {
             let Some(files) = files_of_one_file_system(paths, None) else { return fsync_each(paths) };
-            // What a disk did not take is told to the first who flushes it, be it somebody else a moment ago. Of each file it is told once more.
-            flush(first).and_then(|()| barrier::write_out(&files)).or_else(|error| match is_unknown_call(&error) {
-                true => fsync_each(paths),
-                false => Err(error),
-            })
+            let is_flushed = match flush(first) {
+                // What a disk did not take is told to the first who flushes it, be it somebody else a moment ago. Of each file it is told
+                // once more.
+                Ok(()) => barrier::write_out(&files)?,
+                Err(error) if is_unknown_call(&error) => false,
+                Err(error) => return Err(error),
+            };
+            if is_flushed { Ok(()) } else { fsync_each(paths) }
         }
         (Sync::Now | Sync::Each, Some(_)) => fsync_each(paths),
     }
@@ -208,7 +216,7 @@ fn files_of_one_file_system<'p>(paths: &'p [PathBuf], next: Option<&Path>) -> Op
     Some(files)
 }
 
-/// Whether a call is not to be had here: sandboxes know those that others than everyday programs make least of all.
+/// Whether a flush is not to be had here: sandboxes know such calls least of all. What forcing a file would tell it does not take away.
 fn is_unknown_call(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
     matches!(error.kind(), Unsupported | PermissionDenied | InvalidInput)
@@ -229,9 +237,9 @@ pub fn is_local(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| is_kind_local(found.f_type as u32))
 }
 
-/// By the number that statfs(2) gives: ext2, ext3 and ext4; XFS; btrfs; tmpfs.
+/// By the number that statfs(2) gives.
 fn is_kind_local(kind: u32) -> bool {
-    matches!(kind, 0xef53 | 0x5846_5342 | 0x9123_683e | 0x0102_1994)
+    matches!(kind, EXT | XFS | BTRFS | TMPFS)
 }
 
 /// How many bytes wait to be written to any disk of this machine.
@@ -374,7 +382,7 @@ pub fn copy_mode(from: &Path, to: &File) -> io::Result<()> {
 ///
 /// # Errors
 /// As `write(2)`, `fsync(2)` and `rename(2)`; then nothing is left of it, unless the directory alone could not be forced to the disk:
-/// then it is in its place.
+/// then the new one is in that place.
 pub fn replace(path: &Path, bytes: &[u8], fresh: &Path, mut file: File) -> io::Result<()> {
     let written = write_all(&mut file, bytes).and_then(|()| fsync(&file)).and_then(|()| rename(fresh, path));
     if written.is_err() {

@@ -383,7 +383,7 @@ impl Journal {
 }
 
 /// Whether a file is older than this boot of the machine. One that is not was not written during an earlier boot: another machine has the
-/// same names, and the file system knows nothing of its locks.
+/// same names, and the file system knows nothing of its locks. One that began before this boot is not told from a dead one.
 fn is_of_an_earlier_boot(metadata: &fs::Metadata) -> bool {
     use rustix::time::{ClockId, clock_gettime};
     let booted = clock_gettime(ClockId::Realtime).tv_sec - clock_gettime(ClockId::Boottime).tv_sec;
@@ -453,8 +453,8 @@ impl Origin {
         format!("{OWNER}{}-{}-{random}", self.boot, self.machine)
     }
 
-    /// Whether a file lock that can be had proves that an owner of there is dead: his kernel is this one, or an earlier boot of
-    /// this machine. Of other machines the file system may know nothing.
+    /// Whether a file lock that can be had may prove that an owner of there is dead: his kernel is this one, or an earlier boot of
+    /// this machine. Of other machines the file system may know nothing, and some have this one's names ([`is_of_an_earlier_boot`]).
     pub fn may_be_judged(&self, here: &Origin) -> bool {
         self.boot == here.boot || self.machine == here.machine
     }

@@ -2,7 +2,7 @@
 //!
 //! In: what a name that changes next will rely on. Out: no loss of power leaves that change without it.
 
-use super::{Sync, fail_point, files_of_one_file_system, fsync_all, is_unknown_call};
+use super::{EXT, Sync, XFS, fail_point, files_of_one_file_system, fsync_all};
 use rustix::fs::{major, minor, statfs};
 use std::fs::{self, File};
 use std::io;
@@ -29,11 +29,8 @@ pub fn barrier(paths: &[PathBuf], next: &Path, sync: Sync) -> io::Result<()> {
         return fsync_all(paths, sync);
     }
     match files_of_one_file_system(paths, Some(next)) {
-        Some(files) => write_out(&files).or_else(|error| match is_unknown_call(&error) {
-            true => fsync_all(paths, sync),
-            false => Err(error),
-        }),
-        None => fsync_all(paths, sync),
+        Some(files) if write_out(&files)? => Ok(()),
+        Some(_) | None => fsync_all(paths, sync),
     }
 }
 
@@ -46,11 +43,9 @@ fn keeps_order(path: &Path) -> bool {
     if let Some(told) = super::failpoints::keeps_order(path) {
         return told;
     }
-    let journal = match statfs(path).map(|found| found.f_type) {
-        // ext2, ext3 and ext4.
-        Ok(0xef53) => disk_of(path).and_then(|disk| has_ext4_journal(&disk)),
-        // XFS.
-        Ok(0x5846_5342) => disk_of(path).and_then(|disk| has_xfs_journal(&disk)),
+    let journal = match statfs(path).map(|found| found.f_type as u32) {
+        Ok(EXT) => disk_of(path).and_then(|disk| has_ext4_journal(&disk)),
+        Ok(XFS) => disk_of(path).and_then(|disk| has_xfs_journal(&disk)),
         Ok(_) | Err(_) => Ok(false),
     };
     journal.unwrap_or(false) && is_linux_from(LINUX_MIN)
@@ -109,20 +104,24 @@ fn is_release_from(min: (u32, u32), release: &[u8]) -> bool {
 }
 
 /// Writes contents to the disk and waits until it has them, be it in its own cache: the journal empties that before it says that a name has changed.
-pub(super) fn write_out(files: &[&Path]) -> io::Result<()> {
+/// `false`: that is not to be had here, and nothing was done. Sandboxes do not know every call; what the disk says of a file it says once, and is
+/// not to be taken for that.
+pub(super) fn write_out(files: &[&Path]) -> io::Result<bool> {
     for some in files.chunks(OPEN_MAX) {
-        let begin = |path: &&Path| {
+        let open = |path: &&Path| {
             fail_point("write_out", path)?;
-            let file = File::open(path)?;
-            sync_file_range(&file, libc::SYNC_FILE_RANGE_WRITE)?;
-            Ok(file)
+            File::open(path)
         };
+        let files = some.iter().map(open).collect::<io::Result<Vec<File>>>()?;
+        if files.first().is_some_and(|file| sync_file_range(file, 0).is_err()) {
+            return Ok(false);
+        }
         // All are under way before the first is waited for.
-        let files = some.iter().map(begin).collect::<io::Result<Vec<File>>>()?;
+        files.iter().try_for_each(|file| sync_file_range(file, libc::SYNC_FILE_RANGE_WRITE))?;
         let whole = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
         files.iter().try_for_each(|file| sync_file_range(file, whole))?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// As `sync_file_range(2)` of a whole file.

@@ -12,7 +12,7 @@ use bstr::{BString, ByteSlice};
 /// Where a request leads.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The path before the part that names the operation, as it came.
+    /// The path before the part that names the operation; in `tokens` mode with the `.git` that may be left out.
     pub repository: BString,
     /// What to run.
     pub operation: Operation,
@@ -116,7 +116,8 @@ impl Route {
         }
         let operation = (row.operation)(path[at + 1..].into());
         let mut repository = BString::from(&path[..at]);
-        if request.context.mode == AccessMode::Tokens && !repository.ends_with(b".git") {
+        let is_whole = repository.ends_with(b".git") || matches!(repository.last(), None | Some(b'/'));
+        if request.context.mode == AccessMode::Tokens && !is_whole {
             // Some clients take it off. No name of a repository ends otherwise, so that nothing has to be tried.
             repository.extend_from_slice(b".git");
         }

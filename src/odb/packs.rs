@@ -24,7 +24,7 @@ const LOOKS: u32 = 32;
 /// Signature, version, number of objects.
 const HEAD_BYTES: u64 = 12;
 /// With so few open files nobody asks how many there may be.
-const FILES_FEW: u64 = 8;
+const FILES_FEW: u64 = 32;
 /// So much is looked at at once.
 const PIECE_BYTES: u64 = 256 << 10;
 /// More than any entry's header has: ten bytes of size and the name or distance of a base.
@@ -381,19 +381,33 @@ impl Pack {
 /// Opens a file, and says whether it may stay open. When half of what the soft limit allows is open it is raised to what the system allows;
 /// when half of that is, no more stay: there has to be room for what is opened for a moment, indexes, folders and loose objects.
 fn open_to_stay(path: &Path) -> io::Result<(File, bool)> {
-    use rustix::process::{Resource, getrlimit, setrlimit};
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    static LIMITS: OnceLock<Option<(u64, u64)>> = OnceLock::new();
     let file = File::open(path)?;
     let number = u64::from(file.as_raw_fd().unsigned_abs());
+    let is_half = |most: u64| number >= most / 2;
     if number < FILES_FEW {
         return Ok((file, true));
     }
-    let is_half = |limit: Option<u64>| limit.is_some_and(|most| 2 * number >= most);
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum && is_half(limit.current) {
-        limit.current = limit.maximum;
-        setrlimit(Resource::Nofile, limit)?;
+    // Where nobody says how many there may be, these are enough.
+    let limits = LIMITS.get_or_init(|| file_limits(&std::fs::read_to_string("/proc/self/limits").ok()?));
+    let Some((soft, hard)) = *limits else { return Ok((file, false)) };
+    if !is_half(soft) {
+        return Ok((file, true));
     }
-    Ok((file, !is_half(limit.current)))
+    let raised = Rlimit { current: Some(hard), maximum: Some(hard) };
+    let most = if soft < hard && setrlimit(Resource::Nofile, raised).is_ok() { hard } else { soft };
+    Ok((file, !is_half(most)))
+}
+
+/// How many files a process may have open at first, and at most (proc(5), limits).
+fn file_limits(limits: &str) -> Option<(u64, u64)> {
+    let mut words = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace();
+    let mut limit = || match words.next()? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    };
+    Some((limit()?, limit()?))
 }
 
 /// Compares a pack's head and trailer with its index; gives the file's size.
@@ -480,6 +494,16 @@ impl Pack {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_tells_how_many_files_may_be_open() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max open files            1024                 524288               files     \n";
+        assert_eq!(file_limits(limits), Some((1024, 524_288)));
+        assert_eq!(file_limits("Max open files  64  unlimited  files"), Some((64, u64::MAX)));
+        assert_eq!(file_limits("Max open files  64"), None);
+        assert!(file_limits(&std::fs::read_to_string("/proc/self/limits").unwrap()).is_some());
+    }
 
     #[test]
     fn threads_may_share_a_pack() {

@@ -277,7 +277,10 @@ fn executable(repository: &Repository, hook: Hook) -> Option<PathBuf> {
         Look::Runnable => Some(file),
         Look::Forbidden => {
             if repository.settings.ignored_hook {
-                repository.objects.warn(format!("the hook '{}' is ignored: it may not be executed", file.display()));
+                repository.objects.warn(format!(
+                    "the hook '{}' is ignored: it may not be executed, or not be looked for",
+                    file.display()
+                ));
             }
             None
         }
@@ -293,7 +296,8 @@ enum Look {
     Runnable,
 }
 
-/// Looks at a hook. One that cannot be looked at is taken for one: it cannot be started, and that declines.
+/// Looks at a hook. Where we have no right to, it is ignored, as by git; where something else is wrong it is taken to be there: it cannot be
+/// started, and that declines.
 fn look(path: &Path) -> Look {
     match access(path, Access::EXEC_OK) {
         Ok(()) => Look::Runnable,

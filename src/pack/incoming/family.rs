@@ -17,7 +17,8 @@ pub(super) struct Family {
 }
 
 /// Deltas whose base is known by its name.
-struct ByName {
+#[derive(Default)]
+pub(super) struct ByName {
     /// In the order of the bases' names.
     deltas: Vec<(ObjectId, u32)>,
     /// Where the deltas on the n-th base begin; one more than there are bases.
@@ -101,10 +102,9 @@ impl Family {
         missing.into_iter().map(|(base, _)| *base).collect()
     }
 
-    /// All bases that deltas name, in the order of their names.
-    pub fn into_named_bases(self) -> Vec<ObjectId> {
-        let ByName { deltas, groups, taken } = self.by_name;
-        groups.iter().zip(taken).map(|(&start, _)| deltas[start as usize].0).collect()
+    /// What deltas name, without the rest.
+    pub fn into_by_name(self) -> ByName {
+        self.by_name
     }
 
     /// Whether there are deltas on an object that nobody has offered so far.
@@ -125,6 +125,11 @@ impl Family {
 }
 
 impl ByName {
+    /// Whether a delta names this object.
+    pub fn names(&self, id: &oid) -> bool {
+        self.group(id).is_some()
+    }
+
     fn new(mut deltas: Vec<(ObjectId, u32)>) -> Self {
         deltas.sort_unstable_by(|a, b| a.0.as_slice().cmp(b.0.as_slice()).then(a.1.cmp(&b.1)));
         let mut groups = Vec::new();

@@ -4,6 +4,7 @@
 //! by it. All are written before any is forced to disk.
 
 use super::entries::{Layout, Names};
+use super::family::ByName;
 use super::store::{Store, Temporary};
 use super::{Fault, ReceiveOptions};
 use crate::durable::{self, Sync};
@@ -16,20 +17,20 @@ use std::path::PathBuf;
 /// Larger offsets take 64 bits.
 const OFFSET_32_MAX: u64 = 0x7fff_ffff;
 
-/// Keeps a pack: its files get their names, and no other name they are given is on the disk before their content is. `named_bases` are
-/// the objects that its deltas name, in order.
+/// Keeps a pack: its files get their names, and no other name they are given is on the disk before their content is. `by_name` are its
+/// deltas whose base is known by its name.
 pub(super) fn keep(
     store: Store,
     layout: &Layout,
     names: &Names,
-    named_bases: &[ObjectId],
+    by_name: &ByName,
     trailer: &oid,
     options: &ReceiveOptions<'_>,
 ) -> Result<(), Fault> {
     let order = names.order();
     for twice in order.windows(2).filter(|pair| names.id(pair[0]) == names.id(pair[1])) {
         let id = names.object_id(twice[0]);
-        if options.fsck.is_some() || may_rest_on_itself(&store, layout, &id, twice, named_bases)? {
+        if options.fsck.is_some() || may_rest_on_itself(&store, layout, &id, twice, by_name)? {
             return Err(Fault::new(format!("The same object {id} appears twice in the pack")));
         }
     }
@@ -74,9 +75,9 @@ fn may_rest_on_itself(
     layout: &Layout,
     id: &ObjectId,
     twice: &[u32],
-    named_bases: &[ObjectId],
+    by_name: &ByName,
 ) -> Result<bool, Fault> {
-    if named_bases.binary_search(id).is_err() {
+    if !by_name.names(id) {
         return Ok(false);
     }
     for &entry in twice {

@@ -121,7 +121,10 @@ fn a_hook_need_not_read_and_one_that_cannot_run_declines() {
         assert_eq!(send(&repository, &pair.push(&[update]).bytes()).complaints(), [""; 0]);
         repository.objects.take_warnings()
     };
-    assert_eq!(told("- HEAD refs/heads/d"), ["the hook 'hooks/pre-receive' is ignored: it may not be executed"]);
+    assert_eq!(
+        told("- HEAD refs/heads/d"),
+        ["the hook 'hooks/pre-receive' is ignored: it may not be executed, or not be looked for"]
+    );
     pair.at_server(&["config", "advice.ignoredHook", "false"]);
     assert_eq!(told("- HEAD refs/heads/e"), [""; 0]);
     // Whether it is there cannot be said, so that it has not agreed.
