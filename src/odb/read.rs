@@ -49,8 +49,8 @@ impl Objects {
     }
 
     fn contains_as_listed(&self, id: &oid) -> anyhow::Result<bool> {
-        let is_there = || Ok(self.locate_among(id, &|directory| directory.may_have_loose(id))?.is_some());
-        if id == self.hash_kind().empty_tree() { Ok(true) } else { is_there() }
+        let may_have = |directory: &Directory| directory.may_have_loose(id);
+        Ok(id == self.hash_kind().empty_tree() || self.locate_among(id, &may_have)?.is_some())
     }
 
     /// Where the object lies. Packs first (multi-pack-index, then by age), then loose. An index that cannot be read is
