@@ -175,6 +175,11 @@ fn are_enough(
     Ok(are_due && bitmaps::forbidden(repository, packs.len())?.is_none())
 }
 
+/// Whether an index names an object twice: C git accepts such packs.
+fn has_twice(pack: &Pack) -> bool {
+    (1..pack.len()).any(|position| pack.id_at(position) == pack.id_at(position - 1))
+}
+
 /// The packs that are to become one, beside so many loose objects.
 fn merged(packs: &[Arc<Pack>], loose: usize, full: bool) -> Vec<Arc<Pack>> {
     let mut free: Vec<Arc<Pack>> = packs.iter().filter(|pack| local::is_free(pack.path())).cloned().collect();
@@ -185,6 +190,8 @@ fn merged(packs: &[Arc<Pack>], loose: usize, full: bool) -> Vec<Arc<Pack>> {
         let sizes: Vec<u64> = free.iter().map(|pack| pack.len().into()).collect();
         geometry::taken(&sizes, loose as u64, FACTOR)
     };
+    // git cannot read from packs that have an object twice by a multi-pack-index.
+    let taken = taken.max(free.iter().rposition(|pack| has_twice(pack)).map_or(0, |at| at + 1));
     free.truncate(taken);
     free
 }

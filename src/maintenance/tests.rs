@@ -128,6 +128,30 @@ fn a_pack_that_git_has_not_named_yet_is_gits() {
     served.git(&["fsck", "--strict"]);
 }
 
+/// git accepts packs that have an object twice, and cannot use a multi-pack-index of them.
+#[test]
+fn a_pack_that_has_an_object_twice_becomes_another_one() {
+    use sha1::Digest as _;
+    let served = Served::new();
+    let base = (0..40_u8).map(|n| (3_u8, vec![n; 9])).collect::<Vec<_>>();
+    let mut pack = [b"PACK\0\0\0\x02\0\0\0".as_slice(), &[80]].concat();
+    for (kind, content) in base.iter().chain(&base) {
+        pack.push(kind << 4 | content.len() as u8);
+        let mut deflated = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut deflated, content).unwrap();
+        pack.extend(deflated.finish().unwrap());
+    }
+    pack.extend(sha1::Sha1::digest(&pack).as_slice());
+    fs::write(served.pack("pack-1.pack"), pack).unwrap();
+    served.git(&["index-pack", served.pack("pack-1.pack").to_str().unwrap()]);
+    let report = served.maintain(60);
+    assert_eq!((report.packs, report.multi_pack_index, &report.problems), (2, None, &Vec::new()), "{report:?}");
+    assert!(!served.pack("pack-1.pack").exists());
+    served.git(&["fsck", "--strict"]);
+    assert_eq!(served.git(&["count-objects", "-v"]).lines().nth(2), Some("in-pack: 42"));
+    assert_eq!(served.maintain(60).packs, 0);
+}
+
 #[test]
 fn what_is_damaged_and_can_be_made_again_is() {
     let served = Served::new();

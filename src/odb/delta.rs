@@ -24,11 +24,14 @@ fn number(bytes: &[u8], mut at: usize) -> anyhow::Result<(u64, usize)> {
         let byte = *bytes.get(at).context("delta header is cut off")?;
         at += 1;
         let part = u64::from(byte & 0x7f);
-        if shift >= 64 || part.checked_shl(shift).is_none_or(|shifted| shifted >> shift != part) {
-            bail!("delta header announces more than 64 bits");
+        // Zeros behind all bits say nothing, and git reads over them.
+        if part != 0 {
+            if shift >= 64 || (part << shift) >> shift != part {
+                bail!("delta header announces more than 64 bits");
+            }
+            value |= part << shift;
         }
-        value |= part << shift;
-        shift += 7;
+        shift = shift.saturating_add(7);
         if byte & 0x80 == 0 {
             return Ok((value, at));
         }
@@ -146,6 +149,8 @@ mod tests {
         check(b"hello world", &[11, 7, 0x91, 6, 5, 2, b'!', b'?'], Ok(b"world!?"));
         check(b"", &[0, 0], Ok(b""));
         check(b"ab", &[2, 4, 0x90, 2, 0x90, 2], Ok(b"abab"));
+        let long = [0x82, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0, 0x82, 0x80, 0, 0x90, 2];
+        check(b"ab", &long, Ok(b"ab"));
     }
 
     #[test]

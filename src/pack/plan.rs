@@ -10,7 +10,7 @@ use super::make::{Kinship, Recipe, Version};
 use super::select::{Selection, Spot, Stray};
 use super::sources::{Base, Sources, Taken};
 use super::write::PackOptions;
-use crate::odb::{EntryKind, Location, Objects, Pack, PackId};
+use crate::odb::{EntryHead, EntryKind, Location, Objects, Pack, PackId};
 use anyhow::{Context, Result, ensure};
 use gix_hash::ObjectId;
 use std::collections::{HashMap, HashSet};
@@ -23,6 +23,8 @@ const DEPTH_MAX: u32 = 50;
 const CHAIN_MAX: usize = 64;
 /// Loose objects larger than this are never in memory as a whole.
 const LARGE_BYTES: u64 = 8 << 20;
+/// A delta that makes an empty object has two sizes, and nothing else.
+const EMPTY_DELTA_MAX: u64 = 20;
 
 /// One object's turn.
 pub(super) struct Step {
@@ -290,6 +292,9 @@ impl<'a> Plan<'a> {
             _ => return Ok(How::Recover),
         };
         let spot = Spot::Packed(pack.id(), position);
+        if makes_nothing(pack, position, &head) {
+            return Ok(self.make(pack, position, Vec::new(), true));
+        }
         let base = match head.kind {
             EntryKind::Whole(_) if self.awaited.contains(&spot) => return Ok(How::Copy(Base::None)),
             EntryKind::Whole(_) => {
@@ -473,5 +478,15 @@ impl<'a> Plan<'a> {
         let bases = self.recipe_bases(spot, self.nearest(spot));
         let recipe = Recipe { id: stray.id, location, bases: self.versions(spot, &bases), or_whole: true };
         Ok(How::Make(Box::new(Making { recipe, bases })))
+    }
+}
+
+/// Whether an entry is a delta that makes an empty object. C git indexes such, but has none when it is asked for its kind or size: whoever is
+/// given one cannot use it.
+pub(super) fn makes_nothing(pack: &Pack, position: u32, head: &EntryHead) -> bool {
+    let is_small_delta = head.size <= EMPTY_DELTA_MAX && !matches!(head.kind, EntryKind::Whole(_));
+    is_small_delta && {
+        let id = pack.read_id_at(position);
+        id.is_empty_blob() || id.is_empty_tree()
     }
 }

@@ -8,7 +8,7 @@ use super::ahead::{Ahead, Made};
 use super::deflate::{Deflater, Levels};
 use super::make::{Maker, Outcome};
 use super::output::{Output, PIECE_BYTES};
-use super::plan::{How, Making, Object, Plan, Step};
+use super::plan::{How, Making, Object, Plan, Step, makes_nothing};
 use super::select::{Selection, Spot, Stray};
 use super::sources::Base;
 pub use super::sources::magnitude;
@@ -16,7 +16,7 @@ use crate::odb::inflate::Inflater;
 use crate::odb::{EntryHead, EntryKind, Location, Objects, Pack};
 use crate::stream::Sink;
 use anyhow::{Context, Result, ensure};
-use gix_hash::oid;
+use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -95,6 +95,13 @@ pub fn whole_pack(selection: &Selection, objects: &Objects, options: &PackOption
     let pack = objects.pack(positions.pack);
     if !selection.strays.is_empty() || selection.count != pack.len() || !options.ofs_delta {
         return Ok(None);
+    }
+    let hash = objects.hash_kind();
+    for empty in [ObjectId::empty_blob(hash), ObjectId::empty_tree(hash)] {
+        let Some(position) = pack.position(&empty) else { continue };
+        if pack.head_at(pack.offset_at(position)).is_ok_and(|head| makes_nothing(&pack, position, &head)) {
+            return Ok(None);
+        }
     }
     let mut buffer = Vec::new();
     let head = pack.bytes(0..12, &mut buffer)?;

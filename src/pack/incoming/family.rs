@@ -17,8 +17,7 @@ pub(super) struct Family {
 }
 
 /// Deltas whose base is known by its name.
-#[derive(Default)]
-pub(super) struct ByName {
+struct ByName {
     /// In the order of the bases' names.
     deltas: Vec<(ObjectId, u32)>,
     /// Where the deltas on the n-th base begin; one more than there are bases.
@@ -102,11 +101,6 @@ impl Family {
         missing.into_iter().map(|(base, _)| *base).collect()
     }
 
-    /// What deltas name, without the rest.
-    pub fn into_by_name(self) -> ByName {
-        self.by_name
-    }
-
     /// Whether there are deltas on an object that nobody has offered so far.
     pub fn is_missing(&self, id: &oid) -> bool {
         self.by_name.group(id).is_some_and(|group| !self.by_name.taken[group].load(Ordering::Relaxed))
@@ -125,11 +119,6 @@ impl Family {
 }
 
 impl ByName {
-    /// Whether a delta names this object.
-    pub fn names(&self, id: &oid) -> bool {
-        self.group(id).is_some()
-    }
-
     fn new(mut deltas: Vec<(ObjectId, u32)>) -> Self {
         deltas.sort_unstable_by(|a, b| a.0.as_slice().cmp(b.0.as_slice()).then(a.1.cmp(&b.1)));
         let mut groups = Vec::new();

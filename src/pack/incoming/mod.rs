@@ -21,7 +21,7 @@ use crate::pack::unpack::Unpacker;
 use crate::repo::fsck::Rules;
 use crate::stream::{Body, Pulse};
 use examine::{Asked, Examiner};
-use family::{ByName, Family};
+use family::Family;
 use gix_hash::ObjectId;
 use resolve::Pack;
 use scan::{Input, Scanned};
@@ -194,7 +194,6 @@ fn receive_objects(
 ) -> Result<IncomingPack, Fault> {
     let Scanned { mut store, mut layout, mut names, deltas, mut trailer, bytes } =
         scan::scan(input, count, options, examiner, pulse)?;
-    let mut by_name = ByName::default();
     if deltas.count > 0 {
         let total = deltas.count;
         let threads = resolve::Threads::for_pack(&layout, &deltas, options, loose);
@@ -218,7 +217,6 @@ fn receive_objects(
         if resolved < total {
             return Err(Fault::Unresolved(total - resolved));
         }
-        by_name = family.into_by_name();
     }
     if loose {
         drop(store);
@@ -231,7 +229,7 @@ fn receive_objects(
         trailer = thin::new_trailer(&mut store, layout.len(), &trailer, received_end, options.hash)?;
     }
     store.write(trailer.as_slice())?;
-    write::keep(store, &layout, &names, &by_name, &trailer, options)?;
+    write::keep(store, &layout, &names, &trailer, options)?;
     examiner.finish(&names, options)?;
     room_for(count, options)?;
     Ok(IncomingPack { objects: count, kept: Some(trailer), bytes, notes: Vec::new() })

@@ -366,8 +366,10 @@ impl Scan<'_, '_> {
             head_len += more;
             Ok(())
         })?;
-        // Below that C git reads none, were it as right as that of an empty object; whoever fetched it later would fail.
-        let sizes = delta::sizes(&head[..head_len]).ok().filter(|_| head_len >= DELTA_LEN_MIN);
+        // Shorter ones C git does not apply, and of one that makes an empty object it knows neither kind nor size («missing»): whoever
+        // fetched it later would fail.
+        let is_read = |&(_, result, _): &(u64, u64, usize)| head_len >= DELTA_LEN_MIN && result > 0;
+        let sizes = delta::sizes(&head[..head_len]).ok().filter(is_read);
         let Some((base, result, _)) = sizes else {
             return Err(bad_object(at, "failed to apply delta"));
         };

@@ -37,6 +37,36 @@ fn a_thin_pack_rests_on_what_the_client_has() {
     check_ids(&repo, &wants, &haves, &FORMS);
 }
 
+/// git indexes a delta that makes an empty object, but knows neither its kind nor its size.
+#[test]
+fn a_delta_that_makes_nothing_goes_out_whole() {
+    use sha1::Digest as _;
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, "printf hello >a; : >b; c one");
+    let mut stored = b"PACK\0\0\0\x02\0\0\0\x04".to_vec();
+    let mut entry = |kind: usize, base: &[u8], content: &[u8]| {
+        stored.extend([0x80 | (kind << 4 | content.len() & 15) as u8, (content.len() >> 4) as u8]);
+        stored.extend(base);
+        let mut deflated = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        deflated.write_all(content).unwrap();
+        stored.extend(deflated.finish().unwrap());
+    };
+    for (number, kind, name) in [(1, "commit", "one"), (2, "tree", "one^{tree}"), (3, "blob", "one:a")] {
+        entry(number, &[], &repo.run(&["cat-file", kind, name], b"").unwrap());
+    }
+    entry(7, repo.id("one:a").as_bytes(), &[5, 0x80, 0x80, 0]);
+    stored.extend(sha1::Sha1::digest(&stored).as_slice());
+    repo.run(&["index-pack", "--stdin"], &stored).unwrap();
+    repo.git(&["prune-packed", "-q"]);
+    let empty = ObjectId::empty_blob(repo.hash).to_string();
+    assert!(repo.run(&["cat-file", "-s", &empty], b"").is_err());
+    for ofs_delta in [true, false] {
+        let (sent, _) = pack(&repo.objects(), &repo.ids(&["one"]), &[], &options(false, ofs_delta));
+        let client = Repo::new(repo.hash);
+        client.run(&["index-pack", "--stdin"], &sent).unwrap();
+        assert_eq!(client.git(&["cat-file", "-s", &empty]), "0");
+    }
+}
+
 /// Ten versions of a file of some 20 kB that no zlib makes small, each with one line changed.
 const VERSIONS: &str = r#"
     for line in $(seq 300); do echo $line $(echo $line | sha1sum); done >file; c v0

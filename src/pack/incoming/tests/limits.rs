@@ -59,7 +59,7 @@ fn a_zlib_bomb_fits_into_a_small_budget() {
     let mut builder = Builder::new();
     builder.entry(7, 64 << 20, &[0; 20], &bomb);
     let error = repo.refuses(&builder.finish(), |options| options.memory = 4 << 20);
-    assert_eq!(error.detail, "pack has 1 unresolved delta");
+    assert_eq!(error.detail, "pack has bad object at offset 12: failed to apply delta");
 }
 
 #[test]

@@ -194,6 +194,9 @@ fn deltas_that_do_not_fit_their_base_are_refused() {
     // An empty object, but C git applies no delta of less than four bytes.
     check(&[5, 0]);
     check(&[0x85, 0, 0]);
+    // And of one that makes an empty object, however long, it knows neither kind nor size.
+    check(&[5, 0x80, 0x80, 0]);
+    check(&[0x85, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0, 0x80, 0]);
 }
 
 #[test]
