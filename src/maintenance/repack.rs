@@ -230,6 +230,8 @@ fn index(receiver: Receiver<Vec<u8>>, place: &Place, count: u32) -> Result<()> {
         sync: Syncs::all(Sync::Each),
         sharing: place.sharing,
         reject_thin: true,
+        // An object that is not what its name says may be another one of the pack.
+        twice: true,
         keep_message: place.keep_message.clone(),
     };
     let mut body = FromWriter { receiver, block: Vec::new(), at: 0 };

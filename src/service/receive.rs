@@ -264,6 +264,7 @@ fn options_of<'a>(repository: &Repository, quarantine: &'a Quarantine, fsck: Opt
         },
         sharing: settings.sharing,
         reject_thin: repository.context.push.reject_thin,
+        twice: false,
         keep_message: keep_message(),
     }
 }

@@ -367,6 +367,7 @@ impl Beside {
             sync: Syncs::all(Sync::Never),
             sharing: Sharing::Umask,
             reject_thin: switches & 8 != 0,
+            twice: false,
             keep_message: "receive-pack 1 on host".into(),
         };
         let most = match switches >> 4 & 7 {

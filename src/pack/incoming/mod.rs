@@ -63,6 +63,8 @@ pub struct ReceiveOptions<'a> {
     pub sharing: Sharing,
     /// Whether a pack that is kept must bring the bases of all its deltas.
     pub reject_thin: bool,
+    /// Whether a pack that is kept may have an object twice: who made it himself finds out why.
+    pub twice: bool,
     /// The line in the `.keep` file that protects the pack until refs point to it (UN-13).
     pub keep_message: String,
 }

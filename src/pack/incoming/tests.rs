@@ -143,6 +143,7 @@ impl Repo {
             sync: Syncs::all(Sync::Never),
             sharing: Sharing::Umask,
             reject_thin: false,
+            twice: false,
             keep_message: "receive-pack 1 on host".into(),
         };
         adjust(&mut options);
@@ -606,6 +607,7 @@ fn a_failing_disk_leaves_the_old_or_the_new() {
                     sync: Syncs::all(Sync::Now),
                     sharing: Sharing::Umask,
                     reject_thin: false,
+                    twice: false,
                     keep_message: "receive-pack 1 on host".into(),
                 };
                 let mut body = Bytes { bytes: &thin, at: 0, most: 1000 };

@@ -27,7 +27,8 @@ pub(super) fn keep(
     let order = names.order();
     // C git accepts these where it checks no objects. But a name of its that a delta rests on may lead to the delta itself, and by a
     // multi-pack-index of such a pack git cannot read.
-    if let Some(twice) = order.windows(2).find(|pair| names.id(pair[0]) == names.id(pair[1])) {
+    let twice = order.windows(2).find(|pair| names.id(pair[0]) == names.id(pair[1]));
+    if let Some(twice) = twice.filter(|_| !options.twice) {
         let id = names.object_id(twice[0]);
         return Err(Fault::new(format!("The same object {id} appears twice in the pack")));
     }
