@@ -26,7 +26,7 @@ use damage::damage;
 use random::{Random, random_history};
 
 /// Nothing may be missing, and trees may be as deep as git's defaults let them.
-const TERMS: Terms = Terms { missing: Missing::Refused, blobs_are: false, tree_depth_max: 2048 };
+const TERMS: Terms = Terms { missing: Missing::Refused, tree_depth_max: 2048 };
 
 /// A bare repository below the temporary directory, removed when dropped.
 struct Repo {

@@ -32,14 +32,12 @@ impl fmt::Display for Gap {
 pub struct Terms {
     /// Which trees and blobs may be missing (CO-06).
     pub missing: Missing,
-    /// Whether what trees call a blob has to be one (receive.fsckObjects); else it is enough that it exists (CO-07).
-    pub blobs_are: bool,
     /// How many trees may lie between a commit's own and any other (git-config, core.maxTreeDepth); less than none: not even that one.
     pub tree_depth_max: i64,
 }
 
 /// Whether everything reachable from `tips` and not from `known` (complete by assumption: tips of existing refs) exists.
-/// Blobs are probed, not read (CO-07).
+/// Blobs are not read, but what new trees call one must be one (CO-07).
 ///
 /// # Errors
 /// When the client has gone or an index cannot be read; a missing or corrupt object is `Ok(Err(which))`.
@@ -58,7 +56,6 @@ pub fn check(
         effort: Effort::Enough,
         filter: &filter,
         missing: terms.missing,
-        blobs_are: terms.blobs_are,
         levels_max: Some(u64::try_from(terms.tree_depth_max.saturating_add(1)).unwrap_or(0)),
         peeled: &[],
     };

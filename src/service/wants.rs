@@ -223,7 +223,6 @@ fn beyond_reach(
             effort: Effort::Enough,
             filter: &Filter::default(),
             missing: Missing::Passed,
-            blobs_are: false,
             levels_max: None,
             peeled: &[],
         };

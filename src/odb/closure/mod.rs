@@ -59,8 +59,6 @@ pub struct Search<'a> {
     pub filter: &'a Filter,
     /// Which trees and blobs may be missing.
     pub missing: Missing,
-    /// Whether what new trees call blobs has to be such. Else it is enough that it exists; either way nothing may be called two things.
-    pub blobs_are: bool,
     /// How many levels of new trees a commit may have, where somebody minds.
     pub levels_max: Option<u64>,
     /// What tags are said to peel to, as far as that is known: it decides which of them are read first, and where a filter leaves something
@@ -276,9 +274,7 @@ impl<'a> Closure<'a> {
             others.extend(&held);
             wanted.blobs.iter().chain(&known.blobs).for_each(|blob| others.remove(*blob));
             trees.check_called(&others)?;
-            if search.blobs_are {
-                trees.check_blobs()?;
-            }
+            trees.check_blobs()?;
         }
         let (mut held_blobs, firsts) = (trees.take_held_blobs(), trees.take_firsts());
         if !filter.leaves_blobs() {

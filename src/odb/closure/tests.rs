@@ -25,7 +25,6 @@ fn find(repo: &Repo, threads: usize, wants: &[&str], known: &[&str], filter: &Fi
         effort: Effort::Exact,
         filter,
         missing: Missing::Refused,
-        blobs_are: false,
         levels_max: None,
         peeled: &[],
     };

@@ -260,7 +260,8 @@ impl<'w, 'a> Trees<'w, 'a> {
         }
     }
 
-    /// Looks whether all that new trees call blobs is such.
+    /// Looks whether all that new trees call blobs is such. C git looks at what it happens to have met as something else; whatever is left over
+    /// breaks later clones.
     ///
     /// # Errors
     /// [`Broken`] with what is none, or cannot be read.

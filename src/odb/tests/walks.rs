@@ -414,7 +414,6 @@ fn commits_and_tags_are_read_however_long_their_lines_are() {
             effort: closure::Effort::Exact,
             filter: &closure::Filter::default(),
             missing: closure::Missing::Refused,
-            blobs_are: false,
             levels_max: None,
             peeled: &[],
         };

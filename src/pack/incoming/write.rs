@@ -25,8 +25,8 @@ pub(super) fn keep(
     options: &ReceiveOptions<'_>,
 ) -> Result<(), Fault> {
     let order = names.order();
-    // C git accepts these where it checks no objects. But a name of its that a delta rests on may lead to the delta itself, and by a
-    // multi-pack-index of such a pack git cannot read.
+    // C git accepts these where it checks no objects. But a delta that names such an object may be led to one that rests on itself, and git
+    // dies by a multi-pack-index of such a pack.
     let twice = order.windows(2).find(|pair| names.id(pair[0]) == names.id(pair[1]));
     if let Some(twice) = twice.filter(|_| !options.twice) {
         let id = names.object_id(twice[0]);

@@ -158,7 +158,6 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
         effort: Effort::Exact,
         filter,
         missing: request.missing,
-        blobs_are: false,
         levels_max: None,
         peeled: request.peeled,
     };

@@ -396,7 +396,6 @@ fn bitmaps_tell_what_git_would_send() {
             effort: Effort::Enough,
             filter: &filter,
             missing: Missing::Passed,
-            blobs_are: false,
             levels_max: None,
             peeled: &[],
         };

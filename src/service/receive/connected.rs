@@ -72,8 +72,7 @@ pub(super) fn check(
     };
     let settings = &repository.settings;
     let missing = if settings.is_partial_clone() { Missing::Promised } else { Missing::Refused };
-    // C git looks no closer than at what it happens to have met as something else; a ref to more than that breaks every later clone.
-    let terms = Terms { missing, blobs_are: true, tree_depth_max: settings.tree_depth_max };
+    let terms = Terms { missing, tree_depth_max: settings.tree_depth_max };
     let mut tips: Vec<ObjectId> = verdicts.open().filter_map(new_tip).collect();
     let mut asked = Asked { objects: quarantine.objects(), known: near_tips(repository, verdicts)?, terms, client };
     // Mostly a push builds on what its refs are: then the others, of which there may be very many, need not be looked at.
