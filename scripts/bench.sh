@@ -12,9 +12,8 @@ command -v python3 >/dev/null || {
 	echo "python3 is missing; on Debian: apt-get install python3" >&2
 	exit 1
 }
-scripts/release.sh
-binary=target/$(uname -m)-unknown-linux-musl/release/artifacts-http-backend
-[ -x "$binary" ] || binary=target/release/artifacts-http-backend
+built=$(scripts/release.sh)
+binary=$(echo "$built" | tail -n 1)
 mkdir -p target/bench
 # A file that a linker wrote piece by piece starts slower than a copy of it.
 cp "$binary" target/bench/artifacts-http-backend

@@ -161,4 +161,16 @@ mod tests {
         }
         assert!(!environ(&[]).flag("A"));
     }
+
+    #[test]
+    fn children_find_programs_even_where_no_path_came() {
+        let path = |given: &[(&str, &str)]| {
+            let mut inherited = environ(given).inherited(&|_| false);
+            inherited.retain(|(name, _)| name == "PATH");
+            inherited.into_iter().map(|(_, path)| path.into_string().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(path(&[]), [PATH_DEFAULT]);
+        assert_eq!(path(&[("PATH", "/bin")]), ["/bin"]);
+        assert_eq!(path(&[("PATH", "/bin"), ("GIT_EXEC_PATH", "/git-core")]), ["/git-core:/bin"]);
+    }
 }

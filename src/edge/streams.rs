@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_a_sandbox_forbids_is_done_without() {
+    fn errors_of_a_missing_call_are_told_from_those_of_a_stream() {
         for error in [Errno::INVAL, Errno::NOSYS, Errno::PERM, Errno::ACCESS, Errno::OPNOTSUPP] {
             assert!(is_unknown_call(error), "{error}");
         }

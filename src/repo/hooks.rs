@@ -377,14 +377,10 @@ fn file(repository: &Repository, hook: Hook) -> PathBuf {
     }
 }
 
-/// Where programs are found when the web server does not say.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
 /// What a child of ours sees: what the edge allows, and that the repository is where it runs.
 pub(super) fn environment(repository: &Repository, more: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
-    let given = repository.context.hook_environment.variables();
-    let mut environment = vec![("PATH".into(), PATH.into())];
-    environment.extend(given.into_iter().filter(|(name, _)| name != "GIT_DIR" && name != "GIT_WORK_TREE"));
+    let mut environment = repository.context.hook_environment.variables();
+    environment.retain(|(name, _)| name != "GIT_DIR" && name != "GIT_WORK_TREE");
     environment.push(("GIT_DIR".into(), ".".into()));
     let shallow = repository.shallow_file.get();
     environment.extend(shallow.map(|file| ("GIT_SHALLOW_FILE".into(), file.path().into())));

@@ -239,7 +239,7 @@ fn send_pack(plan: &Plan<'_>, chosen: Option<&Selection>, out: &mut Out<'_>) -> 
     let mut heartbeat = Heartbeat::new(out.sink, request.bands, pace(repository, request), &Instant::now);
     let (stats, role) = pack(plan, chosen, &mut heartbeat).map_err(|error| broken(repository, error))?;
     out.summary.objects = u64::from(stats.objects);
-    out.summary.reused = u64::from(stats.reused);
+    out.summary.reused = u64::from(stats.reused) + u64::from(stats.pack_reused);
     out.summary.deltas = u64::from(stats.deltas);
     out.summary.cache = role.map(Role::as_str);
     if let Some(role) = role {

@@ -320,9 +320,10 @@ impl<'h, 'a> HeldBack<'h, 'a> {
         if !self.heartbeat.pace.progress {
             return Ok(());
         }
-        let PackStats { objects, deltas, reused, reused_deltas, .. } = stats;
+        let PackStats { objects, deltas, reused, reused_deltas, pack_reused, .. } = stats;
+        let packs = u32::from(*pack_reused > 0);
         let total = format!(
-            "Total {objects} (delta {deltas}), reused {reused} (delta {reused_deltas}), pack-reused 0 (from 0)\n"
+            "Total {objects} (delta {deltas}), reused {reused} (delta {reused_deltas}), pack-reused {pack_reused} (from {packs})\n"
         );
         self.heartbeat.message(total.as_bytes())
     }

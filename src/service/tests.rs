@@ -592,7 +592,7 @@ fn a_corrupt_repository_breaks_the_pack_off_before_its_last_byte() {
     let blob = repo.id("main:two");
     let path = repo.path.join("objects").join(&blob[..2]).join(&blob[2..]);
     std::fs::remove_file(&path).expect("it is loose");
-    let input = repo.packets("command=fetch|0001|want <main>|done|0000");
+    let input = repo.packets("command=fetch|0001|ofs-delta|want <main>|done|0000");
     let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
     assert_eq!(error.as_deref(), Some("aborting due to possible repository corruption on the remote side."));
     assert!(!answer.ends_with(b"0000"), "{}", answer.escape_ascii());
@@ -608,6 +608,23 @@ fn the_audit_line_hears_of_a_fetch() {
     run(&UPLOAD, &repository, &mut Given { left: &input, stateless: true }, &mut out).expect("it can be served");
     assert_eq!((summary.operation, summary.agent.as_deref()), (Some("fetch"), Some("git/9")));
     assert_eq!((summary.wants, summary.haves, summary.objects), (1, 2, 3));
+}
+
+#[test]
+fn a_pack_that_goes_out_whole_counts_as_reused() {
+    let repo = Repo::new();
+    let root = repo.commit("root", &[], "main");
+    repo.commit("one", &[&root], "main");
+    repo.git(&["repack", "-adq"]);
+    let repository = repo.open(http(Version::V2));
+    let input = repo.packets("command=fetch|0001|ofs-delta|want <main>|done|0000");
+    let (mut bytes, mut summary) = (Vec::new(), Summary::default());
+    let mut out = Out { sink: &mut bytes, channel: &mut ErrorChannel::Status, summary: &mut summary };
+    run(&UPLOAD, &repository, &mut Given { left: &input, stateless: true }, &mut out).expect("it can be served");
+    assert!(summary.objects > 0);
+    assert_eq!(summary.reused, summary.objects);
+    let said = format!("pack-reused {} (from 1)\n", summary.objects);
+    assert!(String::from_utf8_lossy(&bytes).contains(&said), "{}", bytes.escape_ascii());
 }
 
 #[test]
