@@ -1,40 +1,41 @@
-//! How deep trees lie in others, where somebody minds (git-config, core.maxTreeDepth).
+//! How deeply trees are nested, if there is a limit (git-config, core.maxTreeDepth).
 //!
-//! In: where new trees were met, the first time and again. Out: how deep they lie. A walk goes into a tree once, where it is met first: what
-//! is met again further down lies deeper there, and so does all that is below it. Mostly that cannot add up to much, and is not looked at.
+//! In: the depth of new trees each time they are met. Out: whether one is too deep. A walk descends into a tree only
+//! where it is met first; if the tree is met again further down, everything below it is deeper there too. Usually this
+//! cannot exceed the limit, and is not computed.
 
 use crate::odb::bases::PlaceHasher;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
-/// Where new trees were met; what a commit names is met at 1.
+/// The depths at which new trees were met. Trees that commits name have depth 1.
 pub(super) struct Depths {
     max: u64,
-    /// The deepest place of each.
+    /// The largest known depth of each.
     places: HashMap<u32, u32, BuildHasherDefault<PlaceHasher>>,
-    /// The deepest first place of any.
+    /// The largest depth at which any tree was met first.
     deepest: u32,
-    /// Trees that were met again deeper, some perhaps twice, and how much deeper all of them together.
+    /// Trees met again further down, some perhaps twice, and by how much in total.
     again: Vec<u32>,
     more: u64,
 }
 
-/// A tree that is looked into for the sake of what lies below.
+/// A tree whose sub-trees are being visited.
 struct Step {
     tree: u32,
-    /// How many of its sub-trees were looked into.
+    /// How many of its sub-trees were visited.
     done: usize,
 }
 
 impl Depths {
-    /// None has been met; none may be met deeper than at `max`.
+    /// Starts with no trees; none may be deeper than `max`.
     pub(super) fn up_to(max: u64) -> Self {
         Depths { max, places: HashMap::default(), deepest: 0, again: Vec::new(), more: 0 }
     }
 
     /// Notes that a tree was met.
     pub(super) fn meet(&mut self, tree: u32, place: u64) {
-        // Nothing lies deeper than there are objects with numbers.
+        // Depths cannot exceed the number of objects, which fits in 32 bits.
         let place = u32::try_from(place).unwrap_or(u32::MAX);
         match self.places.get_mut(&tree) {
             None => {
@@ -50,22 +51,23 @@ impl Depths {
         }
     }
 
-    /// Whether one may lie too deep. On a way down each tree is passed once at most, and from each on what follows lies deeper by no more
-    /// than this one was met deeper.
+    /// Whether a tree may be too deep. A way down passes each tree at most once, and each tree met again adds no more
+    /// than the difference between its depths.
     pub(super) fn may_be_too_deep(&self) -> bool {
         self.more.saturating_add(self.deepest.into()) > self.max
     }
 
-    /// Whether one lies too deep; `below` tells the sub-trees of one, of which those count that were met. Each is asked for once.
+    /// Whether a tree is too deep. `below` returns the sub-trees of a tree, of which only those met before count; it is
+    /// called once per tree.
     ///
     /// # Errors
-    /// As `below`.
+    /// Those of `below`.
     pub(super) fn are_too_deep(
         mut self,
         mut below: impl FnMut(u32) -> anyhow::Result<Vec<u32>>,
     ) -> anyhow::Result<bool> {
         let mut children: HashMap<u32, Vec<u32>, BuildHasherDefault<PlaceHasher>> = HashMap::default();
-        // Each behind all that lies below it.
+        // Each tree comes after everything below it.
         let mut order = Vec::new();
         let mut path: Vec<Step> = Vec::new();
         for start in std::mem::take(&mut self.again) {
@@ -103,7 +105,8 @@ impl Depths {
 mod tests {
     use super::*;
 
-    /// Trees below trees by number, and at which place each was met, in this order; where the deepest lies.
+    /// Checks how deep the deepest tree is, given the sub-trees of each tree by number and the depth of each in the
+    /// order of meeting.
     fn check(below: &[&[u32]], met: &[(u32, u64)], deepest: u64) {
         let depths = |max: u64| {
             let mut depths = Depths::up_to(max);
@@ -130,12 +133,12 @@ mod tests {
     fn a_tree_lies_as_deep_as_the_longest_way_to_it() {
         check(&[&[1], &[2], &[]], &[(0, 1), (1, 2), (2, 3)], 3);
         assert!(!Depths::up_to(0).may_be_too_deep());
-        // A root names all of a line of trees, in any order.
+        // A root names every tree of a chain, in any order.
         let line: [&[u32]; 6] = [&[1, 2, 3, 4, 5], &[2], &[3], &[4], &[5], &[]];
         let first = [(0, 1), (1, 2), (2, 2), (3, 2), (4, 2), (5, 2)];
         check(&line, &[&first[..], &[(2, 3), (3, 3), (4, 3), (5, 3)]].concat(), 6);
         check(&line, &[&first[..], &[(5, 3), (4, 3), (3, 3), (2, 3)]].concat(), 6);
-        // What is met again lies deeper with all that is below it, of which what is known does not count.
+        // A tree met again is deeper with everything below it; known trees do not count.
         check(
             &[&[1, 2], &[3], &[4], &[5, 9], &[1], &[], &[]],
             &[(0, 1), (1, 2), (2, 2), (3, 3), (4, 3), (5, 4), (1, 4)],

@@ -1,31 +1,31 @@
-//! What a selection leaves out on purpose.
+//! Which objects a selection leaves out on purpose.
 //!
-//! In: filters, one after the other. Out: answers to a walk, about an object where it is met. All of them must let an object
-//! pass. What was asked for by name passes unasked (FI-03).
+//! In: filters, one after the other. Out: for each object a walk meets, whether it passes; it must pass all filters.
+//! Objects wanted by name always pass (FI-03).
 
 use super::sparse::Patterns;
 use gix_hash::ObjectId;
 use gix_object::Kind;
 
-/// The most pattern files: each has a bit while trees are walked.
+/// The maximum number of pattern files: each has a bit while trees are walked.
 const PATTERNS_MAX: usize = 64;
 
-/// All filters of a request, as one. The default lets everything pass.
+/// All filters of a request combined. The default lets everything pass.
 #[derive(Debug, Clone)]
 pub struct Filter {
     commits: bool,
     trees: bool,
     blobs: bool,
-    /// Blobs of so many bytes and more stay away.
+    /// Blobs of at least this many bytes are left out.
     size: Option<u64>,
-    /// Trees and blobs as many steps below the tree of a commit stay away.
+    /// Trees and blobs at least this many steps below a commit's tree are left out.
     depth: u64,
     sparse: Vec<Patterns>,
-    /// The blobs these were read from.
+    /// The blobs that `sparse` was read from.
     sources: Vec<ObjectId>,
     /// How many components of a path the patterns look at.
     reach: u64,
-    /// How many patterns there are, and how many stars in them.
+    /// The number of patterns, and of stars in them.
     patterns: u64,
     stars: u64,
 }
@@ -48,30 +48,30 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// No blobs.
+    /// Leaves out all blobs.
     pub fn without_blobs(&mut self) {
         self.blobs = false;
     }
 
-    /// No blobs of so many bytes and more.
+    /// Leaves out blobs of at least this many bytes.
     pub fn limit_blobs(&mut self, size: u64) {
         self.blobs &= size > 0;
         self.size = Some(self.size.map_or(size, |other| other.min(size)));
     }
 
-    /// No trees and blobs that lie so many steps below a commit; its own tree lies 0 steps below it.
+    /// Leaves out trees and blobs at least this many steps below a commit; the commit's own tree is 0 steps below it.
     pub fn limit_depth(&mut self, depth: u64) {
         self.depth = self.depth.min(depth);
     }
 
-    /// Nothing but objects of one kind. Tags are always asked for by name.
+    /// Lets only objects of one kind pass. Tags are always wanted by name.
     pub fn only(&mut self, kind: Kind) {
         self.commits &= kind == Kind::Commit;
         self.trees &= kind == Kind::Tree;
         self.blobs &= kind == Kind::Blob;
     }
 
-    /// Only blobs at paths that match.
+    /// Lets only blobs at matching paths pass.
     ///
     /// # Errors
     /// When there are too many such filters.
@@ -84,12 +84,13 @@ impl Filter {
         Ok(())
     }
 
-    /// Notes the blob patterns were read from.
+    /// Notes the blob that patterns were read from.
     pub fn read_from(&mut self, blob: ObjectId) {
         self.sources.push(blob);
     }
 
-    /// Those blobs: whoever filters by the same expression may mean others.
+    /// The blobs that patterns were read from; the same filter expression may resolve to other blobs in another
+    /// request.
     pub fn sources(&self) -> &[ObjectId] {
         &self.sources
     }
@@ -99,17 +100,17 @@ impl Filter {
         self.commits && self.trees && self.blobs && self.size.is_none() && !self.is_by_depth() && !self.is_by_path()
     }
 
-    /// Whether kind and size of an object say whether it passes, wherever it lies, and commits do.
+    /// Whether commits pass, and for other objects kind and size alone decide, wherever they are.
     pub(super) fn is_by_kind(&self) -> bool {
         self.commits && !self.is_by_path() && (!self.is_by_depth() || self.depth == 0)
     }
 
-    /// Whether a client that uses it has all trees of the commits it has.
+    /// Whether a client that uses this filter has all trees of its commits.
     pub fn leaves_trees(&self) -> bool {
         self.trees && !self.is_by_depth()
     }
 
-    /// Whether a client that uses it has all blobs of the commits it has.
+    /// Whether a client that uses this filter has all blobs of its commits.
     pub(super) fn leaves_blobs(&self) -> bool {
         self.blobs && self.size.is_none() && !self.is_by_depth() && !self.is_by_path()
     }
@@ -126,37 +127,38 @@ impl Filter {
         self.blobs
     }
 
-    /// Whether anything may pass that lies so many steps below a commit.
+    /// Whether any object this many steps below a commit may pass.
     pub(super) fn reaches(&self, depth: u64) -> bool {
         (self.trees || self.blobs) && depth < self.depth
     }
 
-    /// The size at which blobs stay away.
+    /// The size from which on blobs are left out.
     pub(super) fn size(&self) -> Option<u64> {
         self.size
     }
 
-    /// Whether it matters how deep an object lies.
+    /// Whether an object's depth matters.
     pub(super) fn is_by_depth(&self) -> bool {
         self.depth != u64::MAX
     }
 
-    /// Whether it matters at which path an object lies.
+    /// Whether an object's path matters.
     pub(super) fn is_by_path(&self) -> bool {
         !self.sparse.is_empty()
     }
 
-    /// Whether it no longer matters at which path an object lies so many steps below a commit, but only in which kind of directory.
+    /// Whether, this many steps below a commit, paths no longer matter, but only whether the directory is included.
     pub(super) fn is_beyond_patterns(&self, depth: u64) -> bool {
         depth > self.reach
     }
 
-    /// What it may take to ask about one path, in comparisons of a pattern without stars.
+    /// The cost of matching one path, in comparisons with a pattern without stars.
     pub(super) fn comparisons(&self, path: &[u8]) -> u64 {
         self.patterns + self.stars.saturating_mul(path.len() as u64) / 64
     }
 
-    /// One bit for each pattern file: whether the directory at a path is let in, where its parent has those of `above`.
+    /// One bit for each pattern file: whether the directory at a path is included, given the bits of its parent in
+    /// `above`.
     pub(super) fn inside(&self, path: &[u8], above: u64) -> u64 {
         self.sparse.iter().enumerate().fold(0, |bits, (at, patterns)| {
             let inside = patterns.matched(path, true).unwrap_or(above >> at & 1 == 1);
@@ -164,7 +166,7 @@ impl Filter {
         })
     }
 
-    /// Whether the blob at a path passes, in a directory of which `inside` is known.
+    /// Whether the blob at a path passes, given the bits of its directory.
     pub(super) fn admits(&self, path: &[u8], inside: u64) -> bool {
         let mut sparse = self.sparse.iter().enumerate();
         sparse.all(|(at, patterns)| patterns.matched(path, false).unwrap_or(inside >> at & 1 == 1))

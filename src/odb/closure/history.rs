@@ -1,6 +1,7 @@
 //! Commits between wanted and known ones.
 //!
-//! In: names of commits. Out: the new commits and the known ones they rest on, as numbers, and the root trees of both.
+//! In: IDs of commits. Out: the numbers of new commits, of the known commits at the boundary, and of the root trees of
+//! both.
 
 use super::{Absent, Broken, Marks, Numbers};
 use crate::odb::Objects;
@@ -13,27 +14,28 @@ use gix_object::Kind;
 use std::collections::HashSet;
 use std::io;
 
-/// After so many commits there may be many more. If the walk is still to begin at so many others, several threads can go through them.
+/// After this many commits there may be many more. If this many others are still pending by then, it pays to let
+/// several threads read ahead.
 const WALKED_ALONE: usize = 1024;
 const ENDS_MIN: usize = 16;
 
-/// What a walk found, as objects.
+/// The result of a walk, as numbers.
 #[derive(Default)]
 pub(super) struct History {
-    /// Commits reachable from the wanted and not from the known ones.
+    /// Commits reachable from wanted commits and not from known ones.
     pub(super) new: Marks,
     /// Known parents of new commits.
     pub(super) boundary: Marks,
-    /// The trees of the new commits, each once.
+    /// The trees of new commits, each once.
     pub(super) new_roots: Vec<u32>,
-    /// The trees of the boundary, each once.
+    /// The trees of boundary commits, each once.
     pub(super) boundary_roots: Vec<u32>,
 }
 
-/// Commits between `wants` and `known`, both names of commits.
+/// Finds the commits between `wants` and `known`, both IDs of commits.
 ///
 /// # Errors
-/// [`Broken`] for what new commits name and is missing or corrupt.
+/// [`Broken`] when a new commit or a parent of one is missing or corrupt.
 pub(super) fn between<'a>(
     objects: &'a Objects,
     wants: &[ObjectId],
@@ -44,8 +46,8 @@ pub(super) fn between<'a>(
         match reachable_commits(objects, wants, known, pulse) {
             Ok(mut walk) => {
                 if objects.are_cut() {
-                    // Where history is cut no walk need lead from new commits to known ones. All of these are compared, and
-                    // wanted ones that turned out to be known.
+                    // Where history is cut, new commits need not lead to known ones. So all known commits join the
+                    // boundary, and wanted ones that turned out to be known.
                     let mut reached = Marks::default();
                     walk.reachable.iter().for_each(|number| {
                         reached.insert(*number);
@@ -58,7 +60,7 @@ pub(super) fn between<'a>(
             Err(error) => match error.downcast_ref::<Missing>() {
                 Some(Missing(id)) => return Err(Broken::missing("commit", id)),
                 None if error.chain().any(|cause| cause.is::<io::Error>()) => return Err(error),
-                // A damaged commit. If it is a new one it is met again; if it is a known one it does not matter.
+                // A commit is damaged. A new one is met again by the next walk; a known one does not matter.
                 None => {}
             },
         }
@@ -66,11 +68,11 @@ pub(super) fn between<'a>(
     Ok(near(objects, wants, &[], pulse)?.expect("without known commits there is no other end"))
 }
 
-/// Walks from `wants` until it meets commits that are themselves named in `known`: all that a push or a fetch of what was
-/// added since needs, without reading the known ones. `None` when that did not end soon.
+/// Walks from `wants` until it meets only commits named in `known` themselves. That is enough for a push or fetch of
+/// what was added since, and reads none of the known commits. `None` if the walk does not end soon.
 ///
 /// # Errors
-/// [`Broken`] for what new commits name and is missing or corrupt.
+/// [`Broken`] when a new commit or a parent of one is missing or corrupt.
 pub(super) fn near<'a>(
     objects: &'a Objects,
     wants: &[ObjectId],
@@ -89,7 +91,8 @@ pub(super) fn near<'a>(
             continue;
         }
         if known.contains(commits.id(number)) {
-            // Refs point to other things too, but no commit is born of these. A damaged known commit is not this one's business.
+            // A ref may point to another kind of object, which cannot be a parent. Damage to a known commit is not
+            // reported here.
             if let Err(error) = commits.tree(number)
                 && objects.kind(commits.id(number))?.is_some_and(|kind| kind != Kind::Commit)
             {
@@ -118,10 +121,10 @@ pub(super) fn broken(commits: &Commits<'_>, number: u32, error: anyhow::Error) -
 }
 
 impl History {
-    /// Gives numbers to what a walk found; without `roots` nobody asks for trees, and none is looked up.
+    /// Converts the result of a walk to object numbers. Without `roots`, no tree is looked up.
     ///
     /// # Errors
-    /// [`Broken`] for what new commits name and is missing or corrupt.
+    /// [`Broken`] when a new commit or its tree is missing or corrupt.
     pub(super) fn new(
         numbers: &mut Numbers<'_>,
         walk: CommitWalk<'_>,
@@ -147,7 +150,7 @@ impl History {
         }
         for number in boundary {
             let Some(commit) = numbers.of(commits.id(number))? else { continue };
-            // What a damaged known commit would keep away is taken for new.
+            // A damaged known commit excludes nothing: what is reachable from it is taken as new.
             let Ok(tree) = commits.tree(number) else { continue };
             history.boundary.insert(commit);
             if !missing.is_empty() {
@@ -157,7 +160,7 @@ impl History {
                 history.boundary_roots.push(tree);
             }
         }
-        // What the other side's commits have it has, whether we do or not.
+        // The other side has the trees of its own commits, whether or not we do.
         missing.retain(|tree| !known.contains(tree));
         missing.iter().try_for_each(|tree| absent.meet("tree", tree))?;
         Ok(history)
@@ -167,7 +170,7 @@ impl History {
 /// An empty slot.
 const NOTHING: u32 = u32::MAX;
 
-/// Names to be met: a hash table of positions, because there may be as many as refs.
+/// A set of IDs: a hash table of positions, because there may be as many as refs.
 struct Names<'a> {
     ids: &'a [ObjectId],
     slots: Vec<u32>,
@@ -187,7 +190,7 @@ impl<'a> Names<'a> {
         Names { ids, slots }
     }
 
-    /// Names are hashes already.
+    /// IDs are hashes already.
     fn hash(id: &oid) -> usize {
         id.as_bytes().iter().skip(1).take(4).fold(0, |hash, byte| hash << 8 | usize::from(*byte))
     }

@@ -1,8 +1,8 @@
 //! Closure: what is reachable from some objects and not from others.
 //!
-//! In: names of wanted and of known objects. Out: sets of numbers. Trees are read path by path and each at most once as a
-//! wanted one, or once for each path where that matters; blobs are looked up, never read; gitlinks are passed over. What a
-//! filter leaves out is not even looked up.
+//! In: IDs of wanted and of known objects. Out: sets of object numbers. Trees are read path by path, and each new tree
+//! at most once, or once per path where paths matter. Blobs are looked up but never read, gitlinks are skipped, and
+//! objects that a filter leaves out are not even looked up.
 
 mod deep;
 mod filter;
@@ -40,29 +40,29 @@ use trees::{Ends, Relate, Trees};
 /// How far known objects are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// As far as it costs nothing: what is found is complete, but may contain known objects too.
+    /// As far as it is free: the result is complete, but may contain known objects too.
     Enough,
-    /// Through the trees of the known commits at the boundary that stand beside new ones, and through a few others.
+    /// Through the known trees of boundary commits at the same paths as new trees, and through a few others.
     Exact,
 }
 
-/// What is asked of a closure.
+/// The parameters of a closure.
 #[derive(Debug, Clone)]
 pub struct Search<'a> {
-    /// Names of objects of any kind.
+    /// IDs of objects of any kind.
     pub wants: &'a [ObjectId],
-    /// The same, of what stays away with all that lies behind it. What is missing of it is passed over.
+    /// IDs of objects to exclude, with everything reachable from them. Missing objects among these are ignored.
     pub known: &'a [ObjectId],
-    /// How far that is followed.
+    /// How far known objects are followed.
     pub effort: Effort,
-    /// What else stays away.
+    /// Which other objects are left out.
     pub filter: &'a Filter,
     /// Which trees and blobs may be missing.
     pub missing: Missing,
-    /// How many levels of new trees a commit may have, where somebody minds.
+    /// How many levels of new trees may be nested below a commit; `None` for no limit.
     pub levels_max: Option<u64>,
-    /// What tags are said to peel to, as far as that is known: it decides which of them are read first, and where a filter leaves something
-    /// out, which are read at all.
+    /// The tags whose peeled object is known, with that object. This decides which tags are read first, and with a
+    /// filter, which are read at all.
     pub peeled: &'a [(ObjectId, ObjectId)],
 }
 
@@ -72,28 +72,28 @@ pub enum Missing {
     /// None.
     #[default]
     Refused,
-    /// Those that a promisor's pack names, as in a partial clone.
+    /// Those that a promisor pack refers to, as in a partial clone.
     Promised,
-    /// All: it is only asked what can be reached.
+    /// All: the caller only wants what can be reached.
     Passed,
 }
 
-/// Trees and blobs that are not there.
+/// Collects trees and blobs that are missing.
 struct Absent {
     missing: Missing,
-    /// To be looked for among the promised.
+    /// Missing objects that may turn out to be promised, with their kinds.
     met: IdMap<&'static str>,
 }
 
 impl Absent {
-    /// So many are remembered; more are an error at once.
+    /// At most this many are remembered; one more is an error at once.
     const MOST: usize = 1 << 20;
 
     fn new(missing: Missing) -> Self {
         Absent { missing, met: IdMap::default() }
     }
 
-    /// Passes one, or remembers it.
+    /// Accepts a missing object, or remembers it for [`Absent::check`].
     fn meet(&mut self, kind: &'static str, id: &oid) -> Result<()> {
         match self.missing {
             Missing::Passed => Ok(()),
@@ -105,7 +105,7 @@ impl Absent {
         }
     }
 
-    /// Passes what was remembered if all of it is promised.
+    /// Succeeds if all remembered objects are promised.
     fn check(mut self, objects: &Objects, pulse: &mut dyn Pulse) -> Result<()> {
         if !self.met.is_empty() {
             promised::take_promised(objects, &mut self.met, pulse)?;
@@ -117,11 +117,11 @@ impl Absent {
 /// A wanted object that is missing or cannot be read.
 #[derive(Debug)]
 pub struct Broken {
-    /// Its name.
+    /// The object's ID.
     pub id: ObjectId,
-    /// What was expected of it: `commit`, `tree`, `blob`, `tag` or `object`.
+    /// The expected kind: `commit`, `tree`, `blob`, `tag` or `object`.
     pub kind: &'static str,
-    /// What reading it said; `None` when it is missing.
+    /// Why it could not be read; `None` when it is missing.
     pub cause: Option<anyhow::Error>,
 }
 
@@ -148,35 +148,36 @@ impl Broken {
     }
 }
 
-/// What was found.
+/// The result of a search.
 pub struct Closure<'a> {
-    /// The numbers in use.
+    /// Translates between numbers and IDs.
     pub numbers: Numbers<'a>,
     /// Everything reachable from the wanted objects and not from the known ones.
     pub found: Marks,
-    /// Objects reachable from known ones, as far as they were met, and as far as who uses the filter has them.
+    /// Known objects that the walk met, as far as a client that uses the filter has them.
     pub held: Marks,
-    /// The names of blobs of which the same is true; they are not looked up.
+    /// IDs of known blobs, with the same restrictions; they are not looked up.
     pub held_blobs: IdSet,
-    /// Objects, and what each is another version of: at the same path, in a neighbouring commit. The first such pair counts.
+    /// Pairs of an object and another version of it, at the same path in a neighbouring commit. The first pair of an
+    /// object counts.
     pub relatives: Vec<(u32, u32)>,
-    /// Where nothing is known: which objects are versions of the same.
+    /// If nothing is known: which objects are versions of the same file or directory.
     pub firsts: Firsts,
 }
 
-/// What lies between known and wanted commits.
+/// The commits between known and wanted ones.
 struct Between<'a> {
     wanted: Tips,
     known: Tips,
-    /// Tags and blobs that are wanted, and tags on the way.
+    /// Wanted tags and blobs, and the tags that lead to wanted objects.
     found: Marks,
-    /// The same of what is known.
+    /// The same for known objects.
     held: Marks,
     walk: CommitWalk<'a>,
 }
 
 impl<'a> Between<'a> {
-    /// Walks over commits, with [`Effort::Enough`] no further than it takes.
+    /// Walks commits, with [`Effort::Enough`] no further than necessary.
     fn find(numbers: &mut Numbers<'a>, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Self> {
         let Search { wants, known: known_ids, effort, .. } = *search;
         let objects = numbers.objects();
@@ -199,13 +200,14 @@ impl<'a> Between<'a> {
 }
 
 impl<'a> Closure<'a> {
-    /// Finds everything reachable from the wants and not from what is known.
+    /// Finds everything reachable from the wanted objects and not from the known ones.
     ///
     /// # Errors
-    /// [`Broken`] when a wanted object is missing or corrupt, [`TooDeep`]; else when the client has gone or an index cannot be read.
+    /// [`Broken`] when a wanted object is missing or corrupt, [`TooDeep`] when new trees are nested too deeply; any
+    /// other error when the client has gone or an index cannot be read.
     pub fn find(objects: &'a Objects, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Self> {
         let Search { known, effort, filter, missing, .. } = *search;
-        // Bitmaps do not tell whether all of it is there, which is what a search with less effort is about, mostly.
+        // Bitmaps do not show whether every object exists, which is usually the point of a search with less effort.
         let may_be_told = match missing {
             Missing::Refused => effort == Effort::Exact,
             Missing::Promised => false,
@@ -230,7 +232,7 @@ impl<'a> Closure<'a> {
         Self::find_below(numbers, between, search, pulse)
     }
 
-    /// Walks the trees of what lies between.
+    /// Walks the trees of the commits in between.
     fn find_below(
         mut numbers: Numbers<'a>,
         between: Between<'a>,
@@ -245,7 +247,7 @@ impl<'a> Closure<'a> {
         if filter.commits() {
             found.extend(&walked.new);
         } else {
-            // What is asked for by name passes every filter, unless it is known.
+            // An object wanted by name passes every filter, unless it is known.
             for id in &wanted.commits {
                 if let Some(number) = numbers.of(id)?.filter(|number| walked.new.contains(*number)) {
                     found.insert(number);
@@ -269,7 +271,8 @@ impl<'a> Closure<'a> {
         let mut trees = Trees::new(&mut numbers, filter, Marks::default(), found.len(), &mut absent, pulse);
         trees.find(&ends, effort)?;
         if effort == Effort::Enough && missing != Missing::Passed {
-            // That a blob is there says nothing of what lies behind something else of this name.
+            // That a blob exists says nothing about what is reachable from it if the same ID is used as another kind
+            // elsewhere.
             let mut others = found.clone();
             others.extend(&held);
             wanted.blobs.iter().chain(&known.blobs).for_each(|blob| others.remove(*blob));
@@ -294,7 +297,8 @@ impl<'a> Closure<'a> {
         Ok(closure)
     }
 
-    /// Adds trees and blobs that were asked for by name: who uses a filter may lack what it has left out (FI-03).
+    /// Adds trees and blobs wanted by name: a client that uses a filter may lack objects reachable from its haves
+    /// (FI-03).
     fn add_named(&mut self, search: &Search<'_>) -> Result<()> {
         let known: HashSet<&ObjectId> = search.known.iter().collect();
         for want in search.wants.iter().filter(|want| !known.contains(want)) {
@@ -306,14 +310,14 @@ impl<'a> Closure<'a> {
         Ok(())
     }
 
-    /// Adds annotated tags that lead to found objects: each of `tags` is a tag and what it peels to. Tags on the way are added too;
-    /// a tag that is not there is passed over.
+    /// Adds annotated tags that lead to found objects. Each of `tags` is a tag and the object it peels to. Tags in
+    /// between are added too; a missing tag is ignored.
     ///
     /// # Errors
     /// When a tag cannot be read.
     pub fn add_tags(&mut self, tags: &[(ObjectId, ObjectId)]) -> Result<()> {
         let mut buffer = Vec::new();
-        // Few objects are named sooner than many names are looked up.
+        // Listing the IDs of a few objects is cheaper than looking up many.
         let few = self.found.len() < tags.len() as u64;
         let named: IdSet =
             if few { self.found.iter().map(|number| self.numbers.read_id(number)).collect() } else { IdSet::default() };

@@ -1,7 +1,7 @@
-//! Objects as numbers, sets of them as bits.
+//! Objects as numbers, and sets of them as bits.
 //!
-//! In: object names. Out: 32-bit numbers, a range of them for each pack in the order of its index. A name is looked at
-//! where it comes in and where it goes out; in between there are only numbers.
+//! In: object IDs. Out: 32-bit numbers; each pack has a range of them, in the order of its index. Only the edges of a
+//! computation deal with IDs; inside there are only numbers.
 
 use crate::odb::bases::PlaceHasher;
 use crate::odb::bitmap::{Bits, Order};
@@ -14,16 +14,16 @@ use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Numbers from here on are objects that lie in no pack.
+/// Numbers from here on are objects that are in no pack.
 const STRAYS: u32 = 1 << 31;
-/// Names seen lately, by their first bytes. Trees repeat their neighbours' entries, so most look-ups end here. There is room for so many
-/// at first, and for so many where many are looked up.
+/// Slots for recently seen IDs, at first and at most. Trees repeat their neighbours' entries, so most look-ups end
+/// here. The table grows where many IDs are looked up.
 const RECENT_FIRST: usize = 1 << 11;
 const RECENT_MOST: usize = 1 << 15;
-/// The number of no object.
+/// Not the number of any object.
 const NOTHING: u32 = u32::MAX;
 
-/// The numbers of one pack's objects: `first` and the index position.
+/// The numbers of one pack's objects, each `first` plus the index position.
 struct Range {
     id: PackId,
     pack: Arc<Pack>,
@@ -31,26 +31,27 @@ struct Range {
     len: u32,
 }
 
-/// Gives numbers to objects as they are met. An object has one number, however often it is stored.
+/// Numbers objects as they are met. An object has one number, however many copies are stored.
 pub struct Numbers<'a> {
     objects: &'a Objects,
     ranges: Vec<Range>,
     by_pack: HashMap<PackId, usize, BuildHasherDefault<PlaceHasher>>,
     end: u32,
     strays: Vec<(ObjectId, u32)>,
-    /// Names of objects found outside of the first pack, as in `recent`: whoever is asked next might find another copy.
+    /// Objects found outside the first pack, in the form of `recent`: another look-up might find another copy.
     others: Vec<u64>,
     others_len: usize,
-    /// Each with its tag, of which its place is a part, so that mostly no other name is looked at in vain; 0 where none is.
+    /// Each slot has the tag and the number of an ID, see [`tagged`], or 0. The slot is chosen by the tag too, so an ID
+    /// is rarely compared in vain.
     recent: Vec<u64>,
-    /// How many were not among them when they were looked for.
+    /// How many look-ups did not find their ID in `recent`.
     missed: usize,
-    /// The multi-pack-index whose packs have the first ranges: it decides which copy of an object counts.
+    /// The multi-pack-index whose packs have the first ranges. It decides which copy of an object counts.
     first: Option<Rc<Stored>>,
 }
 
 impl<'a> Numbers<'a> {
-    /// None are given yet.
+    /// Starts with no numbers given.
     pub fn new(objects: &'a Objects) -> Self {
         Numbers {
             objects,
@@ -66,7 +67,8 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// Gives the first ranges to the packs of bitmaps, so that bits can become numbers. None are given yet.
+    /// Gives the first ranges to the packs of the bitmaps, so that bits can become numbers. No number may have been
+    /// given before.
     ///
     /// # Errors
     /// When there are more objects than numbers.
@@ -81,7 +83,7 @@ impl<'a> Numbers<'a> {
         Ok(())
     }
 
-    /// The numbers of objects that were given as bits; they began with the packs of these.
+    /// The numbers of the objects whose bits are set. Numbering must have begun with the packs of `order`.
     ///
     /// # Errors
     /// When the order of the bits is damaged.
@@ -90,7 +92,7 @@ impl<'a> Numbers<'a> {
         let ranges = &self.ranges[..order.packs().len()];
         let stored: u64 = ranges.iter().map(|range| u64::from(range.len)).sum();
         let absent = stored.saturating_sub(bits.len().into());
-        // Of most of them it is found sooner where the others are.
+        // If most bits are set, it is faster to find the others.
         let by_others = absent == 0 || absent < stored / 2 && matches!(order, Order::Pack(_));
         if by_others {
             for range in ranges {
@@ -111,7 +113,7 @@ impl<'a> Numbers<'a> {
                 false => bits.iter().filter_map(|rank| positions.get(rank)).for_each(&mut flip),
             }
         }
-        // But for damage, where one of them is taken for another one.
+        // This is so for a multi-pack-index, and where damage makes two bits the same object.
         if marks.len() != u64::from(bits.len()) {
             marks.packed.fill(0);
             self.each_of_bits(order, bits, |number| marks.packed[number as usize / 64] |= 1 << (number % 64))?;
@@ -119,7 +121,7 @@ impl<'a> Numbers<'a> {
         Ok(marks)
     }
 
-    /// Calls `each` with the same, in the order of the bits, which is that of the packs.
+    /// Calls `each` with the same numbers in bit order, which is the order of the packs.
     ///
     /// # Errors
     /// As [`Numbers::of_bits`].
@@ -137,7 +139,7 @@ impl<'a> Numbers<'a> {
             if last.replace(pack) != Some(pack) {
                 at = 0;
             }
-            // What is passed over was not asked for, or another copy counts.
+            // Skipped entries either have no bit set or are copies that do not count.
             let positions = range.pack.by_offset();
             let placed = |at: u32| positions.get(at).map(|position| (range.pack.offset_at(position), position));
             while placed(at).is_some_and(|(before, _)| before < offset) {
@@ -151,12 +153,12 @@ impl<'a> Numbers<'a> {
         Ok(())
     }
 
-    /// The database the numbers are about.
+    /// The database that the numbers refer to.
     pub fn objects(&self) -> &'a Objects {
         self.objects
     }
 
-    /// The number of the object of this name, where there is one. As in git the empty tree always exists.
+    /// The number of an object, if it exists. As in git, the empty tree always exists.
     ///
     /// # Errors
     /// When an index cannot be read, or there are more objects than numbers.
@@ -180,7 +182,7 @@ impl<'a> Numbers<'a> {
         Ok(Some(number))
     }
 
-    /// Remembers a name by its tag, with one more than its number.
+    /// Adds an entry in the form of [`tagged`] to `recent`.
     fn keep_recent(&mut self, name: u64) {
         let slot = |name: u64, slots: usize| (name >> 32) as usize % slots;
         self.missed += 1;
@@ -194,13 +196,13 @@ impl<'a> Numbers<'a> {
         self.recent[slot] = name;
     }
 
-    /// The same, where it may be known in which pack a copy of the object lies and at which position.
+    /// Like [`Numbers::of`], where the pack and position of one copy may already be known.
     ///
     /// # Errors
     /// As [`Numbers::of`].
     pub(super) fn of_placed(&mut self, id: &oid, place: Option<(PackId, u32)>) -> Result<Option<u32>> {
         match (place, self.ranges.first()) {
-            // What lies in the first pack has its number there, unless it was met elsewhere before.
+            // An object in the first pack has its number there, unless a copy elsewhere was met before.
             (Some((pack, position)), Some(first))
                 if first.id == pack && self.first.is_none() && self.others.is_empty() =>
             {
@@ -210,7 +212,7 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// The number of an object that the first multi-pack-index knows.
+    /// The number of an object in the first multi-pack-index.
     fn in_first(&self, id: &oid) -> Option<u32> {
         let order = &self.first.as_ref()?.order;
         let (pack, _) = order.place(order.position(id)?);
@@ -245,7 +247,7 @@ impl<'a> Numbers<'a> {
     fn other(&self, id: &oid, tag: u32) -> Option<u32> {
         let mut at = tag as usize;
         loop {
-            // There are none, or there is an empty place.
+            // The table has no slots, or the slot is empty.
             let name = *self.others.get(at & self.others.len().wrapping_sub(1))?;
             let number = (name as u32).checked_sub(1)?;
             if (name >> 32) as u32 == tag && are_same(&self.read_id(number), id) {
@@ -277,7 +279,7 @@ impl<'a> Numbers<'a> {
         self.others[at] = name;
     }
 
-    /// A new range for a pack met for the first time; it begins at a full word, so that sets can be cut by packs.
+    /// Adds a range for a pack met for the first time. It begins at a full word, so that sets can be split by pack.
     fn range(&mut self, id: PackId) -> Result<usize> {
         let pack = self.objects.pack(id);
         let (first, len) = (self.end, pack.len());
@@ -304,7 +306,7 @@ impl<'a> Numbers<'a> {
         &self.ranges[self.ranges.partition_point(|range| range.first <= number) - 1]
     }
 
-    /// The position in the index of an object of this name and number, which began with the packs of the index.
+    /// The position of an object in the index of `order`, with whose packs the numbering began.
     pub(super) fn position(&self, order: &Order, id: &oid, number: u32) -> Option<u32> {
         match order {
             Order::Pack(pack) => (number < pack.len()).then_some(number),
@@ -312,22 +314,22 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// Whether numbers were given to objects of more than one pack.
+    /// Whether objects of more than one pack have numbers.
     pub(super) fn have_several_packs(&self) -> bool {
         self.ranges.len() > 1
     }
 
-    /// Whether numbers were given to objects of one pack alone.
+    /// Whether all numbered objects are in one pack.
     pub(super) fn are_all_together(&self) -> bool {
         self.ranges.len() <= 1 && self.strays.is_empty()
     }
 
-    /// Whether two objects lie in the same pack.
+    /// Whether two objects are in the same pack.
     pub fn are_together(&self, one: u32, other: u32) -> bool {
         one < STRAYS && other < STRAYS && self.range_of(one).first == self.range_of(other).first
     }
 
-    /// The name of a number given before.
+    /// The ID of a numbered object.
     pub fn id(&self, number: u32) -> &oid {
         if number >= STRAYS {
             return &self.strays[(number - STRAYS) as usize].0;
@@ -336,7 +338,7 @@ impl<'a> Numbers<'a> {
         range.pack.id_at(number - range.first)
     }
 
-    /// The same, to be looked at now.
+    /// Like [`Numbers::id`], for an ID that is looked at at once.
     pub fn read_id(&self, number: u32) -> ObjectId {
         if number >= STRAYS {
             return self.strays[(number - STRAYS) as usize].0;
@@ -345,7 +347,7 @@ impl<'a> Numbers<'a> {
         range.pack.read_id_at(number - range.first)
     }
 
-    /// Where the object of a number lies.
+    /// Where the object is stored.
     pub fn location(&self, number: u32) -> Location {
         if number >= STRAYS {
             return Location::Loose(self.strays[(number - STRAYS) as usize].1);
@@ -354,7 +356,7 @@ impl<'a> Numbers<'a> {
         Location::Packed { pack: range.id, position: number - range.first }
     }
 
-    /// Where the object is stored, so that who reads in the order of these goes through each pack from its beginning.
+    /// A sort key by place: reading in its order goes through each pack from its beginning.
     pub(super) fn stored_at(&self, number: u32) -> (u32, u64) {
         if number >= STRAYS {
             return (number, 0);
@@ -363,20 +365,20 @@ impl<'a> Numbers<'a> {
         (range.first, range.pack.offset_at(number - range.first))
     }
 
-    /// The object that this one is stored as a delta on, if it is one and both lie in one pack.
+    /// The delta base of an object that is a delta on an object of its own pack.
     pub(super) fn base(&self, number: u32) -> Option<u32> {
         let (_, offset) = self.base_stored_at(number)?;
         let range = self.range_of(number);
         Some(range.first + range.pack.position_at_offset(offset)?)
     }
 
-    /// Where the object is stored that this one is a delta on, if it is one and both lie in one pack.
+    /// Where the delta base of an object is stored, if it is in the same pack.
     pub(super) fn base_stored_at(&self, number: u32) -> Option<(u32, u64)> {
         if number >= STRAYS {
             return None;
         }
         let range = self.range_of(number);
-        // Who reads it finds out what is wrong with it.
+        // An error is reported when the object is read.
         let head = range.pack.head_at(range.pack.offset_at(number - range.first)).ok()?;
         match head.kind {
             EntryKind::Whole(_) => None,
@@ -385,7 +387,7 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// Takes what has one of these names out of a set; how many members these were.
+    /// Removes the objects with these IDs from a set. Returns how many were removed.
     pub(super) fn remove(&self, marks: &mut Marks, names: &IdSet) -> u64 {
         if names.is_empty() {
             return 0;
@@ -395,7 +397,7 @@ impl<'a> Numbers<'a> {
         gone.len() as u64
     }
 
-    /// The content of the object, in `buffer`. The empty tree needs not be stored.
+    /// Reads an object into `buffer`. The empty tree need not be stored.
     ///
     /// # Errors
     /// When the object is corrupt, too large, or has vanished.
@@ -408,7 +410,7 @@ impl<'a> Numbers<'a> {
         self.objects.find_at(self.location(number), id, buffer)
     }
 
-    /// The same, shared with the cache of bases: for trees.
+    /// Like [`Numbers::read`], sharing the content with the delta-base cache; for trees.
     ///
     /// # Errors
     /// As [`Numbers::read`].
@@ -420,7 +422,7 @@ impl<'a> Numbers<'a> {
         self.objects.share_at(self.location(number), id)
     }
 
-    /// The size of the object, which is not read for that.
+    /// The size of the object, without reading its content.
     ///
     /// # Errors
     /// When the object is corrupt or has vanished.
@@ -428,7 +430,7 @@ impl<'a> Numbers<'a> {
         self.objects.size_at(self.location(number), self.id(number))
     }
 
-    /// The members of a set that lie in packs: for each pack that has some, one bit for each position of its index.
+    /// The packed members of a set: for each pack that has some, one bit per index position.
     pub fn by_pack<'s>(&'s self, marks: &'s Marks) -> impl Iterator<Item = (PackId, Vec<u64>)> + 's {
         self.ranges.iter().filter_map(|range| {
             let words = (range.first / 64) as usize..(range.first / 64) as usize + range.len.div_ceil(64) as usize;
@@ -441,30 +443,30 @@ impl<'a> Numbers<'a> {
         })
     }
 
-    /// The members of a set that lie in no pack, as places in [`Numbers::all_strays`].
+    /// The members of a set that are in no pack, as indexes into [`Numbers::all_strays`].
     pub fn strays(marks: &Marks) -> impl Iterator<Item = usize> + '_ {
         marks.strays.iter().enumerate().flat_map(move |(index, word)| {
             (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| index * 64 + bit)
         })
     }
 
-    /// All objects met that lie in no pack: name and object directory.
+    /// All objects met that are in no pack: ID and object directory.
     pub fn all_strays(&self) -> &[(ObjectId, u32)] {
         &self.strays
     }
 
-    /// The place of an object in [`Numbers::all_strays`]; `None` where it lies in a pack.
+    /// The index of an object in [`Numbers::all_strays`]; `None` if it is in a pack.
     pub fn stray_place(number: u32) -> Option<u32> {
         number.checked_sub(STRAYS)
     }
 }
 
-/// Other bytes of a name than those that are the same for its neighbours.
+/// Four bytes of an ID, but not the leading ones, which neighbours in an index share.
 fn tag(id: &oid) -> u32 {
     id.as_bytes()[5..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
-/// A number with the tag of its name.
+/// A tag, and the number plus one.
 fn tagged(number: u32, tag: u32) -> u64 {
     u64::from(tag) << 32 | u64::from(number + 1)
 }
@@ -497,7 +499,7 @@ impl Marks {
         self.word(number) >> (number % 64) & 1 == 1
     }
 
-    /// Adds a number; whether it is new.
+    /// Adds a number. Returns whether it is new.
     pub fn insert(&mut self, number: u32) -> bool {
         let word = self.word_mut(number);
         let new = *word >> (number % 64) & 1 == 0;
@@ -505,13 +507,13 @@ impl Marks {
         new
     }
 
-    /// The members, in order.
+    /// The members in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         let words = (0..).zip(&self.packed).chain((STRAYS / 64..).zip(&self.strays));
         each_of(words.map(|(at, word)| (at, *word)))
     }
 
-    /// Takes a number out.
+    /// Removes a number.
     pub fn remove(&mut self, number: u32) {
         if self.contains(number) {
             *self.word_mut(number) &= !(1 << (number % 64));
@@ -528,50 +530,50 @@ impl Marks {
         }
     }
 
-    /// Takes all members of another set out.
+    /// Removes all members of another set.
     pub fn subtract(&mut self, other: &Marks) {
         for (ours, theirs) in [(&mut self.packed, &other.packed), (&mut self.strays, &other.strays)] {
             ours.iter_mut().zip(theirs).for_each(|(ours, theirs)| *ours &= !theirs);
         }
     }
 
-    /// The members of both.
+    /// The members of both sets.
     pub fn common<'s>(&'s self, other: &'s Marks) -> impl Iterator<Item = u32> + 's {
         let packed = (0..).zip(self.packed.iter().zip(&other.packed));
         let strays = (STRAYS / 64..).zip(self.strays.iter().zip(&other.strays));
         each_of(packed.chain(strays).map(|(at, (ours, theirs))| (at, ours & theirs)))
     }
 
-    /// How many members there are.
+    /// The number of members.
     pub fn len(&self) -> u64 {
         self.packed.iter().chain(&self.strays).map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// The numbers below this one that are no members, in order. All of these must be of packed objects.
+    /// The numbers below `end` that are not members, in ascending order; all of them must belong to packed objects.
     pub(super) fn others(&self, end: u32) -> impl Iterator<Item = u32> + '_ {
         let words = (0..end.div_ceil(64)).map(|at| (at, !self.packed.get(at as usize).copied().unwrap_or(0)));
         each_of(words).take_while(move |number| *number < end)
     }
 
-    /// Whether there are none.
+    /// Whether there are no members.
     pub fn is_empty(&self) -> bool {
         self.packed.iter().chain(&self.strays).all(|word| *word == 0)
     }
 }
 
-/// The numbers that words of a set stand for, each word with its place.
+/// The numbers whose bits are set in these words, each given with its index.
 fn each_of(words: impl Iterator<Item = (u32, u64)>) -> impl Iterator<Item = u32> {
     words
         .filter(|(_, word)| *word != 0)
         .flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit))
 }
 
-/// For packed objects the first version of the same that was met.
+/// For each packed object, the first version met of the same file or directory.
 #[derive(Default)]
 pub struct Firsts(Vec<u32>);
 
 impl Firsts {
-    /// Notes that an object is another version of one that was met before.
+    /// Notes that an object is another version of one met before.
     pub(super) fn add(&mut self, number: u32, before: u32) {
         if number >= STRAYS || before >= STRAYS {
             return;
@@ -583,18 +585,18 @@ impl Firsts {
         if self.0[before as usize] == NOTHING {
             self.0[before as usize] = before;
         }
-        // What stands at several places belongs to the first of them.
+        // An object at several paths belongs with the first.
         if self.0[number as usize] == NOTHING {
             self.0[number as usize] = self.0[before as usize];
         }
     }
 
-    /// Adds what was noted apart.
+    /// Adds the entries of another map.
     pub(super) fn extend(&mut self, other: &Firsts) {
         other.iter().for_each(|(number, first)| self.add(number, first));
     }
 
-    /// Each object of which there are other versions, and the first of these.
+    /// Each object that has other versions, and the first of these.
     pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         (0..).zip(&self.0).filter(|(_, first)| **first != NOTHING).map(|(number, first)| (number, *first))
     }

@@ -1,23 +1,23 @@
 //! The order in which the trees of one path are read.
 //!
-//! In: numbers of trees. Out: the same, each behind the one it is stored as a delta on, where that is among them. So a base is at hand
-//! when it is needed, and a tree is compared with what it differs least from.
+//! In: numbers of trees. Out: the same numbers, each delta after its base if that is among them. A base is then at hand
+//! when it is needed, and each tree is compared with the one it differs least from.
 
 use super::Numbers;
 use super::tree::Tree;
 use std::collections::VecDeque;
 
-/// A tree in its place.
+/// A tree with its place in the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) number: u32,
-    /// How many of those before it are its base, the base of that one, and so on.
+    /// The length of its delta chain among the trees before it.
     pub(super) depth: u32,
-    /// Its base, else the tree before it in the order.
+    /// Its base, or else the tree before it in the order.
     pub(super) before: Option<u32>,
 }
 
-/// Puts trees in order. Those that are no deltas, or deltas on something else, and those on one base, stand as they are stored.
+/// Sorts trees. Those that are not deltas on any of these, and those with the same base, stay in storage order.
 pub(super) fn ordered(numbers: &Numbers<'_>, trees: &[u32]) -> Vec<Node> {
     if let [number] = *trees {
         return vec![Node { number, depth: 0, before: None }];
@@ -25,11 +25,11 @@ pub(super) fn ordered(numbers: &Numbers<'_>, trees: &[u32]) -> Vec<Node> {
     let mut stored: Vec<_> = trees.iter().map(|&tree| (numbers.stored_at(tree), tree)).collect();
     stored.sort_unstable();
     let none = stored.len();
-    // The first and the next of those on the same base; those without one hang on `none`.
+    // The first delta on each base, and the next delta on the same base; trees without a base belong to `none`.
     let (mut first, mut next) = (vec![none; none + 1], vec![none; none]);
     for (at, (_, tree)) in stored.iter().enumerate().rev() {
         let base = numbers.base_stored_at(*tree);
-        // Whatever comes later than what rests on it is no base that is followed here: there is no way round in a circle.
+        // A base stored after its delta is not followed, so there cannot be a cycle.
         let base = base.and_then(|base| stored[..at].binary_search_by_key(&base, |(place, _)| *place).ok());
         next[at] = std::mem::replace(&mut first[base.unwrap_or(none)], at);
     }
@@ -50,25 +50,25 @@ pub(super) fn ordered(numbers: &Numbers<'_>, trees: &[u32]) -> Vec<Node> {
     nodes
 }
 
-/// Trees that were read, which the next one may be compared with.
+/// Trees already read that the next one may be compared with.
 #[derive(Default)]
 pub(super) struct Ancestors {
-    /// By depth: each rests on the one before it.
+    /// By depth: each is a delta on the one before it.
     trees: VecDeque<(u32, Tree)>,
     spare: Vec<Tree>,
     none: Tree,
 }
 
 impl Ancestors {
-    /// So many are at hand; chains are rarely longer.
+    /// At most this many are kept; delta chains are rarely longer.
     const MOST: usize = 64;
 
-    /// Forgets all.
+    /// Forgets all trees.
     pub(super) fn clear(&mut self) {
         self.trees.clear();
     }
 
-    /// Finds what a tree of this depth is compared with: its base, else what was read last.
+    /// Finds the tree that one of this depth is compared with: its base, or else the tree read last.
     pub(super) fn find(&mut self, depth: u32) -> &Tree {
         let mut last = None;
         while self.trees.back().is_some_and(|(other, _)| *other >= depth) {
@@ -86,7 +86,7 @@ impl Ancestors {
         self.found()
     }
 
-    /// Keeps the room of a tree for another one; its content may be the cache's.
+    /// Keeps the allocations of a tree for reuse, but not its content, which the cache may share.
     fn spare(&mut self, tree: Option<(u32, Tree)>) {
         if let Some((_, mut tree)) = tree {
             tree.clear();
@@ -94,12 +94,12 @@ impl Ancestors {
         }
     }
 
-    /// What was found last.
+    /// The tree found last.
     pub(super) fn found(&self) -> &Tree {
         self.trees.back().map_or(&self.none, |(_, tree)| tree)
     }
 
-    /// Takes in a tree that was read and compared, and gives another one to be read into.
+    /// Adds a tree that was read and compared, and returns an empty one to read into.
     pub(super) fn add(&mut self, depth: u32, tree: Tree) -> Tree {
         self.trees.push_back((depth, tree));
         if self.trees.len() > Self::MOST {
@@ -119,7 +119,7 @@ mod tests {
     fn a_tree_is_compared_with_its_base_or_with_what_was_read_last() {
         let mut ancestors = Ancestors::default();
         let mut current = Tree::default();
-        // Each tree's depth, and what it is compared with: the place of another one, or nothing.
+        // Each tree's depth, and the name of the tree it is compared with, if any.
         let mut check = |name: u8, depth: u32, expected: Option<u8>| {
             let found = ancestors.find(depth).bytes().first().copied();
             assert_eq!(found, expected, "{name}");

@@ -1,8 +1,8 @@
 //! The trees of one path, read by several threads.
 //!
-//! In: the places of trees that stand at one path, in the order in which they are stored. Out: of each what the tree before it does
-//! not have, in the same order: what one thread alone would find. What a thread cannot read it leaves to who asked, who says what is
-//! wrong with it. Nothing is marked here.
+//! In: the places of trees at one path, in storage order. Out: for each, the entries that the tree before does not
+//! have, in the same order and exactly as one thread alone would find them. If a thread cannot read a tree, the caller
+//! reads it and reports the error. Nothing is marked here.
 
 use super::Numbers;
 use super::order::Ancestors;
@@ -16,29 +16,29 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// Fewer trees are read sooner than others are told of them.
+/// With fewer trees, handing them to other threads costs more than reading them.
 const TREES_MIN: usize = 512;
-/// So many neighbours one thread reads, at least and at most. Trees rest on others that are stored not far away: where one thread ends
-/// and the next begins, many of them are put together twice.
+/// How many neighbouring trees one thread reads, at least and at most. Delta bases are usually stored nearby, so where
+/// one part ends and the next begins, many trees are reconstructed twice.
 const PART_MIN: usize = 256;
 const PART_MAX: usize = 32 << 10;
-/// What was found is handed over in pieces of about this size, and threads go on as long as what is not yet taken is not more than this.
+/// Results are handed over in pieces of about this size. Threads continue until this many bytes of results are waiting.
 const PIECE_BYTES: usize = 64 << 10;
 const WAITING_BYTES: usize = 32 << 20;
 
-/// Where an object lies in a pack: which one, and the position in its index.
+/// A pack, and a position in its index.
 pub(super) type Place = (PackId, u32);
 
 /// A tree to be read.
 #[derive(Clone)]
 pub(super) enum At {
     Packed(Place),
-    /// In which object directory, and its name. Few are.
+    /// The object directory and the object's ID. Boxed because few trees are loose.
     Loose(Box<(u32, ObjectId)>),
 }
 
 impl At {
-    /// Whether no delta of one can rest on the other.
+    /// Whether neither can be a delta on the other.
     fn is_apart(&self, other: &At) -> bool {
         match (self, other) {
             (At::Packed((one, _)), At::Packed((other, _))) => one != other,
@@ -52,9 +52,9 @@ pub(super) struct Met<'t> {
     pub(super) kind: EntryKind,
     pub(super) name: &'t [u8],
     pub(super) id: &'t oid,
-    /// Where the object lies, if that was looked up.
+    /// Where the object is stored, if that was looked up.
     pub(super) place: Option<Place>,
-    /// The object that the tree before has in its place.
+    /// The object in its place in the tree before.
     pub(super) other: Option<&'t oid>,
 }
 
@@ -65,9 +65,9 @@ pub(super) struct Readers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Neighbours to be read.
+/// A part: neighbouring trees to be read by one thread.
 struct Job {
-    /// What the first of them is compared with.
+    /// The tree that the first one is compared with.
     before: Option<At>,
     /// Each with its depth.
     trees: Vec<(At, u32)>,
@@ -75,37 +75,37 @@ struct Job {
     pieces: SyncSender<Piece>,
 }
 
-/// What is of interest in a tree.
+/// Which parts of a tree are wanted.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
     pub(super) blobs: bool,
-    /// What stood in the place of what is new.
+    /// The objects that new entries replace.
     pub(super) others: bool,
-    /// The names of all entries: else those alone of trees, and of what stands where nothing stood.
+    /// The names of all entries; otherwise only those of trees and of entries that replace nothing.
     pub(super) names: bool,
 }
 
-/// What was found in some trees.
+/// The results for some trees.
 #[derive(Default)]
 struct Piece {
-    /// For each tree how many entries it has here; `None`: it could not be read.
+    /// For each tree, how many entries it has here; `None` if it could not be read.
     trees: Vec<Option<usize>>,
     entries: Vec<Found>,
-    /// Names of entries and objects.
+    /// Names and object IDs of the entries.
     text: Vec<u8>,
 }
 
 struct Found {
     kind: EntryKind,
-    /// Whether the name of another object stands behind that of the entry's.
+    /// Whether the ID of the replaced object follows that of the new one.
     has_other: bool,
-    /// Where its name stands among the text; the name of its object follows.
+    /// The place of the name in the text; the object ID follows it.
     name: Range<usize>,
     place: Option<Place>,
 }
 
 impl Readers {
-    /// Starts as many as the database allows; `None` where that is one.
+    /// Starts as many threads as the database allows; `None` if that is one.
     pub(super) fn start(objects: &Objects) -> Option<Self> {
         let count = threads(objects.threads);
         if count == 1 {
@@ -119,7 +119,7 @@ impl Readers {
             let (opener, incoming) = (readers.opener.clone(), Arc::clone(&incoming));
             let work = move || {
                 let objects = opener.open();
-                // As much for all of them together as for one that is alone.
+                // All threads together get as much cache as one thread alone.
                 objects.set_cache_bytes(CACHE_BYTES / count as u64);
                 objects.expect_chains();
                 let mut reader = Reader::new(&objects);
@@ -133,13 +133,13 @@ impl Readers {
         Some(readers)
     }
 
-    /// Whether threads are of use for so many trees.
+    /// Whether this many trees are worth sharing out.
     pub(super) fn are_worth(trees: usize) -> bool {
         trees >= TREES_MIN
     }
 
-    /// Has the first of some trees read, as far as they lie where every thread can read them. They are compared each with the one before
-    /// it, the first with `before`.
+    /// Has threads read a leading run of the trees, up to the first that not every thread can read. Each tree is
+    /// compared with the one before it, the first with `before`.
     pub(super) fn read(
         &self,
         before: Option<At>,
@@ -166,7 +166,7 @@ impl Readers {
             tree: 0,
             entry: 0,
         };
-        // No thread waits for the one that takes what was found.
+        // Two parts more than there are threads, so that no thread waits for the consumer.
         for _ in 0..self.threads.len() + 2 {
             reading.ask();
         }
@@ -178,24 +178,24 @@ impl Drop for Readers {
     fn drop(&mut self) {
         self.jobs = None;
         for thread in self.threads.drain(..) {
-            // Who died has not answered, which was noticed.
+            // A thread that panicked sent no results, which the caller has noticed.
             let _ = thread.join();
         }
     }
 }
 
-/// What comes of some trees, to be taken in their order.
+/// The results for some trees, to be taken in order.
 pub(super) struct Reading<'r> {
     readers: &'r Readers,
     trees: Vec<(At, u32)>,
-    /// How many of them one thread reads.
+    /// How many trees one thread reads.
     part: usize,
     before: Option<At>,
     wanted: Wanted,
-    /// How many were handed to threads, and how many taken from them.
+    /// How many trees were handed to threads, and how many were taken from them.
     asked: usize,
     taken: usize,
-    /// Where each part ends, and where its pieces come from.
+    /// For each part, where it ends, and the channel its pieces come from.
     parts: VecDeque<(usize, Receiver<Piece>)>,
     piece: Piece,
     tree: usize,
@@ -203,13 +203,14 @@ pub(super) struct Reading<'r> {
 }
 
 impl Reading<'_> {
-    /// How many trees are read.
+    /// The number of trees being read.
     pub(super) fn len(&self) -> usize {
         self.trees.len()
     }
 
-    /// Hands the next part to a thread. Parts end where something rests on nothing of what stands before it: so each tree is compared
-    /// with what one thread alone would compare it with. Where another pack begins that costs nothing, and parts may be small.
+    /// Hands the next part to a thread. A part ends before a tree that is not a delta on any tree before it, so that
+    /// each tree is compared with the same one as in a single thread. Between two packs this costs nothing, so parts
+    /// may be small there.
     fn ask(&mut self) {
         if self.asked == self.trees.len() {
             return;
@@ -227,11 +228,11 @@ impl Reading<'_> {
         self.asked += length;
         self.parts.push_back((self.asked, found));
         let job = Job { before, trees: rest[..length].to_vec(), wanted: self.wanted, pieces };
-        // Where no thread is left nothing comes back, and who asks reads it all.
+        // If no thread is left, no results come back, and the caller reads everything itself.
         let _ = self.readers.jobs.as_ref().map(|jobs| jobs.send(job));
     }
 
-    /// The entries of the next tree; `None`: nobody could read it.
+    /// The entries of the next tree; `None` if no thread could read it.
     pub(super) fn next(&mut self, hash_len: usize) -> Option<impl Iterator<Item = Met<'_>>> {
         if self.parts.front().is_some_and(|(end, _)| *end == self.taken) {
             self.parts.pop_front();
@@ -253,13 +254,13 @@ impl Reading<'_> {
 }
 
 impl Piece {
-    /// An empty one. Half of what it holds is text, mostly.
+    /// An empty piece. Usually half of its content is text.
     fn with_room() -> Self {
         let entries = PIECE_BYTES / 2 / size_of::<Found>();
         Piece { trees: Vec::new(), entries: Vec::with_capacity(entries), text: Vec::with_capacity(PIECE_BYTES / 2) }
     }
 
-    /// What it costs, about.
+    /// Its approximate size in bytes.
     fn bytes(&self) -> usize {
         size_of_val(&self.trees[..]) + size_of_val(&self.entries[..]) + self.text.len()
     }
@@ -272,9 +273,9 @@ impl Piece {
     }
 }
 
-/// One thread's own.
+/// The state of one thread.
 struct Reader<'a> {
-    /// Numbers of its own: they remember what was looked up lately.
+    /// Used as a cache of recent look-ups.
     numbers: Numbers<'a>,
     hash_len: usize,
     current: Tree,
@@ -304,14 +305,14 @@ impl<'a> Reader<'a> {
                 self.current = self.ancestors.add(*depth, std::mem::take(&mut self.current));
             }
             if piece.bytes() >= PIECE_BYTES {
-                // Nobody waits for it any more.
+                // The receiver is gone.
                 let Ok(()) = job.pieces.send(std::mem::replace(&mut piece, Piece::with_room())) else { return };
             }
         }
         let _ = job.pieces.send(piece);
     }
 
-    /// Reads a tree and compares it with its base, or with the last one.
+    /// Reads a tree and compares it with its base, or else with the last tree.
     fn read(&mut self, at: &At, depth: u32) -> Option<()> {
         let objects = self.numbers.objects();
         let shared = match at {
@@ -328,7 +329,7 @@ impl<'a> Reader<'a> {
         self.current.compare(self.ancestors.find(depth), self.hash_len)
     }
 
-    /// Notes what is new in the current tree: how many entries.
+    /// Notes the new entries of the current tree. Returns how many there are.
     fn note(&mut self, wanted: Wanted, piece: &mut Piece) -> usize {
         let before = piece.entries.len();
         for &fresh in &self.current.fresh {
@@ -354,7 +355,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Adds a name to text. Most have the same length, of which the compiler makes a few moves.
+/// Appends an object ID. Most are 20 bytes long, which the compiler copies in a few moves.
 fn add_id(text: &mut Vec<u8>, id: &oid) {
     match <&[u8; 20]>::try_from(id.as_bytes()) {
         Ok(short) => text.extend_from_slice(short),
@@ -362,9 +363,9 @@ fn add_id(text: &mut Vec<u8>, id: &oid) {
     }
 }
 
-/// Where an object lies, if that is in a pack.
+/// Where an object is stored, if it is in a pack.
 fn place(numbers: &mut Numbers<'_>, id: &oid) -> Option<Place> {
-    // Who asked finds out what went wrong.
+    // The caller reports any error.
     let number = numbers.of(id).ok().flatten()?;
     match numbers.location(number) {
         Location::Packed { pack, position } => Some((pack, position)),

@@ -1,31 +1,32 @@
-//! Patterns of a sparse checkout: which paths it would fill (gitignore).
+//! Sparse-checkout patterns: which paths a checkout would contain (gitignore).
 //!
-//! In: the lines of a pattern file. Out: for a path whether the last pattern that matches it lets it in. Nothing is read here.
+//! In: the lines of a pattern file. Out: for a path, whether the last pattern that matches includes it. No file is read
+//! here.
 
 use bstr::{BStr, BString, ByteSlice};
 use gix_glob::wildmatch::{self, Mode};
 
-/// Patterns in the order of their file; the last that matches decides.
+/// Patterns in the order of their file; the last match decides.
 #[derive(Debug, Clone, Default)]
 pub struct Patterns(Vec<Pattern>);
 
 #[derive(Debug, Clone)]
 struct Pattern {
-    /// Without `!` in front and without a slash at the end.
+    /// The pattern without a leading `!` and without a trailing slash.
     text: BString,
-    /// How much of it stands for itself, up to the first special byte.
+    /// The length of the literal prefix, before the first special byte.
     literal: usize,
-    /// It takes paths out.
+    /// It had a leading `!`: it excludes paths.
     negative: bool,
-    /// It had a slash at the end.
+    /// It had a trailing slash.
     directories_only: bool,
-    /// It has no other slash, and is about the last component of a path.
+    /// It has no other slash, and is matched against the last component of a path.
     about_names: bool,
-    /// What stands between its components `**`, where there are such.
+    /// What is between its `**` components, if it has any.
     parts: Box<[Part]>,
 }
 
-/// Some components of a pattern that must be found side by side, in as many of a path.
+/// Consecutive components of a pattern, which must match as many consecutive components of a path.
 #[derive(Debug, Clone, Default)]
 struct Part {
     text: BString,
@@ -33,7 +34,7 @@ struct Part {
 }
 
 impl Patterns {
-    /// Reads a pattern file, whose last line needs no end.
+    /// Parses a pattern file, whose last line need not end in a newline.
     pub fn parse(text: &[u8]) -> Self {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let mut patterns = Vec::new();
@@ -48,7 +49,7 @@ impl Patterns {
         Patterns(patterns)
     }
 
-    /// How many components the longest path has that a pattern looks at as a whole. Below that only names count.
+    /// The most path components that a pattern matches as a whole. Below this depth only names matter.
     pub(super) fn reach(&self) -> u64 {
         let reach = |pattern: &Pattern| match pattern.text.find(b"**") {
             _ if pattern.about_names => 0,
@@ -58,12 +59,12 @@ impl Patterns {
         self.0.iter().map(reach).max().unwrap_or(0)
     }
 
-    /// How many there are.
+    /// The number of patterns.
     pub(super) fn count(&self) -> u64 {
         self.0.len() as u64
     }
 
-    /// How many stars they have: each may be tried at each place of a path, and those between `**` more than once.
+    /// The number of stars in them. Each may be tried at every place of a path, and those between `**` more than once.
     pub(super) fn stars(&self) -> u64 {
         let stars = |pattern: &Pattern| {
             let each = if pattern.parts.is_empty() { 1 } else { 8 };
@@ -72,7 +73,7 @@ impl Patterns {
         self.0.iter().map(stars).sum()
     }
 
-    /// Whether the path is let in; `None` where no pattern says anything: then what holds for its directory holds.
+    /// Whether a path is included; `None` if no pattern matches, so that its directory decides.
     pub fn matched(&self, path: &[u8], is_directory: bool) -> Option<bool> {
         let name = path.rfind_byte(b'/').map_or(path, |slash| &path[slash + 1..]);
         let last = self.0.iter().rev().find(|pattern| pattern.matches(path, name, is_directory));
@@ -108,7 +109,7 @@ impl Pattern {
         if self.about_names {
             return self.fits(&self.text, self.literal, name, Mode::empty());
         }
-        // A slash in front says only that the pattern begins at the root.
+        // A leading slash only ties the pattern to the root.
         let (text, literal) = match self.text.strip_prefix(b"/") {
             Some(text) => (text, self.literal - 1),
             None => (self.text.as_bytes(), self.literal),
@@ -116,7 +117,7 @@ impl Pattern {
         match &*self.parts {
             _ if path.is_empty() => false,
             [] => self.fits(text, literal, path, Mode::NO_MATCH_SLASH_LITERAL),
-            // As in git what the special bytes are matched with begins behind the others.
+            // As in git, wildcard matching begins after the literal prefix.
             parts => path.strip_prefix(&text[..literal]).is_some_and(|rest| fit_in_turn(parts, rest)),
         }
     }
@@ -129,7 +130,8 @@ impl Pattern {
     }
 }
 
-/// What stands between the components of a pattern that are `**`, one part more than there are of these; nothing where there is none.
+/// Splits a pattern at its `**` components, into one part more than there are of those; returns nothing if there are
+/// none.
 fn parts(pattern: &[u8]) -> Box<[Part]> {
     let mut parts = vec![Part::default()];
     let mut left = pattern;
@@ -137,7 +139,7 @@ fn parts(pattern: &[u8]) -> Box<[Part]> {
         let (component, separator) = left.split_at(component_len(left));
         let is_double = component.len() > 1 && component.iter().all(|&byte| byte == b'*');
         let is_escaped = separator.starts_with(b"\\");
-        // Before an escaped slash it stands for one directory at least (wildmatch).
+        // Before an escaped slash, `**` matches at least one directory (wildmatch).
         if !is_double || is_escaped {
             let part = parts.last_mut().expect("there is a first part");
             if part.components > 0 {
@@ -156,7 +158,7 @@ fn parts(pattern: &[u8]) -> Box<[Part]> {
     }
 }
 
-/// Where the first component of a pattern ends: at a slash that is not in brackets, or at the backslash before it.
+/// The length of a pattern's first component: up to a slash outside brackets, or the backslash before a slash.
 fn component_len(pattern: &[u8]) -> usize {
     let mut at = 0;
     while let Some(&byte) = pattern.get(at) {
@@ -171,7 +173,7 @@ fn component_len(pattern: &[u8]) -> usize {
     pattern.len()
 }
 
-/// The length of a bracket expression, to the end of the pattern where it has no end (then it matches nothing).
+/// The length of a bracket expression; if it is not closed, that of the whole pattern, which then matches nothing.
 fn bracket_len(pattern: &[u8]) -> usize {
     let mut at = 1 + usize::from(matches!(pattern.get(1), Some(b'!' | b'^')));
     let first = at;
@@ -189,8 +191,9 @@ fn bracket_len(pattern: &[u8]) -> usize {
     pattern.len()
 }
 
-/// Whether parts lie in a path one behind the other, the first at its beginning and the last at its end, with any number of components between
-/// two. What comes first is taken: to try each place of each `**` takes twice as long for each of them (gitignore, `**`).
+/// Whether the parts occur in a path in this order, the first at its beginning and the last at its end, with any number
+/// of components between two. The first match of each part is taken: trying every place would double the time with each
+/// `**` (gitignore, `**`).
 fn fit_in_turn(parts: &[Part], path: &[u8]) -> bool {
     let starts: Vec<usize> = std::iter::once(0).chain(path.find_iter("/").map(|slash| slash + 1)).collect();
     let fits_at = |part: &Part, at: usize| {
@@ -201,7 +204,7 @@ fn fit_in_turn(parts: &[Part], path: &[u8]) -> bool {
         gix_glob::wildmatch(part.text.as_bstr(), path[starts[at]..end].as_bstr(), Mode::NO_MATCH_SLASH_LITERAL)
     };
     let [first, between @ .., last] = parts else { return false };
-    // Behind `**` at the end of a pattern something has to come.
+    // A trailing `**` must match something.
     let Some(end) = starts.len().checked_sub(last.components.max(1)) else { return false };
     if first.components > end || !fits_at(first, 0) || !fits_at(last, end) {
         return false;
@@ -214,14 +217,14 @@ fn fit_in_turn(parts: &[Part], path: &[u8]) -> bool {
     })
 }
 
-/// Blanks at the end go, unless a backslash stands before them.
+/// Removes trailing blanks, unless escaped by a backslash.
 fn without_trailing_spaces(line: &[u8]) -> &[u8] {
     let mut spaces = None;
     let mut bytes = line.iter().enumerate();
     while let Some((at, byte)) = bytes.next() {
         spaces = match byte {
             b' ' => spaces.or(Some(at)),
-            // What follows is no blank to be cut off; at the end of the line git gives up.
+            // The next byte is escaped, and not a blank to remove. At a trailing backslash git gives up.
             b'\\' if bytes.next().is_none() => return line,
             _ => None,
         };
@@ -282,30 +285,30 @@ mod tests {
         check("**/a/b/**/b/c\n", "a/x/a/b/b/c", Some(true));
         check("**/?.[ch]/**/*.d\n", "x/y.c/z.d", Some(true));
         check("**/a\\/b/**/c\n", "x/a/b/c", Some(true));
-        // A slash in brackets ends no component.
+        // A slash in brackets does not end a component.
         check("/**/[!/]\n", "c/a/a/c/c", Some(true));
         check("**/[!/]*/**/x\n", "a/bc/d/x", Some(true));
         check("**/*[a/]b\n", "x/yab", Some(true));
         check("**/[[:alpha:]/]/c\n", "x/b/c", Some(true));
         check("**/[]/]/c\n", "x/]/c", Some(true));
         check("a/**/[b\n", "a/[b", None);
-        // One that is escaped does, and `**` before it is no nothing.
+        // An escaped slash does, and `**` before it matches at least one directory.
         check("b/*\\/**\n", "b/ba/cc", Some(true));
         check("b\\/**\n", "b/ba/cc", Some(true));
         check("a/**\\/b\n", "a/b", None);
         check("a/**\\/b\n", "a/x/b", Some(true));
         check("a/**\\/b\n", "a/x/y/b", Some(true));
-        // What is no special byte in front of them is not theirs.
+        // The literal prefix is matched apart, so the stars after it are a component of their own.
         check("/a**/b\n", "a/x/y/b", Some(true));
         check("/a**/b\n", "ab", Some(true));
         check("/a**/b\n", "c/b", None);
-        // Beside something else they are one star.
+        // Beside other bytes they count as one star.
         check("x/a**b\n", "x/a/b", None);
         check("x/a**b\n", "x/acb", Some(true));
         check("/**\n", "/", None);
     }
 
-    /// Each of sixty ways to begin is not tried with each of the others.
+    /// Sixty stars do not make the time grow exponentially.
     #[test]
     fn many_stars_take_no_time_that_grows_with_each() {
         let path = ["a"; 60].join("/");

@@ -1,7 +1,7 @@
-//! Commits by the repository's bitmaps.
+//! Commits reached with the repository's bitmaps.
 //!
-//! In: names of commits. Out: everything reachable from those that have a bitmap, or lead to one, as numbers; and what lies
-//! before: new commits and the roots of their trees. No tree is read here.
+//! In: IDs of commits. Out: the numbers of everything reachable from those that have a bitmap or lead to one; and the
+//! newer commits, which no bitmap covers, with the roots of their trees. No tree is read here.
 
 use super::history::broken;
 use super::tips::Tips;
@@ -14,27 +14,31 @@ use anyhow::Result;
 use gix_hash::ObjectId;
 use gix_object::Kind;
 
-/// What bitmaps tell, and what they do not.
+/// What bitmaps cover, and what they do not.
 pub(super) struct Reached {
-    /// What they tell, with what it began with.
+    /// All bits that bitmaps cover, including those the walk began with.
     pub(super) told: Bits,
-    /// Everything they tell, and the commits they do not know.
+    /// Everything that bitmaps cover, and the commits that they do not.
     pub(super) found: Marks,
-    /// The trees of those commits, each once.
+    /// The trees of the uncovered commits, each once.
     pub(super) roots: Vec<u32>,
-    /// Trees of some commits that bitmaps tell, met behind those.
+    /// Trees of some covered commits at the edge, which were met after uncovered ones.
     pub(super) edges: Vec<u32>,
 }
 
-/// So many trees at the edge of what bitmaps tell are worth being compared.
+/// At most this many trees at the edge are worth comparing.
 const EDGES_MAX: usize = 8;
 
-/// Everything behind `tips` and what is in `told` already, as whose part commits are not followed; nor are those in `before`, which was
-/// found with all that is behind it. `numbers` must begin with the packs of `stored`. `None`: the bitmaps are damaged or do not tell of more than
-/// `most` commits, and nothing was found out; of commits that are in their packs it is seen at the end what other bitmaps tell of them.
+/// Finds everything reachable from `tips`, in addition to `told`.
+///
+/// Commits in `told` and `before` are not followed; `before` was found with everything reachable from it. `numbers`
+/// must begin with the packs of `stored`. Returns `None` when the bitmaps are damaged or leave more than `most` commits
+/// uncovered. For commits in their packs, the latter is only checked at the end, because a bitmap read later may cover
+/// them.
 ///
 /// # Errors
-/// [`Broken`] for a commit that is missing or corrupt; when the client has gone.
+/// [`Broken`] for a commit that is missing or corrupt; any other error when the client has gone or an index cannot be
+/// read.
 pub(super) fn reach(
     numbers: &mut Numbers<'_>,
     stored: &Stored,
@@ -60,11 +64,11 @@ pub(super) fn reach(
     }
 }
 
-/// Why nothing was found out.
+/// Why there is no result.
 enum Stop {
     /// The bitmaps are damaged.
     Damaged(anyhow::Error),
-    /// There are too many commits, or trees of commits, that they do not tell of.
+    /// The bitmaps leave too many commits, or trees of commits, uncovered.
     TooMany,
     /// Something else cannot be read, or the client has gone.
     Failed(anyhow::Error),
@@ -76,25 +80,25 @@ impl From<anyhow::Error> for Stop {
     }
 }
 
-/// A commit, and where it stands in the packs of the bitmaps.
+/// A commit, and its position in the packs of the bitmaps.
 type Place = (u32, Option<u32>);
 
-/// The way from tips to what bitmaps tell.
+/// The walk from tips to commits that bitmaps cover.
 struct Walk<'s, 'a> {
     stored: &'s Stored,
     commits: Commits<'a>,
-    /// What was found earlier, with all that is behind it.
+    /// Objects found earlier, with everything reachable from them.
     before: &'s Marks,
     told: Bits,
     scratch: Bits,
-    /// Commits that bitmaps do not tell.
+    /// Commits that bitmaps do not cover.
     beyond: Vec<u32>,
-    /// Commits that they tell, met behind those.
+    /// Covered commits met after uncovered ones.
     edge: Vec<u32>,
 }
 
 impl Walk<'_, '_> {
-    /// Where to begin, last first; what bitmaps tell of many tips together is told then.
+    /// Returns the tips in the order of the walk, last first, after adding what pseudo-merge bitmaps cover.
     fn tips(&mut self, numbers: &Numbers<'_>, tips: &Tips) -> Result<Vec<Place>, Stop> {
         let Stored { order, bitmaps } = self.stored;
         let tips = tips.commits.iter().zip(&tips.numbers);
@@ -107,7 +111,8 @@ impl Walk<'_, '_> {
             }
             bitmaps.add_merges(&together, &mut self.told, &mut self.scratch).map_err(Stop::Damaged)?;
         }
-        // What bitmaps tell of other tips needs no walk. Packs hold new commits first; what is in none is newer still.
+        // Tips with a bitmap come first, as they need no walk, then newer before older: packs hold new commits first,
+        // and a commit in none is newer still.
         tips.sort_by_cached_key(|&(number, position)| {
             let walked = !position.is_some_and(|position| bitmaps.has(position));
             std::cmp::Reverse((walked, position.map(|position| (order.key(position), position)), number))
@@ -115,10 +120,10 @@ impl Walk<'_, '_> {
         Ok(tips)
     }
 
-    /// Goes back from each tip as far as nothing is told.
+    /// Walks back from each tip until bitmaps cover the commits.
     fn follow(&mut self, mut tips: Vec<Place>, most: usize, pulse: &mut dyn Pulse) -> Result<(), Stop> {
         let (mut met, mut pending, mut parents) = (Marks::default(), Vec::new(), Vec::new());
-        // Commits that are in none of the packs.
+        // Counts commits that are in none of the packs.
         let mut newer = 0;
         while let Some((number, position)) = pending.pop().or_else(|| tips.pop()) {
             if !met.insert(number) {
@@ -127,7 +132,7 @@ impl Walk<'_, '_> {
             if let Some(position) = position
                 && self.is_told(position)?
             {
-                // What is told before anything is not has nothing to be compared with it.
+                // A covered commit met before any uncovered one has nothing to be compared with.
                 if !self.beyond.is_empty() {
                     self.edge.push(number);
                 }
@@ -147,10 +152,10 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Whether a commit in their packs is told; if it has a bitmap itself, it is from now on with all that is behind it.
+    /// Whether a commit in the packs is covered; if it has a bitmap itself, that is added.
     fn is_told(&mut self, position: u32) -> Result<bool, Stop> {
         let Stored { order, bitmaps } = self.stored;
-        // In a single pack positions are numbers.
+        // With a single pack, positions are numbers.
         let is_before = matches!(order, Order::Pack(_)) && self.before.contains(position);
         if is_before || order.rank(position).is_some_and(|rank| self.told.contains(rank)) {
             return Ok(true);
@@ -158,12 +163,12 @@ impl Walk<'_, '_> {
         bitmaps.add(position, &mut self.told, &mut self.scratch).map_err(Stop::Damaged)
     }
 
-    /// What was told, and the trees of commits that were not.
+    /// Collects what is covered, and the trees of commits that are not.
     fn finish(mut self, numbers: &mut Numbers<'_>, most: usize) -> Result<Reached, Stop> {
         let mut found = numbers.of_bits(&self.stored.order, &self.told).map_err(Stop::Damaged)?;
         let (mut roots, mut edges, mut seen) = (Vec::new(), Vec::new(), Marks::default());
         let commits = &mut self.commits;
-        // What is damaged is only not compared.
+        // A damaged commit is only left out of the comparison.
         for tree in self.edge.into_iter().rev().filter_map(|number| commits.tree(number).ok()).take(EDGES_MAX) {
             edges.extend(numbers.of(&tree)?.filter(|tree| seen.insert(*tree)));
         }
@@ -171,7 +176,7 @@ impl Walk<'_, '_> {
             let id = commits.id(number);
             let commit = numbers.of(id)?.ok_or_else(|| Broken::missing("commit", id))?;
             if !found.insert(commit) {
-                // A bitmap that was added later knows it, and its tree.
+                // A bitmap added later covers this commit and its tree.
                 continue;
             }
             let tree = commits.tree(number).map_err(|error| broken(commits, number, error))?;
@@ -187,8 +192,8 @@ impl Walk<'_, '_> {
     }
 }
 
-/// Takes out of what [`reach`] found what a filter by kinds does not let pass, and gives all of those kinds that do not pass at all;
-/// `None`: the bitmaps are damaged.
+/// Removes from what [`reach`] found the objects that a filter by kind and size rejects. Returns all objects of the
+/// kinds that are rejected altogether; `None` if the bitmaps are damaged.
 ///
 /// # Errors
 /// When the size of a blob cannot be read.
@@ -206,7 +211,7 @@ pub(super) fn leave_out(
         if passes && limit.is_none() {
             continue;
         }
-        // Blobs stand in the order of the bits, which is the order in which they are stored.
+        // Blobs are in bit order, which is the order in which they are stored.
         let (mut gone, mut blobs) = (Marks::default(), Vec::new());
         let told = bitmaps.of_kind(kind).and_then(|bits| match limit {
             Some(_) if passes => numbers.each_of_bits(order, &bits, |number| {

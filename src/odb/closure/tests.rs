@@ -1,4 +1,4 @@
-//! What is found, whoever reads the trees.
+//! Closures are the same however many threads read trees.
 
 use super::*;
 use crate::odb::Location;
@@ -8,7 +8,7 @@ use crate::stream::Silent;
 use std::collections::BTreeSet;
 use std::fs;
 
-/// So many threads read: one, two, and more than there are parts.
+/// Numbers of threads: one, two, and more than there are parts.
 const THREADS: [usize; 3] = [1, 2, 8];
 
 /// Everything reachable from `wants` and not from `known`, by name, and each pair of relatives.
@@ -43,7 +43,7 @@ fn find(repo: &Repo, threads: usize, wants: &[&str], known: &[&str], filter: &Fi
     Ok((all.into_iter().collect(), relatives))
 }
 
-/// All find the same, which is what git lists.
+/// Checks that any number of threads finds the same, and that this is what git lists.
 fn check(repo: &Repo, wants: &[&str], known: &[&str], filter: &Filter, listed: &[&str]) {
     let alone = find(repo, 1, wants, known, filter).unwrap();
     let not: Vec<String> = known.iter().map(|name| format!("^{name}")).collect();
@@ -57,7 +57,7 @@ fn check(repo: &Repo, wants: &[&str], known: &[&str], filter: &Filter, listed: &
     }
 }
 
-/// A history whose roots, and whose trees in `dir`, are more than one thread reads; the newest ones loose.
+/// A history with more root trees, and more trees in `dir`, than one thread reads; the newest ones are loose.
 fn long_history() -> Repo {
     let repo = Repo::with_history(gix_hash::Kind::Sha1, 1300);
     repo.git(&["-c", "repack.writeBitmaps=false", "repack", "-adfq", "--depth=20"], b"");
@@ -65,7 +65,7 @@ fn long_history() -> Repo {
     repo
 }
 
-/// The same in several packs, and so many loose trees that threads share them.
+/// The same in several packs, and with enough loose trees for several threads.
 fn history_of_several_packs() -> Repo {
     let repo = long_history();
     repo.import("refs/heads/main", 1321, 330);
@@ -74,7 +74,7 @@ fn history_of_several_packs() -> Repo {
     repo
 }
 
-/// So many places in its history that other threads begin at some of them.
+/// Enough places in the history that other threads begin at some of them.
 const ENDS: [&str; 20] = [
     "main",
     "main~100",
@@ -98,7 +98,7 @@ const ENDS: [&str; 20] = [
     "main~50",
 ];
 
-/// Changes a byte of what is stored of a packed object.
+/// Changes one stored byte of a packed object.
 fn damage(repo: &Repo, id: &ObjectId) {
     let objects = repo.objects();
     let Some(Location::Packed { pack, position }) = objects.locate(id).unwrap() else { panic!("is packed") };
@@ -140,7 +140,7 @@ fn many_threads_say_of_damage_what_one_says() {
 fn many_threads_find_in_several_packs_what_one_finds_and_say_of_a_damaged_commit_what_one_says() {
     let repo = history_of_several_packs();
     check(&repo, &ENDS, &[], &Filter::default(), &[]);
-    // git would have to read the damaged one for some of these.
+    // For some of these git would have to read the damaged commit, so resolve them first.
     let ends = ENDS.map(|name| repo.id(name).to_string());
     let ends = ends.each_ref().map(String::as_str);
     damage(&repo, &repo.id("main~1350"));
@@ -152,7 +152,7 @@ fn many_threads_find_in_several_packs_what_one_finds_and_say_of_a_damaged_commit
 
 #[test]
 fn it_is_given_up_only_where_bitmaps_tell_too_little() {
-    // Bitmaps know what `side` reaches, and so all that is between it and the other parent of `known`, which is walked first.
+    // The bitmap of `side` covers all commits between it and the other parent of `known`, which is walked first.
     let repo = Repo::with_history(gix_hash::Kind::Sha1, 260);
     repo.git(&["branch", "side", "main"], b"");
     repo.import("refs/heads/side", 261, 1);
@@ -163,7 +163,7 @@ fn it_is_given_up_only_where_bitmaps_tell_too_little() {
     let objects = repo.objects();
     let [pack] = objects.packs(true).unwrap()[..] else { panic!("git left more than one pack") };
     crate::odb::bitmap::write::for_pack(&objects, pack, &[repo.id("side")], Default::default(), &mut Silent).unwrap();
-    // Not packed.
+    // These commits are not packed.
     repo.git(&["branch", "new", "side"], b"");
     repo.import("refs/heads/new", 262, 4);
     let objects = repo.objects();
@@ -180,7 +180,7 @@ fn it_is_given_up_only_where_bitmaps_tell_too_little() {
         let reached = stored::reach(&mut numbers, &stored, &tips, none, &Marks::default(), most, &mut Silent).unwrap();
         assert_eq!(reached.map(|reached| reached.roots.len()), beyond, "{tip}, {most}");
     };
-    // Its tree is that of `side`.
+    // `known` has the tree of `side`.
     check("known", 1, Some(0));
     check("new", 3, None);
     check("new", 4, Some(4));

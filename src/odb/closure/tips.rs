@@ -1,6 +1,7 @@
-//! Ends: what a closure begins with.
+//! The objects that a closure begins with.
 //!
-//! In: names of objects of any kind. Out: the commits and trees that much lies behind, and marks of tags and blobs; tags are followed.
+//! In: IDs of objects of any kind. Out: commits and trees to be walked from, and marks of tags and blobs. Tags are
+//! followed.
 
 use super::waiting::Waiting;
 use super::{Broken, Marks, Numbers};
@@ -9,32 +10,32 @@ use anyhow::Result;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 
-/// Ends of what was asked for, by kind.
+/// The objects asked for, by kind.
 #[derive(Default)]
 pub(super) struct Tips {
     pub(super) commits: Vec<ObjectId>,
-    /// The same as numbers.
+    /// The numbers of `commits`.
     pub(super) numbers: Vec<u32>,
     pub(super) trees: Vec<u32>,
     pub(super) blobs: Vec<u32>,
-    /// What was added last.
+    /// The kind of the object added last.
     last: Option<Kind>,
-    /// Where they may wait: tags in the first pack that are neither marked nor followed yet.
+    /// If set, collects tags in the first pack instead of marking and following them.
     waiting: Option<Waiting>,
 }
 
 impl Tips {
-    /// None yet; tags are put off where they may wait.
+    /// Starts empty, and puts off tags if `waiting` is given.
     pub(super) fn putting_off(waiting: Option<Waiting>) -> Self {
         Tips { waiting, ..Tips::default() }
     }
 
-    /// The tags that were put off; no more are.
+    /// Takes the tags that were put off. No more are put off afterwards.
     pub(super) fn take_waiting(&mut self) -> Option<Waiting> {
         self.waiting.take()
     }
 
-    /// Whether a tag is put off.
+    /// Puts off a tag if possible. Returns whether it did.
     fn waits(&mut self, id: &oid, number: u32) -> bool {
         self.waiting.as_mut().is_some_and(|waiting| waiting.add(id, number))
     }
@@ -50,7 +51,7 @@ impl Tips {
         ids.iter().try_for_each(|id| self.add(id, numbers, found, buffer))
     }
 
-    /// Adds known objects; one that is missing, or a tag that leads nowhere, is passed over.
+    /// Adds known objects, ignoring missing ones and tags that lead to nothing.
     pub(super) fn add_known(
         &mut self,
         ids: &[ObjectId],
@@ -67,7 +68,7 @@ impl Tips {
         Ok(())
     }
 
-    /// Commits and trees are collected, since much lies behind them; tags and blobs are marked.
+    /// Collects commits and trees, which have to be walked from; marks tags and blobs.
     fn add(&mut self, id: &oid, numbers: &mut Numbers<'_>, marks: &mut Marks, buffer: &mut Vec<u8>) -> Result<()> {
         let mut next = id.to_owned();
         let mut expected = None;
@@ -116,7 +117,7 @@ fn name(kind: Kind) -> &'static str {
     }
 }
 
-/// The kind of an object; a commit in the commit-graph is not looked at, unless it is likely to be something else.
+/// The kind of an object. A commit in the commit-graph is not read, unless it is likely to be something else.
 pub(super) fn kind(numbers: &Numbers<'_>, number: u32, likely: Option<Kind>) -> Result<Kind> {
     let objects = numbers.objects();
     if matches!(likely, Some(Kind::Tag | Kind::Blob))
@@ -138,7 +139,7 @@ pub(super) fn kind(numbers: &Numbers<'_>, number: u32, likely: Option<Kind>) -> 
     }
 }
 
-/// What a tag points to, and as what.
+/// The object that a tag points to, and the kind the tag says it has.
 pub(super) fn tag_target(numbers: &Numbers<'_>, number: u32, buffer: &mut Vec<u8>) -> Result<(ObjectId, Kind)> {
     let id = numbers.id(number);
     let bad = |cause| Broken::bad("tag", id, cause);

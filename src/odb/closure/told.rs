@@ -1,7 +1,7 @@
-//! Closures by the repository's bitmaps.
+//! Closures computed from the repository's bitmaps.
 //!
-//! In: a search. Out: the closure; or nothing where bitmaps are of no use for it, are not worth being read, or are damaged, and trees have to
-//! be walked.
+//! In: a search. Out: the closure; or `None` where bitmaps do not help, cost too much to read, or are damaged, so that
+//! trees have to be walked.
 
 use super::stored::{self, Reached};
 use super::tips::Tips;
@@ -16,24 +16,26 @@ use anyhow::Result;
 use gix_hash::ObjectId;
 use gix_object::Kind;
 
-/// Bitmaps are asked what lies between known and new commits where they have at most this many bytes for each new one: all of
-/// them are read, which costs as much as what these commits have changed.
+/// Bitmaps are used to find objects between known and new commits if they have at most this many bytes for each new
+/// commit: all of them are read, which costs about as much as walking what these commits changed.
 const STORED_BYTES_EACH: u64 = 64 << 10;
-/// So many commits' trees are compared at each end where bitmaps told the rest, each of so many bytes or of so many for each object found:
-/// reading large ones costs more than deltas for a few objects spare.
+/// After bitmaps gave the rest, the trees of at most this many commits are compared at each end, and only trees of at
+/// most this many bytes, or this many for each found object: reading large trees costs more than deltas for a few
+/// objects save.
 const COMPARED_MAX: usize = 8;
 const COMPARED_BYTES: u64 = 128 << 10;
 const COMPARED_BYTES_EACH: u64 = 4 << 10;
 
 impl<'a> Closure<'a> {
-    /// Finds everything where nothing is known; `None`: bitmaps are of no use.
+    /// Finds the closure where nothing is known; `None` if bitmaps do not help.
     pub(super) fn find_stored(
         objects: &'a Objects,
         search: &Search<'_>,
         pulse: &mut dyn Pulse,
     ) -> Result<Option<Self>> {
         let Search { wants, filter, missing, peeled, .. } = *search;
-        // Who asks for trees and blobs wants few of them. Bitmaps are read from end to end before they are believed.
+        // A client that asks for trees or blobs wants only a few, but bitmaps are read from end to end before they are
+        // trusted.
         let content = |header: Header| matches!(header.kind, Kind::Tree | Kind::Blob);
         let Some(first) = wants.first() else { return Ok(None) };
         if objects.header(first)?.is_none_or(content) {
@@ -58,7 +60,7 @@ impl<'a> Closure<'a> {
             let mut passing = held.clone();
             let Some(left_out) = stored::leave_out(&numbers, &stored, filter, &mut passing)? else { return Ok(None) };
             found.extend(&passing);
-            // What bitmaps tell is not walked again, whether it passes or not.
+            // Objects that bitmaps cover are not walked again, whether or not they pass the filter.
             held.extend(&before);
             let mut trees = Trees::new(&mut numbers, filter, held, found.len(), &mut absent, pulse);
             let ends = Ends {
@@ -84,7 +86,7 @@ impl<'a> Closure<'a> {
             before.extend(&found);
         }
         if let Some(waiting) = waiting {
-            // Read or not, they are wanted.
+            // Wanted tags count whether or not they were read.
             found.extend(waiting.marks());
         }
         if !are_sound(objects, &stored) {
@@ -94,7 +96,8 @@ impl<'a> Closure<'a> {
         Ok(Some(Closure { numbers, found, held, held_blobs, relatives, firsts }))
     }
 
-    /// Finds everything where much lies between known and wanted commits, which `walk` has found; all of it is told exactly.
+    /// Finds the exact closure where `walk` found many commits between known and wanted ones; `None` if bitmaps do not
+    /// help.
     pub(super) fn find_stored_between(
         objects: &'a Objects,
         search: &Search<'_>,
@@ -110,11 +113,11 @@ impl<'a> Closure<'a> {
         let (mut held, mut known_tips) = (Marks::default(), Tips::default());
         known_tips.add_known(known, &mut numbers, &mut held, &mut buffer)?;
         let none = Bits::none(stored.bitmaps.objects());
-        // Where more of what is known has no bitmap than there is of what is new, trees are walked sooner.
+        // If more known commits than there are new ones lie outside the bitmaps, walking trees is cheaper.
         let most = walk.reachable.len();
         let reached = match stored::reach(&mut numbers, &stored, &known_tips, none, &Marks::default(), most, pulse) {
             Ok(Some(reached)) => reached,
-            // Or there is damage: the walk over trees copes with that.
+            // The walk over trees copes with damage.
             Ok(None) => return Ok(None),
             Err(error) => return if error.is::<Broken>() { Ok(None) } else { Err(error) },
         };
@@ -169,8 +172,9 @@ impl<'a> Closure<'a> {
     }
 }
 
-/// Compares the trees of wanted commits with those at the boundary, none of more than `largest` bytes: what the client has is mostly
-/// another version of what is new. What lies in between rests on the newest, as it is stored. Damage is not this one's business.
+/// Compares the trees of wanted commits with those at the boundary, skipping trees of more than `largest` bytes: what
+/// the client has is mostly another version of the new objects. Objects in between are stored as deltas on the newest.
+/// Damage is ignored here.
 fn newest_relatives(
     numbers: &mut Numbers<'_>,
     walk: &mut CommitWalk<'_>,
@@ -199,7 +203,7 @@ fn newest_relatives(
     }
 }
 
-/// Whether bitmaps are to be believed.
+/// Whether the bitmaps can be trusted.
 fn are_sound(objects: &Objects, stored: &Stored) -> bool {
     let check = stored.bitmaps.check();
     check.as_ref().err().inspect(|error| objects.distrust(stored, error)).is_none()

@@ -1,7 +1,7 @@
 //! One tree, compared with another version of it.
 //!
-//! In: the bytes of two trees. Out: where the entries of one begin, and which of them the other does not have. What is malformed is
-//! found when it is compared, so that whoever looks at an entry afterwards can rely on its form.
+//! In: the bytes of two trees. Out: where the entries of one begin, and which of them the other does not have. The
+//! comparison finds malformed entries, so later accesses can rely on their form.
 
 use crate::odb::prefix::common_prefix;
 use bstr::ByteSlice;
@@ -14,20 +14,20 @@ use std::rc::Rc;
 #[derive(Default)]
 pub(in crate::odb) struct Tree {
     content: Option<Rc<Vec<u8>>>,
-    /// Where its entries begin; the last of these is its end.
+    /// Where each entry begins, and last the end of the tree.
     starts: Vec<usize>,
-    /// Those that the tree before it did not have.
+    /// Entries that the tree before did not have.
     pub(in crate::odb) fresh: Vec<Fresh>,
 }
 
-/// An entry that another tree of the same path did not have.
+/// An entry that another tree at the same path did not have.
 #[derive(Clone, Copy)]
 pub(in crate::odb) struct Fresh {
     /// Where it begins.
     at: usize,
-    /// Where the name of its object begins.
+    /// Where its object ID begins.
     id: usize,
-    /// Where the name of the object begins that the other tree has in its place.
+    /// Where the ID of the object in its place begins in the other tree.
     other: Option<usize>,
 }
 
@@ -45,7 +45,7 @@ impl Tree {
         self.starts.clear();
     }
 
-    /// Takes the content of another tree, which is to be compared next.
+    /// Takes the content of another tree, to be compared next.
     pub(in crate::odb) fn set(&mut self, content: Rc<Vec<u8>>) {
         self.content = Some(content);
     }
@@ -54,9 +54,10 @@ impl Tree {
         self.content.as_ref().map_or(&[], |content| content)
     }
 
-    /// Finds where the entries begin, and which of them `last` does not have. `None` when one is malformed.
+    /// Finds where the entries begin, and which of them `last` does not have. `None` if one is malformed.
     ///
-    /// Runs of entries that are the same are passed over as bytes; where they end both trees stand at an entry again, by name.
+    /// Runs of equal entries are skipped as bytes. Where a run ends, entries are matched by name until both trees are
+    /// in step again.
     pub(in crate::odb) fn compare(&mut self, last: &Tree, hash_len: usize) -> Option<()> {
         self.starts.clear();
         self.fresh.clear();
@@ -64,7 +65,7 @@ impl Tree {
         let theirs = last.bytes();
         let (mut at, mut their) = (0, 0);
         loop {
-            // So many bytes from here on are the same in both.
+            // The number of bytes from here on that are the same in both.
             let mut same = 0;
             if let Some(&their_at) = last.starts.get(their) {
                 same = common_prefix(&ours[at..], &theirs[their_at..]);
@@ -79,7 +80,7 @@ impl Tree {
             if at == ours.len() {
                 return Some(());
             }
-            // Mostly another object has the same name.
+            // Usually only the object ID differs.
             if let Some(&[start, end]) = last.starts.get(their..their + 2)
                 && same + hash_len >= end - start
                 && at + (end - start) <= ours.len()
@@ -102,7 +103,7 @@ impl Tree {
                 }
             }
             if other.is_some() && their > before {
-                // Something is gone; from here on both may be the same again.
+                // Entries are gone; from here on both may be equal again.
                 self.starts.pop();
                 continue;
             }
@@ -112,13 +113,13 @@ impl Tree {
         }
     }
 
-    /// An entry: what it points to, its name, and that of its object.
+    /// The kind, name and object ID of an entry.
     pub(in crate::odb) fn entry(&self, fresh: Fresh, hash_len: usize) -> (EntryKind, &[u8], &oid) {
         let (kind, name) = mode(self.bytes(), fresh.at).expect("it was parsed when it was compared");
         (kind, &self.bytes()[name..fresh.id - 1], self.id(fresh.id, hash_len))
     }
 
-    /// The name of the object that an entry of this tree points to, where `fresh` is an entry of the tree compared with it.
+    /// The ID of the object in this tree that `fresh`, an entry of the tree compared with it, replaces.
     pub(in crate::odb) fn other(&self, fresh: Fresh, hash_len: usize) -> Option<&oid> {
         fresh.other.map(|at| self.id(at, hash_len))
     }
@@ -135,8 +136,9 @@ struct Entry {
     id: usize,
 }
 
-/// Of the entry at a place: what it points to, and where its name begins. `None` when the mode is malformed or cut off. As git has it, any
-/// number of digits will do, of which the last sixteen bits count, and what is no file, link or directory is a gitlink.
+/// What the entry at `at` points to, and where its name begins. `None` if the mode is malformed or cut off. As in git,
+/// any number of digits is accepted and the low sixteen bits count; anything that is not a file, link or directory is a
+/// gitlink.
 fn mode(bytes: &[u8], at: usize) -> Option<(EntryKind, usize)> {
     let mut mode = 0u32;
     let mut place = at;
@@ -158,7 +160,7 @@ fn mode(bytes: &[u8], at: usize) -> Option<(EntryKind, usize)> {
 }
 
 impl Entry {
-    /// `None` when it is malformed or cut off.
+    /// Parses the entry at `at`; `None` if it is malformed or cut off.
     fn parse(bytes: &[u8], at: usize, hash_len: usize) -> Option<Self> {
         let (kind, place) = mode(bytes, at)?;
         let name = place..place + bytes[place..].find_byte(0)?;
@@ -166,7 +168,7 @@ impl Entry {
         (!name.is_empty() && id + hash_len <= bytes.len()).then_some(Entry { kind, name, id })
     }
 
-    /// Which comes first in a tree: names are compared as if those of trees ended in a slash.
+    /// The order of two entries in a tree: names compare as if those of trees ended in a slash.
     fn order(&self, bytes: &[u8], other: &Entry, other_bytes: &[u8]) -> Ordering {
         let end = |kind| (kind == EntryKind::Tree).then_some(&b'/');
         let (ours, theirs) = (&bytes[self.name.clone()], &other_bytes[other.name.clone()]);
@@ -176,10 +178,10 @@ impl Entry {
     }
 }
 
-/// How many of the parts between `starts` end at `end` at the latest. The first one begins there or before.
+/// How many of the parts between `starts` end at or before `end`. The first part begins at or before `end`.
 fn whole_below(starts: &[usize], end: usize) -> usize {
     let (&[first, ..], &[.., last]) = (starts, starts) else { return 0 };
-    // Entries are of similar length: where the end is tells nearly which one it is.
+    // Entries have similar lengths, so the position of `end` nearly tells which one it is.
     let parts = starts.len() - 1;
     let guess = parts.saturating_mul(end - first).checked_div(last - first).unwrap_or(0).min(parts);
     let (mut low, mut high, mut step) = (guess, guess, 1);
@@ -200,7 +202,7 @@ fn whole_below(starts: &[usize], end: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Modes, names and the byte of which the name of the object is made.
+    /// Modes, names, and the byte that the object ID consists of.
     type Made<'a> = &'a [(&'a str, &'a str, u8)];
 
     fn tree(entries: Made<'_>) -> Vec<u8> {
@@ -209,7 +211,7 @@ mod tests {
         entries.iter().flat_map(entry).collect()
     }
 
-    /// What is fresh: kind, name, object, and the object that was there before.
+    /// The fresh entries: kind, name, object, and the object it replaces.
     type Freshness = Vec<(EntryKind, String, u8, Option<u8>)>;
 
     fn compared(before: &Tree, bytes: Vec<u8>) -> Option<(Tree, Freshness)> {
@@ -249,11 +251,11 @@ mod tests {
         );
         check(&[(f, "a", 1), (f, "c", 3)], &[(f, "a", 1), (g, "b", 2), (f, "c", 3)], &[(Gitlink, "b", 2, None)]);
         check(&[(f, "a", 1), (f, "b", 2), (f, "c", 3)], &[(f, "c", 4)], &[(Blob, "c", 4, Some(3))]);
-        // The last one may be longer or shorter, and another one's beginning.
+        // The last entry may be longer or shorter, or the beginning of another.
         check(&[(f, "a", 1)], &[(f, "a", 1), (f, "aa", 1)], &[(Blob, "aa", 1, None)]);
         check(&[(f, "a", 1), (f, "aa", 1)], &[(f, "aa", 1)], &[]);
         check(&[(f, "a", 7)], &[(f, "a", 8)], &[(Blob, "a", 8, Some(7))]);
-        // A file became executable, or a directory; directories stand as if their names ended in a slash.
+        // A file became executable, or a directory; directories sort as if their names ended in a slash.
         check(&[(f, "a", 1)], &[("100755", "a", 1)], &[(Blob, "a", 1, Some(1))]);
         check(&[(f, "a", 1), (f, "a.c", 2)], &[(f, "a.c", 2), (d, "a", 3)], &[(Tree, "a", 3, None)]);
     }

@@ -1,12 +1,12 @@
-//! Trees, path by path.
+//! Walks trees path by path.
 //!
-//! In: root trees, new and known. Out: what is below the new ones and not below the known ones, as far as a filter lets it
-//! pass. All trees of one path are read together, in the order in which they are stored: their bases are at hand, and each is
-//! compared with the one before it, so that only the entries that differ are looked at.
+//! In: root trees, new and known. Out: what is below the new trees and not below the known ones, as far as a filter
+//! lets it pass. All trees at one path are read together in storage order, so that their delta bases are at hand, and
+//! each is compared with the one before it, so that only differing entries are looked at.
 //!
-//! Mostly a tree is walked once, wherever it is met first. Where a filter counts steps, paths are taken in the order of their
-//! length, so that a tree is met first where it lies highest. Where a filter looks at paths, it is walked at each of them as far
-//! as the patterns reach.
+//! Usually a tree is walked once, where it is met first. If a filter limits depth, paths are taken in order of length,
+//! so that a tree is met first at its highest place. If a filter matches paths, a tree is walked again at each path as
+//! far down as the patterns reach.
 
 use super::deep::Depths;
 use super::order::{Ancestors, Node, ordered};
@@ -24,37 +24,38 @@ use std::ops::Range;
 
 mod entries;
 
-/// Known trees that may be read beyond the compared ones, for [`Effort::Exact`]. Only copies of what stands elsewhere unchanged are
-/// found there; what was moved has changed the tree it was in. git looks into none of them (pack.useSparse).
+/// How many known trees are read beyond those compared with new ones, for [`Effort::Exact`]. They only reveal unchanged
+/// copies of objects from elsewhere; moving an object changes the tree it was in. git reads none of them
+/// (pack.useSparse).
 const HELD_BEYOND: u64 = 32;
 
-/// Where trees are walked from.
+/// Where the walk over trees begins.
 #[derive(Default)]
 pub(super) struct Ends<'e> {
     /// Trees of new commits.
     pub(super) roots: &'e [u32],
-    /// Trees that were asked for by name.
+    /// Trees wanted by name.
     pub(super) wanted: &'e [u32],
     /// Trees of known commits at the boundary.
     pub(super) boundary: &'e [u32],
-    /// Trees the other side named itself.
+    /// Trees that the other side named.
     pub(super) known: &'e [u32],
-    /// Blobs it named.
+    /// Blobs that the other side named.
     pub(super) known_blobs: &'e [u32],
-    /// How many levels of new trees may lie one below the other.
+    /// How many levels deep new trees may be nested.
     pub(super) levels_max: Option<u64>,
-    /// Whether all that is below what the caller found is among what he found.
+    /// Whether the objects the caller passes as found include everything below them.
     pub(super) told: bool,
-    /// Which other versions of objects are of interest.
+    /// Which other versions of objects to note.
     pub(super) relate: Relate,
 }
 
-/// Trees that may be read again at other paths where a filter looks at these: so many, and so many for each object found. A few
-/// trees can stand at more paths than anybody could walk.
+/// How often trees may be read again at other paths when a filter matches paths: this many times, plus this many for
+/// each found object. A few trees can appear at more paths than could ever be walked.
 const AGAIN_BEYOND: u64 = 1 << 18;
 const AGAIN_EACH: u64 = 256;
-/// Comparisons of patterns with paths in one walk, which take a quarter of an hour. Three thousand directories of a sparse checkout for nine million paths
-/// are less.
+/// Comparisons of patterns with paths in one walk, which take about a quarter of an hour. A sparse checkout of three
+/// thousand directories out of nine million paths needs fewer.
 const COMPARISONS_MAX: u64 = 1 << 36;
 
 /// Patterns would have to be compared with too many paths.
@@ -69,7 +70,7 @@ impl fmt::Display for TooManyPaths {
 
 impl std::error::Error for TooManyPaths {}
 
-/// New trees lie so deep in others that git would not go down there any more.
+/// New trees are nested deeper than git would follow them.
 #[derive(Debug, Clone, Copy)]
 pub struct TooDeep;
 
@@ -81,23 +82,24 @@ impl fmt::Display for TooDeep {
 
 impl std::error::Error for TooDeep {}
 
-/// The trees that stand at one path.
+/// The trees at one path.
 #[derive(Default)]
 struct Level {
     new: Vec<u32>,
     held: Vec<u32>,
-    /// How deep below a commit lies what these trees hold; what a wanted tree holds lies as deep as a commit's tree.
+    /// How many steps below a commit the entries of these trees are. Entries of a tree wanted by name count as 0 steps,
+    /// like a commit's tree.
     depth: u64,
     place: Place,
 }
 
-/// A path, where a filter asks for it.
+/// A path, filled in only if a filter matches paths.
 #[derive(Default)]
 struct Place {
-    /// How long the path of the directory is in which it stands.
+    /// The length of the parent directory's path.
     above: usize,
     name: Vec<u8>,
-    /// For each pattern file whether it lets the directory in.
+    /// One bit for each pattern file: whether it includes the directory.
     inside: u64,
 }
 
@@ -107,7 +109,7 @@ pub(super) enum Relate {
     /// None: nothing will be packed.
     #[default]
     None,
-    /// Those in other packs: in the same one, who made it has tried them.
+    /// Those in other packs: whoever wrote a pack has already tried those in the same one.
     Apart,
     /// All: the client may have them.
     All,
@@ -125,64 +127,66 @@ pub(super) struct Trees<'w, 'a> {
     filter: &'w Filter,
     absent: &'w mut Absent,
     pulse: &'w mut dyn Pulse,
-    /// Found trees, each of which is read.
+    /// New trees found, all of which are read.
     found: Marks,
-    /// What was found as a blob, each of which is only looked up: apart, so that a tree that is also called a blob is read all the same.
+    /// Objects found as blobs, which are only looked up. They are kept apart so that a tree that is also called a blob
+    /// is still read.
     blobs: Marks,
-    /// A new tree that a known one calls a blob.
+    /// A new tree that a known tree calls a blob.
     called_blob: Option<u32>,
-    /// Where new trees were met, if somebody minds how deep they lie.
+    /// The depths of new trees, if there is a limit.
     depths: Option<Depths>,
-    /// Trees that are walked, but left out.
+    /// Trees that are walked but left out of the result.
     passed: Marks,
-    /// Trees that were walked below the reach of patterns, by what these say of their directory.
+    /// Trees walked below the reach of patterns, by the bits of their directory.
     beyond: HashMap<u64, Marks>,
-    /// Blobs that were found to be too large.
+    /// Blobs that exceed the size limit.
     large: Marks,
-    /// Known trees; where the caller was told of everything, all else too.
+    /// Known trees; with `told`, all other known objects too.
     held: Marks,
-    /// Known blobs. Most of them nobody ever asks about: they are looked up no sooner. Who uses a filter may lack them.
+    /// IDs of known blobs. Most never matter, so none is looked up. A client that uses a filter may lack them.
     held_blobs: IdSet,
-    /// How many objects were found, the caller's included.
+    /// How many objects were found, including the caller's.
     count: u64,
     /// How many trees were read.
     read: u64,
     /// How often a pattern may have been compared with a path.
     compared: u64,
-    /// Known trees that were not looked into.
+    /// Known trees that were not read.
     unread: Vec<u32>,
-    /// Known trees that were.
+    /// Known trees that were read.
     opened: Marks,
-    /// A tree that was taken for new is a known one.
+    /// A tree taken for new turned out to be known.
     mistaken: bool,
-    /// Which relatives are of interest.
+    /// Which relatives to note.
     relate: Relate,
-    /// Whether nothing else is: then only trees beside known ones are looked into, and none of more bytes than this.
+    /// Set if only relatives are wanted: then only trees beside known ones are read, and none larger than this many
+    /// bytes.
     compared_max: Option<u64>,
-    /// Found objects, and what each is another version of.
+    /// Found objects, each with another version of it.
     relatives: Vec<(u32, u32)>,
-    /// The first version of each packed object, where only those in other packs are noted.
+    /// The first version of each packed object, with [`Relate::Apart`] only.
     firsts: Firsts,
     current: Tree,
     ancestors: Ancestors,
     hash_len: usize,
-    /// Of the current level: what stood last where there was nothing of its name in the tree before.
+    /// Of the current level: the last blob met under each name that the tree before did not have.
     named: HashMap<Vec<u8>, u32>,
-    /// Whether all that is below what is in `held` is there too.
+    /// Whether `held` includes everything below its members.
     told: bool,
-    /// Started when they are of use.
+    /// Started when needed.
     readers: Option<Readers>,
     names: Vec<u8>,
     children: Vec<Child>,
-    /// Of the current level.
+    /// The fields from here on belong to the current level.
     depth: u64,
     path: Vec<u8>,
     inside: u64,
 }
 
 impl<'w, 'a> Trees<'w, 'a> {
-    /// `held` and `count` go on from what the caller found; what is in `held` already is not looked at, wherever a tree names it. So
-    /// nothing but trees may be in it, unless all that is below is there as well ([`Ends::told`]).
+    /// Continues from what the caller found: `held` and `count`. Objects in `held` are never looked at, wherever a tree
+    /// names them, so it may contain only trees, unless it also includes everything below them ([`Ends::told`]).
     pub(super) fn new(
         numbers: &'w mut Numbers<'a>,
         filter: &'w Filter,
@@ -229,27 +233,27 @@ impl<'w, 'a> Trees<'w, 'a> {
         }
     }
 
-    /// The names of known blobs, as far as they were met.
+    /// The IDs of known blobs met so far.
     pub(super) fn take_held_blobs(&mut self) -> IdSet {
         std::mem::take(&mut self.held_blobs)
     }
 
-    /// Which found objects are versions of the same.
+    /// Which found objects are versions of the same file or directory.
     pub(super) fn take_firsts(&mut self) -> Firsts {
         std::mem::take(&mut self.firsts)
     }
 
-    /// The objects found, and those known but for blobs; found ones with what each is another version of, some perhaps twice.
+    /// The objects found, the known ones except for blobs, and pairs of relatives, some perhaps twice.
     pub(super) fn into_marks(mut self) -> (Marks, Marks, Vec<(u32, u32)>) {
         self.found.extend(&self.blobs);
         (self.found, self.held, self.relatives)
     }
 
-    /// Looks whether what a tree calls a blob is called a tree elsewhere, or is one of `others`, of which none is a blob: what it is
-    /// called was never looked at. The caller was told of nothing.
+    /// Checks that no object that a tree calls a blob is called a tree elsewhere, or is one of `others`, none of which
+    /// is a blob: such an object was never read as what the other place calls it. Must not be used with [`Ends::told`].
     ///
     /// # Errors
-    /// [`Broken`] with one that is.
+    /// [`Broken`] naming such an object.
     pub(super) fn check_called(&self, others: &Marks) -> Result<()> {
         let sets = [&self.found, &self.held, others];
         match self.called_blob.or_else(|| sets.iter().find_map(|set| self.blobs.common(set).next())) {
@@ -260,11 +264,11 @@ impl<'w, 'a> Trees<'w, 'a> {
         }
     }
 
-    /// Looks whether all that new trees call blobs is such. C git looks at what it happens to have met as something else; whatever is left over
-    /// breaks later clones.
+    /// Checks that all objects that new trees call blobs are blobs. C git checks only those it happens to have met as
+    /// something else; any others break later clones.
     ///
     /// # Errors
-    /// [`Broken`] with what is none, or cannot be read.
+    /// [`Broken`] for an object that is not a blob or cannot be read.
     pub(super) fn check_blobs(&self) -> Result<()> {
         for number in self.blobs.iter() {
             let id = self.numbers.read_id(number);
@@ -277,7 +281,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    /// Finds what is below the roots and the wanted trees, and not below those that are known.
+    /// Finds what is below the roots and the wanted trees, but not below the known ones.
     ///
     /// # Errors
     /// [`Broken`] when something is missing or corrupt.
@@ -296,19 +300,20 @@ impl<'w, 'a> Trees<'w, 'a> {
             self.open_held(HELD_BEYOND)?;
         }
         if self.mistaken {
-            // Rare: a known tree was met at a path where only new ones stood. What hangs on it alone is known as well.
+            // Rare: a tree at a path with only new trees turned out to be known. What is reachable only from it is
+            // known as well.
             self.count -= self.found.len() + self.blobs.len();
             (self.found, self.blobs, self.passed) = Default::default();
             self.beyond.clear();
             self.descend(&Ends { boundary: &[], ..*ends })?;
         }
         self.measure()?;
-        // Some were taken for new before they were met as known ones.
+        // Some blobs were taken for new before they were met as known ones.
         self.count -= self.numbers.remove(&mut self.blobs, &self.held_blobs);
         Ok(())
     }
 
-    /// Compares the roots with the boundary for the sake of relatives alone, and no trees of more than `largest` bytes.
+    /// Compares the roots with the boundary only to find relatives, skipping trees of more than `largest` bytes.
     ///
     /// # Errors
     /// [`Broken`] when something is missing or corrupt.
@@ -321,7 +326,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         self.descend(ends)
     }
 
-    /// Walks down from the ends; what is known stays away.
+    /// Walks down from the ends, skipping known objects.
     fn descend(&mut self, ends: &Ends<'_>) -> Result<()> {
         self.depths = ends.levels_max.map(Depths::up_to);
         let mut named = Level::default();
@@ -349,7 +354,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             top.new.append(&mut named.new);
         }
         levels.push_back(top);
-        // With paths, the deepest first: then the path of a directory stays as long as something in it is left.
+        // With paths, go depth first, so that a directory's path is kept until everything in it is read.
         let in_order = by_depth && !by_path;
         while let Some(mut level) = if in_order { levels.pop_front() } else { levels.pop_back() } {
             if level.new.is_empty() || !self.filter.reaches(level.depth) {
@@ -364,7 +369,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    /// Marks a new tree, met at this depth; whether it is to be walked from here.
+    /// Marks a new tree met at this depth. Returns whether to walk it from here.
     fn meet_new(&mut self, number: u32, depth: u64) -> bool {
         if self.held.contains(number) {
             return false;
@@ -380,14 +385,15 @@ impl<'w, 'a> Trees<'w, 'a> {
         new || self.filter.is_by_path()
     }
 
-    /// Notes how deep a new tree was met.
+    /// Notes the depth at which a new tree was met.
     fn measure_at(&mut self, number: u32, depth: u64) {
         if let Some(depths) = &mut self.depths {
             depths.meet(number, depth);
         }
     }
 
-    /// Whether no new tree lies too deep, wherever it was met first. Trees are looked into again only where that is not certain.
+    /// Checks that no new tree is nested too deeply, wherever it was met first. Trees are read again only if that is
+    /// uncertain.
     fn measure(&mut self) -> Result<()> {
         let Some(depths) = self.depths.take().filter(Depths::may_be_too_deep) else { return Ok(()) };
         let below = |number| {
@@ -412,7 +418,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         }
     }
 
-    /// Reads all trees of one path, known ones first. Their sub-trees are left in `children`.
+    /// Reads all trees at one path, known ones first, and leaves their sub-trees in `children`.
     fn level(&mut self, level: Level) -> Result<()> {
         self.depth = level.depth;
         if self.filter.is_by_path() {
@@ -437,7 +443,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         let mut before = None;
         for node in ordered(self.numbers, &level.held) {
             self.opened.insert(node.number);
-            // A damaged known tree hides nothing: what is below is taken for new.
+            // A damaged known tree excludes nothing: what is below it is taken as new.
             match self.read(node) {
                 Err(error) if error.is::<Broken>() => continue,
                 read => read?,
@@ -460,7 +466,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    /// Reads a new tree here.
+    /// Reads a new tree on this thread.
     fn read_new(&mut self, node: Node) -> Result<()> {
         if self.told && node.depth == 0 {
             self.read_told_base(node.number)?;
@@ -472,7 +478,8 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    /// Has a tree compared with the known one that it is stored as a delta on: what they have in common needs not be looked up.
+    /// Makes a tree be compared with the known tree that it is stored as a delta on: entries they share need no
+    /// look-up.
     fn read_told_base(&mut self, number: u32) -> Result<()> {
         let Some(base) = self.numbers.base(number).filter(|base| self.held.contains(*base)) else { return Ok(()) };
         let node = Node { number: base, depth: 0, before: None };
@@ -486,7 +493,8 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    /// Has several threads read new trees of one path, of which the first is compared with `before`. What is left is to be read here.
+    /// Has several threads read new trees at one path, the first of which is compared with `before`. Returns the trees
+    /// left to be read here.
     fn share_out<'n>(&mut self, before: Option<u32>, trees: &'n [Node]) -> Result<&'n [Node]> {
         let readers = self.readers.take().or_else(|| Readers::start(self.numbers.objects()));
         let Some(readers) = readers else {
@@ -518,7 +526,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         drop(reading);
         self.readers = Some(readers);
         if let (Some(last), [_, ..]) = (read.last(), alone) {
-            // The next one is compared with it.
+            // The next tree is compared with this one.
             self.ancestors.clear();
             self.read(*last)?;
             self.keep(*last);
@@ -526,13 +534,13 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(alone)
     }
 
-    /// One more tree is read.
+    /// Counts one more tree as read.
     fn begin_tree(&mut self) -> Result<()> {
         self.read += 1;
         Ok(self.pulse.tick(self.count)?)
     }
 
-    /// Reads a tree and compares it with its base, or with the last one.
+    /// Reads a tree and compares it with its base, or else with the last tree.
     fn read(&mut self, node: Node) -> Result<()> {
         self.begin_tree()?;
         let number = node.number;
@@ -546,12 +554,13 @@ impl<'w, 'a> Trees<'w, 'a> {
             .ok_or_else(|| bad(anyhow!("a malformed entry")))
     }
 
-    /// Keeps the tree that was read, for others to be compared with.
+    /// Keeps the current tree for others to be compared with.
     fn keep(&mut self, node: Node) {
         self.current = self.ancestors.add(node.depth, std::mem::take(&mut self.current));
     }
 
-    /// Marks a known tree's entries; what is missing there does not matter. With `compared` its sub-trees become children, else they wait.
+    /// Marks a known tree's entries, ignoring missing ones. With `compared`, its sub-trees become children; otherwise
+    /// they wait in `unread`.
     fn visit_held(&mut self, compared: bool) -> Result<()> {
         let current = std::mem::take(&mut self.current);
         for &fresh in &current.fresh {
@@ -582,7 +591,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         self.children.push(Child { name: start..self.names.len(), number, held });
     }
 
-    /// Sub-trees of one name make one level.
+    /// Groups sub-trees of the same name into one level.
     fn group(&mut self, levels: &mut VecDeque<Level>) -> Result<()> {
         let by_path = self.filter.is_by_path();
         let names = &self.names;
@@ -616,7 +625,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    /// Looks into known trees that were not compared, at most `limit` of them.
+    /// Reads known trees that were not compared, at most `limit` of them.
     fn open_held(&mut self, limit: u64) -> Result<()> {
         let mut left = limit;
         self.ancestors.clear();
@@ -638,16 +647,16 @@ impl<'w, 'a> Trees<'w, 'a> {
     }
 }
 
-/// Counts what it takes to hold one path against the patterns of a filter.
+/// Counts the cost of matching one path against the patterns of a filter.
 ///
 /// # Errors
-/// [`TooManyPaths`], where that was done as often as anybody may ask for.
+/// [`TooManyPaths`] when the total exceeds [`COMPARISONS_MAX`].
 fn count_comparisons(compared: &mut u64, filter: &Filter, path: &[u8]) -> Result<()> {
     *compared = compared.saturating_add(filter.comparisons(path));
     if *compared > COMPARISONS_MAX { Err(TooManyPaths.into()) } else { Ok(()) }
 }
 
-/// Goes one step down a path.
+/// Appends one component to a path.
 fn enter(path: &mut Vec<u8>, name: &[u8]) {
     if !path.is_empty() {
         path.push(b'/');

@@ -1,8 +1,9 @@
 //! Tags that need not be read.
 //!
-//! In: wanted tags, and everything that was found without them. Out: those that may lead to something else. A pack with bitmaps holds all
-//! that its objects lead to (bitmap-format, «full closure»): when all of it was found, its tags lead to nothing new. What refs say of tags
-//! decides which are read first; where a filter leaves something out, it is also believed that a tag does not lead to that.
+//! In: wanted tags, and everything found without them. Out: the tags that may lead to something else. A pack with
+//! bitmaps contains everything its objects lead to (bitmap-format, "full closure"), so once all of it is found, its
+//! tags lead to nothing new. Peeled values from refs decide which tags are read first. With a filter, they are also
+//! trusted to show that a tag does not lead to a filtered object.
 
 use super::{Filter, Marks, Numbers};
 use crate::odb::Stored;
@@ -11,31 +12,31 @@ use crate::odb::ids::IdSet;
 use anyhow::Result;
 use gix_hash::{ObjectId, oid};
 
-/// Fewer tags are read sooner.
+/// With fewer tags, reading them all is cheaper.
 const TAGS_MIN: usize = 64;
-/// What is left is named if there are so many of it at most for each tag.
+/// At most this many of the objects not yet found are listed by ID for each tag.
 const LEFT_EACH: usize = 16;
 
-/// Wanted tags that lie in the pack that has bitmaps.
+/// Wanted tags in the pack that has bitmaps.
 pub(super) struct Waiting {
-    /// Not yet taken.
+    /// Those not yet returned by [`Waiting::next`].
     pub(super) tags: Vec<ObjectId>,
     marks: Marks,
-    /// How many objects the pack has.
+    /// The number of objects in the pack.
     objects: u32,
-    /// Whether some were taken.
+    /// Whether [`Waiting::next`] has returned tags.
     begun: bool,
 }
 
 impl Waiting {
-    /// None yet; `None` where it could not be told that all was found: where sizes count, or there may be several packs.
+    /// An empty set; `None` if it cannot be known that everything was found: with a size limit, or a multi-pack-index.
     pub(super) fn of(stored: &Stored, filter: &Filter) -> Option<Self> {
         let Order::Pack(pack) = &stored.order else { return None };
         let waiting = Waiting { tags: Vec::new(), marks: Marks::default(), objects: pack.len(), begun: false };
         (filter.is_by_kind() && filter.size().is_none()).then_some(waiting)
     }
 
-    /// Takes in a tag, if it lies in the pack.
+    /// Adds a tag if it is in the pack. Returns whether it is.
     pub(super) fn add(&mut self, id: &oid, number: u32) -> bool {
         let is_inside = number < self.objects;
         if is_inside && self.marks.insert(number) {
@@ -44,7 +45,7 @@ impl Waiting {
         is_inside
     }
 
-    /// All of them, taken or not.
+    /// All tags, whether returned yet or not.
     pub(super) fn marks(&self) -> &Marks {
         &self.marks
     }
@@ -53,8 +54,8 @@ impl Waiting {
         self.tags.len() < TAGS_MIN
     }
 
-    /// The tags to be read next; `None`: all was found, or all were read. `left_out` are those of kinds that do not pass, unless a tag
-    /// leads to them; `peeled` is what tags are said to peel to.
+    /// The tags to read next; `None` if everything was found or all tags were read. `left_out` are all objects of kinds
+    /// that do not pass the filter unless a tag leads to them; `peeled` says what tags peel to.
     ///
     /// # Errors
     /// When an index cannot be read.
@@ -81,7 +82,7 @@ impl Waiting {
             if left_out.is_empty() {
                 leading.extend(peeled.iter().filter(|(_, of)| left.contains(of)).map(|(tag, _)| *tag));
             } else {
-                // What nobody says anything about may lead to what does not pass otherwise.
+                // A tag without a known target may lead to an object that is otherwise left out.
                 leading.extend(&self.tags);
                 for (tag, of) in peeled {
                     if numbers.of(of)?.is_some_and(|number| found.contains(number)) {

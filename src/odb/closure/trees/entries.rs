@@ -1,7 +1,7 @@
 //! The entries of new trees.
 //!
-//! In: an entry that differs from what stood in its place. Out: what it names marked as found, its sub-trees to be walked, and what
-//! each is another version of.
+//! In: an entry that differs from the one in its place in the tree before. Out: its object marked as found, its
+//! sub-tree queued for the walk, and the object it is another version of.
 
 use super::{Relate, Trees, count_comparisons, enter};
 use crate::odb::closure::Broken;
@@ -23,7 +23,7 @@ impl Trees<'_, '_> {
         Ok(())
     }
 
-    /// An entry of a new tree.
+    /// Handles an entry of a new tree.
     pub(super) fn meet_entry(&mut self, tree: u32, met: &Met<'_>) -> Result<()> {
         match met.kind {
             EntryKind::Tree => self.new_tree(tree, met),
@@ -50,7 +50,7 @@ impl Trees<'_, '_> {
         Ok(())
     }
 
-    /// The blob's number if it is new and passes.
+    /// Returns the blob's number if it is new and passes the filter.
     fn new_blob(&mut self, from: u32, met: &Met<'_>) -> Result<Option<u32>> {
         let Met { name, id, place, .. } = *met;
         if self.held_blobs.contains(id) {
@@ -76,14 +76,14 @@ impl Trees<'_, '_> {
         Ok(Some(number))
     }
 
-    /// Notes that a found blob is another version of the one that another tree has in its place; where it has none, of what had this
-    /// name before: histories that have nothing in common may lie in turns.
+    /// Notes that a found blob is another version of the one in its place in the other tree. Without such a one, the
+    /// last blob of this name is taken: trees of unrelated histories may alternate.
     fn relate_to_blob(&mut self, number: u32, met: &Met<'_>) -> Result<()> {
         if self.relate == Relate::None {
             return Ok(());
         }
         let other = match met.other {
-            // What has been met so far lies in the same pack.
+            // Everything met so far is in the same pack.
             Some(_) if self.relate == Relate::Apart && self.numbers.are_all_together() => None,
             Some(other) => self.numbers.of(other)?,
             None => match self.named.get_mut(met.name) {
@@ -107,7 +107,7 @@ impl Trees<'_, '_> {
         }
     }
 
-    /// Notes that an object is another version of one that may serve as its delta's base.
+    /// Notes that an object is another version of one that may serve as its delta base.
     pub(super) fn relate(&mut self, number: u32, other: u32) {
         let wanted = match self.relate {
             Relate::None => false,
