@@ -1,6 +1,7 @@
 //! Object directories that a repository borrows from: `info/alternates`.
 //!
-//! In: the file's bytes. Out: paths, as written or joined to the object directory. Nothing is searched here.
+//! In: object directories, or the text of a list. Out: paths of directories to borrow from. No object is looked for
+//! here.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,16 +9,16 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// How deep alternates of alternates are followed, as git has it.
+/// How deeply alternates files are followed, as in git; a repository's own file has depth 0.
 const DEPTH_MAX: usize = 5;
 
-/// The paths of a list: separated by `separator`, `#` begins a comment, a path in double quotes has C's escapes. Empty
-/// ones are left out.
+/// Parses a list of paths separated by `separator`. `#` begins a comment, and a path in double quotes has C escapes.
+/// Empty paths are left out.
 pub fn parse(list: &[u8], separator: u8) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     let mut rest = list;
     while !rest.is_empty() {
-        // Broken quoting makes it a plain path, as in git.
+        // A path with broken quoting is taken literally, as in git.
         let (path, used) = match unquote(rest) {
             Some((path, used)) if rest.get(used).is_none_or(|byte| *byte == separator) => (path, used),
             _ => {
@@ -33,7 +34,7 @@ pub fn parse(list: &[u8], separator: u8) -> Vec<PathBuf> {
     paths
 }
 
-/// A string in double quotes at the begin of `bytes`, and how many bytes it took.
+/// Parses a string in double quotes at the beginning of `bytes`. Returns also how many bytes it took.
 fn unquote(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     if bytes.first() != Some(&b'"') {
         return None;
@@ -73,10 +74,10 @@ fn unquote(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// All directories behind `owners`, `borrowed` first and then what their files name, in the order of a walk in depth, each
-/// once and none of `owners`. What is left out for a reason the operator should know is told in `warnings`.
+/// All alternates of `owners`: first `borrowed`, then those their files name, in depth-first order, each once and
+/// without `owners`. Adds to `warnings` what is left out for reasons the operator should know.
 pub(super) fn behind(owners: &[PathBuf], borrowed: &[PathBuf], warnings: &mut Vec<String>) -> io::Result<Vec<PathBuf>> {
-    // The usual case costs one look: names are compared only where there is something to compare.
+    // The usual case needs only a stat per directory: paths are resolved only if there is something to compare.
     let is_absent = |owner: &PathBuf| {
         fs::metadata(owner.join("info/alternates")).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     };
@@ -94,7 +95,7 @@ pub(super) fn behind(owners: &[PathBuf], borrowed: &[PathBuf], warnings: &mut Ve
     Ok(known.split_off(first))
 }
 
-/// What a directory's own file names. Recursion ends at [`DEPTH_MAX`].
+/// Adds the alternates that a directory's own file names. Recursion ends at [`DEPTH_MAX`].
 fn follow(directory: &Path, depth: usize, known: &mut Vec<PathBuf>, warnings: &mut Vec<String>) -> io::Result<()> {
     let file = directory.join("info/alternates");
     let list = match fs::read(&file) {
@@ -130,7 +131,7 @@ fn add(
     Ok(())
 }
 
-/// The one name of a directory, so that duplicates are seen; of one that is not there, the name as given.
+/// The canonical path of a directory, to detect duplicates; of a missing one, the path as given.
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }

@@ -1,8 +1,9 @@
-//! The delta-base cache: objects that others are deltas on, bounded in bytes, the least recently used go first. As long as objects are
-//! small a quarter of the bytes is used, and less as long as they are few: what comes soon again is found as well, and stands nearer to
-//! the processor.
+//! The delta-base cache: objects that deltas are based on, bounded in bytes, evicting the least recently used.
 //!
-//! In: where an object lies, or of a loose one its name. Out: its content, shared. Nothing is read here.
+//! While objects are small only a quarter of the limit is used, and less while they are few: objects needed again soon
+//! are still found, and stay closer to the processor.
+//!
+//! In: the place of a packed object, or the ID of a loose one. Out: its content, shared. Nothing is read here.
 
 use super::Header;
 use super::packs::PackId;
@@ -10,24 +11,24 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::rc::Rc;
 
-/// What an entry costs besides its bytes.
+/// The cost of a cache entry besides its content.
 const OVERHEAD_BYTES: u64 = 128;
-/// One object takes this part at most.
+/// One object may take at most this fraction of the limit.
 const LARGEST: u64 = 4;
-/// There is room for so many of the largest one.
+/// There is room for this many objects of the largest size met.
 const OF_LARGEST: u64 = 2;
-/// This part is made use of at first, and this one while objects are small.
+/// The fractions of the limit used at first, and while objects are small.
 const USED_AT_FIRST: u64 = 128;
 const USED_OF_SMALL: u64 = 4;
-/// So many bytes are kept one after the other until one more is made use of.
+/// For each time this many bytes were added in total, one more byte is used.
 const KEPT_EACH: u64 = 8;
 const NONE: usize = usize::MAX;
 
-/// The place of an entry, as a key.
+/// The place of a packed entry: pack and offset.
 pub(super) type Place = (PackId, u64);
 
-/// Offsets are spread already, and the numbers of packs are few; one multiplication is enough to use all of their bits. They are not
-/// chosen freely by whoever pushes: an attacker could at most slow down the walks over packs he made himself.
+/// Hashes places. Offsets are spread already and pack numbers are small, so one multiplication mixes all bits. Clients
+/// cannot choose them freely: an attacker could at most slow down walks over packs of their own.
 #[derive(Default)]
 pub(super) struct PlaceHasher(u64);
 
@@ -58,18 +59,19 @@ struct Slot<P> {
     older: usize,
 }
 
-/// The cache.
+/// The cache, keyed by place.
 pub(super) struct Bases<P = Place, H = PlaceHasher> {
     places: HashMap<P, usize, BuildHasherDefault<H>>,
     slots: Vec<Slot<P>>,
     newest: usize,
     oldest: usize,
     bytes: u64,
-    /// What may be held, and what is made use of: twice the largest object held so far, and more where much was.
+    /// How many bytes may be held, and how many of them are used: twice the largest object so far, and more as objects
+    /// are added.
     limit: u64,
     used: u64,
     kept: u64,
-    /// Nobody else has these.
+    /// Buffers for reuse that nothing else refers to.
     spare: Vec<Rc<Vec<u8>>>,
 }
 
@@ -89,19 +91,19 @@ impl<P: Copy + Eq + Hash, H: Hasher + Default> Bases<P, H> {
         }
     }
 
-    /// Changes the limit; what no longer fits goes at once.
+    /// Changes the limit and evicts what no longer fits.
     pub fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
         self.used = limit / USED_AT_FIRST;
         self.shrink(0);
     }
 
-    /// Makes use of as much at once as of many small objects.
+    /// Uses at once as much as for many small objects.
     pub fn expect_many(&mut self) {
         self.used = self.used.max(self.limit / USED_OF_SMALL);
     }
 
-    /// Whether something of this size would be kept. One object must not push out all others.
+    /// Whether an object of this size would be kept. One object must not push out all others.
     pub fn takes(&self, size: usize) -> bool {
         size as u64 + OVERHEAD_BYTES <= self.limit / LARGEST
     }
@@ -116,13 +118,13 @@ impl<P: Copy + Eq + Hash, H: Hasher + Default> Bases<P, H> {
         Some((self.slots[slot].kind, Rc::clone(&self.slots[slot].content)))
     }
 
-    /// Kind and size of the object at a place, without counting as use.
+    /// Kind and size of the object at a place, without counting as a use.
     pub fn header(&self, place: P) -> Option<Header> {
         let slot = &self.slots[*self.places.get(&place)?];
         Some(Header { kind: slot.kind, size: slot.content.len() as u64 })
     }
 
-    /// Keeps an object, if it is not too large.
+    /// Adds an object, unless it is too large.
     pub fn keep(&mut self, place: P, kind: gix_object::Kind, content: Rc<Vec<u8>>) {
         if !self.takes(content.capacity()) || self.places.contains_key(&place) {
             self.give_back(content);
@@ -140,12 +142,12 @@ impl<P: Copy + Eq + Hash, H: Hasher + Default> Bases<P, H> {
         self.link(slot);
     }
 
-    /// A buffer that nobody else has, from what was thrown out where possible; what it holds means nothing.
+    /// A buffer not shared with anything, reused if possible; its content is meaningless.
     pub fn buffer(&mut self) -> Rc<Vec<u8>> {
         self.spare.pop().unwrap_or_default()
     }
 
-    /// Takes a buffer back that is no longer used.
+    /// Takes back a buffer that is no longer used.
     pub fn give_back(&mut self, mut content: Rc<Vec<u8>>) {
         if self.spare.len() < 4 && content.capacity() <= 1 << 20 && Rc::get_mut(&mut content).is_some() {
             self.spare.push(content);
@@ -160,7 +162,7 @@ impl<P: Copy + Eq + Hash, H: Hasher + Default> Bases<P, H> {
             let gone = self.slots.swap_remove(slot);
             self.places.remove(&gone.place);
             self.bytes -= gone.content.capacity() as u64 + OVERHEAD_BYTES;
-            // What was last stands in the gap now.
+            // `swap_remove` moved the last slot into the gap.
             if let Some(moved) = self.slots.get(slot) {
                 let (place, newer, older) = (moved.place, moved.newer, moved.older);
                 self.places.insert(place, slot);
@@ -171,7 +173,7 @@ impl<P: Copy + Eq + Hash, H: Hasher + Default> Bases<P, H> {
         }
     }
 
-    /// Makes two slots neighbours; `NONE` stands for the end of the list.
+    /// Makes two slots neighbours; `NONE` is the end of the list.
     fn join(&mut self, newer: usize, older: usize) {
         match newer {
             NONE => self.newest = older,

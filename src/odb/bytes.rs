@@ -1,32 +1,32 @@
 //! Numbers and tables in mapped files.
 //!
-//! In: bytes. Out: big-endian numbers; where the chunks of a file lie (gitformat-chunk); positions of names. What else stands in a chunk
-//! is not known here.
+//! In: bytes. Out: big-endian numbers, the ranges of a file's chunks (gitformat-chunk), and positions of object IDs.
+//! Other chunk contents are not interpreted here.
 
 use super::index::search;
 use anyhow::{Context, bail, ensure};
 use gix_hash::oid;
 use std::ops::Range;
 
-/// Identifier and place of a chunk.
+/// The size of a row in the table of chunks: identifier and offset.
 const CHUNK: usize = 12;
 const FAN: usize = 256 * 4;
 
-/// Reads a big-endian number; the caller has checked that it is there.
+/// Reads a big-endian number; the caller has checked the bounds.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(bytes[at..at + 4].try_into().expect("a slice of four"))
 }
 
-/// The same of eight bytes.
+/// Reads a big-endian number of eight bytes; the caller has checked the bounds.
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_be_bytes(bytes[at..at + 8].try_into().expect("a slice of eight"))
 }
 
-/// Where a chunk lies: from its place to that of the next one in the list. The list of `count` begins behind `head` bytes of the file,
-/// of which its trailer was cut off.
+/// The range of a chunk, from its offset to that of the next one. The table of `count` chunks begins `head` bytes into
+/// the file; `bytes` excludes the trailer.
 ///
 /// # Errors
-/// When there is no such chunk, or no room for it.
+/// When there is no such chunk, or it is out of bounds.
 pub(super) fn chunk(bytes: &[u8], head: usize, count: u8, id: &[u8; 4]) -> anyhow::Result<Range<usize>> {
     let find = || {
         let table =
@@ -43,7 +43,7 @@ pub(super) fn chunk(bytes: &[u8], head: usize, count: u8, id: &[u8; 4]) -> anyho
     find().with_context(|| format!("chunk {}", id.escape_ascii()))
 }
 
-/// Fails unless a file's number for its object format is that of `hash`.
+/// Fails unless a file's object format number is that of `hash`.
 pub(super) fn check_object_format(number: u8, hash: gix_hash::Kind) -> anyhow::Result<()> {
     let format = match number {
         1 => gix_hash::Kind::Sha1,
@@ -54,7 +54,7 @@ pub(super) fn check_object_format(number: u8, hash: gix_hash::Kind) -> anyhow::R
     Ok(())
 }
 
-/// Names in their order, and how many begin with each byte: the chunks OIDF and OIDL of a file.
+/// Sorted object IDs with a fan-out table: the chunks OIDL and OIDF.
 pub(super) struct NameTable {
     fan: usize,
     first: usize,
@@ -63,7 +63,7 @@ pub(super) struct NameTable {
 }
 
 impl NameTable {
-    /// Checks sizes and the order of the fan-out; the names themselves are only read when one is looked for.
+    /// Checks the sizes and the order of the fan-out. The IDs themselves are only read by look-ups.
     pub fn open(bytes: &[u8], fan: Range<usize>, names: Range<usize>, width: usize) -> anyhow::Result<Self> {
         ensure!(fan.len() == FAN, "it has a fan-out of the wrong size");
         let mut count = 0;
@@ -77,20 +77,20 @@ impl NameTable {
         Ok(table)
     }
 
-    /// Fails unless a chunk has a row of `width` bytes for each name.
+    /// Fails unless a chunk has exactly one row of `width` bytes for each ID.
     pub fn check_rows(&self, chunk: Range<usize>, width: usize) -> anyhow::Result<()> {
-        // In 64 bits nothing can overflow.
+        // 64 bits cannot overflow.
         let fits = chunk.len() as u64 == u64::from(self.count) * width as u64;
         ensure!(fits, "it has tables of the wrong size for {} names", self.count);
         Ok(())
     }
 
-    /// How many names there are.
+    /// The number of IDs.
     pub fn len(&self) -> u32 {
         self.count
     }
 
-    /// The position of a name.
+    /// The position of an ID.
     pub fn position(&self, bytes: &[u8], id: &oid) -> Option<u32> {
         let wanted = id.as_bytes();
         if wanted.len() != self.width {
@@ -107,7 +107,7 @@ impl NameTable {
         &bytes[at..at + self.width]
     }
 
-    /// The name at a position, which must be one of this file.
+    /// The ID at a position, which must be within this file.
     pub fn id_at<'b>(&self, bytes: &'b [u8], position: u32) -> &'b oid {
         assert!(position < self.count, "a position of another file");
         oid::from_bytes_unchecked(self.bytes_at(bytes, position))
@@ -118,7 +118,7 @@ impl NameTable {
 mod tests {
     use super::*;
 
-    /// A list behind two bytes, and ten bytes behind the list.
+    /// A table two bytes into the file, followed by ten bytes.
     fn file(entries: &[(&[u8; 4], u64)]) -> Vec<u8> {
         let rows = entries.iter().flat_map(|(id, place)| [&id[..], &place.to_be_bytes()].concat());
         b"xx".iter().copied().chain(rows).chain([7; 10]).collect()

@@ -1,7 +1,7 @@
 //! A commit-graph (gitformat-commit-graph): parents, trees, times and generations of commits, in one file or a chain of them.
 //!
-//! In: mapped files. Out: commits by position. Opening looks at the head and at the sizes of the tables; what stands in them is
-//! checked when it is used. Positions of a chain's files follow one another, from the lowest file up.
+//! In: mapped files. Out: commits by position. Opening only checks the header and the sizes of the tables; their
+//! contents are checked when used. Positions continue from each file of a chain to the next, beginning with the lowest.
 
 use super::bytes::{NameTable, check_object_format, chunk, u32_at, u64_at};
 use super::map::map;
@@ -14,25 +14,26 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 const HEAD: usize = 8;
-/// Behind the name of its tree a commit has two parents, its level and its time.
+/// A row has the tree ID, then two parents, level and time in this many bytes.
 const ROW_BESIDE_TREE: usize = 16;
-/// The most files a chain may have; each has one byte for how many are below it.
+/// The maximum number of files in a chain: each file counts those below it in one byte.
 const CHAIN_MAX: usize = 256;
-/// No parent.
+/// The value for no parent.
 const NONE: u32 = 0x7000_0000;
-/// Of a second parent: there are more, in the chunk of edges. Of one of these: it is the last. Of a date: it stands in the chunk of far ones.
+/// In a second parent: there are more, in the chunk of edges. In an edge: it is the last one. In a date: it is in the
+/// chunk of large ones.
 const MARK: u32 = 0x8000_0000;
-/// Levels stand still here, and tell no longer who is above whom.
+/// Topological levels stop growing here and no longer order commits.
 const LEVEL_MAX: u32 = 0x3fff_ffff;
 
-/// The generation of commits that no commit-graph knows: above all it knows.
+/// The generation of commits outside the commit-graph, which is above all those in it.
 pub const GENERATION_UNKNOWN: u64 = u64::MAX;
 
-/// All that is known of commits of one repository.
+/// The commit-graph of a repository: one file, or a chain of them.
 pub struct CommitGraph {
-    /// From the lowest up.
+    /// From the lowest file up.
     layers: Vec<Layer>,
-    /// Whether all of these have corrected dates, which tell more than levels.
+    /// Whether all layers have corrected commit dates, which are preferred to levels.
     dated: bool,
 }
 
@@ -41,19 +42,19 @@ struct Layer {
     map: Mmap,
     /// The position of its first commit.
     first: u32,
-    /// Bytes of a name.
+    /// The length of an ID in bytes.
     width: usize,
     names: NameTable,
     rows: usize,
-    /// Further parents of commits that have more than two.
+    /// Further parents of commits with more than two.
     edges: Range<usize>,
-    /// How far the corrected dates lie behind the commits' own, and those distances that fit no 31 bits.
+    /// The distances of corrected commit dates from the commits' own, and those distances that do not fit 31 bits.
     dates: Option<usize>,
     far_dates: Range<usize>,
 }
 
 impl CommitGraph {
-    /// The first valid one of some object directories.
+    /// Loads the first valid one in these object directories.
     pub(super) fn load(
         directories: &[PathBuf],
         hash: gix_hash::Kind,
@@ -80,7 +81,7 @@ impl CommitGraph {
         let mut graph = CommitGraph { layers: Vec::new(), dated: true };
         for mut layer in layers {
             layer.first = graph.len();
-            // Beyond that a position would not be one.
+            // Positions beyond that would not be valid.
             if layer.first.checked_add(layer.names.len()).is_none_or(|end| end > NONE) {
                 break;
             }
@@ -90,22 +91,22 @@ impl CommitGraph {
         graph
     }
 
-    /// How many commits it knows.
+    /// The number of commits.
     pub fn len(&self) -> u32 {
         self.layers.last().map_or(0, |layer| layer.first + layer.names.len())
     }
 
-    /// Whether it knows none.
+    /// Whether it has no commits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The position of a name.
+    /// The position of a commit.
     pub fn position(&self, id: &oid) -> Option<u32> {
         self.layers.iter().rev().find_map(|layer| layer.position(id))
     }
 
-    /// The layer that has a position, which must be one of this graph, and where the commit's row begins there.
+    /// The layer of a position, which must be within this graph, and where the commit's row begins in it.
     fn row(&self, position: u32) -> (&Layer, usize) {
         let layer = match &self.layers[..] {
             [single] => single,
@@ -116,7 +117,7 @@ impl CommitGraph {
         (layer, layer.rows + at as usize * (layer.width + ROW_BESIDE_TREE))
     }
 
-    /// The name at a position, which must be one of this graph; so below.
+    /// The ID at a position, which must be within this graph; this holds for all methods below.
     pub fn id_at(&self, position: u32) -> &oid {
         let (layer, _) = self.row(position);
         layer.names.id_at(&layer.map, position - layer.first)
@@ -134,10 +135,10 @@ impl CommitGraph {
         layer.time(row)
     }
 
-    /// A number above those of all ancestors; [`GENERATION_UNKNOWN`] where the file does not tell.
+    /// A number greater than those of all ancestors; [`GENERATION_UNKNOWN`] if the file does not have it.
     ///
-    /// That is the corrected date, or where there are none the level. One line of history may have few commits where others have many:
-    /// it then lies low by level though it is new, but not by date.
+    /// This is the corrected commit date, or without those the level. A branch with fewer commits than others has low
+    /// levels even if it is new, but not early dates.
     pub fn generation(&self, position: u32) -> u64 {
         let (layer, row) = self.row(position);
         if let Some(dates) = layer.dates.filter(|_| self.dated) {
@@ -157,10 +158,10 @@ impl CommitGraph {
         }
     }
 
-    /// The positions of its parents are added to `parents`.
+    /// Appends the positions of a commit's parents to `parents`.
     ///
     /// # Errors
-    /// When the file names one that is not there.
+    /// When the file names a parent that does not exist.
     pub fn parents(&self, position: u32, parents: &mut Vec<u32>) -> anyhow::Result<()> {
         let (layer, row) = self.row(position);
         let known = self.len();
@@ -193,8 +194,8 @@ impl CommitGraph {
 }
 
 impl Layer {
-    /// Opens one that stands on `below`, the lowest first, and checks the frame: signature, version, object format, tables. `None`: there
-    /// is no such file.
+    /// Opens a file above the layers `below`, given the lowest first, and checks signature, version, object format and
+    /// tables. `None` if there is no such file.
     fn open(path: &Path, hash: gix_hash::Kind, below: &[ObjectId]) -> anyhow::Result<Option<Self>> {
         let Some(file) = open(path)? else { return Ok(None) };
         let map = map(&file)?;
@@ -225,14 +226,14 @@ impl Layer {
         oid::from_bytes_unchecked(&self.map[at..at + self.width])
     }
 
-    /// The time of the commit whose row begins at a place: 34 bits behind those of its level.
+    /// The commit time in a row: the low 34 bits of the number whose high bits are the level.
     fn time(&self, row: usize) -> i64 {
         (u64_at(&self.map, row + self.width + 8) & ((1 << 34) - 1)) as i64
     }
 }
 
-/// A chain's files may lie in the alternates: a fork's graph stands on that of its origin. What is below a layer that is missing or
-/// damaged is used all the same.
+/// Loads a chain. Its files may be in alternates: a fork's graph builds on that of its origin. Layers below a missing
+/// or damaged one are still used.
 fn load_chain(
     chain: &Path,
     directories: &[PathBuf],
@@ -262,7 +263,7 @@ fn load_chain(
     Ok((!layers.is_empty()).then(|| CommitGraph::of(layers)))
 }
 
-/// Opens a file; `None` where there is none.
+/// Opens a file; `None` if it does not exist.
 fn open(path: &Path) -> io::Result<Option<fs::File>> {
     match fs::File::open(path) {
         Ok(file) => Ok(Some(file)),

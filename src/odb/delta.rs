@@ -1,16 +1,16 @@
-//! Deltas, read: copies out of a base, and bytes of their own between them.
+//! Applies deltas: copies from a base, and literal bytes between them.
 //!
-//! In: a base and a delta. Out: the object. Foreign sizes never size an allocation.
+//! In: a base and a delta. Out: the object. No allocation has a size that is only announced by the delta.
 
 use anyhow::{Context, bail};
 
-/// The first allocation for a result whose size is only announced; a result that grows beyond it doubles.
+/// The first allocation for a result whose size is only announced; it doubles when the result grows beyond it.
 const FIRST_BYTES: usize = 1 << 20;
 
-/// The sizes a delta announces, of its base and of its result, and where its instructions begin.
+/// The announced sizes of base and result, and where the instructions begin.
 ///
 /// # Errors
-/// When they are cut off or too large for 64 bits.
+/// When a size is cut off or does not fit 64 bits.
 pub fn sizes(delta: &[u8]) -> anyhow::Result<(u64, u64, usize)> {
     let (base, after_base) = number(delta, 0)?;
     let (result, after) = number(delta, after_base)?;
@@ -24,7 +24,7 @@ fn number(bytes: &[u8], mut at: usize) -> anyhow::Result<(u64, usize)> {
         let byte = *bytes.get(at).context("delta header is cut off")?;
         at += 1;
         let part = u64::from(byte & 0x7f);
-        // Zeros behind all bits say nothing, and git reads over them.
+        // Trailing zero bits beyond 64 change nothing, and git accepts them.
         if part != 0 {
             if shift >= 64 || (part << shift) >> shift != part {
                 bail!("delta header announces more than 64 bits");
@@ -38,21 +38,21 @@ fn number(bytes: &[u8], mut at: usize) -> anyhow::Result<(u64, usize)> {
     }
 }
 
-/// One step of a delta (gitformat-pack, «Deltified representation»).
+/// One instruction of a delta (gitformat-pack, "Deltified representation").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Instruction<'a> {
-    /// Bytes of the base; whether it has them is not known here.
+    /// Copies bytes of the base. The range is not checked here.
     Copy {
-        /// Where they begin.
+        /// The offset in the base.
         from: usize,
-        /// How many.
+        /// How many bytes.
         length: usize,
     },
-    /// Bytes of its own.
+    /// Literal bytes.
     Own(&'a [u8]),
 }
 
-/// The instructions behind the sizes; an error where one is cut off or unknown.
+/// The instructions that follow the sizes; an error if one is cut off or unknown.
 pub struct Instructions<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Instructions<'a> {
@@ -94,7 +94,7 @@ impl<'a> Instructions<'a> {
     }
 }
 
-/// Writes the object that `delta` makes of `base` into `out` (cleared first).
+/// Writes the object that `delta` makes from `base` to `out` (cleared first).
 ///
 /// # Errors
 /// When the delta is malformed, belongs to another base, or makes more than `limit` bytes.
@@ -110,7 +110,7 @@ pub fn apply(base: &[u8], delta: &[u8], limit: u64, out: &mut Vec<u8>) -> anyhow
     let result_size = usize::try_from(result_size).context("object is too large for this machine")?;
     let room = result_size.min(FIRST_BYTES);
     if out.capacity() < room {
-        // What a lent buffer has held is not to be moved into the larger one.
+        // Growing a lent buffer would copy its old content.
         *out = Vec::with_capacity(room);
     }
     for instruction in Instructions(&delta[at..]) {

@@ -1,7 +1,7 @@
-//! Depth: the part of history that is asked for, and the commits at which it ends.
+//! Finds the part of history that a shallow request asks for, and the commits where it ends.
 //!
-//! In: the commits it begins with, and how far it goes: so many commits, or a set of revisions. Out: an [`Extent`]. No more
-//! commits are read than lie before its end, and no tree at all.
+//! In: the commits it begins with, and a number of commits or a set of revisions. Out: an [`Extent`]. Only commits
+//! before its end are read, and no trees.
 
 use super::Objects;
 use super::graph::Commits;
@@ -18,20 +18,20 @@ const INSIDE: u8 = 2;
 pub struct Extent<'a> {
     commits: Commits<'a>,
     marks: Marks,
-    /// The commits at its end, each once: parents of theirs are left out, by the measure asked for or because history is cut
-    /// there anyway.
+    /// The commits at its end, each once. Parents of these are left out, either by the request or because history is
+    /// cut there anyway.
     pub ends: Vec<ObjectId>,
 }
 
 impl Extent<'_> {
-    /// Whether a commit lies before the end: all of its parents are part of the extent too.
+    /// Whether a commit is before the end, so that all its parents are in the extent too.
     pub fn has_inside(&self, id: &oid) -> bool {
         self.commits.known(id).is_some_and(|number| self.marks.of(number) & INSIDE != 0)
     }
 }
 
-/// So many commits from each of `tips` (commits), these counted: the shortest way counts. `None`: to the end of history. What
-/// has the last depth is an end, parents or not (SH-03).
+/// The commits at most `depth` deep, where each of `tips` (commits) is 1 deep and the shortest way counts. `None` means
+/// to the end of history. A commit at the last depth is an end even without parents (SH-03).
 ///
 /// # Errors
 /// When a commit before the end is missing or corrupt, or the client has gone.
@@ -61,7 +61,8 @@ pub fn so_deep<'a>(
     Ok(Extent { commits: levels.commits, marks: levels.marks, ends })
 }
 
-/// How deep below `tips` (commits) the nearest of some commits lies; a tip itself is 1 deep. `None`: none is reached.
+/// The smallest depth below `tips` (commits) of any of the wanted commits, where a tip is 1 deep. `None` if none is
+/// reachable.
 ///
 /// # Errors
 /// As [`so_deep`].
@@ -79,7 +80,7 @@ pub fn of_nearest(
             return Ok(Some(levels.depth));
         }
         for number in std::mem::take(&mut levels.level) {
-            // What lies below all that is wanted does not lead there.
+            // A commit of a lower generation than all wanted ones does not lead to them.
             if levels.commits.generation(number) < least {
                 continue;
             }
@@ -92,8 +93,8 @@ pub fn of_nearest(
     Ok(None)
 }
 
-/// What is reachable from `tips` and not from `not`, and not older than `since`. Commits with a parent outside are its ends
-/// (SH-10), and so are those where history is cut anyway. `None`: there is no such commit.
+/// The commits reachable from `tips` but not from `not`, and not older than `since`. Commits with a parent outside are
+/// ends (SH-10), and so are those where history is cut anyway. `None` if there are no such commits.
 ///
 /// # Errors
 /// As [`so_deep`].
@@ -123,13 +124,13 @@ pub fn of_revisions<'a>(
     Ok(Some(Extent { commits, marks, ends }))
 }
 
-/// History level by level.
+/// A breadth-first walk over history.
 struct Levels<'a> {
     commits: Commits<'a>,
     marks: Marks,
     level: Vec<u32>,
     next: Vec<u32>,
-    /// Of `level`; tips are 1 deep.
+    /// The depth of `level`; tips are 1 deep.
     depth: u32,
     steps: u64,
 }

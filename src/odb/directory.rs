@@ -1,7 +1,7 @@
-//! One object directory: which packs it has, found when needed.
+//! One object directory and its packs, which are found when needed.
 //!
-//! In: its path. Out: the pack that holds an object. The multi-pack-index is asked first and may spare the listing; the
-//! folder is listed once, and again after a miss. Indexes are opened when they are asked for the first time.
+//! In: its path. Out: the pack that has an object. The multi-pack-index is asked first and may make listing the folder
+//! unnecessary. The folder is listed once, and again after a miss. Indexes are opened on first use.
 
 use super::bitmap::PseudoPack;
 use super::folders::Folders;
@@ -24,22 +24,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A thousand layers and more.
+/// Enough for more than a thousand layers.
 const CHAIN_BYTES_MAX: u64 = 64 << 10;
 
-/// For so long two changes of a folder may have the same time: as long as kernels before Linux 6.13 keep one, and as file systems do that
-/// count in seconds.
+/// How long two changes of a folder may get the same timestamp: with the coarse clock of kernels before Linux 6.13, and
+/// on file systems that store whole seconds.
 const TICK: Duration = Duration::from_millis(20);
 const TICK_OF_SECONDS: Duration = Duration::from_secs(2);
 
-/// So many indexes keep their files open. With one for each of a thousand packs a process could open nothing else.
+/// How many indexes keep their files open. With one file for each of a thousand packs a process could open nothing
+/// else.
 const INDEX_FILES_MAX: u32 = 16;
 
-/// What all directories of a database have in common.
+/// The state shared by all directories of a database.
 pub(super) struct Register {
     pub hash: gix_hash::Kind,
     slots: RefCell<Vec<Rc<Slot>>>,
-    /// Those another database of the same directories has given out, by path.
+    /// Packs that another instance of the database has numbered, by path.
     known: HashMap<PathBuf, Rc<Slot>>,
     warnings: RefCell<Vec<String>>,
     index_files: Cell<u32>,
@@ -50,7 +51,7 @@ impl Register {
         Register::knowing(hash, &[])
     }
 
-    /// One in which the packs that another one has given out have the same numbers, and are open as far as they are there.
+    /// Gives packs the numbers that another register has given them, and shares those that are open.
     pub fn knowing(hash: gix_hash::Kind, packs: &[(PathBuf, Option<Arc<Pack>>)]) -> Self {
         let slot = |(number, (path, pack)): (u32, &(PathBuf, Option<Arc<Pack>>))| {
             let state = pack.as_ref().map_or(State::Closed, |pack| State::Open(Arc::clone(pack)));
@@ -62,7 +63,7 @@ impl Register {
         Register { hash, slots: RefCell::new(slots), known, warnings, index_files }
     }
 
-    /// All packs that were given out, by number.
+    /// All numbered packs, in the order of their numbers.
     pub fn packs(&self) -> Vec<(PathBuf, Option<Arc<Pack>>)> {
         let pack = |slot: &Rc<Slot>| match &*slot.state.borrow() {
             State::Open(pack) => Some(Arc::clone(pack)),
@@ -73,7 +74,7 @@ impl Register {
 
     pub fn warn(&self, warning: String) {
         let mut warnings = self.warnings.borrow_mut();
-        // A thousand broken objects need no thousand lines.
+        // A thousand broken objects do not need a thousand lines.
         if warnings.len() < 100 && !warnings.contains(&warning) {
             warnings.push(warning);
         }
@@ -99,7 +100,7 @@ impl Register {
     }
 }
 
-/// A pack by name, opened as far as it was needed.
+/// A pack by name, opened as far as needed.
 pub(super) struct Slot {
     pub id: PackId,
     path: PathBuf,
@@ -110,7 +111,7 @@ enum State {
     Closed,
     Indexed(Box<Index>),
     Open(Arc<Pack>),
-    /// It has vanished; a listing that names it again makes it closed.
+    /// The file has vanished. If a listing names it again, it becomes `Closed`.
     Gone,
     Broken,
 }
@@ -120,7 +121,7 @@ impl Slot {
         self.path.file_name().unwrap_or_default().as_bytes()
     }
 
-    /// The position of an object in this pack. Whoever gets one can rely on the pack being open.
+    /// The position of an object in this pack. The pack is open if one is returned.
     pub fn position(&self, id: &oid, register: &Register) -> Option<u32> {
         match &*self.state.borrow() {
             State::Open(pack) => return pack.position(id),
@@ -138,7 +139,7 @@ impl Slot {
         self.open(register).map(|_| position)
     }
 
-    /// The pack, opened; `None` when it is not usable.
+    /// Opens the pack; `None` if it is unusable.
     pub fn open(&self, register: &Register) -> Option<Arc<Pack>> {
         self.open_index(register);
         let mut state = self.state.borrow_mut();
@@ -178,7 +179,7 @@ impl Slot {
         State::Broken
     }
 
-    /// Why it cannot be opened: it is gone, or what has been told already.
+    /// Why it cannot be opened: it is gone, or for a reason reported already.
     fn why_not(&self) -> io::Error {
         match &*self.state.borrow() {
             State::Gone => io::ErrorKind::NotFound.into(),
@@ -196,7 +197,7 @@ impl Slot {
     }
 }
 
-/// Whether an error says that a file is no longer there.
+/// Whether an error means that a file no longer exists.
 pub(super) fn is_gone(error: &anyhow::Error) -> bool {
     let stale = rustix::io::Errno::STALE.raw_os_error();
     error
@@ -204,7 +205,7 @@ pub(super) fn is_gone(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(stale))
 }
 
-/// What tells two states of a file or folder apart.
+/// Tells two states of a file or folder apart.
 type Identity = (u64, u64, u64, i64, i64);
 
 fn identity(metadata: &Metadata) -> Identity {
@@ -215,7 +216,7 @@ fn identity(metadata: &Metadata) -> Identity {
 struct Layer {
     path: PathBuf,
     midx: Midx,
-    /// The slots of its packs, as far as they were asked for.
+    /// The slots of its packs, as far as they were needed.
     slots: HashMap<u32, Rc<Slot>>,
 }
 
@@ -226,51 +227,51 @@ struct Packs {
     midx_identity: Option<Identity>,
     midx_tried: bool,
     listed: Option<Identity>,
-    /// When that was seen first, unless the folder was listed again long enough after.
+    /// When that state was first seen, until the folder has been listed again long enough after that.
     unsettled: Option<Instant>,
     listings: u32,
-    /// Those that no multi-pack-index covers: newest first, then what was asked last with success in front.
+    /// Packs that no multi-pack-index covers: the one used last first, then newest first.
     loose_ends: Vec<Rc<Slot>>,
     covered: Vec<Rc<Slot>>,
-    /// The names of bitmaps' files.
+    /// The names of the bitmap files, without extension.
     bitmapped: Vec<OsString>,
     names: HashMap<OsString, Rc<Slot>>,
 }
 
-/// A file of bitmaps.
+/// A bitmap file.
 pub(super) struct BitmapFile {
     pub path: PathBuf,
-    /// How many bytes are read before they are believed.
+    /// How many bytes have to be read before it is trusted.
     pub bytes: u64,
     pub of: BitmapsOf,
 }
 
-/// What bitmaps are made for.
+/// What a bitmap file belongs to.
 pub(super) enum BitmapsOf {
     Pack(Rc<Slot>),
-    /// A multi-pack-index, perhaps another one than there is.
+    /// A multi-pack-index, perhaps not the present one.
     Midx,
 }
 
 /// An object directory.
 pub(super) struct Directory {
     pub path: PathBuf,
-    /// Where its packs are.
+    /// The folder of its packs.
     folder: PathBuf,
     packs: RefCell<Packs>,
     loose: RefCell<Folders>,
-    /// Loose objects that were read lately.
+    /// Loose objects that were read recently.
     pub recent: RefCell<Recent>,
 }
 
 impl Directory {
-    /// Opens nothing.
+    /// Creates it without opening anything.
     pub fn new(path: PathBuf, recent: Recent) -> Self {
         let folder = path.join("pack");
         Directory { path, folder, packs: RefCell::default(), loose: RefCell::default(), recent: RefCell::new(recent) }
     }
 
-    /// The pack that has an object; `accept` may turn down copies, and then others are looked for.
+    /// The pack that has an object. `accept` may reject a copy; then others are tried.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -298,7 +299,7 @@ impl Directory {
             }
         }
         if in_midx {
-            // Turned down. The multi-pack-index knows one copy of each object, the indexes all of them.
+            // That copy was rejected. The multi-pack-index has one copy of each object, but the pack indexes have all.
             for slot in &packs.covered {
                 if let Some(position) = slot.position(id, register).filter(|position| accept(slot, *position)) {
                     return Ok(Some((slot.id, position)));
@@ -308,8 +309,9 @@ impl Directory {
         Ok(None)
     }
 
-    /// Looks at the folder again, unless it was looked at twice and has not changed since. What came just behind a look may not show in
-    /// the folder's time: a while after the first look at what seems to be the same there is one more. True when there may be something new.
+    /// Lists the folder again, unless it was listed twice and has not changed since. A change right after a listing may
+    /// not show in the folder's timestamp, so the folder is listed once more some time after its present state was
+    /// first seen. Returns whether there may be new packs.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -321,7 +323,7 @@ impl Directory {
         packs.list(&self.folder, register)
     }
 
-    /// All packs of the folder as it is now.
+    /// All packs in the folder at present.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -333,7 +335,8 @@ impl Directory {
         Ok(packs.loose_ends.iter().chain(&packs.covered).cloned().collect())
     }
 
-    /// Adds to `words` what is in the folder now: its path, the packs, the bitmaps, and which multi-pack-index there is.
+    /// Adds the present state of the folder to `words`: its path, its packs and bitmaps, and the identity of the
+    /// multi-pack-index.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -344,14 +347,14 @@ impl Directory {
         names.sort_unstable();
         words.push(self.path.as_os_str().as_bytes().to_owned());
         words.append(&mut names);
-        // Device and inode are not the same on all nodes.
+        // Device and inode numbers differ between machines that share the storage.
         words.extend(
             packs.midx_identity.map(|(_, _, size, seconds, rest)| format!("midx {size} {seconds} {rest}").into()),
         );
         Ok(())
     }
 
-    /// The pack of a name without extension, opened, if it is there and usable.
+    /// The pack of this name (without extension), opened; `None` if it does not exist or is unusable.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -360,7 +363,7 @@ impl Directory {
         Ok(slots.iter().find(|slot| slot.path.file_stem() == Some(stem)).and_then(|slot| slot.open(register)))
     }
 
-    /// The files of bitmaps that lie here, those of multi-pack-indexes first.
+    /// The bitmap files in the folder, those of multi-pack-indexes first.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -386,10 +389,10 @@ impl Directory {
         Ok(files)
     }
 
-    /// The objects of the multi-pack-index in the order in which a bitmap has them; a chain of them has none.
+    /// The objects of the multi-pack-index in bitmap order. Chains are not supported.
     ///
     /// # Errors
-    /// When there is none, it is damaged, or one of its packs cannot be used.
+    /// When there is none, it is damaged, or one of its packs is unusable.
     pub fn pseudo_pack(&self, register: &Register) -> anyhow::Result<PseudoPack> {
         let folder = &self.folder;
         let path = folder.join("multi-pack-index");
@@ -405,13 +408,13 @@ impl Directory {
         PseudoPack::new(midx, path, opened)
     }
 
-    /// How many multi-pack-indexes are open.
+    /// The number of open multi-pack-indexes.
     #[cfg(test)]
     pub fn layers(&self) -> usize {
         self.packs.borrow().midx.len()
     }
 
-    /// Whether a loose object may be worth looking for; what has come since its folder was listed is not.
+    /// Whether a loose object may exist. One added after its folder was listed is missed.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -429,7 +432,7 @@ fn folder_identity(folder: &Path) -> io::Result<Option<Identity>> {
 }
 
 impl Packs {
-    /// Opens the multi-pack-index, once.
+    /// Opens the multi-pack-index on the first call.
     fn open_midx(&mut self, folder: &Path, register: &Register) {
         if !self.midx_tried {
             self.midx_tried = true;
@@ -437,8 +440,7 @@ impl Packs {
         }
     }
 
-    /// Opens the multi-pack-index, or the chain where there is none, if it is not the one that is open. True when it is
-    /// another one.
+    /// Opens the multi-pack-index, or else the chain, if it is not the one already open. Returns whether it changed.
     fn renew_midx(&mut self, folder: &Path, register: &Register) -> bool {
         let single = folder.join("multi-pack-index");
         let layers = folder.join("multi-pack-index.d");
@@ -471,7 +473,7 @@ impl Packs {
         if let Some(slot) = layer.slots.get(&pack) {
             return (true, Some(Rc::clone(slot)));
         }
-        // Folders in a name are cut off: packs lie here and nowhere else.
+        // Strip directories from the name: packs are only in this folder.
         let Some(stem) = layer.midx.name(pack).and_then(|name| Path::new(name).file_stem()) else {
             register.warn(format!("{}: it has no pack {pack}", layer.path.display()));
             return (true, None);
@@ -481,8 +483,8 @@ impl Packs {
         (true, Some(slot))
     }
 
-    /// Whether a folder that seems unchanged was first listed so long ago that what it has now is all that this time can stand for, and
-    /// has not been listed since.
+    /// Whether the folder's present state was first seen long enough ago that one more listing sees all changes with
+    /// its timestamp, and that listing is still due.
     fn may_be_told_more(&self) -> bool {
         let in_seconds = self.listed.is_some_and(|(.., nanoseconds)| nanoseconds == 0);
         let tick = if in_seconds { TICK_OF_SECONDS } else { TICK };
@@ -496,12 +498,12 @@ impl Packs {
         Ok(())
     }
 
-    /// Lists the folder. True when there is something new.
+    /// Lists the folder. Returns whether there is something new.
     fn list(&mut self, folder: &Path, register: &Register) -> io::Result<bool> {
-        // What it named a moment ago is found by the first listing too.
+        // A multi-pack-index opened just before the first listing is not opened again.
         let fresh = self.midx_tried && self.listings == 0;
         self.midx_tried = true;
-        // Before the listing: what appears meanwhile makes it differ the next time.
+        // Taken before the listing, so that a change meanwhile makes it differ next time.
         let now = folder_identity(folder)?;
         if self.listings == 0 || self.listed != now {
             self.unsettled = now.map(|_| Instant::now());
@@ -556,7 +558,7 @@ impl Packs {
         }
         found.sort_unstable_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
         self.loose_ends.extend(found.into_iter().map(|(_, _, slot)| slot));
-        // What was known before stays: a pack that is open can be read even when its name is gone.
+        // Packs known before are kept: an open pack can be read even after its file is deleted.
         self.loose_ends.extend(before);
         Ok(something_new)
     }
@@ -565,7 +567,7 @@ impl Packs {
 fn open_layer(path: &Path, register: &Register) -> Option<Layer> {
     match Midx::open(path, register.hash) {
         Ok(midx) => return Some(Layer { path: path.to_owned(), midx, slots: HashMap::new() }),
-        // It was replaced in this moment; the indexes are there anyway.
+        // It was just replaced; the pack indexes are still there.
         Err(error) if is_gone(&error) => {}
         Err(error) => register.warn(format!("{}: {error:#}", path.display())),
     }

@@ -1,7 +1,8 @@
-//! Which loose objects there may be, known without asking the file system for each.
+//! Knows which loose objects may exist without asking the file system for each.
 //!
-//! In: names, one after the other. Out: whether a file is worth looking for. A folder that is asked about often is listed once;
-//! what appears in it later is not seen. The names held are limited in number: beyond that every file is looked for.
+//! In: object IDs, one after the other. Out: whether the file is worth looking for. A folder that is asked about often
+//! is listed once; files that appear later are missed. The number of IDs held is limited; beyond that every file is
+//! looked for.
 
 use crate::listing::Listing;
 use gix_hash::{ObjectId, oid};
@@ -9,35 +10,35 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// A folder is listed when so many files were looked for in it.
+/// A folder is listed after this many files were looked for in it.
 const LOOKED_FOR_MAX: u8 = 4;
-/// The most names that are held, of all folders together.
+/// The maximum number of IDs held for all folders together.
 const NAMES_MAX: usize = 1 << 17;
 
-/// What is known of one folder `objects/xx`.
+/// The state of one folder `objects/xx`.
 #[derive(Default)]
 enum Folder {
-    /// Nothing was looked for in it.
+    /// No file was looked for in it.
     #[default]
     Unlisted,
-    /// So many files were looked for.
+    /// This many files were looked for.
     LookedFor(u8),
-    /// All names in it, in order.
+    /// All IDs in it, sorted.
     Listed(Vec<ObjectId>),
-    /// It is too large.
+    /// It has too many files to be listed.
     Unknown,
 }
 
-/// The loose objects of one object directory, as far as they were asked for.
+/// The loose objects of one object directory, as far as they were needed.
 #[derive(Default)]
 pub(super) struct Folders {
-    /// By the first byte of a name; none before the first question.
+    /// By the first byte of an ID; empty before the first question.
     folders: Vec<Folder>,
     names: usize,
 }
 
 impl Folders {
-    /// Whether there may be a loose object of this name. `directory` is the same each time.
+    /// Whether a loose object with this ID may exist. `directory` must always be the same.
     ///
     /// # Errors
     /// When a folder cannot be read.
@@ -67,7 +68,7 @@ impl Folders {
     }
 }
 
-/// The names in the folder where an object would lie; `None` if there are more than `names_max`.
+/// The IDs in the folder where an object would be; `None` if there are more than `names_max`.
 fn list(directory: &Path, id: &oid, names_max: usize) -> io::Result<Option<Vec<ObjectId>>> {
     let fan_out = format!("{:02x}", id.first_byte());
     let listing = match Listing::open(&directory.join(&fan_out)) {
@@ -108,7 +109,7 @@ mod tests {
         assert!(!folders.may_have(&scratch, &id("ab")).unwrap());
         assert!(folders.may_have(&scratch, &there).unwrap());
         assert_eq!(folders.names, 1);
-        // Another folder, which is not there.
+        // Another folder, which does not exist.
         for asked in 0..=LOOKED_FOR_MAX {
             assert_eq!(folders.may_have(&scratch, &id("cd")).unwrap(), asked < LOOKED_FOR_MAX);
         }

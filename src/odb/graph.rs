@@ -1,7 +1,7 @@
-//! Commits by number: from the commit-graph, else parsed.
+//! Commits by number, from the commit-graph or else parsed.
 //!
-//! In: an object database. Out: parents, tree, time and generation of a commit, by a small number. What a walk marks it
-//! keeps in vectors by that number. A commit is read once, and only when it is asked for.
+//! In: an object database. Out: parents, tree, time and generation of a commit, by a small number. Walks can keep marks
+//! in vectors indexed by that number. A commit is read at most once, and only when needed.
 
 use super::Objects;
 use super::commit_graph::CommitGraph;
@@ -13,7 +13,7 @@ use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use std::fmt;
 
-/// A commit that a walk came to is not there.
+/// A commit met by a walk does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missing(pub ObjectId);
 
@@ -25,36 +25,36 @@ impl fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
-/// What is known of a commit outside the commit-graph.
+/// A commit outside the commit-graph.
 struct Parsed {
     id: ObjectId,
     tree: ObjectId,
     time: i64,
-    /// Where its parents begin in the common list; `u32::MAX` as long as it was not read.
+    /// Where its parents begin in [`Commits::parents`]; [`UNREAD`] until the commit was read.
     parents: u32,
     parents_len: u32,
 }
 
 const UNREAD: u32 = u32::MAX;
 
-/// Commits of one database, numbered as they are met: those of the commit-graph have its positions, others follow.
+/// Commits of one database, numbered as they are met. Those in the commit-graph have its positions; others follow.
 pub struct Commits<'a> {
     objects: &'a Objects,
     graph: Option<&'a CommitGraph>,
-    /// Commits in the graph.
+    /// The number of commits in the graph.
     base: u32,
     numbers: IdMap<u32>,
     parsed: Vec<Parsed>,
     parents: Vec<u32>,
-    /// Commits of the graph where somebody's history is cut, one bit each, by number.
+    /// Commits in the graph where a client's history is cut, one bit each, by number.
     cut: Vec<u64>,
     content: Vec<u8>,
-    /// Who reads ahead.
+    /// Threads that read ahead.
     readers: Option<HeadReaders>,
 }
 
 impl<'a> Commits<'a> {
-    /// No commit has been read yet.
+    /// Starts without any commit read.
     pub fn new(objects: &'a Objects) -> Self {
         let graph = objects.graph();
         let mut cut = Vec::new();
@@ -78,7 +78,7 @@ impl<'a> Commits<'a> {
         }
     }
 
-    /// The database they are of.
+    /// The database that the commits belong to.
     pub fn objects(&self) -> &'a Objects {
         self.objects
     }
@@ -93,7 +93,7 @@ impl<'a> Commits<'a> {
         self.len() == 0
     }
 
-    /// The number of a commit. It is not looked whether there is such a commit.
+    /// The number of a commit. Does not check that the commit exists.
     pub fn number(&mut self, id: &oid) -> u32 {
         if let Some(position) = self.graph.and_then(|graph| graph.position(id)) {
             return position;
@@ -108,13 +108,13 @@ impl<'a> Commits<'a> {
         number
     }
 
-    /// The number of a commit that was met already (or stands in the commit-graph).
+    /// The number of a commit that was met already or is in the commit-graph.
     pub fn known(&self, id: &oid) -> Option<u32> {
         let in_graph = self.graph.and_then(|graph| graph.position(id));
         in_graph.or_else(|| self.numbers.get(id).copied())
     }
 
-    /// The name of a commit.
+    /// The ID of a commit.
     pub fn id(&self, number: u32) -> &oid {
         match self.graph {
             Some(graph) if number < self.base => graph.id_at(number),
@@ -122,10 +122,10 @@ impl<'a> Commits<'a> {
         }
     }
 
-    /// Its tree.
+    /// The ID of its tree.
     ///
     /// # Errors
-    /// When the commit is missing (then it is a [`Missing`]) or corrupt.
+    /// When the commit is missing (a [`Missing`]) or corrupt.
     pub fn tree(&mut self, number: u32) -> anyhow::Result<ObjectId> {
         match self.graph {
             Some(graph) if number < self.base => Ok(graph.tree(number).to_owned()),
@@ -133,7 +133,7 @@ impl<'a> Commits<'a> {
         }
     }
 
-    /// Its committer's time, in seconds; 0 where the commit has none that can be read.
+    /// Its committer time in seconds; 0 if it cannot be parsed.
     ///
     /// # Errors
     /// As [`Commits::tree`].
@@ -144,7 +144,7 @@ impl<'a> Commits<'a> {
         }
     }
 
-    /// Its generation: above that of all its ancestors; [`GENERATION_UNKNOWN`] where the commit-graph does not know it.
+    /// Its generation number, which exceeds those of all ancestors; [`GENERATION_UNKNOWN`] outside the commit-graph.
     pub fn generation(&self, number: u32) -> u64 {
         match self.graph {
             Some(graph) if number < self.base => graph.generation(number),
@@ -152,7 +152,7 @@ impl<'a> Commits<'a> {
         }
     }
 
-    /// Whether history is cut at a commit: it has parents that are not walked to.
+    /// Whether history is cut at a commit, so that walks ignore its parents.
     pub fn is_cut(&self, number: u32) -> bool {
         if number < self.base {
             return self.cut.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1);
@@ -160,7 +160,8 @@ impl<'a> Commits<'a> {
         self.objects.ends_at(self.id(number))
     }
 
-    /// The numbers of its parents, in `parents` (cleared first): none where history is cut. They need not be there.
+    /// Stores the numbers of its parents in `parents` (cleared first); none if history is cut there. The parents need
+    /// not exist.
     ///
     /// # Errors
     /// As [`Commits::tree`].
@@ -179,8 +180,8 @@ impl<'a> Commits<'a> {
         Ok(())
     }
 
-    /// Has other threads read what a walk will come to: these commits, from the last one on, and all that lies behind them. What cannot
-    /// be read is found out when it is asked for.
+    /// Makes other threads read what a walk will reach: these commits, from the last one on, and everything reachable
+    /// from them. Errors are reported when the walk gets to a commit.
     pub fn read_ahead(&mut self, numbers: &[u32]) {
         let unread = |number: &u32| Some(&self.parsed[number.checked_sub(self.base)? as usize]);
         let unread = numbers.iter().filter_map(unread).filter(|parsed| parsed.parents == UNREAD);
@@ -213,7 +214,7 @@ impl<'a> Commits<'a> {
         self.note(at, head.tree, head.time, head.parents())
     }
 
-    /// Notes what was read of a commit.
+    /// Stores a commit that was read.
     fn note(
         &mut self,
         at: usize,
@@ -235,20 +236,20 @@ impl<'a> Commits<'a> {
     }
 }
 
-/// The lines of a commit that walks need.
+/// The header lines of a commit that walks need.
 pub struct CommitHead<'a> {
     /// Its tree.
     pub tree: ObjectId,
-    /// The committer's time; 0 where it cannot be read.
+    /// The committer time; 0 if it cannot be parsed.
     pub time: i64,
     parents: &'a [u8],
-    /// What stands behind them.
+    /// The rest of the commit.
     people: &'a [u8],
     hash: gix_hash::Kind,
 }
 
 impl<'a> CommitHead<'a> {
-    /// Kind and content of a commit, of which all that stands behind these lines may be left out.
+    /// Reads a commit into `content`, perhaps only up to the end of these lines, and returns its kind.
     ///
     /// # Errors
     /// When it is corrupt.
@@ -262,10 +263,10 @@ impl<'a> CommitHead<'a> {
         }
     }
 
-    /// Reads the head of a commit.
+    /// Parses the beginning of a commit.
     ///
     /// # Errors
-    /// When tree or parents are malformed. Times are not as important: git reads a wrong one as 0.
+    /// When tree or parents are malformed. A malformed time counts as 0, as in git.
     pub fn parse(content: &'a [u8], hash: gix_hash::Kind) -> anyhow::Result<Self> {
         let hex = hash.len_in_hex();
         let (tree, mut rest) = id_line(content, b"tree ", hex).context("bogus tree line")?;
@@ -277,7 +278,7 @@ impl<'a> CommitHead<'a> {
         Ok(CommitHead { tree, time: committer_time(rest), parents, people: rest, hash })
     }
 
-    /// Whether all lines that are told here are there to their ends, author and committer included.
+    /// Whether the author and committer lines are complete, and with them all lines parsed here.
     fn is_complete(&self) -> bool {
         self.people.iter().filter(|byte| **byte == b'\n').nth(1).is_some()
     }
@@ -299,7 +300,7 @@ fn id_line<'a>(content: &'a [u8], key: &[u8], hex: usize) -> Option<(ObjectId, &
     Some((ObjectId::from_hex(name).ok()?, rest))
 }
 
-/// The time in the committer line, which follows the author's.
+/// The time in the committer line, which follows the author line.
 fn committer_time(lines: &[u8]) -> i64 {
     let time = || {
         let mut lines = lines.split(|byte| *byte == b'\n');

@@ -1,8 +1,9 @@
-//! Heads of commits, read by other threads while one walks through history.
+//! Reads the heads of commits in other threads while one thread walks history.
 //!
-//! In: names of commits that a walk will come to. Out: what it will ask for, as far as it was read by then. Every thread goes its own
-//! way, and not where another one has been; so from several ends of history they meet somewhere. The walk finds what it would find
-//! alone: what a thread cannot read it reads itself, and says what is wrong with it.
+//! In: IDs of commits that the walk will reach. Out: the heads it asks for, as far as they were read in time. Each
+//! thread walks on its own, but not where another one has been, so threads that start at several ends of history meet
+//! somewhere. The result of the walk does not depend on this: what a thread cannot read, the walk reads itself, and
+//! reports the error.
 
 use super::graph::CommitHead;
 use super::ids::IdMap;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// What a walk needs of a commit.
+/// The parts of a commit that a walk needs.
 pub(super) struct Head {
     pub tree: ObjectId,
     pub time: i64,
@@ -27,10 +28,10 @@ pub(super) struct HeadReaders {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Heads by name. `None`: one is being read, or was taken.
+/// Heads by commit ID. `None`: the head is being read, or was taken.
 type Heads = IdMap<Option<Box<Head>>>;
 
-/// What somebody has come to.
+/// The commits that any thread has met.
 #[derive(Default)]
 struct Met {
     heads: Mutex<Heads>,
@@ -38,7 +39,8 @@ struct Met {
 }
 
 impl HeadReaders {
-    /// Starts as many as the database allows besides the calling thread, which is to come to these commits from the last one on.
+    /// Starts as many threads as the database allows besides the calling one, which will walk these commits from the
+    /// last one on.
     pub(super) fn start(objects: &Objects, commits: &[ObjectId]) -> Option<Self> {
         let count = threads(objects.threads).saturating_sub(1);
         let part = commits.len().div_ceil(count.max(1));
@@ -54,7 +56,7 @@ impl HeadReaders {
         Some(HeadReaders { met, threads })
     }
 
-    /// The head of a commit if it was read; if not, nobody else will read it.
+    /// Takes the head of a commit if it was read. If not, no other thread will read it any more.
     pub(super) fn take(&self, id: &oid) -> Option<Box<Head>> {
         self.met.heads().entry(id.to_owned()).or_default().take()
     }
@@ -64,7 +66,7 @@ impl Drop for HeadReaders {
     fn drop(&mut self) {
         self.met.is_over.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // Who died has read less than he might have.
+            // A thread that panicked has only read less.
             let _ = thread.join();
         }
     }
@@ -75,7 +77,7 @@ impl Met {
         self.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads all that these lead to, the last one first, as far as nobody has come to it.
+    /// Reads these commits and everything they lead to, from the last one on, unless another thread has met it.
     fn read_all(&self, opener: &Opener, mut pending: Vec<ObjectId>) {
         let objects = opener.open();
         let mut content = Vec::new();

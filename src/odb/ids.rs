@@ -1,19 +1,19 @@
-//! Maps and sets by object name, without hashing what is a hash already.
+//! Maps and sets keyed by object ID, without hashing what is a hash already.
 //!
-//! In and out: names. Whoever picks names on purpose can make some of them collide, by as many tries as the table has
-//! slots for each: never enough of them to matter.
+//! In and out: object IDs. An attacker who chooses IDs can make some collide, but each collision takes about as many
+//! tries as the table has slots, so there are never enough to matter.
 
 use gix_hash::{ObjectId, oid};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map by object name.
+/// A map keyed by object ID.
 pub type IdMap<V> = HashMap<ObjectId, V, BuildHasherDefault<IdHasher>>;
-/// A set of object names.
+/// A set of object IDs.
 pub type IdSet = HashSet<ObjectId, BuildHasherDefault<IdHasher>>;
 
-/// Takes bytes of a name for its hash.
+/// Uses bytes of an ID as its hash.
 #[derive(Default, Clone, Copy)]
 pub struct IdHasher(u64);
 
@@ -23,7 +23,7 @@ impl Hasher for IdHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        // The first bytes of a name decide where it stands in an index, and are alike among neighbours there.
+        // The first bytes of an ID determine its place in an index, so neighbours there share them.
         let part = bytes.get(8..16).unwrap_or_default();
         if let Ok(part) = part.try_into() {
             self.0 ^= u64::from_le_bytes(part);
@@ -33,7 +33,8 @@ impl Hasher for IdHasher {
     fn write_usize(&mut self, _length: usize) {}
 }
 
-/// The order of two names. Mostly the first bytes decide, and steps of eight cost less than a call that compares them one by one.
+/// The order of two IDs. Usually the first bytes decide, and steps of eight bytes cost less than a call that compares
+/// them one by one.
 #[inline]
 pub fn compare(one: &[u8], other: &[u8]) -> Ordering {
     match (one.split_first_chunk::<8>(), other.split_first_chunk::<8>()) {
@@ -48,7 +49,7 @@ pub fn compare(one: &[u8], other: &[u8]) -> Ordering {
     }
 }
 
-/// Whether two names are the same.
+/// Whether two IDs are equal.
 #[inline]
 pub fn are_same(one: &oid, other: &oid) -> bool {
     compare(one.as_bytes(), other.as_bytes()).is_eq()

@@ -1,7 +1,7 @@
-//! A pack's index (`.idx`, versions 1 and 2): names in their order, offsets, checksums.
+//! A pack's index (`.idx`, versions 1 and 2): sorted object IDs, offsets, checksums.
 //!
-//! In: a mapped file. Out: positions, names, offsets. Opening looks at the head alone, whatever the size: one request
-//! asks for few of many names. What stands in the tables is checked when it is used.
+//! In: a mapped file. Out: positions, IDs, offsets. Opening only checks the header, fan-out and size: a request usually
+//! needs few of many IDs. Table contents are checked when used.
 
 mod few;
 
@@ -20,7 +20,7 @@ use std::path::Path;
 const FAN_BYTES: usize = 256 * 4;
 const HEAD_BYTES: usize = 8;
 const LARGE: u32 = 1 << 31;
-/// Offsets that are compared together.
+/// How many offsets are compared together.
 const OFFSETS_AT_ONCE: usize = 128;
 
 /// An opened index.
@@ -28,15 +28,15 @@ pub(super) struct Index {
     map: Mmap,
     version_2: bool,
     count: u32,
-    /// Bytes of a name.
+    /// The length of an ID in bytes.
     width: usize,
-    /// Of a large one, as long as few are asked for.
+    /// For a large index, reads IDs from the file as long as few are needed.
     few: Option<FewNames>,
 }
 
 impl Index {
-    /// Opens and checks the frame: signature, fan-out order, size.
-    /// A large one stays open, if it may, so that names can be read.
+    /// Opens the file and checks signature, order of the fan-out, and size. The file of a large index stays open, if it
+    /// may, to read IDs from.
     pub fn open(path: &Path, hash: gix_hash::Kind, may_stay_open: bool) -> anyhow::Result<Self> {
         let file = File::open(path)?;
         let map = map(&file)?;
@@ -81,7 +81,7 @@ impl Index {
         self.few.is_some()
     }
 
-    /// How many names it holds.
+    /// The number of objects.
     pub fn len(&self) -> u32 {
         self.count
     }
@@ -104,19 +104,19 @@ impl Index {
         &self.map[at..at + self.width]
     }
 
-    /// The name at a position, to be looked at later if at all. The position must be one of this index.
+    /// The ID at a position, which must be within this index. The bytes are only touched when the caller looks at them.
     pub fn id_at(&self, position: u32) -> &oid {
         assert!(position < self.count, "a position of another index");
         oid::try_from_bytes(self.name(position)).expect("the width is that of the hash")
     }
 
-    /// The same, to be looked at now.
+    /// Like [`Index::id_at`], for an ID that is looked at at once.
     pub fn read_id_at(&self, position: u32) -> ObjectId {
         let few = self.few.as_ref().filter(|_| position < self.count);
         few.and_then(|few| few.at(position)).unwrap_or_else(|| self.id_at(position).to_owned())
     }
 
-    /// The position of a name.
+    /// The position of an ID.
     pub fn position(&self, id: &oid) -> Option<u32> {
         let wanted = id.as_bytes();
         if wanted.len() != self.width {
@@ -134,7 +134,7 @@ impl Index {
         self.tables() + self.count as usize * (self.width + 4)
     }
 
-    /// The pack offset at a position; what the index does not hold is `u64::MAX`, which no pack has.
+    /// The pack offset at a position; `u64::MAX`, which no pack has, if the index does not have it.
     pub fn offset_at(&self, position: u32) -> u64 {
         assert!(position < self.count, "a position of another index");
         let (position, count) = (position as usize, self.count as usize);
@@ -155,42 +155,42 @@ impl Index {
         }
     }
 
-    /// The position of an offset, looked for among all of them.
+    /// The position whose offset this is, found by scanning the table.
     pub fn position_of(&self, offset: u64) -> Option<u32> {
         let large = || (0..self.count).find(|position| self.offset_at(*position) == offset);
         self.position_of_small(offset).or_else(large)
     }
 
-    /// That of one which stands in the table of small offsets.
+    /// Like [`Index::position_of`], for an offset in the table of small offsets.
     fn position_of_small(&self, offset: u64) -> Option<u32> {
         let wanted = u32::try_from(offset).ok().filter(|offset| self.version_2 && offset & LARGE == 0)?.to_be_bytes();
         let count = self.count as usize;
         let small = self.small_offsets();
         let offsets = self.map[small..small + count * 4].as_chunks().0;
-        // Without a question for each of them the processor compares many at once.
+        // Without a branch for each offset, the compiler can compare many at once.
         let is_in = |block: &[[u8; 4]]| block.iter().fold(false, |found, offset| found | (*offset == wanted));
         let block = offsets.chunks(OFFSETS_AT_ONCE).position(is_in)? * OFFSETS_AT_ONCE;
         let position = block + offsets[block..].iter().position(|offset| *offset == wanted)?;
         u32::try_from(position).ok()
     }
 
-    /// The CRC32 of the entry at a position, where the version has it.
+    /// The CRC32 of the entry at a position; version 1 has none.
     pub fn crc32_at(&self, position: u32) -> Option<u32> {
         assert!(position < self.count, "a position of another index");
         let crcs = self.tables() + self.count as usize * self.width;
         self.version_2.then(|| u32_at(&self.map, crcs + position as usize * 4))
     }
 
-    /// The trailer of the pack that this index was made for.
+    /// The trailer of the pack that this index belongs to.
     pub fn pack_checksum(&self) -> &[u8] {
         let end = self.map.len() - self.width;
         &self.map[end - self.width..end]
     }
 }
 
-/// The position of a name among sorted ones that begin with the same byte.
+/// The position of an ID among sorted ones that begin with the same byte.
 pub(super) fn search<'n>(wanted: &[u8], among: Range<u32>, name: impl Fn(u32) -> &'n [u8]) -> Option<u32> {
-    // A good guess saves most of the halving.
+    // A good guess saves most of the bisection.
     let mut guess = guessed(wanted, &among);
     let Range { start: mut low, end: mut high } = among;
     let mut reach = 16;
@@ -212,7 +212,7 @@ pub(super) fn search<'n>(wanted: &[u8], among: Range<u32>, name: impl Fn(u32) ->
     None
 }
 
-/// The reverse index (`.rev`), mapped: index positions in the order of the pack.
+/// The mapped reverse index (`.rev`): index positions in pack order.
 pub(super) struct Reverse {
     map: Mmap,
     count: u32,
@@ -221,7 +221,7 @@ pub(super) struct Reverse {
 const REVERSE_HEAD_BYTES: usize = 12;
 
 impl Reverse {
-    /// Opens the `.rev` of an index with so many names. It must say that it belongs to what has this checksum.
+    /// Opens the `.rev` of an index with `count` objects. It must name the pack with this checksum.
     pub fn open(path: &Path, hash: gix_hash::Kind, count: u32, checksum: &[u8]) -> anyhow::Result<Self> {
         let map = map(&File::open(path)?)?;
         let width = hash.len_in_bytes();
@@ -243,7 +243,7 @@ impl Reverse {
         Ok(Reverse { map, count })
     }
 
-    /// The index position of the n-th entry, where that is one.
+    /// The index position of the n-th entry, if it is valid.
     pub fn position(&self, rank: u32) -> Option<u32> {
         if rank >= self.count {
             return None;
@@ -251,13 +251,13 @@ impl Reverse {
         Some(u32_at(&self.map, REVERSE_HEAD_BYTES + rank as usize * 4)).filter(|position| *position < self.count)
     }
 
-    /// Whether each position stands there once.
+    /// Whether each position occurs exactly once.
     pub fn is_complete(&self) -> bool {
         permutation(self.count, |rank| self.position(rank), |_| {}).is_ok()
     }
 }
 
-/// Calls `each` with the positions of all ranks. It is an error if not each of as many positions stands there once.
+/// Calls `each` with the position of every rank. Fails unless each position below `count` occurs exactly once.
 pub(super) fn permutation(
     count: u32,
     position: impl Fn(u32) -> Option<u32>,

@@ -1,7 +1,7 @@
-//! The one door to zlib; buffers are lent by the caller.
+//! Inflates zlib streams, for all of the crate; buffers are lent by the caller.
 //!
-//! In: a zlib stream, whole in memory or in pieces of a file. Out: its content, never more than what was announced (and
-//! a buffer that grows with what arrives, never with what was announced).
+//! In: a zlib stream, in memory or in pieces of a file. Out: its content, never more than announced. Buffers grow with
+//! what arrives, never with what is announced.
 
 mod at_once;
 mod bits;
@@ -17,22 +17,23 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-/// The first allocation for content whose size is only announced; from there on buffers double.
+/// The first allocation for content whose size is only announced; from there on it doubles.
 const FIRST_BYTES: usize = 1 << 20;
-/// Room behind the announced size: so much the decoder wants in order to run at full speed up to the last byte, and a
-/// stream that goes on is noticed.
+/// Room after the announced size, which lets the decoder run at full speed up to the last byte, and shows if a stream
+/// goes on.
 const SLACK_BYTES: usize = 320;
-/// How much of a file is read at once where it is not mapped.
+/// How much of a file that is not mapped is read at once.
 const PIECE_BYTES: usize = 64 << 10;
-/// Content of so many bytes is inflated at once, if its stream is there. With more the general decoder is as fast.
+/// Content of up to this many bytes is inflated in one go, if the whole stream is at hand. Beyond it the general
+/// decoder is as fast.
 const AT_ONCE_BYTES: usize = 64 << 10;
 
-/// Where compressed bytes come from.
+/// A source of compressed bytes.
 pub trait Stored {
     /// The bytes from `at` on: at least one, or none at the end.
     ///
     /// # Errors
-    /// As reading a file.
+    /// When the file cannot be read.
     fn piece(&mut self, at: u64) -> io::Result<&[u8]>;
 }
 
@@ -42,17 +43,17 @@ impl Stored for &[u8] {
     }
 }
 
-/// A file read in pieces, up to an end.
+/// A file read in pieces, up to a given end.
 pub struct Pieces<'a> {
     file: &'a File,
     end: u64,
     buffer: &'a mut Vec<u8>,
-    /// What the buffer holds.
+    /// The range of the file in the buffer.
     held: Range<u64>,
 }
 
 impl<'a> Pieces<'a> {
-    /// The bytes of a file up to `end`, at the latest; `buffer` is lent for one piece.
+    /// The bytes of a file, up to `end`. `buffer` is lent for one piece.
     pub fn new(file: &'a File, end: u64, buffer: &'a mut Vec<u8>) -> Self {
         Pieces { file, end, buffer, held: 0..0 }
     }
@@ -76,9 +77,9 @@ impl Stored for Pieces<'_> {
     }
 }
 
-/// A zlib decoder, used again for each stream.
+/// A zlib decoder, reused for each stream.
 pub struct Inflater {
-    /// Both made for the first stream: their window and tables are what an advertisement would pay for in vain.
+    /// Both are created for the first stream: an advertisement needs none of their windows and tables.
     at_once: Option<Box<AtOnce>>,
     state: Option<Decompress>,
     at: u64,
@@ -91,16 +92,16 @@ impl Default for Inflater {
 }
 
 impl Inflater {
-    /// A decoder for any number of streams, one after the other.
+    /// Creates a decoder for any number of streams, one after the other.
     pub fn new() -> Self {
         Inflater { at_once: None, state: None, at: 0 }
     }
 
-    /// Inflates the stream at `at` of `stored` into `out`, whose content is replaced, and says where it ended. It must hold
-    /// exactly `size` bytes.
+    /// Inflates the stream at `at` of `stored` into `out`, whose content is replaced. Returns where the stream ended.
+    /// It must have exactly `size` bytes of content.
     ///
     /// # Errors
-    /// When the stream is damaged, ends early, or has another size. What `out` holds then means nothing.
+    /// When the stream is damaged, ends early, or has another size. The content of `out` is then meaningless.
     pub fn whole(&mut self, stored: &mut dyn Stored, at: u64, size: u64, out: &mut Vec<u8>) -> anyhow::Result<u64> {
         if let Ok(size) = usize::try_from(size)
             && let Some(Inflated { filled, stream: Some(length) }) = self.at_once(stored, at, size, out)?
@@ -114,11 +115,12 @@ impl Inflater {
         self.rest(stored, size, 0, out)
     }
 
-    /// Inflates the stream at `at` of `stored` into `out`, whose content is replaced, if it is all there and has at most `most` bytes,
-    /// which are not many, and says where it ended. `None`: it is something else, or damaged, and what `out` holds means nothing.
+    /// Inflates the stream at `at` of `stored` into `out`, whose content is replaced, if it is all at hand and has at
+    /// most `most` bytes of content, up to a limit. Returns where the stream ended; `None` if the conditions are not
+    /// met or it is damaged, and `out` is then meaningless.
     ///
     /// # Errors
-    /// As reading a file.
+    /// When the file cannot be read.
     pub fn small(
         &mut self,
         stored: &mut dyn Stored,
@@ -132,7 +134,7 @@ impl Inflater {
         Ok(Some(at + length as u64))
     }
 
-    /// Tries to inflate `bytes` bytes of the stream at `at` at once. If that did not go well, the general decoder knows why.
+    /// Tries to inflate `bytes` bytes of the stream at `at` in one go. If that fails, the general decoder reports why.
     fn at_once(
         &mut self,
         stored: &mut dyn Stored,
@@ -148,7 +150,7 @@ impl Inflater {
         Ok(self.at_once.get_or_insert_with(AtOnce::new).inflate(input, out))
     }
 
-    /// Begins with the stream at `at`.
+    /// Begins the stream at `at`.
     fn start(&mut self, at: u64) {
         if let Some(state) = &mut self.state {
             state.reset(true);
@@ -156,13 +158,13 @@ impl Inflater {
         self.at = at;
     }
 
-    /// Where the stream that was read last ended, or how far it was read.
+    /// Where the last stream ended, or how far it was read.
     pub fn at(&self) -> u64 {
         self.at
     }
 
-    /// Inflates what is left of a stream whose first `filled` bytes stand in `out`, and says where it ended. All in all it
-    /// must hold exactly `size` bytes.
+    /// Inflates the rest of a stream whose first `filled` bytes are in `out`. Returns where it ended. The whole stream
+    /// must have exactly `size` bytes of content.
     ///
     /// # Errors
     /// As [`Inflater::whole`].
@@ -175,7 +177,7 @@ impl Inflater {
     ) -> anyhow::Result<u64> {
         let size = usize::try_from(size).context("object is too large for this machine")?;
         let full = size.checked_add(SLACK_BYTES).context("object is too large for this machine")?;
-        // Not cleared first: what is overwritten anyway need not be zeroed.
+        // Not cleared first: bytes that are overwritten anyway need not be zeroed.
         out.resize(full.min(FIRST_BYTES.max(2 * filled)), 0);
         loop {
             let (read, status) = self.step(stored, &mut out[filled..])?;
@@ -197,7 +199,7 @@ impl Inflater {
         Ok(self.at)
     }
 
-    /// Inflates once; how many bytes came out. It goes on or fails, unless `out` is full.
+    /// Inflates once. Returns how many bytes came out. Makes progress or fails, unless `out` is full.
     fn step(&mut self, stored: &mut dyn Stored, out: &mut [u8]) -> anyhow::Result<(usize, Status)> {
         let input = stored.piece(self.at)?;
         self.inflate(input, out)
@@ -218,8 +220,8 @@ impl Inflater {
         Ok((usize::try_from(wrote).expect("no more than the slice holds"), status))
     }
 
-    /// The first bytes of the stream at `at`, as many as fit into `out`; how many there were, and whether the stream ended
-    /// with them.
+    /// Inflates the first bytes of the stream at `at`, as many as fit into `out`. Returns how many there were, and
+    /// whether the stream ended with them.
     ///
     /// # Errors
     /// When the stream is damaged.
@@ -236,10 +238,11 @@ impl Inflater {
         Ok((filled, false))
     }
 
-    /// The first `bytes` bytes of the stream at `at`, or all, if there are fewer. The stream cannot be gone on with.
+    /// Inflates the first `bytes` bytes of the stream at `at`, or all if there are fewer. The stream cannot be
+    /// continued afterwards.
     ///
     /// # Errors
-    /// When the stream is damaged before their end.
+    /// When the stream is damaged within these bytes.
     pub fn begin(&mut self, stored: &mut dyn Stored, at: u64, bytes: usize, out: &mut Vec<u8>) -> anyhow::Result<()> {
         let filled = match self.at_once(stored, at, bytes, out)? {
             Some(begun) => begun.filled,

@@ -1,7 +1,7 @@
-//! Loose objects, read.
+//! Reads loose objects.
 //!
-//! In: an object directory and a name. Out: header, content. A file that is not there is `None`. Small files are read whole at once, in
-//! one call to zlib.
+//! In: an object directory and an ID. Out: header and content; `None` if there is no such file. Small files are read
+//! and inflated in one go.
 
 use super::bases::Bases;
 use super::ids::IdHasher;
@@ -13,22 +13,24 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// "commit ", twenty digits, NUL, and something to spare.
+/// "commit ", twenty digits, NUL, and some reserve.
 const HEAD_BYTES: usize = 64;
-/// So much is inflated at first: mostly that is all.
+/// How much is inflated at first; usually that is all.
 const FIRST_BYTES: usize = 4 << 10;
-/// A file of so many bytes is inflated at once: mostly its content is not too long for that.
+/// Files of up to this many bytes are inflated in one go, as their content is usually short enough.
 const AT_ONCE_BYTES: u64 = 16 << 10;
-/// Hardly any content shrinks to less than one in so many bytes.
+/// The compression ratio that hardly any content exceeds.
 const SHRUNK_TO: usize = 8;
-/// Whoever asks for the header of such a file has it read whole, if it holds no more than this: mostly he wants the content next.
+/// Files of up to this size, with content of up to the second, are read whole even if only the header is asked for:
+/// usually the content is needed next.
 const SMALL_BYTES: u64 = 8 << 10;
 const SMALL_CONTENT_BYTES: u64 = 64 << 10;
 
-/// What was read of an object directory, by name: an object that goes out is met by a walk, planned, written, and the base of another.
+/// Objects recently read from a directory, by ID: an object sent to a client is met by the walk, planned, written, and
+/// used as a base.
 pub(super) type Recent = Bases<ObjectId, IdHasher>;
 
-/// Where an object would lie.
+/// The path of an object's file.
 pub(super) fn path(directory: &Path, id: &oid) -> PathBuf {
     let mut hex = gix_hash::Kind::hex_buf();
     let hex = id.hex_to_buf(&mut hex);
@@ -39,14 +41,14 @@ pub(super) fn path(directory: &Path, id: &oid) -> PathBuf {
     path
 }
 
-/// Whether an error says that there is no such file.
+/// Whether an error means that the file does not exist.
 pub(super) fn missing(error: &io::Error) -> bool {
     let stale = rustix::io::Errno::STALE.raw_os_error();
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         || error.raw_os_error() == Some(stale)
 }
 
-/// Whether there is such a file.
+/// Whether the file exists.
 pub(super) fn exists(directory: &Path, id: &oid) -> io::Result<bool> {
     match fs::metadata(path(directory, id)) {
         Ok(metadata) => Ok(metadata.is_file()),
@@ -63,7 +65,7 @@ fn open(directory: &Path, id: &oid) -> io::Result<Option<File>> {
     }
 }
 
-/// Kind and size, and whether `out` holds the content: that of a small file does.
+/// Kind and size, and whether `out` has the content, which is so for small files.
 pub(super) fn header(
     directory: &Path,
     id: &oid,
@@ -79,7 +81,7 @@ pub(super) fn header(
     {
         return Ok(Some((Header { kind, size: out.len() as u64 }, true)));
     }
-    // What is damaged further on has a header all the same.
+    // A file damaged further on still has a header.
     let header = begin(&mut stored, HEAD_BYTES, inflater, out).with_context(|| corrupt(directory, id))?;
     Ok(Some((header.0, false)))
 }
@@ -106,7 +108,7 @@ fn whole(
     inflater: &mut Inflater,
     out: &mut Vec<u8>,
 ) -> anyhow::Result<gix_object::Kind> {
-    // What is said of anything unsound is said below.
+    // Errors are reported by the code below.
     if end <= AT_ONCE_BYTES
         && inflater.small(stored, 0, end as usize * SHRUNK_TO, out)? == Some(end)
         && let Ok((header, at)) = parse(&out[..out.len().min(HEAD_BYTES)])
@@ -132,7 +134,8 @@ fn whole(
     Ok(header.kind)
 }
 
-/// Inflates so many bytes at most: the header, and in `out` what comes behind it; also whether that is all.
+/// Inflates at most this many bytes. Returns the header and whether the stream ended, and leaves the beginning of the
+/// content in `out`.
 fn begin(
     stored: &mut Pieces<'_>,
     bytes: usize,
@@ -152,7 +155,7 @@ fn corrupt(directory: &Path, id: &oid) -> String {
     format!("loose object {id} (stored in {}) is corrupt", path(directory, id).display())
 }
 
-/// The header, and where the content begins.
+/// Parses the header. Returns also where the content begins.
 fn parse(head: &[u8]) -> anyhow::Result<(Header, usize)> {
     let end = head.iter().position(|byte| *byte == 0).context("header does not end")?;
     let text = std::str::from_utf8(&head[..end]).context("header is not text")?;
@@ -172,7 +175,7 @@ fn parse(head: &[u8]) -> anyhow::Result<(Header, usize)> {
     Ok((Header { kind, size }, end + 1))
 }
 
-/// The names of all loose objects of a directory, in no particular order.
+/// The IDs of all loose objects in a directory, in no particular order.
 pub(super) fn ids(directory: &Path, hash: gix_hash::Kind, ids: &mut Vec<ObjectId>) -> io::Result<()> {
     for first in 0..=255_u8 {
         let prefix = format!("{first:02x}");
@@ -219,7 +222,7 @@ mod tests {
         check(b"thing 1\0", Err("unknown type"));
     }
 
-    /// What the file of an object says, read whole, and what is said of its header.
+    /// Checks what reading an object file gives, and what its header says.
     fn check_file(stored: &[u8], content: Result<&[u8], &str>, size: Option<u64>) {
         let scratch = std::env::temp_dir().join(crate::durable::unique("loose-"));
         let id = gix_hash::Kind::Sha1.null();

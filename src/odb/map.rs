@@ -1,6 +1,6 @@
-//! Mapping files: the one place of this layer that needs `unsafe`.
+//! Maps files: the only place in this layer that needs `unsafe`.
 //!
-//! In: an open file. Out: its bytes. Nothing here knows what they mean.
+//! In: an open file. Out: its bytes. They are not interpreted here.
 
 #![allow(unsafe_code)]
 
@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// Whether a file ends in the hash of all that precedes it, as commit-graphs, bitmaps and reverse indexes do.
+/// Whether a file ends in the hash of everything before it, as commit-graphs, bitmaps and reverse indexes do.
 ///
 /// # Errors
 /// As `open(2)` and `mmap(2)`; `InvalidData` for an empty file.
@@ -27,8 +27,8 @@ pub(super) fn map(file: &File) -> io::Result<Mmap> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty"));
     }
     let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    // SAFETY: packs, indexes and commit-graphs are written under temporary names and never changed once they have their
-    // own; whoever truncates one in place ends this process with SIGBUS, as it ends git. The map is private and
-    // read-only, and the slice made from it is only ever read as bytes, of which every pattern is valid.
+    // SAFETY: packs, indexes and commit-graphs are written under temporary names and never change once they have their
+    // own. If one is truncated in place, SIGBUS ends this process, as it ends git. The map is private and read-only,
+    // and the slice made from it is only read as bytes, for which every bit pattern is valid.
     unsafe { MmapOptions::new().len(length).map_copy_read_only(file) }
 }

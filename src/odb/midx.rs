@@ -1,7 +1,8 @@
 //! A multi-pack-index, versions 1 and 2 (gitformat-pack): which pack has an object, for many packs at once.
 //!
-//! In: a mapped file. Out: names of packs, numbers of packs. Opening looks at the head and at the sizes of the tables; what
-//! stands in them is checked when it is used. Layers of a chain are such files, too, each of which counts its packs from zero.
+//! In: a mapped file. Out: names and numbers of packs. Opening only checks the header and the sizes of the tables;
+//! their contents are checked when used. Layers of a chain are such files too, each of which numbers its packs from
+//! zero.
 
 use super::bytes::{NameTable, check_object_format, chunk, u32_at, u64_at};
 use super::map::map;
@@ -16,31 +17,31 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 const HEAD: usize = 12;
-/// This bit of an offset says that it is the number of a row of large ones.
+/// If this bit of an offset is set, the rest is a row in the table of large offsets.
 const LARGE: u32 = 1 << 31;
 
 /// An opened multi-pack-index.
 pub struct Midx {
     map: Mmap,
-    /// Bytes of a name.
+    /// The length of an ID in bytes.
     width: usize,
     packs: u32,
     objects: NameTable,
     names: Range<usize>,
     offsets: usize,
-    /// Offsets that fit no 31 bits.
+    /// Offsets that do not fit 31 bits.
     large: Range<usize>,
-    /// Positions in the order in which a bitmap has the objects.
+    /// Positions in bitmap order.
     order: Option<usize>,
-    /// Where each pack's name lies, found when one is asked for.
+    /// The ranges of the pack names, found on first use.
     places: OnceCell<Vec<Range<usize>>>,
 }
 
 impl Midx {
-    /// Opens and checks the frame: signature, version, object format, tables.
+    /// Opens the file and checks signature, version, object format and tables.
     ///
     /// # Errors
-    /// When the file cannot be read, or is none of these.
+    /// When the file cannot be read or is not a valid multi-pack-index.
     pub fn open(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Self> {
         let map = map(&File::open(path)?)?;
         let width = hash.len_in_bytes();
@@ -63,43 +64,42 @@ impl Midx {
         Ok(Midx { map, width, packs, objects, names, offsets, large, order, places })
     }
 
-    /// The number of the pack that holds an object; a number that is none of its packs is one the file is wrong about.
+    /// The number of the pack that has an object. It is out of range if the file is wrong.
     pub fn pack_of(&self, id: &oid) -> Option<u32> {
         self.position(id).map(|position| u32_at(&self.map, self.offsets + position as usize * 8))
     }
 
-    /// How many objects it names.
+    /// The number of objects.
     pub fn len(&self) -> u32 {
         self.objects.len()
     }
 
-    /// Whether it names none.
+    /// Whether it has no objects.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The hash over all before it, as which it is known.
+    /// The hash of everything before it, by which the file is known.
     pub fn checksum(&self) -> &oid {
         oid::try_from_bytes(&self.map[self.map.len() - self.width..]).expect("the width is that of the hash")
     }
 
-    /// Compares everything with the checksum, which takes a look at each byte.
+    /// Verifies the checksum, which reads the whole file.
     pub fn is_sound(&self) -> bool {
         super::bitmap::is_sound(&self.map, self.checksum().kind())
     }
 
-    /// The position of a name.
+    /// The position of an ID.
     pub fn position(&self, id: &oid) -> Option<u32> {
         self.objects.position(&self.map, id)
     }
 
-    /// The name at a position. The position must be one of this file.
+    /// The ID at a position, which must be within this file.
     pub fn id_at(&self, position: u32) -> &oid {
         self.objects.id_at(&self.map, position)
     }
 
-    /// The number of the pack that holds the object at a position, and the offset there; foreign, but checked by whoever
-    /// reads there.
+    /// The pack number and offset of the object at a position. Both are unverified; reading there checks them.
     pub fn place(&self, position: u32) -> (u32, u64) {
         assert!(position < self.len(), "a position of another index");
         let at = self.offsets + position as usize * 8;
@@ -112,24 +112,24 @@ impl Midx {
         (pack, large.map_or(u64::MAX, |bytes| u64_at(bytes, 0)))
     }
 
-    /// The position that the n-th bit of a bitmap stands for, as the file itself says.
+    /// The position of the object with the n-th bit of a bitmap, according to the file.
     pub fn position_at(&self, rank: u32) -> Option<u32> {
         let order = self.order.filter(|_| rank < self.len())?;
         Some(u32_at(&self.map, order + rank as usize * 4))
     }
 
-    /// Whether it says in which order a bitmap has the objects.
+    /// Whether the file has the bitmap order.
     pub fn has_order(&self) -> bool {
         self.order.is_some()
     }
 
-    /// The file name of a pack's index; `None` where there is no such pack.
+    /// The file name of a pack's index; `None` if there is no such pack.
     pub fn name(&self, pack: u32) -> Option<&OsStr> {
         let place = self.places().get(pack as usize)?.clone();
         Some(OsStr::from_bytes(&self.map[place]))
     }
 
-    /// The file names of all its packs' indexes.
+    /// The file names of all pack indexes.
     pub fn names(&self) -> impl Iterator<Item = &OsStr> {
         self.places().iter().map(|place| OsStr::from_bytes(&self.map[place.clone()]))
     }

@@ -1,8 +1,9 @@
-//! Objects on disk, nothing of refs.
+//! Objects on disk; refs are unknown here.
 //!
-//! In: object directories. Out: headers, contents, and where an object lies. A missing object is `None`, never an error;
-//! no directory is read again for each miss. Nothing is opened before it is needed, and what is damaged in one place is
-//! looked for in the others; what an operator should know of that collects in [`Objects::take_warnings`].
+//! In: object directories. Out: headers, contents, and where objects are stored. A missing object is `None`, never an
+//! error, and a miss does not make every directory be read again. Nothing is opened before it is needed. If one copy of
+//! an object is damaged, other copies are looked for. Messages for the operator are collected in
+//! [`Objects::take_warnings`].
 
 pub mod alternates;
 mod bases;
@@ -52,47 +53,49 @@ pub use map::matches_its_checksum;
 pub use opener::{Opener, threads};
 pub use packs::{EntryHead, EntryKind, Pack, PackId};
 
-/// The largest object that is inflated into memory where nobody says otherwise.
+/// The default limit for objects inflated into memory.
 pub const OBJECT_BYTES_MAX: u64 = 4 << 30;
-/// What the delta-base cache holds where nobody says otherwise, and what is kept of a directory's loose objects; a quarter of it while objects
-/// are small. Packs are read in the order
-/// of their entries, and trees in that of their deltas, so that what is needed again is needed soon: with 16 or the 96 MiB that git takes,
-/// nothing is faster than with 4, and a fetch pays for each fresh page that the cache grows by.
+/// The default capacity of the delta-base cache, and separately of each directory's cache of loose objects. Only a
+/// quarter is used while objects are small.
+///
+/// Packs are read in the order of their entries, and trees in that of their deltas, so what is needed again is needed
+/// soon. Neither 16 MiB nor git's 96 MiB makes anything faster than 4 MiB, and a fetch pays for each fresh page that
+/// the cache grows by.
 pub const CACHE_BYTES: u64 = 16 << 20;
-/// A chain of tags longer than this is taken for a cycle.
+/// A chain of more tags than this is taken for a cycle.
 const TAGS_MAX: usize = 1 << 20;
-/// How often an object is looked for while the directories of packs change.
+/// How often an object is looked for while the folders of packs change.
 const LOOKS_MAX: u32 = 8;
 
-/// What an object is and how large.
+/// An object's kind and size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Commit, tree, blob or tag.
     pub kind: gix_object::Kind,
-    /// Bytes, inflated.
+    /// The inflated size in bytes.
     pub size: u64,
 }
 
-/// Where an object lies.
+/// Where an object is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Location {
-    /// In a pack: which one, and the position in its index (by name).
+    /// In a pack.
     Packed {
         /// The pack.
         pack: PackId,
-        /// The position in the index, which is the order of names.
+        /// The position in the index, which is sorted by object ID.
         position: u32,
     },
     /// Loose, in the n-th of [`Objects::directories`].
     Loose(u32),
 }
 
-/// An object is larger than what may be inflated into memory.
+/// An object exceeds the limit for inflating into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLarge {
-    /// What it announces.
+    /// The announced size in bytes.
     pub size: u64,
-    /// What is allowed: see [`Objects::set_object_limit`].
+    /// The limit in bytes, see [`Objects::set_object_limit`].
     pub limit: u64,
 }
 
@@ -104,27 +107,28 @@ impl fmt::Display for TooLarge {
 
 impl std::error::Error for TooLarge {}
 
-/// The object database of one repository: its directory, a quarantine's before it, alternates behind it.
+/// The object database of one repository: a quarantine's directory if there is one, the repository's own, and its
+/// alternates.
 pub struct Objects {
     given: Vec<Rc<Directory>>,
-    /// Alternates that stand in no file.
+    /// Alternates that are not named in a file.
     borrowed: Vec<PathBuf>,
-    /// Given ones, then alternates.
+    /// The given directories, then the alternates.
     searched: OnceCell<Rc<[Rc<Directory>]>>,
-    /// The pack that had the last object.
+    /// The pack that had the last object found.
     last: RefCell<Option<Rc<Slot>>>,
     shared: Rc<Shared>,
     object_limit: u64,
-    /// As [`threads`] takes them.
+    /// The wanted number, see [`threads`].
     threads: usize,
     graph_allowed: bool,
-    /// Where this repository's own history is cut.
+    /// The commits where this repository's own history is cut.
     shallow: Rc<IdSet>,
-    /// Where somebody's is who is looked at.
+    /// The commits where the client's history is cut.
     cut: Rc<IdSet>,
 }
 
-/// Bitmaps, and what each of their bits stands for.
+/// Bitmaps, and the objects their bits refer to.
 pub struct Stored {
     /// The objects of a pack, or of a multi-pack-index.
     pub order: Order,
@@ -139,27 +143,27 @@ impl Stored {
     }
 }
 
-/// What is to be known of that which a tag ends at.
+/// What must be known about the object at the end of a chain of tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// It is there, and its kind is its own.
+    /// It exists, and its actual kind was read.
     Seen,
-    /// What the tag says of it.
+    /// The ID and kind that the last tag names.
     Named,
 }
 
-/// What a database and the same one with a directory in front have in common.
+/// The state shared with databases that only have another directory in front, or other cuts.
 struct Shared {
     register: Register,
     directories: RefCell<Vec<Rc<Directory>>>,
     reader: RefCell<Reader>,
-    /// How many bytes of loose objects are kept of each directory at most, and whether even few of them are read again soon.
+    /// The capacity of each directory's cache of loose objects, and whether it is used in full while objects are few.
     recent: Cell<(u64, bool)>,
     damaged: RefCell<Damaged>,
-    /// What tags of tags peel to, by [`End`].
+    /// What chains of tags peel to, by [`End`].
     peeled: [RefCell<IdMap<(ObjectId, Kind)>>; 2],
     graph: OnceCell<Option<CommitGraph>>,
-    /// Looked for; `None` inside: there are none that can be used.
+    /// `None` until bitmaps were looked for; `None` inside if there are no usable ones.
     bitmaps: RefCell<Option<Option<Rc<Stored>>>>,
 }
 
@@ -183,8 +187,8 @@ impl Shared {
 }
 
 impl Objects {
-    /// Opens nothing yet. `directories`: the object directories in the order in which they are searched, each with its own
-    /// `info/alternates` (RE-14), which are read when first needed.
+    /// Creates a database without opening anything. `directories` are the object directories in search order, each with
+    /// its own `info/alternates` (RE-14), which is read when first needed.
     pub fn new(hash: gix_hash::Kind, directories: Vec<PathBuf>) -> Self {
         Objects::of(Register::new(hash), &directories)
     }
@@ -214,8 +218,8 @@ impl Objects {
         }
     }
 
-    /// The same database with one more directory in front (a quarantine's). Packs keep their numbers, and what is open or
-    /// cached serves both.
+    /// The same database with one more directory in front (a quarantine's). Packs keep their numbers, and open files
+    /// and caches serve both.
     pub fn with_front(&self, directory: &Path) -> Self {
         let front = self.shared.directory(directory);
         Objects {
@@ -232,7 +236,7 @@ impl Objects {
         }
     }
 
-    /// The same database in the eyes of somebody whose history is cut at these commits: to walks they have no parents. The
+    /// The same database as seen by a client whose history is cut at these commits: to walks they have no parents. The
     /// commit-graph stays in use, but is not followed there (SH-17).
     pub fn cut_at(&self, commits: impl IntoIterator<Item = ObjectId>) -> Self {
         Objects {
@@ -254,74 +258,77 @@ impl Objects {
         self.shared.register.hash
     }
 
-    /// Names object directories to borrow from besides those in `info/alternates`, and before them: what the environment
-    /// of a process over pipes brings (EN-14).
+    /// Sets object directories to borrow from besides those in `info/alternates`, and before them: those in the
+    /// environment of a process over pipes (EN-14).
     pub fn set_borrowed(&mut self, directories: Vec<PathBuf>) {
         self.borrowed = directories;
         self.searched = OnceCell::new();
     }
 
-    /// The largest object that is inflated into memory, in bytes; [`OBJECT_BYTES_MAX`] at first.
+    /// Sets the limit for objects inflated into memory, in bytes; [`OBJECT_BYTES_MAX`] by default.
     pub fn set_object_limit(&mut self, bytes: u64) {
         self.object_limit = bytes;
     }
 
-    /// How many threads may read many objects at once, as [`threads`] takes them; 1 at first.
+    /// Sets how many threads may read many objects at once, see [`threads`]; 1 by default.
     pub fn set_threads(&mut self, wanted: usize) {
         self.threads = wanted;
     }
 
-    /// How much the delta-base cache may hold, and what is kept of each directory's loose objects, in bytes; [`CACHE_BYTES`] at first.
+    /// Sets the capacity, in bytes, of the delta-base cache and of each directory's cache of loose objects;
+    /// [`CACHE_BYTES`] by default.
     pub fn set_cache_bytes(&self, bytes: u64) {
         self.shared.reader.borrow_mut().bases.set_limit(bytes);
         self.shared.recent.set((bytes, false));
         self.shared.directories.borrow().iter().for_each(|directory| directory.recent.borrow_mut().set_limit(bytes));
     }
 
-    /// Says that bases of deltas will be read again soon, even while they are few.
+    /// Announces that delta bases will be read again soon, even while they are few.
     pub fn expect_bases(&self) {
         self.shared.reader.borrow_mut().bases.expect_many();
         self.shared.recent.set((self.shared.recent.get().0, true));
         self.shared.directories.borrow().iter().for_each(|directory| directory.recent.borrow_mut().expect_many());
     }
 
-    /// Says that many objects will be read in the order of their deltas: what one rests on, others rest on as well.
+    /// Announces that many objects will be read in the order of their deltas, so that the bases of one are bases of
+    /// others as well.
     pub fn expect_chains(&self) {
         self.shared.reader.borrow_mut().whole_chains = true;
     }
 
-    /// Forbids the commit-graph, where the owner does not want it, or commits themselves are to be asked.
+    /// Sets whether the commit-graph may be used; not if the owner forbids it, or if the commits themselves must be
+    /// read.
     pub fn set_graph_allowed(&mut self, allowed: bool) {
         self.graph_allowed = allowed;
     }
 
-    /// Names the commits where this repository's own history is cut (its `shallow` file): to walks they have no parents. The
-    /// commit-graph, which may know of more than there is, is no longer used if there are any.
+    /// Sets the commits where this repository's own history is cut (its `shallow` file): to walks they have no parents.
+    /// If there are any, the commit-graph, which may know commits that do not exist here, is no longer used.
     pub fn set_shallow(&mut self, commits: Vec<ObjectId>) {
         self.shallow = Rc::new(commits.into_iter().collect());
     }
 
-    /// Where this repository's own history is cut.
+    /// The commits where this repository's own history is cut.
     pub fn shallow(&self) -> &IdSet {
         &self.shallow
     }
 
-    /// Whether these are the eyes of somebody whose history is cut; our own boundary is none of theirs.
+    /// Whether a client's history is cut; the repository's own boundary does not count.
     pub fn are_cut(&self) -> bool {
         !self.cut.is_empty()
     }
 
-    /// Whether walks end at a commit, for whichever reason.
+    /// Whether walks end at a commit, for either reason.
     pub fn ends_at(&self, id: &oid) -> bool {
         self.shallow.contains(id) || self.cut.contains(id)
     }
 
-    /// What was found to be damaged or missing on the way, in words for the operator; each time only what is new.
+    /// Takes the messages for the operator about damaged or missing files. Each call returns only new ones.
     pub fn take_warnings(&self) -> Vec<String> {
         self.shared.register.take_warnings()
     }
 
-    /// All object directories, alternates included.
+    /// All object directories, including alternates.
     ///
     /// # Errors
     /// When an alternates file cannot be read.
@@ -329,7 +336,7 @@ impl Objects {
         Ok(self.searched()?.iter().map(|directory| directory.path.clone()).collect())
     }
 
-    /// The directories of the alternates alone, in their order.
+    /// The directories of the alternates only, in search order.
     ///
     /// # Errors
     /// When an alternates file cannot be read.
@@ -337,14 +344,14 @@ impl Objects {
         Ok(self.searched()?.iter().skip(self.given.len()).map(|directory| directory.path.clone()).collect())
     }
 
-    /// A pack that [`Objects::locate`] or [`Objects::packs`] named: those are open.
+    /// A pack returned by [`Objects::locate`] or [`Objects::packs`]; it is open.
     pub fn pack(&self, id: PackId) -> Arc<Pack> {
         let slot = self.shared.register.slot(id).expect("only this database gives out numbers");
         slot.open(&self.shared.register).expect("a pack is named when it is open, and stays so")
     }
 
-    /// All packs there are now, opened, newest first; `local` leaves out those of alternates. What cannot be opened is
-    /// passed over, with a warning.
+    /// All packs at present, opened, newest first; with `local`, without those of alternates. A pack that cannot be
+    /// opened is left out with a warning.
     ///
     /// # Errors
     /// When a directory cannot be read.
@@ -359,7 +366,8 @@ impl Objects {
         Ok(packs)
     }
 
-    /// What tells two states of the storage apart: the directories with the packs in them, as they are now. None is opened.
+    /// Describes the present state of the storage, to tell it from others: the directories and their packs. Opens none
+    /// of them.
     ///
     /// # Errors
     /// When a directory cannot be read.
@@ -371,12 +379,12 @@ impl Objects {
         Ok(words)
     }
 
-    /// The pack that ends with this trailer.
+    /// The pack with this trailer.
     ///
     /// # Errors
     /// When a directory cannot be read.
     pub fn pack_of_checksum(&self, checksum: &oid) -> anyhow::Result<Option<Arc<Pack>>> {
-        // Mostly it is its name; then no other one needs be opened.
+        // Usually the pack is named after it, and no other pack has to be opened.
         let name = format!("pack-{checksum}");
         let is = |pack: &Arc<Pack>| pack.checksum() == checksum;
         for directory in self.searched()?.iter() {
@@ -388,12 +396,12 @@ impl Objects {
         Ok(self.packs(false)?.into_iter().map(|id| self.pack(id)).find(is))
     }
 
-    /// Something an operator should know of.
+    /// Adds a message for the operator.
     pub fn warn(&self, warning: String) {
         self.shared.register.warn(warning);
     }
 
-    /// Every loose object of the local directories (for a full repack-like selection and for `check`).
+    /// All loose objects in the local directories.
     ///
     /// # Errors
     /// When a directory cannot be read.
@@ -405,7 +413,7 @@ impl Objects {
         Ok(ids)
     }
 
-    /// The commit-graph, where there is a valid one and it may be used.
+    /// The commit-graph, if there is a valid one that may be used.
     pub fn graph(&self) -> Option<&CommitGraph> {
         if !self.graph_allowed || !self.shallow.is_empty() {
             return None;
@@ -417,8 +425,9 @@ impl Objects {
         self.shared.graph.get_or_init(load).as_ref()
     }
 
-    /// The first usable bitmaps, those of a multi-pack-index before those of packs, if they have at most so many bytes and
-    /// history is not cut anywhere: they know nothing of that. They are to be believed when [`Bitmaps::check`] says so.
+    /// The first usable bitmaps, preferring those of a multi-pack-index over those of packs. `None` if they have more
+    /// than `most` bytes, or if history is cut anywhere, which bitmaps do not know. Trust them only if
+    /// [`Bitmaps::check`] succeeds.
     ///
     /// # Errors
     /// When a directory cannot be read.
@@ -444,7 +453,7 @@ impl Objects {
                         None => continue,
                     },
                 };
-                // One of an older multi-pack-index is of no use, and no damage.
+                // Bitmaps of an older multi-pack-index are useless, but not damaged.
                 if order.as_ref().is_ok_and(|order| order.bitmap_path() != file.path) {
                     continue;
                 }
@@ -459,27 +468,28 @@ impl Objects {
         Ok(found)
     }
 
-    /// Whether history is as commits tell it, cut nowhere.
+    /// Whether history is not cut anywhere.
     fn have_whole_history(&self) -> bool {
         self.shallow.is_empty() && !self.are_cut()
     }
 
-    /// The objects of the multi-pack-index of an object directory, in the order in which bitmaps have them.
+    /// The objects of a directory's multi-pack-index, in bitmap order.
     ///
     /// # Errors
-    /// When there is none, it is damaged, or one of its packs cannot be used.
+    /// When there is none, it is damaged, or one of its packs is unusable.
     fn midx_order(&self, directory: &Path) -> anyhow::Result<Order> {
         let all = self.shared.directory(directory).pseudo_pack(&self.shared.register)?;
         Ok(Order::Midx(Box::new(all)))
     }
 
-    /// Bitmaps turned out to be damaged: they are not asked again.
+    /// Reports damaged bitmaps and stops using them.
     pub fn distrust(&self, stored: &Stored, error: &anyhow::Error) {
         self.shared.register.warn(format!("{}: {error:#}", stored.order.bitmap_path().display()));
         *self.shared.bitmaps.borrow_mut() = Some(None);
     }
 
-    /// Peels tags: the id and kind of what the chain ends at; `None` when something on the way is missing, or names nothing.
+    /// Peels tags. Returns the ID and kind of the first object that is not a tag; `None` if an object on the way is
+    /// missing, or a tag names nothing.
     ///
     /// # Errors
     /// When a tag cannot be read, or the chain has a cycle.
@@ -487,7 +497,7 @@ impl Objects {
         self.peel_to(id, End::Seen)
     }
 
-    /// The same, but what the last tag names is believed to be there, and to be what it is called.
+    /// Like [`Objects::peel`], but trusts the last tag that the object exists and has the kind it says.
     ///
     /// # Errors
     /// As [`Objects::peel`].
@@ -522,7 +532,7 @@ impl Objects {
                 None => return Ok(None),
             }
         };
-        // Tags of tags are rare, and then many may lead to one chain.
+        // Tags of tags are rare, but if there are any, many may lead to the same chain.
         if passed.len() > 1 {
             self.shared.peeled[which as usize].borrow_mut().extend(passed.into_iter().map(|tag| (tag, end)));
         }
@@ -537,7 +547,7 @@ impl Objects {
         walk::is_ancestor(self, ancestor, descendant, pulse)
     }
 
-    /// Given directories, then alternates.
+    /// The given directories, then the alternates.
     fn searched(&self) -> anyhow::Result<Rc<[Rc<Directory>]>> {
         if let Some(searched) = self.searched.get() {
             return Ok(Rc::clone(searched));
@@ -552,7 +562,7 @@ impl Objects {
         Ok(Rc::clone(self.searched.get_or_init(|| searched)))
     }
 
-    /// The pack that has an object and is accepted.
+    /// A pack that has the object and whose copy is accepted.
     fn packed(&self, id: &oid, accept: &dyn Fn(&Slot, u32) -> bool) -> anyhow::Result<Option<(PackId, u32)>> {
         let register = &self.shared.register;
         if let Some(slot) = &*self.last.borrow()
@@ -583,8 +593,8 @@ impl Objects {
         Ok(found)
     }
 
-    /// Looks for something, and after a miss again where a directory has something new: an object may be packed, and its pack replaced,
-    /// between two looks, and that more than once.
+    /// Repeats `look` after a miss as long as a directory has something new: between two looks an object may be packed
+    /// and its pack replaced, even several times.
     fn until_found<T>(&self, look: &mut dyn FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<Option<T>> {
         for _ in 0..LOOKS_MAX {
             let found = look()?;
@@ -595,7 +605,7 @@ impl Objects {
         look()
     }
 
-    /// After a miss: whether a directory has something new.
+    /// After a miss, whether a directory has something new.
     fn look_again(&self) -> anyhow::Result<bool> {
         let mut new = false;
         for directory in self.searched()?.iter() {

@@ -1,14 +1,15 @@
-//! The same database in other threads.
+//! Opens the same database in other threads.
 //!
-//! In: a database. Out: what each thread opens its own of. Packs that were open are shared, and have the same numbers.
+//! In: a database. Out: a description from which each thread opens its own instance. Packs that were open are shared
+//! and keep their numbers.
 
 use super::directory::Register;
 use super::{Objects, Pack, PackId};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-/// What a database is made of. Threads can have it; each opens its own, in which packs have the same numbers. Those that are open
-/// are shared.
+/// A description of a database that can be sent to threads. In each instance opened from it, packs have the same
+/// numbers, and those that were open are shared.
 #[derive(Clone)]
 pub struct Opener {
     hash: gix_hash::Kind,
@@ -18,13 +19,13 @@ pub struct Opener {
     object_limit: u64,
 }
 
-/// Threads never help beyond this many: one of them puts together what the others find out.
+/// The maximum number of threads: one of them merges what the others find.
 const THREADS_MAX: usize = 8;
 
-/// How many threads share what can be shared out: as many as are wanted (`pack.threads`), or one for each processor where that is
-/// 0; eight at most.
+/// How many threads to use for work that can be shared: as many as wanted (`pack.threads`), or one per processor if
+/// that is 0, but at most eight.
 pub fn threads(wanted: usize) -> usize {
-    // What the system allows is read out of several files; one request asks more than once.
+    // The system's answer is parsed from several files, and one request asks more than once.
     static PROCESSORS: OnceLock<usize> = OnceLock::new();
     let processors = || *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
     let wanted = if wanted == 0 { processors() } else { wanted };
@@ -32,12 +33,12 @@ pub fn threads(wanted: usize) -> usize {
 }
 
 impl Opener {
-    /// Whether a pack is open already: then it can be read even when its file is gone.
+    /// Whether a pack is open already, and so can be read even after its file is deleted.
     pub(super) fn has_open(&self, pack: PackId) -> bool {
         self.packs.get(pack.0 as usize).is_some_and(|(_, pack)| pack.is_some())
     }
 
-    /// The database, as [`Objects::new`] opens it. Nobody's history is cut there.
+    /// Opens the database like [`Objects::new`], without any cut in its history.
     pub fn open(&self) -> Objects {
         let mut objects = Objects::of(Register::knowing(self.hash, &self.packs), &self.given);
         objects.set_borrowed(self.borrowed.clone());
@@ -47,7 +48,7 @@ impl Opener {
 }
 
 impl Objects {
-    /// What it takes to open the same database again, in another thread.
+    /// Describes this database, so that another thread can open it.
     pub fn opener(&self) -> Opener {
         Opener {
             hash: self.hash_kind(),

@@ -1,7 +1,7 @@
-//! One pack: index, entries, reverse index, and the bytes between.
+//! One pack: its index, entries and reverse index.
 //!
-//! In: the paths of a pack. Out: where each object lies and how it is stored. Packs are read through one door, which maps
-//! the file or, where that is not possible, reads pieces of it. Nothing here resolves deltas.
+//! In: the path of a pack. Out: where each object is and how it is stored. The pack file is always accessed the same
+//! way, which maps it or, if that fails, reads pieces of it. Deltas are not resolved here.
 
 use super::index::{Index, Reverse};
 use super::inflate::{Inflater, Pieces, Stored};
@@ -19,18 +19,18 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// To put a pack's offsets in order takes as long as so many looks at all of them, or longer.
+/// Sorting a pack's offsets takes at least as long as this many scans of all of them.
 const LOOKS: u32 = 32;
 /// Signature, version, number of objects.
 const HEAD_BYTES: u64 = 12;
-/// With so few open files nobody asks how many there may be.
+/// Below this file descriptor number, the limits are not looked up.
 const FILES_FEW: u64 = 32;
-/// So much is looked at at once.
+/// How much of a pack is handed on at once.
 const PIECE_BYTES: u64 = 256 << 10;
-/// More than any entry's header has: ten bytes of size and the name or distance of a base.
+/// More than any entry header has: ten bytes of size, and the ID or distance of a base.
 const ENTRY_HEAD_BYTES: usize = 48;
 
-/// A pack of this process's list. Numbers stay valid while the database is open, even when the file vanishes.
+/// The number of a pack in its database. It stays valid while the database is open, even if the file is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackId(pub u32);
 
@@ -41,7 +41,7 @@ pub enum EntryKind {
     Whole(gix_object::Kind),
     /// A delta on the entry at this offset of the same pack.
     OfsDelta(u64),
-    /// A delta on the object of this name.
+    /// A delta on the object with this ID.
     RefDelta(ObjectId),
 }
 
@@ -50,13 +50,13 @@ pub enum EntryKind {
 pub struct EntryHead {
     /// How it is stored.
     pub kind: EntryKind,
-    /// Inflated bytes of what is stored (of a delta: the delta's).
+    /// The inflated size of the object, or of the delta if it is one.
     pub size: u64,
-    /// Where its zlib stream begins.
+    /// The offset of its zlib stream.
     pub data: u64,
 }
 
-/// One pack with its index, opened. It may be shared between threads.
+/// One opened pack with its index. Threads may share it.
 pub struct Pack {
     id: PackId,
     path: PathBuf,
@@ -64,47 +64,48 @@ pub struct Pack {
     size: u64,
     hash: gix_hash::Kind,
     index: Index,
-    /// `None` inside: there is no usable `.rev`.
+    /// `None` inside if there is no usable `.rev`.
     reverse: OnceLock<Option<Reverse>>,
-    /// `None` inside: `.rev` has it all.
+    /// Positions sorted by offset; `None` inside if the `.rev` is complete.
     order: OnceLock<Option<Vec<u32>>>,
-    /// How often all offsets may be looked at for one before they are put in order.
+    /// How many more times all offsets may be scanned before they are sorted.
     looks_left: AtomicU32,
 }
 
 /// A pack's file.
 enum PackFile {
-    /// Open as long as the pack is.
+    /// Stays open as long as the pack.
     Open {
         file: File,
-        /// `None` inside: it cannot be mapped, and pieces are read.
+        /// `None` inside if it cannot be mapped, so that pieces are read.
         map: OnceLock<Option<Mmap>>,
     },
-    /// Mapped and closed: there may be few open files.
+    /// Mapped and closed, because the number of open files is limited.
     Mapped(Mmap),
 }
 
-/// Where bytes of a pack are read.
+/// How bytes of a pack are accessed.
 enum Contents<'a> {
     Mapped(&'a Mmap),
     Read(&'a File),
 }
 
-/// The map of a pack's file. One that shrank since it was opened is not mapped: reading it gives an error, touching it a signal.
+/// Maps a pack's file, unless it shrank since it was opened: then reading gives an error, but touching the map would
+/// give a signal.
 fn mapped(file: &File, size: u64) -> Option<Mmap> {
     map(file).ok().filter(|map| map.len() as u64 >= size)
 }
 
-/// Index positions in the order of a pack.
+/// Index positions in pack order.
 #[derive(Clone, Copy)]
 pub struct ByOffset<'a> {
     reverse: Option<&'a Reverse>,
-    /// Counts before that.
+    /// Takes precedence over `reverse`.
     sorted: Option<&'a [u32]>,
 }
 
 impl<'a> ByOffset<'a> {
-    /// The position of the n-th entry of the pack.
+    /// The position of the pack's n-th entry.
     pub fn get(self, rank: u32) -> Option<u32> {
         match self.sorted {
             Some(order) => order.get(rank as usize).copied(),
@@ -112,19 +113,19 @@ impl<'a> ByOffset<'a> {
         }
     }
 
-    /// All of them.
+    /// All positions.
     pub fn iter(self) -> impl Iterator<Item = u32> + use<'a> {
         self.iter_from(0)
     }
 
-    /// Those from the n-th on.
+    /// The positions of the entries from the n-th on.
     pub fn iter_from(self, rank: u32) -> impl Iterator<Item = u32> + use<'a> {
         (rank..).map_while(move |rank| self.get(rank))
     }
 }
 
 impl Pack {
-    /// Opens the pack file that belongs to an index: both must agree on their number of objects and on the trailer.
+    /// Opens the pack file that belongs to an index. Both must agree on the number of objects and on the trailer.
     pub(super) fn open(id: PackId, path: PathBuf, hash: gix_hash::Kind, index: Index) -> anyhow::Result<Self> {
         let (file, may_stay) = open_to_stay(&path)?;
         let size = check_frame(&file, hash, &index)?;
@@ -146,7 +147,7 @@ impl Pack {
         &self.path
     }
 
-    /// Sends a part of the pack file.
+    /// Sends a range of the pack file.
     ///
     /// # Errors
     /// As [`Sink::send_file`].
@@ -157,17 +158,17 @@ impl Pack {
         }
     }
 
-    /// How many objects it holds.
+    /// The number of objects.
     pub fn len(&self) -> u32 {
         self.index.len()
     }
 
-    /// Whether it holds none.
+    /// Whether it has no objects.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes of the pack file, trailer included.
+    /// The size of the pack file in bytes, including the trailer.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -177,7 +178,7 @@ impl Pack {
         self.size - self.hash.len_in_bytes() as u64
     }
 
-    /// The pack's trailer, which is the hash over all before it, as its index repeats it.
+    /// The pack's trailer, the hash of everything before it, as repeated in the index.
     pub fn checksum(&self) -> &oid {
         oid::try_from_bytes(self.index.pack_checksum()).expect("the width is that of the hash")
     }
@@ -187,27 +188,27 @@ impl Pack {
         self.index.position(id)
     }
 
-    /// The name at an index position, to be looked at later if at all.
+    /// The ID at an index position. The bytes are only touched when the caller looks at them.
     pub fn id_at(&self, position: u32) -> &oid {
         self.index.id_at(position)
     }
 
-    /// The same, to be looked at now.
+    /// Like [`Pack::id_at`], for an ID that is looked at at once.
     pub fn read_id_at(&self, position: u32) -> ObjectId {
         self.index.read_id_at(position)
     }
 
-    /// The pack offset of an index position; foreign, but checked by whoever reads there.
+    /// The pack offset at an index position. It is unverified; reading there checks it.
     pub fn offset_at(&self, position: u32) -> u64 {
         self.index.offset_at(position)
     }
 
-    /// The stored CRC32 of an entry, by index position; `None` for indexes of version 1.
+    /// The CRC32 of the entry at an index position; `None` with an index of version 1.
     pub fn crc32_at(&self, position: u32) -> Option<u32> {
         self.index.crc32_at(position)
     }
 
-    /// Index positions in pack order: the n-th is the n-th entry of the pack. From `.rev`, else sorted once.
+    /// Index positions in pack order, from `.rev`, or else sorted once.
     pub fn by_offset(&self) -> ByOffset<'_> {
         let reverse = self.reverse();
         let sorted = self.order.get_or_init(|| {
@@ -222,7 +223,8 @@ impl Pack {
         ByOffset { reverse, sorted: sorted.as_deref() }
     }
 
-    /// The same for who finds out what is wrong: whether `.rev` names each position once is not looked at.
+    /// Like [`Pack::by_offset`], for callers that detect errors themselves: does not check that `.rev` names each
+    /// position once.
     pub fn by_offset_unchecked(&self) -> ByOffset<'_> {
         match (self.order.get(), self.reverse()) {
             (None, Some(reverse)) => ByOffset { reverse: Some(reverse), sorted: None },
@@ -230,8 +232,8 @@ impl Pack {
         }
     }
 
-    /// Where the entries at some index positions end, which are sorted by their offsets. Where the order of the pack is not
-    /// known, one look at all offsets is cheaper than to sort them.
+    /// Where the entries at these index positions end. `chosen` must be sorted by offset. If the pack order is not
+    /// known, one scan of all offsets is cheaper than sorting them.
     pub fn ends_of(&self, chosen: &[u32]) -> Vec<u64> {
         if self.order.get().is_some() || self.reverse().is_some() {
             let end = |position: &u32| {
@@ -245,7 +247,7 @@ impl Pack {
         let starts: Vec<u64> = chosen.iter().map(|position| self.offset_at(*position)).collect();
         let mut ends = vec![self.body_end(); starts.len()];
         for offset in (0..self.len()).map(|position| self.offset_at(position)) {
-            // The last entry that begins before this one ends here at the latest.
+            // The last chosen entry that begins before this offset ends here at the latest.
             if let Some(end) = starts.partition_point(|start| *start < offset).checked_sub(1) {
                 ends[end] = ends[end].min(offset);
             }
@@ -253,12 +255,12 @@ impl Pack {
         ends
     }
 
-    /// The index position of the n-th entry of the pack. Where there is a `.rev`, this reads no more than it asks for.
+    /// The index position of the pack's n-th entry. If there is a `.rev`, this reads only what it needs.
     pub fn position_at_rank(&self, rank: u32) -> Option<u32> {
         self.by_offset_unchecked().get(rank)
     }
 
-    /// Which entry of the pack, counted from its begin, lies at a pack offset.
+    /// The rank of the entry at a pack offset, counted from the beginning of the pack.
     pub fn rank_at_offset(&self, offset: u64) -> Option<u32> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -272,8 +274,8 @@ impl Pack {
         None
     }
 
-    /// The index position of the entry at a pack offset. As long as few are asked for and the order of the pack is not known, one look at
-    /// all offsets is cheaper than to sort them.
+    /// The index position of the entry at a pack offset. If the pack order is not known, scanning all offsets for a few
+    /// entries is cheaper than sorting them.
     pub fn position_at_offset(&self, offset: u64) -> Option<u32> {
         let is_left = || self.looks_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
         if self.order.get().is_none() && self.reverse().is_none() && is_left() {
@@ -288,7 +290,7 @@ impl Pack {
         self.reverse.get_or_init(open).as_ref()
     }
 
-    /// The header of the entry at a pack offset.
+    /// Parses the header of the entry at a pack offset.
     ///
     /// # Errors
     /// When the header is corrupt.
@@ -299,7 +301,7 @@ impl Pack {
         let mut read = [0; ENTRY_HEAD_BYTES];
         let room = usize::try_from(self.body_end() - offset).unwrap_or(ENTRY_HEAD_BYTES).min(ENTRY_HEAD_BYTES);
         let bytes = match self.contents() {
-            // In range: the file's size was checked against the map's, and `body_end` is within.
+            // This is in range: the map is at least as long as the file was, and `body_end` is within that.
             Contents::Mapped(map) => &map[offset as usize..offset as usize + room],
             Contents::Read(file) => {
                 file.read_exact_at(&mut read[..room], offset)?;
@@ -320,10 +322,10 @@ impl Pack {
         }
     }
 
-    /// The stored bytes of an entry, header included, mapped or read into `buffer`.
+    /// The stored bytes of an entry, including its header, mapped or read into `buffer`.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// When the range is invalid or cannot be read.
     pub fn bytes<'a>(&'a self, range: Range<u64>, buffer: &'a mut Vec<u8>) -> anyhow::Result<&'a [u8]> {
         if range.start > range.end || range.end > self.size {
             bail!("{range:?} is not in {}", self.path.display());
@@ -334,14 +336,14 @@ impl Pack {
         };
         let length = usize::try_from(range.end - range.start).context("entry is too large for this machine")?;
         buffer.clear();
-        // Not foreign: the range lies within the file.
+        // The size is safe to allocate: the range is within the file.
         buffer.resize(length, 0);
         file.read_exact_at(buffer, range.start)?;
         Ok(buffer)
     }
 
-    /// Hands on a part of the pack piece by piece: what looks at each byte meets it in the processor's cache. `buffer` is lent for packs
-    /// that cannot be mapped.
+    /// Passes a range of the pack to `each` piece by piece, small enough for the processor's cache. `buffer` is only
+    /// used if the pack cannot be mapped.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -360,7 +362,7 @@ impl Pack {
         Ok(())
     }
 
-    /// Inflates what an entry stores into `out`: of a delta the delta.
+    /// Inflates an entry into `out`: the object, or the delta if it is one.
     ///
     /// # Errors
     /// When it is damaged.
@@ -369,7 +371,7 @@ impl Pack {
         self.stored(&mut buffer, |stored| inflater.whole(stored, head.data, head.size, out)).map(drop)
     }
 
-    /// Runs `read` on the pack's bytes, addressed by pack offset. `buffer` is lent for packs that cannot be mapped.
+    /// Runs `read` on the pack's bytes, addressed by pack offset. `buffer` is only used if the pack cannot be mapped.
     pub(super) fn stored<T>(&self, buffer: &mut Vec<u8>, read: impl FnOnce(&mut dyn Stored) -> T) -> T {
         match self.contents() {
             Contents::Mapped(map) => read(&mut &map[..self.body_end() as usize]),
@@ -378,8 +380,8 @@ impl Pack {
     }
 }
 
-/// Opens a file, and says whether it may stay open. When half of what the soft limit allows is open it is raised to what the system allows;
-/// when half of that is, no more stay: there has to be room for what is opened for a moment, indexes, folders and loose objects.
+/// Opens a file and says whether it may stay open. Once half of the soft limit is used, it is raised to the hard limit;
+/// once half of that is used, no more files stay open, to leave room for indexes, folders and loose objects.
 fn open_to_stay(path: &Path) -> io::Result<(File, bool)> {
     use rustix::process::{Resource, Rlimit, setrlimit};
     static LIMITS: OnceLock<Option<(u64, u64)>> = OnceLock::new();
@@ -389,7 +391,7 @@ fn open_to_stay(path: &Path) -> io::Result<(File, bool)> {
     if number < FILES_FEW {
         return Ok((file, true));
     }
-    // Where nobody says how many there may be, these are enough.
+    // If the limits are unknown, [`FILES_FEW`] files are enough.
     let limits = LIMITS.get_or_init(|| file_limits(&std::fs::read_to_string("/proc/self/limits").ok()?));
     let Some((soft, hard)) = *limits else { return Ok((file, false)) };
     if !is_half(soft) {
@@ -400,7 +402,7 @@ fn open_to_stay(path: &Path) -> io::Result<(File, bool)> {
     Ok((file, !is_half(most)))
 }
 
-/// How many files a process may have open at first, and at most (proc(5), limits).
+/// The soft and the hard limit on open files (proc(5), limits).
 fn file_limits(limits: &str) -> Option<(u64, u64)> {
     let mut words = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace();
     let mut limit = || match words.next()? {
@@ -410,7 +412,7 @@ fn file_limits(limits: &str) -> Option<(u64, u64)> {
     Some((limit()?, limit()?))
 }
 
-/// Compares a pack's head and trailer with its index; gives the file's size.
+/// Compares a pack's header and trailer with its index. Returns the file's size.
 fn check_frame(file: &File, hash: gix_hash::Kind, index: &Index) -> anyhow::Result<u64> {
     let size = file.metadata()?.len();
     let width = hash.len_in_bytes();
@@ -435,7 +437,7 @@ fn check_frame(file: &File, hash: gix_hash::Kind, index: &Index) -> anyhow::Resu
     Ok(size)
 }
 
-/// Parses an entry's header. `bytes` begins with it and may end in the middle of the stream behind it.
+/// Parses an entry header at the beginning of `bytes`, which may end anywhere in the zlib stream after it.
 pub fn parse_head(bytes: &[u8], offset: u64, hash: gix_hash::Kind) -> anyhow::Result<EntryHead> {
     const CUT: &str = "header is cut off";
     let first = *bytes.first().context(CUT)?;
@@ -484,7 +486,7 @@ pub fn parse_head(bytes: &[u8], offset: u64, hash: gix_hash::Kind) -> anyhow::Re
 
 #[cfg(test)]
 impl Pack {
-    /// From now on the file is read in pieces, as where it cannot be mapped.
+    /// Makes the file be read in pieces, as if it could not be mapped.
     pub(super) fn forget_map(&self) {
         let PackFile::Open { map, .. } = &self.file else { unreachable!("few are open") };
         assert!(map.set(None).is_ok(), "nothing was read yet");

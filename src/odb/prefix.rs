@@ -1,13 +1,13 @@
-//! What two contents begin with.
+//! The common prefix of two byte strings.
 //!
-//! In: two runs of bytes. Out: how far they are the same.
+//! In: two byte strings. Out: the length of their common prefix.
 
-/// A word of the processor.
+/// The size of a processor word.
 const WORD: usize = 8;
-/// Bytes compared at once where the first word was the same: then more is, mostly.
+/// How many bytes are compared at once after the first word was equal, since then usually more are.
 const STEP: usize = 32;
 
-/// How many bytes two contents have in common from the beginning.
+/// The length of the common prefix.
 #[inline]
 pub fn common_prefix(one: &[u8], other: &[u8]) -> usize {
     let mut same = 0;

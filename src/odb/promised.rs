@@ -1,8 +1,8 @@
-//! Promised objects: what a partial clone may lack.
+//! Promised objects, which a partial clone may lack.
 //!
-//! In: names of missing objects. Out: those that no pack of a promisor remote mentions. Such packs are marked by a file of
-//! their name that ends in `.promisor` (gitformat-pack, partial-clone); whatever their objects name is promised. All commits, trees
-//! and tags in them may be read for that: it is asked only when something is missing.
+//! In: IDs of missing objects. Out: those that no promisor pack refers to. A pack is a promisor pack if there is a file
+//! of the same name that ends in `.promisor` (gitformat-pack, partial-clone); every object named in it is promised.
+//! This may read all commits, trees and tags of these packs, so it is only used when something is missing.
 
 use super::ids::IdMap;
 use super::{Objects, Pack, tag};
@@ -11,10 +11,10 @@ use gix_hash::{ObjectId, oid};
 use gix_object::{CommitRefIter, Kind, TreeRefIter};
 use std::sync::Arc;
 
-/// Takes out of `missing` what is promised.
+/// Removes promised objects from `missing`.
 ///
 /// # Errors
-/// When a directory cannot be read, or the client has gone. What cannot be read in a pack promises nothing.
+/// When a directory cannot be read, or the client has gone. Objects in a pack that cannot be read promise nothing.
 pub fn take_promised<V>(objects: &Objects, missing: &mut IdMap<V>, pulse: &mut dyn Pulse) -> anyhow::Result<()> {
     let mut content = Vec::new();
     for id in objects.packs(false)? {
@@ -46,7 +46,7 @@ fn is_promisor(pack: &Arc<Pack>) -> bool {
     pack.path().with_extension("promisor").exists()
 }
 
-/// The objects that an object names; gitlinks are none.
+/// Calls `each` with the objects that an object names, except for gitlinks.
 fn for_each_name(kind: Kind, content: &[u8], hash: gix_hash::Kind, each: &mut dyn FnMut(&oid)) {
     match kind {
         Kind::Commit => {

@@ -1,7 +1,7 @@
-//! Objects, read: by name, or where they lie.
+//! Reads objects by ID, or by their place.
 //!
-//! In: names, or places that were found before. Out: whether and where an object is, its header, its content. What is looked for by name
-//! is looked for again where a folder of packs has changed; what is read where it lies is found by name where it has moved.
+//! In: IDs, or places found before. Out: whether and where an object is stored, its header, its content. A look-up by
+//! ID is repeated if a folder of packs has changed; an object no longer at its place is looked up by ID.
 
 use super::directory::Directory;
 use super::packs::{EntryKind, Pack};
@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 impl Objects {
-    /// Whether the object is there; as in git the empty tree always is. Costs an index probe, no read of the object.
+    /// Whether the object exists; as in git, the empty tree always does. Searches indexes but does not read the object.
     ///
     /// # Errors
     /// When a directory cannot be read.
@@ -23,7 +23,8 @@ impl Objects {
         Ok(self.locate(id)?.is_some() || id == self.hash_kind().empty_tree())
     }
 
-    /// Those of many objects that are not there. Where nearly all are it costs little: folders are listed, and listed again once for all.
+    /// Returns those objects that are missing. This is cheap even if nearly all are: folders of loose objects are
+    /// listed, and those of packs are listed again once for all objects.
     ///
     /// # Errors
     /// As [`Objects::contains`].
@@ -53,8 +54,8 @@ impl Objects {
         Ok(id == self.hash_kind().empty_tree() || self.locate_among(id, &may_have)?.is_some())
     }
 
-    /// Where the object lies. Packs first (multi-pack-index, then by age), then loose. An index that cannot be read is
-    /// passed over, with a warning.
+    /// Where the object is stored: packs first (multi-pack-index, then newest), then loose. An unreadable index is
+    /// skipped with a warning.
     ///
     /// # Errors
     /// When a directory cannot be read.
@@ -62,7 +63,7 @@ impl Objects {
         self.until_found(&mut || self.locate_as_listed(id))
     }
 
-    /// As [`Objects::locate`]; what has come since the folders of packs were listed may be missed.
+    /// Like [`Objects::locate`], but may miss objects added since the folders of packs were listed.
     ///
     /// # Errors
     /// As [`Objects::locate`].
@@ -90,7 +91,7 @@ impl Objects {
         Ok(None)
     }
 
-    /// Kind and size, without inflating more than the delta headers need.
+    /// Kind and size. Inflates no more than delta headers.
     ///
     /// # Errors
     /// When the object is corrupt.
@@ -102,7 +103,7 @@ impl Objects {
         Ok(found)
     }
 
-    /// The kind alone: of what the commit-graph knows no more is read than an index.
+    /// The kind only. For a commit in the commit-graph nothing but indexes is read.
     ///
     /// # Errors
     /// As [`Objects::header`].
@@ -113,8 +114,8 @@ impl Objects {
         Ok(self.header(id)?.map(|header| header.kind))
     }
 
-    /// As [`Objects::header`] for one of very many, most of which are not there: what has come since a folder was listed may
-    /// be missed, and the empty tree is there only where it is stored.
+    /// Like [`Objects::header`], for many objects most of which are missing. May miss objects added since a folder was
+    /// listed, and finds the empty tree only if it is stored.
     ///
     /// # Errors
     /// As [`Objects::header`].
@@ -139,7 +140,7 @@ impl Objects {
             {
                 return Ok(Some(header));
             }
-            // Reading it whole finds the other copies.
+            // Reading the whole object finds other copies.
             let mut content = Vec::new();
             let kind = self.read_packed(&pack, offset, &mut content).with_context(|| format!("object {id}"))?;
             return Ok(Some(Header { kind, size: content.len() as u64 }));
@@ -158,22 +159,22 @@ impl Objects {
         first_error.map_or(Ok(None), Err)
     }
 
-    /// The content, in `buffer` (cleared first). Keeps a cache of delta bases, bounded in bytes.
+    /// Reads the content into `buffer` (cleared first). Delta bases are kept in a cache bounded in bytes.
     ///
     /// # Errors
     /// When the object is corrupt, or larger than the limit set with [`Objects::set_object_limit`].
     pub fn find(&self, id: &oid, buffer: &mut Vec<u8>) -> anyhow::Result<Option<gix_object::Kind>> {
         let found = self.until_found(&mut || self.find_now(id, buffer))?;
         if found.is_none() && id == self.hash_kind().empty_tree() {
-            // git knows it without having it.
+            // As in git, the empty tree always exists.
             buffer.clear();
             return Ok(Some(Kind::Tree));
         }
         Ok(found)
     }
 
-    /// The beginning of the content, in `buffer`, where that costs less than all of it: for the first lines of commits and tags. `None`
-    /// says nothing about the object, and what is behind these lines is not looked at.
+    /// Reads the beginning of the content into `buffer`, if that costs less than reading all: for the first lines of
+    /// commits and tags. `None` says nothing about the object. Damage further on goes unnoticed.
     ///
     /// # Errors
     /// When a directory cannot be read.
@@ -182,7 +183,7 @@ impl Objects {
         Ok(self.begin_at(Location::Packed { pack, position }, buffer))
     }
 
-    /// The same of an object whose place is known.
+    /// Like [`Objects::begin`], for an object whose place is known.
     pub fn begin_at(&self, location: Location, buffer: &mut Vec<u8>) -> Option<Kind> {
         let Location::Packed { pack, position } = location else { return None };
         let pack = self.pack(pack);
@@ -223,7 +224,7 @@ impl Objects {
         let found = self.share_loose(n, id)?;
         Ok(found.map(|(kind, content)| {
             match Rc::try_unwrap(content) {
-                // Too large to be kept.
+                // It was too large to be kept.
                 Ok(content) => *out = content,
                 Err(content) => {
                     out.clear();
@@ -234,7 +235,7 @@ impl Objects {
         }))
     }
 
-    /// The content of a loose object, shared with those that were read lately.
+    /// The content of a loose object, shared with the cache of recent ones.
     fn share_loose(&self, n: usize, id: &oid) -> anyhow::Result<Option<(gix_object::Kind, Rc<Vec<u8>>)>> {
         let Some(directory) = self.searched()?.get(n).cloned() else { return Ok(None) };
         let mut recent = directory.recent.borrow_mut();
@@ -254,10 +255,10 @@ impl Objects {
         }))
     }
 
-    /// The content of an object whose place is known.
+    /// Reads the content of an object whose place is known.
     ///
     /// # Errors
-    /// As [`Objects::find`]; also when it has vanished.
+    /// As [`Objects::find`]; also when the object has vanished.
     pub fn find_at(&self, location: Location, id: &oid, buffer: &mut Vec<u8>) -> anyhow::Result<gix_object::Kind> {
         match location {
             Location::Packed { pack, position } => {
@@ -266,14 +267,15 @@ impl Objects {
             }
             Location::Loose(n) => match self.find_loose(n as usize, id, buffer) {
                 Ok(Some(kind)) => Ok(kind),
-                // Packed meanwhile, or damaged here and sound elsewhere.
+                // It was packed meanwhile, or another copy may be sound.
                 Ok(None) => self.find(id, buffer)?.with_context(|| format!("object {id} has vanished")),
                 Err(error) => self.find(id, buffer)?.ok_or(error),
             },
         }
     }
 
-    /// As [`Objects::find_at`], shared with the cache of bases: for trees, which are read in the order in which they are stored.
+    /// Like [`Objects::find_at`], sharing the content with the cache of bases: for trees, which are read in storage
+    /// order.
     ///
     /// # Errors
     /// As [`Objects::find_at`].
@@ -294,7 +296,7 @@ impl Objects {
         Ok((kind, Rc::new(content)))
     }
 
-    /// The kind of an object whose place is known, where that is a pack and it is stored whole.
+    /// The kind of an object whose place is known, if it is packed and not a delta.
     pub fn kind_at(&self, location: Location) -> Option<Kind> {
         let Location::Packed { pack, position } = location else { return None };
         let pack = self.pack(pack);
@@ -305,10 +307,11 @@ impl Objects {
         }
     }
 
-    /// The size of an object whose place is known. Of a delta only the beginning is inflated, and no chain is followed.
+    /// The size of an object whose place is known. For a delta only the beginning is inflated, and no chain is
+    /// followed.
     ///
     /// # Errors
-    /// As [`Objects::header`]; also when it has vanished.
+    /// As [`Objects::header`]; also when the object has vanished.
     pub fn size_at(&self, location: Location, id: &oid) -> anyhow::Result<u64> {
         match location {
             Location::Packed { pack, position } => {
@@ -332,7 +335,7 @@ impl Objects {
         Ok(header.size)
     }
 
-    /// The content of the entry at an offset of a pack, for walks that know places and no names.
+    /// Reads the content of the entry at a pack offset, for walks that do not know IDs.
     ///
     /// # Errors
     /// As [`Objects::find`].
@@ -340,15 +343,15 @@ impl Objects {
         self.read_packed(pack, offset, buffer)
     }
 
-    /// Its kind and size.
+    /// Kind and size of the entry at a pack offset.
     ///
     /// # Errors
-    /// When the entry, or one it rests on, cannot be read; other copies are not looked for.
+    /// When the entry, or a base it depends on, cannot be read. Other copies are not tried.
     pub fn header_in(&self, pack: &Arc<Pack>, offset: u64) -> anyhow::Result<Header> {
         self.header_packed(pack, offset)
     }
 
-    /// As [`Objects::find_in`], shared with the cache of bases.
+    /// Like [`Objects::find_in`], sharing the content with the cache of bases.
     ///
     /// # Errors
     /// As [`Objects::find`].

@@ -1,7 +1,7 @@
-//! Packed objects, made whole: chains of deltas followed to their base and applied on the way back.
+//! Reconstructs packed objects: follows delta chains to the base and applies the deltas on the way back.
 //!
-//! In: a pack and an offset. Out: the content. No recursion: a chain is as long as whoever made the pack wanted. Where an
-//! entry is damaged another copy of its object is looked for, as git does, in other packs and among the loose ones.
+//! In: a pack and an offset. Out: the content. There is no recursion, because whoever made the pack decides how long a
+//! chain is. If an entry is damaged, another copy of its object is used, as in git, from other packs or loose objects.
 
 use super::bases::Bases;
 use super::directory::Slot;
@@ -15,30 +15,32 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// The longest chain that is followed. git makes chains of 50, and of 4095 at most; a longer one than this has a cycle.
+/// The longest delta chain that is followed. git makes chains of 50, and of 4095 at most; a chain longer than this has
+/// a cycle.
 const CHAIN_MAX: usize = 1 << 17;
-/// How many damaged entries one object may have on its way before it is given up.
+/// How many damaged entries are worked around for one object.
 const DAMAGED_MAX: usize = 64;
 
-/// The lines that count of tags and commits stand in so many bytes, mostly. Objects smaller than twice that are read as a whole.
+/// The relevant first lines of tags and commits usually fit into these many bytes. Objects less than twice as large are
+/// read whole.
 const TAG_BEGUN: usize = 128;
 const COMMIT_BEGUN: usize = 320;
-/// So many of the objects that one rests on are kept, the nearest ones: of what is asked for soon, most rests on these.
+/// Of the objects in a delta chain, this many nearest ones are kept: most objects needed soon are based on them.
 const NEAR: usize = 2;
-/// Of what lies further away one in so many is kept. Chains of git's making are mostly shorter; one that is a hundred times as long and read from
-/// its far end would be put together anew for every third object.
+/// Of those further away, one in this many is kept. git's chains are usually shorter; a chain a hundred times as long,
+/// read from its far end, would otherwise be rebuilt for every third object.
 const FAR: usize = 64;
-/// The two sizes a delta begins with, each of seven bits a byte.
+/// The maximum length of the two sizes at the beginning of a delta, with seven bits per byte.
 const DELTA_SIZES: usize = 20;
 
-/// What reading needs again and again.
+/// State that is reused between reads.
 pub(super) struct Reader {
     pub inflater: Inflater,
     pub bases: Bases,
     pub buffer: Vec<u8>,
-    /// A loose object that nobody has asked for as a whole.
+    /// The content of a loose object of which only the header was asked for.
     pub loose: Vec<u8>,
-    /// Whether all that an object rests on is kept, not the nearest alone.
+    /// Whether all objects of a chain are kept, not only the nearest.
     pub whole_chains: bool,
     chain: Vec<Link>,
     delta: Vec<u8>,
@@ -55,11 +57,11 @@ struct Link {
     size: u64,
 }
 
-/// What went wrong.
+/// Why an object could not be read.
 enum Fault {
-    /// This entry is damaged; its object may be elsewhere.
+    /// This entry is damaged; another copy of its object may exist.
     Damaged { pack: Arc<Pack>, offset: u64, error: anyhow::Error },
-    /// No other copy would help.
+    /// Another copy would not help.
     Fatal(anyhow::Error),
 }
 
@@ -69,14 +71,14 @@ impl From<anyhow::Error> for Fault {
     }
 }
 
-/// Entries found to be damaged.
+/// Entries known to be damaged.
 pub(super) type Damaged = HashSet<(PackId, u64)>;
 
-/// Where a chain of deltas begins.
+/// The end of a delta chain.
 enum Base {
-    /// In the cache, or to be put there under this place.
+    /// The content of the base, and the place under which to cache it, unless it is cached already or loose.
     Content(Kind, Rc<Vec<u8>>, Option<(PackId, u64)>),
-    /// Written where the caller wants it: there was no delta.
+    /// The object itself, written where the caller wants it: it is not a delta.
     Written(Kind),
 }
 
@@ -95,7 +97,7 @@ impl Reader {
         }
     }
 
-    /// The size of what an entry stands for: a delta begins with it.
+    /// The size of the object that an entry makes; a delta announces it at its beginning.
     fn size(&mut self, pack: &Pack, head: &EntryHead) -> anyhow::Result<u64> {
         if let EntryKind::Whole(_) = head.kind {
             return Ok(head.size);
@@ -107,7 +109,7 @@ impl Reader {
 }
 
 impl Objects {
-    /// The content of the entry at an offset, or of another copy of the same object.
+    /// Reads the entry at an offset, or another copy of the same object.
     pub(super) fn read_packed(&self, pack: &Arc<Pack>, offset: u64, out: &mut Vec<u8>) -> anyhow::Result<Kind> {
         let mut reader = self.shared.reader.borrow_mut();
         for _ in 0..DAMAGED_MAX {
@@ -120,8 +122,8 @@ impl Objects {
         bail!("object at offset {offset} of {} has too many damaged bases", pack.path().display())
     }
 
-    /// The first bytes of what the entry at an offset stores, where that is a large object, stored whole. What is behind them is not
-    /// looked at.
+    /// Reads the first bytes of the entry at an offset, if it is a large object and not a delta. Damage further on goes
+    /// unnoticed.
     pub(super) fn begin_packed(&self, pack: &Pack, offset: u64, out: &mut Vec<u8>) -> Option<Kind> {
         let head = pack.head_at(offset).ok()?;
         let EntryKind::Whole(kind) = head.kind else { return None };
@@ -133,7 +135,8 @@ impl Objects {
         pack.stored(buffer, |stored| inflater.begin(stored, head.data, bytes, out)).ok().map(|()| kind)
     }
 
-    /// The content of the entry at an offset, shared with the cache of bases: for walks that meet what rests on an object soon after it.
+    /// Reads the entry at an offset, sharing its content with the cache of bases: for walks that soon meet deltas on
+    /// it.
     pub(super) fn share_packed(&self, pack: &Arc<Pack>, offset: u64) -> anyhow::Result<(Kind, Rc<Vec<u8>>)> {
         let place = (pack.id(), offset);
         let mut content = {
@@ -154,7 +157,7 @@ impl Objects {
         self.shared.reader.borrow().applied
     }
 
-    /// Remembers a damaged entry; from now on other copies of its object are taken.
+    /// Remembers a damaged entry, so that other copies of its object are used.
     fn set_aside(&self, pack: &Pack, offset: u64, error: &anyhow::Error) {
         self.shared.damaged.borrow_mut().insert((pack.id(), offset));
         self.shared.register.warn(format!("{}: entry at offset {offset}: {error:#}", pack.path().display()));
@@ -210,7 +213,8 @@ impl Objects {
         Ok(kind)
     }
 
-    /// Goes down a chain to something that is no delta, or known; the deltas on the way are in `reader.chain`.
+    /// Follows a chain to an object that is not a delta or is cached. The deltas on the way are put into
+    /// `reader.chain`.
     fn descend(&self, reader: &mut Reader, pack: &Arc<Pack>, offset: u64, out: &mut Vec<u8>) -> Result<Base, Fault> {
         let (mut pack, mut offset) = (Arc::clone(pack), offset);
         loop {
@@ -256,7 +260,7 @@ impl Objects {
                 EntryKind::RefDelta(id) => match self.base_of(&pack, &id).map_err(Fault::Fatal)? {
                     Some(base) => Some(base),
                     None => {
-                        // Not packed anywhere: loose, or gone.
+                        // The base is not in any pack: it is loose, or gone.
                         match self.other_copy(&id, reader, out) {
                             Ok(Copy::Packed(other, at)) => Some((other, at)),
                             Ok(Copy::Loose(kind)) => {
@@ -279,7 +283,7 @@ impl Objects {
         }
     }
 
-    /// The base of a delta that names it: in the same pack, else in any.
+    /// The base of a delta that names it by ID: in the same pack, or else in any other.
     fn base_of(&self, pack: &Arc<Pack>, id: &ObjectId) -> anyhow::Result<Option<(Arc<Pack>, u64)>> {
         if let Some(position) = pack.position(id) {
             return Ok(Some((Arc::clone(pack), pack.offset_at(position))));
@@ -292,7 +296,7 @@ impl Objects {
         }))
     }
 
-    /// A copy of an object that is not known to be damaged; a loose one is read into `out`.
+    /// A copy of an object that is not known to be damaged. A loose one is read into `out`.
     fn other_copy(&self, id: &ObjectId, reader: &mut Reader, out: &mut Vec<u8>) -> anyhow::Result<Copy> {
         let sound = |slot: &Slot, position: u32| {
             slot.open(&self.shared.register).is_some_and(|pack| !self.is_damaged(pack.id(), pack.offset_at(position)))
@@ -314,12 +318,12 @@ impl Objects {
         Err(first_error.unwrap_or_else(|| anyhow::anyhow!("no sound copy of object {id}")))
     }
 
-    /// The size of the object at an offset. An error says nothing about other copies.
+    /// The size of the object at an offset. An error does not mean that other copies are damaged.
     pub(super) fn size_packed(&self, pack: &Arc<Pack>, offset: u64) -> anyhow::Result<u64> {
         self.shared.reader.borrow_mut().size(pack, &pack.head_at(offset)?)
     }
 
-    /// Kind and size of the entry at an offset. An error says nothing about other copies.
+    /// Kind and size of the object at an offset. An error does not mean that other copies are damaged.
     pub(super) fn header_packed(&self, pack: &Arc<Pack>, offset: u64) -> anyhow::Result<Header> {
         let mut reader = self.shared.reader.borrow_mut();
         let head = pack.head_at(offset)?;
@@ -354,7 +358,7 @@ impl Objects {
     }
 }
 
-/// Where another copy of an object was found.
+/// Another copy of an object.
 enum Copy {
     Packed(Arc<Pack>, u64),
     Loose(Kind),

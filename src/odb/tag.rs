@@ -1,15 +1,17 @@
-//! Tags: what they point to.
+//! What tags point to.
 //!
-//! In: a tag's content. Out: the object it names, and as what. Whether that is there is not asked here.
+//! In: a tag's content. Out: the object it names, and the kind it says that object has. Whether the object exists is
+//! not checked here.
 
 use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use gix_object::Kind;
 
-/// What a tag points to, and as what; `None`: git sees no tag in this (tag.c, `parse_tag_buffer`). The beginning of one is enough, as
-/// long as its first three lines are there.
+/// The object that a tag names, and its kind; `None` if git would not accept the tag (tag.c, `parse_tag_buffer`). The
+/// beginning of a tag is enough, as long as it has the first three lines.
 ///
-/// Its name counts although nobody here asks for it: clients do not read a tag without one, nor anything that came with it.
+/// The tag's name must be there although it is not used: clients do not read a tag without one, nor anything fetched
+/// with it.
 pub(super) fn target(content: &[u8], hash: gix_hash::Kind) -> Option<(ObjectId, Kind)> {
     if content.len() < hash.len_in_hex() + 24 {
         return None;

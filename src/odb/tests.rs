@@ -1,4 +1,4 @@
-//! The database against repositories that git made.
+//! Tests the database on repositories made by git.
 
 use super::graph::{Commits, Missing};
 use super::walk::{self, Reached};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 mod many_packs;
 mod walks;
 
-/// A repository in a directory of its own, gone with it.
+/// A repository in a directory of its own, which is deleted when this is dropped.
 pub(super) struct Repo {
     pub(super) root: PathBuf,
     hash: gix_hash::Kind,
@@ -40,7 +40,7 @@ impl Repo {
         repo
     }
 
-    /// A repository with a history in which files grow, so that git finds deltas; all loose.
+    /// A repository with a history of growing files, so that git finds deltas; all objects are loose.
     pub(super) fn with_history(hash: gix_hash::Kind, commits: u32) -> Self {
         let repo = Repo::new(hash);
         repo.import("refs/heads/main", 1, commits);
@@ -119,9 +119,9 @@ impl Repo {
         Objects::new(self.hash, vec![self.root.join("objects")])
     }
 
-    /// All objects as git has them.
+    /// All objects as git reads them.
     fn contents(&self) -> BTreeMap<ObjectId, (String, Vec<u8>)> {
-        // Without what a test may have damaged, and what an older git may not know.
+        // Without the multi-pack-index, which a test may have damaged or an older git may not know.
         let batch = self.git(&["-c", "core.multiPackIndex=false", "cat-file", "--batch-all-objects", "--batch"], b"");
         let mut contents = BTreeMap::new();
         let mut rest = &batch[..];
@@ -147,7 +147,7 @@ impl Repo {
     }
 }
 
-/// Every object is what git says, asked in each way.
+/// Checks that every object is as git has it, read in each way.
 fn check(repo: &Repo, objects: &Objects) {
     let contents = repo.contents();
     assert!(contents.len() > 10);
@@ -202,7 +202,7 @@ fn of_many_objects_those_that_are_not_there_are_told() {
     let asked = [&all[..], &unknown, &all, &unknown, &[gix_hash::Kind::Sha1.empty_tree()]].concat();
     let absent: BTreeSet<ObjectId> = objects.absent(&asked).unwrap().into_iter().collect();
     assert_eq!(absent, unknown.iter().copied().collect());
-    // What was packed since folders were listed.
+    // Objects packed after folders were listed are found.
     repo.git(&["repack", "-adq"], b"");
     assert!(objects.absent(&all).unwrap().is_empty());
     repo.import("refs/heads/more", 50, 3);
@@ -220,7 +220,7 @@ fn as_much_of_loose_objects_is_kept_as_of_bases() {
             ObjectId::from_hex(hex.trim_ascii()).unwrap()
         })
         .collect();
-    // They lie in a directory that is known only when it is looked for.
+    // They are in a directory that only becomes known when it is looked for.
     let borrowing = repo.root.join("borrowing");
     fs::create_dir_all(borrowing.join("info")).unwrap();
     fs::write(borrowing.join("info/alternates"), format!("{}\n", repo.root.join("objects").display())).unwrap();
@@ -237,7 +237,7 @@ fn as_much_of_loose_objects_is_kept_as_of_bases() {
         fs::rename(away, there).unwrap();
         assert_eq!(kept, expected);
     };
-    // Before that, and after.
+    // Settings apply to a directory whether made before or after it becomes known.
     check(&|objects| objects.expect_bases(), 20);
     check(&|objects| objects.directories().map(|_| objects.expect_bases()).unwrap(), 20);
     check(&|objects| objects.set_cache_bytes(0), 0);
@@ -303,7 +303,7 @@ fn a_long_chain_is_not_put_together_anew_for_each_object_of_it() {
     let name = |content: &[u8]| gix_object::compute_hash(SHA1, gix_object::Kind::Blob, content).unwrap();
     let (mut ids, mut base) = (vec![name(&content)], 12);
     for _ in 0..DELTAS {
-        // All of the one before, and a byte.
+        // Copies all of the one before, and adds a byte.
         let sizes = [content.len(), content.len() + 1].map(|size| [size as u8 | 0x80, (size >> 7) as u8]).concat();
         let delta = [&sizes[..], &[0xb0, content.len() as u8, (content.len() >> 8) as u8, 1, b'x']].concat();
         let here = pack.len();
@@ -372,7 +372,7 @@ fn sha256_repositories_are_read_in_every_form() {
     check(&repo, &repo.objects());
 }
 
-/// The place of a chunk in a file of chunks.
+/// The offset of a chunk in a file of chunks.
 fn chunk_at(bytes: &[u8], id: &[u8; 4]) -> usize {
     let entry = bytes[12..].chunks_exact(12).find(|entry| entry[..4] == *id).unwrap();
     u64::from_be_bytes(entry[4..].try_into().unwrap()) as usize
@@ -426,12 +426,12 @@ fn alternates_are_followed_relative_nested_and_once() {
     origin.git(&["repack", "-adq"], b"");
     assert!(fork.objects().packs(true).unwrap().is_empty());
     assert_eq!(fork.objects().packs(false).unwrap().len(), 1);
-    // The environment's come first, and are followed too.
+    // Alternates from the environment come first, and are followed too.
     let mut apart = extra.objects();
     apart.set_borrowed(vec![fork.root.join("objects")]);
     check(&origin, &apart);
     assert_eq!(apart.alternates().unwrap(), [real(&fork), real(&middle), real(&origin)]);
-    // A quarantine in front sees all of it, and numbers of packs mean the same.
+    // A database with a quarantine in front sees all of it, and numbers packs the same.
     let packs = objects.packs(false).unwrap();
     let front = objects.with_front(&extra.root.join("objects"));
     check(&origin, &front);
@@ -454,7 +454,7 @@ fn alternates_are_followed_six_links_deep_as_git_does() {
     assert!(objects.take_warnings()[0].contains("nesting too deep"));
 }
 
-/// A sequence that looks random and is the same each time.
+/// A deterministic sequence that looks random.
 struct Dice(u64);
 
 impl Dice {
@@ -469,7 +469,7 @@ fn a_damaged_entry_is_replaced_by_another_copy() {
     let repo = Repo::with_history(SHA1, 40);
     repo.git(&["repack", "-adq"], b"");
     let sound = repo.pack_files("pack").pop().unwrap();
-    // The same objects in a second pack, and those of a third loose: the first is newer, and damaged.
+    // Repacked with other deltas, so that the pack gets another name. The new pack is then damaged.
     repo.git(&["-c", "repack.useDeltaBaseOffset=false", "repack", "-adfq", "--depth=5"], b"");
     let other = repo.pack_files("pack").pop().unwrap();
     assert_ne!(sound, other);
@@ -487,7 +487,7 @@ fn a_damaged_entry_is_replaced_by_another_copy() {
         copy.git(&["unpack-objects", "-q"], &bytes);
         let objects = copy.objects();
         check(&copy, &objects);
-        // A second database in the alternates has sound copies, packed and loose.
+        // A second database in the alternates has sound copies, first loose, then packed.
         fs::write(repo.root.join("objects/info/alternates"), format!("{}/objects\n", copy.root.display())).unwrap();
         check_sound(&repo.objects(), &copy.contents());
         copy.git(&["repack", "-adq"], b"");
@@ -495,7 +495,7 @@ fn a_damaged_entry_is_replaced_by_another_copy() {
         copy.contents()
     };
     fs::remove_file(repo.root.join("objects/info/alternates")).unwrap();
-    // Without them the damage shows, but only there.
+    // Without these copies the damage shows, but only in the damaged objects.
     let objects = repo.objects();
     let mut buffer = Vec::new();
     let mut bad = 0;
@@ -558,7 +558,7 @@ fn a_small_loose_object_is_read_once_and_from_each_directory_its_own() {
     };
     let content = repo.git(&["cat-file", "commit", "main"], b"");
     let different = repo.git(&["cat-file", "commit", "main^"], b"");
-    // A file that tells lies of another object.
+    // A file that has the content of another object.
     let (lie, place) = (repo.root.join("objects"), copy.root.join("objects"));
     fs::copy(loose::path(&lie, &other), loose::path(&place, &other)).unwrap();
     fs::rename(loose::path(&place, &other), loose::path(&place, &id)).unwrap();
@@ -596,7 +596,7 @@ fn no_damage_to_any_file_of_a_pack_makes_a_panic() {
                 2 => bytes.extend([0; 100]),
                 _ => {
                     for _ in 0..=dice.below(3) {
-                        // The heads are where it hurts most.
+                        // Half of the damage is in the headers, where it matters most.
                         let room = if round % 2 == 0 { sound.len() as u64 } else { 1200.min(sound.len() as u64) };
                         bytes[dice.below(room) as usize] =
                             [0, 0xff, 0x80, dice.below(256) as u8][dice.below(4) as usize];

@@ -1,6 +1,6 @@
-//! How much of the disk objects take.
+//! The disk usage of objects.
 //!
-//! In: an object directory. Out: bytes. Nothing is opened, and quarantines of other pushes do not count.
+//! In: an object directory. Out: bytes. No file is opened, and quarantines of other pushes do not count.
 
 use crate::listing::Listing;
 use rustix::fs::FileType;
@@ -9,10 +9,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// How many directories deep objects lie.
+/// Directories deeper than this are ignored; objects are not stored there.
 const DEPTH_MAX: u32 = 4;
 
-/// The bytes of all files below. What goes away meanwhile counts nothing.
+/// The total size of all files below. Files that vanish meanwhile do not count.
 ///
 /// # Errors
 /// When a directory cannot be read.

@@ -1,7 +1,7 @@
-//! Walks over commits: reachable, is_ancestor, generation cut, paint-down.
+//! Walks over commits: reachability and ancestry, by painting, cut off by generation numbers.
 //!
-//! In: names of commits (or tags of them). Out: commits by number, or an answer. Nothing is walked twice, every step is
-//! told to the pulse, and clocks that ran backwards may cost time but never leave out a commit.
+//! In: IDs of commits, or of tags of commits. Out: commits by number, or an answer. Nothing is walked twice, and each
+//! step is reported to the pulse. Clock skew may cost time, but never leaves out a commit.
 
 use super::Objects;
 use super::graph::{Commits, GENERATION_UNKNOWN, Missing};
@@ -14,24 +14,24 @@ use gix_object::Kind;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// How many commits older than all that was found are still looked at, when nothing but hidden ones is left and no
-/// commit-graph can tell that none of them hides anything. git has 5 of them.
+/// If only hidden commits are left and no commit-graph shows that they do not hide anything found, this many older than
+/// everything found are still walked. git walks 5.
 const SLOP: u32 = 64;
 
-/// Names by what they are, with tags followed.
+/// Objects grouped by kind, with tags followed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Split {
     /// Commits, each once.
     pub commits: Vec<ObjectId>,
     /// Trees and blobs.
     pub others: Vec<(ObjectId, Kind)>,
-    /// The tags passed on the way.
+    /// The tags on the way.
     pub tags: Vec<ObjectId>,
-    /// What is not there, or leads to what is not there, or nowhere.
+    /// Objects that are missing, or tags that lead to a missing object or to nothing.
     pub missing: Vec<ObjectId>,
 }
 
-/// Splits names by what they are; tags are followed, and listed too. What is damaged counts as missing.
+/// Groups objects by kind. Tags are followed, and listed too. Damaged objects count as missing.
 pub fn split(objects: &Objects, ids: &[ObjectId]) -> Split {
     let mut split = Split::default();
     let mut seen = super::ids::IdSet::default();
@@ -62,17 +62,17 @@ pub fn split(objects: &Objects, ids: &[ObjectId]) -> Split {
     split
 }
 
-/// Whoever has walked over so many commits will meet many objects.
+/// A walk over this many commits will meet many objects.
 const MANY: u64 = 64;
 
-/// The order in which commits are looked at: descendants first where generations tell, else the newest.
+/// The order in which commits are walked: by generation where known, so that descendants come first, then by time.
 type Rank = (u64, i64, Reverse<u32>);
 
 fn rank(commits: &mut Commits<'_>, number: u32) -> anyhow::Result<Rank> {
     Ok((commits.generation(number), commits.time(number)?, Reverse(number)))
 }
 
-/// Marks of commits, by number.
+/// Marks on commits, by number.
 pub(super) struct Marks(Vec<u8>);
 
 impl Marks {
@@ -93,13 +93,13 @@ impl Marks {
     }
 }
 
-/// What a walk found.
+/// The result of a walk.
 pub struct CommitWalk<'a> {
-    /// All that is known of the commits, by number.
+    /// The commits that the numbers refer to.
     pub commits: Commits<'a>,
-    /// The commits reachable from the wants and not from what is hidden, newest first.
+    /// The commits reachable from the wants and not from hidden ones, newest first.
     pub reachable: Vec<u32>,
-    /// Hidden parents of these, each once.
+    /// Hidden parents of `reachable` commits, each once.
     pub boundary: Vec<u32>,
 }
 
@@ -108,14 +108,14 @@ const HIDDEN: u8 = 2;
 const DONE: u8 = 4;
 const BOUNDARY: u8 = 8;
 
-/// All commits that are reachable from `wants` and not from `hidden`.
+/// Finds all commits reachable from `wants` and not from `hidden`.
 ///
-/// Tags are peeled; a want that leads to a tree or blob has no commits, a hidden one hides none, and one that is missing
-/// is passed over. Where no commit-graph helps and clocks ran backwards by more than some commits, the result may hold
-/// commits that are reachable from `hidden` too: more than needed, never less.
+/// Tags are peeled. A want that leads to a tree or blob adds no commits, a hidden one hides none, and a missing hidden
+/// one is ignored. Without a commit-graph, and with clock skew across many commits, the result may include commits that
+/// are also reachable from `hidden`: more than needed, never less.
 ///
 /// # Errors
-/// When a commit on the way from the wants is missing (a [`Missing`]), or one is corrupt.
+/// When a commit reachable from the wants is missing (a [`Missing`]) or corrupt.
 pub fn reachable_commits<'a>(
     objects: &'a Objects,
     wants: &[ObjectId],
@@ -125,7 +125,7 @@ pub fn reachable_commits<'a>(
     reachable_since(objects, wants, hidden, i64::MIN, pulse)
 }
 
-/// The same of those that are not older than `since`, and behind no older one.
+/// Like [`reachable_commits`], but stops at commits older than `since` and leaves them out.
 ///
 /// # Errors
 /// As [`reachable_commits`].
@@ -156,18 +156,18 @@ pub fn reachable_since<'a>(
     Ok(CommitWalk { commits, reachable, boundary })
 }
 
-/// A walk's queue; `open` counts those in it that are not hidden.
+/// The state of a walk; `open` counts the commits in the queue that are not hidden.
 struct Paint {
     marks: Marks,
     queue: BinaryHeap<Rank>,
     open: usize,
-    /// Lent: what is still to be hidden, and its parents.
+    /// Scratch space: commits still to be hidden, and their parents.
     stack: Vec<u32>,
     parents: Vec<u32>,
 }
 
 impl Paint {
-    /// With the commits that wants and what is hidden lead to.
+    /// Begins with the commits that `wants` and `hidden` peel to.
     fn begin(commits: &mut Commits<'_>, wants: &[ObjectId], hidden: &[ObjectId]) -> anyhow::Result<Self> {
         let objects = commits.objects();
         let marks = Marks::new(commits);
@@ -191,7 +191,8 @@ impl Paint {
         Ok(paint)
     }
 
-    /// Goes back from commit to commit until nothing is open. Out: what was not hidden when its turn came; it may be since then.
+    /// Walks until nothing is open. Returns the commits that were not hidden when they were walked; they may be hidden
+    /// now.
     fn spread(&mut self, commits: &mut Commits<'_>, since: i64, pulse: &mut dyn Pulse) -> anyhow::Result<Vec<Rank>> {
         let mut found: Vec<Rank> = Vec::new();
         let mut oldest = i64::MAX;
@@ -199,7 +200,7 @@ impl Paint {
         let mut parents = Vec::new();
         while let Some(&top) = self.queue.peek() {
             if self.open == 0 {
-                // Generations only fall from here on: what is left is no descendant of anything found.
+                // Generations only decrease from here on, so nothing left is a descendant of anything found.
                 if found.is_empty() || top.0 != GENERATION_UNKNOWN {
                     break;
                 }
@@ -233,7 +234,7 @@ impl Paint {
         Ok(found)
     }
 
-    /// A commit that is wanted, unless it turns out to be hidden.
+    /// Adds a commit that is wanted, unless it turns out to be hidden.
     fn meet(&mut self, commits: &mut Commits<'_>, number: u32) -> anyhow::Result<()> {
         if self.marks.of(number) & SEEN == 0 {
             self.queue.push(rank(commits, number)?);
@@ -243,7 +244,7 @@ impl Paint {
         Ok(())
     }
 
-    /// A commit that is hidden, and with it all that lies behind and was taken for wanted.
+    /// Hides a commit, and everything reachable from it that was taken for wanted.
     fn hide(&mut self, commits: &mut Commits<'_>, number: u32) -> anyhow::Result<()> {
         self.stack.push(number);
         while let Some(number) = self.stack.pop() {
@@ -260,7 +261,7 @@ impl Paint {
             } else {
                 match rank(commits, number) {
                     Ok(rank) => self.queue.push(rank),
-                    // What lies behind the client's history need not be here.
+                    // The history that a client has need not exist here.
                     Err(error) if error.is::<Missing>() => continue,
                     Err(error) => return Err(error),
                 }
@@ -271,12 +272,12 @@ impl Paint {
     }
 }
 
-/// Whether `ancestor` is reachable from `descendant`. Exact, whatever clocks say.
+/// Whether `ancestor` is reachable from `descendant`. The answer is exact despite clock skew.
 ///
 /// # Errors
-/// When one of them is missing or no commit, or a commit on the way is missing or corrupt.
+/// When one of them is missing or not a commit, or a commit on the way is missing or corrupt.
 pub fn is_ancestor(objects: &Objects, ancestor: &oid, descendant: &oid, pulse: &mut dyn Pulse) -> anyhow::Result<bool> {
-    /// Reachable from the ancestor, from the descendant, in the queue.
+    /// The marks: reachable from the ancestor, reachable from the descendant, in the queue.
     const BELOW: u8 = 1;
     const ABOVE: u8 = 2;
     const QUEUED: u8 = 4;
@@ -286,8 +287,8 @@ pub fn is_ancestor(objects: &Objects, ancestor: &oid, descendant: &oid, pulse: &
     let least = commits.generation(ancestor);
     let mut marks = Marks::new(&commits);
     let mut queue = BinaryHeap::new();
-    // Only what is reachable from the descendant alone may still lead to the ancestor: what the ancestor reaches cannot
-    // lead back to it. `open` counts those in the queue.
+    // Only commits reachable from the descendant alone may still lead to the ancestor, since what the ancestor reaches
+    // does not lead back to it. `open` counts those in the queue.
     let mut open = 0_usize;
     let mut parents = Vec::new();
     let mut paint = vec![(ancestor, BELOW), (descendant, ABOVE)];
@@ -303,7 +304,7 @@ pub fn is_ancestor(objects: &Objects, ancestor: &oid, descendant: &oid, pulse: &
             }
             marks.set(number, mark);
             let was_open = before & QUEUED != 0 && before & (BELOW | ABOVE) == ABOVE;
-            // The generation cuts what lies too low to lead to the ancestor, and so all that lies behind it.
+            // Commits of too low a generation cannot lead to the ancestor, nor can anything reachable from them.
             let low = number != ancestor
                 && (commits.generation(number) <= least && least != GENERATION_UNKNOWN
                     || least == GENERATION_UNKNOWN && commits.generation(number) != GENERATION_UNKNOWN);
@@ -336,8 +337,8 @@ fn commit_number(commits: &mut Commits<'_>, id: &oid) -> anyhow::Result<u32> {
     }
 }
 
-/// Whether each want reaches one of the common commits: then a negotiation is «ready» (NE-11). Commits older than
-/// `oldest`, the time of the oldest common one, are not walked. A want that is no commit says nothing: the answer is no.
+/// Whether each want reaches one of the common commits, which makes a negotiation "ready" (NE-11). Commits older than
+/// `oldest`, the time of the oldest common one, are not walked. If a want is not a commit, the answer is no.
 ///
 /// # Errors
 /// When a commit on the way is missing or corrupt.
@@ -360,13 +361,13 @@ pub fn reaches_all(
         let Some((want, Kind::Commit)) = commits.objects().peel(want)? else { return Ok(false) };
         numbers.push(commits.number(&want));
     }
-    // Who lies deeper first: others may reach what is common through it alone.
+    // Lower generations first: other wants may reach common commits through these only.
     numbers.sort_by_key(|want| commits.generation(*want));
     let mut stack = Vec::new();
     let mut parents = Vec::new();
     let mut steps = 0;
     for want in numbers {
-        // It may have been met and not walked, being older than what is common.
+        // An earlier want may have met it, without walking it because it is older than the common commits.
         if marks.of(want) & REACHES == 0 {
             marks.set(want, VISITED);
             stack.push(want);
@@ -392,7 +393,7 @@ pub fn reaches_all(
             }
             match next {
                 Some(parent) => stack.push(parent),
-                // Nothing is left behind it: it was visited in vain.
+                // Nothing reachable from it is left to visit; it does not reach a common commit.
                 None => {
                     stack.pop();
                 }
@@ -410,14 +411,14 @@ pub fn reaches_all(
 pub enum Reached {
     /// Every target is reachable.
     All,
-    /// These are not.
+    /// These targets are not reachable.
     Not(Vec<ObjectId>),
-    /// More commits would have to be looked at than the budget has.
+    /// The answer takes more commits than the budget allows.
     OverBudget,
 }
 
 /// Whether each of `targets` (commits) is reachable from one of `tips` (commits, or tags of commits; others reach
-/// nothing). At most `budget` commits are looked at.
+/// nothing). Walks at most `budget` commits.
 ///
 /// # Errors
 /// When a commit on the way is missing or corrupt.

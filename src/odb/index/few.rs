@@ -1,8 +1,9 @@
-//! Names of an index that are read, not mapped, as long as few are asked for.
+//! IDs of an index that are read instead of mapped, as long as few are needed.
 //!
-//! In: the index's file. Out: names, and where one stands. Touching a mapped file somewhere for the first time costs as much as ten to
-//! twenty reads of a few hundred bytes: the kernel maps the pages around, and takes them away again at the end. Names are as good as
-//! random, so that a hundred of them touch all of a large index. Who asks for more is told to use the map.
+//! In: the index file. Out: IDs and their positions. The first access to a mapped page costs as much as ten to twenty
+//! reads of a few hundred bytes, because the kernel maps the pages around it and unmaps them at the end. IDs are as
+//! good as random, so a hundred of them touch all of a large index. A caller that needs more gets `None` and uses the
+//! map.
 
 use crate::odb::bytes::u32_at;
 use crate::odb::ids::compare;
@@ -13,16 +14,16 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// One read for so many bytes of names: with more, to touch all of them would have cost less.
+/// One read is allowed for this many bytes of IDs: with more reads, touching all pages would have cost less.
 const BYTES_EACH: u64 = 12 << 10;
-/// Where fewer reads than this would be allowed the file is not kept open.
+/// If fewer reads than this would be allowed, the file is not kept open.
 const READS_MIN: u32 = 32;
-/// Names that are read at once: the place of one can be guessed that closely, nearly always.
+/// How many IDs are read at once. The position of an ID can nearly always be guessed that closely.
 const AT_ONCE: u32 = 100;
-/// The most bytes of a name.
+/// The maximum length of an ID in bytes.
 const WIDTH_MAX: usize = gix_hash::Kind::longest().len_in_bytes();
 
-/// Names that stand one after the other in a file.
+/// A table of IDs in a file.
 pub(super) struct FewNames {
     file: File,
     first: u64,
@@ -31,19 +32,19 @@ pub(super) struct FewNames {
 }
 
 impl FewNames {
-    /// So many names of `width` bytes each, from `first` on; `None` where reading is not worth it.
+    /// A table of `count` IDs of `width` bytes each, from offset `first` on; `None` if reading is not worth it.
     pub fn new(file: File, first: u64, count: u32, width: usize) -> Option<Self> {
         let reads = u32::try_from(u64::from(count) * width as u64 / BYTES_EACH).unwrap_or(u32::MAX);
         (reads >= READS_MIN).then(|| FewNames { file, first, width, reads_left: reads.into() })
     }
 
-    /// Reads the names from a position on; `None` where that is no longer worth it, or fails.
+    /// Reads the IDs from a position on; `None` if reading fails or is no longer worth it.
     fn read(&self, position: u32, names: &mut [u8]) -> Option<()> {
         self.reads_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).ok()?;
         self.file.read_exact_at(names, self.first + u64::from(position) * self.width as u64).ok()
     }
 
-    /// The name at a position.
+    /// The ID at a position.
     pub fn at(&self, position: u32) -> Option<ObjectId> {
         let mut name = [0; WIDTH_MAX];
         let name = &mut name[..self.width];
@@ -51,10 +52,11 @@ impl FewNames {
         ObjectId::try_from(&*name).ok()
     }
 
-    /// Where a name stands in a range of sorted ones; inside `Some` whether it does.
+    /// Finds an ID in a range of sorted ones. The inner option is its position, if it is there; the outer one is `None`
+    /// if reading failed.
     pub fn find(&self, wanted: &[u8], mut among: Range<u32>) -> Option<Option<u32>> {
         if self.reads_left.load(Relaxed) == 0 {
-            // Before room is made for what would be read.
+            // Checked before the buffer is allocated.
             return None;
         }
         let mut buffer = [0; WIDTH_MAX * AT_ONCE as usize];
@@ -74,7 +76,7 @@ impl FewNames {
                     Ordering::Greater => low = middle + 1,
                 }
             }
-            // It is among these and missing, or before, or behind them.
+            // It would be before these, after them, or among them but is missing.
             match low {
                 0 => among.end = begin,
                 _ if low == end - begin => among.start = end,
@@ -86,7 +88,7 @@ impl FewNames {
     }
 }
 
-/// Where a name should stand among others that begin with the same byte: they are spread evenly.
+/// Guesses the position of an ID among others that begin with the same byte, as if they were evenly spread.
 pub(super) fn guessed(wanted: &[u8], among: &Range<u32>) -> u32 {
     let key = u64::from(u32_at(wanted, 1));
     among.start + ((u64::from(among.end.saturating_sub(among.start)) * key) >> 32) as u32
@@ -99,7 +101,7 @@ mod tests {
 
     #[test]
     fn names_are_found_wherever_they_stand_until_too_many_were_read() {
-        // Half of them lie where nobody would guess.
+        // Half of them are not where they would be guessed.
         let name = |n: u32| {
             let key = if n < 8_000 { n * 7 } else { n.wrapping_mul(200_000) };
             [&[3][..], &key.to_be_bytes(), &[n as u8; 15]].concat()
@@ -124,7 +126,7 @@ mod tests {
         assert_eq!(reads as u64, 40_000 * 20 / BYTES_EACH);
         assert_eq!((few.at(0), few.find(&names[0], 0..40_000)), (None, None));
         assert!(FewNames::new(File::open(&path).unwrap(), 4, 13_000, 20).is_none());
-        // Cut off.
+        // The table is cut off.
         let few = FewNames::new(File::open(&path).unwrap(), 4, 41_000, 20).unwrap();
         assert_eq!((few.at(40_000), few.find(&[3, 255, 255, 255, 255], 40_500..41_000)), (None, None));
         std::fs::remove_file(&path).unwrap();
