@@ -1,7 +1,7 @@
-//! Who may do what: both authentication modes on one page.
+//! Access decisions, for both authentication modes.
 //!
-//! In: what the route needs, what the credentials proved, where the name led. Out: a [`Grant`], or a refusal with the
-//! status of DESIGN B6. Nothing is looked up here: everything that is compared was handed in.
+//! In: what the route needs, what the credentials proved, where the name led. Out: a [`Grant`], or a refusal with its
+//! HTTP status. Nothing is looked up here: the caller hands in everything that is compared.
 
 use crate::auth::{Claim, Grant, Scope, TokenRecord, Why};
 use crate::http::request::{Reject, Request};
@@ -11,17 +11,17 @@ use crate::repo::locate::{Here, Place};
 use crate::service::{Operation, Service};
 use bstr::ByteSlice;
 
-/// What of the site decides here.
+/// The parts of the site's configuration that decide on access.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// `GIT_HTTP_EXPORT_ALL` is set, even to nothing (HB-19).
+    /// `GIT_HTTP_EXPORT_ALL` is set, even if empty (HB-19).
     pub export_all: bool,
 }
 
-/// Decides. On success the place is handed on, opened by nobody yet.
+/// Decides whether the request may go on. On success the place is handed on, still unopened.
 ///
 /// # Errors
-/// 401, 403, 404, 415, 500, 503 as DESIGN B6 and HB-16 to HB-25 say.
+/// 401, 403, 404, 415, 500 or 503, see HB-16 to HB-25.
 pub fn decide(
     route: &Route,
     claim: Claim,
@@ -42,7 +42,8 @@ pub fn decide(
     Ok(decided)
 }
 
-/// Over pipes the operating system has decided, as for any program the user runs.
+/// Grants what a service over pipes needs: there the operating system has already decided, as for any program a user
+/// runs.
 pub fn local_user(service: Service) -> Grant {
     let scope = match service {
         Service::UploadPack => Scope::Read,
@@ -60,7 +61,8 @@ fn by_token(route: &Route, claim: Claim, place: Place, request: &Request) -> Res
                     Ok((Grant::new(Scope::Read, None), here))
                 }
                 Place::Here(_) | Place::Absent => Err(without_token()),
-                // Perhaps anybody might read it: the client hears the same as everywhere, the operator why nobody can.
+                // The repository might allow anonymous reads. The client gets the usual answer; the operator learns why
+                // nobody can read it.
                 Place::Unusable(error) => Err(without_token()
                     .detail(format!("no Authorization arrived, and the repository cannot be opened: {error:#}"))),
             };
@@ -69,7 +71,7 @@ fn by_token(route: &Route, claim: Claim, place: Place, request: &Request) -> Res
     };
     let here = match place {
         Place::Here(here) if belongs(&record, &here) => here,
-        // Made anew under the same name: to its old tokens it is as foreign as any other.
+        // The repository was deleted and created anew under the same name: tokens of the old one are not valid for it.
         Place::Here(_) => return Err(unusable(Why::Unknown, carried_as_basic(request), Some(&record.id))),
         Place::Absent => {
             return Err(Reject::new(404, "The token is good, but there is no such repository: check the URL's path.")
@@ -109,8 +111,8 @@ fn without_token() -> Reject {
     .header("WWW-Authenticate", "Basic realm=\"artifacts\"")
 }
 
-/// 401 for Basic, so that git asks again and forgets a stored secret; 403 for Bearer, because git would ask for a user name. Which `record` it
-/// was is for the operator.
+/// Refuses an unusable credential: 401 for Basic, so that git asks again and forgets a stored secret; 403 for Bearer,
+/// because on a 401 git would ask for a user name. Only the operator learns which `record` it was.
 fn unusable(why: Why, basic: bool, record: Option<&str>) -> Reject {
     let text = match &why {
         Why::Malformed => {
@@ -162,7 +164,7 @@ fn by_web_server(route: &Route, place: Place, request: &Request, rules: Rules) -
     Ok((Grant::new(route.scope, None), here))
 }
 
-/// http.uploadpack, http.receivepack and http.getanyfile (EN-05, EN-06, DU-01).
+/// Checks http.uploadpack, http.receivepack and http.getanyfile (EN-05, EN-06, DU-01).
 fn service_enabled(route: &Route, here: &Here, request: &Request) -> Result<(), Reject> {
     let settings = &here.settings;
     let tokens = request.context.mode == AccessMode::Tokens;
@@ -193,7 +195,7 @@ fn service_enabled(route: &Route, here: &Here, request: &Request) -> Result<(), 
     Err(Reject::new(403, text).detail(format!("Service not enabled: {key}")))
 }
 
-/// The whole string is compared (HD-05, HD-06).
+/// Checks the Content-Type, which must match as a whole string (HD-05, HD-06).
 fn content_type(route: &Route, request: &Request) -> Result<(), Reject> {
     let Operation::Serve(service) = route.operation else { return Ok(()) };
     let wanted = format!("application/x-{}-request", service.name());

@@ -1,12 +1,12 @@
 //! Git over HTTP for repository tokens: the library behind the executable `artifacts-http-backend`.
 //!
-//! [`serve`] is a whole request on one page. Modules stand here from the bottom up; each looks down only (tests/tidy.rs
-//! knows the order).
+//! [`serve`] handles a whole request and reads top to bottom. The modules are listed from the bottom layer up; each
+//! uses only its own layer and those below (tests/tidy.rs enforces the order).
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("this program needs Linux");
 
-// Leaves, used by all.
+// Leaves: usable everywhere.
 pub mod audit;
 pub mod cache;
 pub mod calendar;
@@ -21,21 +21,21 @@ pub mod stream;
 pub mod trace;
 // L0: framing.
 pub mod pktline;
-// L1: what is said.
+// L1: protocol messages.
 pub mod protocol;
-// L2: what the credentials prove.
+// L2: what credentials prove.
 pub mod auth;
-// L3: objects on disk; names.
+// L3: objects on disk, and refs.
 pub mod odb;
 pub mod refs;
 // L4: one repository, opened for one request.
 pub mod repo;
-// L5: which objects, from which bytes.
+// L5: which objects go into a pack, and where their bytes come from.
 pub mod pack;
-// L6: one file per thing git asks; what is done when nobody asks.
+// L6: one file per operation git asks for; maintenance, which runs on its own.
 pub mod maintenance;
 pub mod service;
-// L7: HTTP without sockets; who may do what; who hears of errors.
+// L7: HTTP without sockets; access decisions; error reporting.
 pub mod access;
 pub mod http;
 mod tell;
@@ -65,24 +65,25 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-/// One installation: what the operator decided for all requests.
+/// One installation: the operator's choices for all requests.
 #[derive(Debug)]
 pub struct Site {
-    /// Where repositories are; `None` in `webserver` mode with PATH_TRANSLATED alone.
+    /// The directory of the repositories; `None` in `webserver` mode when only PATH_TRANSLATED is set.
     pub root: Option<PathBuf>,
-    /// Where tokens are kept.
+    /// The token store.
     pub tokens: TokenStore,
-    /// What else decides on access.
+    /// Further rules for access decisions.
     pub rules: Rules,
-    /// Limits of every request.
+    /// The limits of every request.
     pub limits: Limits,
 }
 
-/// Serves one HTTP request: stations 1 to 10, top to bottom.
+/// Serves one HTTP request: stations 1 to 10 of docs/ARCHITECTURE.md, top to bottom.
 ///
-/// The caller hands in what an edge read, the body and the sink; it gets back the summary, from which it writes the audit line, and whether
-/// the answer is complete. `operator` hears each line that is for him before the client has all of its answer: some servers hear
-/// nobody any more then. What was opened of the repository's objects stays open: the process is expected to end with its request.
+/// Takes what the edge has read, the body and the sink; returns the summary, from which the caller writes the audit
+/// line, and whether the answer is complete. `operator` gets each line meant for the operator before the client has the
+/// whole answer, because some servers stop reading standard error once it is complete. The repository's opened objects
+/// are never released: the process is expected to end with its request.
 pub fn serve(
     request: Result<Request, Reject>,
     mut body: HttpBody<'_>,
@@ -160,7 +161,7 @@ fn answer(
     outcome
 }
 
-/// Stations 7 to 10.
+/// Runs stations 7 to 10.
 fn respond(
     route: &Route,
     asked: (&http::Method, &http::Conditions),
@@ -182,7 +183,8 @@ fn respond(
             let media = format!("application/x-{}-result", service.name());
             response.describe(&media, http::response::Caching::No, true);
             if *service == Service::UploadPack {
-                // From here on git shows its user the text of an ERR line; of a POST with an error status only the number.
+                // From here on git shows its user the text of an ERR line; of an HTTP error status it would show only
+                // the number.
                 *channel = ErrorChannel::ErrLine;
                 body.limit(repository.context.limits.request_bytes, repository.context.limits.inflated_bytes);
             }
@@ -193,7 +195,7 @@ fn respond(
     Ok(())
 }
 
-/// Stations 3 and 4: what the credentials prove for this name, and where it leads.
+/// Stations 3 and 4: what the credentials prove for this repository name, and where the repository is.
 fn find(route: &Route, request: &Request, site: &Site) -> Result<(Claim, locate::Place), Reject> {
     let context = &request.context;
     let search = locate::Search {
@@ -215,7 +217,8 @@ fn find(route: &Route, request: &Request, site: &Site) -> Result<(Claim, locate:
             };
             let claim = site.tokens.claim(name.as_str(), &request.credentials, context.now);
             let place = match claim {
-                // Whatever is there, it is refused: who guesses must not see from the time it took whether there is something.
+                // The request is refused in any case. Without a look-up the response time cannot reveal whether the
+                // repository exists.
                 Claim::Unusable { .. } => locate::Place::Absent,
                 Claim::Live(_) | Claim::Nothing => locate::by_name(root, name.as_str(), &search),
             };

@@ -1,16 +1,16 @@
-//! Which edge: by the program's name, else by the environment, else by argv.
+//! Chooses the edge: by the program's name, otherwise by the environment, otherwise by the first argument.
 
 use artifacts_http_backend::edge::Environ;
 use artifacts_http_backend::{cgi, cli, pipe};
 use std::process::ExitCode;
 
-/// musl's own asks the kernel for a few pages at a time, which a short process feels.
+/// musl's own allocator asks the kernel for only a few pages at a time, which slows a short process down.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: artifacts_http_backend::heap::Heap = artifacts_http_backend::heap::Heap::of_process();
 
 fn main() -> ExitCode {
-    // Lives as long as the process: what it took to read is not spent again on giving it back.
+    // Leaked on purpose: it lives as long as the process, and freeing it would only cost time.
     let environ: &'static Environ = Box::leak(Box::new(Environ::of_process()));
     #[cfg(feature = "failpoints")]
     artifacts_http_backend::durable::failpoints::arm_process(
@@ -18,7 +18,8 @@ fn main() -> ExitCode {
         environ.path("ARTIFACTS_FAILPOINT_LOG").as_deref(),
     );
     let mut words = std::env::args_os();
-    // argv[0] is the caller's, never the client's: a web server that starts this program by its own name decides by the environment.
+    // The caller sets argv[0], never the client: a web server starts this program by its own name, so there the
+    // environment decides.
     if let Some(service) = words.next().and_then(|name| pipe::service_of_name(&name)) {
         return pipe::run(environ, service, words);
     }

@@ -1,7 +1,7 @@
-//! The three ends a request is connected to: the body it brings, the sink it answers into, the pulse of long work.
+//! The three ends a request is connected to: the body it reads, the sink it answers into, the pulse of long work.
 //!
-//! In: nothing. Out: the traits, and what all ends share: [`Deadline`], [`out_of_time`], [`copy_range`], [`Silent`]. Neither HTTP nor
-//! pkt-lines are known here.
+//! In: nothing. Out: the traits, and what all ends share: [`Deadline`], [`out_of_time`], [`copy_range`], [`Silent`].
+//! Nothing here knows HTTP or pkt-lines.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Where the bytes of a request come from.
 pub trait Input: Read {
-    /// Reads as [`Read::read`] does, but waits no longer than `until`: then there is `None`. What never waits has no need to know the time.
+    /// Reads like [`Read::read`], but returns `None` if nothing has come by `until`. This default is for inputs that
+    /// never wait.
     ///
     /// # Errors
     /// As [`Read::read`].
@@ -24,20 +25,21 @@ impl Input for &[u8] {}
 
 /// The bytes a request brings.
 pub trait Body: Read {
-    /// Takes what is left, so that the web server does not lose the answer (facts of web servers: an unread body
-    /// damages the response), and from then on lets the reply speak.
+    /// Reads and discards the rest, because a web server whose program leaves a body unread may damage the answer;
+    /// after that, the answer may be sent.
     ///
-    /// Returns how many bytes came behind what was read. Over pipes it returns 0 at once and reads nothing.
-    /// Calling it twice is harmless.
+    /// Returns the number of bytes that were left. Over pipes it returns 0 at once and reads nothing. Calling it twice
+    /// is harmless.
     ///
     /// # Errors
     /// When the body ended before its announced length, or cannot be read.
     fn finish(&mut self) -> io::Result<u64>;
 }
 
-/// A sign of life from long work: every long loop calls it. Another thread than the one that began may go on with it.
+/// Signs of life from long work: every long loop calls it. The thread that continues may be another than the one that
+/// began.
 pub trait Pulse: Send {
-    /// A stage of work begins; `total` is how many steps it has, where that is known.
+    /// Begins a stage of work; `total` is its number of steps, where known.
     ///
     /// # Errors
     /// When the client has gone.
@@ -46,13 +48,13 @@ pub trait Pulse: Send {
         Ok(())
     }
 
-    /// `done` steps of the stage are done. Cheap enough to be called for each object.
+    /// Reports that `done` steps of the stage are done. Cheap enough to call for each object.
     ///
     /// # Errors
     /// When the client has gone, or the time for the request is over.
     fn tick(&mut self, done: u64) -> io::Result<()>;
 
-    /// The stage is complete.
+    /// Ends the stage.
     ///
     /// # Errors
     /// When the client has gone.
@@ -63,17 +65,17 @@ pub trait Pulse: Send {
 
 /// Where an answer goes.
 pub trait Sink: Write + Pulse {
-    /// A message for the user where the protocol has no band for one. An edge whose user sees our standard error writes it
-    /// there; others lose it.
+    /// Sends a message to the user where the protocol has no band for it. An edge whose user sees our standard error
+    /// writes it there; other edges drop it.
     ///
     /// # Errors
-    /// None that would be the client's: a message that is lost harms nobody.
+    /// None on the client's account: losing the message does no harm.
     fn aside(&mut self, text: &[u8]) -> io::Result<()> {
         let _ = text;
         Ok(())
     }
 
-    /// Sends a part of a file. Edges with a descriptor let the kernel move the pages; this one copies.
+    /// Sends a part of a file. Edges with a descriptor let the kernel move the pages; this default copies.
     ///
     /// # Errors
     /// `UnexpectedEof` when the file is shorter than the range; else what reading and writing report.
@@ -102,7 +104,7 @@ pub fn copy_range(file: &File, range: Range<u64>, out: &mut (impl Write + ?Sized
     Ok(())
 }
 
-/// The error of work that has lasted too long, which tells the client.
+/// The error of a request that has taken too long; its text is for the client.
 pub fn out_of_time(time: Duration) -> io::Error {
     let text = format!("the request took longer than {} seconds (ARTIFACTS_TIMEOUT)", time.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, text)
@@ -116,36 +118,36 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// So long from now; `None` where no clock will ever show it.
+    /// The deadline `time` from now; `None` if that is beyond what the clock can represent.
     pub fn after(time: Duration) -> Option<Self> {
         Instant::now().checked_add(time).map(|end| Deadline { end, time })
     }
 
-    /// The moment itself.
+    /// The moment of the deadline.
     pub fn end(&self) -> Instant {
         self.end
     }
 
-    /// Whether it is past.
+    /// Whether the deadline has passed.
     pub fn is_past(&self) -> bool {
         Instant::now() >= self.end
     }
 
-    /// [`out_of_time`]
+    /// The error for work that has missed the deadline: [`out_of_time`].
     pub fn error(&self) -> io::Error {
         out_of_time(self.time)
     }
 
-    /// Ends work that goes on behind it.
+    /// Stops work that has missed the deadline.
     ///
     /// # Errors
-    /// [`Deadline::error`] once it is past.
+    /// [`Deadline::error`] once the deadline has passed.
     pub fn check(&self) -> io::Result<()> {
         if self.is_past() { Err(self.error()) } else { Ok(()) }
     }
 }
 
-/// A pulse nobody feels.
+/// A pulse that reports nothing.
 pub struct Silent;
 
 impl Pulse for Silent {

@@ -1,6 +1,7 @@
-//! The one mouth for errors: four audiences, one writer (DESIGN C5).
+//! The only place that reports errors: to the client, the operator, the audit line and the trace.
 //!
-//! In: a failure and the form in which the client can hear it now. Out: bytes for the client, one line for the operator.
+//! In: a failure and the form in which the client can receive it at this point. Out: bytes for the client, one line for
+//! the operator. Nothing here decides whether a request fails.
 
 use crate::audit::Summary;
 use crate::http::body::{BodyError, HttpBody};
@@ -14,15 +15,15 @@ use bstr::ByteSlice;
 use std::any::Any;
 use std::io;
 
-/// More warnings than these stand in the audit line alone.
+/// At most this many warnings are reported as lines; the audit line has all of them.
 const WARNINGS_MAX: usize = 5;
 
 /// Why a request was not served.
 #[derive(Debug)]
 pub enum Failure {
-    /// With an HTTP status.
+    /// Refused with an HTTP status.
     Rejected(Reject),
-    /// By a service.
+    /// Failed in a service.
     Serve(ServeError),
 }
 
@@ -38,7 +39,7 @@ impl From<ServeError> for Failure {
     }
 }
 
-/// A panic, caught: our fault, told as any other internal error.
+/// Turns a caught panic into an internal error, which is reported like any other.
 pub fn panicked(panic: &(dyn Any + Send)) -> ServeError {
     let text = panic
         .downcast_ref::<&str>()
@@ -48,9 +49,10 @@ pub fn panicked(panic: &(dyn Any + Send)) -> ServeError {
     ServeError::Internal(anyhow::anyhow!("panic: {text}"))
 }
 
-/// Tells the operator, in a line without a newline, and then the client; nobody where nobody is left to be told.
+/// Reports a failure to the operator, in a line without a newline, and then to the client; to neither when the client
+/// has gone.
 ///
-/// The rest of the body is read first: a web server that is still writing would lose the answer.
+/// The rest of the body is read first: a web server that is still writing the body would lose the answer.
 pub fn tell(
     failure: Failure,
     body: &mut HttpBody<'_>,
@@ -95,15 +97,17 @@ pub fn tell(
     }
 }
 
-/// What went wrong here while a client had a complete answer: a push that the disk had no room for.
+/// Reports to the operator a fault of the server in a request whose client got a complete answer: a push for which the
+/// disk had no room, say.
 pub fn of_faults(summary: &Summary, operator: &mut dyn FnMut(&str)) {
     if let ("error", Some(error)) = (summary.outcome, &summary.error) {
         operator(&line("error", error, summary));
     }
 }
 
-/// The same over pipes: the client hears what the protocol can carry now, and nothing where nothing has been said. Returns
-/// what goes to standard error, which is the user's own there, or the operator's behind a daemon.
+/// Reports a failure over pipes, in the form the protocol has at this point; to the client nothing if it has not
+/// received anything yet. Returns the line for standard error, which the user sees, or the operator where a daemon
+/// started the process.
 pub fn tell_over_pipes(
     error: ServeError,
     sink: &mut dyn Sink,
@@ -118,22 +122,22 @@ pub fn tell_over_pipes(
     Some(fatal(&operator))
 }
 
-/// A line for each thing that was found damaged and done without, as far as a glance reaches.
+/// Writes a line for each of the first `WARNINGS_MAX` warnings: damage that was found and worked around.
 pub fn warn(summary: &Summary, operator: &mut dyn FnMut(&str)) {
     summary.warnings.iter().take(WARNINGS_MAX).for_each(|text| operator(&warning(text, summary)));
 }
 
-/// One such line.
+/// Formats one such line.
 pub fn warning(text: &str, summary: &Summary) -> String {
     line("warning", text, summary)
 }
 
-/// The same over pipes, where a line stands for itself; nothing where there is nothing to say.
+/// Formats the warnings for standard error over pipes, without the request's id; empty where there are none.
 pub fn warn_over_pipes(summary: &Summary) -> String {
     summary.warnings.iter().take(WARNINGS_MAX).map(|warning| one_line("warning", warning) + "\n").collect()
 }
 
-/// What the client hears and what the operator does; nothing where nobody listens.
+/// Returns the texts for the client and for the operator; `None` where the client has gone.
 fn audiences(error: ServeError, summary: &mut Summary) -> Option<(String, String)> {
     let body = arrived_badly(&error);
     let broke_off = matches!(body, Some(BodyError::Short(_) | BodyError::GzipTruncated));
@@ -152,7 +156,7 @@ fn audiences(error: ServeError, summary: &mut Summary) -> Option<(String, String
     Some((said, operator))
 }
 
-/// What the client hears, in the form it can hear now; nothing in the form of a status.
+/// Sends a text to the client in the form it can receive at this point; nothing where that would be an HTTP status.
 fn say(text: &str, sink: &mut dyn Sink, channel: &ErrorChannel) -> io::Result<()> {
     match channel {
         ErrorChannel::Status | ErrorChannel::Silence => Ok(()),
@@ -184,7 +188,7 @@ fn say(text: &str, sink: &mut dyn Sink, channel: &ErrorChannel) -> io::Result<()
     }
 }
 
-/// What the body itself says is wrong with what arrived.
+/// The error of the body itself, if that is what went wrong.
 fn arrived_badly(error: &ServeError) -> Option<&BodyError> {
     match error {
         ServeError::Protocol(ProtocolError::Frame(pktline::FrameError::Io(error))) => from_body(error),
@@ -202,14 +206,15 @@ fn from_body<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Bod
     error.get_ref()?.downcast_ref::<BodyError>()
 }
 
-/// One short line for the operator, control bytes escaped (facts of web servers, R15).
+/// Formats one line for the operator. It is short and its control bytes are escaped, because web servers split or cut
+/// other lines in their logs.
 fn line(kind: &str, text: &str, summary: &Summary) -> String {
     const NAME_CHARS_MAX: usize = 200;
     let repository = summary.repository.as_deref().map(|name| format!(", {}", escaped(name, NAME_CHARS_MAX)));
     format!("{} (request {}{})", one_line(kind, text), summary.id, repository.unwrap_or_default())
 }
 
-/// As git's programs say that they end, in one line.
+/// Formats a line as git's programs write it when they die.
 pub fn fatal(text: &str) -> String {
     one_line("fatal", text)
 }
@@ -235,7 +240,7 @@ mod tests {
     use std::io::Read;
     use std::sync::Arc;
 
-    /// A client that has gone.
+    /// The input of a client that has gone.
     struct Gone;
 
     impl Read for Gone {

@@ -1,7 +1,8 @@
-//! The CGI edge: environment and standard input to a request. CGI's own variables are understood here, those of every edge in edge/.
+//! The CGI edge: turns the environment and standard input into a request. Only CGI's own variables are read here; those
+//! that all edges share are read in edge/.
 //!
-//! In: the process's environment and descriptors 0, 1 and 2. Out: the answer on 1, lines for the operator on 2.
-//! argv is never looked at: web servers make words of it from the query.
+//! In: the process's environment and descriptors 0, 1 and 2. Out: the answer on 1, lines for the operator on 2. argv is
+//! never read: web servers turn parts of the query into arguments.
 
 use crate::access::Rules;
 use crate::audit::Summary;
@@ -23,12 +24,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// What hooks do not inherit, so that a hook may push, or call this program (DESIGN B2).
+/// Variables that hooks do not inherit. With them, a git or a copy of this program that a hook runs would take itself
+/// for a CGI program.
 const NOT_FOR_HOOKS: &[&str] =
     &["REQUEST_METHOD", "GATEWAY_INTERFACE", "PATH_INFO", "PATH_TRANSLATED", "CONTENT_LENGTH", "CONTENT_TYPE"];
 
-/// The headers of the client that hooks see. Others may be secrets (HTTP_COOKIE), or steer the programs that a hook runs: HTTP_PROXY is
-/// taken for a setting by whatever does not see from REQUEST_METHOD that a client has sent it.
+/// The client's headers that hooks see. Other headers may be secrets (HTTP_COOKIE) or steer the programs that a hook
+/// runs: a program takes HTTP_PROXY as its proxy setting unless REQUEST_METHOD shows that it is a client's header.
 const HEADERS_FOR_HOOKS: &[&str] = &[
     "HTTP_ACCEPT",
     "HTTP_ACCEPT_CHARSET",
@@ -54,12 +56,13 @@ const HEADERS_FOR_HOOKS: &[&str] = &[
     "HTTP_X_REQUEST_ID",
 ];
 
-/// Who a client is, in the web server's words: nobody has asked it for proof where tokens are the proof.
+/// Variables in which the web server says who the client is. In `tokens` mode nothing has verified them, so hooks do
+/// not see them.
 const CLAIMED: &[&str] = &["REMOTE_USER", "AUTH_TYPE", "HTTP_X_FORWARDED_EMAIL", "HTTP_X_FORWARDED_USER"];
 
 /// Serves the process's request; the exit status is 0 unless the answer could not be completed.
 pub fn run(environ: &'static Environ) -> ExitCode {
-    // A panic is caught and told as one line, like any other error.
+    // `serve` catches panics and reports each as one line, like any other error.
     std::panic::set_hook(Box::new(|_| {}));
     let since_epoch = edge::clock();
     let site = site(environ);
@@ -106,12 +109,12 @@ pub fn run(environ: &'static Environ) -> ExitCode {
     status.into()
 }
 
-/// One line for the web server's log, in one write: servers take what is written at once for one entry.
+/// Writes a line to the web server's log, in one write: servers make one log entry of each read.
 fn log(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// What the operator decided for the whole installation.
+/// Reads the operator's choices for the whole installation.
 fn site(environ: &Environ) -> Site {
     let root = environ.path("GIT_PROJECT_ROOT");
     let tokens = environ
@@ -133,8 +136,8 @@ fn is_push(environ: &Environ) -> bool {
             .any(|name| environ.get(name).is_some_and(|path| path.ends_with(b"/git-receive-pack")))
 }
 
-/// How far the body reaches (BO-01 to BO-04): a number is exactly so many bytes; nothing, empty or a negative one means to
-/// the end on a POST; any other request has no body.
+/// How long the body is (BO-01 to BO-04). On a POST, a length gives the exact number of bytes; a missing, empty or
+/// negative one means that the body lasts until the end of input. Any other request has no body.
 fn extent(environ: &Environ) -> Result<Extent, String> {
     if environ.get("REQUEST_METHOD").is_none_or(|method| method != "POST") {
         return Ok(Extent::None);
@@ -145,7 +148,7 @@ fn extent(environ: &Environ) -> Result<Extent, String> {
     })
 }
 
-/// The request, or why there is none (HB-01 to HB-07).
+/// Builds the request, or says why it cannot (HB-01 to HB-07).
 fn request(environ: &'static Environ, since_epoch: Duration) -> Result<Request, Reject> {
     let broken = |text: &str| {
         Reject::new(
@@ -216,8 +219,8 @@ fn conditions(environ: &Environ) -> Conditions {
     }
 }
 
-/// A path with `//`, `/./` or `/../` in it, or that ends in `/.` or `/..`, or does not begin with a slash, or a tilde in its place
-/// (HB-07, HB-08).
+/// Whether a path contains `//`, `/./` or `/../`, ends in `/.` or `/..`, or begins with neither `/` nor `~` (HB-07,
+/// HB-08).
 fn is_aliased(path: &BStr) -> bool {
     let Some(rest) = path.strip_prefix(b"/").or_else(|| path.strip_prefix(b"~")) else { return true };
     let mut components = rest.split(|&byte| byte == b'/').peekable();
@@ -260,8 +263,8 @@ fn hook_environment(environ: &Environ, mode: AccessMode) -> Vec<(OsString, OsStr
     inherited
 }
 
-/// Whether hooks may see a variable. What Apache kept of a request before it sent it elsewhere within itself, once or more often, is
-/// judged as what it was.
+/// Whether hooks may see a variable. Apache prefixes a request's variables with `REDIRECT_` at each internal redirect;
+/// such a copy is judged by its original name.
 fn is_for_hooks(name: &OsStr, mode: AccessMode) -> bool {
     let mut name = name.as_bytes();
     while let Some(before) = name.strip_prefix(b"REDIRECT_") {
@@ -278,7 +281,7 @@ fn is_for_hooks(name: &OsStr, mode: AccessMode) -> bool {
 mod tests {
     use super::*;
 
-    /// One that lives as long as a process's.
+    /// An environment that lives as long as the process, as the real one does.
     fn environ(pairs: &[(&str, &str)]) -> &'static Environ {
         Box::leak(Box::new(Environ::from_pairs(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())))))
     }

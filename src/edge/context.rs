@@ -1,6 +1,7 @@
-//! What a request brings besides its bytes, as far as all edges read it alike.
+//! The context of a request, as far as all edges read it alike.
 //!
-//! In: the environment and the time. Out: a [`Context`]. Whose request it is, and what hooks inherit, is the edge's to say.
+//! In: the environment and the time. Out: a [`Context`]. Who makes the request and what hooks inherit is never decided
+//! here: each edge fills that in.
 
 use super::Environ;
 use crate::cache;
@@ -16,16 +17,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Bytes a request may use besides constants, where ARTIFACTS_MEMORY says nothing.
+/// The memory a request may use besides constants, in bytes, unless ARTIFACTS_MEMORY is set.
 const MEMORY_DEFAULT: u64 = 256 << 20;
 
-/// Bytes of packs that are kept, where ARTIFACTS_CACHE_SIZE says nothing.
+/// The bytes of kept packs, unless ARTIFACTS_CACHE_SIZE is set.
 const CACHE_DEFAULT: u64 = 1 << 30;
 
-/// A stateless HTTP request of nobody's, without an environment for hooks.
+/// Builds the context of a stateless HTTP request without an identity and without an environment for hooks.
 ///
 /// # Errors
-/// A variable that cannot be understood: for the operator.
+/// When a variable cannot be parsed; the text is for the operator.
 pub fn context(
     environ: &Environ,
     mode: AccessMode,
@@ -36,7 +37,7 @@ pub fn context(
     let timeout = environ.count("ARTIFACTS_TIMEOUT")?;
     let id = request_id(since_epoch);
     let session_id = format!("{}-{id}-P{:08x}", since_epoch.as_secs(), std::process::id());
-    // A CGI program is silent on standard error until it has read its body.
+    // A CGI program must not write to standard error before it has read its body.
     let (trace, warnings) = Trace::open(&traces(environ), &session_id, clock, mode != AccessMode::Pipe);
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
@@ -54,7 +55,7 @@ pub fn context(
         namespace: environ.said("GIT_NAMESPACE").map(ToOwned::to_owned),
         config: config_sources(environ)?,
         object_directory: environ.path("GIT_OBJECT_DIRECTORY"),
-        // Separated by colons, C-quoted where a name has one (EN-14, QU-04).
+        // Separated by colons; a path that contains one is C-quoted (EN-14, QU-04).
         alternate_directories: parse_alternates(
             environ.said("GIT_ALTERNATE_OBJECT_DIRECTORIES").unwrap_or_default(),
             b':',
@@ -83,7 +84,7 @@ pub fn clock() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// A request's id: enough to find it again in two logs, cheap to make.
+/// Makes a request's id: cheap, and distinct enough to match the entries of two logs.
 pub fn request_id(since_epoch: Duration) -> String {
     let mixed = (since_epoch.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32);
     let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -97,7 +98,7 @@ fn cache(environ: &Environ) -> Result<Option<cache::Settings>, String> {
     Ok(environ.path("ARTIFACTS_CACHE").map(|directory| cache::Settings { directory, bytes, patience }))
 }
 
-/// What of [`Trace`] the environment wants.
+/// Which traces the environment asks for.
 fn traces(environ: &Environ) -> Wanted {
     Wanted {
         general: environ.text("GIT_TRACE"),
@@ -109,7 +110,7 @@ fn traces(environ: &Environ) -> Wanted {
     }
 }
 
-/// Every component must be a name a ref could have (HN-04).
+/// Whether every component is a valid name for a ref (HN-04).
 fn is_namespace(namespace: &BStr) -> bool {
     let components = namespace.split(|&byte| byte == b'/').filter(|component| !component.is_empty());
     components
@@ -117,7 +118,7 @@ fn is_namespace(namespace: &BStr) -> bool {
         .all(|name| gix_validate::reference::name(name.as_bstr()).is_ok())
 }
 
-/// What we call ourselves; GIT_USER_AGENT replaces it, bytes that do not show become dots (EN-11).
+/// Our user agent. GIT_USER_AGENT replaces it, with unprintable bytes and spaces turned into dots (EN-11).
 fn agent(environ: &Environ) -> String {
     match environ.get("GIT_USER_AGENT") {
         Some(agent) => {
@@ -130,7 +131,7 @@ fn agent(environ: &Environ) -> String {
 /// Where git's configuration is read from (EN-09).
 ///
 /// # Errors
-/// A variable that cannot be understood: for the operator.
+/// When a variable cannot be parsed; the text is for the operator.
 pub fn config_sources(environ: &Environ) -> Result<ConfigSources, String> {
     let home = environ.path("HOME");
     let system = match environ.get("GIT_CONFIG_SYSTEM") {
@@ -150,7 +151,7 @@ pub fn config_sources(environ: &Environ) -> Result<ConfigSources, String> {
     if let Some(text) = environ.get("GIT_CONFIG_PARAMETERS") {
         overrides = parameters(text).map_err(|error| error.to_string())?;
     }
-    // git lets the numbered ones count first and GIT_CONFIG_PARAMETERS (`git -c`) over them.
+    // As in git, GIT_CONFIG_PARAMETERS (`git -c`) overrides the numbered entries.
     let mut numbered = Vec::new();
     if let Some(count) = environ.said("GIT_CONFIG_COUNT") {
         const COUNT_MAX: usize = 10_000;
@@ -173,7 +174,7 @@ pub fn config_sources(environ: &Environ) -> Result<ConfigSources, String> {
         }
     }
     numbered.append(&mut overrides);
-    // git's own tests turn it on for every server at once (EN-15).
+    // git's own test suite turns it on for all servers at once with this variable (EN-15).
     if environ.flag("GIT_TEST_SIDEBAND_ALL") {
         numbered.push(("uploadpack.allowSidebandAll".into(), Some("true".into())));
     }

@@ -1,6 +1,7 @@
 //! The environment of the process, read once.
 //!
-//! In: names and values as they came. Out: what they say, in the forms git reads. Which names there are is known to the edges.
+//! In: names and values as they came. Out: parsed values, in the forms git accepts. Which variables matter is never
+//! decided here.
 
 use crate::number;
 use bstr::{BStr, ByteSlice};
@@ -8,77 +9,78 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-/// Children find their programs here where no PATH came.
+/// Where children look for programs when PATH is not set.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The environment as it came: the first of doubled entries counts, as in `getenv`.
+/// The environment as it came. Of duplicate entries the first counts, as in `getenv`.
 #[derive(Debug, Clone, Default)]
 pub struct Environ(Vec<(OsString, OsString)>);
 
 impl Environ {
-    /// The process's own.
+    /// The environment of this process.
     pub fn of_process() -> Self {
         Environ(std::env::vars_os().collect())
     }
 
-    /// One made by hand.
+    /// An environment made from pairs.
     pub fn from_pairs(pairs: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         Environ(pairs.into_iter().collect())
     }
 
-    /// Whether this environment is a web server's for a CGI program.
+    /// Whether a web server started this process as a CGI program.
     pub fn is_cgi(&self) -> bool {
         self.get("REQUEST_METHOD").is_some() || self.get("GATEWAY_INTERFACE").is_some()
     }
 
-    /// A variable's bytes; set but empty is something.
+    /// A variable's bytes; a variable that is set but empty counts as set.
     pub fn get(&self, name: &str) -> Option<&BStr> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_bytes().as_bstr())
     }
 
-    /// A variable that says something.
+    /// A variable's bytes, unless it is empty.
     pub fn said(&self, name: &str) -> Option<&BStr> {
         self.get(name).filter(|value| !value.is_empty())
     }
 
-    /// A variable that is a path.
+    /// A variable as a path, unless it is empty.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         self.said(name).map(|value| PathBuf::from(OsStr::from_bytes(value)))
     }
 
-    /// A variable that is text; what is no UTF-8 is replaced.
+    /// A variable as text, unless it is empty; invalid UTF-8 is replaced.
     pub fn text(&self, name: &str) -> Option<String> {
         self.said(name).map(|value| value.to_str_lossy().into_owned())
     }
 
-    /// A size with an optional k, m or g, as git reads them.
+    /// A size with an optional k, m or g, as git parses them.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the value is not such a size.
     pub fn size(&self, name: &str) -> Result<Option<i64>, String> {
         self.number(name, number::signed_with_unit)
     }
 
-    /// One that is not negative.
+    /// A size like that of [`Environ::size`], not negative.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the value is not such a size.
     pub fn bytes(&self, name: &str) -> Result<Option<u64>, String> {
         self.number(name, number::with_unit)
     }
 
-    /// A number without a unit, not negative.
+    /// A whole number without a unit, not negative.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the value is not such a number.
     pub fn count(&self, name: &str) -> Result<Option<u64>, String> {
         self.number(name, number::whole)
     }
 
-    /// A size as of [`Environ::size`] in a variable that is a header of HTTP: in base ten, for the web server has read it so.
+    /// A size like that of [`Environ::size`] in a variable that holds an HTTP header: always decimal, since the web
+    /// server has read it as such.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the value is not such a size.
     pub fn length(&self, name: &str) -> Result<Option<i64>, String> {
         self.number(name, number::signed_decimal_with_unit)
     }
@@ -91,14 +93,14 @@ impl Environ {
         }
     }
 
-    /// Whether a variable says yes, as git's `git_env_bool` reads it; unset: no.
+    /// Whether a variable says yes, as git's `git_env_bool` reads it; no if it is unset.
     pub fn flag(&self, name: &str) -> bool {
         self.said(name)
             .is_some_and(|value| !matches!(value.to_ascii_lowercase().as_slice(), b"0" | b"false" | b"no" | b"off"))
     }
 
-    /// What children inherit: all of it, each name once, without what `dropped` names. Programs of an installed git are
-    /// found first where the operator says where they are (HB-27).
+    /// The environment of children: each variable once, without those `dropped` matches. GIT_EXEC_PATH, if set, comes
+    /// first in PATH, so that programs of that git are found first (HB-27).
     pub fn inherited(&self, dropped: &dyn Fn(&OsStr) -> bool) -> Vec<(OsString, OsString)> {
         let mut seen: Vec<&OsStr> = Vec::new();
         let mut inherited = Vec::new();

@@ -1,6 +1,6 @@
-//! What all edges share: the environment, the context made of it, descriptors 0 and 1.
+//! Code that all edges share: the environment, the context built from it, descriptors 0 and 1.
 //!
-//! In: the process. Out: values. Nothing of a request's bytes is understood here.
+//! In: the process. Out: values. Nothing here interprets the bytes of a request.
 
 mod context;
 mod environ;

@@ -1,7 +1,7 @@
 //! Descriptors 0 and 1.
 //!
-//! In: the descriptors. Out: a reader that gives up on a silent stream and, during a push, looks for SIGTERM; a sink that
-//! lets the kernel move the pages of files. Neither waits behind the request's deadline.
+//! In: the descriptors. Out: a reader that gives up on a silent stream and, during a push, checks for SIGTERM; a sink
+//! that lets the kernel move the pages of files. Neither waits much longer than the request's deadline.
 
 use super::Environ;
 use crate::stream::{Deadline, Input, Pulse, Sink, copy_range};
@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Behind its deadline a request has so long to be told so: what the client is still sending is taken, and the answer is waited for.
+/// How long a request may go on after its deadline to deliver the error: it still reads what the client is sending, and
+/// waits for the client to take the answer.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// A file that grows beyond the limit of this process (`ulimit -f`) is an error from now on, as any other, and not its end. Asked for only where
-/// files are written: a small request feels the price.
+/// Makes writing beyond the process's file size limit (`ulimit -f`) an ordinary error; by default SIGXFSZ kills the
+/// process. Done only where files are written, since it costs a small request noticeable time.
 pub fn survive_file_limits(environ: &Environ, push: bool) {
     const FILES: [&str; 5] =
         ["ARTIFACTS_AUDIT_LOG", "ARTIFACTS_CACHE", "GIT_TRACE", "GIT_TRACE_PACKET", "GIT_TRACE2_EVENT"];
@@ -37,39 +38,39 @@ pub struct Stdin {
 }
 
 impl Stdin {
-    /// A stream that is given up after so much silence. During a push SIGTERM is noted, not obeyed: it is looked at here and
-    /// between stations.
+    /// A stream that fails after `silence` without a byte. During a push SIGTERM only sets a flag, which is checked
+    /// before each read and at each tick of [`Stdout`].
     pub fn new(silence: Option<Duration>, push: bool) -> Self {
         let stop = push.then(|| {
             let stop = Arc::new(AtomicBool::new(false));
-            // Without the handler SIGTERM ends the process at once, which must be survived anyway.
+            // Should this fail, SIGTERM kills the process at once. A repository must survive that anyway.
             let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&stop));
             stop
         });
         Stdin { silence, stop, deadline: None }
     }
 
-    /// Nothing is read behind this moment.
+    /// Sets the moment after which reading fails.
     pub fn deadline(&mut self, deadline: Option<Deadline>) {
         self.deadline = deadline;
     }
 
-    /// From now on it is given up after so much silence, and never else.
+    /// Makes reading fail after `silence` without a byte, and drops the deadline.
     pub fn give_up_after(&mut self, silence: Duration) {
         (self.silence, self.deadline) = (Some(silence), None);
     }
 
-    /// Set once SIGTERM came.
+    /// The flag that SIGTERM sets; `None` unless this is a push.
     pub fn stop_flag(&self) -> Option<Arc<AtomicBool>> {
         self.stop.clone()
     }
 
-    /// One read; `None` where nothing has come until `end`.
+    /// Reads once; `None` if nothing has come by `end`.
     fn read_before(&mut self, into: &mut [u8], end: Option<Instant>) -> io::Result<Option<usize>> {
         let input = rustix::stdio::stdin();
         loop {
             stopped(self.stop.as_ref())?;
-            // One that never pauses must not go on for ever.
+            // A stream that is always ready must not go on past `end`.
             if end.is_some_and(|end| Instant::now() >= end) {
                 return Ok(None);
             }
@@ -83,7 +84,7 @@ impl Stdin {
             }
             match rustix::io::read(input, &mut *into) {
                 Err(Errno::INTR) => {}
-                // The server closed its end in the middle: as good as an end.
+                // The server closed its end early: treated as the end of input.
                 Err(Errno::CONNRESET) => return Ok(Some(0)),
                 read => return Ok(Some(read?)),
             }
@@ -93,7 +94,7 @@ impl Stdin {
 
 fn stopped(stop: Option<&Arc<AtomicBool>>) -> io::Result<()> {
     if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
-        // The server has given up on this request: nobody hears an answer.
+        // The server has given up on this request: nobody reads an answer.
         return Err(io::Error::new(io::ErrorKind::BrokenPipe, "ended by SIGTERM"));
     }
     Ok(())
@@ -102,13 +103,13 @@ fn stopped(stop: Option<&Arc<AtomicBool>>) -> io::Result<()> {
 enum Ready {
     Yes,
     Interrupted,
-    /// Not within this time.
+    /// Nothing came for this long.
     Silent(Duration),
-    /// Not until the end that was given.
+    /// Nothing came before `end`.
     Over,
 }
 
-/// Waits until a descriptor is ready, for `silence` and until `end` at most.
+/// Waits until a descriptor is ready, but no longer than `silence` and not past `end`.
 fn ready(descriptor: &PollFd<'_>, silence: Option<Duration>, end: Option<Instant>) -> io::Result<Ready> {
     let left = end.map(|end| end.saturating_duration_since(Instant::now()));
     let wait = [silence, left].into_iter().flatten().min().map(|time| Timespec {
@@ -135,7 +136,8 @@ impl Read for Stdin {
 }
 
 impl Input for Stdin {
-    /// A deadline that has not come counts too, and what is read behind it is read for the sake of the answer.
+    /// Respects the deadline as well. Once that has passed, reading goes on for up to `LAST_WORDS`, so that the
+    /// answer is not lost.
     fn read_until(&mut self, into: &mut [u8], until: Instant) -> io::Result<Option<usize>> {
         match self.deadline {
             Some(deadline) if deadline.is_past() => {
@@ -150,34 +152,36 @@ impl Input for Stdin {
 /// Standard output.
 pub struct Stdout {
     stop: Option<Arc<AtomicBool>>,
-    /// The kernel cannot move pages to this descriptor.
+    /// Files are copied, since the kernel cannot move their pages to this descriptor or writes must stay small.
     copies: bool,
-    /// Bytes of files that were sent.
+    /// Bytes of files sent.
     moved: u64,
-    /// How long a reader may take nothing.
+    /// How long a reader may take nothing before the write fails.
     silence: Option<Duration>,
-    /// Little is written at once, and only when it is known not to wait.
+    /// Write at most [`PIECE`] bytes at once, and only after poll(2) has found room.
     in_pieces: bool,
-    /// It took too long: nothing more is written.
+    /// Nothing more is written.
     given_up: bool,
-    /// When the whole conversation must be over.
+    /// When the request must be over.
     deadline: Option<Deadline>,
 }
 
-/// As much is written at once where a reader's silence counts: when a descriptor is ready, so much does not block (pipe(7)).
+/// The most bytes of one write when a reader's silence is timed: after poll(2) has reported a pipe as writable, this
+/// many do not block (pipe(7)).
 const PIECE: usize = 4096;
 
-/// From so many bytes of files on, a pipe is widened, and to how many: who writes and who reads then take turns less often. What is
-/// in a pipe is mostly pages of files, which cost nothing; but all pipes of one user have a limit together (pipe(7)).
+/// A pipe is widened to this size once this many bytes of files have been sent, so that writer and reader take turns
+/// less often. A pipe mostly holds pages of files, which cost nothing, but all pipes of a user share one limit
+/// (pipe(7)).
 const WIDE: usize = 256 << 10;
 
 impl Stdout {
-    /// `stop` ends long work once it is set.
+    /// Standard output; once `stop` is set, long work ends.
     pub fn new(stop: Option<Arc<AtomicBool>>) -> Self {
         Stdout { stop, copies: false, moved: 0, silence: None, in_pieces: false, given_up: false, deadline: None }
     }
 
-    /// Gives up on a reader that takes nothing for so long.
+    /// Makes writing fail once the reader has taken nothing for `silence`.
     pub fn give_up_after(&mut self, silence: Duration) {
         self.silence = Some(silence);
         self.write_in_pieces();
@@ -187,16 +191,16 @@ impl Stdout {
         (self.in_pieces, self.copies) = (true, true);
     }
 
-    /// Whoever reads sees the end of the answer, though this process goes on.
+    /// Shows the reader the end of the answer while this process goes on.
     pub fn close(&mut self) {
         self.given_up = true;
         if let Ok(nothing) = File::open("/dev/null") {
-            // Where that fails, the reader waits until the process ends.
+            // If this fails, the reader waits until the process ends.
             let _ = rustix::stdio::dup2_stdout(&nothing);
         }
     }
 
-    /// Work that goes on behind this moment is ended, and so is waiting for whoever reads.
+    /// Sets the moment after which work fails; writing gives up `LAST_WORDS` later.
     pub fn deadline(&mut self, deadline: Option<Deadline>) {
         self.deadline = deadline;
         if deadline.is_some() && !unblock() {
@@ -204,7 +208,7 @@ impl Stdout {
         }
     }
 
-    /// Waits until something can be written.
+    /// Waits until the descriptor is writable.
     fn wait(&mut self) -> io::Result<()> {
         let output = rustix::stdio::stdout();
         let end = self.deadline.map(|deadline| deadline.end() + LAST_WORDS);
@@ -224,8 +228,8 @@ impl Stdout {
     }
 }
 
-/// Opens the pipe that is standard output once more, so that writing never waits here, though it does for others who have it from
-/// where we have it. `false` where it is no pipe, or may not be opened.
+/// Reopens the pipe that is standard output as non-blocking. A new open file description leaves the other processes
+/// that share the original one unaffected. Returns `false` if it is not a pipe or cannot be opened.
 fn unblock() -> bool {
     let output = rustix::stdio::stdout();
     rustix::fs::fstat(output).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo)
@@ -233,7 +237,7 @@ fn unblock() -> bool {
             .is_ok_and(|ours| rustix::stdio::dup2_stdout(&ours).is_ok())
 }
 
-/// Makes a pipe wide, if it is one that is not. Where that may not be, because many are, it stays as it is.
+/// Widens a pipe that is narrower than [`WIDE`]. It stays as it is if the user's pipes have reached their limit.
 fn widen(pipe: impl AsFd) {
     if rustix::pipe::fcntl_getpipe_size(&pipe).is_ok_and(|size| size < WIDE) {
         let _ = rustix::pipe::fcntl_setpipe_size(&pipe, WIDE);
@@ -295,8 +299,8 @@ impl Sink for Stdout {
     }
 }
 
-/// Whether sendfile(2) is not to be had here: a sandbox may forbid it, and not every descriptor takes it. What else is wrong, reading and
-/// writing tell again.
+/// Whether sendfile(2) is unavailable here: a sandbox may forbid it, and some descriptors do not support it. If the
+/// error has another cause, the copying that follows reports it.
 fn is_unknown_call(error: Errno) -> bool {
     matches!(error, Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)
 }
@@ -316,7 +320,7 @@ mod tests {
         };
         check(64 << 10, WIDE);
         check(512 << 10, 512 << 10);
-        // A file is none.
+        // Not a pipe.
         widen(File::open("/dev/null").unwrap());
     }
 

@@ -1,7 +1,7 @@
-//! The machine's users, as /etc/passwd has them.
+//! The machine's users, as listed in /etc/passwd.
 //!
-//! In: a number or a name. Out: who that is. Users of other directories (NSS) are not known here: a static program has no such
-//! modules.
+//! In: a number or a name. Out: the user. Other user databases (NSS) are never asked: a static program cannot load
+//! their modules.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub struct User {
     /// The login name.
     pub name: String,
-    /// The name in the first part of the comment field, where there is one: `&` in it is the login name.
+    /// The first part of the comment field, unless empty; `&` in it is replaced by the capitalised login name.
     pub full_name: Option<String>,
     /// The home directory.
     pub home: PathBuf,
@@ -35,7 +35,7 @@ fn find(passwd: &str, is: impl Fn(&User) -> bool) -> Option<User> {
     passwd.lines().filter_map(parse).find(is)
 }
 
-/// `name:password:uid:gid:comment:home:shell`
+/// Parses `name:password:uid:gid:comment:home:shell`.
 fn parse(line: &str) -> Option<User> {
     let fields: Vec<&str> = line.split(':').collect();
     let &[name, _, id, _, comment, home, ..] = fields.as_slice() else { return None };
