@@ -1,6 +1,7 @@
-//! info/refs of v0, v1 and v2, both services.
+//! The advertisement: `info/refs` of v0, v1 and v2 for both services.
 //!
-//! In: a repository. Out: refs and capabilities in the order git has them. Nothing of a request but its version is known.
+//! In: a repository. Out: refs and capabilities in git's order. Of the request, only the protocol version is known
+//! here.
 
 use super::offer::{self, Block, View};
 use super::{Out, ServeError, Service};
@@ -13,13 +14,13 @@ use crate::stream::Sink;
 use gix_hash::{ObjectId, oid};
 use std::collections::HashSet;
 
-/// A list is written in pieces of about this many bytes.
+/// Lists are written in pieces of about this many bytes.
 pub(super) const LIST_GATHERED: usize = 32 << 10;
 
-/// From this size on a list is taken for a long one.
+/// A list of this many bytes is expected to grow long.
 const LONG: usize = 2 << 10;
 
-/// Gives a list that turns out to be long room for a whole piece, instead of moving it each time it has outgrown the last.
+/// Reserves room for a whole piece once a list turns out to be long, so that it is not moved each time it grows.
 pub(super) fn make_room(list: &mut Vec<u8>) {
     let enough = LIST_GATHERED + LONG;
     if list.len() >= LONG && list.capacity() < enough {
@@ -27,11 +28,11 @@ pub(super) fn make_room(list: &mut Vec<u8>) {
     }
 }
 
-/// Answers `info/refs?service=…`. Over HTTP the service is named first, unless the client asked for v2: even where it gets v0
-/// because there is no v2 of a push (PV-05).
+/// Answers `info/refs?service=…`. Over HTTP the service line comes first, unless the client asked for v2. That holds
+/// for a push too, although it gets v0 because push has no v2 (PV-05).
 ///
 /// # Errors
-/// A push where refs cannot be written; when refs cannot be read, or the client has gone.
+/// When a push is asked for and refs cannot be written, when refs cannot be read, or when the client has gone.
 pub fn serve(repository: &Repository, service: Service, version: Version, out: &mut Out<'_>) -> Result<(), ServeError> {
     let context = &repository.context;
     let mut list = Vec::new();
@@ -46,7 +47,7 @@ pub fn serve(repository: &Repository, service: Service, version: Version, out: &
     announce(repository, service, version, list, out)
 }
 
-/// What a service says first where it speaks first.
+/// Writes what a service says first in a conversation where the server speaks first.
 ///
 /// # Errors
 /// As [`serve`].
@@ -75,7 +76,7 @@ fn announce(
     Ok(())
 }
 
-/// v2: the version, then a line for each row of the table.
+/// v2: the version, then a line for each row of the table that is offered.
 fn capabilities(repository: &Repository, list: &mut Vec<u8>) -> Result<(), ServeError> {
     pktline::line(list, b"version 2\n")?;
     let view = View { repository, head: None };
@@ -87,7 +88,7 @@ fn capabilities(repository: &Repository, list: &mut Vec<u8>) -> Result<(), Serve
     Ok(())
 }
 
-/// v0 and v1: refs, the first with the capabilities.
+/// v0 and v1: the refs, the first one with the capabilities.
 fn refs(repository: &Repository, service: Service, list: &mut Vec<u8>, sink: &mut dyn Sink) -> Result<(), ServeError> {
     let head = match service {
         Service::UploadPack => visible::head(repository, For::Upload),
@@ -107,7 +108,7 @@ fn refs(repository: &Repository, service: Service, list: &mut Vec<u8>, sink: &mu
     Ok(())
 }
 
-/// HEAD, then all refs, each tag with what it peels to (UA-01 to UA-03).
+/// Lists HEAD, then all refs, each tag followed by what it peels to (UA-01 to UA-03).
 fn upload_refs(repository: &Repository, head: Option<&Head>, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
     if let Some((head, id)) = head.and_then(|head| Some((head, head.id?))) {
         lines.add_id(&id, b"HEAD")?;
@@ -129,8 +130,8 @@ fn upload_refs(repository: &Repository, head: Option<&Head>, lines: &mut Lines<'
     })
 }
 
-/// All refs, those outside a namespace without their names, then what the refs of alternates point to, each object once
-/// (RA-01, RA-06, RA-09).
+/// Lists all refs, those outside the namespace as `.have`, then the tips of the alternates' refs as `.have`, each
+/// object once (RA-01, RA-06, RA-09).
 fn receive_refs(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
     let mut alternates = Vec::new();
     alternate_refs::for_each(repository, &mut |id| {
@@ -158,7 +159,7 @@ fn receive_refs(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::R
     Ok(())
 }
 
-/// What HEAD leads to where it names a tag; a branch is never one (UP-25), and is not looked at.
+/// Returns what HEAD peels to if it points to a tag. A branch never points to a tag (UP-25), so its object is not read.
 pub(super) fn peeled(repository: &Repository, head: &Head, id: &oid) -> anyhow::Result<Option<ObjectId>> {
     if head.target.as_ref().is_some_and(|target| target.starts_with(b"refs/heads/")) {
         return Ok(None);
@@ -173,12 +174,12 @@ pub(super) fn peeled(repository: &Repository, head: &Head, id: &oid) -> anyhow::
 struct Lines<'l, 's> {
     list: &'l mut Vec<u8>,
     sink: &'s mut dyn Sink,
-    /// What the first line carries.
+    /// What the first line carries after its NUL byte.
     capabilities: Option<Vec<u8>>,
 }
 
 impl Lines<'_, '_> {
-    /// Where our own history is cut (UA-10, RA-11).
+    /// The commits at which the repository's own history is cut (UA-10, RA-11).
     fn shallow(&mut self, repository: &Repository) -> std::io::Result<()> {
         let mut shallow: Vec<&ObjectId> = repository.objects.shallow().iter().collect();
         shallow.sort_unstable();
@@ -197,7 +198,7 @@ impl Lines<'_, '_> {
         })
     }
 
-    /// One line: `start` writes object and name.
+    /// Adds one line, of which `start` writes the object and the name.
     fn add(&mut self, start: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<()> {
         let capabilities = self.capabilities.take();
         pktline::append(self.list, |line| {

@@ -1,6 +1,7 @@
-//! bundle-uri (gitprotocol-v2, bundle-uri): where bundles are that begin a clone.
+//! bundle-uri (gitprotocol-v2, bundle-uri): where a client finds bundles to start a clone from.
 //!
-//! In: nothing but the command. Out: every `bundle.*` entry of the configuration, in its order. The addresses are not looked at.
+//! In: the command, which has no arguments. Out: every `bundle.*` entry of the configuration, in its order. The
+//! addresses themselves are never checked.
 
 use super::advertise::LIST_GATHERED;
 use super::command::Arguments;
@@ -10,10 +11,10 @@ use crate::protocol::command::{ArgumentLines, Ended};
 use crate::protocol::{ProtocolError, shown};
 use crate::repo::Repository;
 
-/// Lists the configuration of bundles (V2-23); entries without a value are left out, as git leaves them out.
+/// Lists the `bundle.*` configuration (V2-23). Entries without a value are left out, as in git.
 ///
 /// # Errors
-/// When there are arguments (V2-24), or the client has gone.
+/// When there are arguments (V2-24), or when the client has gone.
 pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_>) -> Result<(), ServeError> {
     out.summary.operation = Some("bundle-uri");
     let limits = &repository.context.limits;

@@ -1,6 +1,6 @@
 //! The v2 envelope: one command per request, or a loop of them.
 //!
-//! In: a body. Out: what the command's row of OFFERS runs. Which commands there are is known to the table alone.
+//! In: a body. Out: whatever the command's row of OFFERS writes. No command is named here: only the table knows them.
 
 use super::offer::{self, View};
 use super::{Out, ServeError, finish, promisor};
@@ -11,20 +11,20 @@ use crate::repo::Repository;
 use crate::stream::Body;
 use bstr::ByteSlice;
 
-/// What is left of a request: the arguments of its command.
+/// The rest of a request: the arguments of its command.
 pub struct Arguments<'b> {
     body: &'b mut dyn Body,
-    /// Whether there are any: a request may end right behind its capabilities (V2-07).
+    /// Whether there are any: a request may end right after its capabilities (V2-07).
     present: bool,
-    /// Whether the client will ask promisor remotes of ours for what is missing here (V2-18).
+    /// Whether the client will fetch objects that are missing here from a promisor remote of ours (V2-18).
     pub promised_elsewhere: bool,
 }
 
 impl Arguments<'_> {
-    /// Reads them, and the body to its end: an answer may follow.
+    /// Parses the arguments and reads the body to its end, so that an answer may follow.
     ///
     /// # Errors
-    /// What `parse` says; a body that cannot be read.
+    /// What `parse` reports, or when the body cannot be read.
     pub fn parse<T>(
         self,
         parse: impl FnOnce(&mut PacketReader<'_>) -> Result<T, ProtocolError>,
@@ -39,18 +39,18 @@ impl Arguments<'_> {
     }
 }
 
-/// What holds from one request of a conversation to the next.
+/// What one request of a conversation hands on to the next.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Conversation {
-    /// The client has accepted a promisor remote of ours. git says so with ls-refs, and not again with its fetch: where each
-    /// request is a conversation of its own, a fetch is without.
+    /// Whether the client has accepted a promisor remote of ours. git says so with ls-refs and does not repeat it with
+    /// its fetch, so in a stateless conversation the fetch does not know.
     promised_elsewhere: bool,
 }
 
-/// Serves one request; `false`: there was none, the client has nothing more to ask.
+/// Serves one request. Returns `false` if there was none: the client has nothing more to ask.
 ///
 /// # Errors
-/// What cannot be served, and whatever the command reports.
+/// A request that cannot be served, and whatever the command reports.
 pub fn serve_one(
     repository: &Repository,
     conversation: &mut Conversation,

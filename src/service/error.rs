@@ -1,4 +1,6 @@
-//! What a service can fail with: four audiences (DESIGN C5).
+//! Why a service fails, sorted by who is told: the client in the protocol's words or in ours, the operator, or nobody.
+//!
+//! In: errors of parsing, of reading and of writing. Out: a [`ServeError`]. Nothing is sent or logged here.
 
 use crate::pktline::FrameError;
 use crate::protocol::ProtocolError;
@@ -6,13 +8,13 @@ use crate::protocol::ProtocolError;
 /// Why a service stopped.
 #[derive(Debug)]
 pub enum ServeError {
-    /// The client said something that cannot be served; it is told the text.
+    /// The client said something that cannot be served; it gets the text.
     Protocol(ProtocolError),
-    /// The client is refused: a sentence for it.
+    /// The request is refused; the client gets this sentence.
     Refused(String),
-    /// The operator must look: the client is told only the request's id.
+    /// The operator must look; the client gets only the request's id.
     Internal(anyhow::Error),
-    /// The client has gone: nobody is told.
+    /// The client has gone; nobody is told.
     ClientGone,
 }
 
@@ -26,7 +28,8 @@ impl From<ProtocolError> for ServeError {
 }
 
 impl ServeError {
-    /// What the client is told: `None` where nobody listens. `request` is the request's id, by which the operator finds the rest.
+    /// The text for the client, or `None` if it has gone. `request` is the request's id, by which the operator finds
+    /// the details.
     pub fn told(&self, request: &str) -> Option<String> {
         match self {
             ServeError::Protocol(error) => Some(error.to_string()),
@@ -37,7 +40,7 @@ impl ServeError {
         }
     }
 
-    /// A pack that cannot be completed: the reason is the operator's, the client hears [`Aborted`].
+    /// A pack that cannot be completed: the operator gets the reason, the client gets [`Aborted`].
     pub fn aborted(error: anyhow::Error) -> Self {
         match ServeError::from(error) {
             ServeError::Internal(error) => ServeError::Internal(error.context(Aborted)),
@@ -75,7 +78,7 @@ impl From<FrameError> for ServeError {
     }
 }
 
-/// Whether it is a limit of time that says which.
+/// Whether the error is a time limit that names itself, and so may be shown to the client.
 fn is_limit(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::TimedOut && error.get_ref().is_some()
 }
@@ -87,7 +90,8 @@ impl From<std::io::Error> for ServeError {
     }
 }
 
-/// A broken pipe anywhere in the chain means that the client has gone; a limit of time that says which is for the client.
+/// A broken pipe anywhere in the chain means that the client has gone. A time limit that names itself is shown to the
+/// client.
 impl From<anyhow::Error> for ServeError {
     fn from(error: anyhow::Error) -> Self {
         use std::io::ErrorKind::BrokenPipe;

@@ -1,7 +1,7 @@
-//! The fetch told in order, v0 to v2.
+//! A fetch from start to end, v0 to v2.
 //!
-//! In: a request. Out: acknowledgments and a pack. The versions meet in [`UploadRequest`]; behind it they differ in how
-//! acknowledgments are written, and in the headers of sections.
+//! In: a request. Out: acknowledgments and a pack. The versions share [`UploadRequest`]; after parsing they differ only
+//! in how acknowledgments are written and in the headers of sections. Nothing is written to the repository.
 
 use super::command::Arguments;
 use super::history::History;
@@ -33,7 +33,7 @@ use std::time::Instant;
 /// Answers `command=fetch`.
 ///
 /// # Errors
-/// Arguments that cannot be served, wants that may not be had; when objects cannot be read or the client has gone.
+/// Arguments that cannot be served or wants that are refused; when objects cannot be read or the client has gone.
 pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_>) -> Result<(), ServeError> {
     out.summary.operation = Some("fetch");
     let (hash, limits) = (repository.hash(), &repository.context.limits);
@@ -88,7 +88,7 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
         out.sink.write_all(&section.delim())?;
     }
     let common = negotiator.into_common();
-    // Who makes packs elsewhere makes whole ones.
+    // The pack-objects hook makes whole packs, so nothing is left out of them.
     let plan = Plan::new(repository, &request, &boundary, filter.as_ref(), &common)?;
     let chosen = match request.packfile_uris.is_empty() || repository.settings.pack_objects_hook.is_some() {
         true => None,
@@ -99,13 +99,14 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     send_pack(&plan, chosen.as_ref(), out)
 }
 
-/// Answers a request of v0 or v1, behind its advertisement.
+/// Answers a request of v0 or v1, after its advertisement.
 ///
-/// In a stateless conversation the body brings everything the client has found out before, then one round; the answer to its
-/// flush ends it (NE-07). The body is read before anything is said. Else rounds are read and answered in turn.
+/// In a stateless conversation the body repeats everything agreed before and adds one round; the answer to its flush
+/// ends the request (NE-07), and the body is read completely before anything is sent. Otherwise rounds are read and
+/// answered in turn.
 ///
 /// # Errors
-/// Lines that cannot be served, wants that may not be had; when objects cannot be read or the client has gone.
+/// Lines that cannot be served or wants that are refused; when objects cannot be read or the client has gone.
 pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Result<(), ServeError> {
     let (context, hash) = (&repository.context, repository.hash());
     let mut lines = ArgumentLines::new(&context.limits);
@@ -162,7 +163,8 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
     }
 }
 
-/// Selects, and tells the addresses that stand for a part of it (FE-17); what is left is to be sent.
+/// Selects the objects and sends the addresses of packs that replace some of them (FE-17). Returns what remains to be
+/// sent.
 fn send_uris(plan: &Plan<'_>, out: &mut Out<'_>) -> Result<Selection, ServeError> {
     let Plan { repository, request, .. } = plan;
     let (objects, settings) = (&repository.objects, &repository.settings);
@@ -178,7 +180,7 @@ fn send_uris(plan: &Plan<'_>, out: &mut Out<'_>) -> Result<Selection, ServeError
     Ok(selection)
 }
 
-/// Signs of life until the pack begins, for who can hear them.
+/// A heartbeat until the pack begins, for clients that can receive one.
 fn before_pack<'o>(repository: &Repository, request: &UploadRequest, out: &'o mut Out<'_>) -> Heartbeat<'o> {
     Heartbeat::before_pack(out.sink, request.sideband_all, pace(repository, request), &Instant::now)
 }
@@ -187,7 +189,7 @@ fn pace(repository: &Repository, request: &UploadRequest) -> Pace {
     Pace { keep_alive_s: repository.settings.upload_keep_alive_s, progress: !request.no_progress }
 }
 
-/// The filter of a request, if it may be used.
+/// Prepares the request's filter, if the owner allows it.
 fn admit(
     repository: &Repository,
     rule: Rule,
@@ -204,7 +206,7 @@ fn note(request: &UploadRequest, round: &Round, out: &mut Out<'_>) {
     out.summary.haves = round.haves.len() as u64;
 }
 
-/// What a fetch asks for, in the words of git's trace2.
+/// A summary of the fetch in the words of git's trace2.
 fn fetch_info(request: &UploadRequest, round: &Round) -> serde_json::Value {
     let (depth, relative, since, not) = match &request.depth {
         Depth::Unchanged => (0, false, false, 0),
@@ -229,7 +231,8 @@ fn append(acks: &Acks, answer: &mut Vec<u8>) -> std::io::Result<()> {
     acks.lines.iter().try_for_each(|ack| pktline::text(answer, format_args!("{ack}\n")))
 }
 
-/// Selects, unless that was done, and sends. From here on an error is told on band 3, or by a pack that ends too early (PO-16).
+/// Selects the objects, unless `chosen` holds them, and sends the pack. From here on an error is reported on band 3, or
+/// by a pack that ends too early (PO-16).
 fn send_pack(plan: &Plan<'_>, chosen: Option<&Selection>, out: &mut Out<'_>) -> Result<(), ServeError> {
     let Plan { repository, request, .. } = plan;
     *out.channel = match request.bands {
@@ -249,7 +252,8 @@ fn send_pack(plan: &Plan<'_>, chosen: Option<&Selection>, out: &mut Out<'_>) -> 
     Ok(())
 }
 
-/// Why a pack cannot be completed. In a partial clone a missing object is no damage: whoever fetches is told where it is not.
+/// Why a pack cannot be completed. In a partial clone a missing object is not damage: the client is told which one is
+/// not here.
 fn broken(repository: &Repository, error: anyhow::Error) -> ServeError {
     if let Some(too_many) = error.downcast_ref::<TooManyPaths>() {
         return ServeError::Refused(format!("upload-pack: {too_many}"));

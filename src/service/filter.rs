@@ -1,6 +1,7 @@
-//! Filters of a request: whether they may be used (FI-04 to FI-07), and what their expressions mean here.
+//! Filters of a request: whether they are allowed (FI-04 to FI-07), and what they mean in this repository.
 //!
-//! In: a [`FilterSpec`]. Out: a [`Filter`] for the walk, or a refusal. Of objects only those are read that an expression names.
+//! In: a [`FilterSpec`]. Out: a [`Filter`] for the walk, or a refusal. The only objects read are the pattern files a
+//! filter names.
 
 use super::ServeError;
 use super::wants::{self, Rule};
@@ -13,13 +14,15 @@ use bstr::BStr;
 use gix_hash::ObjectId;
 use gix_object::Kind;
 
-/// The most bytes of pattern files one request may name. git takes 100 MiB of each; paths are compared with each line.
+/// The most bytes of pattern files that one request may name. git takes 100 MiB of each, but every path is compared
+/// with every line.
 const PATTERN_BYTES_MAX: u64 = 4 << 20;
 
-/// Prepares a filter, if it may be used.
+/// Prepares a filter, if it is allowed.
 ///
 /// # Errors
-/// A filter the owner forbids, an expression that names no pattern file this client may read; what reading reports.
+/// A filter the owner forbids, or an expression that does not name a pattern file this client may read; what reading
+/// reports.
 pub fn admit(
     repository: &Repository,
     rule: Rule,
@@ -33,7 +36,7 @@ pub fn admit(
     Ok(filter)
 }
 
-/// A combination must be allowed itself, and then all of its parts.
+/// A combination must be allowed itself, and so must each of its parts.
 fn check(repository: &Repository, spec: &FilterSpec) -> Result<(), ServeError> {
     let rules = &repository.settings.filters;
     if !rules.allow(spec.name()) {
@@ -80,8 +83,8 @@ fn add(
     Ok(())
 }
 
-/// The blob that an expression names, and the patterns in it. Whoever names an object must be allowed to have it; what a visible ref leads to
-/// anybody may have.
+/// Returns the blob that an expression names, and the patterns in it. A client that names an object by its id must be
+/// allowed to have it; what a visible ref leads to is open to everybody.
 fn patterns(
     repository: &Repository,
     rule: Rule,

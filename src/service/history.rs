@@ -1,6 +1,7 @@
-//! Commits behind refs and wants: what negotiation and the policy of wants ask of the repository.
+//! The history of commits as negotiation and the policy of wants query it.
 //!
-//! In: object names. Out: whether they are reachable. Nothing is written; of trees and blobs nothing is known here.
+//! In: object names. Out: whether they are reachable from visible refs or from wants. Nothing is written, and trees and
+//! blobs are never read.
 
 use super::negotiation::Ancestry;
 use super::wants::Rule;
@@ -15,13 +16,14 @@ use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use std::collections::{BinaryHeap, HashSet};
 
-/// How many commits a walk may look at in the memory allowed: each has a record, a name in a table, and a place in a queue.
+/// How many commits a walk may visit within the memory allowed: each has a record, a name in a table, and a place in a
+/// queue.
 pub fn commits_max(repository: &Repository) -> u64 {
     const BYTES_EACH: u64 = 256;
     repository.context.memory / BYTES_EACH
 }
 
-/// What visible refs point to, HEAD's object first, and with each tag what it peels to.
+/// Returns what visible refs point to, HEAD's object first, and for each tag also what it peels to.
 ///
 /// # Errors
 /// When refs cannot be read.
@@ -36,7 +38,7 @@ pub fn tips(repository: &Repository, hidden_for: For, prefixes: &[BString]) -> a
     Ok(tips)
 }
 
-/// What HEAD points to, if it is there.
+/// What HEAD points to, if that object is here.
 fn head(repository: &Repository, hidden_for: For) -> anyhow::Result<Option<ObjectId>> {
     match visible::head(repository, hidden_for).and_then(|head| head.id) {
         Some(id) if repository.objects.contains(&id)? => Ok(Some(id)),
@@ -44,27 +46,29 @@ fn head(repository: &Repository, hidden_for: For) -> anyhow::Result<Option<Objec
     }
 }
 
-/// Clocks of committers differ by less than this, it is hoped; where they do not, a have is not acknowledged, unless it is asked for
-/// exactly.
+/// How far committers' clocks are expected to differ at most. Where they differ by more, a have is not acknowledged
+/// unless the answer must be exact.
 const SKEW_S: i64 = 86_400;
 
-/// What is reachable from visible refs, found out as far as it is asked for: a have is mostly near the tips.
+/// The commits and tags reachable from visible refs, walked only as far as queries require: a have is mostly near the
+/// tips.
 struct Visible<'r> {
     repository: &'r Repository,
-    /// The newest commit first. They are marked already.
+    /// Commits yet to be walked, newest first. They are already marked in `met`.
     queue: BinaryHeap<(i64, u32)>,
-    /// Commits that were met, one bit each, by number.
+    /// The commits met so far, one bit each, by number.
     met: Vec<u64>,
-    /// How many.
+    /// How many commits were met.
     count: u64,
-    /// Tags that were met, and what is known to be a tip without a walk.
+    /// Tags that were met, and objects known to be tips without a walk.
     known: HashSet<ObjectId>,
     roots: Roots,
-    /// Whether all of history is walked before something is said to lie beyond it.
+    /// Whether all of history is walked before a commit is reported as unreachable.
     exact: bool,
 }
 
-/// Which refs the walk has begun from: HEAD leads to nearly everything, and a repository may have very many refs.
+/// The refs the walk has started from. HEAD comes first because it reaches nearly everything, and a repository may have
+/// very many refs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Roots {
     None,
@@ -104,14 +108,15 @@ impl<'r> Visible<'r> {
         Ok(())
     }
 
-    /// Whether a tag can be reached: tags are pointed to by refs and other tags alone.
+    /// Whether a tag can be reached. Only refs and other tags point to tags, so no walk is needed.
     fn reaches_tag(&mut self, id: &oid, commits: &mut Commits<'_>) -> anyhow::Result<bool> {
         self.begin(Roots::All, commits)?;
         Ok(self.known.contains(id))
     }
 
-    /// Whether a commit can be reached. The walk ends with commits a day older than it, unless it is to be exact, or with the memory
-    /// allowed; what it has not found then is not known to the client, which costs a larger pack at worst.
+    /// Whether a commit can be reached. Unless it must be exact, the walk ends at commits a day older than this one; it
+    /// always ends when the memory allowed is used up. A commit not found by then is treated as unknown to the client,
+    /// which at worst costs a larger pack.
     fn reaches(&mut self, number: u32, commits: &mut Commits<'_>, pulse: &mut dyn Pulse) -> anyhow::Result<bool> {
         let oldest = commits.time(number)?.saturating_sub(SKEW_S);
         for roots in [Roots::Head, Roots::Branches, Roots::All] {
@@ -148,7 +153,7 @@ impl<'r> Visible<'r> {
         Ok(self.has_met(number))
     }
 
-    /// Begins at more refs, if that was not done yet.
+    /// Starts the walk from more refs, unless it already has.
     fn begin(&mut self, roots: Roots, commits: &mut Commits<'_>) -> anyhow::Result<()> {
         if roots <= self.roots {
             return Ok(());
@@ -169,23 +174,23 @@ impl<'r> Visible<'r> {
     }
 }
 
-/// The history negotiation asks about: haves as far as the policy lets this client know of them.
+/// The history that negotiation queries: haves, as far as the policy lets this client know of them.
 pub struct History<'r> {
     repository: &'r Repository,
-    /// As we have it: what the client may know of is found out here.
+    /// Our own view of history, used to find out what the client may know of.
     commits: Commits<'r>,
-    /// As the client has it, where that is less.
+    /// The client's view of history, if its history is cut.
     client: Option<Commits<'r>>,
     rule: Rule,
     visible: Visible<'r>,
     /// Haves of this round that are not here.
     absent: HashSet<ObjectId>,
-    /// The time of the oldest common commit: what is older cannot reach one (NE-11).
+    /// The time of the oldest common commit: an older commit cannot reach one (NE-11).
     oldest: i64,
 }
 
 impl<'r> History<'r> {
-    /// Nothing is read yet.
+    /// Starts with nothing read.
     pub fn new(repository: &'r Repository, rule: Rule) -> Self {
         History {
             repository,
@@ -198,20 +203,20 @@ impl<'r> History<'r> {
         }
     }
 
-    /// The same for a client whose history is cut: commits of `seen` have no parents there, so that nothing behind is taken for
-    /// common.
+    /// The same for a client whose history is cut: the commits at which `seen` is cut have no parents for it, so that
+    /// nothing beyond them is taken to be common.
     pub fn seen_as(mut self, seen: &'r Objects) -> Self {
         self.client = seen.are_cut().then(|| Commits::new(seen));
         self
     }
 
-    /// The same for questions whose answer must not depend on clocks: a no takes a walk over all of history.
+    /// The same for queries whose answer must not depend on clocks: a negative answer takes a walk over all of history.
     pub fn exact(mut self) -> Self {
         self.visible.exact = true;
         self
     }
 
-    /// For one round: what was found out stays for the next.
+    /// Prepares one round; what was found out stays for the next one.
     pub fn round<'h>(&'h mut self, pulse: &'h mut dyn Pulse) -> RoundHistory<'h, 'r> {
         RoundHistory { history: self, pulse }
     }
@@ -233,14 +238,15 @@ impl<'r> History<'r> {
     }
 }
 
-/// A history that is asked, and a pulse that is felt meanwhile.
+/// A history during one round, with a pulse to report progress to.
 pub struct RoundHistory<'h, 'r> {
     history: &'h mut History<'r>,
     pulse: &'h mut dyn Pulse,
 }
 
 impl Ancestry for RoundHistory<'_, '_> {
-    /// Most haves of a client that has much of its own are not here, and others are mostly tips, which the list of refs tells at once.
+    /// Most haves of a client with much work of its own are not here, and most of the others are tips: both are found
+    /// at once, without a query for each.
     fn expect(&mut self, haves: &[ObjectId]) -> anyhow::Result<()> {
         let repository = self.history.repository;
         self.history.absent = repository.objects.absent(haves)?;

@@ -1,7 +1,7 @@
-//! Packs that were made before, or are being made: the same fetch costs the copy of a file (docs/configuration.md, ARTIFACTS_CACHE).
+//! Packs from the cache: a repeated fetch costs no more than copying a file (docs/configuration.md, ARTIFACTS_CACHE).
 //!
-//! In: a plan. Out: its pack, from wherever it is cheapest. What is kept is the pack alone: how it is framed, and all that goes before it,
-//! each answer says for itself. Who may have it was decided before anybody asks here.
+//! In: a plan. Out: its pack, from the cheapest source. Only the pack itself is kept: its framing and everything before
+//! it are made for each answer. Nothing here decides who may have a pack; that is settled before.
 
 use super::plan::Plan;
 use super::progress::HeldBack;
@@ -15,10 +15,11 @@ use crate::stream::Sink;
 use gix_hash::ObjectId;
 use std::sync::Arc;
 
-/// Sends a pack. `chosen`: what was selected already. Tells where it came from, where packs are kept.
+/// Sends a pack and returns its statistics and, if packs are kept, where it came from. `chosen`: the selection, if
+/// there is one already.
 ///
 /// # Errors
-/// When an object is missing or corrupt, or the client has gone; [`crate::cache::Differs`].
+/// When an object is missing or corrupt, the client has gone, or [`crate::cache::Differs`].
 pub fn send(
     plan: &Plan<'_>,
     chosen: Option<&Selection>,
@@ -48,12 +49,12 @@ pub fn send(
             pack.send(held, 0..pack.size())?;
             Ok((noted.stats, Some(role)))
         }
-        // It has just been replaced.
+        // The pack has been replaced in the meantime.
         None => Ok((make(plan, chosen, held)?, Some(Role::Missed))),
     }
 }
 
-/// The cache, where the operator wants one and it can be trusted.
+/// Opens the cache, if the operator wants one and it can be trusted.
 fn open(repository: &Repository) -> Option<Cache> {
     let settings = repository.context.cache.as_ref()?;
     let cache = Cache::open(settings, repository.context.now).unwrap_or_else(|reason| {
@@ -66,7 +67,7 @@ fn open(repository: &Repository) -> Option<Cache> {
     Some(cache)
 }
 
-/// Makes it for nobody else.
+/// Makes a pack without the cache.
 fn make(plan: &Plan<'_>, chosen: Option<&Selection>, sink: &mut dyn Sink) -> anyhow::Result<PackStats> {
     match chosen {
         Some(selection) => write::write(selection, &plan.repository.objects, &plan.options(), sink),
@@ -74,11 +75,11 @@ fn make(plan: &Plan<'_>, chosen: Option<&Selection>, sink: &mut dyn Sink) -> any
     }
 }
 
-/// What is known of a pack that is kept.
+/// What the cache notes about a kept pack.
 #[derive(Debug, PartialEq, Eq)]
 struct Noted {
     stats: PackStats,
-    /// It is a pack of the repository's, from the first byte to the last: that one is sent.
+    /// The checksum of a pack of the repository that is sent as a whole instead of a kept copy.
     whole: Option<ObjectId>,
 }
 

@@ -1,6 +1,6 @@
 //! ls-refs (gitprotocol-v2, ls-refs).
 //!
-//! In: its arguments. Out: HEAD and refs in byte order. Shallow lines are no part of it (LS-13).
+//! In: its arguments. Out: HEAD and refs in byte order. Shallow lines are never part of it (LS-13).
 
 use super::advertise::{LIST_GATHERED, make_room, peeled};
 use super::command::Arguments;
@@ -37,7 +37,8 @@ pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_
     Ok(())
 }
 
-/// HEAD, where it leads to an object; else only for who asked for unborn branches and for symbolic refs (LS-09, LS-11).
+/// Lists HEAD if it leads to an object. An unborn HEAD is listed only if the client asked for unborn branches and for
+/// symrefs (LS-09, LS-11).
 fn head(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
     let Some(head) = visible::head(repository, For::Upload) else {
         return Ok(());
@@ -59,7 +60,7 @@ fn head(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()
     }
 }
 
-/// Lines on their way out.
+/// Ref lines on their way out.
 struct Lines<'r, 's> {
     request: &'r LsRefsRequest,
     list: Vec<u8>,
@@ -67,7 +68,7 @@ struct Lines<'r, 's> {
 }
 
 impl Lines<'_, '_> {
-    /// One line: `start` writes object and name.
+    /// Adds one line, of which `start` writes the object and the name.
     fn add(
         &mut self,
         start: impl FnOnce(&mut Vec<u8>),

@@ -1,4 +1,7 @@
-//! One file per thing git asks. No HTTP: a service knows a repository, a body and an [`Out`].
+//! The services of git, one file per thing a client can ask for.
+//!
+//! In: an operation, an open repository and the request's body. Out: the answer, written to an [`Out`]. Nothing here
+//! knows of HTTP.
 
 pub mod advertise;
 pub mod bundle_uri;
@@ -59,10 +62,11 @@ impl Service {
         }
     }
 
-    /// The version spoken with a client: there is no v2 of a push (PV-06), and of a fetch what the owner lets speak.
+    /// The protocol version of the answer: the one the client asked for, as far as the service and the owner's settings
+    /// allow it. Push has no v2 (PV-06).
     ///
     /// # Errors
-    /// A sentence for a client that understands none of them.
+    /// A sentence for the client, if the settings allow no version it understands.
     pub fn version(self, repository: &Repository) -> Result<Version, ServeError> {
         let (asked, spoken) = (repository.context.version, repository.settings.protocol_versions);
         match (self, asked) {
@@ -105,42 +109,42 @@ pub enum Operation {
     Stored(StoredFile),
 }
 
-/// In which form the client can hear that something went wrong now.
+/// The form in which the client can be told of an error at this point of the answer.
 #[derive(Debug, Clone, Default)]
 pub enum ErrorChannel {
-    /// An HTTP status: nothing has been sent.
+    /// An HTTP status: nothing has been sent yet.
     #[default]
     Status,
     /// An `ERR` line.
     ErrLine,
     /// Band 3.
     Band3,
-    /// Not at all: a pack goes out raw, and only its early end says something (PO-16).
+    /// Not at all: a pack goes out without side bands, and only its early end shows the failure (PO-16).
     Silence,
-    /// A push: a report, band 3 before it where there is one.
+    /// A push: a report, preceded by a message on band 3 if side bands are in use.
     Push {
         /// Whether side-band-64k was negotiated.
         sideband: bool,
         /// Whether a report was asked for.
         report: bool,
-        /// The refs named so far, each with a zero byte behind it: they may be many.
+        /// The refs named so far, each followed by a zero byte. One string, because there may be many.
         refs: BString,
     },
 }
 
-/// Where an answer goes, and how an error would be told.
+/// Where an answer goes, and how an error is reported.
 pub struct Out<'a> {
-    /// The bytes.
+    /// Where the bytes go.
     pub sink: &'a mut dyn Sink,
-    /// How an error is told from now on.
+    /// How an error is reported from this point on.
     pub channel: &'a mut ErrorChannel,
     /// What the audit line will say.
     pub summary: &'a mut Summary,
 }
 
 impl Out<'_> {
-    /// A part of the answer is complete. Over pipes the client waits for it; a stateless answer goes out when it is whole, so
-    /// that a small one gets its length.
+    /// Marks a part of the answer as complete. Over pipes the client waits for it, so it is flushed; a stateless answer
+    /// goes out when it is whole, so that a small one gets a Content-Length.
     pub(crate) fn pause(&mut self, repository: &Repository) -> std::io::Result<()> {
         if repository.context.stateless { Ok(()) } else { self.sink.flush() }
     }
@@ -148,12 +152,12 @@ impl Out<'_> {
 
 /// Serves one operation on an open repository.
 ///
-/// An advertisement is the answer to `info/refs`, or to a program that asks for it. `Serve` answers a request where the
-/// conversation is stateless; else it is the whole conversation, the greeting first, then rounds and commands until the client
-/// has no more to ask.
+/// An advertisement is the answer to `info/refs`, or to a program that asks for it. `Serve` answers one request if the
+/// conversation is stateless. Otherwise it is the whole conversation: first the greeting, then rounds and commands
+/// until the client has nothing more to ask.
 ///
 /// # Errors
-/// What could not be told in the protocol by the service itself; `tell` does, through `out.channel`.
+/// Whatever the service could not report in the protocol itself; `tell` reports it through `out.channel`.
 pub fn run(
     operation: &Operation,
     repository: &Repository,
@@ -223,7 +227,7 @@ fn dispatch(
     }
 }
 
-/// Reads a body to its end, so that an answer may begin.
+/// Reads the body to its end, after which an answer may begin.
 fn finish(body: &mut dyn Body) -> Result<(), ServeError> {
     body.finish().map(|_| ()).map_err(ServeError::unread)
 }

@@ -1,29 +1,31 @@
-//! Rounds of haves in, acknowledgments out (gitprotocol-pack, Packfile Negotiation; gitprotocol-v2, fetch).
+//! Negotiation: rounds of haves in, acknowledgments out (gitprotocol-pack, Packfile Negotiation; gitprotocol-v2,
+//! fetch).
 //!
-//! In: the haves of a round, and somebody who knows history. Out: the lines to send and what comes after them.
-//! Nothing is read or written here, and no repository is known but through [`Ancestry`].
+//! In: the haves of a round, and an [`Ancestry`] to query history. Out: the lines to send and what follows them.
+//! Nothing is read from or written to the network here, and the repository is never accessed except through
+//! [`Ancestry`].
 
 use crate::protocol::upload::{AckMode, Round, RoundEnd, UploadRequest};
 use gix_hash::{ObjectId, oid};
 use std::collections::HashSet;
 use std::fmt;
 
-/// Who knows history.
+/// A source of answers about history.
 pub trait Ancestry {
-    /// These will be asked for one by one, and no others before it is called again.
+    /// Announces the haves that will be queried one by one; no others are queried until the next call.
     ///
     /// # Errors
     /// When the repository cannot be read.
     fn expect(&mut self, haves: &[ObjectId]) -> anyhow::Result<()>;
 
-    /// What a have stands for: `None` where we lack it, else its parents, which a commit brings with it (NE-10); other objects
-    /// have none.
+    /// Returns `None` if the object is not here (or not for this client to know of), else the parents of a commit,
+    /// which are common along with it (NE-10). Other objects have no parents.
     ///
     /// # Errors
     /// When the object cannot be read.
     fn known(&mut self, id: &oid) -> anyhow::Result<Option<Vec<ObjectId>>>;
 
-    /// Whether each wanted commit reaches one of the common objects. Wants that are no commits do not count (NE-11).
+    /// Whether each wanted commit reaches one of the common objects. Wants that are not commits do not count (NE-11).
     ///
     /// # Errors
     /// When history cannot be read.
@@ -63,7 +65,7 @@ impl fmt::Display for Ack {
 /// What follows a round's acknowledgments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
-    /// Another round, by whoever can wait for one; else the answer ends.
+    /// Another round, if the conversation allows for one; otherwise the answer ends.
     Wait,
     /// The pack.
     Pack,
@@ -78,36 +80,37 @@ pub struct Acks {
     pub then: Then,
 }
 
-/// History is asked as often as git asks it so many times for one request; from then on when what is common has grown by one part in so many.
+/// The first this many queries of history in a request are made as often as git makes them. After that, history is
+/// queried again only when the common objects have grown by one part in `MORE_PART`.
 const WALKS_FREE: u32 = 64;
 const MORE_PART: usize = 8;
 
-/// So many haves are announced at once: what is found out of them is kept until the next ones are.
+/// How many haves are announced at once: what is found out about them is kept until the next announcement.
 const EXPECTED_MAX: usize = 1 << 16;
 
-/// What both sides own, as far as it is known by now.
+/// What both sides have, as far as is known so far.
 #[derive(Debug)]
 pub struct Negotiator {
     mode: AckMode,
     no_done: bool,
     wait_for_done: bool,
     wants: Vec<ObjectId>,
-    /// Common objects in the order of their haves, without those an earlier one implied.
+    /// Common objects in the order of their haves, without those implied by an earlier one.
     common: Vec<ObjectId>,
-    /// The same with the parents of the commits among them.
+    /// The common objects together with the parents of the commits among them.
     implied: HashSet<ObjectId>,
     /// The last have that was common.
     last: Option<ObjectId>,
-    /// `ready` has gone out.
+    /// Whether `ready` has been sent.
     ready: bool,
-    /// For how many common objects, implied ones among them, history was last asked, and what it said.
+    /// The number of common objects, implied ones included, at the last query of history, and its answer.
     asked: (usize, bool),
-    /// How often it was asked.
+    /// How often history was queried.
     walks: u32,
 }
 
 impl Negotiator {
-    /// Nothing is common yet. `wants` are those of the request, and what they come to with a boundary that moves.
+    /// Starts with nothing common. `wants` are those of the request and those that a moved boundary adds.
     pub fn new(wants: &[ObjectId], request: &UploadRequest) -> Self {
         Negotiator {
             mode: request.acks,
@@ -123,7 +126,7 @@ impl Negotiator {
         }
     }
 
-    /// Takes in one round.
+    /// Processes one round of haves.
     ///
     /// # Errors
     /// When history cannot be read.
@@ -134,12 +137,12 @@ impl Negotiator {
         }
     }
 
-    /// The objects both sides own.
+    /// The objects both sides have.
     pub fn into_common(self) -> Vec<ObjectId> {
         self.common
     }
 
-    /// v2: one section for all haves, none with `done` (FE-07, FE-08).
+    /// v2: one section for all haves, or none with `done` (FE-07, FE-08).
     fn section(&mut self, round: &Round, history: &mut dyn Ancestry) -> anyhow::Result<Acks> {
         for haves in round.haves.chunks(EXPECTED_MAX) {
             history.expect(haves)?;
@@ -162,7 +165,8 @@ impl Negotiator {
         Ok(Acks { lines, then })
     }
 
-    /// v0: a line for each have as the mode has it, then the answer to the flush or to `done` (NE-01 to NE-06).
+    /// v0: a line for each have, in the form the mode requires, then the answer to the flush or to `done` (NE-01 to
+    /// NE-06).
     fn lines(&mut self, round: &Round, history: &mut dyn Ancestry) -> anyhow::Result<Acks> {
         let mut lines = Vec::new();
         let (mut some_common, mut some_unknown) = (false, false);
@@ -231,7 +235,7 @@ impl Negotiator {
         }
     }
 
-    /// Whether a have is common; its parents are from then on.
+    /// Returns whether a have is common; if so, its parents count as common from then on.
     fn take(&mut self, have: &ObjectId, history: &mut dyn Ancestry) -> anyhow::Result<bool> {
         let Some(parents) = history.known(have)? else {
             return Ok(false);
@@ -244,8 +248,8 @@ impl Negotiator {
         Ok(true)
     }
 
-    /// Whether what is common suffices: every wanted commit reaches some of it. History is asked again only when there is more, and when it
-    /// was asked often, when there is a good deal more: each question may be a walk over all of it.
+    /// Whether the common objects suffice: every wanted commit reaches one of them. Each query may walk all of history,
+    /// so it is repeated only when more objects are common, and after many queries only when considerably more are.
     fn enough(&mut self, history: &mut dyn Ancestry) -> anyhow::Result<bool> {
         let (before, enough) = self.asked;
         let more = if self.walks < WALKS_FREE { 0 } else { before / MORE_PART };
@@ -262,7 +266,7 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
-    // a <- b <- c <- d        e <- f: another history        t: a tag, no commit
+    // a <- b <- c <- d        e <- f: another history        t: a tag, not a commit
     // The server has all but x, y, z.
     struct Drawn(HashMap<char, &'static str>);
 
@@ -299,7 +303,7 @@ mod tests {
         }
     }
 
-    /// Rounds are letters, `.` for a flush and `!` for done.
+    /// Rounds are strings of letters, ended by `.` for a flush or `!` for done.
     fn told(request: UploadRequest, wants: &str, rounds: &str) -> String {
         let mut history =
             Drawn([('a', ""), ('b', "a"), ('c', "b"), ('d', "c"), ('e', ""), ('f', "e"), ('t', "")].into());
@@ -396,7 +400,7 @@ mod tests {
         assert_eq!(told(request, "d", "c!"), "PACK [c]");
     }
 
-    /// Who has every other of what he names, and none of it is behind what he wants.
+    /// A client of whose haves every other one is common, none of them reachable from its wants.
     struct Apart {
         walks: u32,
         enough_from: usize,

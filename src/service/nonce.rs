@@ -1,31 +1,33 @@
-//! Nonces of push certificates: who signs one has seen our announcement, not long ago (receive.certNonceSeed).
+//! Nonces of push certificates: proof that a certificate was signed after a recent announcement of ours
+//! (receive.certNonceSeed).
 //!
-//! In: the seed, the repository's name, times. Out: the nonce to announce, and what is to be said of one that comes back.
+//! In: the seed, the repository's name, times. Out: the nonce to announce, and a verdict on one that comes back.
+//! Nothing is stored: a nonce is verified by computing it again.
 
 use crate::repo::Repository;
 use bstr::{BStr, ByteSlice};
 use sha1::Digest;
 
-/// Bytes of a block of both hashes.
+/// The block size of both hashes, in bytes.
 const BLOCK: usize = 64;
 
-/// What hooks are told of a nonce (githooks, GIT_PUSH_CERT_NONCE_STATUS).
+/// What hooks are told about a nonce (githooks, GIT_PUSH_CERT_NONCE_STATUS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NonceStatus {
-    /// There is none where one was asked for.
+    /// The certificate has no nonce.
     Missing,
-    /// There is one, and none was asked for.
+    /// The certificate has a nonce although none was announced.
     Unsolicited,
-    /// It is not ours.
+    /// The nonce is not ours.
     Bad,
-    /// It is the one we announced, or near enough.
+    /// The nonce is the announced one, or close enough to it.
     Ok,
-    /// It is ours, from so many seconds before (negative: after) this request.
+    /// The nonce is ours, issued this many seconds before this request (negative: after it).
     Slop(i64),
 }
 
 impl NonceStatus {
-    /// The word.
+    /// The word that hooks see.
     pub fn word(self) -> &'static str {
         match self {
             NonceStatus::Missing => "MISSING",
@@ -37,20 +39,20 @@ impl NonceStatus {
     }
 }
 
-/// The nonce of this request; `None`: certificates are not asked for.
+/// The nonce of this request, or `None` if certificates are not asked for.
 pub fn announced(repository: &Repository) -> Option<String> {
     let seed = repository.settings.cert_nonce_seed.as_ref()?;
     Some(made(seed.reveal(), repository.context.named.as_bstr(), repository.context.now, repository.hash()))
 }
 
-/// What is to be said of a nonce that came back, and the nonce hooks are told of: ours, or the client's where it is as good.
+/// Judges a nonce that came back, and returns the nonce that hooks are told: ours, or the client's if it is as good.
 pub fn judge(repository: &Repository, nonce: Option<&BStr>) -> (NonceStatus, Option<String>) {
     let issued = announced(repository);
     let status = match (nonce, &issued) {
         (None, _) => NonceStatus::Missing,
         (Some(_), None) => NonceStatus::Unsolicited,
         (Some(nonce), Some(issued)) if is_same(nonce, issued.as_bytes()) => NonceStatus::Ok,
-        // Over pipes it is the one that was announced, or none.
+        // Over pipes only the announced nonce is good: it is the same conversation.
         (Some(_), Some(_)) if !repository.context.stateless => NonceStatus::Bad,
         (Some(nonce), Some(_)) => of_another_request(repository, nonce),
     };
@@ -63,7 +65,8 @@ pub fn judge(repository: &Repository, nonce: Option<&BStr>) -> (NonceStatus, Opt
     }
 }
 
-/// The announcement and the push are two requests, perhaps to two servers: what the seed made is ours, from whenever.
+/// The announcement and the push are two requests, perhaps to two servers: a nonce made from the seed is ours, whatever
+/// its time.
 fn of_another_request(repository: &Repository, nonce: &BStr) -> NonceStatus {
     let stamp = nonce.find_byte(b'-').and_then(|end| nonce.get(..end)).filter(|digits| digits.first() != Some(&b'0'));
     let stamp = stamp.filter(|digits| digits.iter().all(u8::is_ascii_digit));
@@ -77,7 +80,7 @@ fn of_another_request(repository: &Repository, nonce: &BStr) -> NonceStatus {
     seconds.and_then(|(now, stamp)| now.checked_sub(stamp)).map_or(NonceStatus::Bad, NonceStatus::Slop)
 }
 
-/// Whether two texts are the same, found in a time that does not depend on where they differ.
+/// Whether two texts are equal, in a time that does not depend on where they differ.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
 }
@@ -85,7 +88,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 /// `SECONDS-HMAC`
 fn made(seed: &[u8], named: &BStr, seconds: u64, hash: gix_hash::Kind) -> String {
     let text = [named.as_bytes(), format!(":{seconds}").as_bytes()].concat();
-    // As git has it: what is hashed is the seed, and the text is the key.
+    // As in git, the seed is the message and the text is the key.
     let mac = match hash {
         gix_hash::Kind::Sha1 => hmac::<sha1::Sha1>(&text, seed),
         _ => hmac::<sha2::Sha256>(&text, seed),
@@ -93,7 +96,7 @@ fn made(seed: &[u8], named: &BStr, seconds: u64, hash: gix_hash::Kind) -> String
     format!("{seconds}-{}", mac.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
-/// RFC 2104.
+/// HMAC as in RFC 2104.
 fn hmac<H: Digest>(key: &[u8], text: &[u8]) -> Vec<u8> {
     let mut padded = [0; BLOCK];
     let hashed;

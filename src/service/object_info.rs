@@ -1,7 +1,7 @@
 //! object-info (gitprotocol-v2, object-info): sizes of objects, without the objects.
 //!
-//! In: object names. Out: a line for each. What a client may not have is as unknown to it as what we lack. Like everything
-//! upload-pack serves, objects are what they are: refs/replace is not applied (V2-22).
+//! In: object names. Out: a line for each. An object this client may not have looks exactly like one that is missing.
+//! As in all of upload-pack, refs/replace is not applied (V2-22).
 
 use super::advertise::LIST_GATHERED;
 use super::command::Arguments;
@@ -15,7 +15,7 @@ use crate::repo::Repository;
 use gix_hash::ObjectId;
 use std::collections::HashSet;
 
-/// Tells what is asked of objects.
+/// Answers `command=object-info`.
 ///
 /// # Errors
 /// Arguments that cannot be served; when objects cannot be read or the client has gone.
@@ -50,7 +50,7 @@ pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_
     Ok(())
 }
 
-/// The objects this client hears nothing of.
+/// The objects that are missing, or that this client may not know of.
 fn unknown(
     repository: &Repository,
     request: &ObjectInfoRequest,

@@ -1,7 +1,7 @@
 //! OFFERS: the one table of capabilities and commands.
 //!
-//! In: a repository. Out: what is announced, and what a client may ask for: both from the same row, so that nothing is
-//! announced that is not served and nothing served that is not announced.
+//! In: a repository. Out: what is announced, and what a client may ask for. Both come from the same row, so that
+//! nothing is announced that is not served and nothing is served that is not announced.
 
 use super::command::Arguments;
 use super::wants::Rule;
@@ -13,18 +13,18 @@ use crate::repo::settings::Unborn;
 use crate::repo::visible::Head;
 use bstr::{BStr, ByteVec};
 
-/// Which announcement a row belongs to.
+/// The announcement a row belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
     /// The capability lines of protocol v2.
     V2,
     /// The capabilities of upload-pack's first ref line, v0 and v1.
     UploadPack,
-    /// The same of receive-pack's.
+    /// The capabilities of receive-pack's first ref line, v0 and v1.
     ReceivePack,
 }
 
-/// What stands behind a name.
+/// What follows a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// Nothing.
@@ -38,11 +38,11 @@ pub enum Value {
 pub struct View<'a> {
     /// The repository and its request.
     pub repository: &'a Repository,
-    /// HEAD as far as it is announced.
+    /// HEAD, if it is announced.
     pub head: Option<&'a Head>,
 }
 
-/// Whether something is offered.
+/// Whether a row is offered.
 type When = fn(&View<'_>) -> bool;
 
 /// Runs a command of v2.
@@ -54,15 +54,15 @@ pub struct Offer {
     pub name: &'static str,
     /// Where it is announced.
     pub block: Block,
-    /// Whether it is.
+    /// Whether it is announced.
     pub when: fn(&View<'_>) -> bool,
-    /// With which value.
+    /// The value it is announced with.
     pub value: fn(&View<'_>) -> Value,
-    /// What a command of v2 runs.
+    /// The function that runs a command of v2.
     pub command: Option<Command>,
 }
 
-/// One feature of fetch in v2, or one capability of v0: announced in the order of the rows.
+/// One row: a capability or command of v2, or a capability of v0.
 const fn offer(
     name: &'static str,
     block: Block,
@@ -75,7 +75,7 @@ const fn offer(
 
 use Block::{ReceivePack, UploadPack, V2};
 
-/// Three blocks, each in its announced order (V2-02, UA-04, RA-02).
+/// The three blocks, each in the order in which it is announced (V2-02, UA-04, RA-02).
 #[rustfmt::skip]
 pub static OFFERS: &[Offer] = &[
     //    name                            of           offered when     value           runs
@@ -124,7 +124,8 @@ pub static OFFERS: &[Offer] = &[
     offer("agent",                        ReceivePack, always,          agent,          None),
 ];
 
-/// The features of fetch in v2, in their announced order (V2-04), each offered as its argument is understood.
+/// The features of v2's fetch in their announced order (V2-04); an argument is accepted exactly if its feature is
+/// offered.
 #[rustfmt::skip]
 const FETCH_FEATURES: &[(&str, When)] = &[
     ("shallow",       always),
@@ -160,12 +161,12 @@ impl Offer {
     }
 }
 
-/// The rows of a block that are offered now.
+/// The rows of a block that are offered in this view.
 pub fn offered<'v>(block: Block, view: &'v View<'v>) -> impl Iterator<Item = &'static Offer> + 'v {
     OFFERS.iter().filter(move |offer| offer.block == block && (offer.when)(view))
 }
 
-/// Which arguments of fetch are offered beside those that always are.
+/// Which optional arguments of fetch are offered.
 pub fn extensions(view: &View<'_>) -> Extensions {
     Extensions {
         filter: filters(view),
@@ -175,12 +176,12 @@ pub fn extensions(view: &View<'_>) -> Extensions {
     }
 }
 
-/// The row of a name of v2, if it is offered.
+/// Finds the row of a v2 name, if it is offered.
 pub fn find(name: &[u8], view: &View<'_>) -> Option<&'static Offer> {
     offered(Block::V2, view).find(|offer| offer.name.as_bytes() == name)
 }
 
-/// What a name of v2 stands for.
+/// What a v2 name is: a command, a capability, or not offered.
 pub fn kind(name: &[u8], view: &View<'_>) -> Offered {
     match find(name, view) {
         None => Offered::No,
@@ -189,7 +190,7 @@ pub fn kind(name: &[u8], view: &View<'_>) -> Offered {
     }
 }
 
-// When.
+// Conditions.
 
 fn always(_: &View<'_>) -> bool {
     true
@@ -286,12 +287,12 @@ fn object_format(view: &View<'_>) -> Value {
     Value::Text(view.repository.hash().to_string().into_bytes())
 }
 
-/// What a certificate must repeat (PC-01).
+/// The nonce that a push certificate must repeat (PC-01).
 fn nonce(view: &View<'_>) -> Value {
     nonces_of::announced(view.repository).map_or(Value::Flag, |nonce| Value::Text(nonce.into()))
 }
 
-/// The attributes there are.
+/// The attributes that object-info can report.
 fn object_info(_: &View<'_>) -> Value {
     Value::Text(b"size".to_vec())
 }

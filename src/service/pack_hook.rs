@@ -1,7 +1,8 @@
-//! Packs that a command of the operator's makes (git-config, uploadpack.packObjectsHook; PO-18 to PO-20).
+//! Packs made by the operator's command (git-config, uploadpack.packObjectsHook; PO-18 to PO-20).
 //!
-//! In: what a fetch is to be sent. Out: what the command writes, as it comes; what it says on standard error is the user's. It is
-//! called as git calls it, in front of the words of a pack-objects: what it does with them is its own affair.
+//! In: what a fetch is to receive. Out: the command's output as it comes; its standard error goes to the user. The
+//! command is called as git calls it, with the words of a pack-objects command line appended; what it does with them is
+//! never checked.
 
 use super::progress::HeldBack;
 use crate::children::Ended;
@@ -29,10 +30,11 @@ pub struct Order<'a> {
     pub common: &'a [ObjectId],
 }
 
-/// Runs the command and hands on its pack, the last byte held back until it has ended well (PO-14).
+/// Runs the command and passes its pack on. The last byte is held back until the command has ended successfully
+/// (PO-14).
 ///
 /// # Errors
-/// When it cannot be run, does not end well, or makes something else; when the client has gone.
+/// When the command cannot be run, fails, or writes something other than a pack; when the client has gone.
 pub fn make(
     repository: &Repository,
     command: &BStr,
@@ -53,13 +55,13 @@ pub fn make(
     Ok(PackStats { objects: u32::from_be_bytes([a, b, c, d]), bytes: made.bytes, ..PackStats::default() })
 }
 
-/// Whether every ref may be seen by who fetches.
+/// Whether the client may see every ref.
 fn shows_all(repository: &Repository) -> bool {
     repository.context.namespace.is_none() && repository.settings.upload_hide_refs.is_empty()
 }
 
-/// The words behind the command, in git's order (PO-19). git adds the tags that follow from all there are: where some are hidden it
-/// is not asked to.
+/// The words after the command, in git's order (PO-19). `--include-tag` would add tags from all refs, so it is not
+/// passed if some are hidden.
 fn arguments(order: &Order<'_>, tags: bool) -> Vec<OsString> {
     let Order { request, ends, .. } = order;
     let shallow = !ends.is_empty();
@@ -81,7 +83,7 @@ fn arguments(order: &Order<'_>, tags: bool) -> Vec<OsString> {
 }
 
 impl Order<'_> {
-    /// What the command reads (PO-20).
+    /// What the command reads on standard input (PO-20).
     fn lines(&self) -> impl Iterator<Item = Vec<u8>> {
         let line = |id: &ObjectId| format!("{id}\n").into_bytes();
         let ends = self.ends.iter().map(|id| format!("--shallow {id}\n").into_bytes());
@@ -93,7 +95,7 @@ impl Order<'_> {
 /// How much of a pack is looked at: signature, version, number of objects.
 const HEAD: usize = 12;
 
-/// The pack on its way.
+/// The pack as it passes through.
 struct Made<'m, 'h, 'a> {
     held: &'m mut HeldBack<'h, 'a>,
     bytes: u64,
@@ -109,7 +111,7 @@ impl Write for Made<'_, '_, '_> {
         Ok(bytes.len())
     }
 
-    /// Does nothing: what the command writes in small pieces goes out in large ones.
+    /// Does nothing: the command's small writes go out in large pieces.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

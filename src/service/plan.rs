@@ -1,7 +1,7 @@
-//! What decides a pack: everything its bytes depend on.
+//! The plan of a pack: everything its bytes depend on.
 //!
-//! In: a request that was admitted, what was agreed on, the repository as it is. Out: a selection, and a key for who has the same to send.
-//! Nothing is decided here about who may have what.
+//! In: an admitted request, the result of negotiation, the repository as it is. Out: a selection, and a key that is the
+//! same for everybody to whom the same bytes are sent. Nothing here decides who may have what.
 
 use super::ServeError;
 use super::shallow::Boundary;
@@ -17,16 +17,16 @@ use crate::stream::Pulse;
 use gix_hash::ObjectId;
 use std::os::unix::ffi::OsStrExt;
 
-/// Who wants so many objects wants all tags, mostly.
+/// A client that wants this many objects mostly wants all tags.
 const PEELED_MIN: usize = 256;
 
 /// A pack to be made.
 pub struct Plan<'a> {
-    /// From what.
+    /// The repository it is made from.
     pub repository: &'a Repository,
     /// How the client wants it.
     pub request: &'a UploadRequest,
-    /// Where its history ends.
+    /// Where the client's history ends.
     pub boundary: &'a Boundary,
     /// What is left out.
     filter: Option<&'a Filter>,
@@ -34,14 +34,15 @@ pub struct Plan<'a> {
     pub wants: Vec<ObjectId>,
     /// What the client has.
     pub common: Vec<ObjectId>,
-    /// Annotated tags that follow what they peel to.
+    /// Annotated tags to send along with what they peel to, each with that object.
     tags: Vec<(ObjectId, ObjectId)>,
-    /// Where none follow and many are wanted: the same of those of which refs say it.
+    /// If no tags are to follow and many objects are wanted: annotated tags whose peeled objects are recorded with
+    /// their refs.
     peeled: Vec<(ObjectId, ObjectId)>,
 }
 
 impl<'a> Plan<'a> {
-    /// Of a request, when its boundary and common objects are known.
+    /// Makes the plan of a request whose boundary and common objects are known.
     ///
     /// # Errors
     /// When refs cannot be read.
@@ -63,7 +64,7 @@ impl<'a> Plan<'a> {
         Ok(Plan { repository, request, boundary, filter, wants, common, tags, peeled })
     }
 
-    /// What goes out: what is wanted, and the tags that follow it.
+    /// Selects the objects to send: the wants, and the tags that follow them.
     ///
     /// # Errors
     /// When an object is missing or corrupt, or the client has gone.
@@ -80,7 +81,7 @@ impl<'a> Plan<'a> {
         select::select(&self.boundary.seen(self.repository), &wanted, pulse)
     }
 
-    /// How it may look.
+    /// The form the pack may take.
     pub fn options(&self) -> PackOptions {
         PackOptions {
             thin: self.request.thin_pack,
@@ -91,10 +92,11 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The same for everybody who is to be sent the same bytes. In which order a client names objects does not count.
+    /// The cache key: equal for all requests that are answered with the same bytes. The order in which a client names
+    /// objects does not matter.
     ///
     /// # Errors
-    /// When directories of packs cannot be read.
+    /// When pack directories cannot be read.
     pub fn key(&self) -> anyhow::Result<Key> {
         let Plan { repository, request, .. } = self;
         let (objects, settings) = (&repository.objects, &repository.settings);
@@ -116,7 +118,7 @@ impl<'a> Plan<'a> {
         key.part("compression", [levels.usual, levels.little].map(u32::to_le_bytes));
         key.part("memory", [repository.context.memory.to_le_bytes()]);
         if !request.packfile_uris.is_empty() {
-            // What lies elsewhere has been taken out of the selection.
+            // Objects available elsewhere have been taken out of the selection.
             key.part("protocols", &request.packfile_uris);
             let uris = settings.packfile_uris.iter();
             key.part("packs elsewhere", uris.flat_map(|at| [at.pack.as_bytes(), at.uri.as_slice()]));

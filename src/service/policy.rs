@@ -1,7 +1,7 @@
 //! The rules each ref update must pass: names, aliases, the current branch, deletions, fast-forwards.
 //!
-//! In: a repository whose new objects are in their places, and ref updates. Out: refusals, and messages in git's words.
-//! Nothing is changed here, and no hook is run.
+//! In: a repository whose new objects are in place, and ref updates. Out: refusals, and messages in git's words.
+//! Nothing is changed here, and no hook runs.
 
 use crate::odb::Objects;
 use crate::protocol::push::{Change, RefUpdate};
@@ -17,7 +17,7 @@ use std::cell::{LazyCell, RefCell};
 use std::collections::HashMap;
 use std::io;
 
-/// What the user is told, on band 2.
+/// What the user is told on band 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// `error: …`
@@ -35,7 +35,7 @@ impl std::fmt::Display for Message {
     }
 }
 
-/// Said where receive.denyCurrentBranch is not set (UP-06).
+/// The explanation sent if receive.denyCurrentBranch is not set (UP-06).
 const WHY_NOT_CURRENT: &str = "\
 A push does not update the branch that is checked out in a non-bare
 repository: its work tree and index would no longer match the branch,
@@ -46,7 +46,7 @@ brought up to date in some other way, 'receive.denyCurrentBranch' may be
 set to 'ignore' or 'warn' in the configuration of the remote repository.
 Set to 'refuse' it keeps this refusal and leaves out this message.";
 
-/// Said where receive.denyDeleteCurrent is not set.
+/// The explanation sent if receive.denyDeleteCurrent is not set.
 const WHY_NOT_DELETE_CURRENT: &str = "\
 The current branch is not deleted by a push: the next 'git clone' would
 check out no files.
@@ -59,35 +59,36 @@ keeps this refusal and leaves out this message.";
 pub struct Policy<'a> {
     repository: &'a Repository,
     objects: &'a Objects,
-    /// The full name HEAD leads to.
+    /// The full name of the ref HEAD leads to.
     head: Option<BString>,
-    /// Where branches are checked out (UP-07).
+    /// The work trees, linked ones included, and the branches checked out there (UP-07).
     worktrees: Vec<Worktree>,
-    /// The last of what could not be read, which is no fault of the client's.
+    /// The last error of reading the repository: not the client's fault, so the operator must hear of it.
     fault: RefCell<Option<String>>,
 }
 
-/// What becomes of an update the rules have nothing against.
+/// What becomes of an update that passes the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passed {
-    /// The ref is changed; the value it must have is this one, `None` whatever it has.
+    /// The ref is changed if it has this value; `None` accepts any value.
     Change {
-        /// Null: it must not exist.
+        /// The null id: the ref must not exist.
         old: Option<ObjectId>,
     },
-    /// It is to go and is not there (UP-16).
+    /// The ref is to be deleted but does not exist (UP-16).
     Gone,
 }
 
 impl<'a> Policy<'a> {
-    /// Looks at HEAD and at the work trees. `objects` must see what was pushed.
+    /// Looks up HEAD and the work trees. `objects` must include what was pushed.
     pub fn of(repository: &'a Repository, objects: &'a Objects) -> Self {
-        // A HEAD that cannot be read names no branch, for git too.
+        // As in git, an unreadable HEAD names no branch.
         let head = repository.refs.follow(b"HEAD".as_bstr()).ok().map(|(head, _)| head);
         Policy { repository, objects, head, worktrees: worktrees::all(repository), fault: RefCell::default() }
     }
 
-    /// What could not be read since this was asked last: the client hears of what that leads to, the operator must hear of this.
+    /// Takes the last read error since the previous call. The client is told only the consequence; the operator must
+    /// hear of the error itself.
     pub fn take_fault(&self) -> Option<String> {
         self.fault.take()
     }
@@ -96,7 +97,7 @@ impl<'a> Policy<'a> {
         *self.fault.borrow_mut() = Some(format!("{error:#}"));
     }
 
-    /// The kind of an object; what cannot be read has none.
+    /// The kind of an object, or `None` if it cannot be read.
     fn kind_of(&self, id: &oid) -> Option<Kind> {
         let header = self.objects.header(id).inspect_err(|error| self.note(error));
         header.ok().flatten().map(|header| header.kind)
@@ -124,13 +125,13 @@ impl<'a> Policy<'a> {
         }
     }
 
-    /// The work tree that is to follow a branch (UP-08).
+    /// The work tree that must be updated along with a branch (UP-08).
     pub fn follower(&self, update: &RefUpdate) -> Option<&Worktree> {
         let asked = self.repository.settings.deny_current_branch == DenyCurrent::UpdateInstead;
         if asked { self.checked_out(update.name.as_bstr()) } else { None }
     }
 
-    /// The rules that come behind it.
+    /// The rules that come after the update hook.
     pub fn settles(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<Passed, Refusal> {
         let name = update.name.as_bstr();
         match update.change {
@@ -192,8 +193,8 @@ impl<'a> Policy<'a> {
         }
     }
 
-    /// UP-12, UP-13. C git skips both rules for a client that claims there is no such ref; it is none of the client's business
-    /// to say so (docs/compatibility.md).
+    /// UP-12, UP-13. C git skips both rules if the client claims that the ref does not exist; here the repository
+    /// decides whether it does (docs/compatibility.md).
     fn deletion(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
         let Change::Delete { old } = update.change else { return Ok(()) };
         let settings = &self.repository.settings;
@@ -246,11 +247,11 @@ impl<'a> Policy<'a> {
                     return Ok(Err(Refusal::NonFastForward));
                 }
                 Err(error) => match error.downcast::<io::Error>() {
-                    // The client has gone, or the time is over.
+                    // The client has gone, or its time is up.
                     Ok(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::TimedOut) => {
                         return Err(error);
                     }
-                    // History that cannot be walked is as bad as ends that are no commits.
+                    // History that cannot be walked is treated like values that are not commits.
                     Ok(error) => self.note(&error.into()),
                     Err(error) => self.note(&error),
                 },
@@ -260,7 +261,7 @@ impl<'a> Policy<'a> {
         Ok(Err(Refusal::BadRef))
     }
 
-    /// UP-25: of the full name, so that it concerns branches outside namespaces, as in git.
+    /// UP-25. As in git, the rule looks at the full name, so that it also applies to branches outside namespaces.
     fn branch_is_a_commit(&self, name: &BStr, new: ObjectId, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
         let full = visible::full_name(self.repository, name);
         if !full.starts_with(b"refs/heads/") {
@@ -275,7 +276,7 @@ impl<'a> Policy<'a> {
         Err(Refusal::InvalidNewValue)
     }
 
-    /// UP-16, UP-17: where the old value is no object of ours, whatever the ref holds may go.
+    /// UP-16, UP-17: if the old value is not an object we have, the ref is deleted whatever its value.
     fn deleted(&self, name: &BStr, old: Option<ObjectId>, say: &mut dyn FnMut(Message)) -> Passed {
         if let Some(old) = old
             && matches!(self.objects.header(&old), Ok(Some(_)))
@@ -292,18 +293,19 @@ impl<'a> Policy<'a> {
         }
     }
 
-    /// Whether there is a ref, readable or not. One that leads nowhere is none, as for git.
+    /// Whether a ref exists, readable or not. As in git, a symref that leads nowhere does not.
     fn is_there(&self, full: &BStr) -> bool {
         !matches!(self.repository.refs.resolve(full), Ok(None))
     }
 }
 
-/// A name as messages show it: nothing in it can steer the user's terminal.
+/// A name as messages show it, with control characters escaped so that they cannot reach the user's terminal.
 fn shown(name: &BStr) -> String {
     name.chars().flat_map(|char| if char.is_control() { char.escape_default().collect() } else { vec![char] }).collect()
 }
 
-/// Below `refs/` and well-formed; what is created also has two components behind it (UP-03).
+/// Whether a name is below `refs/` and well-formed. Unless it is to be deleted, it must also have two components below
+/// `refs/` (UP-03).
 fn is_well_formed(name: &BStr, deletion: bool) -> bool {
     let Some(below) = name.strip_prefix(b"refs/") else { return false };
     (deletion || below.contains(&b'/'))
@@ -312,7 +314,7 @@ fn is_well_formed(name: &BStr, deletion: bool) -> bool {
         && below.split(|&byte| byte == b'/').all(is_well_formed_component)
 }
 
-/// The rules of `git check-ref-format`.
+/// The rules of `git check-ref-format` for one component.
 fn is_well_formed_component(component: &[u8]) -> bool {
     !component.is_empty()
         && !component.starts_with(b".")
@@ -322,19 +324,20 @@ fn is_well_formed_component(component: &[u8]) -> bool {
         && !component.iter().any(|&byte| byte < b' ' || b"\x7f ~^:?*[\\".contains(&byte))
 }
 
-/// What becomes of an update because of symbolic refs.
+/// What symbolic refs mean for an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Alias {
     /// Nothing.
     None,
-    /// Its target, at this place of the list, is updated the same way: nothing remains to be done.
+    /// The update's target, at this index in the list, is updated the same way: nothing more needs to be done.
     CoveredBy(usize),
-    /// It is refused.
+    /// The update is refused.
     Refused(Refusal),
 }
 
-/// Symbolic refs among the updates: one whose target is updated too must be updated alike (UP-18). `updates` are all of the
-/// request, `open` tells of each whether it has not been refused yet; the results are in their order.
+/// Finds symbolic refs among the updates: if the target of one is updated too, both updates must agree (UP-18).
+/// `updates` are all updates of the request, and `open` says for each whether it is still undecided; the results are in
+/// the same order.
 pub fn aliases(
     repository: &Repository,
     updates: &[&RefUpdate],
@@ -342,7 +345,7 @@ pub fn aliases(
     say: &mut dyn FnMut(Message),
 ) -> Vec<Alias> {
     let mut results = vec![Alias::None; updates.len()];
-    // Most pushes know no symbolic refs.
+    // Most pushes involve no symbolic refs.
     let by_name = LazyCell::new(|| {
         let mut by_name = HashMap::new();
         for (index, update) in updates.iter().enumerate() {
@@ -355,7 +358,7 @@ pub fn aliases(
             continue;
         }
         let full = visible::full_name(repository, update.name.as_bstr());
-        // HEAD may not be pushed to by itself; beside its branch it is one of two names for the same.
+        // HEAD cannot be pushed to on its own; together with its branch it is a second name for the same ref.
         let may_be_alias = update.name == "HEAD" || is_well_formed(update.name.as_bstr(), true);
         if !may_be_alias || !repository.refs.is_symbolic(full.as_bstr()).unwrap_or_default() {
             continue;
@@ -441,7 +444,7 @@ mod tests {
         ];
         for name in names {
             for deletion in [true, false] {
-                // git strips `refs/` and asks about the rest.
+                // git strips `refs/` and checks the rest.
                 let expected = name.strip_prefix("refs/").is_some_and(|below| {
                     let mut git = crate::testing::command("git");
                     git.arg("check-ref-format").args(deletion.then_some("--allow-onelevel")).arg(below);

@@ -1,7 +1,7 @@
-//! Fetches in git's words of progress, keep-alives and the heartbeat that drives both (PO-10, PO-12, UN-16).
+//! Progress in git's words, keep-alives, and the heartbeat that drives both (PO-10, PO-12, UN-16).
 //!
-//! In: what long work does, through [`Pulse`] and [`Sink`]. Out: side-band packets. Nothing is sent on band 1 but what was
-//! written, and empty packets.
+//! In: the steps of long work, through [`Pulse`] and [`Sink`]. Out: side-band packets. Band 1 never carries anything
+//! but the bytes written and empty packets.
 
 use crate::pack::PackStats;
 use crate::pktline::{Band, BandSize, SideBand};
@@ -14,42 +14,42 @@ use std::time::{Duration, Instant};
 /// How often a line of progress is renewed.
 const RENEWED: Duration = Duration::from_secs(1);
 
-/// After so many calls at most the clock is looked at: a step may be long, and looking is not free.
+/// The most calls between two looks at the clock: a single step may be long, and reading the clock has a cost.
 const CALLS_MAX: u32 = 64;
 
-/// So much of a raw answer is gathered before it is written.
+/// How many bytes of a raw answer are gathered before they are written.
 const RAW_GATHERED: usize = 64 << 10;
 
-/// Looked at sooner than this, the clock is asked half as often.
+/// If two looks at the clock are less than this apart, the calls between them are doubled.
 const TOO_SOON: Duration = Duration::from_millis(5);
 
-/// What says how late it is.
+/// A clock.
 pub type Clock<'a> = &'a (dyn Fn() -> Instant + Sync);
 
-/// When the client hears of what.
+/// When the client is told something.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Seconds of silence before an empty packet; 0: never.
+    /// Seconds of silence before a keep-alive packet; 0 for never.
     pub keep_alive_s: u64,
-    /// Whether stages are told on band 2.
+    /// Whether stages are reported on band 2.
     pub progress: bool,
 }
 
-/// Keeps the client informed while long work runs: everything written goes to band 1, every sign of life may become a line of
-/// progress or an empty packet. Without side bands what is written goes out raw, and nothing else can be said.
+/// Keeps the client informed while long work runs: everything written goes to band 1, and each tick may send a line of
+/// progress or a keep-alive packet. Without side bands the bytes go out raw, and nothing else can be sent.
 pub struct Heartbeat<'a> {
     wire: Wire<'a>,
     pace: Pace,
     clock: Clock<'a>,
-    /// When the client last heard something.
+    /// When something was last sent to the client.
     heard: Instant,
-    /// The calls after which the clock is looked at, and how many of them are left.
+    /// How many calls there are between looks at the clock, and how many of them are left.
     calls: u32,
     left: u32,
     looked: Instant,
     stage: Option<Stage>,
     awake: bool,
-    /// Where an empty packet does no harm.
+    /// The band on which an empty packet is harmless.
     empty: Band,
 }
 
@@ -88,7 +88,7 @@ struct Stage {
 }
 
 impl<'a> Heartbeat<'a> {
-    /// A heartbeat over `out`, through side bands where there are some.
+    /// Creates a heartbeat that writes to `out`, through side bands if `bands` is given.
     pub fn new(out: &'a mut dyn Sink, bands: Option<BandSize>, pace: Pace, clock: Clock<'a>) -> Self {
         let now = clock();
         let wire = match bands {
@@ -109,26 +109,26 @@ impl<'a> Heartbeat<'a> {
         }
     }
 
-    /// A heartbeat for what is found out before the pack: it speaks only where the whole answer goes through bands, and there
-    /// on band 2 alone. Nothing is written through it.
+    /// Creates a heartbeat for the work before the pack. It speaks only if the whole answer goes through side bands,
+    /// and then on band 2 alone. Nothing may be written through it.
     pub fn before_pack(out: &'a mut dyn Sink, sideband_all: bool, pace: Pace, clock: Clock<'a>) -> Self {
         let bands = sideband_all.then_some(BandSize::Large);
         Heartbeat { empty: Band::Progress, ..Heartbeat::new(out, bands, pace, clock) }
     }
 
-    /// Whether signs of life and progress go out. A push is silent while its body is read (RQ-12): what `begin` and `tick` bring
-    /// is remembered, not told.
+    /// Sets whether keep-alives and progress are sent. A push is silent while its body is read (RQ-12): `begin` and
+    /// `tick` are recorded, but nothing is sent.
     pub fn set_awake(&mut self, awake: bool) {
         self.awake = awake;
         self.heard = (self.clock)();
     }
 
-    /// Looks at the clock with the next call, however quick the calls before it were.
+    /// Looks at the clock at the next call, however fast the previous calls were.
     pub fn look_again(&mut self) {
         (self.calls, self.left) = (1, 1);
     }
 
-    /// A message on band 2, as it is; aside without side bands.
+    /// Sends a message on band 2 as it is; without side bands it goes to the sink's `aside`.
     ///
     /// # Errors
     /// What the sink reports.
@@ -136,7 +136,7 @@ impl<'a> Heartbeat<'a> {
         self.say(Band::Progress, text)
     }
 
-    /// Sends what is gathered, and the flush that ends side bands.
+    /// Sends what is gathered, and the flush packet that ends side bands.
     ///
     /// # Errors
     /// What the sink reports.
@@ -168,7 +168,7 @@ impl<'a> Heartbeat<'a> {
         }
     }
 
-    /// One call of many: looks at the clock now and then, and speaks where it is time to.
+    /// Counts one call. Looks at the clock every few calls, and sends what is due.
     fn beat(&mut self) -> io::Result<()> {
         self.left = self.left.saturating_sub(1);
         if self.left > 0 {
@@ -193,7 +193,7 @@ impl<'a> Heartbeat<'a> {
         Ok(())
     }
 
-    /// Tells the stage again when its line has grown old.
+    /// Sends the stage again once its line is old enough.
     fn renew(&mut self, now: Instant) -> io::Result<()> {
         let Some(stage) = &mut self.stage else {
             return Ok(());
@@ -208,7 +208,7 @@ impl<'a> Heartbeat<'a> {
 }
 
 impl Stage {
-    /// A line as git's progress.c writes it, up to the end of the line.
+    /// A line as git's progress.c writes it, with `end` as its ending.
     fn line(&self, end: &str) -> String {
         let Stage { title, done, .. } = self;
         match self.total.filter(|&total| total > 0) {
@@ -299,20 +299,20 @@ impl Sink for Heartbeat<'_> {
     }
 }
 
-/// Holds back the last byte written until the pack is known to be good: a pack without it is worth nothing to the client, so
-/// what goes wrong at the very end is still noticed (PO-14).
+/// Holds back the last byte written until the pack is known to be good. A pack without it is worthless to the client,
+/// so that even a failure at the very end is noticed (PO-14).
 pub struct HeldBack<'h, 'a> {
     heartbeat: &'h mut Heartbeat<'a>,
     held: Option<u8>,
 }
 
 impl<'h, 'a> HeldBack<'h, 'a> {
-    /// Holds nothing yet.
+    /// Starts with nothing held back.
     pub fn new(heartbeat: &'h mut Heartbeat<'a>) -> Self {
         HeldBack { heartbeat, held: None }
     }
 
-    /// The sum of a fetch, in git's words (PO-10).
+    /// Reports the totals of a fetch, in git's words (PO-10).
     ///
     /// # Errors
     /// What the sink reports.
@@ -328,7 +328,7 @@ impl<'h, 'a> HeldBack<'h, 'a> {
         self.heartbeat.message(total.as_bytes())
     }
 
-    /// All is well: sends what is held.
+    /// Sends the byte held back: the pack is good.
     ///
     /// # Errors
     /// What the sink reports.
@@ -360,7 +360,7 @@ impl Write for HeldBack<'_, '_> {
         Ok(bytes.len())
     }
 
-    /// All goes out but the last byte, which stays.
+    /// Sends everything but the last byte.
     fn flush(&mut self) -> io::Result<()> {
         self.heartbeat.flush()
     }
@@ -404,7 +404,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-    /// Seconds pass when a test says so.
+    /// Provides a clock that advances only when a test says so.
     fn with_clock<T>(work: impl FnOnce(Clock<'_>, &dyn Fn(u64)) -> T) -> T {
         let start = Instant::now();
         let passed = AtomicU64::new(0);

@@ -1,16 +1,18 @@
-//! promisor-remote (gitprotocol-v2, promisor-remote): remotes a client may ask for what we leave to them.
+//! promisor-remote (gitprotocol-v2, promisor-remote): remotes from which a client may fetch objects that are missing
+//! here.
 //!
-//! In: configuration; the names a client accepts. Out: the announcement; whether one of ours was accepted.
+//! In: the configuration; the names a client accepts. Out: the announcement; whether one of our remotes was accepted.
+//! The remotes are never contacted.
 
 use crate::repo::promisor::PromisorRemote;
 use crate::repo::settings::Settings;
 use bstr::BStr;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
 
-/// What is written as `%xx` beside control and other bytes beyond ASCII.
+/// What is escaped as `%xx`, besides bytes that are not ASCII.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b';').add(b'%');
 
-/// The announcement; `None` where the owner wants none or there is nothing to tell (V2-17).
+/// The announcement, or `None` if the owner wants none or there is nothing to announce (V2-17).
 pub fn announcement(settings: &Settings) -> Option<Vec<u8>> {
     if !settings.promisor_advertise {
         return None;
@@ -40,7 +42,7 @@ pub fn announcement(settings: &Settings) -> Option<Vec<u8>> {
     (!told.is_empty()).then_some(told)
 }
 
-/// Escaped with small hexadecimal letters, as git writes them.
+/// Escapes a value with lowercase hexadecimal digits, as git does.
 fn lower_hex(value: &[u8]) -> Vec<u8> {
     percent_encode(value, ESCAPED)
         .flat_map(|piece| {

@@ -1,8 +1,9 @@
-//! A push, told in order: parse, quarantine, connectivity, hidden refs, pre-receive, migrate, aliases, proc-receive, rules and
-//! update hook of each ref, transaction, report, post-receive (git's order, station for station: hooks rely on it).
+//! A push from start to end: parse, quarantine, connectivity, hidden refs, pre-receive, migrate, aliases, proc-receive,
+//! rules and update hook of each ref, transaction, report, post-receive. This is git's order, step by step: hooks rely
+//! on it.
 //!
-//! In: a repository whose grant is for writing, and the body. Out: a report. No ref moves before every object behind it is in
-//! its place, and nothing is said to have happened before it has.
+//! In: a repository with a write grant, and the body. Out: a report. No ref moves before every object reachable from
+//! its new value is in place, and nothing is reported before it has happened.
 
 mod certificate;
 mod checkout;
@@ -40,13 +41,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 use verdicts::{State, Verdict, Verdicts};
 
-/// A push has side bands of this size alone.
+/// A push always uses side bands of this size.
 const BANDS: BandSize = BandSize::Large;
 
 /// Serves a push.
 ///
 /// # Errors
-/// What must be told instead of a report, in the form `out.channel` says.
+/// What must be told instead of a report, in the form that `out.channel` says.
 pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Result<(), ServeError> {
     let proof = repository.grant.writable().ok_or_else(|| ServeError::Refused("this token may not push".into()))?;
     let request = parse(repository, body, out)?;
@@ -88,7 +89,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
         }
     };
 
-    // Whatever fails from here on is no reason to take back what is told now.
+    // The outcome is settled: no failure from here on may change what is reported.
     client.endure();
     **channel = ErrorChannel::Push { sideband: capabilities.side_band, report: false, refs: BString::default() };
     summary.push = verdicts.audited(repository.hash());
@@ -112,7 +113,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
     finished
 }
 
-/// Reads the request; what goes wrong behind its first capability list is told as a report.
+/// Reads the request. Errors after the first capability list are told as a report.
 fn parse(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Result<PushRequest, ServeError> {
     let offered = Offered {
         hash: repository.hash(),
@@ -138,7 +139,7 @@ fn parse(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Res
     Ok(request)
 }
 
-/// A body of which is known afterwards why it broke off. The report is told all the same: somebody may hear it.
+/// A body that remembers why it broke off. The report is sent all the same, since the client may still receive it.
 struct Arriving<'b> {
     body: &'b mut dyn Body,
     broken: Option<String>,
@@ -162,14 +163,15 @@ impl Body for Arriving<'_> {
     }
 }
 
-/// What was pushed, apart from the repository; nothing where refs are only deleted.
+/// The pushed objects, still in quarantine; empty if refs are only deleted.
 #[derive(Default)]
 struct Taken {
     quarantine: Option<Quarantine>,
     pack: IncomingPack,
 }
 
-/// Takes the pack into a quarantine; the inner error is what the report says of it. The body is at its end afterwards.
+/// Takes the pack into a quarantine. The inner error is the report's unpack status. On return the body has been read to
+/// its end.
 fn take_objects(
     repository: &Repository,
     request: &PushRequest,
@@ -195,7 +197,8 @@ fn take_objects(
     client.set_awake(true);
     match received {
         Ok(taken) => {
-            // A body that ends before its announced end may have lost its client on the way: nothing is done for it.
+            // If the body ends before its announced length, the client may have gone on the way: nothing is done for
+            // it.
             rest.map_err(ServeError::unread)?;
             for note in &taken.pack.notes {
                 client.message(note)?;
@@ -215,7 +218,7 @@ fn take_objects(
     }
 }
 
-/// What pushed objects must keep to, if to anything.
+/// The rules that pushed objects must follow, if any.
 fn rules(repository: &Repository) -> Option<Rules> {
     match (repository.settings.fsck_objects, repository.context.mode) {
         (Some(true), _) => Some(Rules::strict()),
@@ -241,7 +244,7 @@ fn receive(
     Ok(pack)
 }
 
-/// How objects come into a quarantine.
+/// The options for receiving objects into a quarantine.
 fn options_of<'a>(repository: &Repository, quarantine: &'a Quarantine, fsck: Option<Rules>) -> ReceiveOptions<'a> {
     let settings = &repository.settings;
     ReceiveOptions {
@@ -269,7 +272,7 @@ fn options_of<'a>(repository: &Repository, quarantine: &'a Quarantine, fsck: Opt
     }
 }
 
-/// How full the repository is, where its owner limits that. Pushes at the same time do not see each other's objects here.
+/// How full the repository is, if its owner limits its size. Concurrent pushes do not see each other's objects here.
 fn room(repository: &Repository) -> Result<Option<Room>, UnpackError> {
     let Some(max) = repository.settings.max_repository_size else { return Ok(None) };
     let used = || -> anyhow::Result<u64> {
@@ -285,7 +288,8 @@ fn room(repository: &Repository) -> Result<Option<Room>, UnpackError> {
     Ok(Some(Room { max, used }))
 }
 
-/// The rules for objects as the owner has changed them; git's child for packs fails where that cannot be understood.
+/// The rules for objects with the owner's changes. If those cannot be understood, the push fails with the status that
+/// git reports when its index-pack fails.
 fn changed(repository: &Repository, rules: Rules) -> Result<Rules, UnpackError> {
     let home = repository.context.config.home.as_deref();
     let changed = rules.changed_by(&repository.settings.fsck, &repository.git_dir, home, repository.hash());
@@ -297,7 +301,7 @@ fn changed(repository: &Repository, rules: Rules) -> Result<Rules, UnpackError> 
     })
 }
 
-/// Everything between the last byte of the pack and the report. Afterwards nothing is open.
+/// Everything between the last byte of the pack and the report. On return all verdicts are settled.
 fn decide(
     repository: &Repository,
     proof: &WriteGrant,
@@ -320,7 +324,8 @@ fn decide(
     if !verdicts.any_open() {
         return Ok(());
     }
-    // Hooks may move refs on their own, and history may be cut before a ref moves.
+    // Hooks may move refs themselves, and history may be cut before a ref moves: both rely on the objects being on
+    // disk.
     let has_update_hook = hooks::exists(repository, Hook::Update);
     let others_rely = has_update_hook || left_to_hook.contains(&true) || !boundary.cut.is_empty();
     let migrated = quarantine.map_or_else(|| Ok(Migrated::default()), Quarantine::migrate_unforced);
@@ -336,11 +341,12 @@ fn decide(
             return Ok(());
         }
     };
-    // The objects are everybody's from here on; half of the work would be worse than all of it or none.
+    // The objects are visible to everybody from here on. Stopping halfway would be worse than doing everything or
+    // nothing.
     client.endure();
     aliases(repository, verdicts, client)?;
     proc_receive::run(repository, request, &left_to_hook, verdicts, client)?;
-    // History ends there from now on, if anything is accepted that needs it.
+    // History will end there if an update that needs it is accepted.
     let cut = (!boundary.cut.is_empty()).then(|| repository.objects.cut_at(boundary.cut.iter().copied()));
     let objects = cut.as_ref().unwrap_or(&repository.objects);
     let stations = Stations::of(repository, proof, objects, &boundary, has_update_hook, unforced);
@@ -366,7 +372,7 @@ fn hidden(repository: &Repository, verdict: &Verdict<'_>) -> Result<(), Refusal>
     }
 }
 
-/// The hook that may refuse everything; it is told of all updates, refused ones too (HO-05).
+/// The hook that may refuse the whole push; it is told of all updates, including refused ones (HO-05).
 fn pre_receive(
     repository: &Repository,
     request: &PushRequest,
@@ -392,14 +398,14 @@ fn hook_line(hash: gix_hash::Kind, update: &RefUpdate) -> Vec<u8> {
     hooks::line(old, new, &update.name)
 }
 
-/// Runs a hook; what keeps one from answering at all is told, and is no agreement.
+/// Runs a hook. If it cannot answer, the client is told why, and that does not count as agreement.
 fn run_hook(repository: &Repository, hook: Hook, told: &Told<'_>, client: &mut Client<'_>) -> io::Result<bool> {
     let answer = hooks::run(repository, hook, told, &mut Hooked(client))?;
     tell_of(hook, &answer, client)?;
     Ok(answer.agreed())
 }
 
-/// What the client should know of how a hook ended, beside what the hook said itself.
+/// Tells the client how a hook ended, in addition to the hook's own output.
 fn tell_of(hook: Hook, answer: &Answer, client: &mut Client<'_>) -> io::Result<()> {
     match answer {
         Answer::Agreed | Answer::Declined => Ok(()),
@@ -409,7 +415,8 @@ fn tell_of(hook: Hook, answer: &Answer, client: &mut Client<'_>) -> io::Result<(
     }
 }
 
-/// Push options as pre-receive and post-receive find them; git sets the count even where none were negotiated (HO-12).
+/// Push options in the environment of pre-receive and post-receive. As in git, the count is set even if no options were
+/// negotiated (HO-12).
 fn options_environment(request: &PushRequest) -> Vec<(OsString, OsString)> {
     let options = request.options.iter().enumerate();
     let mut environment: Vec<(OsString, OsString)> =
@@ -433,23 +440,23 @@ fn aliases(repository: &Repository, verdicts: &mut Verdicts<'_>, client: &mut Cl
     messages.iter().try_for_each(|message| client.message(&message.to_string()))
 }
 
-/// What stands in the `.keep` of a pack that this process received (UN-13).
+/// The text in the `.keep` file of a pack that this process received (UN-13).
 fn keep_message() -> String {
     quarantine::keep_message("receive-pack")
 }
 
-/// Refs point to the pack now, or never will: nothing protects it any longer (UN-13). A `.keep` that was there before, for
-/// the very same pack, is somebody else's and stays.
+/// Removes the `.keep` files: refs point to the packs by now or never will, so nothing needs to be protected any longer
+/// (UN-13). A `.keep` that already existed for the very same pack belongs to another process and stays.
 fn release(keeps: &[PathBuf]) {
     for keep in keeps {
-        // A .keep that stays costs a later repack something, and this push nothing.
+        // A leftover `.keep` costs a later repack something, but this push nothing.
         if std::fs::read_to_string(keep).is_ok_and(|text| text.trim_end() == keep_message()) {
             let _ = durable::unlink(keep);
         }
     }
 }
 
-/// What runs when the client has heard its report: none of it changes the outcome (HO-08 to HO-10, AP-01 to AP-03).
+/// What runs once the client has its report: none of it changes the outcome (HO-08 to HO-10, AP-01 to AP-03).
 fn after(
     repository: &Repository,
     request: &PushRequest,

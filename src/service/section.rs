@@ -1,13 +1,13 @@
-//! Sections of an answer to v2's fetch (gitprotocol-v2, fetch): a title, lines, and what ends them.
+//! Sections of the answer to v2's fetch (gitprotocol-v2, fetch): a title, lines, and an end.
 //!
-//! In: lines. Out: packets, behind the number of band 1 where the client asked for sideband-all. What the lines say, and in
-//! which order sections go out, is known to whoever writes them.
+//! In: lines. Out: packets, each with the number of band 1 in front if the client asked for sideband-all. Nothing here
+//! knows the meaning of the lines or the order of the sections.
 
 use crate::pktline::{self, Band};
 use std::fmt;
 use std::io::{self, Write};
 
-/// One section in the making.
+/// One section as it is built.
 #[derive(Debug)]
 pub struct Section {
     bytes: Vec<u8>,
@@ -15,17 +15,17 @@ pub struct Section {
 }
 
 impl Section {
-    /// Begins with its title. `banded`: each line goes out on band 1 (sideband-all).
+    /// Begins a section with its title. `banded`: each line goes out on band 1 (sideband-all).
     ///
     /// # Errors
-    /// Only when a line is longer than a packet.
+    /// Only if a line is longer than a packet.
     pub fn begin(title: &str, banded: bool) -> io::Result<Self> {
         let mut section = Section { bytes: Vec::new(), banded };
         section.line(format_args!("{title}"))?;
         Ok(section)
     }
 
-    /// Adds a line, without its newline.
+    /// Adds a line, given without its newline.
     ///
     /// # Errors
     /// `InvalidInput` for a line that is longer than a packet.
@@ -33,7 +33,7 @@ impl Section {
         self.bare(format_args!("{line}\n"))
     }
 
-    /// Adds a line as it is: git has some without a newline.
+    /// Adds a line as it is: git sends some without a newline.
     ///
     /// # Errors
     /// As [`Section::line`].
@@ -49,18 +49,18 @@ impl Section {
         formatted
     }
 
-    /// Its bytes as they stand, without an end: more of another kind follows.
+    /// Returns the bytes without an end, for a section whose remaining content is written differently.
     pub fn open(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// Another section follows.
+    /// Ends the section with a delimiter: another section follows.
     pub fn delim(mut self) -> Vec<u8> {
         self.bytes.extend_from_slice(b"0001");
         self.bytes
     }
 
-    /// The answer ends here.
+    /// Ends the section with a flush: the answer ends here.
     pub fn flush(mut self) -> Vec<u8> {
         self.bytes.extend_from_slice(b"0000");
         self.bytes

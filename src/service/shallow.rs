@@ -1,8 +1,9 @@
 //! Shallow fetches: where the client's history is cut, and where it will be (gitprotocol-pack, Packfile Negotiation;
 //! gitprotocol-v2, fetch: shallow-info).
 //!
-//! In: a request. Out: the lines the client is told, and what they mean for negotiation and pack. Two boundaries are told
-//! apart: the repository's own ([`Objects::shallow`]), behind which nothing is here, and the client's, which is its alone.
+//! In: a request. Out: the shallow and unshallow lines for the client, and what they mean for negotiation and pack.
+//! There are two boundaries, which are never mixed up: the repository's own ([`Objects::shallow`]), beyond which
+//! nothing is here, and the client's.
 
 use super::ServeError;
 use super::history::History;
@@ -24,24 +25,25 @@ use gix_hash::ObjectId;
 use gix_object::Kind;
 use std::{fmt, io};
 
-/// The client's boundary: as it says, then as it becomes.
+/// The client's boundary: as the client states it, and how it changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Boundary {
-    /// Where its history was cut when it asked.
+    /// Where the client's history is cut when it asks.
     client: Vec<ObjectId>,
-    /// Where it will be cut besides.
+    /// Where it will be cut in addition.
     shallow: Vec<ObjectId>,
-    /// Where it will no longer be.
+    /// Where it will no longer be cut.
     unshallow: Vec<ObjectId>,
-    /// Parents of the latter: nobody wants them by name, and the client lacks them (SH-16).
+    /// The parents of `unshallow`: no want names them, but the client lacks them (SH-16).
     beyond: Vec<ObjectId>,
 }
 
 impl Boundary {
-    /// What the client says of itself. Objects we lack, or do not tell it of, are passed over (SH-01).
+    /// Takes the client's boundary from its request. Objects that we lack, or that the client may not know of, are
+    /// skipped (SH-01).
     ///
     /// # Errors
-    /// `invalid shallow object …` for what is no commit; when an object cannot be read.
+    /// `invalid shallow object …` for an object that is not a commit; when an object cannot be read.
     pub fn of_client(repository: &Repository, rule: Rule, request: &UploadRequest) -> Result<Self, ServeError> {
         let mut client = Vec::new();
         for id in &request.shallow {
@@ -57,12 +59,12 @@ impl Boundary {
         Ok(Boundary { client, ..Boundary::default() })
     }
 
-    /// The objects in the client's eyes: its history ends where it was cut, and where it will be.
+    /// The objects as the client sees them: its history ends where it is cut and where it will be cut.
     pub fn seen(&self, repository: &Repository) -> Objects {
         repository.objects.cut_at(self.client.iter().chain(&self.shallow).copied())
     }
 
-    /// The commits at which the client's history ends, and will.
+    /// The commits at which the client's history ends, or will end.
     pub fn cut(&self) -> impl Iterator<Item = &ObjectId> {
         self.client.iter().chain(&self.shallow)
     }
@@ -72,11 +74,11 @@ impl Boundary {
         self.client.iter().chain(&self.shallow).chain(repository.objects.shallow()).copied().collect()
     }
 
-    /// Moves the boundary to the depth that is asked for. Whether one is.
+    /// Moves the boundary to the depth the request asks for. Returns whether it asks for one.
     ///
     /// # Errors
-    /// In git's words: a ref of `deepen-not` that is none, or more than one; no commits that are new enough. When a commit
-    /// cannot be read, or the client has gone.
+    /// In git's words: a `deepen-not` that does not name exactly one ref, or no commits that are new enough. When a
+    /// commit cannot be read, or the client has gone.
     pub fn deepen(
         &mut self,
         repository: &Repository,
@@ -88,8 +90,9 @@ impl Boundary {
         let extent = match &request.depth {
             Depth::Unchanged => return Ok(false),
             Depth::Endless if objects.shallow().is_empty() => {
-                // No walk is needed to know that nothing ends (SH-04). What no ref shows is nothing to be completed, and what is not
-                // completed now will not be at the next try.
+                // Nothing ends, so no walk is needed (SH-04). Commits not reachable from visible refs are not
+                // completed. The answer must be exact, because a commit that is not completed now will not be completed
+                // at the next try either.
                 let mut history = History::new(repository, rule).exact();
                 let mut history = history.round(pulse);
                 history.expect(&self.client)?;
@@ -105,7 +108,7 @@ impl Boundary {
             Depth::Commits { count, relative } => {
                 let tips = tips(repository, request);
                 let from = if *relative { self.present_depth(objects, &tips, pulse)? } else { Some(0) };
-                // Who has no boundary on the way has nothing to deepen, but may meet ours.
+                // A client that has no boundary on the way has nothing to deepen, but may meet ours.
                 let Some(from) = from else {
                     self.take_over(repository, request, pulse)?;
                     return Ok(true);
@@ -126,7 +129,8 @@ impl Boundary {
         Ok(true)
     }
 
-    /// What a shallow repository tells who did not ask for a depth: its own boundary as far as the client will meet it (SH-14).
+    /// Adds our own boundary to that of a client that did not ask for a depth, as far as the client will meet it
+    /// (SH-14).
     ///
     /// # Errors
     /// When a commit cannot be read, or the client has gone.
@@ -144,7 +148,7 @@ impl Boundary {
         Ok(())
     }
 
-    /// How deep the client's history is now: the shortest way to one of its cut commits.
+    /// The current depth of the client's history: the shortest way to one of the commits at which it is cut.
     fn present_depth(
         &self,
         objects: &Objects,
@@ -154,7 +158,7 @@ impl Boundary {
         depth::of_nearest(objects, tips, &self.client.iter().copied().collect(), pulse)
     }
 
-    /// Only what changes for the client is told (SH-15).
+    /// Moves the boundary. Only what changes for the client is sent (SH-15).
     fn move_to(&mut self, extent: &Extent<'_>, objects: &Objects) -> anyhow::Result<()> {
         let client: IdSet = self.client.iter().copied().collect();
         self.shallow.extend(extent.ends.iter().filter(|id| !client.contains(*id)));
@@ -169,9 +173,9 @@ impl Boundary {
         Ok(())
     }
 
-    /// Ends behind other ends stay away from the client, which would name commits it lacks as its boundary ever after: C git tells
-    /// it of them, and cannot complete such a clone. What is wanted and left out all the same is sent as far as our boundary, which
-    /// the client then has to know.
+    /// Drops ends that lie beyond other ends: the client would receive a boundary of commits it lacks, which C git
+    /// sends, and then cannot complete such a clone. A commit that is wanted but excluded is sent with its history down
+    /// to our own boundary, which the client then must know.
     fn keep_met(
         &mut self,
         extent: &Extent<'_>,
@@ -188,14 +192,15 @@ impl Boundary {
         Ok(())
     }
 
-    /// Whether v2 has a section for it: the client or we have a boundary, or one was asked for (SH-13). A client that may not know of
-    /// everything there is gets one, empty if need be, for whatever it says of itself: else it would see which names are here.
+    /// Whether v2 has a shallow-info section: the client or we have a boundary, or a depth was asked for (SH-13). A
+    /// client that may not know of every object gets the section, possibly empty, whenever it sends shallow lines;
+    /// otherwise its absence would tell which of the commits are here.
     pub fn has_section(&self, repository: &Repository, rule: Rule, request: &UploadRequest) -> bool {
         let clients = if rule.tells_all() { &self.client } else { &request.shallow };
         request.depth != Depth::Unchanged || !clients.is_empty() || !repository.objects.shallow().is_empty()
     }
 
-    /// Tells the client's lines, which have no newline, one by one.
+    /// Passes the client's lines to `line` one by one, without newlines.
     ///
     /// # Errors
     /// What `line` reports.
@@ -204,24 +209,24 @@ impl Boundary {
         self.unshallow.iter().try_for_each(|id| line(format_args!("unshallow {id}")))
     }
 
-    /// The wants, and what lies beyond the old boundary.
+    /// The wants, and the parents beyond the old boundary.
     pub fn wants(&self, request: &UploadRequest) -> Vec<ObjectId> {
         [&request.wants[..], &self.beyond].concat()
     }
 
-    /// What the client has: common objects, and the commits at which its history was cut.
+    /// What the client has: common objects, and the commits at which its history is no longer cut.
     pub fn common(&self, common: &[ObjectId]) -> Vec<ObjectId> {
         [common, &self.unshallow].concat()
     }
 }
 
-/// The commits that are wanted, tags followed.
+/// The commits that are wanted, with tags peeled.
 fn tips(repository: &Repository, request: &UploadRequest) -> Vec<ObjectId> {
     walk::split(&repository.objects, &request.wants).commits
 }
 
-/// What refs of `deepen-not` point to. They are named as the client sees them: hidden ones are none, and those of other
-/// namespaces neither (SH-08; docs/compatibility.md).
+/// What the refs of `deepen-not` point to. Names are resolved as the client sees them: hidden refs and those of other
+/// namespaces do not exist (SH-08; docs/compatibility.md).
 fn left_out(repository: &Repository, names: &[BString]) -> Result<Vec<ObjectId>, ServeError> {
     let one = |name: &BString| match visible::named(repository, For::Upload, name.as_bstr())[..] {
         [id] => Ok(id),

@@ -1,7 +1,7 @@
 //! Files of the dumb protocol (gitprotocol-http, Dumb Server Response).
 //!
-//! In: which file. Out: its content, computed or opened, and what HTTP should say of it. Hidden refs are shown here, as in git
-//! (DU-04): who hides refs should not offer this.
+//! In: which file. Out: its content, computed or opened, and what HTTP should say about it. Refs are never hidden here,
+//! as in git (DU-04): an owner who hides refs should not offer this.
 
 use super::{Out, ServeError, StoredFile};
 use crate::refs::StoredId;
@@ -16,35 +16,35 @@ use std::path::PathBuf;
 /// One stored file.
 #[derive(Debug)]
 pub struct Stored {
-    /// What is in it.
+    /// The content.
     pub content: Content,
     /// Its Content-Type (HD-10).
     pub media: &'static str,
-    /// How long it may be kept.
+    /// What caches are told about it.
     pub caching: Caching,
 }
 
 /// Where the bytes come from.
 #[derive(Debug)]
 pub enum Content {
-    /// Made for this request.
+    /// Computed for this request.
     Computed(Vec<u8>),
-    /// A file, opened, and what is known of it.
+    /// An open file and its metadata.
     File(File, Metadata),
 }
 
-/// What is said about caches.
+/// What the answer says about caching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caching {
     /// Nothing (HD-11).
     Unsaid,
-    /// Not to be kept (HD-01).
+    /// Must not be cached (HD-01).
     Never,
-    /// Named by its content: to be kept for a year (HD-07).
+    /// Named by its content: may be cached for a year (HD-07).
     Forever,
 }
 
-/// Finds a file. `None`: there is none (DU-06, DU-07).
+/// Finds a file. Returns `None` if there is none (DU-06, DU-07).
 ///
 /// # Errors
 /// When refs, packs or the file cannot be read.
@@ -61,10 +61,10 @@ pub fn open(file: &StoredFile, repository: &Repository) -> Result<Option<Stored>
     }
 }
 
-/// Sends a file's content, and nothing about it.
+/// Sends a file's content without headers.
 ///
 /// # Errors
-/// As [`open`]; a refusal where there is none; when the client has gone.
+/// As [`open`]; a refusal if there is no such file; when the client has gone.
 pub fn serve(file: &StoredFile, repository: &Repository, out: &mut Out<'_>) -> Result<(), ServeError> {
     match open(file, repository)? {
         None => return Err(ServeError::Refused("there is no such file".to_owned())),
@@ -75,7 +75,7 @@ pub fn serve(file: &StoredFile, repository: &Repository, out: &mut Out<'_>) -> R
     Ok(())
 }
 
-/// The branch HEAD is on, or the commit; nothing while it is unborn (DU-02).
+/// The branch HEAD is on, or the commit if it is detached; empty while it is unborn (DU-02).
 fn head(repository: &Repository) -> Vec<u8> {
     let head = visible::head(repository, For::Nobody);
     let Some((head, id)) = head.and_then(|head| head.id.map(|id| (head.target, id))) else {
@@ -87,7 +87,7 @@ fn head(repository: &Repository) -> Vec<u8> {
     }
 }
 
-/// All refs with what tags peel to, HEAD not among them (DU-03).
+/// All refs with what tags peel to, without HEAD (DU-03).
 fn info_refs(repository: &Repository) -> anyhow::Result<Vec<u8>> {
     let mut list = Vec::new();
     visible::for_each(repository, For::Nobody, &[], true, &mut |tip| {
@@ -107,7 +107,7 @@ fn info_refs(repository: &Repository) -> anyhow::Result<Vec<u8>> {
     Ok(list)
 }
 
-/// The packs of this repository, not of its alternates, and an empty line (DU-05).
+/// The packs of this repository, without those of its alternates, and an empty line (DU-05).
 fn info_packs(repository: &Repository) -> anyhow::Result<Vec<u8>> {
     let mut list = Vec::new();
     for pack in repository.objects.packs(true)? {
@@ -146,8 +146,8 @@ fn on_disk(
     Ok(Some(Stored { content: Content::File(file, metadata), media, caching }))
 }
 
-/// The file of a path that begins with `objects/`, in the repository's own object directory. Paths that could lead out of it
-/// have no place.
+/// The file at a path that begins with `objects/`, in the repository's own object directory. Returns `None` for paths
+/// that could lead out of it.
 fn place(repository: &Repository, path: &BStr) -> anyhow::Result<Option<PathBuf>> {
     let Some(below) = path.strip_prefix(b"objects/") else {
         return Ok(None);

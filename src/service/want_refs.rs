@@ -1,7 +1,7 @@
-//! Refs asked for by their names (gitprotocol-v2, fetch: want-ref).
+//! Refs asked for by name (gitprotocol-v2, fetch: want-ref).
 //!
-//! In: names as the client knows them. Out: what they lead to, which joins what is wanted. Whatever a visible ref leads to
-//! may be had: no policy is asked.
+//! In: names as the client knows them. Out: the objects they lead to, which join the wants. The policy of wants is
+//! never asked: what a visible ref leads to is open to everybody.
 
 use super::ServeError;
 use crate::protocol::shown;
@@ -12,10 +12,12 @@ use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 use std::collections::HashSet;
 
-/// Adds what the refs lead to, tags unpeeled (FE-13), to the wants; each object once. Returns them in the order of the request.
+/// Adds what the refs lead to, tags unpeeled (FE-13), to the wants, each object once. Returns the refs in the order of
+/// the request.
 ///
 /// # Errors
-/// `unknown ref …` for the first that is missing, hidden, or leads to no object (FE-11); when refs cannot be read.
+/// `unknown ref …` for the first that is missing, hidden, or leads to an object that is not here (FE-11); when refs
+/// cannot be read.
 pub fn resolve(repository: &Repository, request: &mut UploadRequest) -> Result<Vec<(ObjectId, BString)>, ServeError> {
     let names = std::mem::take(&mut request.want_refs);
     let mut wanted: HashSet<ObjectId> = request.wants.iter().copied().collect();
@@ -32,7 +34,7 @@ pub fn resolve(repository: &Repository, request: &mut UploadRequest) -> Result<V
 }
 
 fn tip(repository: &Repository, name: &BStr) -> anyhow::Result<Option<ObjectId>> {
-    // Only what a list of refs can show: what else lies in a git directory under a ref's name is nobody's business.
+    // Only names that a list of refs can contain: other files in a git directory must not be readable as refs.
     let listed = name == "HEAD" || name.starts_with(b"refs/");
     if !listed || visible::is_hidden(repository, For::Upload, name) {
         return Ok(None);

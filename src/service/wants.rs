@@ -1,6 +1,7 @@
 //! Which objects may be asked for (`artifacts.wants`, UR-05 to UR-12).
 //!
-//! In: wants. Out: nothing, or the refusal of the first that may not be had. Hidden and missing objects are refused alike.
+//! In: wants. Out: nothing, or the refusal of the first that is not allowed. The client never learns whether a refused
+//! object is hidden or missing.
 
 use super::{ServeError, history};
 use crate::odb::closure::{Closure, Effort, Filter, Missing, Search};
@@ -20,11 +21,12 @@ use std::collections::HashSet;
 pub enum Rule {
     /// Whatever exists.
     Any,
-    /// Git's own rule of v0: tips, and with `walk` commits reachable from them; trees and blobs need only exist then (UR-09).
+    /// Git's own rule of v0: tips, and with `walk` also the commits reachable from them; with `walk`, trees and blobs
+    /// need only exist (UR-09).
     Git {
-        /// Tips of hidden refs count too (UR-07, UR-10).
+        /// Whether tips of hidden refs count too (UR-07, UR-10).
         hidden: bool,
-        /// Not only tips (UR-08).
+        /// Whether more than tips may be asked for (UR-08).
         walk: bool,
     },
     /// Commits and tags must be reachable, trees and blobs need only exist.
@@ -44,7 +46,7 @@ impl Rule {
         }
     }
 
-    /// The same for v0, which is what an advertisement announces.
+    /// The rule for v0, which an advertisement announces.
     pub fn for_announcement(repository: &Repository) -> Self {
         let (settings, context) = (&repository.settings, &repository.context);
         let hides = !settings.upload_hide_refs.is_empty() || context.namespace.is_some();
@@ -64,7 +66,7 @@ impl Rule {
         }
     }
 
-    /// Whether a client may know of everything there is.
+    /// Whether a client may know of every object there is.
     pub fn tells_all(self) -> bool {
         match self {
             Rule::Any | Rule::Git { .. } => true,
@@ -73,10 +75,10 @@ impl Rule {
     }
 }
 
-/// Passes wants that may be had.
+/// Checks that all wants are allowed.
 ///
 /// # Errors
-/// `upload-pack: not our ref …` for the first that may not; what reading refs and objects reports.
+/// `upload-pack: not our ref …` for the first that is not; what reading refs and objects reports.
 pub fn check(repository: &Repository, rule: Rule, wants: &[ObjectId], pulse: &mut dyn Pulse) -> Result<(), ServeError> {
     for want in wants {
         if !repository.objects.contains(want)? {
@@ -90,10 +92,10 @@ pub fn check(repository: &Repository, rule: Rule, wants: &[ObjectId], pulse: &mu
     }
 }
 
-/// Of objects that exist those that may not be had.
+/// Returns those of the wants, which must exist, that are not allowed.
 ///
 /// # Errors
-/// When that cannot be found out within the memory allowed; what reading refs and objects reports.
+/// When that cannot be decided within the memory allowed; what reading refs and objects reports.
 pub fn refused(
     repository: &Repository,
     rule: Rule,
@@ -107,7 +109,7 @@ pub fn refused(
         Rule::Reachable => (For::Upload, true, false),
         Rule::Advertised => (For::Upload, false, false),
     };
-    // A partial clone asks for trees and blobs, many times and for nothing else: where these need only exist, no ref is read.
+    // A partial clone asks for trees and blobs alone, and often: if these need only exist, no ref is read.
     let mut others = Vec::new();
     let wants = match wants.first() {
         Some(first) if contents && is_content(repository, first)? => {
@@ -131,7 +133,7 @@ pub fn refused(
     }
 }
 
-/// Of wants that no ref points to those that cannot be reached.
+/// Returns those of the wants, to which no ref points, that cannot be reached.
 fn unreachable(
     repository: &Repository,
     rule: Rule,
@@ -151,7 +153,7 @@ fn unreachable(
             (Some(Kind::Commit), _) => commits.push((*want, *want)),
             (Some(Kind::Tree | Kind::Blob), Rule::Reachable) => others.push(*want),
             (Some(Kind::Tree | Kind::Blob), _) => {}
-            // As git has it, a tag is worth what it leads to.
+            // As in git, a tag is treated like the object it peels to.
             (Some(Kind::Tag), Rule::Git { .. }) => match objects.peel(want)? {
                 Some((commit, Kind::Commit)) => commits.push((commit, *want)),
                 Some(_) => {}
@@ -194,14 +196,15 @@ fn not_ours(want: &oid) -> ServeError {
     ServeError::Refused(format!("upload-pack: not our ref {want}"))
 }
 
-/// The wants that no ref points to, in their order. What a tag peels to is advertised with it.
+/// The wants to which no ref points, in their order. What a tag peels to counts as a tip, because it is advertised.
 fn beyond_tips(repository: &Repository, hidden_for: For, wants: &[ObjectId]) -> anyhow::Result<Vec<ObjectId>> {
     let mut missing: HashSet<ObjectId> = wants.iter().copied().collect();
     visible::take_tips(repository, hidden_for, &mut missing)?;
     Ok(wants.iter().copied().filter(|want| missing.contains(want)).collect())
 }
 
-/// Those trees and blobs that cannot be reached from the tips. Most can from the first of them, which is HEAD's.
+/// The trees and blobs that cannot be reached from the tips. The first tip is HEAD's, and most can be reached from its
+/// tree.
 fn beyond_reach(
     repository: &Repository,
     mut contents: Vec<ObjectId>,

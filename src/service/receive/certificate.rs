@@ -1,6 +1,8 @@
-//! A push certificate on its way to the hooks: kept as a blob, its signature and its nonce judged, all told in variables.
+//! A push certificate for hooks: stored as a blob, its signature verified and its nonce judged, all passed on in
+//! variables.
 //!
-//! In: a request that may bring one. Out: variables for pre-receive and post-receive. Nothing of it refuses a push: hooks decide.
+//! In: a request that may carry a certificate. Out: variables for pre-receive and post-receive. Nothing here ever
+//! refuses a push: hooks decide.
 
 use super::client::{Client, Hooked};
 use super::options_of;
@@ -17,7 +19,7 @@ use gix_hash::ObjectId;
 use std::ffi::OsString;
 use std::io;
 
-/// Variables, made when a hook first needs them.
+/// The variables, made when a hook first needs them.
 pub(super) struct Certified<'a> {
     repository: &'a Repository,
     certificate: Option<&'a PushCertificate>,
@@ -29,7 +31,7 @@ impl<'a> Certified<'a> {
         Certified { repository, certificate: request.certificate.as_ref(), environment: None }
     }
 
-    /// What this hook is told (PC-08); nothing where there is no such hook.
+    /// The variables for this hook (PC-08); empty if the hook does not exist.
     pub(super) fn environment(&mut self, hook: Hook, client: &mut Client<'_>) -> io::Result<&[(OsString, OsString)]> {
         let Some(certificate) = self.certificate else { return Ok(&[]) };
         if self.environment.is_none() && hooks::exists(self.repository, hook) {
@@ -39,7 +41,7 @@ impl<'a> Certified<'a> {
     }
 }
 
-/// Where a signature waits for its judge: a name that is no object's, in a quarantine that goes.
+/// The file in which a signature is verified: not the name of an object, in a quarantine that is removed afterwards.
 const SIGNATURE: &str = ".signature";
 
 fn judged(
@@ -100,7 +102,8 @@ fn signed(
     Ok(signed)
 }
 
-/// The certificate as an object of everybody's: a refused push can be looked into as well (PC-05).
+/// Stores the certificate as an object of the repository, even if the push is refused later, so that it can be examined
+/// (PC-05).
 fn store(repository: &Repository, certificate: &PushCertificate, quarantine: Quarantine) -> io::Result<ObjectId> {
     let text = certificate.text();
     let id = gix_object::compute_hash(repository.hash(), gix_object::Kind::Blob, text).map_err(io::Error::other)?;

@@ -1,7 +1,8 @@
-//! A work tree follows a branch that is pushed to (git-config, receive.denyCurrentBranch = updateInstead).
+//! Updating a work tree whose branch is pushed to (git-config, receive.denyCurrentBranch = updateInstead).
 //!
-//! In: a work tree, and the commit its branch is to have. Out: the work tree has it, or a refusal and nothing is changed: what somebody
-//! has written there is never lost. Done by the hook push-to-checkout, else by an installed git; what they say the client hears.
+//! In: a work tree, and the commit its branch will have. Out: the work tree updated to it, or a refusal. Changes
+//! somebody made there are never lost. The push-to-checkout hook does the work, or else an installed git; their output
+//! goes to the client.
 
 use super::client::{Client, Hooked};
 use crate::children::Ended;
@@ -15,8 +16,8 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-/// Brings a work tree to a commit (UP-08 to UP-10). C git would take a git directory that is not bare and has no work tree for one:
-/// files of strangers would become hooks there.
+/// Brings a work tree to a commit (UP-08 to UP-10). A git directory that is not bare but has no work tree is refused: C
+/// git would check out into the git directory itself, where pushed files could become hooks.
 pub(super) fn follow(
     repository: &Repository,
     worktree: &Worktree,
@@ -36,8 +37,8 @@ pub(super) fn follow(
     by_git(repository, worktree, place, new, &environment, client)
 }
 
-/// git looks whether all is as it was committed, then reads the new tree; a file that nobody knows of and that is in the way it
-/// leaves as it is, and refuses.
+/// git checks that nothing differs from the last commit, then reads the new tree. An untracked file that is in the way
+/// stays as it is, and the update is refused.
 fn by_git(
     repository: &Repository,
     worktree: &Worktree,

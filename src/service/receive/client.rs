@@ -1,7 +1,7 @@
-//! The other end of a push: what it hears while its push is worked on.
+//! The pushing client, as it is kept informed while its push is processed.
 //!
-//! In: messages, what hooks say, signs of life, the report. Out: bands 2 and 1. A client that leaves stops the work until
-//! the objects are migrated; from then on the work goes on without it (HO-14).
+//! In: messages, hook output, ticks, the report. Out: bands 2 and 1. If the client goes away, the work stops, but never
+//! once the objects are migrated; from then on it goes on without the client (HO-14).
 
 use crate::pack::incoming::RESOLVING;
 use crate::protocol::report::ReportStatus;
@@ -18,7 +18,7 @@ pub(super) struct Client<'a> {
     faults: Vec<String>,
 }
 
-/// More faults of one push are not kept for the operator.
+/// The most faults of one push that are kept for the operator.
 const FAULTS_MAX: usize = 5;
 
 impl<'a> Client<'a> {
@@ -26,17 +26,18 @@ impl<'a> Client<'a> {
         Client { heartbeat, enduring: false, gone: false, faults: Vec::new() }
     }
 
-    /// From now on nothing fails because the client has gone or its time is over.
+    /// From this call on, nothing fails because the client has gone or its time is up.
     pub(super) fn endure(&mut self) {
         self.enduring = true;
     }
 
-    /// Whether signs of life are sent: not before the body is at its end.
+    /// Sets whether keep-alives and progress are sent: not before the body is read to its end.
     pub(super) fn set_awake(&mut self, awake: bool) {
         self.heartbeat.set_awake(awake);
     }
 
-    /// A message of ours on band 2, a line or some; nothing in it can steer the user's terminal.
+    /// Sends a message of one or more lines on band 2, with control characters escaped so that they cannot reach the
+    /// user's terminal.
     pub(super) fn message(&mut self, text: &str) -> io::Result<()> {
         let mut line: String = text
             .chars()
@@ -50,25 +51,25 @@ impl<'a> Client<'a> {
         self.say(|heartbeat| heartbeat.message(line.as_bytes()))
     }
 
-    /// A message about what went wrong here, which the operator should know as well.
+    /// Sends a message about a failure on the server's side, and keeps it for the operator as well.
     pub(super) fn fault(&mut self, text: &str) -> io::Result<()> {
         self.keep_fault(text.to_owned());
         self.message(&format!("error: {text}"))
     }
 
-    /// The same where the client hears of it otherwise.
+    /// Keeps a failure for the operator only; the client hears of it in another way.
     pub(super) fn keep_fault(&mut self, text: String) {
         if self.faults.len() < FAULTS_MAX {
             self.faults.push(text);
         }
     }
 
-    /// What went wrong here and not there.
+    /// Takes the failures on the server's side, as opposed to the client's.
     pub(super) fn take_faults(&mut self) -> Vec<String> {
         std::mem::take(&mut self.faults)
     }
 
-    /// The report, at once.
+    /// Sends the report and flushes it.
     pub(super) fn report(&mut self, report: ReportStatus) -> io::Result<()> {
         let bytes = report.into_bytes();
         self.say(|heartbeat| {
@@ -77,10 +78,10 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// The flush that ends side bands.
+    /// Sends the flush packet that ends side bands.
     ///
     /// # Errors
-    /// When the client has gone, now or before.
+    /// When the client has gone, at this point or before.
     pub(super) fn finish(mut self) -> Result<(), ServeError> {
         if self.gone {
             return Err(ServeError::ClientGone);
@@ -96,7 +97,7 @@ impl<'a> Client<'a> {
         }
         match what(&mut self.heartbeat) {
             Err(error) if self.enduring => {
-                // A time limit that is over is no reason to be silent about what has been done.
+                // An expired time limit is not a reason to stop telling the client what has been done.
                 self.gone = error.kind() != io::ErrorKind::TimedOut;
                 Ok(())
             }
@@ -105,7 +106,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Long work of ours.
+/// Long work of our own.
 impl Pulse for Client<'_> {
     fn begin(&mut self, title: &'static str, total: Option<u64>) -> io::Result<()> {
         self.say(|heartbeat| heartbeat.begin(title, total))
@@ -120,7 +121,7 @@ impl Pulse for Client<'_> {
     }
 }
 
-/// A pack that is arriving: nothing is said until it is complete; then its deltas are counted aloud (UN-15, UN-16).
+/// A pack as it arrives: nothing is sent until it is complete, then the progress of resolving deltas is (UN-15, UN-16).
 pub(super) struct Arrival<'c, 'a>(pub(super) &'c mut Client<'a>);
 
 impl Pulse for Arrival<'_, '_> {
@@ -140,7 +141,7 @@ impl Pulse for Arrival<'_, '_> {
     }
 }
 
-/// Work whose steps nobody counts: it keeps the client waiting in silence, with signs of life.
+/// Work without progress of its own: the client gets keep-alives, but no stages.
 pub(super) struct Unspoken<'c, 'a>(pub(super) &'c mut Client<'a>);
 
 impl Pulse for Unspoken<'_, '_> {
@@ -149,7 +150,7 @@ impl Pulse for Unspoken<'_, '_> {
     }
 }
 
-/// A hook, heard on band 2 as it speaks.
+/// A hook's output, passed on to band 2 as it comes.
 pub(super) struct Hooked<'c, 'a>(pub(super) &'c mut Client<'a>);
 
 impl Write for Hooked<'_, '_> {
@@ -166,7 +167,7 @@ impl Write for Hooked<'_, '_> {
 impl Pulse for Hooked<'_, '_> {
     fn tick(&mut self, done: u64) -> io::Result<()> {
         self.0.say(|heartbeat| {
-            // These ticks are a second apart: each must look at the clock.
+            // These ticks are a second apart, so each must look at the clock.
             heartbeat.look_again();
             heartbeat.tick(done)
         })

@@ -1,7 +1,8 @@
 //! Connectivity of what was pushed (CO-01, CO-02), and where history would have to be cut for it (SP-01 to SP-04).
 //!
-//! In: verdicts that are open, and the pushed objects. Out: the same; what lacks objects is refused. A client whose history is cut may
-//! push what is complete here; what is complete for the client alone is refused, unless the owner lets the client's boundary become ours.
+//! In: open verdicts, and the pushed objects. Out: the same verdicts, refused where objects are missing. A client whose
+//! history is cut may push what is complete here. What is complete only with the client's boundary is refused, unless
+//! the owner accepts that boundary as ours. No ref and no boundary is changed here.
 
 use super::Unspoken;
 use super::client::Client;
@@ -22,25 +23,26 @@ use gix_hash::ObjectId;
 use gix_object::Kind;
 use std::collections::HashMap;
 
-/// A push of at most so many refs is first checked against those refs and HEAD alone.
+/// A push of at most this many refs is first checked against those refs and HEAD alone.
 const NEAR_REFS_MAX: usize = 8;
-/// Through at most so many commits.
+/// The most commits of history for which that first check is tried.
 const NEAR_COMMITS_MAX: usize = 64;
 
-/// How many commits at which the client's history is cut are looked behind one by one; of more all become our boundary.
+/// Up to this many commits of the client's boundary are examined one by one; if there are more, all of them become our
+/// boundary.
 const ONE_BY_ONE_MAX: usize = 100;
 
 /// Where history has to be cut for some of the verdicts.
 #[derive(Debug, Default)]
 pub(super) struct Boundary {
-    /// The commits.
+    /// The commits at which to cut it.
     pub(super) cut: Vec<ObjectId>,
-    /// Tips that are complete without.
+    /// Tips that are complete without a cut.
     known: Vec<ObjectId>,
 }
 
 impl Boundary {
-    /// The commits of these that some tips need.
+    /// Those of the boundary's commits that the given tips need.
     pub(super) fn of(
         &self,
         objects: &Objects,
@@ -52,13 +54,13 @@ impl Boundary {
     }
 }
 
-/// The commits of a list that a walk has met.
+/// Those of the commits that a walk has met.
 fn met(walk: &CommitWalk<'_>, commits: &[ObjectId]) -> Vec<ObjectId> {
     let wanted: IdSet = commits.iter().copied().collect();
     walk.reachable.iter().map(|number| walk.commits.id(*number).to_owned()).filter(|id| wanted.contains(id)).collect()
 }
 
-/// New tips must be complete. `received`: how many objects were pushed.
+/// Checks that new tips are complete. `received`: how many objects were pushed.
 pub(super) fn check(
     repository: &Repository,
     request: &PushRequest,
@@ -75,7 +77,8 @@ pub(super) fn check(
     let terms = Terms { missing, tree_depth_max: settings.tree_depth_max };
     let mut tips: Vec<ObjectId> = verdicts.open().filter_map(new_tip).collect();
     let mut asked = Asked { objects: quarantine.objects(), known: near_tips(repository, verdicts)?, terms, client };
-    // Mostly a push builds on what its refs are: then the others, of which there may be very many, need not be looked at.
+    // A push mostly builds on the current values of its refs. Then the other refs, of which there may be very many,
+    // need not be read.
     if asked.is_near(&tips, received) && asked.lacks(&tips, None)?.is_none() {
         return Ok(Boundary::default());
     }
@@ -117,19 +120,19 @@ fn new_tip(verdict: &mut Verdict<'_>) -> Option<ObjectId> {
     verdict.update.change.new_value()
 }
 
-/// What questions are asked about.
+/// The context of connectivity checks.
 struct Asked<'a, 'c, 'h> {
-    /// With what was pushed.
+    /// The objects, including those pushed.
     objects: &'a Objects,
-    /// Complete by assumption.
+    /// Tips assumed to be complete.
     known: Vec<ObjectId>,
     terms: Terms,
     client: &'c mut Client<'h>,
 }
 
 impl Asked<'_, '_, '_> {
-    /// Whether all ways down from these soon meet known tips, behind at most as many commits as objects were received. This proves nothing
-    /// yet.
+    /// Whether all paths down from the tips soon meet known tips, with at most as many commits in between as objects
+    /// were received. This only suggests that the cheap check will succeed; it proves nothing.
     fn is_near(&self, tips: &[ObjectId], received: u32) -> bool {
         let most = NEAR_COMMITS_MAX.min(usize::try_from(received).unwrap_or(NEAR_COMMITS_MAX));
         let mut seen = IdSet::default();
@@ -147,7 +150,7 @@ impl Asked<'_, '_, '_> {
         true
     }
 
-    /// What keeps one of the tips from being connected, mostly an object that is not there, in the eyes of somebody whose history is cut.
+    /// What keeps one of the tips from being connected, mostly a missing object, if history is cut at `cut`.
     fn lacks(&mut self, tips: &[ObjectId], cut: Option<&[ObjectId]>) -> anyhow::Result<Option<Gap>> {
         let seen = cut.map(|cut| self.objects.cut_at(cut.iter().copied()));
         let objects = seen.as_ref().unwrap_or(self.objects);
@@ -155,7 +158,7 @@ impl Asked<'_, '_, '_> {
         Ok(checked.err())
     }
 
-    /// Takes out the tips that are complete in the client's eyes.
+    /// Removes from `incomplete` the tips that are complete with the client's boundary, and returns them.
     fn complete_when_cut(
         &mut self,
         shallow: &[ObjectId],
@@ -175,8 +178,8 @@ impl Asked<'_, '_, '_> {
         Ok(complete)
     }
 
-    /// The commits at which these tips' history has to be cut: those of the client's that they reach, and behind which something is
-    /// missing. Where nothing is, nobody's history is made shorter than it is.
+    /// The commits at which these tips' history has to be cut: those of the client's boundary that they reach and
+    /// beyond which something is missing. Where nothing is missing, history is not cut.
     fn boundary(&mut self, shallow: &[ObjectId], tips: &[ObjectId]) -> anyhow::Result<Vec<ObjectId>> {
         if tips.is_empty() {
             return Ok(Vec::new());
@@ -212,7 +215,7 @@ impl Asked<'_, '_, '_> {
     }
 }
 
-/// A commit's parents, wherever history is cut. What is no commit has none, and is not read.
+/// A commit's parents, regardless of where history is cut. Other objects have none, and are not read.
 fn parents(objects: &Objects, id: &ObjectId) -> Vec<ObjectId> {
     let is_commit = objects.kind(id).is_ok_and(|kind| kind == Some(Kind::Commit));
     let mut content = Vec::new();
@@ -224,17 +227,18 @@ fn parents(objects: &Objects, id: &ObjectId) -> Vec<ObjectId> {
     }
 }
 
-/// Some of the tips that are complete by assumption: what the refs are that this push is to change, where they are few, and HEAD.
+/// Some of the tips assumed to be complete: the current values of the refs this push changes, if there are few, and
+/// HEAD.
 fn near_tips(repository: &Repository, verdicts: &mut Verdicts<'_>) -> anyhow::Result<Vec<ObjectId>> {
     let mut near = Vec::new();
     let mut names = vec![b"HEAD".as_bstr()];
     if verdicts.open().count() <= NEAR_REFS_MAX {
-        // Nothing keeps what other files of the git directory name, ORIG_HEAD and its like.
+        // Names outside `refs/`, such as ORIG_HEAD, do not keep their objects from being pruned, so they are not used.
         let refs = verdicts.open().map(|verdict| verdict.update.name.as_bstr());
         names.extend(refs.filter(|name| name.starts_with(b"refs/")));
     }
     for name in names {
-        // What cannot be read is told where it matters.
+        // An unreadable ref is reported where it matters.
         if let Ok(Some(id)) = repository.refs.resolve(visible::full_name(repository, name).as_bstr())
             && repository.objects.contains(&id)?
         {
@@ -244,12 +248,13 @@ fn near_tips(repository: &Repository, verdicts: &mut Verdicts<'_>) -> anyhow::Re
     Ok(near)
 }
 
-/// Tips that are complete by assumption: our refs, but for the hidden ones, and those of alternates.
+/// The tips assumed to be complete: those of our refs that are not hidden, HEAD, and those of alternates.
 fn known_tips(repository: &Repository) -> anyhow::Result<Vec<ObjectId>> {
     let mut known = Vec::new();
     let namespaced = repository.context.namespace.is_some();
     repository.refs.for_each(&[], &mut |row| {
-        // Hidden refs are left out because there may be very many; outside the namespace the names are not the client's.
+        // Hidden refs are left out because there may be very many of them. With a namespace none count as hidden: names
+        // outside it are not the client's.
         let hidden = !namespaced && visible::is_hidden(repository, For::Receive, row.name);
         let id = row.id.id();
         if !hidden && repository.objects.contains(&id)? {
@@ -257,7 +262,7 @@ fn known_tips(repository: &Repository) -> anyhow::Result<Vec<ObjectId>> {
         }
         Ok(())
     })?;
-    // A detached HEAD holds history of its own.
+    // A detached HEAD has history of its own.
     if let Ok(Some(head)) = repository.refs.resolve(b"HEAD".as_bstr())
         && repository.objects.contains(&head)?
     {

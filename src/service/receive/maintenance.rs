@@ -1,13 +1,13 @@
-//! Maintenance after a push (AP-01): an installed git does what `git maintenance` finds due, where the owner asks for that.
+//! Maintenance after a push (AP-01): an installed git does what `git maintenance` finds due, if the owner wants it.
 //!
-//! In: a repository that was pushed to. Out: a git that was started. Nothing that is served depends on it. Mostly it goes on without
-//! us when the client has been told everything; only where `maintenance.autoDetach` says so it is waited for.
+//! In: a repository that was pushed to. Out: a running git. Nothing that is served depends on it. Usually it runs
+//! detached, once the client has been told everything; it is waited for only if `maintenance.autoDetach` says so.
 
 use super::client::{Client, Hooked};
 use crate::repo::{Repository, installed};
 use anyhow::{Context as _, anyhow};
 
-/// Has what is due done now, while the client waits and hears what is said, where it is not to go on by itself.
+/// Runs maintenance while the client waits and receives its output, if it is not to run detached.
 pub(super) fn in_front(repository: &Repository, client: &mut Client<'_>) -> anyhow::Result<()> {
     let settings = &repository.settings;
     if !settings.auto_maintenance || settings.auto_maintenance_detach {
@@ -21,7 +21,7 @@ pub(super) fn in_front(repository: &Repository, client: &mut Client<'_>) -> anyh
     }
 }
 
-/// Has what is due done by itself. git looks for it in a process of its own, too: that may take a while.
+/// Starts maintenance detached. Finding out what is due is left to git's process too, because that may take a while.
 pub(super) fn behind(repository: &Repository) -> anyhow::Result<()> {
     let settings = &repository.settings;
     if !settings.auto_maintenance || !settings.auto_maintenance_detach {

@@ -1,7 +1,7 @@
 //! Ref updates that a hook carries out in the server's place (githooks, proc-receive).
 //!
-//! In: verdicts that are open, once the objects are in their places. Out: those the hook was told of have its word; those it
-//! hands back stay open. Nothing here fails because the client has gone.
+//! In: open verdicts, once the objects are in place. Out: the hook's answers as verdicts; updates that the hook hands
+//! back stay open. Nothing here fails because the client has gone.
 
 use super::client::{Client, Hooked};
 use super::verdicts::{State, Verdict, Verdicts};
@@ -13,7 +13,7 @@ use crate::repo::Repository;
 use crate::repo::hooks::{self, Answer, Hook};
 use std::io;
 
-/// Which updates are the hook's: those nothing has been said against and receive.procReceiveRefs selects (PR-01).
+/// Selects the hook's updates: those that are still open and that receive.procReceiveRefs matches (PR-01).
 pub(super) fn select(repository: &Repository, verdicts: &Verdicts<'_>) -> Vec<bool> {
     let selectors = &repository.settings.proc_receive_refs;
     let selected =
@@ -49,7 +49,7 @@ pub(super) fn run(
             Reply::Done(reports) => verdict.state = State::Told(reports),
             Reply::Silence if selected && complete => verdict.state = State::Refused(Refusal::ProcReceiveSilent),
             Reply::Silence if selected => verdict.state = State::Refused(Refusal::ProcReceiveFailed),
-            // The server's own, from the start or handed back: with an atomic push they fail as well (PR-10).
+            // The server's own updates, from the start or handed back: with an atomic push they fail as well (PR-10).
             Reply::Silence | Reply::FallThrough if !well && request.capabilities.atomic => {
                 verdict.state = State::Refused(Refusal::ProcReceiveFailed);
             }
@@ -59,7 +59,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// What the hook said, and whether it ended well; `None` where it could not be run.
+/// Returns what the hook said and whether it ended successfully, or `None` if it could not be run.
 fn converse(
     repository: &Repository,
     request: &PushRequest,
@@ -94,7 +94,7 @@ fn converse(
     Ok(Some((outcome, answer.agreed())))
 }
 
-/// The conversation, at the ends of two pipes.
+/// The conversation with the hook, through two pipes.
 struct Exchange<'a>(Conversation<'a>);
 
 impl Dialogue for Exchange<'_> {

@@ -1,6 +1,6 @@
-//! What each ref update goes through once the objects are in their places: rules, update hook, rules, transaction.
+//! The steps of each ref update once the objects are in place: rules, update hook, rules, transaction.
 //!
-//! In: verdicts that are open. Out: the same, decided. Nothing here fails because the client has gone.
+//! In: open verdicts. Out: the same verdicts, settled. Nothing here fails because the client has gone.
 
 use super::checkout;
 use super::client::{Client, Hooked, Unspoken};
@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// The stations of each ref.
+/// The steps of each ref update, with what they need.
 pub(super) struct Stations<'a> {
     repository: &'a Repository,
     proof: &'a WriteGrant,
@@ -34,9 +34,9 @@ pub(super) struct Stations<'a> {
     objects: &'a Objects,
     boundary: &'a Boundary,
     has_update_hook: bool,
-    /// Directories of objects whose entries must not be on the disk later than a ref that moves.
+    /// Object directories whose entries must be on disk before a ref moves.
     unforced: Vec<PathBuf>,
-    /// For refs that have a log; for those that are to get one.
+    /// The entry for the reflogs, and which refs get a log.
     reflog: Rc<ReflogEntry>,
 }
 
@@ -69,7 +69,7 @@ impl<'a> Stations<'a> {
         }
     }
 
-    /// Deletions, or all the rest, in a transaction in which each ref fails alone (UP-19).
+    /// Applies either the deletions or everything else, in a transaction in which each ref fails alone (UP-19).
     pub(super) fn each(&self, verdicts: &mut Verdicts<'_>, client: &mut Client<'_>, deletions: bool) -> io::Result<()> {
         let of_this_kind = |verdict: &&mut Verdict<'_>| verdict.update.change.is_deletion() == deletions;
         let count = verdicts.open().filter(of_this_kind).count();
@@ -113,7 +113,7 @@ impl<'a> Stations<'a> {
         Ok(())
     }
 
-    /// All that is open, or nothing of it (UP-20).
+    /// Applies all open updates, or none of them (UP-20).
     pub(super) fn all_or_none(&self, verdicts: &mut Verdicts<'_>, client: &mut Client<'_>) -> io::Result<()> {
         if !verdicts.any_open() {
             return Ok(());
@@ -156,7 +156,7 @@ impl<'a> Stations<'a> {
         for (index, result) in changed.into_iter().zip(results) {
             let state = match result {
                 Ok(()) => State::Done,
-                // The report says the same of all, as git's does; which one it was is told beside it.
+                // As in git, the report says the same of all refs; a message says which one failed.
                 Err(refusal) => {
                     if refusal != Refusal::AtomicTransaction {
                         let name = verdicts.iter_mut().nth(index).map(|verdict| verdict.update.name.clone());
@@ -194,19 +194,19 @@ impl<'a> Stations<'a> {
         Ok(settled)
     }
 
-    /// The work tree that comes along with a ref, if there is one.
+    /// The work tree that is updated along with a ref, if there is one.
     fn follower(&self, Verdict { update, .. }: &Verdict<'_>) -> Option<&Worktree> {
         self.policy.follower(update).filter(|_| !self.repository.context.in_quarantine)
     }
 
-    /// Brings it along: behind all rules, so that it follows nothing that does not happen.
+    /// Updates that work tree. This comes after all rules, so that it never follows an update that is refused.
     fn follow(&self, verdict: &Verdict<'_>, client: &mut Client<'_>) -> io::Result<Result<(), Refusal>> {
         let Some(worktree) = self.follower(verdict) else { return Ok(Ok(())) };
         let (_, new) = verdict.update.change.old_and_new(self.repository.hash());
         checkout::follow(self.repository, worktree, new, client)
     }
 
-    /// The same for refs that change together: nothing is touched where one of them has another value than it must have.
+    /// The same for refs that change together: nothing is touched if one of them does not have its expected value.
     fn follow_all(
         &self,
         verdicts: &mut Verdicts<'_>,
@@ -235,14 +235,14 @@ impl<'a> Stations<'a> {
         Ok(())
     }
 
-    /// Whether a ref has the value it must have; where not, the transaction will say so.
+    /// Whether a ref has its expected value. If not, the transaction reports it.
     fn stands(&self, update: &RefUpdate, old: Option<ObjectId>) -> bool {
         let name = visible::full_name(self.repository, update.name.as_bstr());
         let current = self.repository.refs.resolve(name.as_bstr());
         old.is_none_or(|old| current.is_ok_and(|current| current.unwrap_or(self.repository.hash().null()) == old))
     }
 
-    /// Cuts our history for those that need it, before a ref leads there (SP-03).
+    /// Cuts our history for the accepted updates that need it, before a ref leads there (SP-03).
     fn cut<'v, 'r: 'v>(
         &self,
         accepted: impl Iterator<Item = &'v Verdict<'r>>,
@@ -267,7 +267,7 @@ impl<'a> Stations<'a> {
         }
     }
 
-    /// It sees neither push options nor the quarantine (HO-06, HO-07).
+    /// The update hook. It sees neither push options nor the quarantine (HO-06, HO-07).
     fn update_hook(&self, Verdict { update, .. }: &Verdict<'_>, client: &mut Client<'_>) -> io::Result<bool> {
         if !self.has_update_hook {
             return Ok(true);
@@ -283,7 +283,7 @@ impl<'a> Stations<'a> {
         RefChange { name, old, new: update.change.new_value(), reflog: Some(Rc::clone(&self.reflog)) }
     }
 
-    /// What keeps a whole transaction from happening, in git's words (QU-05).
+    /// Why no ref may be updated at all, in git's words (QU-05).
     fn forbidden(&self, changes: &[RefChange]) -> Option<&'static str> {
         (self.repository.context.in_quarantine && !changes.is_empty())
             .then_some("error: ref updates forbidden inside quarantine environment")
@@ -317,7 +317,7 @@ impl<'a> Stations<'a> {
         transaction.add(changes);
         let results = commit(transaction);
         let details = hook.into_details();
-        // Not for what was asked, but for what could not be done.
+        // The operator hears of failures on the server's side, not of requests that were refused.
         if results.iter().any(|result| matches!(result, Err(Refusal::UpdateFailed | Refusal::NoneUpdated))) {
             details.iter().for_each(|detail| client.keep_fault(detail.clone()));
         }
@@ -326,14 +326,14 @@ impl<'a> Stations<'a> {
     }
 }
 
-/// How refs are forced to the disk.
+/// How refs are forced to disk.
 pub(super) fn sync(repository: &Repository) -> Sync {
     repository.settings.sync(repository.settings.fsync.reference)
 }
 
 fn locks(repository: &Repository) -> LockPolicy {
     let settings = &repository.settings;
-    // Negative: for ever.
+    // Negative: wait forever.
     let timeout = |millis: i64| u64::try_from(millis).map_or(Duration::MAX, Duration::from_millis);
     LockPolicy {
         ref_timeout: timeout(settings.files_ref_lock_timeout_ms),

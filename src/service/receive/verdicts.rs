@@ -1,4 +1,6 @@
 //! The verdicts of a push: what is asked of each ref, and what has become of it so far.
+//!
+//! In: the updates of a request. Out: the report and what is audited. No ref is read or changed here.
 
 use crate::audit::{AuditedPush, AuditedUpdate};
 use crate::protocol::push::{PushRequest, RefUpdate, ReportForm};
@@ -6,7 +8,8 @@ use crate::protocol::report::{RefReport, Refusal, ReportStatus};
 use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
 
-/// At most so many refused updates are audited, and of their names so many bytes: whoever may push could fill a disk with them.
+/// The most refused updates that are audited, and the most bytes of their names: otherwise a client that may push could
+/// fill a disk with them.
 const REFUSED_MAX: usize = 1_000;
 const NAME_MAX: usize = 1_024;
 
@@ -15,13 +18,13 @@ const NAME_MAX: usize = 1_024;
 pub(super) enum State {
     /// Nothing has been said against it.
     Open,
-    /// It is a symbolic ref whose target, that many lines from the first, is updated alike: as that one's verdict.
+    /// It is a symbolic ref whose target is updated the same way: the update at this index has its verdict.
     CoveredBy(usize),
     /// It has happened.
     Done,
-    /// The hook proc-receive says that it has seen to it, and what was done in truth (PR-06).
+    /// The proc-receive hook reports that it has handled it, and what was really done (PR-06).
     Told(Vec<RefReport>),
-    /// It was to go and was not there: accepted, but nothing that post hooks hear of (UP-16).
+    /// It was to be deleted but did not exist: accepted, but not reported to post-receive hooks (UP-16).
     Gone,
     /// It does not happen.
     Refused(Refusal),
@@ -32,7 +35,7 @@ pub(super) enum State {
 pub(super) struct Verdict<'r> {
     pub(super) update: &'r RefUpdate,
     pub(super) state: State,
-    /// Its history is complete only where ours is cut anew (SP-03).
+    /// Whether its history is complete only if ours is cut in new places (SP-03).
     pub(super) is_cut: bool,
 }
 
@@ -41,7 +44,7 @@ impl Verdict<'_> {
         self.state == State::Open
     }
 
-    /// Takes a station's word on an update that is still open.
+    /// Applies the result of a step, if the update is still open.
     pub(super) fn judge(&mut self, result: Result<(), Refusal>) {
         if let (State::Open, Err(refusal)) = (&self.state, result) {
             self.state = State::Refused(refusal);
@@ -50,7 +53,7 @@ impl Verdict<'_> {
 }
 
 impl Verdict<'_> {
-    /// What was, or was to be, changed.
+    /// What was changed, or was to be changed: name, old and new value.
     fn changed(&self, hash: gix_hash::Kind) -> Vec<(&BStr, ObjectId, ObjectId)> {
         let (old, new) = self.update.change.old_and_new(hash);
         let name = self.update.name.as_bstr();
@@ -70,7 +73,7 @@ impl Verdict<'_> {
     }
 }
 
-/// All of them, in the order of the request. Each station passes over those that are open.
+/// All verdicts, in the order of the request. Each step looks at those that are open.
 #[derive(Debug)]
 pub(super) struct Verdicts<'r>(Vec<Verdict<'r>>);
 
@@ -88,7 +91,7 @@ impl<'r> Verdicts<'r> {
         self.0.iter_mut()
     }
 
-    /// Those nothing has been said against.
+    /// The updates nothing has been said against.
     pub(super) fn open(&mut self) -> impl Iterator<Item = &mut Verdict<'r>> {
         self.0.iter_mut().filter(|verdict| verdict.is_open())
     }
@@ -101,29 +104,29 @@ impl<'r> Verdicts<'r> {
         self.0.iter().any(|verdict| matches!(verdict.state, State::Refused(_)))
     }
 
-    /// Refuses what is still open, all for the same reason.
+    /// Refuses everything still open, for the same reason.
     pub(super) fn refuse_open(&mut self, refusal: &Refusal) {
         for verdict in self.open() {
             verdict.state = State::Refused(refusal.clone());
         }
     }
 
-    /// With an atomic push one refusal is one for all. C git forgets that of what it refuses before the refs' own rules
-    /// (UP-21; docs/compatibility.md).
+    /// With an atomic push one refusal refuses everything. C git overlooks refusals that come before the rules for
+    /// single refs (UP-21; docs/compatibility.md).
     pub(super) fn refuse_open_if_one_is(&mut self) {
         if self.any_refused() {
             self.refuse_open(&Refusal::AtomicFailure);
         }
     }
 
-    /// Decides one that is still open.
+    /// Decides an update that is still open.
     pub(super) fn settle(&mut self, index: usize, state: State) {
         if let Some(verdict) = self.0.get_mut(index).filter(|verdict| verdict.is_open()) {
             verdict.state = state;
         }
     }
 
-    /// Symbolic refs get the verdicts of their targets.
+    /// Gives symbolic refs the verdicts of their targets.
     pub(super) fn settle_covered(&mut self) {
         for index in 0..self.0.len() {
             if let State::CoveredBy(target) = self.0[index].state
@@ -134,20 +137,21 @@ impl<'r> Verdicts<'r> {
         }
     }
 
-    /// Refuses whatever has not been refused, a hook's word notwithstanding.
+    /// Refuses whatever has not been refused, even what a hook has accepted.
     pub(super) fn refuse_all(&mut self, refusal: &Refusal) {
         for verdict in self.0.iter_mut().filter(|verdict| !matches!(verdict.state, State::Refused(_))) {
             verdict.state = State::Refused(refusal.clone());
         }
     }
 
-    /// Updates that really happened: what post hooks hear of.
+    /// Updates that really happened: these are reported to post-receive hooks.
     pub(super) fn updated(&self) -> impl Iterator<Item = &RefUpdate> {
         let updated = |verdict: &&Verdict<'_>| matches!(verdict.state, State::Done | State::Told(_));
         self.0.iter().filter(updated).map(|verdict| verdict.update)
     }
 
-    /// What was changed by them: name, old and new value. A hook may have changed other refs than it was asked to (PR-11).
+    /// What these updates changed: name, old and new value. A hook may have changed other refs than it was asked to
+    /// (PR-11).
     pub(super) fn changed(&self, hash: gix_hash::Kind) -> impl Iterator<Item = (&BStr, ObjectId, ObjectId)> {
         let updated = |verdict: &&Verdict<'_>| matches!(verdict.state, State::Done | State::Told(_));
         self.0.iter().filter(updated).flat_map(move |verdict| verdict.changed(hash))
@@ -164,7 +168,8 @@ impl<'r> Verdicts<'r> {
         report
     }
 
-    /// What the audit log tells: all that happened, of what did not so much that nobody fills a disk with it.
+    /// What the audit log records: everything that happened, and a limited number of refusals, so that nobody can fill
+    /// a disk with them.
     pub(super) fn audited(&self, hash: gix_hash::Kind) -> AuditedPush {
         let mut push = AuditedPush::default();
         let mut refused = 0;
@@ -190,7 +195,7 @@ impl<'r> Verdicts<'r> {
     }
 }
 
-/// As the client hears it. Nothing is open any more when it does; an update nobody took care of did not happen.
+/// The result the client is told. Nothing is open by then; an update still open has not happened.
 fn result(state: &State) -> Result<(), &Refusal> {
     match state {
         State::Done | State::Told(_) | State::Gone => Ok(()),
