@@ -1,4 +1,5 @@
-//! The services at their widest boundary: bytes in, bytes out, compared with what git's own upload-pack says to the same bytes.
+//! The services at their widest boundary: bytes in, bytes out, compared with the answers of git's own upload-pack to
+//! the same bytes.
 
 use super::*;
 use crate::auth::{Grant, Scope};
@@ -34,7 +35,7 @@ struct Repo {
     path: PathBuf,
     ids: Mutex<BTreeMap<String, String>>,
     bench: OnceLock<Box<Repo>>,
-    /// Packs that were looked into: many answers hold the same.
+    /// The object lists of packs already examined: many answers contain the same pack.
     packs: Mutex<BTreeMap<Vec<u8>, String>>,
 }
 
@@ -69,7 +70,7 @@ fn git_in(path: &Path, arguments: &[&str], input: &[u8]) -> (bool, Vec<u8>, Stri
     (output.status.success(), output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// The version rides on a pretended configuration key, so that one function runs all of git.
+/// The version is passed as a made-up configuration key, so that one function runs every git command.
 fn protocol_of(arguments: &[&str]) -> Option<(&'static str, &'static str)> {
     let version = arguments.iter().find_map(|argument| argument.strip_prefix("test.version="))?;
     Some(("GIT_PROTOCOL", if version == "2" { "version=2" } else { "version=1" }))
@@ -133,7 +134,7 @@ impl Repo {
         id
     }
 
-    /// The name of an object; the commits of the drawing by their own names.
+    /// The name of an object; commits of the drawing are known by the names there.
     fn id(&self, name: &str) -> String {
         let known = self.ids.lock().expect("no test panics with it").get(name).cloned();
         known.unwrap_or_else(|| {
@@ -148,7 +149,7 @@ impl Repo {
         })
     }
 
-    /// A place where packs are indexed, with our objects behind it.
+    /// A repository in which packs are indexed, with ours as its alternate.
     fn bench(&self) -> &Repo {
         self.bench.get_or_init(|| {
             let bench = Repo::new();
@@ -158,8 +159,8 @@ impl Repo {
         })
     }
 
-    /// Replaces `<name>` by the object it names in git's words, and makes packets of the lines between bars. `0000` and `0001`
-    /// stand for themselves.
+    /// Replaces each `<name>` by the id of the object it names for git, and makes packets of the lines between bars.
+    /// `0000` and `0001` are taken as they are.
     fn packets(&self, lines: &str) -> Vec<u8> {
         let mut packets = Vec::new();
         for line in lines.split('|').filter(|line| !line.is_empty()) {
@@ -194,7 +195,7 @@ impl Repo {
         Repository::open(*here, Grant::new(Scope::Read, None), context)
     }
 
-    /// What we answer, and what the client would be told on failure.
+    /// Our answer, and what the client would be told on failure.
     fn ours(&self, asked: Asked, operation: &Operation, input: &[u8]) -> (Vec<u8>, Option<String>) {
         let repository = self.open(asked);
         let mut bytes = Vec::new();
@@ -204,7 +205,7 @@ impl Repo {
         (bytes, result.err().and_then(|error| error.told("id")))
     }
 
-    /// What git answers.
+    /// git's answer.
     fn theirs(&self, asked: Asked, advertise: bool, input: &[u8]) -> (Vec<u8>, bool) {
         let mut arguments = Vec::new();
         match asked.version {
@@ -224,7 +225,7 @@ impl Repo {
     }
 }
 
-/// How a request comes.
+/// How a request is made.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     mode: AccessMode,
@@ -244,7 +245,7 @@ fn pipe(version: Version) -> Asked {
     Asked { mode: AccessMode::Pipe, version, stateless: false }
 }
 
-/// A body in memory. Over pipes it has no end that could be waited for.
+/// A body in memory. Over pipes it has no end to wait for.
 struct Given<'a> {
     left: &'a [u8],
     stateless: bool,
@@ -270,7 +271,7 @@ impl Body for Given<'_> {
 const UPLOAD: Operation = Operation::Serve(Service::UploadPack);
 const CLONE: &str = "thin-pack ofs-delta agent=git/test";
 
-/// An answer as text: packets by line, a pack as the objects in it; what is on bands is joined.
+/// An answer as text: packets as lines, a pack as the list of its objects; data on bands is joined.
 fn told(repo: &Repo, answer: &[u8]) -> String {
     let mut input = answer;
     let mut told = Vec::new();
@@ -330,7 +331,7 @@ fn indexed(repo: &Repo, pack: &[u8]) -> String {
     let index = std::fs::read(bench.join(format!("objects/pack/pack-{name}.idx"))).expect("git has written it");
     let (_, listed, _) = git_in(bench, &["show-index"], &index);
     let listed = String::from_utf8_lossy(&listed);
-    // What git appended to complete it stands last.
+    // What git appended to complete the pack comes last.
     let entry =
         |line: &'_ str| Some((line.split(' ').next()?.parse::<u64>().ok()?, line.split(' ').nth(1)?.to_owned()));
     let entries: BTreeMap<u64, String> = listed.lines().filter_map(entry).collect();
@@ -338,7 +339,7 @@ fn indexed(repo: &Repo, pack: &[u8]) -> String {
     format!("pack of {count}: {}", ids.into_iter().collect::<Vec<_>>().join(" "))
 }
 
-/// What both say, without who they are.
+/// An answer without what may differ, such as the agent.
 fn comparable(answer: &str) -> String {
     let mut words = Vec::new();
     for line in answer.split('|') {
@@ -349,7 +350,7 @@ fn comparable(answer: &str) -> String {
             .collect();
         words.push(kept.join(" "));
     }
-    // Lines about the boundary come in no order, and git repeats some.
+    // Lines about the boundary have no fixed order, and git repeats some.
     let is_boundary = |word: &String| word.starts_with("shallow ") || word.starts_with("unshallow ");
     words.chunk_by_mut(|a, b| is_boundary(a) && is_boundary(b)).for_each(<[String]>::sort);
     words.dedup_by(|a, b| is_boundary(a) && a == b);
@@ -369,7 +370,7 @@ fn same_advertisement(repo: &Repo, version: Version) {
     assert_eq!(comparable(ours), comparable(&theirs), "{version:?}");
 }
 
-/// The same request to both, answered alike up to the pack, and with the same objects.
+/// Sends the same request to both: the answers are the same up to the pack, and the packs have the same objects.
 fn same_fetch(repo: &Repo, asked: Asked, lines: &str) -> String {
     let input = repo.packets(lines);
     let (ours, error) = repo.ours(asked, &UPLOAD, &input);
@@ -444,8 +445,8 @@ fn fetches_of_v0_are_gits() {
         check("topic", &format!("have <refs/secret/side>|have {unknown}|0000"));
         check("topic", "have <main>|0000|have <one>|done");
         check("topic", "0000|done");
-        // Without multi_ack git acknowledges what the first common object implies too, which its own client takes for the
-        // beginning of the pack.
+        // Without multi_ack git also acknowledges what the first common object implies, which its own client takes for
+        // the beginning of the pack.
         if acks.starts_with("multi_ack") {
             check("topic", &format!("have {unknown}|have <main>|have <one>|0000"));
             check("topic", "have <v1>|have <v1>|done");
@@ -652,7 +653,7 @@ fn progress_is_told_in_gits_words_unless_the_client_wants_none() {
     );
 }
 
-/// A small generator: the same seed gives the same requests.
+/// A small pseudo-random generator: the same seed gives the same requests.
 struct Dice(u64);
 
 impl Dice {

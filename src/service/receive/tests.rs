@@ -1,4 +1,4 @@
-//! Pushes from one end to the other, and beside C git.
+//! Pushes from end to end, compared with C git.
 
 mod certificate;
 mod connected;
@@ -16,7 +16,8 @@ use crate::audit::Summary;
 use std::time::Duration;
 use support::{Answer, Leaver, Overdue, Pair, Push, TestBody, send};
 
-/// Serves the same bytes and checks that we refuse what C git refuses, in its words, and end with its refs.
+/// Sends the same bytes to us and to C git, and checks that both refuse the same in the same words and end with the
+/// same refs.
 fn check_beside_git(pair: &Pair, bytes: &[u8], case: &str) -> Answer {
     let copy = pair.copy();
     let theirs = copy.send_to_git(bytes);
@@ -67,7 +68,7 @@ fn what_cannot_be_read_is_told_to_the_operator() {
     let path = pair.server.join("objects").join(&known[..2]).join(&known[2..]);
     let mut bytes = std::fs::read(&path).expect("it is loose");
     *bytes.last_mut().expect("it is not empty") ^= 1;
-    // The client may have the same file.
+    // The client may have a hard link to the same file.
     std::fs::remove_file(&path).expect("it is ours");
     std::fs::write(&path, bytes).expect("it is ours");
     let answer = pair.send(&pair.push(&["HEAD~2 HEAD refs/heads/b"]));
@@ -305,7 +306,7 @@ fn whoever_is_waited_for_there_are_signs_of_life() {
         let answer = send(&repository, &pair.push(&[update]).bytes());
         assert_eq!(answer.complaints(), [""; 0], "{name}: {}", answer.said);
         let text = answer.bytes.escape_ascii().to_string();
-        // Until there was something to say, and after the report.
+        // Keep-alives come until there is something to say, and after the report.
         assert!(text.contains("0005\\x01") || text.contains("0005\\x02"), "{name}: {text}");
     };
     let hooks = ["pre-receive", "proc-receive", "update", "push-to-checkout", "reference-transaction"];
@@ -384,7 +385,7 @@ fn an_atomic_push_fails_whole_for_every_kind_of_refusal() {
         ];
         assert_eq!(answer.complaints(), expected);
         assert_eq!(pair.refs(), before);
-        // A ref that leads to itself is no business of fsck's here.
+        // fsck is not meant to complain here about a ref that leads to itself.
         let _ = std::fs::remove_file(pair.server.join("refs/heads/b"));
         pair.assert_clean();
     }
@@ -438,7 +439,7 @@ fn a_pack_that_is_too_large_is_refused_with_the_reason() {
 
 #[test]
 fn a_shallow_clients_push_needs_no_boundary_or_is_refused() {
-    // Full history here, a cut one there.
+    // Full history here, cut history at the client.
     let pair = Pair::new();
     let base = pair.client_id("HEAD");
     pair.commit("three");
@@ -457,7 +458,7 @@ fn a_shallow_clients_push_needs_no_boundary_or_is_refused() {
     let answer = check_beside_git(&pair, &push.bytes(), "cut");
     assert_eq!(answer.complaints(), ["ng refs/heads/a shallow update not allowed"]);
 
-    // A cut where nothing is missing is none. C git refuses it unseen.
+    // A cut with nothing missing beyond it does not count. C git refuses it without looking.
     let pair = Pair::new();
     let cut = pair.commit("three");
     let mut push = pair.push(&["HEAD~1 HEAD refs/heads/main"]);
@@ -586,7 +587,7 @@ fn lists_for_dumb_clients_are_gits() {
     assert!(ours.iter().all(Option::is_some));
 }
 
-/// A program named `git` that records how it is called, in the server's repository.
+/// Installs a program named `git` that records how it is called, in the server's repository.
 fn recording_git(pair: &Pair, end: &str) -> Vec<(OsString, OsString)> {
     pair.hook("../../bin/git", &format!("(echo \"$@\"; pwd; env) >called.new; mv called.new called; {end}"));
     let path = format!("{}:/usr/bin:/bin", pair.scratch.0.join("bin").display());
@@ -607,7 +608,7 @@ fn maintenance_goes_on_without_the_client_where_the_owner_asks_for_it() {
         let answer = send(&repository, &pair.push(&["- HEAD refs/heads/a"]).bytes());
         assert_eq!((answer.complaints(), answer.said.as_str()), (vec![], said));
         let called = || std::fs::read_to_string(pair.server.join("called")).ok();
-        // Nobody waits for it but this test.
+        // Nothing but this test waits for it.
         let until = Instant::now() + Duration::from_secs(if expected.is_some() { 30 } else { 0 });
         while called().is_none() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));

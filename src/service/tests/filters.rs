@@ -1,4 +1,4 @@
-//! Filters and what partial clones ask for, compared with git's upload-pack.
+//! Filters and the requests of partial clones, compared with git's upload-pack.
 
 use super::*;
 
@@ -57,7 +57,7 @@ fn filtered_fetches_are_gits() {
         "object:type=commit",
         "object:type=blob",
         "object:type=tag",
-        // What is in that file are names of files.
+        // That file contains the names of files.
         "sparse:oid=main:two",
         "sparse:oid=refs/heads/main~1:one",
         "sparse:oid=v1-again^{tree}:one",
@@ -84,7 +84,8 @@ fn what_is_asked_for_by_name_is_sent_whatever_the_filter() {
             assert!(told.contains("pack of"), "{told}");
         }
     }
-    // git leaves out what it meets below something else that is wanted, or thinks the client has: a partial clone may lack both.
+    // git leaves out objects that it meets below another want, or takes to be known to the client: a partial clone may
+    // lack both.
     for lines in ["want <main^{tree}>|want <main:two>|done", "want <main:two>|have <main>|done"] {
         let input = repo.packets(&v2(&format!("{lines}|filter blob:none")));
         let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
@@ -191,9 +192,9 @@ fn patterns_are_read_only_from_what_a_token_may_have() {
     };
     assert!(may("main:two") && may("@:two") && may(&shown));
     assert!(!may("refs/secret/side:side") && !may(&hidden));
-    // What another repository's commits are called may be something here that no ref shows.
+    // The id of another repository's commit may be that of an object here that no ref reaches.
     let id = gix_hash::ObjectId::from_hex(hidden.as_bytes()).expect("git names objects so");
-    // So may any entry that git takes for one.
+    // So may any entry whose mode git takes for a gitlink.
     for mode in ["160000", "20000"] {
         let tree = [mode.as_bytes(), b" module\0", id.as_slice()].concat();
         let (ok, tree, errors) =
@@ -233,7 +234,7 @@ fn the_audit_line_names_the_filter() {
     assert_eq!(summary.filter, Some("tree"));
 }
 
-/// A partial clone of the drawing: no blobs.
+/// A partial clone of the drawing, without blobs.
 fn partial(origin: &Repo) -> Repo {
     let repo = Repo::new();
     let url = format!("file://{}", origin.path.display());

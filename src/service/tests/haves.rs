@@ -1,8 +1,8 @@
-//! What a push is told we have beside its own refs, beside C git.
+//! The `.have` lines of a push's advertisement, compared with C git.
 
 use super::*;
 
-/// Holds our list of refs against C git's, and the `.have` lines in it against objects of `origin`.
+/// Compares our list of refs with C git's, and the `.have` lines in it with objects of `origin`.
 fn check(fork: &Repo, namespace: Option<&str>, origin: &Repo, expected: &[&str]) {
     let mut repository = fork.open(pipe(Version::V0));
     repository.context.namespace = namespace.map(Into::into);
@@ -60,7 +60,7 @@ fn refs_outside_a_namespace_are_told_without_their_names() {
     origin.git(&["update-ref", "refs/namespaces/m/refs/heads/x", "refs/secret/side"]);
     check(&origin, None, &origin, &[]);
     let tags = ["v1", "v1-again", "blob", "light"];
-    // What was told with its name later may have been told without it before.
+    // An object listed later with a name may have been listed before without one.
     check(&origin, Some("n"), &origin, &[&["main", "topic", "refs/secret/side"], &tags[..]].concat());
     origin.git(&["config", "receive.hideRefs", "^refs/secret"]);
     origin.git(&["config", "--add", "receive.hideRefs", "refs/tags"]);

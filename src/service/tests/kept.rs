@@ -1,10 +1,11 @@
-//! Packs that are kept (ARTIFACTS_CACHE): whoever asks the same gets the same bytes, whoever asks anything else does not.
+//! Kept packs (ARTIFACTS_CACHE): a client that asks the same gets the same bytes, and one that asks anything else does
+//! not.
 
 use super::*;
 use crate::cache::{Patience, Settings};
 use std::time::Duration;
 
-/// A directory for packs beside a repository, in which even the smallest is kept.
+/// A cache directory beside a repository, in which even the smallest pack is kept.
 struct Kept<'r> {
     repo: &'r Repo,
     settings: Settings,
@@ -27,7 +28,7 @@ impl<'r> Kept<'r> {
         (bytes, result.err().and_then(|error| error.told("id")), summary.cache)
     }
 
-    /// The bytes of a pack and where it came from; what is in it is what is sent without a cache.
+    /// The bytes of a pack and where it came from. Its objects are those that are sent without a cache.
     fn pack(&self, asked: Asked, lines: &str) -> (Vec<u8>, &'static str) {
         let (answer, error, role) = self.ask(asked, lines);
         assert_eq!(error, None, "{lines}");
@@ -91,13 +92,13 @@ fn whatever_decides_a_pack_makes_it_another_one() {
     };
     all("lead");
     all("hit");
-    // What is stored otherwise may go out otherwise.
+    // Objects that are stored differently may be sent differently.
     repo.git(&["repack", "-q", "-d"]);
     all("lead");
     repo.git(&["config", "core.compression", "9"]);
     all("lead");
     all("hit");
-    // New refs change nothing, but tags that follow.
+    // New refs change nothing, except for tags that follow their targets.
     repo.git(&["update-ref", "refs/heads/new", &repo.id("one")]);
     all("hit");
     repo.git(&["tag", "-a", "-m", "new", "new", "main"]);
@@ -120,7 +121,7 @@ fn what_is_kept_is_nobodys_right_to_have_it() {
     let (answer, error, role) = kept.ask(tokens(Version::V2), side);
     assert_eq!((answer.len(), role), (0, None));
     assert!(error.as_ref().is_some_and(|error| error.contains("not our ref")), "{error:?}");
-    // Tags that are no longer shown do not come along.
+    // Tags that are hidden by now do not come along.
     let (pack, role) = kept.pack(tokens(Version::V2), tagged);
     assert_eq!(role, "lead");
     assert!(!objects(&repo, &pack).contains(&repo.id("v1")));
@@ -173,7 +174,8 @@ fn of_a_pack_that_goes_out_whole_only_its_name_is_kept() {
     for entry in std::fs::read_dir(&kept.settings.directory).expect("something is kept") {
         assert!(entry.and_then(|entry| entry.metadata()).expect("it can be listed").len() < 400);
     }
-    // Under another name it is found as well, and damage in it is the client's to notice, as it is without a cache.
+    // The pack is found under another name too. Damage in it is left for the client to notice, as it is without a
+    // cache.
     let path = on_disk(&repo);
     for extension in ["pack", "idx", "rev"] {
         let _ = std::fs::rename(

@@ -71,7 +71,7 @@ fn tags_that_name_nothing_are_listed_as_git_lists_them() {
     };
     let nameless = tag("nameless", &format!("object {}\ntype commit\n", repo.id("one")));
     tag("empty", "");
-    // What they name need not be there.
+    // The tags' targets need not exist.
     tag("lost", &format!("object {}\ntype blob\ntag t\n", "5a".repeat(20)));
     tag("broken", &format!("object {}\ntype tag\ntag t\n", "5b".repeat(20)));
     tag("chained", &format!("object {nameless}\ntype tag\ntag t\n"));
@@ -80,7 +80,7 @@ fn tags_that_name_nothing_are_listed_as_git_lists_them() {
     let (ours, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
     assert_eq!((told(&repo, &ours), error), (told(&repo, &repo.theirs(http(Version::V2), false, &input).0), None));
     assert!(told(&repo, &ours).contains(&format!("{nameless} refs/tags/nameless\n")));
-    // Who asks for something else has nothing to do with them.
+    // A client that asks for something else is not affected by them.
     let input = repo.packets("command=fetch|0001|want <main>|include-tag|no-progress|have <one>|done|0000");
     let (_, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
     assert_eq!(error, None);

@@ -1,4 +1,4 @@
-//! Packs as a client gets them: how hard they are compressed, where they end, how they break off.
+//! Packs as a client gets them: how much they are compressed, where they end, how they break off.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn the_owner_says_how_hard_a_pack_is_compressed() {
         assert!(is_as_expected(size()), "{keys:?}: {}, else {usual}", size());
     };
     let same = |size: usize| size == usual;
-    // Nothing is deflated: three blobs of more than a hundred bytes each are there as they are.
+    // Nothing is deflated: three blobs of more than a hundred bytes each are included uncompressed.
     let plain = |size: usize| size > usual + 300;
     check(&[("core.compression", "0")], &plain);
     check(&[("pack.compression", "5")], &same);
@@ -66,7 +66,8 @@ fn without_side_bands_a_pack_that_fails_is_cut() {
             let (theirs, git_went_well) = repo.theirs(http(version), false, &input);
             assert!(error.is_some() && !git_went_well);
             for answer in [answer, theirs] {
-                // What follows the acknowledgment is the beginning of a pack, if anything: no packet is taken for one.
+                // If anything follows the acknowledgment, it is the beginning of a pack: no packet may be taken for
+                // one.
                 let rest = answer.strip_prefix(b"0008NAK\n").expect("there is nothing in common");
                 assert!(rest.is_empty() || rest.starts_with(b"PACK"), "{}", rest.escape_ascii());
                 assert!(!rest.windows(4).any(|window| window == b"ERR "), "{}", rest.escape_ascii());
@@ -112,7 +113,7 @@ fn a_commit_graph_is_read_unless_the_owner_forbids_it() {
 #[test]
 fn objects_are_sent_as_they_are_whatever_replaces_them() {
     let repo = Repo::drawn();
-    // Names are looked up before they lead elsewhere.
+    // The ids are looked up before anything is replaced.
     let (root, one, blob) = (repo.id("root"), repo.id("one"), repo.id("main~1:one"));
     repo.git(&["replace", &repo.id("main"), &repo.id("topic")]);
     repo.git(&["replace", &blob, &repo.id("topic:three")]);

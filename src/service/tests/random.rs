@@ -1,4 +1,4 @@
-//! Negotiations made at random, beside git's.
+//! Random negotiations, compared with git's.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn random_negotiations_are_gits() {
     let many = std::env::var_os("RUN_SLOW_TESTS").is_some();
     let unknown = ["1".repeat(40), "2".repeat(40)];
     let wants = ["<main>", "<topic>", "<v1>", "<refs/secret/side>", "<blob>", "<v1-again>"];
-    // Tags and trees are left out: git before 2.50 names them each time.
+    // Tags and trees are left out: git before 2.50 acknowledges them each time they are named.
     let haves = ["<root>", "<one>", "<main>", "<refs/secret/side>", "<topic>", &unknown[0], &unknown[1]];
     for seed in 0..if many { 400 } else { 12 } {
         let mut dice = Dice(seed);

@@ -1,12 +1,12 @@
-//! Fetches beneath which git repacks: at each moment of an answer once, packs vanish and loose objects with them (ST-07, ST-08).
+//! Fetches while git repacks: at each moment of an answer in turn, packs and loose objects vanish (ST-07, ST-08).
 
 use super::*;
 use std::ops::ControlFlow;
 
-/// Notes an answer, and does something at one moment of it.
+/// Collects an answer, and runs `disturb` at one moment of it.
 struct Disturbed<'d> {
     bytes: Vec<u8>,
-    /// How many calls are left until then.
+    /// How many calls are left until that moment.
     moment: ControlFlow<(), usize>,
     disturb: &'d (dyn Fn() + Sync),
 }
@@ -44,7 +44,7 @@ impl crate::stream::Pulse for Disturbed<'_> {
 
 impl crate::stream::Sink for Disturbed<'_> {}
 
-/// The answer to a request, `lender` repacked at a moment of it; whether there was such a moment.
+/// The answer to a request while `lender` is repacked at one moment of it, and whether that moment came.
 fn answered(repo: &Repo, lender: &Repo, input: &[u8], moment: usize) -> (String, bool) {
     let disturb = || {
         lender.git(&["repack", "-adq"]);
@@ -59,7 +59,7 @@ fn answered(repo: &Repo, lender: &Repo, input: &[u8], moment: usize) -> (String,
     (told(repo, &sink.bytes), sink.moment.is_break())
 }
 
-/// Puts some objects into packs of their own and leaves the others loose: all these files go when git repacks.
+/// Puts some objects into packs of their own and leaves the others loose: all of these files vanish when git repacks.
 fn scatter(repo: &Repo) {
     repo.git(&["repack", "-adq"]);
     let folder = repo.path.join("objects/pack");
@@ -75,7 +75,7 @@ fn scatter(repo: &Repo) {
     repo.git(&["prune-packed", "-q"]);
 }
 
-/// Every answer is the one that comes where nobody disturbs it.
+/// Checks that every answer is the same as an undisturbed one.
 fn check(repo: &Repo, lender: &Repo, lines: &str) {
     let input = repo.packets(lines);
     let (expected, _) = answered(repo, lender, &input, usize::MAX);

@@ -1,4 +1,4 @@
-//! Shallow fetches beside git's.
+//! Shallow fetches, compared with git's.
 
 use super::*;
 
@@ -7,7 +7,8 @@ use super::*;
 ///          \         /
 ///           f ----- g (side)
 /// ```
-/// Their times in thousands of seconds: a 1, b 2, c 3, f 4, g 5, d 6, e 7, h 8, x 9. `v1` is an annotated tag of `c`, `tree` one of a tree.
+/// The commits' times in thousands of seconds: a 1, b 2, c 3, f 4, g 5, d 6, e 7, h 8, x 9. `v1` is an annotated tag of
+/// `c`, `tree` one of a tree.
 pub(super) fn drawn() -> Repo {
     let repo = Repo::new();
     let commits =
@@ -26,7 +27,7 @@ pub(super) fn drawn() -> Repo {
 }
 
 impl Repo {
-    /// A commit of a time, whose tree has what its first parent's has and one file more.
+    /// A commit at a given time, whose tree has the entries of its first parent's and one file more.
     pub(super) fn dated(&self, name: &str, parents: &[String], time: u64) -> String {
         let inherited = parents.first().map(|parent| self.git(&["ls-tree", parent])).unwrap_or_default();
         let entry = format!("{inherited}\n100644 blob {}\t{name}\n", self.blob(&format!("{name}\n").repeat(40)));
@@ -48,7 +49,7 @@ impl Repo {
     }
 }
 
-/// The same to v2, to v0 without and with a conversation; the answers of v2 and of v0.
+/// Sends the same request in v2 and in v0, stateless and over pipes; returns the answers of v2 and of v0.
 fn same(repo: &Repo, wants: &str, lines: &str, haves: &str) -> [String; 2] {
     let wanted = |words: &str| wants.split(' ').map(|want| format!("want <{want}>{words}|")).collect::<String>();
     let had: String = haves.split_whitespace().map(|have| format!("have <{have}>|")).collect();
@@ -68,7 +69,7 @@ fn same(repo: &Repo, wants: &str, lines: &str, haves: &str) -> [String; 2] {
     [v2, told]
 }
 
-/// What was told of the boundary, by the letters of the drawing: `-` before what is no longer cut.
+/// The boundary in an answer, by the letters of the drawing: `-` marks a commit at which history is no longer cut.
 fn boundary(repo: &Repo, answer: &str) -> String {
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "x"];
     let letter = |id: &str| names.into_iter().find(|name| repo.id(name) == id).expect("it is in the drawing");
@@ -96,7 +97,7 @@ fn fetches_to_a_depth_are_gits() {
     check("h", "deepen 2|", "", "e");
     check("h", "deepen 3|", "", "d");
     check("h", "deepen 4|", "", "c g");
-    // b is five from h by c, and six by f.
+    // b is five commits from h by way of c, and six by way of f.
     check("h", "deepen 5|", "", "b f");
     check("h", "deepen 6|", "", "a");
     check("h", "deepen 7|", "", "");
@@ -105,7 +106,7 @@ fn fetches_to_a_depth_are_gits() {
     check("v1 tree", "deepen 1|", "", "c");
     check("tree", "deepen 1|", "", "");
     check("h", "deepen 2147483647|", "", "");
-    // Fetched anew, less deep and deeper.
+    // Fetched again, less deep and deeper.
     check("h", "shallow <d>|deepen 1|", "d", "h");
     check("h", "deepen 1|", "d", "h");
     check("h", "shallow <e>|deepen 3|", "h", "-e d");
@@ -114,7 +115,7 @@ fn fetches_to_a_depth_are_gits() {
     check("h", "shallow <e>|shallow <f>|deepen 6|", "h g", "-e -f a");
     check("h", "shallow <e>|shallow <f>|deepen 2147483647|", "h g", "-e -f");
     check("d", "shallow <e>|shallow <f>|deepen 2147483647|", "h g", "-e -f");
-    // On from what there is.
+    // Deepened relative to what there is.
     check("h", "deepen-relative|shallow <e>|deepen 1|", "h", "-e d");
     check("h", "deepen-relative|shallow <e>|deepen 2|", "h", "-e c g");
     // A client that is shallow, and wants to stay so.
@@ -134,11 +135,11 @@ fn a_relative_depth_counts_from_the_nearest_commit_that_is_cut() {
         assert_eq!(error, None);
         assert_eq!(boundary(&repo, &told(&repo, &answer)), expected, "{lines}");
     };
-    // d is the third from main, f the second from side. git before 2.54 deepens from each of them.
+    // d is the third commit from main, f the second from side. git before 2.54 deepens from each of them.
     check("shallow <d>|shallow <f>|deepen 1", "-f b");
     check("shallow <d>|shallow <f>|deepen 2", "-d -f a c");
     check("shallow <d>|deepen 4294967", "-d");
-    // Nothing that is wanted leads to a cut: there is nothing to deepen. git before 2.55 makes it a depth of 1.
+    // No want leads to a cut, so there is nothing to deepen. git before 2.55 makes it a depth of 1.
     check("shallow <x>|deepen 1", "");
     check("deepen 1", "");
     check("shallow <d>|deepen 2147483646", "-d");
@@ -187,7 +188,7 @@ fn an_end_behind_another_end_is_no_boundary_of_the_client() {
     check("deepen-since 5000", "d", "d g");
     check("deepen-not v1", "d", "d f");
     check("deepen-not side", "d", "c d");
-    // What is sent for the commits behind the old boundary ends somewhere, too.
+    // The commits sent from beyond the old boundary end at a boundary, too.
     check("have <main>|shallow <d>|deepen-since 3000", "-d c f", "-d c f");
     check("have <main>|shallow <e>|shallow <g>|deepen-not v1", "-e -g d f", "-e -g d f");
 }
@@ -195,7 +196,7 @@ fn an_end_behind_another_end_is_no_boundary_of_the_client() {
 #[test]
 fn what_left_out_refs_reach_is_left_out_whatever_the_clocks_say() {
     let repo = drawn();
-    // A clock that is far behind, on the way to which git stops looking.
+    // A clock that is far behind, so that git stops looking before it gets there.
     let mut behind = repo.id("d");
     for number in 0..8 {
         behind = repo.dated(&format!("behind{number}"), &[behind], 900 - number);
@@ -256,7 +257,7 @@ fn a_shallow_request_that_cannot_be_served_is_told_in_gits_words() {
     check(&format!("shallow {tree}"), &format!("invalid shallow object {tree}"));
 }
 
-/// A repository whose own history is cut at `names`, without what lies behind.
+/// A repository whose own history is cut at `names`, without anything beyond.
 fn cut_at(names: &[&str]) -> Repo {
     let whole = drawn();
     let repo = Repo::new();
@@ -289,7 +290,7 @@ fn fetches_from_a_shallow_repository_are_gits() {
     let check = |wants: &str, lines: &str, haves: &str, expected: &str| {
         let [v2, v0] = same(&repo, wants, lines, haves);
         assert_eq!(boundary(&repo, &v2), expected, "{wants} {lines} {haves}");
-        // v0 has said it in its advertisement, and repeats it with a depth alone.
+        // v0 has it in its advertisement, and repeats it only with a depth.
         let expected = if lines.contains("deepen") { expected } else { "" };
         assert_eq!(boundary(&repo, &v0), expected, "{wants} {lines} {haves}");
     };
@@ -322,7 +323,7 @@ fn revisions_that_reach_the_boundary_of_a_shallow_repository_end_there() {
         let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
         assert_eq!(error, None);
         assert_eq!(boundary(&repo, &told(&repo, &answer)), expected, "{lines}");
-        // git forgets its own boundary here, or says that there is none, and its client finds that commits are missing.
+        // git forgets its own boundary here, or says that there is none, and its client finds commits missing.
         let theirs = boundary(&repo, &told(&repo, &repo.theirs(http(Version::V2), false, &input).0));
         assert_ne!(theirs, expected, "{lines}");
     };
@@ -400,12 +401,12 @@ fn whether_a_hidden_commit_is_here_does_not_show_from_a_boundary() {
         assert_eq!(ask(tokens(Version::V2), &format!("shallow {id}|")), "shallow-info\n|0001|", "{id}");
     }
     assert_eq!(ask(tokens(Version::V2), ""), "", "who has no boundary hears of none");
-    // Where nothing is hidden it is as with git.
+    // Where nothing is hidden the answer is as with git.
     assert_eq!(ask(http(Version::V2), &format!("shallow {lost}|")), "shallow-info\n|0001|");
     assert_eq!(ask(http(Version::V2), &format!("shallow {nowhere}|")), "");
 }
 
-/// A random history of so many commits, letters from `a` on, each younger than its parents; every third has a branch.
+/// A random history of `count` commits, lettered from `a`, each newer than its parents; every third has a branch.
 fn random(dice: &mut Dice, count: u8) -> Repo {
     let repo = Repo::new();
     let mut stream = String::new();
@@ -440,12 +441,13 @@ fn random(dice: &mut Dice, count: u8) -> Repo {
     repo
 }
 
-/// The same request to both. git alone tells of ends of revisions behind other ends, and cuts what the client has there, too; in
-/// v2 it takes what lies behind a client's boundary for common. Both make it send what the client has.
+/// Sends the same request to both. git alone reports ends of revisions beyond other ends, and cuts the client's history
+/// there too; in v2 it takes what lies beyond a client's boundary to be common. Both make it send objects the client
+/// has.
 fn alike(repo: &Repo, version: Version, lines: &str) {
     let input = repo.packets(lines);
     let (answer, error) = repo.ours(http(version), &UPLOAD, &input);
-    // Its negotiation in v0 sees through boundaries with the help of a commit-graph.
+    // With a commit-graph, git's negotiation in v0 looks beyond boundaries.
     let graph = repo.path.join("objects/info/commit-graph");
     let aside = graph.with_extension("aside");
     let has_graph = std::fs::rename(&graph, &aside).is_ok();
@@ -500,7 +502,7 @@ fn random_shallow_fetches_are_gits() {
             alike(&repo, Version::V0, &format!("{v0}0000"));
             alike(&repo, Version::V0, &format!("{v0}done"));
             alike(&repo, Version::V2, &format!("{v2}done|0000"));
-            // git's v2 says ready as if the client's history were whole.
+            // git's v2 says `ready` as if the client's history were complete.
             if cut.is_empty() {
                 alike(&repo, Version::V2, &format!("{v2}0000"));
             }

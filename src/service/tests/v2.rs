@@ -1,10 +1,10 @@
-//! What v2 has beside plain fetches: refs wanted by name, answers through bands.
+//! What v2 adds to plain fetches: refs wanted by name, answers through side bands.
 
 use super::*;
 use crate::pktline;
 
-/// The same answer without bands: lines of sections as they would be without sideband-all, the pack still on band 1. What
-/// was said on band 3 becomes an ERR packet.
+/// The same answer without side bands: section lines as they would be without sideband-all, the pack still on band 1. A
+/// message on band 3 becomes an ERR packet.
 fn without_bands(answer: &[u8]) -> Vec<u8> {
     let mut input = answer;
     let mut reader = PacketReader::new(&mut input);
@@ -47,7 +47,7 @@ fn refs_are_wanted_by_their_names_as_from_git() {
         told.starts_with(&format!("wanted-refs\n|{} refs/heads/main\n|0001|packfile\n|", repo.id("main"))),
         "{told}"
     );
-    // The tag itself comes, not only what it points to.
+    // The tag itself comes, not only the object it points to.
     let told = check("want-ref refs/tags/v1|done");
     assert!(told.contains(&repo.id("v1")), "{told}");
     check("want-ref HEAD|done");
@@ -171,14 +171,15 @@ fn only_the_versions_the_owner_lets_speak_are_spoken() {
     assert_eq!(all(), [sentence(0), sentence(1), "2".to_owned()]);
     let (answer, error) = repo.ours(http(Version::V0), &UPLOAD, &repo.packets("want <main>|0000|done"));
     assert_eq!((answer, error), (Vec::new(), Some(sentence(0))));
-    // Pushes have no version 2, and go on.
+    // Push has no version 2, and is not affected.
     for version in [Version::V0, Version::V1, Version::V2] {
         let (_, error) = repo.ours(http(version), &Operation::Advertise(Service::ReceivePack), b"");
         assert_eq!(error, None);
     }
 }
 
-/// A command answered as git answers it, refused with what git says on stderr.
+/// Checks that a command is answered as git answers it, or refused if git refuses it, in the words git prints on
+/// stderr.
 fn same_command(repo: &Repo, lines: &str) -> String {
     let input = repo.packets(lines);
     let (ours, error) = repo.ours(http(Version::V2), &UPLOAD, &input);
@@ -199,7 +200,7 @@ fn sizes_of_objects_are_told_as_by_git() {
     let ask = |lines: &str| same_command(&repo, &format!("command=object-info|object-format=sha1|{lines}0000"));
     assert_eq!(ask(""), "0000");
     assert_eq!(ask("0001|size|"), "0000");
-    // Without an attribute older gits leave the blank out.
+    // Without an attribute older versions of git leave the space out.
     let input = repo.packets(&format!("command=object-info|0001|oid {unknown}|0000"));
     assert_eq!(told(&repo, &repo.ours(http(Version::V2), &UPLOAD, &input).0), format!("{unknown} |0000"));
     let told = ask(&format!("0001|size|oid <main>|oid {unknown}|oid <v1>|oid <main:two>|oid <main>|"));
@@ -208,7 +209,7 @@ fn sizes_of_objects_are_told_as_by_git() {
     assert_eq!(ask("0001|oid <main:two>|"), format!("{}|0000", repo.id("main:two")));
     repo.git(&["repack", "-q", "-a", "-d", "-f"]);
     assert_eq!(ask("0001|size|oid <main:two>|oid <main>|"), ask("0001|size|oid <main:two>|oid <main>|"));
-    // As in a fetch, an object is what its name says, whatever replaces it elsewhere.
+    // As in a fetch, replacements do not apply.
     repo.git(&["replace", &repo.id("main:two"), &repo.blob("longer or shorter")]);
     assert_eq!(ask("0001|size|oid <main:two>|"), format!("size|{} 160|0000", repo.id("main:two")));
 }
@@ -221,7 +222,7 @@ fn object_info_refuses_what_it_does_not_know() {
         let lines = format!("command=object-info|object-format=sha1|0001|{lines}");
         let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &repo.packets(&lines));
         assert_eq!((told(&repo, &answer).as_str(), error.as_deref()), ("", Some(expected)), "{lines}");
-        // git says the same, and goes on to a client that has stopped reading.
+        // git says the same, and goes on although the client has stopped reading.
         let (theirs, _) = repo.theirs(http(Version::V2), false, &repo.packets(&lines));
         assert!(String::from_utf8_lossy(&theirs).contains(&format!("ERR {expected}")), "{lines}");
     };
@@ -269,7 +270,7 @@ fn bundles_are_listed_as_they_are_configured() {
                     bundle.Weekly.One.creationtoken=17|0000";
     assert_eq!(same_command(&repo, "command=bundle-uri|object-format=sha1|0000"), expected);
     assert_eq!(same_command(&repo, "command=bundle-uri|object-format=sha1|0001|0000"), expected);
-    // Older gits told of this one too.
+    // Older versions of git list this one too.
     repo.git(&["config", "bundle.empty.uri", ""]);
     let (answer, _) = repo.ours(http(Version::V2), &UPLOAD, &repo.packets("command=bundle-uri|0000"));
     assert_eq!(told(&repo, &answer), expected);
@@ -324,7 +325,7 @@ fn with_uris(repo: &Repo, lines: &str) -> (Vec<String>, String) {
     }
 }
 
-/// Names of what is in the pack of an answer.
+/// The ids of the objects in the pack of an answer.
 fn sent(answer: &str) -> BTreeSet<String> {
     let names = answer.split(" of ").nth(1).and_then(|rest| rest.split_once(": ")).expect("there is a pack").1;
     names.trim_end_matches("|0000").split(' ').map(str::to_owned).collect()
@@ -355,7 +356,7 @@ fn blobs_that_are_elsewhere_are_told_not_sent() {
     let both = ["https://host/one.pack", "http://host/other.pack"];
     check(&format!("sideband-all|packfile-uris http,https|{want}"), &both, &[&two, &tagged]);
     check(&format!("sideband-all|packfile-uris ftp|{want}"), &[], &[]);
-    // Without bands for everything the addresses would have no place.
+    // Without sideband-all there is no place for the addresses.
     check(&format!("packfile-uris https|{want}"), &[], &[]);
     check("sideband-all|packfile-uris https|want <one>|done", &[], &[]);
     repo.git(&["repack", "-q", "-a", "-d", "-f"]);
@@ -365,7 +366,7 @@ fn blobs_that_are_elsewhere_are_told_not_sent() {
         &["https://host/one.pack"],
         &[&two],
     );
-    // An address for several blobs is told once.
+    // An address for several blobs is listed once.
     add(&repo.id("main~1:one"), "https://host/one.pack");
     let (told, _) = with_uris(&repo, &format!("sideband-all|packfile-uris https|{want}|want <topic>"));
     assert_eq!(told.len(), 1, "{told:?}");
@@ -392,7 +393,7 @@ fn whole_packs_that_are_elsewhere_are_told_only_where_all_of_them_is_wanted() {
     assert_eq!(ask("want <main>"), (1, 0));
     assert_eq!(ask("want <topic>"), (1, 3));
     assert_eq!(ask(&format!("{all}ofs-delta")), (1, 7));
-    // A part of it, or what is on top of what the client has, is sent.
+    // If only part of the pack is wanted, or only what is new to the client, it is sent.
     assert_eq!(ask("want <one>"), (0, 6));
     assert_eq!(ask("want <topic>|have <one>"), (0, 6));
     // Its objects may be found elsewhere, loose or in a larger pack, as long as the pack itself is here.
@@ -409,7 +410,7 @@ fn what_a_remote_promised_may_be_missing_for_who_accepts_that_remote() {
     let repo = Repo::drawn();
     let two = repo.id("main:two");
     repo.git(&["repack", "-q", "-a", "-d", "--no-write-bitmap-index", "--filter=blob:none"]);
-    // Blobs stay loose; the one of the tip goes.
+    // Blobs stay loose; the tip's is removed.
     std::fs::remove_file(repo.path.join("objects").join(&two[..2]).join(&two[2..])).expect("it is loose");
     let main = repo.id("main");
     let entries = std::fs::read_dir(repo.path.join("objects/pack")).expect("it is there").flatten();
@@ -424,7 +425,7 @@ fn what_a_remote_promised_may_be_missing_for_who_accepts_that_remote() {
     ] {
         repo.git(&["config", key, value]);
     }
-    // How many objects come, or why none do.
+    // How many objects are sent, or why none are.
     let ask = |accepted: &str| {
         let lines = format!("command=fetch|{accepted}object-format=sha1|0001|want <main>|no-progress|done|0000");
         let (answer, error) = repo.ours(http(Version::V2), &UPLOAD, &repo.packets(&lines));

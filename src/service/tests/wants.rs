@@ -1,4 +1,4 @@
-//! What may be asked for, in corners of git's own rules.
+//! What may be asked for, in corner cases of git's own rules.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn the_empty_tree_is_there_without_being_stored_as_in_git() {
     }
     let told = same_fetch(&repo, http(Version::V2), &format!("command=fetch|0001|want <main>|have {empty}|0000"));
     assert!(told.contains(&format!("ACK {empty}")), "{told}");
-    // Over pipes v0 wants tips alone.
+    // Over pipes v0 accepts only tips.
     let told = same_fetch(&repo, pipe(Version::V0), &format!("want {empty} side-band-64k|0000|done"));
     assert!(told.ends_with(&format!("|ERR upload-pack: not our ref {empty}")), "{told}");
 }
@@ -25,7 +25,7 @@ fn the_empty_tree_is_there_without_being_stored_as_in_git() {
 #[test]
 fn what_tips_reach_may_be_wanted_whatever_the_clocks_say() {
     let repo = Repo::drawn();
-    // A clock that was ahead: git takes what it has dated for new, and gives up before it comes to what leads there.
+    // A commit whose clock was ahead: git takes it for new, and gives up before it reaches the path that leads there.
     let ahead = repo.dated("ahead", &[], 9_000_000);
     let child = repo.dated("child", std::slice::from_ref(&ahead), 900);
     let old = repo.dated("old", &[child], 901);

@@ -1,4 +1,4 @@
-//! Push certificates: what hooks are told of them, beside C git.
+//! Push certificates: what hooks are told about them, compared with C git.
 
 use super::support::{Answer, Pair, Push, send};
 use crate::repo::Context;
@@ -6,10 +6,10 @@ use crate::service::nonce;
 
 /// The seed of the server's nonces.
 const SEED: &str = "a seed";
-/// When the pushes come.
+/// The time of the pushes.
 const NOW: u64 = 1_700_000_000;
 
-/// A pair whose server asks for certificates, with a hook that records what it is told.
+/// A pair whose server asks for certificates, with hooks that record what they are told.
 fn pair() -> Pair {
     let pair = Pair::new();
     pair.at_server(&["config", "receive.certNonceSeed", SEED]);
@@ -23,7 +23,7 @@ fn pair() -> Pair {
     pair
 }
 
-/// A key of the client's that signs for `ssh-keygen`, and is known to the server as `me`.
+/// Makes a key with which the client signs (`ssh-keygen`), and which the server knows as `me`.
 fn known_key(pair: &Pair) {
     let run = |program: &str, script: &str| {
         let mut shell = std::process::Command::new("sh");
@@ -53,7 +53,7 @@ fn sign_with(pair: &Pair, key: &str, payload: &str) -> String {
     signature
 }
 
-/// A request with a certificate for one new branch; `nonce` may be no header.
+/// A request with a certificate for one new branch; without `nonce` it has no such header.
 fn request(pair: &Pair, nonce: Option<&str>, options: &[&str], sign: impl Fn(&str) -> String) -> (Vec<u8>, String) {
     let Push { lines, .. } = pair.push(&["- HEAD refs/heads/signed"]);
     let nonce = nonce.map(|nonce| format!("nonce {nonce}\n")).unwrap_or_default();
@@ -156,10 +156,10 @@ fn of_two_principals_the_one_who_signed_is_told_as_by_git() {
     let each_their_own = "one KEY\ntwo OTHER\n";
     check(each_their_own, "key", ["one", "G"]);
     check(each_their_own, "other", ["two", "G"]);
-    // One key of two people.
+    // One key of two principals.
     check("one,two KEY\nthree OTHER\n", "key", ["one", "G"]);
     check("one KEY\ntwo KEY\n", "key", ["one", "G"]);
-    // Who is known, and did not sign.
+    // Principals that are known, but did not sign.
     check("one,two OTHER\n", "key", ["", "G"]);
 }
 

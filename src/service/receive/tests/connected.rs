@@ -1,4 +1,4 @@
-//! Pushes of history that is not whole, or not what it is called.
+//! Pushes of history that is incomplete or malformed.
 
 use super::*;
 
@@ -63,7 +63,7 @@ fn what_git_takes_for_no_tag_is_refused() {
     check(&format!("object {commit}\ntype commit\ntag without an end"), false);
     check(&format!("object {commit}\ntype commit\ntag \n"), true);
     check(&format!("object {}\ntype commit\ntag t\n", commit.to_uppercase()), true);
-    // One byte less than the least there is.
+    // One byte less than the shortest valid tag.
     check(&format!("object {blob}\ntype blob\ntag \n"), false);
     check(&format!("object {blob}\ntype blob\ntag t\n"), true);
 }
@@ -107,7 +107,7 @@ fn trees_are_as_deep_as_git_follows_them() {
     check(Some("-1"), 0, false);
 }
 
-/// A root may name all of a line of trees: then each is met where it lies highest.
+/// A root may name every one of a chain of trees: then the walk meets each of them first at its smallest depth.
 #[test]
 fn trees_are_as_deep_as_the_longest_way_to_them() {
     let template = Pair::new();
@@ -181,7 +181,7 @@ fn a_push_that_builds_on_its_branch_or_on_head_looks_at_no_other_ref() {
     let update = pair.push(&[&format!("{main} {first} refs/heads/main")]);
     let create = pair.push(&[&format!("- {second} refs/heads/on-head")]);
     let beside = pair.push(&[&format!("- {elsewhere} refs/heads/elsewhere")]);
-    // Whoever lists all refs comes to one that cannot be read.
+    // A process that lists all refs meets one that cannot be read.
     let pack_refs = |of_main: &str| {
         let namespaced = format!("{main} refs/namespaces/n/refs/heads/main");
         let mut refs =
@@ -223,7 +223,7 @@ fn what_builds_on_its_branch_must_be_complete_as_well() {
         let bytes = push.bytes();
         assert_eq!(check_beside_git(&pair, &bytes, &format!("{sent:?}")).complaints(), [complaint]);
     }
-    // A tag on what is no commit is looked into no further than what it is.
+    // The target of a tag that is not a commit is not looked into beyond its kind.
     let blob = template.push(&["- HEAD:file refs/tags/blob"]);
     assert_eq!(check_beside_git(&template, &blob.bytes(), "blob").complaints(), [""; 0]);
 }

@@ -1,4 +1,4 @@
-//! What the owner's configuration makes of findings in pushed objects, beside C git.
+//! How the owner's configuration treats problems found in pushed objects, compared with C git.
 
 use super::support::{self, Answer, Pair, Push};
 use bstr::ByteSlice;
@@ -55,7 +55,8 @@ fn what_a_tree_calls_a_file_must_be_one() {
                 let (mine, copy) = (pair.copy(), pair.copy());
                 let (ours, theirs) = (mine.send_bytes(&push.bytes()), copy.send_to_git(&push.bytes()));
                 let case = format!("{mode} {called} {checked}: {:?} {:?}", ours.report, theirs.report);
-                // git says of the pack what we say of the ref (UN-07), and where it checks no objects it knows only of what it has met.
+                // git reports of the pack what we report of the ref (UN-07); without checks of objects it notices only
+                // what its walk meets.
                 assert_eq!(ours.complaints().is_empty(), accepted, "{case}");
                 assert!(!accepted || theirs.complaints().is_empty(), "{case}");
                 assert!(checked == "false" || accepted == theirs.complaints().is_empty(), "{case}");
@@ -65,7 +66,7 @@ fn what_a_tree_calls_a_file_must_be_one() {
     }
 }
 
-/// Whether the commit is accepted with these settings, as by git; and what is said of it.
+/// Checks whether the commit is accepted with these settings, as by git, and what is said about it.
 fn check(settings: &[(&str, &str)], accepted: bool, said: &[&str]) {
     let (pair, commit) = pair_with_bad_commit();
     std::fs::write(pair.server.join("list"), format!("# known\n\n  {commit} # and let pass\n")).expect("written");

@@ -15,7 +15,7 @@ fn a_transaction_hook_may_veto() {
     pair.assert_clean();
 }
 
-/// Lets every hook write down what it is told, below `$TOLD`.
+/// Makes every hook append what it is told to the file `told`.
 fn recording(pair: &Pair) {
     for name in ["pre-receive", "update", "post-receive", "post-update", "reference-transaction"] {
         pair.hook(
@@ -47,7 +47,7 @@ fn hooks_are_told_what_git_tells_them() {
     assert_eq!(ours.report, theirs.report);
     let told = |pair: &Pair| {
         let told = std::fs::read_to_string(pair.server.join("told")).expect("hooks were run");
-        // Which transactions there are is not the hooks' affair here: git has more states in newer versions.
+        // The sequence of transactions is not compared here: newer versions of git have more states.
         let mut parts: Vec<String> = told.split("\n").map(str::to_owned).collect();
         let mut kept = Vec::new();
         let mut skipping = false;
@@ -80,7 +80,7 @@ fn hooks_are_told_what_git_tells_them() {
     };
     assert_eq!(heard(&ours), heard(&theirs));
     assert!(!ours.said.contains("reference-transaction"));
-    // The report comes before what post hooks say.
+    // The report comes before the output of the post hooks.
     let at = |text: &str| ours.bytes.windows(text.len()).position(|part| part == text.as_bytes());
     assert!(at("said by update") < at("unpack ok") && at("unpack ok") < at("said by post-receive"));
 }
@@ -113,7 +113,7 @@ fn a_hook_need_not_read_and_one_that_cannot_run_declines() {
     let answer = pair.send(&pair.push(&["- HEAD refs/heads/b"]));
     assert_eq!(answer.complaints(), ["ng refs/heads/b pre-receive hook declined"]);
     assert!(answer.said.starts_with("error: cannot run hook 'pre-receive': "), "{}", answer.said);
-    // Not executable: not there.
+    // A hook that is not executable counts as missing.
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("it is ours");
     let told = |update: &str| {
@@ -127,7 +127,7 @@ fn a_hook_need_not_read_and_one_that_cannot_run_declines() {
     );
     pair.at_server(&["config", "advice.ignoredHook", "false"]);
     assert_eq!(told("- HEAD refs/heads/e"), [""; 0]);
-    // Whether it is there cannot be said, so that it has not agreed.
+    // Whether the hook exists cannot be determined, so it has not agreed.
     std::fs::remove_file(&path).expect("it is ours");
     std::os::unix::fs::symlink("pre-receive", &path).expect("scratch can be written");
     let answer = pair.send(&pair.push(&["- HEAD refs/heads/c"]));

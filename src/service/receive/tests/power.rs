@@ -1,9 +1,10 @@
-//! The power fails at every moment of a push: what was acknowledged is there, and what is there is whole.
+//! Power failures at every moment of a push: what was acknowledged survives, and everything that survives is intact.
 //!
-//! A model of a disk replays what was done. A file has its content, and a directory its entries, from when they were forced to the
-//! disk; what was not may be there all the same. Three disks are looked at behind every operation: one without anything that was
-//! not forced, one that has the next operation already, and one with all names and none of the contents. Where the file system keeps
-//! order, a change of a name is there with all that came before it, and whoever forces a file or directory forces what came before its last change.
+//! A model of a disk replays the recorded operations. A file's content and a directory's entries are guaranteed only
+//! once they were forced to disk; anything else may have reached the disk or not. After every operation three disks are
+//! examined: one without anything that was not forced, one that already has the next operation, and one with all names
+//! but only the forced contents. On a file system that keeps order, a change of a name reaches the disk together with
+//! all changes of names before it, and forcing a file or directory also forces everything before its last change.
 
 use super::support::{Answer, Pair, Push, Scratch, TestBody};
 use crate::audit::Summary;
@@ -22,18 +23,18 @@ struct Inode {
     entries: BTreeMap<OsString, usize>,
 }
 
-/// What the kernel has, and what the disk has.
+/// What the kernel sees, and what is on disk.
 #[derive(Clone)]
 struct Disk {
     now: Vec<Inode>,
     forced: Vec<Inode>,
-    /// Changes of names that are not on the disk, in their order, where that is kept.
+    /// Changes of names that are not on disk yet, in order, if the file system keeps order.
     pending: Option<Vec<Vec<Entry>>>,
 }
 
-/// Entry and directory of a path.
+/// The entry and directory of a path.
 type Place = (usize, OsString);
-/// An entry that is set, or gone.
+/// An entry that is set or removed.
 type Entry = (Place, Option<usize>);
 
 fn set(inodes: &mut [Inode], entries: &[Entry]) {
@@ -87,7 +88,7 @@ impl Disk {
         self.now[parent].entries.get(&name).copied()
     }
 
-    /// Entries that are set, and contents that are changed, by an operation as the kernel does it.
+    /// The entries set and the contents changed by an operation, as the kernel does it.
     fn effect(&mut self, operation: &Operation) -> (Vec<Entry>, Option<usize>) {
         let found = self.find(&operation.path);
         let from = self.find(&operation.from);
@@ -124,14 +125,14 @@ impl Disk {
         self.force_names(count);
     }
 
-    /// The first changes of names that are not on the disk are.
+    /// Brings the first `count` pending changes of names to disk.
     fn force_names(&mut self, count: usize) {
         for entries in self.pending.iter_mut().flat_map(|pending| pending.drain(..count)) {
             set(&mut self.forced, &entries);
         }
     }
 
-    /// The kernel does an operation; `early` brings it to the disk at once, whatever else is not there.
+    /// Replays an operation in the kernel's view; `early` brings it to disk at once, whatever else is missing there.
     fn apply(&mut self, operation: &Operation, early: bool) {
         match operation.name {
             "fsync" | "fsync_directory" => {
@@ -175,7 +176,7 @@ impl Disk {
         }
     }
 
-    /// All names there are, and what was forced to the disk of their contents.
+    /// The disk with all names, but only with the contents that were forced.
     fn with_all_names(&self) -> Self {
         let mut disk = self.clone();
         disk.pending = None;
@@ -185,7 +186,7 @@ impl Disk {
         disk
     }
 
-    /// Every path with its content, as they are found when the power is back.
+    /// Every path with its content, as found after the power is back.
     fn after(&self) -> BTreeMap<OsString, Option<Vec<u8>>> {
         fn walk(disk: &Disk, at: usize, path: &Path, found: &mut BTreeMap<OsString, Option<Vec<u8>>>) {
             for (name, inside) in &disk.forced[at].entries {
@@ -202,7 +203,7 @@ impl Disk {
     }
 }
 
-/// Notes how much was done when the report is written.
+/// Notes how many operations were done when the report is written.
 struct Witness<'a> {
     bytes: Vec<u8>,
     armed: &'a Armed,
@@ -230,7 +231,7 @@ impl Pulse for Witness<'_> {
 
 impl Sink for Witness<'_> {}
 
-/// What was done in a push, and how much of it when the client was told of it.
+/// The operations of a push, and how many of them were done when the client was told of success.
 fn watch(pair: &Pair, push: &Push, keeps_order: bool) -> (Vec<Operation>, usize) {
     let mut armed = failpoints::record(&pair.server);
     if keeps_order {
@@ -245,14 +246,14 @@ fn watch(pair: &Pair, push: &Push, keeps_order: bool) -> (Vec<Operation>, usize)
     (armed.operations(), acknowledged)
 }
 
-/// `refs/…` to its value.
+/// Maps each ref `refs/…` to its value.
 fn refs(pair: &Pair, directory: &Path) -> HashMap<String, String> {
     let listed = pair.git(directory, &["for-each-ref", "--format=%(refname) %(objectname)"]);
     listed.lines().filter_map(|line| line.split_once(' ')).map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
 }
 
-/// On disks of both kinds; logs of refs hinder what is possible where order is kept. `push` fills the repository, and says what is
-/// pushed there.
+/// Checks both kinds of disk. Where order is kept there are no reflogs, because with them a push cannot make use of the order.
+/// `push` fills the repository, and returns the push to make.
 fn check(push: impl Fn(&Pair) -> Push, atomic: bool) {
     for (keeps_order, logs) in [(false, true), (true, false)] {
         let pair = served(logs);
@@ -277,7 +278,7 @@ fn check_on(pair: &Pair, push: &Push, atomic: bool, keeps_order: bool) {
         disk.apply(operation, false);
         let variants = [("early", early.after()), ("forced", disk.after()), ("named", disk.with_all_names().after())];
         for (variant, files) in variants {
-            // Once something is acknowledged it has to be there, so the same disk is another case.
+            // What was acknowledged must be there, so the same disk is another case after the acknowledgment.
             if !known.insert((number + 1 >= acknowledged, files.clone())) {
                 continue;
             }
@@ -297,7 +298,7 @@ fn check_on(pair: &Pair, push: &Push, atomic: bool, keeps_order: bool) {
     println!("{looked} disks of {} operations, order kept: {keeps_order}", operations.len());
 }
 
-/// Everything in what is left is whole; its refs.
+/// Checks that everything in what survives is intact, and returns its refs.
 fn look(pair: &Pair, files: &BTreeMap<OsString, Option<Vec<u8>>>, case: &str) -> HashMap<String, String> {
     let scratch = Scratch(std::env::temp_dir().join(crate::durable::unique("power-")));
     std::fs::create_dir(&scratch.0).unwrap();
@@ -379,7 +380,7 @@ fn deletions_survive_a_loss_of_power() {
 fn many_refs_in_packed_refs_survive_a_loss_of_power() {
     let updates: Vec<String> = (0..70).map(|number| format!("- HEAD refs/heads/many/{number}")).collect();
     let updates: Vec<&str> = updates.iter().map(String::as_str).collect();
-    // Seventy logs would be some two hundred disks more.
+    // Seventy reflogs would add some two hundred disks.
     for keeps_order in [false, true] {
         let pair = served(false);
         check_on(&pair, &pair.push(&updates), false, keeps_order);
@@ -411,7 +412,7 @@ fn a_list_of_tables_is_on_the_disk_before_its_lock_is_free() {
     assert!(forced < last("unlink", "reftable/tables.list.lock"), "whoever has it next removes what is not listed");
 }
 
-/// How often something is forced to the disk in a push of 99 loose objects.
+/// How often something is forced to disk in a push of 99 loose objects.
 fn forced(method: Option<&str>) -> usize {
     let pair = Pair::new();
     if let Some(method) = method {

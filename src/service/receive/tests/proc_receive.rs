@@ -1,8 +1,8 @@
-//! The hook proc-receive, which makes updates itself.
+//! The proc-receive hook, which makes updates itself.
 
 use super::*;
 
-/// A hook that says `said` and keeps what it reads in the file `heard`, with what is on its environment beside it.
+/// Installs a hook that writes `said` and keeps what it reads, and its working directory, in the file `heard`.
 fn proc_receive_hook(pair: &Pair, said: &[&str], end: &str) {
     let packets: String = said
         .iter()
@@ -16,7 +16,7 @@ fn proc_receive_hook(pair: &Pair, said: &[&str], end: &str) {
     pair.hook("post-update", "echo \"$@\" > post-update.heard");
 }
 
-/// Serves a push with this hook beside C git: the same report, refs, words, and the same told to hooks.
+/// Serves a push with this hook and compares with C git: the report, the refs, the messages, and what hooks are told.
 fn check_proc_receive(
     case: &str,
     config: &[&str],

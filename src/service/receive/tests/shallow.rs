@@ -1,9 +1,10 @@
-//! Pushes from clients whose history is cut where ours goes on, or where nothing of it is here; beside C git.
+//! Pushes from clients whose history is cut where ours goes on, or whose history is unknown here; compared with C git.
 
 use super::support::{Answer, Pair, Push, send};
 use std::path::PathBuf;
 
-/// A pair whose client has fetched the last two of four commits of each of these, as branches; the server may cut its history.
+/// A pair whose client has fetched, as a branch, the last two of four commits of each of these histories; the server
+/// may cut its history.
 fn pair(foreign: &[&str]) -> Pair {
     let pair = Pair::new();
     for name in foreign {
@@ -27,7 +28,7 @@ fn push(pair: &Pair, updates: &[&str]) -> Push {
     Push { shallow: cut.lines().map(ToOwned::to_owned).collect(), ..pair.push(updates) }
 }
 
-/// What the server's history is cut at, sorted.
+/// The commits at which the server's history is cut, sorted.
 fn cut(pair: &Pair) -> Vec<String> {
     let mut lines: Vec<String> =
         std::fs::read_to_string(pair.server.join("shallow")).unwrap_or_default().lines().map(Into::into).collect();
@@ -43,7 +44,7 @@ fn sent(pair: &Pair, push: &Push) -> Answer {
     answer
 }
 
-/// Serves the same push beside C git: the same report, refs and boundary.
+/// Serves the same push here and with C git: the report, the refs and the boundary are the same.
 fn check(pair: &Pair, push: &Push, case: &str) -> Answer {
     let copy = pair.copy();
     let theirs = copy.send_to_git(&push.bytes());
@@ -63,7 +64,7 @@ fn the_owner_may_let_a_clients_boundary_become_ours() {
     assert_eq!(check(&one, &push(&one, &["- x refs/heads/x"]), "one").complaints(), [""; 0]);
     assert_eq!(cut(&one), [one.client_id("x~1")]);
 
-    // C git breaks off when there are two.
+    // C git fails if there are two.
     let on = template.copy();
     assert_eq!(sent(&on, &push(&on, &both)).complaints(), [""; 0]);
     let mut expected = ["x~1", "y~1"].map(|commit| on.client_id(commit));
@@ -94,13 +95,13 @@ fn a_clients_boundary_does_not_become_ours_unasked() {
 
 #[test]
 fn history_is_not_cut_where_it_is_complete() {
-    // All of it is here, and a ref shows it.
+    // All of it is here, and a ref reaches it.
     let template = pair(&["x"]);
     template.at_server(&["fetch", "-q", "../x", "x:refs/heads/full"]);
     let shown = template.copy();
     assert_eq!(check(&shown, &push(&shown, &["- x refs/heads/x"]), "complete").complaints(), [""; 0]);
     assert_eq!(cut(&shown), [""; 0]);
-    // All of it is here, and no ref shows it: C git cuts it off.
+    // All of it is here, but no ref reaches it: C git cuts it off.
     let unseen = template.copy();
     unseen.at_server(&["update-ref", "-d", "refs/heads/full"]);
     assert_eq!(unseen.send(&push(&unseen, &["- x refs/heads/x"])).complaints(), [""; 0]);
@@ -111,7 +112,7 @@ fn history_is_not_cut_where_it_is_complete() {
 #[test]
 fn history_is_cut_where_something_further_behind_is_missing() {
     let pair = pair(&["x", "y"]);
-    // The parent of the client's last commit is here, and no more.
+    // Only the parent of the client's last commit is here, nothing beyond it.
     let parent = pair.git(&pair.scratch.0.join("x"), &["rev-parse", "x~2"]);
     let pack = format!("{parent}\n^{parent}~1\n");
     let pack = pair.git_with(&pair.scratch.0.join("x"), &["pack-objects", "-q", "--stdout", "--revs"], pack.as_bytes());
@@ -146,12 +147,12 @@ fn our_own_boundary_stays_and_history_may_be_rewritten_across_both() {
     pair.server = pair.scratch.0.join("shallow.git");
     pair.at_server(&["config", "receive.shallowUpdate", "true"]);
     let own = pair.client_id("main");
-    // C git forgets where it was cut before.
+    // C git forgets where its history was cut before.
     assert_eq!(sent(&pair, &push(&pair, &["- x refs/heads/x"])).complaints(), [""; 0]);
     let mut expected = [own, pair.client_id("x~1")];
     expected.sort();
     assert_eq!(cut(&pair), expected);
-    // C git ends without a word when it meets the end of history here.
+    // C git dies without a message when its walk meets the end of history here.
     pair.at_server(&["config", "receive.denyNonFastForwards", "true"]);
     let answer = pair.send(&push(&pair, &["main x refs/heads/main"]));
     assert_eq!(answer.complaints(), ["ng refs/heads/main non-fast-forward"]);
@@ -172,7 +173,7 @@ fn a_boundary_that_cannot_be_written_refuses_those_that_need_it() {
     };
     assert_eq!(refused(false), "ng refs/heads/x shallow error");
     assert_eq!(refused(true), "ng refs/heads/x shallow error, ng refs/heads/a atomic push failure");
-    // Somebody has completed our history meanwhile.
+    // Another process has completed our history in the meantime.
     let pair = template.copy();
     std::fs::write(pair.server.join("shallow"), pair.client_id("main") + "\n").expect("scratch can be written");
     let repository = pair.open();
@@ -203,7 +204,7 @@ fn hooks_see_history_cut_before_it_is() {
     assert!(!file.exists());
     assert_eq!(std::fs::read_dir(pair.server.join("artifacts-journal")).into_iter().flatten().count(), 0);
     pair.assert_clean();
-    // Where nothing is cut, hooks hear of no such file.
+    // If nothing is cut, hooks are not told of such a file.
     pair.hook("pre-receive", "env | grep GIT_SHALLOW");
     let answer = pair.send(&push(&pair, &["- HEAD refs/heads/b"]));
     assert_eq!((answer.complaints().len(), answer.said.as_str()), (1, ""));

@@ -1,4 +1,4 @@
-//! A server's repository, a client's, and pushes from one to the other: to us in process, or to C git on a copy.
+//! A server's repository, a client's, and pushes between them: to this program in process, or to C git on a copy.
 
 use super::super::serve;
 use crate::audit::Summary;
@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 /// Capabilities as git's own client sends them.
 pub(super) const USUAL: &str = " report-status-v2 side-band-64k object-format=sha1 agent=git/2";
 
-/// A directory that is removed in the end.
+/// A directory that is removed when dropped.
 pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Drop for Scratch {
@@ -26,7 +26,7 @@ impl Drop for Scratch {
     }
 }
 
-/// git, in an environment of its own.
+/// git with a controlled environment.
 fn git(home: &Path) -> Command {
     let mut command = crate::testing::command("git");
     command.env("HOME", home);
@@ -45,7 +45,7 @@ fn git(home: &Path) -> Command {
     command
 }
 
-/// A server's repository (bare, `server`), and a client's (`client`), each with branch `main` of two commits.
+/// A server's repository (`server`, bare) and a client's (`client`), each with a branch `main` of two commits.
 pub(super) struct Pair {
     pub(super) scratch: Scratch,
     pub(super) server: PathBuf,
@@ -94,7 +94,7 @@ impl Pair {
         self.git(&self.server, arguments)
     }
 
-    /// A commit on the client's current branch; its id.
+    /// Makes a commit on the client's current branch, and returns its id.
     pub(super) fn commit(&self, text: &str) -> String {
         std::fs::write(self.client.join("file"), text).expect("scratch can be written");
         self.git(&self.client, &["add", "file"]);
@@ -106,7 +106,8 @@ impl Pair {
         self.git(&self.client, &["rev-parse", revision])
     }
 
-    /// A hook of the server's. Another process writes it: what a thread of ours has open for writing cannot be run.
+    /// Installs a hook of the server's. Another process writes it: a file that a thread of this process has open for
+    /// writing cannot be run.
     pub(super) fn hook(&self, name: &str, script: &str) {
         let path = self.server.join("hooks").join(name);
         std::fs::create_dir_all(path.parent().expect("it has one")).expect("scratch can be written");
@@ -123,7 +124,8 @@ impl Pair {
         "0".repeat(self.client_id("HEAD").len())
     }
 
-    /// A push of the client's objects: each update is `OLD NEW NAME` in revisions of the client's, `-` for none.
+    /// A push of the client's objects. Each update is `OLD NEW NAME`, given as revisions of the client's, with `-` for
+    /// none.
     pub(super) fn push(&self, updates: &[&str]) -> Push {
         let mut lines = Vec::new();
         let mut wanted = String::new();
@@ -147,12 +149,12 @@ impl Pair {
         Push { lines, capabilities: USUAL.into(), options: None, shallow: Vec::new(), pack }
     }
 
-    /// A pack of what these revisions reach, thin.
+    /// A thin pack of what these revisions reach.
     pub(super) fn pack(&self, revisions: &str) -> Vec<u8> {
         self.git_with(&self.client, &["pack-objects", "-q", "--stdout", "--revs", "--thin"], revisions.as_bytes())
     }
 
-    /// What all refs of the server are.
+    /// The values of all refs of the server.
     pub(super) fn refs(&self) -> String {
         self.at_server(&["for-each-ref", "--format=%(refname) %(objectname) %(symref)"])
     }
@@ -189,7 +191,7 @@ impl Pair {
         }
     }
 
-    /// Sends a push to us.
+    /// Sends a push to this program.
     pub(super) fn send(&self, push: &Push) -> Answer {
         self.send_bytes(&push.bytes())
     }
@@ -198,14 +200,14 @@ impl Pair {
         send(&self.open(), bytes)
     }
 
-    /// A copy of the whole scratch, on which C git serves the same.
+    /// A copy of the whole scratch directory, on which C git serves the same push.
     pub(super) fn copy(&self) -> Pair {
         let path = std::env::temp_dir().join(crate::durable::unique("receive-copy-"));
         let copied = Command::new("cp").arg("-a").arg(&self.scratch.0).arg(&path).status();
         assert!(copied.expect("cp runs").success());
         let copy = Pair { server: path.join("server.git"), client: path.join("client"), scratch: Scratch(path) };
-        // A copy's work trees are linked with the copy. (`git worktree repair` would follow the copied link back to the
-        // original first, which other copies read meanwhile.)
+        // Links the copy's work trees with the copy. `git worktree repair` would first follow the copied link back to
+        // the original, which other copies read at the same time.
         for linked in std::fs::read_dir(copy.server.join("worktrees")).into_iter().flatten().flatten() {
             let link = copy.scratch.0.join(linked.file_name()).join(".git");
             std::fs::write(linked.path().join("gitdir"), format!("{}\n", link.display()))
@@ -221,7 +223,7 @@ impl Pair {
         Answer::of(self.git_with(&self.scratch.0, &["receive-pack", "--stateless-rpc", server], bytes))
     }
 
-    /// Nothing of a quarantine is left, and all that is there is whole.
+    /// Checks that nothing of a quarantine is left, and that the repository is intact.
     pub(super) fn assert_clean(&self) {
         let objects = std::fs::read_dir(self.server.join("objects")).expect("it is there").flatten();
         let left: Vec<_> = objects
@@ -260,7 +262,7 @@ impl Body for TestBody<'_> {
     }
 }
 
-/// A sink whose time is over from the start: only its ticks say so.
+/// A sink whose time is up from the start: only its ticks report it.
 #[derive(Default)]
 pub(super) struct Overdue(pub(super) Vec<u8>);
 
@@ -282,7 +284,7 @@ impl Pulse for Overdue {
 
 impl Sink for Overdue {}
 
-/// A client that leaves after some bytes.
+/// A client that goes away after this many bytes.
 pub(super) struct Leaver(pub(super) usize);
 
 impl Write for Leaver {
@@ -304,7 +306,7 @@ impl Pulse for Leaver {
 
 impl Sink for Leaver {}
 
-/// A request, not yet as bytes.
+/// A push request before it is encoded.
 pub(super) struct Push {
     pub(super) lines: Vec<String>,
     pub(super) capabilities: String,
@@ -370,7 +372,7 @@ impl Answer {
         answer
     }
 
-    /// The lines of refs that were refused, and what became of the pack if anything.
+    /// The report's lines for refused refs, preceded by the unpack status if it is not ok.
     pub(super) fn complaints(&self) -> Vec<&str> {
         self.report.iter().map(String::as_str).filter(|line| !line.starts_with("ok ") && *line != "unpack ok").collect()
     }

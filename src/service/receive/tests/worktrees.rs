@@ -1,14 +1,14 @@
-//! Pushes to branches that are checked out, with a work tree that follows; beside C git.
+//! Pushes to checked-out branches whose work tree is updated along; compared with C git.
 
 use super::support::{Answer, Pair, send};
 use std::path::{Path, PathBuf};
 
-/// What a work tree and its index differ in from its HEAD, untracked files among it.
+/// How a work tree and its index differ from its HEAD, including untracked files.
 fn status(pair: &Pair, place: &Path) -> String {
     pair.git(place, &["status", "--porcelain"])
 }
 
-/// A pair whose server has a linked work tree `tree` with the branch `linked`, which follows pushes.
+/// A pair whose server has a linked work tree `tree` on the branch `linked`, which is updated by pushes.
 fn linked() -> (Pair, PathBuf) {
     let pair = Pair::new();
     pair.at_server(&["branch", "linked"]);
@@ -28,7 +28,7 @@ fn not_bare(format: &str) -> (Pair, PathBuf) {
     (pair, place)
 }
 
-/// Programs of the machine that runs the tests, but for git.
+/// A directory for PATH without git.
 fn without_git(pair: &Pair) -> PathBuf {
     let path = pair.scratch.0.join("bin");
     std::fs::create_dir(&path).expect("scratch can be written");
