@@ -1,8 +1,8 @@
-//! The file of one answer: a header, blocks with their checksums, an end.
+//! The file of one answer: a header, checksummed blocks, and an end.
 //!
-//! In: bytes as they are made. Out: the same bytes, each block verified before anything of it is handed on; whoever reads may begin
-//! while they are still being written. All blocks but the last are of one size, so the size of a file says how many there are. What the
-//! bytes mean is known to nobody here.
+//! In: bytes as they are made. Out: the same bytes, each block verified before any of it is handed on; a reader may
+//! start while the file is still being written. All blocks but the last have the same size, so that the size of a
+//! complete file tells how many there are. Nothing here knows what the bytes mean.
 //!
 //! ```text
 //! header  magic, key, who writes (boot and machine, or zeros), CRC-32
@@ -21,24 +21,24 @@ use std::path::{Path, PathBuf};
 
 /// The bytes of every block but the last.
 pub(super) const BLOCK_BYTES: usize = 256 << 10;
-/// So much of a block is read at once to be verified: it stays in the processor's cache.
+/// How much of a block is read at once to be verified: it stays in the processor's cache.
 const PIECE_BYTES: usize = 32 << 10;
 
 const MAGIC: &[u8; 8] = b"ARTKEPT\x01";
-/// Of a boot and of a machine, in letters.
+/// The letters of an [`Origin`]: a boot and a machine.
 const ORIGIN_BYTES: usize = 32;
 const HEADER_BYTES: usize = MAGIC.len() + 32 + ORIGIN_BYTES + 4;
-/// Size and checksum.
+/// A block's size and checksum.
 const HEAD_BYTES: usize = 8;
-/// Bytes in all, and notes.
+/// The total number of bytes, and notes.
 const END_BYTES: usize = 8 + super::NOTES_BYTES;
 
-/// In the place of a size: all is there.
+/// In place of a size: the answer is complete.
 const COMPLETE: u32 = u32::MAX;
-/// In the place of a size: there will be no more, and whoever computes it again will not get further.
+/// In place of a size: no more blocks will follow, and making the answer again would fail as well.
 const FAILED: u32 = u32::MAX - 1;
 
-/// What checksums of a file begin with: no block of another answer fits.
+/// The initial value of a file's checksums, so that no block of another answer matches.
 fn seed(key: &Key) -> u32 {
     crc32fast::hash(&key.0)
 }
@@ -49,7 +49,7 @@ fn checksum(seed: u32, size: u32, index: u64, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The same, as far as no bytes are known.
+/// The same checksum before any bytes are added.
 fn checksum_of(seed: u32, size: u32, index: u64) -> crc32fast::Hasher {
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
     hasher.update(&size.to_le_bytes());
@@ -61,32 +61,32 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
 }
 
-/// A block in the making, room for its head in front.
+/// A block as it is filled, with room for its size and checksum in front.
 #[derive(Debug)]
 pub(super) struct Block(Vec<u8>);
 
 impl Block {
-    /// Holds nothing, and takes memory when the first byte comes.
+    /// Creates an empty block. Memory is allocated when the first byte comes.
     pub fn new() -> Self {
         Block(Vec::new())
     }
 
-    /// Its bytes.
+    /// The block's bytes.
     pub fn bytes(&self) -> &[u8] {
         self.0.get(HEAD_BYTES..).unwrap_or_default()
     }
 
-    /// Whether it has as many bytes as a block may have.
+    /// Whether the block has as many bytes as a block may have.
     pub fn is_full(&self) -> bool {
         self.bytes().len() == BLOCK_BYTES
     }
 
-    /// Whether it has none.
+    /// Whether the block has no bytes.
     pub fn is_empty(&self) -> bool {
         self.bytes().is_empty()
     }
 
-    /// Forgets its bytes.
+    /// Empties the block.
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -97,7 +97,7 @@ impl Block {
         }
     }
 
-    /// Takes as many bytes as it has room for; how many.
+    /// Takes as many bytes as there is room for, and returns how many.
     pub fn take(&mut self, bytes: &[u8]) -> usize {
         self.open();
         let taken = bytes.len().min(BLOCK_BYTES - self.bytes().len());
@@ -105,7 +105,7 @@ impl Block {
         taken
     }
 
-    /// The same of a part of a file.
+    /// The same for a part of a file.
     pub fn take_from(&mut self, file: &File, range: &Range<u64>) -> io::Result<u64> {
         self.open();
         let room = BLOCK_BYTES - self.bytes().len();
@@ -119,7 +119,7 @@ impl Block {
         Ok(taken as u64)
     }
 
-    /// Its checksum as the block of this number, where it is not empty.
+    /// The block's checksum as block number `index`. The block must not be empty.
     pub fn checksum(&self, key: &Key, index: u64) -> u32 {
         let bytes = self.bytes();
         checksum(seed(key), bytes.len() as u32, index, bytes)
@@ -137,7 +137,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes the header. `origin`: who holds the lock of the file, if somebody does.
+    /// Writes the header. `origin`: the process that holds the file's lock, if one does.
     pub fn begin(file: File, path: &Path, key: &Key, origin: Option<&Origin>) -> io::Result<Self> {
         let mut header = Vec::with_capacity(HEADER_BYTES);
         header.extend_from_slice(MAGIC);
@@ -152,7 +152,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Writes a block that is full, or the last one.
+    /// Writes a block, which must be full unless it is the last one.
     pub fn block(&mut self, block: &mut Block) -> io::Result<()> {
         let size = block.bytes().len() as u32;
         let sum = checksum(self.seed, size, self.blocks, block.bytes());
@@ -164,12 +164,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Says that all is there.
+    /// Marks the answer as complete.
     pub fn complete(&mut self, notes: &Notes) -> io::Result<()> {
         self.end(COMPLETE, notes)
     }
 
-    /// Says that there will be no more, and that it is not to be tried again.
+    /// Marks that no more will follow, and that making the answer again would fail as well.
     pub fn fail(&mut self) -> io::Result<()> {
         self.end(FAILED, &[0; super::NOTES_BYTES])
     }
@@ -191,7 +191,7 @@ impl Writer {
         &self.path
     }
 
-    /// How large the file is.
+    /// The size of the file so far.
     pub fn size(&self) -> u64 {
         HEADER_BYTES as u64 + self.bytes + self.blocks * HEAD_BYTES as u64
     }
@@ -200,15 +200,15 @@ impl Writer {
 /// What comes next in a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// A block, verified: where its bytes lie in the file, and its checksum.
+    /// A verified block: where its bytes are in the file, and its checksum.
     Block(Range<u64>, u32),
-    /// All is there.
+    /// The answer is complete.
     Complete(Box<Notes>),
-    /// There will be no more.
+    /// No more will follow.
     Failed,
-    /// Nothing yet, or not all of it.
+    /// Nothing yet, or only a part.
     NotYet,
-    /// Something else than was written.
+    /// Something other than what was written.
     Damaged,
 }
 
@@ -219,17 +219,17 @@ pub(super) struct Reader {
     key: Key,
     seed: u32,
     is_complete: bool,
-    /// Who holds its lock, once the header could be read.
+    /// The process that holds the file's lock; set once the header could be read.
     origin: Option<Option<Origin>>,
-    /// The next block, and where it begins, its head included.
+    /// The number of the next block, and where it begins, its size and checksum included.
     index: u64,
     place: u64,
-    /// Lent: the block looked at.
+    /// The part of the file last read, kept here to be reused.
     buffer: Vec<u8>,
 }
 
 impl Reader {
-    /// Reads a file that somebody may still be writing.
+    /// Reads a file that may still be written to.
     pub fn growing(file: File, key: &Key) -> Self {
         let place = HEADER_BYTES as u64;
         Reader {
@@ -244,7 +244,7 @@ impl Reader {
         }
     }
 
-    /// Reads a file that is said to be complete; `None`: it is not, or damaged.
+    /// Reads a file that should be complete. Returns `None` if it is incomplete or damaged.
     pub fn complete(file: File, key: &Key) -> io::Result<Option<Self>> {
         let size = file.metadata()?.len();
         let mut reader = Reader { is_complete: true, ..Reader::growing(file, key) };
@@ -266,18 +266,19 @@ impl Reader {
         &self.file
     }
 
-    /// Goes on with another handle of the same file: some file systems tell what is new only to who opens it.
+    /// Continues with another handle of the same file: some file systems show new data only to a process that opens the
+    /// file.
     pub fn go_on_with(&mut self, file: File) {
         self.file = file;
     }
 
-    /// Who holds its lock.
+    /// The process that holds the file's lock, if known.
     pub fn origin(&mut self) -> Option<&Origin> {
         self.has_header();
         self.origin.as_ref()?.as_ref()
     }
 
-    /// Whether the header is there and of this answer.
+    /// Whether the header is there and belongs to this answer.
     fn has_header(&mut self) -> bool {
         if self.origin.is_some() {
             return true;
@@ -296,7 +297,8 @@ impl Reader {
         true
     }
 
-    /// The next block, if it is there; the same is looked at until then. An error of the disk is damage.
+    /// Returns the next block, once it is complete; until then each call looks at the same place. A read error counts
+    /// as damage.
     pub fn next(&mut self) -> Next {
         let missing = if self.is_complete { Next::Damaged } else { Next::NotYet };
         if !self.has_header() || self.fill(self.place, HEAD_BYTES + PIECE_BYTES).is_err() {
@@ -310,7 +312,7 @@ impl Reader {
             };
         }
         if self.block_checksum(size) != Some(sum) {
-            // What has not arrived yet may look like anything.
+            // Data that has not arrived yet may look like anything.
             return missing;
         }
         let start = self.place + HEAD_BYTES as u64;
@@ -318,7 +320,8 @@ impl Reader {
         Next::Block(start..self.place, sum)
     }
 
-    /// The checksum of the next block, of which the first piece stands in the buffer; `None`: it cannot be one, or not all of it is there.
+    /// The checksum of the next block, whose first piece is in the buffer; `None` if it cannot be a block or is
+    /// incomplete.
     fn block_checksum(&mut self, size: u32) -> Option<u32> {
         let mut left = usize::try_from(size).ok().filter(|size| (1..=BLOCK_BYTES).contains(size))?;
         let mut hasher = checksum_of(self.seed, size, self.index);
@@ -337,7 +340,7 @@ impl Reader {
         }
     }
 
-    /// The end that stands in the buffer.
+    /// Interprets the end that is in the buffer.
     fn end(&self, mark: u32, index: u64) -> Next {
         let Some(end) = self.buffer.get(HEAD_BYTES..HEAD_BYTES + END_BYTES) else { return Next::Damaged };
         if word(&self.buffer, 0) != Some(mark) || word(&self.buffer, 4) != Some(checksum(self.seed, mark, index, end)) {
@@ -349,7 +352,7 @@ impl Reader {
         }
     }
 
-    /// Reads as much as there is, and not more than `most`.
+    /// Reads as much as is available, up to `most` bytes.
     fn fill(&mut self, at: u64, most: usize) -> io::Result<()> {
         self.buffer.resize(most, 0);
         let mut filled = 0;

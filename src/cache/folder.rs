@@ -1,7 +1,8 @@
-//! The directory of a cache: names, who is alive, what must go.
+//! The directory of a cache: file names, whether writers are alive, what must be removed.
 //!
-//! In: a key. Out: its file, found or begun. A complete answer has the key's name, one in the making that name and `.part`: whoever
-//! creates it writes it, and holds its file lock for as long as he lives. No file is ever changed but by whoever created it.
+//! In: a key. Out: its file, found or begun. A complete answer is named after the key, an unfinished one has `.part`
+//! appended: the process that creates it writes it, and holds its file lock as long as it lives. Only the process that
+//! created a file ever changes it.
 
 use super::entry::{Reader, Writer};
 use super::{Cache, Key, Notes, Role};
@@ -15,57 +16,57 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// Behind the key in the name of an answer in the making.
+/// Follows the key in the name of an unfinished answer.
 const PART: &str = ".part";
-/// The same of one whose writer is dead, on its way out.
+/// Follows the key in the name of a file that is being removed.
 const ASIDE: &str = ".gone-";
 /// The letters of a key.
 const KEY_LETTERS: usize = 64;
-/// A hit is noted on the file when the last note is as old as this.
+/// A hit updates the file's time if that is at least this old.
 const NOTED_AFTER: Duration = Duration::from_secs(60);
-/// What is not complete and says nothing for so long goes.
+/// An unfinished file that has not changed for this long is removed.
 const ABANDONED_AFTER: Duration = Duration::from_secs(600);
-/// Permission bits of everybody else.
+/// The permission to write for others.
 const WRITABLE_FOR_ALL: u32 = 0o002;
 
-/// What shows that somebody writes.
+/// What shows that a writer is alive.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sign {
     size: u64,
     modified: (i64, i64),
 }
 
-/// What became of a writer.
+/// The state of a writer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum State {
     Seen(Sign),
     Dead,
-    /// The file system does not say.
+    /// The file system does not tell.
     Unknown,
 }
 
-/// What is there of an answer.
+/// What there is of an answer.
 pub(super) enum Found {
     /// A file, complete or growing.
     There(Reader, Role),
     Nothing,
-    /// A file that cannot be read, or not be trusted.
+    /// A file that cannot be read or trusted.
     Unusable,
 }
 
-/// What came of beginning a file.
+/// The result of beginning a file.
 pub(super) enum Begun {
-    /// It is ours to write; the reader is for our own client.
+    /// The file is ours to write; the reader is for our own client.
     Ours(Box<Writer>, Reader),
-    /// Somebody else writes it.
+    /// Another process writes it.
     Theirs(Reader),
     /// There is a complete one by now.
     Complete,
-    /// There can be none.
+    /// No file can be made.
     Impossible,
 }
 
-/// Whether a directory may be used. One that is missing may.
+/// Checks whether a directory may be used. It need not exist yet.
 pub(super) fn check(directory: &Path) -> Result<(), String> {
     let shown = directory.display();
     match fs::metadata(directory) {
@@ -79,7 +80,8 @@ pub(super) fn check(directory: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether files can be created in a directory, or the directory where it is missing. Somebody may still be in the way later.
+/// Checks whether files can be created in a directory, or the directory itself if it is missing. Creating them may
+/// still fail later.
 pub(super) fn writable(directory: &Path) -> Result<(), String> {
     let may_write = |path: &Path| rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK);
     let probed = match (may_write(directory), directory.parent()) {
@@ -96,7 +98,7 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Whether a name is one of ours: a key's, and what we put behind it.
+/// Whether a name is one of ours: a key, possibly with a suffix of ours.
 fn is_ours(name: &str) -> bool {
     let Some((key, behind)) = name.split_at_checked(KEY_LETTERS) else { return false };
     key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
@@ -112,9 +114,9 @@ impl Cache {
         self.directory.join(format!("{key}{PART}"))
     }
 
-    /// Opens a file that we have written: what somebody else has put there is not given out.
+    /// Opens a file that this user has written; files of other users are never handed out.
     fn open_file(&self, path: &Path) -> io::Result<(File, Metadata)> {
-        // One that is no file must not hold anybody up.
+        // Opening something that is not a file, such as a FIFO, must not block.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
         let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
         let metadata = file.metadata()?;
@@ -124,7 +126,7 @@ impl Cache {
         Ok((file, metadata))
     }
 
-    /// The file of an answer, complete or growing. A complete one that is damaged goes.
+    /// Finds the file of an answer, complete or growing. A complete one that is damaged is removed.
     pub(super) fn find(&self, key: &Key) -> Found {
         let path = self.path(key);
         match self.open_file(&path) {
@@ -146,11 +148,11 @@ impl Cache {
         }
     }
 
-    /// What was asked for lately stays longest.
+    /// Marks an answer as used, so that recently used answers are kept longest.
     fn note_hit(&self, path: &Path, metadata: &Metadata) {
         let age = metadata.modified().ok().and_then(|time| self.now.duration_since(time).ok());
         if age.is_some_and(|age| age > NOTED_AFTER) {
-            // It may be gone by now.
+            // It may have been removed in the meantime.
             let _ = durable::touch(path);
         }
     }
@@ -160,19 +162,20 @@ impl Cache {
         let path = self.part_path(key);
         let file = match self.create(&path) {
             Ok(file) => file,
-            // Whoever asked before it was there may be told for long that it is not; who could not create it is not.
+            // A file system may go on reporting to a process that once asked in vain that the file is missing, but not
+            // to one that failed to create it.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => match self.open_file(&path) {
                 Ok((file, _)) => return Begun::Theirs(Reader::growing(file, key)),
                 Err(_) => return Begun::Impossible,
             },
             Err(_) => return Begun::Impossible,
         };
-        // Where there are no file locks, signs of life must do.
+        // Where there are no file locks, a growing file has to serve as the sign of life.
         let origin = file.try_lock().ok().and_then(|()| Origin::here());
         let begun = Writer::begin(file, &path, key, origin.as_ref());
         let reader = self.open_file(&path).map(|(file, _)| Reader::growing(file, key));
         match (begun, reader) {
-            // Somebody was done between two looks of ours.
+            // Another process has finished the answer since we looked for it.
             (Ok(_), Ok(_)) if self.path(key).exists() => {
                 let _ = durable::unlink(&path);
                 Begun::Complete
@@ -185,7 +188,7 @@ impl Cache {
         }
     }
 
-    /// Creates a file, and the directory where it is missing.
+    /// Creates a file, and the directory if it is missing.
     fn create(&self, path: &Path) -> io::Result<File> {
         match durable::create(path, 0o600, Sharing::Umask) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -196,10 +199,10 @@ impl Cache {
         }
     }
 
-    /// Gives a file that has come to its end its name, and makes room for it.
+    /// Gives a finished file its final name, and makes room for it.
     pub(super) fn keep(&self, key: &Key, writer: &mut Writer, notes: &Notes) -> io::Result<()> {
         writer.complete(notes)?;
-        // Ours may be gone, and another one in its place.
+        // Ours may have been removed and replaced by another one.
         let ours = writer.file().metadata()?;
         if !fs::symlink_metadata(writer.path()).is_ok_and(|found| is_same(&found, &ours)) {
             return Err(ErrorKind::NotFound.into());
@@ -209,14 +212,14 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes a file that is being written, by whoever writes it.
+    /// Removes a file that this process is writing.
     pub(super) fn give_up(&self, writer: &Writer) {
         if let Ok(metadata) = writer.file().metadata() {
             self.remove(writer.path(), &metadata);
         }
     }
 
-    /// Whether the writer of a file that grows shows signs of life.
+    /// Checks whether the writer of a growing file is alive.
     pub(super) fn look(&self, key: &Key, reader: &mut Reader) -> State {
         let Ok(metadata) = reader.file().metadata() else { return State::Dead };
         if metadata.nlink() == 0 {
@@ -225,13 +228,13 @@ impl Cache {
         if let (Some(origin), Some(here)) = (reader.origin().cloned(), Origin::here())
             && origin.may_be_judged(&here)
         {
-            // Shared, so that those who ask at the same time do not take each other for the writer.
+            // A shared lock, so that concurrent readers do not take each other for the writer.
             if reader.file().try_lock_shared().is_ok() {
                 let _ = reader.file().unlock();
                 return State::Dead;
             }
         }
-        // What is new, other nodes may see only when they open the file; it may have got its name meanwhile.
+        // Other nodes may see new data only when they open the file, which may have its final name by now.
         for path in [self.part_path(key), self.path(key)] {
             if let Ok((file, found)) = self.open_file(&path)
                 && is_same(&found, &metadata)
@@ -251,14 +254,14 @@ impl Cache {
         }
     }
 
-    /// Removes a file if it is still the one that was meant: out of its place, looked at again, and put back if it has become
-    /// another one meanwhile.
+    /// Removes a file if it is still the one that was meant: renames it, checks it again, and puts it back if it was
+    /// replaced in between.
     fn remove(&self, path: &Path, meant: &Metadata) {
         let is_meant = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| is_same(&found, meant));
         let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|_| is_meant(path)) else { return };
         let key = &name[..name.len().min(KEY_LETTERS)];
         let aside = self.directory.join(durable::unique(&format!("{key}{ASIDE}")));
-        // What cannot be removed now goes when room is made.
+        // A file that cannot be removed now is removed when room is made.
         if durable::rename(path, &aside).is_ok() {
             if !is_meant(&aside) {
                 let _ = durable::link(&aside, path);
@@ -267,8 +270,8 @@ impl Cache {
         }
     }
 
-    /// Removes what nobody will complete, then the answers that were asked for least lately, until the others fit. `newest` has just
-    /// been written, and says what time it is where the files are.
+    /// Removes abandoned unfinished files, then the least recently used answers until the rest fits. `newest` has just
+    /// been written, and tells the current time on the file system.
     pub(super) fn make_room(&self, newest: &Metadata) {
         let (Ok(entries), Ok(now)) = (fs::read_dir(&self.directory), newest.modified()) else { return };
         let mut total = 0_u64;

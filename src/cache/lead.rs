@@ -1,7 +1,8 @@
-//! Making an answer that others may read along.
+//! Making an answer that other processes may read as it grows.
 //!
-//! In: bytes, as the caller makes them. Out: a file that grows at the speed of the work, and a second thread that sends it to our own
-//! client at his. What is done soon and small goes out from memory, and where there can be no file everything does.
+//! In: bytes, as the caller makes them. Out: a file that grows as fast as the work goes, and a second thread that sends
+//! it to our own client at the client's speed. A small answer that is done quickly is sent from memory, and so is every
+//! answer if no file can be made.
 
 use super::entry::{Block, Next, Reader, Writer};
 use super::folder::Begun;
@@ -18,36 +19,36 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long the second thread waits before it shows the client that we are alive.
+/// How long the second thread waits before it shows the client that the work goes on.
 const TICK: Duration = Duration::from_millis(100);
-/// Blocks that wait in memory for the client where the file can hold no more.
+/// How many blocks wait in memory for the client when the file cannot hold more.
 const WAITING_MAX: usize = 2;
-/// Looked at sooner than this, the clock is asked half as often.
+/// If two looks at the clock are less than this apart, the calls between them are doubled.
 const TOO_SOON: Duration = Duration::from_millis(1);
-/// After so many calls at most the clock is looked at.
+/// The most calls between two looks at the clock.
 const CALLS_MAX: u32 = 256;
-/// So often room is made while a file grows up to all that there is.
+/// How often room is made while one file grows to the size of the whole cache.
 const ROOM_STEPS: u64 = 8;
 
 /// What was made.
 #[derive(Debug, Clone, Copy)]
 pub enum Made {
-    /// The bytes that were written.
+    /// The answer was written.
     Written(Notes),
     /// Nothing was written: the notes say where the answer is.
     Elsewhere(Notes),
 }
 
-/// How it ended.
+/// How making an answer ended.
 pub(super) enum Outcome {
     Made(Notes, Role),
-    /// Somebody else makes it, and nothing of ours has gone out.
+    /// Another process makes it, and nothing of ours has been sent.
     Theirs(Reader),
-    /// The same, and he is done.
+    /// The same, and the other process has finished.
     Complete,
-    /// What was written cannot be read.
+    /// What was written cannot be read back.
     Lost,
-    /// It is not what the client has begun to hear.
+    /// The answer differs from what was already sent to the client.
     Differs,
 }
 
@@ -63,10 +64,11 @@ impl fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
-/// Makes an answer, into a sink. Told whether it may lie elsewhere: not where the client has begun to hear it.
+/// Makes an answer and writes it to the sink. The flag says whether the answer may be elsewhere instead: not once a
+/// part of it has been sent.
 pub type Make<'m> = dyn FnMut(&mut dyn Sink, bool) -> anyhow::Result<Made> + 'm;
 
-/// Makes an answer. `kept`: a file may be made of it.
+/// Makes an answer. `kept`: whether a file may be made of it.
 pub(super) fn lead(
     cache: &Cache,
     key: &Key,
@@ -86,25 +88,25 @@ pub(super) fn lead(
     })
 }
 
-/// Where what is made goes.
+/// Where the bytes go.
 enum Way<'scope, 'env, 'c> {
-    /// Into memory: nobody knows of it yet.
+    /// Into memory: no other process can see the answer yet.
     Private(&'env mut Delivery<'c>),
     /// To the client.
     Direct(&'env mut Delivery<'c>),
-    /// Into a file, from where the second thread takes it.
+    /// Into a file, from which the second thread sends it.
     Public {
-        /// `None`: the file can hold no more, and blocks wait in memory.
+        /// `None` if the file cannot hold more; then blocks wait in memory.
         writer: Option<Box<Writer>>,
         sender: ScopedJoinHandle<'scope, anyhow::Result<()>>,
-        /// At this size room is made.
+        /// When the file reaches this size, room is made.
         next_room: u64,
     },
-    /// Somebody else makes it.
+    /// Another process makes the answer.
     Over,
 }
 
-/// Somebody who makes an answer, and takes its bytes.
+/// The work of making an answer; takes its bytes.
 struct Leader<'scope, 'env, 'c> {
     cache: &'env Cache,
     key: &'env Key,
@@ -119,7 +121,7 @@ struct Leader<'scope, 'env, 'c> {
 }
 
 impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
-    /// Begins a file, if there can be one, and sends from there.
+    /// Begins a file, if possible, and starts the thread that sends it.
     fn publish(&mut self) -> io::Result<()> {
         let delivery = match std::mem::replace(&mut self.way, Way::Over) {
             Way::Private(delivery) => delivery,
@@ -130,7 +132,7 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
         };
         match self.cache.begin(self.key) {
             Begun::Ours(writer, reader) => {
-                // Where there can be no more threads, what was to be handed over is taken back.
+                // If no thread can be started, what was to be handed over is taken back.
                 let handed = Arc::new(Mutex::new(Some((reader, delivery))));
                 let take = |handed: &Mutex<Option<_>>| handed.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let (shared, theirs) = (self.shared, Arc::clone(&handed));
@@ -155,13 +157,13 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
         Ok(())
     }
 
-    /// Ends the work: its error says nothing, `outcome` does.
+    /// Ends the work. The error only stops the caller; the result is in `outcome`.
     fn stop(&mut self, outcome: Outcome) -> io::Error {
         self.taken = Some(outcome);
         io::Error::other("this answer is not to be made")
     }
 
-    /// The block is full, or the last one.
+    /// Puts the block, which is full or the last one.
     fn end_block(&mut self) -> io::Result<()> {
         self.publish()?;
         self.put_block()?;
@@ -191,7 +193,7 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
                             }
                             return self.shared.more();
                         }
-                        // More than there may be: who reads along must help himself.
+                        // The file exceeds the cache's size: readers must make the answer themselves.
                         Ok(()) => {
                             let _ = writer.fail();
                             self.cache.give_up(writer);
@@ -210,7 +212,8 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
         }
     }
 
-    /// Whether bytes of a file can be handed to the client as they are: nobody reads along, and nothing is left to compare.
+    /// Whether parts of a file can be passed to the client directly: nothing is kept, and nothing sent before is left
+    /// to compare with.
     fn is_direct(&self) -> bool {
         match &self.way {
             Way::Direct(delivery) => self.block.is_empty() && delivery.heard.len() as u64 <= self.index,
@@ -218,14 +221,14 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
         }
     }
 
-    /// The work is done, or has failed.
+    /// Ends the answer after the work is done or has failed.
     fn finish(mut self, made: anyhow::Result<Made>) -> anyhow::Result<Outcome> {
         if let Some(outcome) = self.taken.take() {
             return Ok(outcome);
         }
         let made = made.and_then(|made| {
             if !self.block.is_empty() {
-                // A small answer that came soon is not worth a file.
+                // A small answer that was made quickly is not worth a file.
                 match self.way {
                     Way::Private(_) => {
                         self.put_block()?;
@@ -262,7 +265,8 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
                         kept.inspect_err(|_| self.cache.give_up(&writer)).is_ok()
                     }
                     (Err(_), Some(mut writer)) => {
-                        // Who leaves lets others go on; what cannot be made they need not try.
+                        // If the client has gone, other processes may still make the answer; if it cannot be made, they
+                        // need not try.
                         if !gone {
                             let _ = writer.fail();
                         }
@@ -286,14 +290,14 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
         }
     }
 
-    /// Keeps a file of notes alone; whether that could be done.
+    /// Writes a file that holds only notes. Returns whether that succeeded.
     fn note(&self, notes: &Notes) -> bool {
         let Begun::Ours(mut writer, _) = self.cache.begin(self.key) else { return false };
         let kept = self.cache.keep(self.key, &mut writer, notes);
         kept.inspect_err(|_| self.cache.give_up(&writer)).is_ok()
     }
 
-    /// Now and then: what takes long becomes public, and who works says that he lives.
+    /// Every few calls: makes the answer public if it takes long, and renews the sign of life.
     fn look_at_clock(&mut self) -> io::Result<()> {
         let Some(now) = self.clock.look() else { return Ok(()) };
         match &self.way {
@@ -301,7 +305,7 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
                 self.publish()
             }
             Way::Public { writer: Some(writer), .. } if self.clock.is_due(now, self.cache.patience.sign) => {
-                // Who misses it takes over, and no harm is done.
+                // If the sign of life fails, another process takes over, which does no harm.
                 let _ = durable::touch_file(writer.file());
                 Ok(())
             }
@@ -311,7 +315,7 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
 }
 
 impl Drop for Leader<'_, '_, '_> {
-    /// Where work panics the second thread must not wait for its end.
+    /// If the work panics, the second thread must not wait for its end.
     fn drop(&mut self) {
         self.shared.ended(false);
     }
@@ -386,7 +390,7 @@ impl Sink for Leader<'_, '_, '_> {
     }
 }
 
-/// Looks at the time now and then: it is cheap, but not for each object.
+/// Looks at the clock every few calls: that is cheap, but too expensive for every object.
 struct Clock {
     began: Instant,
     looked: Instant,
@@ -422,7 +426,7 @@ impl Clock {
     }
 }
 
-/// What is said beside the bytes.
+/// What is told to the client besides the bytes.
 #[derive(Debug)]
 enum Said {
     Begin(&'static str, Option<u64>),
@@ -430,24 +434,24 @@ enum Said {
     Aside(Vec<u8>),
 }
 
-/// What both threads know.
+/// What both threads share.
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     done: AtomicU64,
-    /// The client is heard no more.
+    /// The second thread has ended: nothing more reaches the client.
     gone: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Blocks in the file.
+    /// How many blocks the file has.
     blocks: u64,
-    /// Those behind them.
+    /// Blocks after those of the file, with their checksums.
     waiting: VecDeque<(Vec<u8>, u32)>,
     said: VecDeque<Said>,
-    /// Whether there is no more, and all is well.
+    /// Set when no more will come; `true` if the answer is complete.
     ended: Option<bool>,
 }
 
@@ -478,14 +482,14 @@ impl Shared {
         self.unless_gone()
     }
 
-    /// One more block is in the file.
+    /// Announces one more block in the file.
     fn more(&self) -> io::Result<()> {
         self.state().blocks += 1;
         self.changed.notify_all();
         self.unless_gone()
     }
 
-    /// A block that is in no file: the work waits where the client is slower.
+    /// Queues a block that is in no file. Waits if the client is slower than the work.
     fn wait_in_memory(&self, block: Vec<u8>, sum: u32) -> io::Result<()> {
         let mut state = self.state();
         while state.waiting.len() >= WAITING_MAX && !self.is_gone() {
@@ -503,7 +507,7 @@ impl Shared {
         self.unless_gone()
     }
 
-    /// There is no more; what was said first counts.
+    /// Announces the end; only the first call counts.
     fn ended(&self, well: bool) {
         self.state().ended.get_or_insert(well);
         self.changed.notify_all();
@@ -516,7 +520,7 @@ impl Shared {
                 return Step::Say(said);
             }
             match state.ended {
-                // Of what failed nothing more is sent.
+                // After a failure nothing more is sent.
                 Some(false) => return Step::Done,
                 _ if index < state.blocks => return Step::FromFile,
                 ended => {
@@ -537,9 +541,9 @@ impl Shared {
         }
     }
 
-    /// The second thread: everything there is, to the client.
+    /// The second thread: sends everything to the client.
     fn send(&self, mut reader: Reader, delivery: &mut Delivery<'_>) -> anyhow::Result<()> {
-        // Also where it panics: nobody may wait for it then.
+        // Marks the end even if this thread panics, so that nothing waits for it.
         let _left = Left(self);
         self.send_all(&mut reader, delivery)
     }
@@ -573,12 +577,12 @@ impl Shared {
     }
 }
 
-/// Says that the second thread is no more.
+/// Marks, when dropped, that the second thread has ended.
 struct Left<'s>(&'s Shared);
 
 impl Drop for Left<'_> {
     fn drop(&mut self) {
-        // Between two looks of who waits there is no moment at which this could be missed.
+        // Holds the lock, so that a waiting thread cannot miss this between its check and its wait.
         let _state = self.0.state();
         self.0.gone.store(true, Ordering::Relaxed);
         self.0.changed.notify_all();

@@ -1,11 +1,12 @@
-//! Answers kept on disk for whoever asks the same (docs/configuration.md, `ARTIFACTS_CACHE`).
+//! Answers kept on disk for the same request to come (docs/configuration.md, `ARTIFACTS_CACHE`).
 //!
-//! In: a key that stands for all that decides an answer, somebody to send it to, and a way to make it. Out: the answer, from a file
-//! where there is one; from a file that another process is still writing; or made now, written to a file as fast as it can be and sent
-//! from there, for others to read along. Whoever reads along in vain makes it himself and goes on behind what was sent.
+//! In: a key of everything that decides an answer, a client to send it to, and a way to make it. Out: the answer, from
+//! a complete file, from a file that another process is still writing, or made for this request. In the last case it is
+//! written to a file as fast as it is made and sent from there, while other processes may read it too. If a writer
+//! dies, its readers make the answer themselves and continue where the sent part ends.
 //!
-//! Never: an error of the client's because of the cache, which may be deleted, damaged or full at any moment; a byte that was not
-//! verified after it was read; a decision about who may have what, which was made before a key is.
+//! Never: a client's request that fails because the cache was deleted, damaged or full; a byte sent that was not
+//! verified after it was read; a decision about who may have what, which is made before there is a key.
 
 mod entry;
 mod folder;
@@ -25,35 +26,35 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub use lead::{Made, Make};
 
-/// What the caller wants to know of an answer when it comes from a file.
+/// What the caller wants to know about an answer that comes from a file.
 pub type Notes = [u8; NOTES_BYTES];
-/// The bytes of notes.
+/// The size of notes in bytes.
 pub const NOTES_BYTES: usize = 64;
 
 /// How often an answer is looked for before it is made without the cache.
 const ATTEMPTS: u32 = 16;
 
-/// What the operator said.
+/// The operator's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Where files lie: this directory's only.
+    /// The directory of the files, used for nothing else.
     pub directory: PathBuf,
-    /// How many bytes they may have together.
+    /// How many bytes the files may have together.
     pub bytes: u64,
-    /// How long is waited for whom; nobody but tests has reason to say.
+    /// How long to wait for what; only tests change it.
     pub patience: Patience,
 }
 
-/// How long is waited for whom.
+/// How long to wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// Work that ends sooner, with an answer of one block at most, leaves no file.
+    /// Work that ends sooner, with an answer of at most one block, leaves no file.
     pub private: Duration,
-    /// Work that ends sooner leaves no note of where its answer is found.
+    /// Work that ends sooner leaves no note of where its answer is.
     pub noted: Duration,
-    /// Who says nothing for so long is dead.
+    /// A writer that shows no sign of life for this long is dead.
     pub silence: Duration,
-    /// How often who works says that he lives, and is asked where that can be proven.
+    /// How often a writer shows a sign of life. Readers check its lock four times as often where that proves something.
     pub sign: Duration,
 }
 
@@ -68,7 +69,7 @@ impl Default for Patience {
     }
 }
 
-/// Everything that decides the bytes of an answer, as one number.
+/// Everything that decides the bytes of an answer, hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key([u8; 32]);
 
@@ -78,13 +79,13 @@ impl fmt::Display for Key {
     }
 }
 
-/// Makes a key of named parts, each of any number of values.
+/// Makes a key of named parts, each with any number of values.
 #[derive(Debug)]
 pub struct KeyMaker(Sha256);
 
 impl Default for KeyMaker {
     fn default() -> Self {
-        // Another version may make another answer of the same.
+        // Another version of the program may make a different answer.
         let mut maker = KeyMaker(Sha256::new());
         maker.part("version", [env!("CARGO_PKG_VERSION").as_bytes()]);
         maker
@@ -92,7 +93,7 @@ impl Default for KeyMaker {
 }
 
 impl KeyMaker {
-    /// Adds a part. Order counts, of parts and of values.
+    /// Adds a part. The order of parts and of values matters.
     pub fn part<V: AsRef<[u8]>>(&mut self, name: &str, values: impl IntoIterator<Item = V>) {
         self.0.update([1]);
         self.value(name.as_bytes());
@@ -118,9 +119,9 @@ pub enum Role {
     Hit,
     /// A file that another process was writing.
     Followed,
-    /// It was made now, for others to read along.
+    /// Made for this request, while others could read it.
     Led,
-    /// It was made now, and is not kept.
+    /// Made for this request and not kept.
     Missed,
 }
 
@@ -136,7 +137,7 @@ impl Role {
     }
 }
 
-/// The answer that was made anew is another one than that which the client has begun to hear.
+/// The answer was made again and differs from what was already sent to the client.
 #[derive(Debug)]
 pub struct Differs;
 
@@ -148,7 +149,7 @@ impl fmt::Display for Differs {
 
 impl std::error::Error for Differs {}
 
-/// The answers of one directory.
+/// The cached answers of one directory.
 #[derive(Debug)]
 pub struct Cache {
     directory: PathBuf,
@@ -158,32 +159,33 @@ pub struct Cache {
     patience: Patience,
 }
 
-/// What the client has heard: the checksum of each block.
+/// What the client has received: the checksum of each block.
 type Heard = Vec<u32>;
 
-/// How it ended to read along.
+/// How reading another process's file ended.
 #[derive(Debug)]
 enum Ended {
     Complete(Notes),
-    /// What follows is no longer to be expected from there.
+    /// Nothing more is to be expected from the writer.
     Dead,
-    /// The same, and nobody else will get further.
+    /// The same, and making the answer again would fail as well.
     Failed,
-    /// Something else stands there than was written.
+    /// The file holds something other than what was written.
     Damaged,
 }
 
-/// An answer under way to one client.
+/// An answer on its way to one client.
 struct Delivery<'c> {
     client: &'c mut dyn Sink,
     heard: Heard,
 }
 
 impl Cache {
-    /// The cache of a directory, which needs not exist yet, at a moment (Unix seconds). `None`: it may hold nothing.
+    /// Opens the cache of a directory, which need not exist yet. `now` is in Unix seconds. Returns `None` if the cache
+    /// may hold nothing.
     ///
     /// # Errors
-    /// A sentence for the operator where the directory cannot be trusted.
+    /// A sentence for the operator if the directory cannot be trusted.
     pub fn open(settings: &Settings, now: u64) -> Result<Option<Self>, String> {
         if settings.bytes == 0 {
             return Ok(None);
@@ -195,13 +197,13 @@ impl Cache {
         Ok(Some(Cache { directory, bytes, now, patience: settings.patience }))
     }
 
-    /// Why nothing new is kept, where it is plain to see: what is there is given out nevertheless.
+    /// Why nothing new can be kept, as far as that can be seen. What is there is served nevertheless.
     pub fn cannot_keep(&self) -> Option<String> {
         folder::writable(&self.directory).err()
     }
 
-    /// Sends the answer of a key, which `make` makes where it is not there. `make` may be called more than once: it is stopped where
-    /// another process turns out to make the same. It must make the same bytes each time.
+    /// Sends the answer of a key, and calls `make` if it is not there. `make` may be called more than once, and is
+    /// stopped if another process turns out to make the same answer. It must write the same bytes each time.
     ///
     /// # Errors
     /// What `make` reports; when the client has gone; [`Differs`].
@@ -224,7 +226,7 @@ impl Cache {
                     match lead::lead(self, key, kept, &mut delivery, make)? {
                         Outcome::Made(notes, role) => return Ok((notes, role)),
                         Outcome::Theirs(reader) => {
-                            // What we had begun is nobody's progress any more.
+                            // The progress stage we began ends here.
                             delivery.client.end()?;
                             Found::There(reader, Role::Followed)
                         }
@@ -241,7 +243,7 @@ impl Cache {
         unreachable!("what is made without the cache comes to its end")
     }
 
-    /// Reads along, to the end. What the client has heard must be what stands there.
+    /// Sends a file as it grows, to its end. What the client has already received must match it.
     fn follow(&self, key: &Key, reader: &mut Reader, delivery: &mut Delivery<'_>) -> anyhow::Result<Ended> {
         let mut wait = Wait::new(self.patience);
         let mut index = 0;
@@ -263,20 +265,20 @@ impl Cache {
                     delivery.client.tick(0)?;
                     is_alive = wait.pause(|| self.look(key, reader));
                 }
-                // All that he has written is read, even if he ended when we looked.
+                // The writer had ended when we last looked, and all it has written has been read since.
                 Next::NotYet => return Ok(Ended::Dead),
             }
         }
     }
 }
 
-/// A block's place among those that were heard.
+/// The index of a block in `Heard`.
 fn index_of(index: u64) -> usize {
     usize::try_from(index).unwrap_or(usize::MAX)
 }
 
 impl Delivery<'_> {
-    /// The next block: what the client has heard of it must be the same; else it is sent.
+    /// Handles the next block: if the client has already received it, it must be the same; otherwise it is sent.
     fn block(
         &mut self,
         index: u64,
@@ -294,23 +296,23 @@ impl Delivery<'_> {
         Ok(self.client.tick(0)?)
     }
 
-    /// The answer has so many blocks: the client has not heard more.
+    /// Checks, when the answer ends after this many blocks, that the client has not received more.
     fn end(&self, blocks: u64) -> anyhow::Result<()> {
         if index_of(blocks) < self.heard.len() { Err(Differs.into()) } else { Ok(()) }
     }
 }
 
-/// Waiting for somebody who writes.
+/// Waiting for a writer.
 struct Wait {
     patience: Patience,
     pause: Duration,
-    /// When there was a sign of life, and what was seen then.
+    /// When there last was a sign of life, and what was seen then.
     alive: Instant,
     seen: Option<folder::Sign>,
     looked: Instant,
 }
 
-/// The shortest pause, and the longest.
+/// The shortest and the longest pause.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
@@ -320,14 +322,14 @@ impl Wait {
         Wait { patience, pause: PAUSE_MIN, alive: now, seen: None, looked: now }
     }
 
-    /// A block came.
+    /// Notes that a block came.
     fn news(&mut self) {
         self.pause = PAUSE_MIN;
         self.alive = Instant::now();
         self.looked = self.alive;
     }
 
-    /// Waits a little; whether there is still somebody to wait for.
+    /// Waits a little. Returns whether there still is a writer to wait for.
     fn pause(&mut self, look: impl FnOnce() -> folder::State) -> bool {
         std::thread::sleep(self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);

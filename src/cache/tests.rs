@@ -1,4 +1,4 @@
-//! The cache alone: bytes go in, the same come out, whatever happens to files and processes in between.
+//! The cache alone: the bytes that go in come out, whatever happens to files and processes in between.
 
 use super::entry::BLOCK_BYTES;
 use super::folder::Begun;
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 
-/// Everything becomes a file; the dead are noticed soon.
+/// Makes a file of every answer, and notices dead writers soon.
 const EAGER: Patience = Patience {
     private: Duration::ZERO,
     noted: Duration::ZERO,
@@ -21,7 +21,7 @@ const EAGER: Patience = Patience {
     sign: Duration::from_millis(40),
 };
 
-/// A directory that goes with the test.
+/// A directory that is removed after the test.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -44,7 +44,7 @@ impl Scratch {
         Cache::open(&settings, 1 << 31).expect("it can be trusted").expect("it holds something")
     }
 
-    /// The names in the directory, with what stands behind the key of each.
+    /// The suffixes of the files in the directory, after their keys.
     fn files(&self) -> Vec<String> {
         let entries = fs::read_dir(self.directory()).into_iter().flatten();
         let mut names: Vec<_> = entries
@@ -67,7 +67,7 @@ fn key(name: &str) -> Key {
     maker.key()
 }
 
-/// Bytes no two blocks of which are alike.
+/// Bytes of which no two blocks are equal.
 fn bytes(size: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let next = |_| {
@@ -81,7 +81,7 @@ fn notes(number: u8) -> Notes {
     [number; NOTES_BYTES]
 }
 
-/// What the client heard, and how it ended.
+/// What the client received, and how the request ended.
 fn ask(
     cache: &Cache,
     name: &str,
@@ -99,7 +99,7 @@ fn ask(
     (heard, role)
 }
 
-/// Asks, and makes the answer where it is needed.
+/// Asks for an answer, making it if necessary.
 fn ask_for(cache: &Cache, name: &str, answer: &[u8]) -> (Vec<u8>, Role) {
     let (heard, role) = ask(cache, name, &mut |sink| Ok(write_in_pieces(sink, answer)?));
     (heard, role.expect("it can be made"))
@@ -119,7 +119,7 @@ fn never(_: &mut dyn Sink) -> anyhow::Result<()> {
     panic!("this is not to be made again")
 }
 
-/// A file that a process has begun that is no more.
+/// A file that was begun by a process that has died.
 fn begun_by_the_dead(cache: &Cache, name: &str, answer: &[u8], blocks: usize) {
     let Begun::Ours(mut writer, _) = cache.begin(&key(name)) else { panic!("nothing is there") };
     for piece in answer.chunks(BLOCK_BYTES).take(blocks) {
@@ -239,7 +239,7 @@ fn a_flipped_or_missing_byte_is_never_given_out() {
     ask_for(&cache, "x", &answer);
     let path = cache.path(&key("x"));
     let sound = fs::read(&path).expect("it was just kept");
-    // Everywhere in what is no content, and here and there in what is.
+    // Everywhere in the framing, and at some places in the content.
     let edges = [0, BLOCK_BYTES, 2 * BLOCK_BYTES].map(|at| at.saturating_sub(8)..at + 140);
     let ends = sound.len() - 100..sound.len();
     let places = edges.into_iter().flatten().chain(ends).chain((0..sound.len()).step_by(60_013));
@@ -258,7 +258,7 @@ fn a_flipped_or_missing_byte_is_never_given_out() {
     let longer = [&sound[..], b"x"].concat();
     fs::write(&path, longer).expect("there is room");
     assert!(ask_for(&cache, "x", &answer) == (answer.clone(), Role::Led));
-    // A sound answer to another question is none.
+    // A valid answer for another key does not count.
     fs::copy(&path, cache.path(&key("y"))).expect("there is room");
     assert!(ask_for(&cache, "y", &answer) == (answer, Role::Led));
     assert_eq!(scratch.files(), ["", ""]);
@@ -289,7 +289,7 @@ fn a_writer_of_whom_nothing_is_known_is_dead_when_he_says_nothing() {
     let cache = scratch.cache();
     let answer = bytes(2 * BLOCK_BYTES);
     let Begun::Ours(writer, _) = cache.begin(&key("x")) else { panic!("nothing is there") };
-    // He holds the lock, and lives elsewhere.
+    // Its writer holds the lock, but on another machine.
     let mut file = fs::read(writer.path()).expect("it was just begun");
     let end = file.len() - 4;
     file[end - 32..end].copy_from_slice(&[b'0'; 32]);
@@ -311,7 +311,7 @@ fn a_file_that_its_writer_has_removed_is_not_waited_for() {
     std::thread::scope(|scope| {
         let follower = scope.spawn(|| ask_for(&cache, "x", &answer));
         std::thread::sleep(Duration::from_millis(50));
-        // He still holds the lock.
+        // The writer still holds the lock.
         cache.give_up(&writer);
         assert!(follower.join().expect("it goes on") == (answer.clone(), Role::Led));
     });
@@ -326,7 +326,7 @@ fn a_pack_that_came_out_differently_is_not_glued_to_what_was_heard() {
     for (number, other) in
         [&other[..], &answer[..BLOCK_BYTES], &answer[..BLOCK_BYTES + 100], &[]].into_iter().enumerate()
     {
-        // Whether it is kept or not.
+        // Both with and without a file.
         for bytes in [1 << 30, 1] {
             let cache = scratch.cache_of(bytes, EAGER);
             let name = format!("{number} {bytes}");
@@ -365,7 +365,7 @@ fn others_read_along_while_one_writes() {
     });
 }
 
-/// A client that does something with each call.
+/// A client that runs `each` at every write.
 struct Client<'c> {
     heard: Vec<u8>,
     each: &'c mut (dyn FnMut(usize) -> io::Result<()> + Send),
@@ -390,7 +390,7 @@ impl Pulse for Client<'_> {
 
 impl Sink for Client<'_> {}
 
-/// The role, with what the client heard.
+/// What the client received, with the role.
 fn ask_as(
     cache: &Cache,
     each: &mut (dyn FnMut(usize) -> io::Result<()> + Send),
@@ -411,7 +411,7 @@ fn a_slow_client_does_not_hold_up_the_work() {
     let (heard, role) = ask_as(
         &cache,
         &mut |length| {
-            // Nothing is taken until everything has been made.
+            // The client takes nothing until everything has been made.
             if length > 0
                 && let Some(is_done) = waits.take()
             {
@@ -554,13 +554,13 @@ fn what_nobody_asked_for_lately_goes_when_the_size_is_reached() {
     }
     let stray = scratch.directory().join("somebody-else's");
     fs::write(&stray, bytes(4 * BLOCK_BYTES)).expect("there is room");
-    // The oldest has been asked for since; the test's clock is far ahead, so every hit is noted.
+    // The oldest is asked for again. The test's clock is far ahead, so every hit updates the file's time.
     assert!(ask(&cache, "a", &mut never).1.is_ok());
     ask_for(&cache, "d", &answer);
     let there = |name: &str| cache.path(&key(name)).exists();
     assert_eq!(["a", "b", "c", "d"].map(there), [true, false, true, true]);
     assert!(stray.exists());
-    // What a dead process has left goes too, in time.
+    // Files of dead processes are removed too, after a while.
     begun_by_the_dead(&cache, "e", &answer, 1);
     let part = cache.part_path(&key("e"));
     ask_for(&cache, "f", &answer);
@@ -639,7 +639,7 @@ fn what_is_no_file_holds_nobody_up() {
 
 #[test]
 fn parts_of_names_are_not_taken_for_ours() {
-    // A directory in the place of a file cannot be read, and is nobody's harm.
+    // A directory in place of a file cannot be read, and does no harm.
     let scratch = Scratch::new();
     let cache = scratch.cache();
     let answer = bytes(2 * BLOCK_BYTES);
@@ -673,7 +673,7 @@ fn no_failure_of_the_disk_is_the_clients() {
             let armed = arm(&scratch.0, number, action);
             let (heard, role) = ask_for(&cache, "x", &answer);
             assert!(heard == answer, "{action:?} at {number}: {role:?}");
-            // Who comes then finds nothing, or something sound.
+            // A process that comes later finds either nothing or something valid.
             assert!(ask_for(&cache, "x", &answer).0 == answer, "{action:?} at {number}");
             drop(armed);
             assert!(ask_for(&cache, "x", &answer).0 == answer, "{action:?} at {number}");
