@@ -1,7 +1,7 @@
-//! Reachability bitmaps, where they are of use: what they are made of `odb::bitmap` knows.
+//! Decides whether reachability bitmaps are written, and writes them; `odb::bitmap` knows the format.
 //!
-//! In: the packs there are. Out: the file beside the one pack, or beside the multi-pack-index of several. Not where objects lie
-//! elsewhere or history is changed: a bitmap tells of whole closures.
+//! In: the packs of a repository. Out: the file beside the only pack, or beside the multi-pack-index of several. Never
+//! written where objects are borrowed or history is changed: a bitmap describes whole closures.
 
 use super::{fresh, history, local, midx};
 use crate::durable::Sync;
@@ -14,7 +14,7 @@ use gix_hash::ObjectId;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Why there are to be none, if so.
+/// Why bitmaps must not be written, if so.
 pub(super) fn forbidden(repository: &Repository, packs: usize) -> Result<Option<&'static str>> {
     let settings = &repository.settings;
     if !settings.write_bitmaps.unwrap_or_else(|| settings.is_bare(&repository.common_dir)) {
@@ -32,7 +32,7 @@ pub(super) fn forbidden(repository: &Repository, packs: usize) -> Result<Option<
     history::is_changed(repository)
 }
 
-/// Whether what could have bitmaps has none.
+/// Whether bitmaps are missing where there could be some.
 pub(super) fn is_due(folder: &Path, packs: &[Arc<Pack>], hash: gix_hash::Kind) -> bool {
     match packs {
         [] => false,
@@ -41,17 +41,17 @@ pub(super) fn is_due(folder: &Path, packs: &[Arc<Pack>], hash: gix_hash::Kind) -
     }
 }
 
-/// What came of it.
+/// The result of writing bitmaps.
 pub(super) enum Written {
-    /// A file for so many commits.
+    /// A file with bitmaps for this many commits.
     Commits(u32),
-    /// Something that is reachable lies in no pack.
+    /// A reachable object is in no pack.
     NotClosed(NotClosed),
-    /// Somebody has repacked meanwhile.
+    /// Another process has repacked in the meantime.
     Overtaken,
 }
 
-/// Writes the file for packs which `objects`, just opened, is to find.
+/// Writes the file for packs that `objects`, just opened, must find.
 pub(super) fn write(
     repository: &Repository,
     objects: &Objects,

@@ -1,7 +1,9 @@
-//! The commit-graph: parents, trees, times and generations of all reachable commits in one file (gitformat-commit-graph).
+//! The commit-graph: parents, trees, times and generations of all reachable commits in one file
+//! (gitformat-commit-graph).
 //!
-//! In: tips. Out: `info/commit-graph`, and no chain beside it. Every commit is read from its object, so that what a damaged file says
-//! is never handed on. Not where history is cut or replaced: the file would tell of another one.
+//! In: tips. Out: `info/commit-graph`, and no chain beside it. Every commit is read from its object, so that errors of
+//! a damaged file are never handed on. Never written where history is cut or replaced: the file would describe a
+//! different history.
 
 use super::fresh::{self, Fresh};
 use super::history;
@@ -20,16 +22,16 @@ use std::path::Path;
 
 /// No parent.
 const NONE: u32 = 0x7000_0000;
-/// The second parent is the first of a list in the chunk of edges; also the last of such a list.
+/// The second parent field is an index into the chunk of edges; also marks the last entry of such a list.
 const MARK: u32 = 0x8000_0000;
-/// Numbers of generations end here.
+/// The highest generation number.
 const LEVEL_MAX: u32 = 0x3fff_ffff;
-/// So much of a time is told.
+/// The bits of a time that are stored.
 const TIME_MASK: u64 = (1 << 34) - 1;
-/// A larger distance from a commit's time stands elsewhere.
+/// Larger offsets from a commit's time go into a chunk of their own.
 const OFFSET_MAX: u64 = 0x7fff_ffff;
 
-/// Why there is to be no commit-graph, if so.
+/// Why a commit-graph must not be written, if so.
 pub(super) fn forbidden(repository: &Repository) -> Result<Option<&'static str>> {
     if !repository.settings.commit_graph {
         return Ok(Some("core.commitGraph or gc.writeCommitGraph is false"));
@@ -37,7 +39,7 @@ pub(super) fn forbidden(repository: &Repository) -> Result<Option<&'static str>>
     history::is_changed(repository)
 }
 
-/// Whether there is a commit that the file does not tell of, or a chain of files.
+/// Whether a tip is missing from the file, or there is a chain of files.
 pub(super) fn is_due(objects: &Objects, directory: &Path, tips: &[ObjectId]) -> Result<bool> {
     if !directory.join("info/commit-graph").exists() || chain(directory).exists() {
         return Ok(tips_of_commits(objects, tips)?.next().is_some());
@@ -60,18 +62,18 @@ fn chain(directory: &Path) -> std::path::PathBuf {
     directory.join("info/commit-graphs/commit-graph-chain")
 }
 
-/// What was written.
+/// The result of writing a commit-graph.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Written {
-    /// A file of so many commits.
+    /// A file of this many commits.
     Commits(usize),
-    /// There are none.
+    /// There are no commits.
     Nothing,
-    /// Somebody else writes one.
+    /// Another process is writing one.
     Busy,
 }
 
-/// Writes the file for everything that is reachable from `tips`.
+/// Writes the file for everything reachable from `tips`.
 pub(super) fn write(
     repository: &Repository,
     objects: &mut Objects,
@@ -102,14 +104,14 @@ pub(super) fn write(
         }
     }
     fresh.put(&path)?;
-    // The single file counts already.
+    // From here on readers use the single file.
     if chain_lock.is_some() {
         remove_chain(&chain)?;
     }
     Ok(Written::Commits(table.rows.len()))
 }
 
-/// Removes the list before what it names.
+/// Removes the chain's list before the files it names.
 fn remove_chain(chain: &Path) -> Result<()> {
     match durable::unlink(chain) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -125,10 +127,10 @@ fn remove_chain(chain: &Path) -> Result<()> {
     Ok(())
 }
 
-/// All commits, in the order of their names.
+/// All commits, sorted by id.
 struct Table {
     rows: Vec<Row>,
-    /// Rows of parents.
+    /// The rows of the commits' parents.
     parents: Vec<u32>,
 }
 
@@ -136,11 +138,11 @@ struct Row {
     id: ObjectId,
     tree: ObjectId,
     time: u64,
-    /// Where its parents begin, and how many they are.
+    /// Where its parents begin, and how many there are.
     parents: (u32, u32),
-    /// One more than the highest of its parents.
+    /// One more than the highest level of its parents.
     level: u32,
-    /// Its time, or one more than the latest of its parents.
+    /// Its time, or one more than the latest corrected time of its parents, whichever is later.
     corrected: u64,
 }
 
@@ -179,7 +181,7 @@ impl Table {
         &self.parents[row.parents.0 as usize..][..row.parents.1 as usize]
     }
 
-    /// Finds levels and corrected times, parents first.
+    /// Computes levels and corrected times, parents first.
     fn rank(&mut self) {
         let mut stack = Vec::new();
         for start in 0..self.rows.len() {
@@ -199,7 +201,7 @@ impl Table {
                 let level = parents().map(|parent| parent.level).max().unwrap_or(0);
                 let latest = parents().map(|parent| parent.corrected).max().unwrap_or(0);
                 let row = &mut self.rows[at];
-                // Zero means that nothing is known, so that no commit may have it.
+                // Zero means unknown, so no commit may have it.
                 (row.level, row.corrected) = ((level + 1).min(LEVEL_MAX), row.time.max(latest + 1));
             }
         }
@@ -269,7 +271,8 @@ impl Table {
     }
 }
 
-/// The list of chunks behind a header of `head` bytes (gitformat-chunk): each with its place, and where the last one ends.
+/// Writes the table of contents after a header of `head` bytes (gitformat-chunk): each chunk's position, and where the
+/// last one ends.
 pub(super) fn table_of_contents(out: &mut Checksummed<'_>, chunks: &[(&[u8; 4], u64)], head: u64) -> io::Result<()> {
     let mut place = head + 12 * (chunks.len() as u64 + 1);
     for (id, bytes) in chunks {
@@ -281,7 +284,7 @@ pub(super) fn table_of_contents(out: &mut Checksummed<'_>, chunks: &[(&[u8; 4], 
     out.bytes(&place.to_be_bytes())
 }
 
-/// For each first byte, how many names have that or a smaller one. The names ascend.
+/// Writes, for each first byte, how many names have that or a smaller one. The names are sorted.
 pub(super) fn fan_out<'a>(out: &mut Checksummed<'_>, names: impl Iterator<Item = &'a oid>) -> io::Result<()> {
     let mut counts = [0_u32; 256];
     names.for_each(|name| counts[usize::from(name.as_bytes()[0])] += 1);

@@ -1,8 +1,9 @@
-//! What can be made again, and does not match its checksum: it goes before anything is read from it. Who believed it would hand on what is
-//! wrong: a commit-graph with a wrong parent makes bitmaps that leave out history, and have a good checksum of their own.
+//! Removes files that can be made again and do not match their checksum, before anything is read from them. Otherwise
+//! their errors would spread: a commit-graph with a wrong parent leads to bitmaps that leave out history but have a
+//! valid checksum.
 //!
-//! In: an object directory. Out: it, without damaged commit-graphs, bitmaps and reverse indexes. Packs, their indexes and what tells of
-//! several of them are not looked at here.
+//! In: an object directory. Out: the same without damaged commit-graphs, bitmaps and reverse indexes. Packs, their
+//! indexes and multi-pack-indexes are never checked here.
 
 use crate::durable;
 use crate::listing::{Listed, Listing};
@@ -13,20 +14,20 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Where such files are, below the object directory.
+/// The directories of such files, below the object directory.
 const FOLDERS: [&str; 4] = ["info", "info/commit-graphs", "pack", "pack/multi-pack-index.d"];
-/// A commit-graph that is one file.
+/// A commit-graph in one file.
 const GRAPH: &str = "commit-graph";
-/// What belongs to several packs begins with this.
+/// The prefix of files that belong to a multi-pack-index.
 const MIDX: &[u8] = b"multi-pack-index-";
 
-/// Whether it is certain that a file does not match its checksum. Who may not read it does not know.
+/// Whether a file certainly does not match its checksum. A file that cannot be read does not count.
 fn is_damaged(path: &Path, hash: gix_hash::Kind) -> bool {
     odb::matches_its_checksum(path, hash)
         .map_or_else(|error| error.kind() == ErrorKind::InvalidData, |matches| !matches)
 }
 
-/// The damaged files. Each byte of all that could be is looked at.
+/// Finds the damaged files. Reads every byte of all that might be.
 pub(super) fn find(directory: &Path, hash: gix_hash::Kind) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for folder in FOLDERS.map(|folder| directory.join(folder)) {
@@ -40,7 +41,7 @@ pub(super) fn find(directory: &Path, hash: gix_hash::Kind) -> Result<Vec<PathBuf
             let is_one = match path.extension().and_then(OsStr::to_str) {
                 None => name == GRAPH,
                 Some("graph") => true,
-                // What belongs to no pack, or not yet, is none of this.
+                // Files that belong to no pack, or not yet, are ignored.
                 Some("bitmap" | "rev") => name.as_bytes().starts_with(MIDX) || path.with_extension("idx").exists(),
                 Some(_) => false,
             };
@@ -52,7 +53,7 @@ pub(super) fn find(directory: &Path, hash: gix_hash::Kind) -> Result<Vec<PathBuf
     Ok(found)
 }
 
-/// Removes them; returns how many there were.
+/// Removes the damaged files, and returns how many there were.
 pub(super) fn remove(directory: &Path, hash: gix_hash::Kind) -> Result<usize> {
     let found = find(directory, hash)?;
     for path in &found {

@@ -1,6 +1,7 @@
 //! Files that replace others by one rename, under git's lock for them.
 //!
-//! In: content. Out: the file in its place, on the disk. Until then it lies in a directory that goes with a dead process.
+//! In: content. Out: the file in its place, forced to disk. Until then it is in a directory that is removed if the
+//! process dies.
 
 use crate::durable::{self, Sharing, Sync};
 use crate::odb::Objects;
@@ -13,22 +14,23 @@ use gix_hash::ObjectId;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where new files are until they are complete. What takes the place of others is forced to the disk whatever core.fsync says.
+/// A directory for new files until they are complete. Files that replace others are forced to disk whatever core.fsync
+/// says.
 pub(super) fn directory(repository: &Repository, objects: &Objects) -> Result<Quarantine> {
     let journal = Some(repository.refs.journal().clone());
     Quarantine::before(objects, Vec::new(), journal, repository.settings.sharing, Sync::Each)
         .context("cannot make a directory for new files")
 }
 
-/// A file that has no place yet.
+/// A file that is not in its place yet.
 pub(super) struct Fresh {
     path: PathBuf,
-    /// Removes itself, with what has got no place.
+    /// Removes itself, and the file if it was not put in its place.
     _directory: Quarantine,
 }
 
 impl Fresh {
-    /// Lets `fill` write a file which ends with its hash, and forces it to the disk. Returns that hash, too.
+    /// Lets `fill` write a file that ends with its hash, and forces it to disk. Returns the hash, too.
     pub(super) fn write(
         repository: &Repository,
         objects: &Objects,
@@ -36,14 +38,14 @@ impl Fresh {
     ) -> Result<(Self, ObjectId)> {
         let directory = directory(repository, objects)?;
         let path = directory.path().join("file");
-        // As git has packs, and what stands beside them: nobody is to write there.
+        // Read-only, as git makes packs and the files beside them.
         let mut file = durable::create(&path, 0o444, repository.settings.sharing)?;
         let checksum = fill(&mut Checksummed::new(&mut file, repository.hash()))?;
         durable::fsync(&file)?;
         Ok((Fresh { path, _directory: directory }, checksum))
     }
 
-    /// Gives it its place.
+    /// Puts the file in its place.
     pub(super) fn put(self, place: &Path) -> Result<()> {
         let put = || format!("cannot put '{}' in its place", place.display());
         durable::rename(&self.path, place).with_context(put)?;
@@ -51,7 +53,7 @@ impl Fresh {
     }
 }
 
-/// Git's lock for a file; `None`: somebody else is at it.
+/// Takes git's lock for a file. Returns `None` if another process holds it.
 pub(super) fn lock(repository: &Repository, file: &Path, sharing: Sharing) -> Result<Option<Lock>> {
     let mut path = file.as_os_str().to_owned();
     path.push(".lock");

@@ -1,11 +1,13 @@
-//! Which packs are to become one, so that there are never many: each has at least twice as many objects as the next smaller one
-//! (git-repack, `--geometric`). Every object is so written anew only as often as the repository doubles.
+//! Chooses the packs to merge, so that there are never many: each has at least twice as many objects as the next
+//! smaller one (git-repack, `--geometric`). An object is thus rewritten only as often as the repository doubles in
+//! size.
 //!
-//! In: how many objects packs have. Out: how many of the smallest to take. Nothing else is known of them here.
+//! In: how many objects the packs have. Out: how many of the smallest to take. Nothing else is known about them here.
 
-/// How many of the smallest of `sizes` (ascending) are to become one pack together with `loose` objects.
+/// How many of the smallest packs to merge, together with `loose` objects. `sizes` are in ascending order.
 ///
-/// First all that is smaller than a progression of `factor` needs; then what the new pack itself is too large for.
+/// First takes every pack up to the last one that breaks a progression of `factor`, then those that the merged pack
+/// would outgrow.
 pub(super) fn taken(sizes: &[u64], loose: u64, factor: u64) -> usize {
     let is_light = |small: u64, large: u64| small.saturating_mul(factor) > large;
     let mut taken = (1..sizes.len()).rev().find(|at| is_light(sizes[at - 1], sizes[*at])).map_or(0, |at| at + 1);
@@ -14,7 +16,7 @@ pub(super) fn taken(sizes: &[u64], loose: u64, factor: u64) -> usize {
         sum = sum.saturating_add(sizes[taken]);
         taken += 1;
     }
-    // One alone is as good as it was.
+    // A single pack would not change.
     if taken == 1 && loose == 0 { 0 } else { taken }
 }
 

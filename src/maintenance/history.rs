@@ -1,12 +1,12 @@
-//! Whether history is what commits say it is: only then may files tell of it.
+//! Checks that history is what the commits say: only then may files describe it.
 //!
-//! In: a repository. Out: why not, if so. git makes no use of such files there either.
+//! In: a repository. Out: why it is not, if so. git does not use such files there either, and nothing is changed here.
 
 use crate::repo::Repository;
 use anyhow::Result;
 use std::fs;
 
-/// Why history is another one than its commits say.
+/// Why history differs from what the commits say, if so.
 pub(super) fn is_changed(repository: &Repository) -> Result<Option<&'static str>> {
     if !repository.objects.shallow().is_empty() {
         return Ok(Some("history is cut (shallow)"));

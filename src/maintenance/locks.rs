@@ -1,7 +1,8 @@
-//! Who looks after a repository: one at a time, C git's programs among them.
+//! Locks against other maintenance of a repository, including C git's.
 //!
-//! In: a repository. Out: git's two locks, `objects/maintenance.lock` and `gc.pid`, or who has one of them. A lock that a dead process
-//! of this program has left is taken over; so is the `gc.pid` of any dead process of this machine, as git does.
+//! In: a repository. Out: git's two locks, `objects/maintenance.lock` and `gc.pid`, or who holds one of them. A lock
+//! left by a dead process of this program is taken over; so is, as in git, the `gc.pid` of any dead process of this
+//! machine. The lock of a process that may be alive is never taken.
 
 use crate::durable;
 use crate::journal::Leftover;
@@ -15,9 +16,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// No gc takes longer than this, git believes.
+/// git assumes that no gc takes longer than this.
 const GC_SECONDS_MAX: u64 = 12 * 3600;
-/// Bytes of a `gc.pid` that are read.
+/// How many bytes of a `gc.pid` are read.
 const PID_BYTES_MAX: u64 = 1024;
 
 /// Both locks, held until this is dropped.
@@ -26,7 +27,7 @@ pub(super) struct Locks {
     _maintenance: Lock,
 }
 
-/// Takes both; inside `Err` is who has one of them.
+/// Takes both locks. The inner `Err` says who holds one of them.
 pub(super) fn acquire(repository: &Repository, objects: &Path) -> anyhow::Result<Result<Locks, String>> {
     let (journal, sharing) = (repository.refs.journal(), repository.settings.sharing);
     let path = objects.join("maintenance.lock");
@@ -40,7 +41,7 @@ pub(super) fn acquire(repository: &Repository, objects: &Path) -> anyhow::Result
     }
 }
 
-/// The file by which `git gc` knows that it is not alone.
+/// The file by which `git gc` notices that it is not alone.
 struct GcPid {
     path: PathBuf,
     content: String,
@@ -62,7 +63,7 @@ impl GcPid {
         let (fresh, mut file) = journal.temporary(sharing)?;
         let written = durable::write_all(&mut file, content.as_bytes()).and_then(|()| durable::rename(&fresh, &path));
         if written.is_err() {
-            // One that stays is in the journal.
+            // If it cannot be removed, the journal has it.
             let _ = durable::unlink(&fresh);
         }
         written.map(|()| Ok(GcPid { path, content }))
@@ -72,13 +73,13 @@ impl GcPid {
 impl Drop for GcPid {
     fn drop(&mut self) {
         if fs::read(&self.path).is_ok_and(|found| found == self.content.as_bytes()) {
-            // One that stays names a dead process.
+            // A leftover file names a dead process.
             let _ = durable::unlink(&self.path);
         }
     }
 }
 
-/// The process that `gc.pid` names, if it may live.
+/// The process that `gc.pid` names, if it may be alive.
 fn running(path: &Path, host: &str, now: u64) -> io::Result<Option<String>> {
     let file = match fs::File::open(path) {
         Ok(file) => file,
@@ -96,7 +97,7 @@ fn running(path: &Path, host: &str, now: u64) -> io::Result<Option<String>> {
         let pid = Pid::from_raw(pid).filter(|_| pid > 0);
         pid.is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
     };
-    // Of other machines nothing is known.
+    // Nothing is known about processes of other machines.
     let lives = machine != host || may_live(pid);
     Ok(lives.then(|| format!("gc is already running on machine '{machine}' pid {pid}")))
 }

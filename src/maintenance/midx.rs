@@ -1,7 +1,7 @@
-//! The multi-pack-index: one list of all packs' objects (gitformat-pack, «multi-pack-index (MIDX) files»).
+//! The multi-pack-index: one list of the objects of all packs (gitformat-pack, «multi-pack-index (MIDX) files»).
 //!
-//! In: packs. Out: `pack/multi-pack-index`, with the order that a bitmap gives to objects in it; nothing of older ones beside it.
-//! Of an object's copies the one in the largest pack counts, else that in the newest.
+//! In: packs. Out: `pack/multi-pack-index`, including the object order that bitmaps use; files of older ones are
+//! removed. If an object is in several packs, the copy in the largest pack counts, else the one in the newest.
 
 use super::commit_graph::{fan_out, table_of_contents};
 use super::fresh::{self, Fresh};
@@ -24,18 +24,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Its name.
+/// The file's name.
 const NAME: &str = "multi-pack-index";
-/// Where layers are, if there are several.
+/// The directory of an incremental multi-pack-index's layers.
 const LAYERS: &str = "multi-pack-index.d";
-/// The list of them.
+/// The list of the layers.
 const CHAIN: &str = "multi-pack-index-chain";
-/// An offset with this bit is the number of a row of large ones.
+/// An offset with this bit is an index into the table of large offsets.
 const LARGE: u32 = 1 << 31;
-/// No place among a bitmap's objects.
+/// Not among a bitmap's objects.
 const NOWHERE: u32 = u32::MAX;
 
-/// Whether the file that is there is damaged, or tells of other packs than these, of which one alone needs none.
+/// Whether the file is damaged or lists packs other than these. A single pack needs no file.
 pub(super) fn is_due(folder: &Path, packs: &[Arc<Pack>], hash: gix_hash::Kind) -> bool {
     let path = folder.join(NAME);
     if packs.len() < 2 {
@@ -49,14 +49,14 @@ pub(super) fn is_due(folder: &Path, packs: &[Arc<Pack>], hash: gix_hash::Kind) -
     told != there || !midx.is_sound()
 }
 
-/// Whether bitmaps of these packs need another file than the one that is there: git writes it without the order of their bits
-/// where nobody asks for bitmaps.
+/// Whether bitmaps of these packs need another file than the present one: git omits the order of bitmap positions
+/// unless bitmaps are asked for.
 pub(super) fn lacks_order(folder: &Path, packs: &[Arc<Pack>], hash: gix_hash::Kind) -> bool {
     let path = folder.join(NAME);
     packs.len() > 1 && !Midx::open(&path, hash).is_ok_and(|midx| has_order(&midx, &path))
 }
 
-/// Where the bitmaps of the file that is there are, or would be; `None`: there is no such file.
+/// The path of the bitmaps that belong to the present file, or `None` if there is no such file.
 pub(super) fn bitmap_path(folder: &Path, hash: gix_hash::Kind) -> Option<PathBuf> {
     let midx = Midx::open(&folder.join(NAME), hash).ok()?;
     Some(folder.join(format!("{NAME}-{}.bitmap", midx.checksum())))
@@ -66,14 +66,15 @@ fn index_name(pack: &Pack) -> OsString {
     pack.path().with_extension("idx").file_name().unwrap_or_default().to_owned()
 }
 
-/// The lock under which the file is written; `None`: somebody else has it.
+/// Takes the lock under which the file is written. Returns `None` if another process holds it.
 pub(super) fn lock(repository: &Repository, directory: &Path) -> Result<Option<Lock>> {
     let (folder, sharing) = (directory.join("pack"), repository.settings.sharing);
     durable::mkdir_all(directory, &folder, sharing).with_context(|| format!("cannot make '{}'", folder.display()))?;
     fresh::lock(repository, &folder.join(NAME), sharing)
 }
 
-/// Writes the file for these packs, or removes it where they are fewer than two. `false`: somebody has repacked meanwhile.
+/// Writes the file for these packs, or removes it if there are fewer than two. Returns `false` if another process has
+/// repacked in the meantime.
 pub(super) fn write(
     repository: &Repository,
     objects: &Objects,
@@ -94,7 +95,7 @@ pub(super) fn write(
     let (fresh, checksum) = Fresh::write(repository, objects, |out| index.write(out))?;
     fresh.put(&path)?;
     if packs.iter().any(|pack| !pack.path().exists()) {
-        // Somebody has repacked meanwhile, and knows nothing of a file that tells of what he has removed.
+        // Another process has removed packs that the file lists, without knowing of the file.
         remove(&path)?;
         remove_stale(folder, None)?;
         return Ok(false);
@@ -111,7 +112,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes bitmaps and orders of other files than that of `current`.
+/// Removes bitmaps and reverse indexes of files other than `current`.
 fn remove_stale(folder: &Path, current: Option<&oid>) -> Result<()> {
     let kept = current.map(|current| format!("{NAME}-{current}"));
     let prefix = format!("{NAME}-");
@@ -128,7 +129,8 @@ fn remove_stale(folder: &Path, current: Option<&oid>) -> Result<()> {
     Ok(())
 }
 
-/// Removes a chain: its list, which is read only where the single file is missing, then what that names.
+/// Removes a chain of layers: first its list, which is read only if the single file is missing, then the files it
+/// names.
 fn remove_layers(folder: &Path) -> Result<()> {
     let layers = folder.join(LAYERS);
     if !layers.exists() {
@@ -146,11 +148,11 @@ fn remove_layers(folder: &Path) -> Result<()> {
 
 /// The content of the file.
 struct Index<'a> {
-    /// In the order of their names.
+    /// Sorted by name.
     packs: &'a [Arc<Pack>],
-    /// The pack that comes first among a bitmap's objects.
+    /// The pack that comes first in bitmap order.
     preferred: u32,
-    /// By name: number of the pack, and the position there.
+    /// Sorted by id: the number of the pack, and the position there.
     objects: Vec<(u32, u32)>,
 }
 
@@ -163,7 +165,7 @@ impl<'a> Index<'a> {
         let mut by_rank: Vec<(bool, (i64, i64), u32)> =
             (0_u32..).zip(packs).map(|(number, pack)| (number != preferred, age(pack), number)).collect();
         by_rank.sort_unstable();
-        // The smallest name of each pack, and which copy of it counts first.
+        // The smallest remaining id of each pack, with the pack's rank: the copy of the lowest rank counts.
         let mut heads = BinaryHeap::new();
         for (rank, (_, _, number)) in by_rank.iter().enumerate() {
             if !packs[*number as usize].is_empty() {
@@ -194,7 +196,7 @@ impl<'a> Index<'a> {
         self.objects.iter().map(|(pack, position)| self.packs[*pack as usize].offset_at(*position))
     }
 
-    /// The objects in the order of a bitmap: the preferred pack, then the others, each as it lies.
+    /// The objects in bitmap order: the preferred pack, then the others, each in the order of offsets.
     fn order(&self) -> Vec<u32> {
         let count = u32::try_from(self.objects.len()).unwrap_or(u32::MAX);
         let mut order: Vec<u32> = (0..count).collect();
@@ -214,7 +216,7 @@ impl<'a> Index<'a> {
             names.push(0);
         }
         names.resize(names.len().next_multiple_of(4), 0);
-        // Where all fit into 32 bits, the highest of them is one of a number.
+        // If all offsets fit into 32 bits, the highest bit is part of the offset, not a mark.
         let large = if self.offsets().any(|offset| offset > u32::MAX.into()) {
             self.offsets().filter(|offset| *offset >= LARGE.into()).count() as u64
         } else {

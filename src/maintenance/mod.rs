@@ -1,11 +1,12 @@
-//! Maintenance: what keeps a repository small and quick to serve, done here and now, beside whoever works on it.
+//! Maintenance: keeps a repository small and fast to serve, while it is in use.
 //!
-//! In: a repository. Out: fewer packs and loose objects, and what spares walks beside them: reverse indexes, a commit-graph, a
-//! multi-pack-index, reachability bitmaps. All of it is git's, in git's forms and under git's locks. What is unreachable stays; no object goes before
-//! another copy of it is on the disk and seen by everybody; killed at any moment, it leaves the old state whole.
+//! In: a repository. Out: fewer packs and loose objects, and the files that save walks: reverse indexes, a
+//! commit-graph, a multi-pack-index, reachability bitmaps. All of them are git's own, in git's formats and under git's
+//! locks. Unreachable objects stay. No object is removed before another copy of it is on disk and visible to everybody;
+//! if killed at any moment, it leaves the old state intact.
 //!
-//! The order is the safety: first the new pack is put beside the old ones, and into the multi-pack-index; then the old ones go. What
-//! spares walks follows, and holds up nothing where it fails.
+//! Safety comes from the order: first the new pack is put beside the old ones and into the multi-pack-index, then the
+//! old ones are removed. The files that save walks follow, and their failure holds up nothing.
 
 mod bitmaps;
 mod commit_graph;
@@ -33,37 +34,37 @@ use gix_hash::ObjectId;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How many loose objects are worth a pack where nobody says otherwise. git waits for some 6,700, because its packs pile up.
+/// How many loose objects are packed by default. git waits for some 6,700, because its packs pile up.
 pub const LOOSE_LIMIT_DEFAULT: u64 = 100;
-/// How many times as many objects as the next smaller one each pack has at least.
+/// Each pack has at least this many times as many objects as the next smaller one.
 const FACTOR: u64 = 2;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// From so many loose objects on they are packed.
+    /// Loose objects are packed once there are this many.
     pub loose_limit: u64,
-    /// One pack of all, however many there are.
+    /// Merge all packs into one, however many there are.
     pub full: bool,
-    /// Only say what would be done.
+    /// Only report what would be done.
     pub dry_run: bool,
 }
 
-/// How it went.
+/// How maintenance went.
 #[derive(Debug)]
 pub enum Ran {
     /// What was done, or would be.
     Done(Report),
-    /// Somebody else is at it: who.
+    /// Another process is doing maintenance; says which.
     Busy(String),
 }
 
 /// What was done, or would be.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Loose objects that were packed; before that is tried, those there are.
+    /// Loose objects that were packed; in a dry run, those that exist.
     pub loose_objects: usize,
-    /// Packs that became one.
+    /// Packs that were merged into one.
     pub packs: usize,
     /// The file name of the pack that was made.
     pub pack: Option<String>,
@@ -71,32 +72,32 @@ pub struct Report {
     pub loose_removed: usize,
     /// Packs that were removed.
     pub packs_removed: usize,
-    /// Files that did not match their checksums, and were removed.
+    /// Files that did not match their checksums and were removed.
     pub damaged_removed: usize,
-    /// Files of packs without an index that were removed.
+    /// Leftover files of packs without an index that were removed.
     pub remains_removed: usize,
     /// Reverse indexes that were written.
     pub reverse_indexes: usize,
-    /// A commit-graph was written: of how many commits, where that is known.
+    /// Whether a commit-graph was written, and of how many commits, if known.
     pub commit_graph: Option<Option<usize>>,
-    /// A multi-pack-index was written for so many packs; for one alone it was removed.
+    /// The number of packs for which a multi-pack-index was written; for a single pack it was removed.
     pub multi_pack_index: Option<usize>,
-    /// Bitmaps were written: of how many commits, where that is known.
+    /// Whether bitmaps were written, and for how many commits, if known.
     pub bitmaps: Option<Option<u32>>,
     /// What was left out, and why.
     pub left_out: Vec<String>,
-    /// What went wrong without harm to the rest.
+    /// What went wrong without affecting the rest.
     pub problems: Vec<String>,
 }
 
-/// Looks after a repository.
+/// Runs maintenance on a repository.
 ///
 /// # Errors
-/// When the repository cannot be read, or the disk refuses. What was there is still there.
+/// When the repository cannot be read, or writing fails. Nothing that was there is lost.
 pub fn run(repository: &Repository, options: Options, pulse: &mut dyn Pulse) -> Result<Ran> {
     let directory = local::directory(&repository.objects)?;
     let mut planned = plan(repository, options, &directory)?;
-    // It takes a look at each byte of files that may be large: not where there is nothing to do.
+    // The search reads every byte of files that may be large, so it is skipped if there is nothing to do.
     let is_damage_looked_for = options.full || planned != Report::default();
     if options.dry_run {
         if is_damage_looked_for {
@@ -118,9 +119,9 @@ pub fn run(repository: &Repository, options: Options, pulse: &mut dyn Pulse) -> 
     Ok(Ran::Done(work.report))
 }
 
-/// What would be done. Which loose objects are reachable is not asked.
+/// Works out what would be done, without checking which loose objects are reachable.
 fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<Report> {
-    // Whatever is damaged of what is read here is not read again.
+    // Reopened, because damaged files read here must not be used afterwards.
     let objects = &repository.reopened();
     let (packs, tips) = (local::packs(objects)?, tips::all(repository)?);
     let loose = objects.loose_ids()?.len();
@@ -150,7 +151,8 @@ fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<R
     Ok(report)
 }
 
-/// Whether the multi-pack-index is to be written for these packs: also where bitmaps are wanted that it is no good for.
+/// Whether the multi-pack-index must be written for these packs, including when bitmaps are wanted and it lacks what
+/// they need.
 fn midx_is_due(repository: &Repository, directory: &Path, packs: &[Arc<Pack>]) -> Result<bool> {
     let (folder, hash) = (directory.join("pack"), repository.hash());
     if midx::is_due(&folder, packs, hash) {
@@ -159,7 +161,7 @@ fn midx_is_due(repository: &Repository, directory: &Path, packs: &[Arc<Pack>]) -
     Ok(midx::lacks_order(&folder, packs, hash) && bitmaps::forbidden(repository, packs.len())?.is_none())
 }
 
-/// Whether so many loose objects are to be packed.
+/// Whether this many loose objects are to be packed.
 fn are_enough(
     repository: &Repository,
     options: Options,
@@ -170,17 +172,17 @@ fn are_enough(
     if loose == 0 || options.full || loose as u64 >= options.loose_limit {
         return Ok(loose > 0);
     }
-    // Bitmaps tell of nothing that lies in no pack.
+    // Bitmaps can only describe packed objects.
     let are_due = bitmaps::is_due(&directory.join("pack"), packs, repository.hash());
     Ok(are_due && bitmaps::forbidden(repository, packs.len())?.is_none())
 }
 
-/// Whether an index names an object twice: C git accepts such packs.
+/// Whether an index lists an object twice; C git accepts such packs.
 fn has_twice(pack: &Pack) -> bool {
     (1..pack.len()).any(|position| pack.id_at(position) == pack.id_at(position - 1))
 }
 
-/// The packs that are to become one, beside so many loose objects.
+/// The packs to merge, together with this many loose objects.
 fn merged(packs: &[Arc<Pack>], loose: usize, full: bool) -> Vec<Arc<Pack>> {
     let mut free: Vec<Arc<Pack>> = packs.iter().filter(|pack| local::is_free(pack.path())).cloned().collect();
     free.sort_by_key(|pack| pack.len());
@@ -190,13 +192,13 @@ fn merged(packs: &[Arc<Pack>], loose: usize, full: bool) -> Vec<Arc<Pack>> {
         let sizes: Vec<u64> = free.iter().map(|pack| pack.len().into()).collect();
         geometry::taken(&sizes, loose as u64, FACTOR)
     };
-    // git cannot read from packs that have an object twice by a multi-pack-index.
+    // git cannot read packs that have an object twice through a multi-pack-index.
     let taken = taken.max(free.iter().rposition(|pack| has_twice(pack)).map_or(0, |at| at + 1));
     free.truncate(taken);
     free
 }
 
-/// Work under way, both locks held.
+/// Maintenance in progress, with both locks held.
 struct Work<'r> {
     repository: &'r Repository,
     /// The repository's own object directory.
@@ -213,14 +215,14 @@ impl Work<'_> {
         } else {
             self.repack(options, pulse)?
         };
-        // What is new is seen by who opens the repository now.
+        // Reopened, to see what is new.
         let objects = self.repository.reopened();
         let mut packs = local::packs(&objects)?;
         if let Some(new) = &new {
             packs.retain(|pack| !new.old.iter().any(|old| old.path() == pack.path()));
         }
         let is_told = self.multi_pack_index(&objects, &packs, new.as_ref().map(|new| &new.lock))?;
-        // At once: whatever becomes of the rest, the next run would make a pack of them again.
+        // At once: otherwise, if a later step failed, the next run would pack the same objects again.
         if let Some(new) = new {
             self.prune(&new, &objects, is_told)?;
         }
@@ -237,7 +239,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Lets go what the new pack has made superfluous; packs only where the multi-pack-index tells of none of them.
+    /// Removes what the new pack has made superfluous; packs only if the multi-pack-index lists none of them.
     fn prune(&mut self, new: &New, objects: &Objects, is_told: bool) -> Result<()> {
         let made = local::find(objects, &new.made.path)?;
         if is_told {
@@ -250,7 +252,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Removes what dead processes have left of packs. Not where anything is missing, or may be: an index that was lost can be made again.
+    /// Removes what dead processes have left of packs. Nothing is removed if objects are or may be missing: a lost
+    /// index can be made again from its pack.
     fn sweep(&mut self, pulse: &mut dyn Pulse) -> Result<()> {
         let (settings, now) = (&self.repository.settings, self.repository.context.now);
         if settings.precious_objects || settings.is_partial_clone() {
@@ -268,7 +271,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Makes a pack of what is to become one; `None`: nothing is.
+    /// Makes a pack of the packs and loose objects to be merged. Returns `None` if there are none.
     fn repack(&mut self, options: Options, pulse: &mut dyn Pulse) -> Result<Option<New>> {
         let objects = &self.repository.objects;
         let packs = local::packs(objects)?;
@@ -277,7 +280,8 @@ impl Work<'_> {
         if !is_enough && merged(&packs, 0, options.full).is_empty() {
             return Ok(None);
         }
-        // What a multi-pack-index tells of cannot go, and a pack that is made beside it would be made again by every run.
+        // Packs listed in a multi-pack-index cannot be removed, and a pack made beside them would be made again by
+        // every run.
         let Some(lock) = midx::lock(self.repository, &self.directory)? else {
             self.report.left_out.push("packing: multi-pack-index.lock is somebody else's".into());
             return Ok(None);
@@ -297,7 +301,8 @@ impl Work<'_> {
         Ok(Some(New { made, old, loose, lock }))
     }
 
-    /// All that is reachable; `None` where something is missing: then loose objects stay, and packs become one as they are.
+    /// Selects everything reachable. Returns `None` if something is missing: then loose objects stay, and packs are
+    /// merged as they are.
     fn reachable(&mut self, pulse: &mut dyn Pulse) -> Result<Option<Selection>> {
         let missing = if self.repository.settings.is_partial_clone() { Missing::Promised } else { Missing::Refused };
         let request = Request { wants: &self.tips, missing, ..Request::default() };
@@ -328,10 +333,11 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Makes the multi-pack-index tell of these packs alone; whether it does. The lock is taken where it is not `held`.
+    /// Makes the multi-pack-index list exactly these packs, and returns whether it does. Takes the lock unless it is
+    /// `held`.
     fn multi_pack_index(&mut self, objects: &Objects, packs: &[Arc<Pack>], held: Option<&Lock>) -> Result<bool> {
         let folder = self.directory.join("pack");
-        // One that is there must not tell of packs that are gone.
+        // An existing file must not list packs that are removed.
         let allowed = self.repository.settings.multi_pack_index;
         let told = if allowed { packs } else { &[] };
         if !midx_is_due(self.repository, &self.directory, told)? {
@@ -352,7 +358,7 @@ impl Work<'_> {
         Ok(written)
     }
 
-    /// Writes bitmaps of these packs, of which a multi-pack-index tells if they are several.
+    /// Writes bitmaps for these packs. If there are several, a multi-pack-index lists them.
     fn bitmaps(&mut self, packs: &[Arc<Pack>], pulse: &mut dyn Pulse) -> Result<()> {
         if !bitmaps::is_due(&self.directory.join("pack"), packs, self.repository.hash()) {
             return Ok(());
@@ -378,7 +384,7 @@ struct New {
     made: repack::Made,
     old: Vec<Arc<Pack>>,
     loose: Vec<ObjectId>,
-    /// That of the multi-pack-index, which must tell of the new pack before the old ones go.
+    /// The lock of the multi-pack-index, which must list the new pack before the old ones are removed.
     lock: Lock,
 }
 

@@ -1,8 +1,8 @@
-//! What has become superfluous goes: packs and loose objects of which everything is in a new pack, and files of packs that never had an
-//! index, or have lost it.
+//! Removes what has become superfluous: packs and loose objects that are entirely in a new pack, and files of packs
+//! that never had an index, or have lost it.
 //!
-//! In: the new pack, on the disk and seen by everybody, and the packs that were found to be in it whole. Out: old ones removed, index
-//! first, as git does it; but no pack that somebody has put under protection meanwhile.
+//! In: the new pack, on disk and visible to everybody, and the packs that are known to be entirely in it. Out: the old
+//! ones removed, index first, as git does; never a pack that was protected in the meantime.
 
 use super::local;
 use crate::durable;
@@ -17,16 +17,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// In git's order: a pack without an index is none, and a new one of this name may come once the pack itself has gone.
+/// In git's order: a pack without an index does not count, and a new one of the same name may come once the pack itself
+/// is removed.
 const EXTENSIONS: [&str; 4] = ["idx", "pack", "rev", "bitmap"];
 
-/// What is left of a pack where a process died between removing its index and the rest, or before the index was put in its place.
+/// What is left of a pack if a process died after removing the index, or before putting it in place.
 const REMAINS: [&str; 4] = ["pack", "rev", "bitmap", "mtimes"];
-/// So many seconds nothing may have happened to such a file. Whoever puts a pack in its place puts the index there in the next moment; whoever
-/// copies a repository may need hours in between.
+/// How many seconds such a file must not have been touched. A process that puts a pack in place adds the index a moment
+/// later, but a copy of a repository may take hours in between.
 const REMAINS_SECONDS_MIN: u64 = 24 * 3600;
 
-/// Files of packs that have no index and will get none; those that somebody protects are left out. A pack comes after what stands beside it.
+/// Finds files of packs that have no index and will not get one, without those that are protected. A pack comes after
+/// the files beside it.
 pub(super) fn remains(directory: &Path, now: u64) -> Result<Vec<PathBuf>> {
     let folder = directory.join("pack");
     let reading = || format!("cannot read '{}'", folder.display());
@@ -48,8 +50,8 @@ pub(super) fn remains(directory: &Path, now: u64) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Whether a file of a pack has been without an index for so long that nobody is about to put one there. A rename and a link count, which
-/// leave the time of the content as it was.
+/// Whether a pack file has been without an index for so long that none is to be expected. Renames and links count as
+/// changes, although they leave the modification time as it was.
 fn is_given_up(path: &Path, now: u64) -> bool {
     let is_old = |file: fs::Metadata| {
         let touched = u64::try_from(file.mtime().max(file.ctime())).unwrap_or(u64::MAX);
@@ -59,7 +61,7 @@ fn is_given_up(path: &Path, now: u64) -> bool {
     fs::symlink_metadata(path).is_ok_and(is_old) && !["idx", "keep", "promisor"].into_iter().any(is_somebodys)
 }
 
-/// Removes such files, each looked at again; returns how many.
+/// Removes such files, checking each again. Returns how many were removed.
 pub(super) fn remove_remains(found: &[PathBuf], now: u64) -> Result<usize> {
     let mut removed = 0;
     for path in found.iter().filter(|path| is_given_up(path, now)) {
@@ -68,7 +70,7 @@ pub(super) fn remove_remains(found: &[PathBuf], now: u64) -> Result<usize> {
     Ok(removed)
 }
 
-/// Removes packs; returns how many.
+/// Removes packs. Returns how many.
 pub(super) fn packs(made: &Pack, old: &[Arc<Pack>]) -> Result<usize> {
     let mut removed = 0;
     for pack in old {
@@ -83,7 +85,7 @@ pub(super) fn packs(made: &Pack, old: &[Arc<Pack>]) -> Result<usize> {
     Ok(removed)
 }
 
-/// Removes loose objects; returns how many.
+/// Removes loose objects. Returns how many.
 pub(super) fn loose(made: &Pack, directory: &Path, ids: &[ObjectId]) -> Result<usize> {
     let mut removed = 0;
     for id in ids.iter().filter(|id| made.position(id).is_some()) {
@@ -92,13 +94,13 @@ pub(super) fn loose(made: &Pack, directory: &Path, ids: &[ObjectId]) -> Result<u
         if remove(&folder.join(&hex[2..]))? {
             removed += 1;
         }
-        // Not where others lie there; who is about to put one there makes the directory again, as with git.
+        // Fails if other objects are there. As in git, a process that adds an object makes the directory again.
         let _ = durable::rmdir(&folder);
     }
     Ok(removed)
 }
 
-/// Whether there was such a file.
+/// Removes a file. Returns whether it existed.
 fn remove(path: &Path) -> Result<bool> {
     match durable::unlink(path) {
         Ok(()) => Ok(true),

@@ -1,10 +1,11 @@
-//! A new pack in the place of loose objects and small packs.
+//! A new pack that replaces loose objects and small packs.
 //!
-//! In: packs of which every object is taken, reachable or not, and loose objects that are. Out: one pack, read back and each name in it
-//! computed again before it is shown to anybody; on the disk when this returns. What it replaces is still there.
+//! In: packs whose objects are all taken, reachable or not, and reachable loose objects. Out: one pack, read back and
+//! every object id computed again before it becomes visible; it is on disk when this returns. What it replaces is never
+//! removed here.
 //!
-//! Since whole packs are taken, a push that relies on an object of theirs meanwhile finds it in the new one: nothing here asks what is
-//! reachable before it lets a pack go.
+//! Because whole packs are taken, a concurrent push that relies on one of their objects finds it in the new pack:
+//! removing a pack does not depend on what is reachable.
 
 use super::{fresh, local};
 use crate::durable::{Sharing, Sync};
@@ -24,17 +25,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-/// Blocks that may wait between writing and reading back.
+/// How many blocks may wait between writing and reading back.
 const BLOCKS_MAX: usize = 16;
 
-/// A pack that was made. As long as its `.keep` is there no other housekeeper touches it.
+/// A pack that was made. As long as its `.keep` exists, other maintenance leaves it alone.
 pub(super) struct Made {
-    /// The pack, where everybody sees it.
+    /// The pack, visible to everybody.
     pub path: PathBuf,
     keeps: Vec<PathBuf>,
 }
 
-/// As a push has it: who protects the pack, and where he runs.
+/// As for a push: which process protects the pack, and on which machine.
 fn keep_message() -> String {
     quarantine::keep_message("maintenance")
 }
@@ -42,7 +43,8 @@ fn keep_message() -> String {
 impl Drop for Made {
     fn drop(&mut self) {
         for keep in &self.keeps {
-            // One that was there before is somebody else's and stays. One of ours that stays is in the journal.
+            // A `.keep` that existed before belongs to another process and stays. If removing ours fails, the journal
+            // has it.
             if std::fs::read_to_string(keep).is_ok_and(|text| text.trim_end() == keep_message()) {
                 let _ = crate::durable::unlink(keep);
             }
@@ -50,7 +52,8 @@ impl Drop for Made {
     }
 }
 
-/// Makes a pack of all objects of `packs` and of `loose` ones; `reachable` tells which of them are versions of the same.
+/// Makes a pack of all objects of `packs` and of the `loose` ones; `reachable` tells which of them are versions of the
+/// same file.
 pub(super) fn make(
     repository: &Repository,
     objects: &Objects,
@@ -88,9 +91,10 @@ pub(super) fn make(
     Ok(Made { path, keeps })
 }
 
-/// Each object once: from the largest pack that has it, of those that are about as large from the newest; else loose. What is pushed comes as a
-/// delta on a version that an older pack has, and that one is stored whole beside it: the newest goes first, and older ones become deltas on
-/// newer ones, not the other way round without end.
+/// Selects each object once: from the largest pack that has it, among packs of similar size from the newest, else
+/// loose. A pushed object comes as a delta on a version in an older pack, and is stored with that version beside it as
+/// a whole. Taking the newest pack first makes older versions deltas on newer ones, so that delta chains do not grow
+/// forever in the other direction.
 fn selection(
     objects: &Objects,
     packs: &[Arc<Pack>],
@@ -106,7 +110,7 @@ fn selection(
         let mut bits = vec![0_u64; (pack.len() as usize).div_ceil(64)];
         for position in 0..pack.len() {
             let id = pack.id_at(position);
-            // An index may name an object twice.
+            // An index may list an object twice.
             let again = position > 0 && pack.id_at(position - 1) == id;
             if !again && !in_order[..at].iter().any(|before| before.position(id).is_some()) {
                 bits[position as usize / 64] |= 1 << (position % 64);
@@ -136,7 +140,7 @@ fn selection(
     Ok(selection)
 }
 
-/// Where an object that was found at `spot` is taken from, if it is.
+/// Where the selection takes an object from that was found at `spot`, if it takes it.
 fn spot_of(objects: &Objects, selection: &Selection, reachable: &Selection, spot: Spot) -> Option<Spot> {
     let packed = |id: &oid| {
         selection.packed.iter().find_map(|positions| {
@@ -151,7 +155,7 @@ fn spot_of(objects: &Objects, selection: &Selection, reachable: &Selection, spot
     }
 }
 
-/// Compares the names that were computed of what was written with those it was meant to have.
+/// Compares the object ids computed from what was written with the ids that were selected.
 fn check(selection: &Selection, objects: &Objects, directory: &Path) -> Result<()> {
     let alone = Objects::new(objects.hash_kind(), vec![directory.to_owned()]);
     let [made] = &local::packs(&alone)?[..] else { bail!("the new pack cannot be opened") };
@@ -166,7 +170,7 @@ fn check(selection: &Selection, objects: &Objects, directory: &Path) -> Result<(
     selection.strays.iter().try_for_each(|stray| has(&stray.id))
 }
 
-/// What who indexes the new pack has to know.
+/// What the thread that indexes the new pack must know.
 struct Place {
     hash: gix_hash::Kind,
     directory: PathBuf,
@@ -178,7 +182,8 @@ struct Place {
     keep_message: String,
 }
 
-/// Writes a pack and indexes it at the same time, as one that comes from elsewhere: every name is computed from what was written.
+/// Writes a pack and indexes it at the same time, like one that is received: every object id is computed from what was
+/// written.
 fn write_and_index(
     selection: &Selection,
     objects: &Objects,
@@ -199,7 +204,7 @@ fn write_and_index(
             Err(panic) => std::panic::resume_unwind(panic),
         };
         match written {
-            // Whoever no longer reads says why.
+            // If the reader has stopped, its own error says why.
             Err(error) if is_closed(&error) => indexed.and(Err(error)),
             written => written.map(drop).and(indexed),
         }
@@ -212,7 +217,7 @@ fn is_closed(error: &anyhow::Error) -> bool {
 }
 
 fn index(receiver: Receiver<Vec<u8>>, place: &Place, count: u32) -> Result<()> {
-    // Nothing is borrowed: what is to stand alone must not rest on what goes.
+    // No alternates: the new pack must be complete in itself, because the others will be removed.
     let alone = Objects::new(place.hash, vec![place.directory.clone()]);
     let options = ReceiveOptions {
         hash: place.hash,
@@ -230,7 +235,7 @@ fn index(receiver: Receiver<Vec<u8>>, place: &Place, count: u32) -> Result<()> {
         sync: Syncs::all(Sync::Each),
         sharing: place.sharing,
         reject_thin: true,
-        // An object that is not what its name says may be another one of the pack.
+        // A damaged object may turn out to be the same as another one of the pack.
         twice: true,
         keep_message: place.keep_message.clone(),
     };
@@ -241,7 +246,7 @@ fn index(receiver: Receiver<Vec<u8>>, place: &Place, count: u32) -> Result<()> {
     Ok(())
 }
 
-/// A pack on its way from who writes it.
+/// The writing end of the pack.
 struct ToIndexer<'a> {
     sender: SyncSender<Vec<u8>>,
     pulse: &'a mut dyn Pulse,
@@ -266,7 +271,7 @@ impl Pulse for ToIndexer<'_> {
 
 impl Sink for ToIndexer<'_> {}
 
-/// The other end.
+/// The reading end of the pack.
 struct FromWriter {
     receiver: Receiver<Vec<u8>>,
     block: Vec<u8>,
@@ -295,7 +300,7 @@ impl Body for FromWriter {
     }
 }
 
-/// Loose objects that are reachable, whether they are in a pack as well or not.
+/// The loose objects that are reachable, whether or not they are in a pack as well.
 pub(super) fn reachable_of(objects: &Objects, reachable: &Selection, loose: &[ObjectId]) -> Vec<ObjectId> {
     let strays: IdSet = reachable.strays.iter().map(|stray| stray.id).collect();
     loose.iter().filter(|id| strays.contains(*id) || reachable.is_packed(objects, id)).copied().collect()

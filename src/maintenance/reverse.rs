@@ -1,6 +1,6 @@
-//! Reverse indexes (`.rev`) of packs that have none.
+//! Reverse indexes (`.rev`) for packs that have none.
 //!
-//! In: packs. Out: a file beside each, as git writes it with new packs.
+//! In: packs. Out: a file beside each, as git writes it with new packs. Existing ones are never changed.
 
 use super::fresh::Fresh;
 use crate::durable;
@@ -16,7 +16,7 @@ pub(super) fn is_missing(pack: &Pack) -> bool {
     !pack.path().with_extension("rev").exists()
 }
 
-/// Writes those that are missing; returns how many.
+/// Writes the missing ones. Returns how many.
 pub(super) fn write(repository: &Repository, objects: &Objects, packs: &[Arc<Pack>]) -> Result<usize> {
     let mut written = 0;
     for pack in packs.iter().filter(|pack| is_missing(pack)) {
@@ -27,7 +27,7 @@ pub(super) fn write(repository: &Repository, objects: &Objects, packs: &[Arc<Pac
         fresh.put(&path)?;
         written += 1;
         if !pack.path().exists() {
-            // Somebody has repacked meanwhile, and nobody would remove what stands beside no pack.
+            // Another process has repacked in the meantime, and nothing else would remove a file without its pack.
             let _ = durable::unlink(&path);
         }
     }

@@ -1,4 +1,4 @@
-//! Runs at other times than now.
+//! Maintenance runs with the clock moved.
 
 use super::*;
 use crate::auth::{Grant, Scope};
@@ -22,7 +22,7 @@ impl Drop for Served {
 }
 
 impl Served {
-    /// One commit, in one pack.
+    /// A repository with one commit, in one pack.
     fn new() -> Self {
         let path = std::env::temp_dir().join(durable::unique("maintenance-"));
         fs::create_dir(&path).unwrap();
@@ -46,12 +46,12 @@ impl Served {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// A file in the folder of packs.
+    /// The path of a file in the pack directory.
     fn pack(&self, name: &str) -> PathBuf {
         self.0.join("objects/pack").join(name)
     }
 
-    /// What is done so many seconds from now.
+    /// Runs maintenance this many seconds from now.
     fn maintain(&self, later: u64) -> Report {
         self.run(later, false)
     }
@@ -119,7 +119,7 @@ fn a_pack_that_git_has_not_named_yet_is_gits() {
     let report = served.run(60, true);
     assert_eq!((report.packs, report.multi_pack_index, &report.problems), (1, None, &Vec::new()), "{report:?}");
     assert!(names.iter().all(|path| path.exists()), "{report:?}");
-    // When it has its name it is a pack like others.
+    // Under its final name it is a pack like any other.
     for path in names {
         let name = path.file_name().unwrap().to_str().unwrap().trim_start_matches(".tmp-1-").to_owned();
         fs::rename(&path, served.pack(&name)).unwrap();
@@ -128,7 +128,7 @@ fn a_pack_that_git_has_not_named_yet_is_gits() {
     served.git(&["fsck", "--strict"]);
 }
 
-/// git accepts packs that have an object twice, and cannot use a multi-pack-index of them.
+/// git accepts packs that have an object twice, but cannot use a multi-pack-index of them.
 #[test]
 fn a_pack_that_has_an_object_twice_becomes_another_one() {
     use sha1::Digest as _;
@@ -184,11 +184,11 @@ fn what_is_damaged_and_can_be_made_again_is() {
         assert!(fs::read(&path).unwrap() == good);
     }
     assert_eq!(served.run(0, true), Report::default(), "nothing is left to do");
-    // Bitmaps of layers, which nothing here makes again.
+    // Bitmaps of layers, which maintenance does not make again.
     fs::create_dir(served.pack("multi-pack-index.d")).unwrap();
     fs::write(served.pack("multi-pack-index.d/multi-pack-index-1.bitmap"), [7; 100]).unwrap();
     assert_eq!(served.run(0, true).damaged_removed, 1);
-    // Without being told to, only where there is something to do: before that is done.
+    // Without `full`, damage is looked for only if there is something to do, and before that is done.
     let graph = served.0.join("objects/info/commit-graph");
     let mut bad = fs::read(&graph).unwrap();
     *bad.last_mut().unwrap() ^= 1;

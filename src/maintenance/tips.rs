@@ -1,7 +1,7 @@
-//! What keeps objects: refs of all worktrees, and their HEADs.
+//! The objects that keep others: the refs of all worktrees, and their HEADs.
 //!
-//! In: a repository. Out: names of objects, each once. A ref that is broken keeps nothing; nor do logs and indexes here: what they alone
-//! lead to stays as it lies.
+//! In: a repository. Out: object names, each once. A broken ref keeps nothing, nor do reflogs and indexes: what only
+//! they reach stays as it is.
 
 use crate::odb::ids::IdSet;
 use crate::refs::RefStore;
@@ -28,7 +28,7 @@ fn add(refs: &RefStore, found: &mut IdSet) -> Result<()> {
         found.insert(row.id.id());
         Ok(())
     })?;
-    // One that cannot be read keeps nothing.
+    // An unreadable HEAD keeps nothing.
     found.extend(refs.resolve(b"HEAD".as_bstr()).ok().flatten());
     Ok(())
 }
