@@ -1,7 +1,8 @@
 //! The other edge: services over pipes, for ssh, `file://`, daemons and shells.
 //!
-//! In: argv, the environment, descriptors 0, 1 and 2. Out: the conversation on 1, in git's words on 2 why it failed, git's exit
-//! statuses. Who runs the program has the access the operating system gives; no token is asked for here.
+//! In: arguments, the environment, descriptors 0, 1 and 2. Out: the conversation on 1, errors in git's words on 2, and
+//! git's exit statuses. The user who runs the program has the access the operating system gives; tokens are never asked
+//! for here.
 
 mod options;
 mod person;
@@ -28,15 +29,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// The exit status of git's programs when they cannot go on.
+/// The exit status of git's programs on a fatal error.
 const FATAL: u8 = 128;
-/// That of a program whose reader has gone: as if SIGPIPE had ended it.
+/// The exit status of a program whose reader has gone, as if SIGPIPE had ended it.
 const READER_GONE: u8 = 141;
 
-/// How long a refused client may be silent before it is left.
+/// How long a refused client may stay silent before the program ends.
 const HEARD_OUT: Duration = Duration::from_secs(2);
 
-/// Runs a service with the words behind its name.
+/// Runs a service with the words that follow its name.
 pub fn run(environ: &'static Environ, service: Service, words: impl Iterator<Item = OsString>) -> ExitCode {
     let options = match options::parse(service, words) {
         Ok(options) => options,
@@ -49,7 +50,7 @@ pub fn run(environ: &'static Environ, service: Service, words: impl Iterator<Ite
             return USAGE_STATUS.into();
         }
     };
-    // A panic is caught and told as one line, like any other error.
+    // A panic is caught and reported as one line, like any other error.
     std::panic::set_hook(Box::new(|_| {}));
     let context = match context(environ, &options) {
         Ok(context) => context,
@@ -69,7 +70,7 @@ fn complain(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// What this conversation brings besides its bytes; the committer is found when the configuration is.
+/// The context of this conversation. The committer is determined later, when the configuration is known.
 fn context(environ: &'static Environ, options: &Options) -> Result<Context, String> {
     let version = Version::parse(environ.get("GIT_PROTOCOL").unwrap_or_default());
     let context = edge::context(environ, AccessMode::Pipe, version, edge::clock())?;
@@ -77,10 +78,10 @@ fn context(environ: &'static Environ, options: &Options) -> Result<Context, Stri
         address: environ.text("REMOTE_ADDR").or_else(|| ssh_client(environ)),
         hook_environment: Inherited::later(|| environ.inherited(&|_| false)),
         named: options.directory.as_bytes().into(),
-        // Hooks run elsewhere.
+        // Hooks run in another directory.
         object_directory: context.object_directory.map(absolute),
         stateless: options.stateless,
-        // What is said over HTTP alone is said to a client that speaks through us to a web server as well.
+        // A client that reaches a stateless service through a web server is told what is told over HTTP.
         http: options.stateless,
         push: PushSwitches {
             quiet: options.quiet,
@@ -91,7 +92,7 @@ fn context(environ: &'static Environ, options: &Options) -> Result<Context, Stri
     })
 }
 
-/// The client's address where sshd started us: `address port address port`.
+/// The client's address if sshd started this process: `address port address port`.
 fn ssh_client(environ: &Environ) -> Option<String> {
     environ.text("SSH_CONNECTION")?.split(' ').next().map(ToOwned::to_owned)
 }
@@ -100,7 +101,7 @@ fn absolute(path: PathBuf) -> PathBuf {
     locate::absolute(&path).unwrap_or(path)
 }
 
-/// One conversation, from the repository's name to the exit status.
+/// Runs one conversation, from the repository's name to the exit status.
 fn serve(environ: &Environ, service: Service, options: &Options, mut context: Context) -> u8 {
     let start = Instant::now();
     let mut summary = Summary {
@@ -120,7 +121,7 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
             complain(&format!("{line}\n"));
             summary.outcome = outcome;
             summary.error = Some(text);
-            // Standard error is the user's, who can do nothing about a log.
+            // Standard error belongs to the user, who can do nothing about a log.
             let _ = summary.request_done();
             return FATAL;
         }
@@ -144,7 +145,7 @@ fn serve(environ: &Environ, service: Service, options: &Options, mut context: Co
     status
 }
 
-/// Both directions, which end when the client has been silent for too long or the time of the conversation is over.
+/// Opens both directions, which end when the client has been silent for too long or the conversation's time is up.
 fn open(environ: &Environ, service: Service, options: &Options, context: &Context) -> (Open, Counted) {
     let silence = Some(options.timeout_s).filter(|&seconds| seconds > 0).map(Duration::from_secs);
     let deadline = context.timeout.and_then(Deadline::after);
@@ -160,7 +161,7 @@ fn open(environ: &Environ, service: Service, options: &Options, context: &Contex
     (Open { input, bytes: 0 }, Counted { output, bytes: 0, heard: silence.is_none() })
 }
 
-/// What the client asks for, and the exit status.
+/// Serves what the client asks for. Returns the exit status.
 fn converse(
     service: Service,
     options: &Options,
@@ -199,13 +200,14 @@ fn converse(
     }
 }
 
-/// The repository; or what that is in the audit log, and why there is none, in git's words (RE-06, RE-07, RE-16).
+/// Finds the repository. The error is the outcome for the audit log, and the reason in git's words (RE-06, RE-07,
+/// RE-16).
 fn find(service: Service, options: &Options, context: &Context) -> Result<Here, (&'static str, String)> {
     let search = Search {
         mode: AccessMode::Pipe,
         config: &context.config,
         object_directory: context.object_directory.as_deref(),
-        // Who may read a repository may fetch from it; a push runs what its configuration names.
+        // A user who can read a repository may fetch from it, but a push runs programs that its configuration names.
         check_owner: service == Service::ReceivePack,
         strict: options.strict,
     };
@@ -225,7 +227,8 @@ fn find(service: Service, options: &Options, context: &Context) -> Result<Here, 
     }
 }
 
-/// A path without slashes at its end, `~` and `~user` replaced by a home (RE-06); `None`: nobody's home.
+/// A path without trailing slashes, with `~` and `~user` replaced by a home directory (RE-06); `None` if there is no
+/// such home.
 fn expanded(directory: &OsStr, home: Option<&Path>) -> Option<PathBuf> {
     let bytes = directory.as_bytes();
     let end = bytes.iter().rposition(|&byte| byte != b'/').map_or(bytes.len().min(1), |last| last + 1);
@@ -239,15 +242,15 @@ fn expanded(directory: &OsStr, home: Option<&Path>) -> Option<PathBuf> {
     Some(if below.is_empty() { home } else { home.join(OsStr::from_bytes(below)) })
 }
 
-/// What the client says, for as long as it likes: it ends when the client has nothing more to ask.
+/// The client's input, which has no announced length: it ends when the client has nothing more to ask.
 struct Open {
     input: Stdin,
     bytes: u64,
 }
 
 impl Open {
-    /// Lets a client that was refused finish what it says: one that is still writing would be ended by a signal before it has
-    /// read why. Not for long, if it says nothing more.
+    /// Reads what a refused client still sends, for a short while: a client that is still writing would be killed by a
+    /// signal before it has read why.
     fn hear_out(&mut self, most: u64) {
         self.input.give_up_after(HEARD_OUT);
         let _ = io::copy(&mut self.input.by_ref().take(most), &mut io::sink());
@@ -268,11 +271,11 @@ impl Body for Open {
     }
 }
 
-/// What the client hears, counted.
+/// The output to the client, counted.
 struct Counted {
     output: Stdout,
     bytes: u64,
-    /// Whether standard error is the user's: a daemon's timeout says that it is not (PO-22).
+    /// Whether standard error belongs to the user; with `--timeout`, which daemons pass, it does not (PO-22).
     heard: bool,
 }
 

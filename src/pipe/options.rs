@@ -1,7 +1,7 @@
-//! The options of `git upload-pack` and `git receive-pack`, read as git reads options.
+//! The options of `git upload-pack` and `git receive-pack`, parsed as git parses options.
 //!
-//! In: words. Out: what they ask for, or a text and an exit status. One table for each service: the parser, the usage text and
-//! `-h` derive from it.
+//! In: words. Out: what they ask for, or a text and an exit status. The parser, the usage text and `-h` all derive from
+//! one table for each service, so they never disagree.
 
 use crate::number;
 use crate::service::Service;
@@ -14,13 +14,13 @@ use std::os::unix::ffi::OsStrExt;
 pub struct Options {
     /// The repository as it was named.
     pub directory: OsString,
-    /// `--http-backend-info-refs`: the advertisement alone.
+    /// `--http-backend-info-refs`: only the advertisement.
     pub advertise: bool,
     /// `--stateless-rpc`: one request, one answer.
     pub stateless: bool,
-    /// `--strict`: the directory itself, no suffixes.
+    /// `--strict`: the directory exactly as named, without suffixes.
     pub strict: bool,
-    /// `--timeout`: seconds of inactivity; 0 never.
+    /// `--timeout`: seconds of inactivity; 0 for no timeout.
     pub timeout_s: u64,
     /// `--quiet`
     pub quiet: bool,
@@ -30,23 +30,23 @@ pub struct Options {
     pub reject_thin: bool,
 }
 
-/// Why the service is not run: the text, whether it was asked for, and with which status git would exit.
+/// Why the service does not run: the text, and whether it was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Instead {
-    /// `-h`, `--help-all`: for stdout, 0.
+    /// `-h`, `--help-all`: goes to stdout, exit status 0.
     Help(String),
-    /// For stderr, 129.
+    /// Goes to stderr, exit status 129.
     Wrong(String),
 }
 
-/// The exit status of a wrong usage.
+/// The exit status for wrong usage.
 pub const USAGE_STATUS: u8 = 129;
 
 /// One option.
 struct Row {
     long: &'static str,
     short: Option<u8>,
-    /// The name of its value, where it has one.
+    /// The name of its value, if it takes one.
     value: Option<&'static str>,
     hidden: bool,
     help: &'static str,
@@ -97,11 +97,11 @@ fn rows(service: Service) -> &'static [Row] {
     }
 }
 
-/// Reads the words behind the program's or the subcommand's name. Options may stand behind the directory, and be shortened as
-/// long as they are one option's.
+/// Parses the words that follow the name of the program or subcommand. Options may follow the directory, and may be
+/// abbreviated as long as they are unambiguous.
 ///
 /// # Errors
-/// What is to be said instead of running.
+/// What must be printed instead of running.
 pub fn parse(service: Service, words: impl Iterator<Item = OsString>) -> Result<Options, Instead> {
     let mut options = Options::default();
     let mut directories = Vec::new();
@@ -141,7 +141,7 @@ fn long(
     };
     let wrong = |text: String| Err(Instead::Wrong(text));
     let with_usage = |text: String| wrong(format!("{text}{}", usage(service, false)));
-    // An option without its «no-» goes before one with it, whole names before beginnings.
+    // An option without «no-» takes precedence over one with it, and whole names over prefixes.
     let positive = name.strip_prefix("no-");
     let exact = |name: &str| rows(service).iter().filter(|row| row.long == name).collect::<Vec<_>>();
     let begins = |name: &str| rows(service).iter().filter(|row| row.long.starts_with(name)).collect::<Vec<_>>();
@@ -181,7 +181,7 @@ fn long(
     Ok(())
 }
 
-/// A number as git reads one; below zero it is none.
+/// A number as git reads one; negative numbers count as zero.
 fn integer(text: &str) -> Option<u64> {
     let number = number::signed_with_unit(text.as_bytes())?;
     i32::try_from(number).ok().map(|number| u64::try_from(number).unwrap_or(0))
@@ -198,9 +198,9 @@ fn short(service: Service, letters: &[u8], options: &mut Options) -> Result<(), 
     Ok(())
 }
 
-/// How the service is called, and its options.
+/// The usage line and the options.
 fn usage(service: Service, all: bool) -> String {
-    /// Where the explanations begin.
+    /// The column of the explanations.
     const COLUMN: usize = 24;
     let shown = || rows(service).iter().filter(|row| all || !row.hidden);
     let mut text = format!("usage: {} [options] <directory>\n\n", service.name());
@@ -219,13 +219,13 @@ fn usage(service: Service, all: bool) -> String {
     text
 }
 
-/// The service a program's name stands for: `git-upload-pack`, `/usr/bin/git-receive-pack`.
+/// The service that a program's name means: `git-upload-pack`, `/usr/bin/git-receive-pack`.
 pub fn service_of_name(name: &OsStr) -> Option<Service> {
     let last = name.as_bytes().rsplit(|&byte| byte == b'/').next()?;
     [Service::UploadPack, Service::ReceivePack].into_iter().find(|service| last == service.name().as_bytes())
 }
 
-/// The service a subcommand stands for: `upload-pack`, `receive-pack`.
+/// The service that a subcommand means: `upload-pack`, `receive-pack`.
 pub fn service_of_word(word: &OsStr) -> Option<Service> {
     [Service::UploadPack, Service::ReceivePack].into_iter().find(|service| word == service.short_name())
 }

@@ -1,13 +1,14 @@
-//! Who pushes, for reflogs: the asking user, found where git looks for a committer (git, Documentation/git-commit-tree, «Commit
-//! Information»).
+//! The pushing user's identity for reflogs, determined as git determines a committer (git,
+//! Documentation/git-commit-tree, «Commit Information»).
 //!
-//! In: the environment and the configuration. Out: `Name <address>`. Nobody is refused for having no name.
+//! In: the environment and the configuration. Out: `Name <address>`. A push is never refused for lack of a name.
 
 use crate::edge::{Environ, users};
 use crate::repo::config::Entries;
 use bstr::{BString, ByteSlice};
 
-/// The committer: GIT_COMMITTER_NAME and GIT_COMMITTER_EMAIL, then committer.* and user.*, EMAIL, the machine's own idea.
+/// The committer: GIT_COMMITTER_NAME and GIT_COMMITTER_EMAIL, then committer.* and user.*, EMAIL, and finally the user
+/// database and host name.
 pub fn committer(environ: &Environ, entries: &Entries) -> BString {
     let variable = |name: &str| environ.text(name);
     let key =
@@ -27,7 +28,8 @@ pub fn committer(environ: &Environ, entries: &Entries) -> BString {
     format!("{} <{}>", plain(&name), plain(&email)).into()
 }
 
-/// What git keeps of a name: nothing that would end it inside a reflog's line, no dots and quotes around it (git, ident.c).
+/// Cleans a name as git does: without characters that would end it inside a reflog line, and without dots and quotes
+/// around it (git, ident.c).
 fn plain(text: &str) -> String {
     let kept: String = text.chars().filter(|char| !matches!(char, '<' | '>' | '\n' | '\0')).collect();
     let crud = |char: char| char <= ' ' || matches!(char, '.' | ',' | ':' | ';' | '"' | '\\' | '\'');
