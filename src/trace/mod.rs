@@ -1,8 +1,8 @@
-//! Traces in git's forms: `GIT_TRACE`, `GIT_TRACE_PACKET`, `GIT_TRACE2_EVENT`.
+//! Traces in git's formats: `GIT_TRACE`, `GIT_TRACE_PACKET`, `GIT_TRACE2_EVENT`.
 //!
-//! In: what the variables say, and what happens. Out: lines, appended to files or to standard error. Where nothing is traced a
-//! [`Trace`] is empty, and asking it costs one comparison. A trace that cannot be written never fails a request; credentials
-//! never get here.
+//! In: the values of the variables, and what happens. Out: lines, appended to files or to standard error. If nothing is
+//! traced, a [`Trace`] is empty and costs one comparison per call. A trace that cannot be written never fails a
+//! request; credentials never get here.
 
 mod packets;
 
@@ -18,29 +18,29 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What is held back at most while standard error must be silent; what comes then is lost.
+/// The most bytes held back while standard error must be silent; anything beyond is lost.
 const HELD_MAX: usize = 1 << 20;
-/// Git's lines begin in this column.
+/// The column in which the text of git's lines begins.
 const COLUMN: usize = 40;
 
-/// The variables' values; `None` where a variable is not set.
+/// The values of the variables; `None` if a variable is not set.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// `GIT_TRACE`: what is run.
+    /// `GIT_TRACE`: the commands that are run.
     pub general: Option<String>,
     /// `GIT_TRACE_PACKET`: every packet, in both directions.
     pub packets: Option<String>,
     /// `GIT_TRACE2_EVENT`: events in JSON.
     pub events: Option<String>,
-    /// `GIT_TRACE_BARE`: lines without time and place.
+    /// `GIT_TRACE_BARE`: lines without time and source location.
     pub bare: bool,
-    /// `GIT_TRACE2_PARENT_SID`: in front of the session id of events.
+    /// `GIT_TRACE2_PARENT_SID`: a prefix of the session id of events.
     pub parent: Option<String>,
-    /// `GIT_TRACE2_PARENT_NAME`: whose child this is.
+    /// `GIT_TRACE2_PARENT_NAME`: the name of the parent process.
     pub parent_name: Option<String>,
 }
 
-/// Where traces go; nowhere by default.
+/// Where traces go; by default nowhere.
 #[derive(Clone, Default)]
 pub struct Trace(Option<Arc<Tracing>>);
 
@@ -58,11 +58,11 @@ struct Tracing {
     /// The session id of events.
     session: String,
     parent_name: Option<String>,
-    /// The time since 1970, as the edge tells it.
+    /// The time since 1970, from the edge.
     clock: fn() -> Duration,
     start: Duration,
     children: AtomicU32,
-    /// What standard error will get when it may speak; `None`: it may.
+    /// Text held back while standard error must be silent; `None` once it may be used.
     held: Mutex<Option<Vec<u8>>>,
 }
 
@@ -72,7 +72,8 @@ enum Target {
 }
 
 impl Trace {
-    /// Opens what is wanted, and says what is wrong with it. `hold`: standard error must be silent until [`Trace::release`].
+    /// Opens the traces asked for, and returns warnings about those that cannot be opened. `hold`: standard error must
+    /// be silent until [`Trace::release`].
     pub fn open(wanted: &Wanted, session: &str, clock: fn() -> Duration, hold: bool) -> (Self, Vec<String>) {
         let mut warnings = Vec::new();
         let mut target = |name: &str, value: &Option<String>| {
@@ -114,7 +115,7 @@ impl Trace {
         self.0.is_some()
     }
 
-    /// Standard error may speak from now on.
+    /// Writes what was held back; from here on standard error may be used.
     pub fn release(&self) {
         let Some(tracing) = &self.0 else { return };
         let held = tracing.held.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -123,7 +124,7 @@ impl Trace {
         }
     }
 
-    /// The program was started as `name`, with these words.
+    /// Records that the program was started as `name`, with these words.
     pub fn started(&self, name: &str, words: &[String]) {
         let Some(tracing) = &self.0 else { return };
         tracing.line(tracing.general.as_ref(), format_args!("trace: built-in: git {name} {}", words.join(" ")));
@@ -137,13 +138,13 @@ impl Trace {
         tracing.event("cmd_name", &[("name", json!(name)), ("hierarchy", json!(hierarchy))]);
     }
 
-    /// It could not go on, and said so.
+    /// Records a fatal error as it was reported.
     pub fn failed(&self, line: &str) {
         let Some(tracing) = &self.0 else { return };
         tracing.event("error", &[("msg", json!(line)), ("fmt", json!("%s"))]);
     }
 
-    /// The program ends.
+    /// Records the end of the program.
     pub fn ended(&self, code: u8) {
         let Some(tracing) = &self.0 else { return };
         for event in ["exit", "atexit"] {
@@ -151,19 +152,19 @@ impl Trace {
         }
     }
 
-    /// Something worth a `data` event.
+    /// Records a `data` event.
     pub fn data(&self, category: &str, key: &str, value: &str) {
         let Some(tracing) = &self.0 else { return };
         tracing.data("data", category, key, json!(value));
     }
 
-    /// The same with a value that has parts, which are gathered only where they are wanted.
+    /// Records a `data_json` event. The value is computed only if events are traced.
     pub fn data_json(&self, category: &str, key: &str, value: impl FnOnce() -> Value) {
         let Some(tracing) = self.0.as_ref().filter(|tracing| tracing.events.is_some()) else { return };
         tracing.data("data_json", category, key, value());
     }
 
-    /// A child is about to be run: a hook, or another program the configuration names.
+    /// Records that a child is about to be run: a hook, or another program that the configuration names.
     pub fn child(&self, class: &str, name: &str, argv: &dyn Fn() -> Vec<String>) -> ChildTrace<'_> {
         let Some(tracing) = &self.0 else { return ChildTrace(None) };
         let argv = argv();
@@ -180,7 +181,7 @@ impl Trace {
         ChildTrace(Some((tracing, number, (tracing.clock)())))
     }
 
-    /// The body and the sink of a conversation, with an eye on the packets that pass.
+    /// Wraps the body and the sink of a conversation so that the packets passing through are traced.
     pub fn watch<'t>(
         &'t self,
         who: &'static str,
@@ -191,7 +192,7 @@ impl Trace {
         (body, self.watch_sink(who, sink))
     }
 
-    /// The same of a sink alone, between two packets.
+    /// Wraps a sink alone. It must be between two packets.
     pub fn watch_sink<'t>(&'t self, who: &'static str, sink: &'t mut dyn Sink) -> WatchedSink<'t> {
         WatchedSink { sink, trace: self, packets: Packets::new(who, Direction::Out) }
     }
@@ -203,11 +204,11 @@ impl Trace {
     }
 }
 
-/// A running child; tells its end.
+/// A running child, whose end is to be recorded.
 pub struct ChildTrace<'t>(Option<(&'t Tracing, u32, Duration)>);
 
 impl ChildTrace<'_> {
-    /// It has ended, with this status; −1 where it could not be run.
+    /// Records that the child has ended with this status; −1 if it could not be run.
     pub fn ended(self, code: i32) {
         let Some((tracing, number, start)) = self.0 else { return };
         let time = seconds((tracing.clock)().saturating_sub(start));
@@ -232,7 +233,7 @@ impl Tracing {
         self.event(event, &fields);
     }
 
-    /// One object in the order of its fields, which readers with regular expressions rely on.
+    /// Writes an event as one JSON object. The order of fields is fixed, because some readers use regular expressions.
     fn event(&self, event: &str, fields: &[(&str, Value)]) {
         let Some(target) = &self.events else { return };
         let now = (self.clock)();
@@ -258,7 +259,7 @@ impl Tracing {
 
     fn write(&self, target: &Target, bytes: &[u8]) {
         match target {
-            // Each line is one write to a file opened for appending: several programs may share it.
+            // Each line is one write to a file opened for appending, because several programs may share it.
             Target::File(file) => {
                 let _ = (&*file).write_all(bytes);
             }
@@ -273,8 +274,8 @@ impl Tracing {
     }
 }
 
-/// What a value names, as git reads it (git, GIT_TRACE): nothing, standard error, a descriptor, an absolute path; a
-/// directory gets a file of each session.
+/// Opens what a value names, as git reads it (git, GIT_TRACE): nothing, standard error, a descriptor, or an absolute
+/// path; in a directory each session gets its own file.
 fn open(name: &str, value: &str, session: &str) -> Result<Option<Target>, String> {
     let append = |path: &Path| {
         let file = OpenOptions::new().append(true).create(true).open(path);
@@ -297,7 +298,7 @@ fn seconds(time: Duration) -> Value {
     json!(time.as_micros() as f64 / 1e6)
 }
 
-/// The time of a day in UTC, with microseconds.
+/// The time of day in UTC, with microseconds.
 fn time_of_day(now: Duration) -> String {
     let (of_day, micros) = (now.as_secs() % 86_400, now.subsec_micros());
     format!("{:02}:{:02}:{:02}.{micros:06}", of_day / 3600, of_day / 60 % 60, of_day % 60)

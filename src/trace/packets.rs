@@ -1,6 +1,7 @@
 //! Packets as they pass, in the lines of git's GIT_TRACE_PACKET.
 //!
-//! In: bytes in any pieces. Out: a line for each packet; a pack is one line. What is no packet ends the watch, not the request.
+//! In: bytes in pieces of any size. Out: a line for each packet; a pack is one line. Bytes that are not a packet end
+//! the trace, but never the request.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -17,26 +18,26 @@ pub enum Direction {
     Out,
 }
 
-/// Bytes on their way.
+/// The packets of one direction, followed byte by byte.
 pub struct Packets {
     who: &'static str,
     direction: Direction,
-    /// The four digits of a packet, or its payload, as far as it has come.
+    /// The four length digits or the payload of a packet, as far as received.
     gathered: Vec<u8>,
-    /// How long it will be.
+    /// How long `gathered` will be.
     wanted: usize,
-    /// Whether it is the payload.
+    /// Whether the payload is being gathered.
     payload: bool,
-    /// The pack has begun on band 1.
+    /// Whether the pack has begun on band 1.
     in_pack: bool,
-    /// Packets that travel on band 1: a push's report.
+    /// Packets carried on band 1, as in a push's report.
     inner: Option<Box<Packets>>,
-    /// A pack without bands has begun, or something else that is no packet.
+    /// Whether the trace has ended: a pack without side bands has begun, or something else that is not a packet.
     over: bool,
 }
 
 impl Packets {
-    /// A watch at the start of a packet.
+    /// Starts at the beginning of a packet.
     pub fn new(who: &'static str, direction: Direction) -> Self {
         Packets {
             who,
@@ -50,7 +51,7 @@ impl Packets {
         }
     }
 
-    /// Looks at the next bytes.
+    /// Processes the next bytes.
     pub fn feed(&mut self, mut bytes: &[u8], tell: &mut dyn FnMut(fmt::Arguments<'_>)) {
         while !self.over {
             let Some((now, later)) = bytes.split_at_checked(self.wanted - self.gathered.len()) else {
@@ -82,7 +83,7 @@ impl Packets {
         let hex = std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'));
         match hex.and_then(|text| usize::from_str_radix(text, 16).ok()) {
             Some(0..=2) => {
-                // A pack ends with a flush; so does a section, and another pack may follow it.
+                // A pack ends with a flush. A section does too, and another pack may follow it.
                 self.in_pack = false;
                 self.line(digits, tell);
             }
@@ -107,7 +108,7 @@ impl Packets {
         }
     }
 
-    /// Newlines are left out, what does not print is in octal.
+    /// Reports one line. Newlines are left out, and bytes that are not printable are shown in octal.
     fn line(&self, payload: &[u8], tell: &mut dyn FnMut(fmt::Arguments<'_>)) {
         let mut text = String::with_capacity(payload.len());
         for &byte in without_tokens(payload).iter() {
@@ -127,8 +128,8 @@ impl Packets {
     }
 }
 
-/// The announcement of promisor remotes may bring credentials for them (`promisor.sendFields`), which traces never show: remotes are
-/// separated by `;`, their fields by `,`, and neither stands in a value.
+/// Hides the tokens in an announcement of promisor remotes (`promisor.sendFields`), which traces must not show. Remotes
+/// are separated by `;` and their fields by `,`; values contain neither.
 fn without_tokens(payload: &[u8]) -> Cow<'_, [u8]> {
     const FIELD: &[u8] = b"token=";
     let Some(remotes) = payload.strip_prefix(ANNOUNCED) else { return Cow::Borrowed(payload) };
