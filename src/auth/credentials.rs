@@ -1,26 +1,26 @@
-//! The Authorization header: Bearer, and Basic with the secret in the password's place.
+//! The Authorization header: Bearer, or Basic with the secret as the password.
 //!
-//! In: the header's values as the web server handed them over. Out: [`Credentials`].
-//! Nothing is looked up here, and of a Basic user name nothing is kept.
+//! In: the header's values as the web server handed them over. Out: [`Credentials`]. Nothing is looked up here, and the
+//! user name of Basic is never kept.
 
 use super::Token;
 use percent_encoding::percent_decode;
 use std::borrow::Cow;
 
-/// What the Authorization header said.
+/// What the Authorization header contains.
 #[derive(Default)]
 pub enum Credentials {
-    /// There was none, or an empty one.
+    /// There is none, or it is empty.
     #[default]
     None,
-    /// A token of the right form.
+    /// A well-formed token.
     Token {
         /// The token.
         token: Token,
-        /// How it was carried.
+        /// How it was sent.
         presented: Presented,
     },
-    /// Something else, and how it was carried.
+    /// Not a well-formed token, with how it was sent.
     Malformed(Presented),
     /// More than one credential.
     Two,
@@ -28,19 +28,19 @@ pub enum Credentials {
     OtherScheme,
 }
 
-/// How credentials were carried.
+/// How credentials were sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presented {
     /// `Authorization: Bearer …`
     Bearer,
-    /// `Authorization: Basic …`, the password.
+    /// `Authorization: Basic …`, as the password.
     Basic,
 }
 
 impl Credentials {
-    /// Reads the values of all Authorization headers that arrived (first entry of each variable).
+    /// Parses the values of all Authorization headers that arrived, in order of precedence.
     ///
-    /// The same value twice is one credential: some web servers hand one header on under two names.
+    /// The same value twice is one credential: some web servers pass one header on under two names.
     pub fn parse(headers: &[&[u8]]) -> Self {
         let mut values = headers.iter().map(|header| trimmed(header)).filter(|value| !value.is_empty());
         let Some(first) = values.next() else { return Credentials::None };
@@ -70,8 +70,8 @@ impl Credentials {
     }
 }
 
-/// The token in the password of `user:password` in base64. git sends the password as it stood in the URL after
-/// decoding; clients that send it undecoded mean the same.
+/// Returns the token in the password of `user:password` in base64. git decodes the password of a URL before it sends
+/// it; the password is percent-decoded here for clients that do not.
 fn basic_token(value: &[u8]) -> Option<Token> {
     let mut pair = base64(value)?;
     let colon = pair.iter().position(|&byte| byte == b':');
@@ -83,7 +83,7 @@ fn basic_token(value: &[u8]) -> Option<Token> {
     token
 }
 
-/// Decodes base64 (RFC 4648, section 4) that is padded as it must be; `None` for anything else.
+/// Decodes correctly padded base64 (RFC 4648, section 4); `None` for anything else.
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(4) {
         return None;
@@ -101,7 +101,7 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
         }
         let whole = group.len() * 6 / 8;
         let spare = group.len() * 6 % 8;
-        // The bits that no byte takes must be zero: one text for one value.
+        // Unused bits must be zero, so that there is only one text for each value.
         if bits & ((1 << spare) - 1) != 0 {
             return None;
         }
@@ -145,7 +145,8 @@ mod tests {
 
     const SECRET: &str = "art_v1_0123456789abcdef0123456789abcdef01234567";
 
-    /// `bearer 17`: a token with its claimed expiry; else the word for what it was.
+    /// `expected` is the scheme and claimed expiry of a token, such as `bearer 17`, or the word for what was found
+    /// instead.
     fn check(headers: &[&str], expected: &str) {
         let values: Vec<_> = headers.iter().map(|header| header.as_bytes()).collect();
         let found = match Credentials::parse(&values) {

@@ -1,7 +1,7 @@
 //! What the credentials prove.
 //!
-//! In: the text of an Authorization header, a repository's name. Out: a [`Claim`]. Whether it suffices is access.rs's
-//! question. No git here, and of HTTP only that one header.
+//! In: the text of an Authorization header, a repository's name. Out: a [`Claim`]; `access` decides whether it
+//! suffices. Nothing here knows git, nor anything of HTTP except that one header.
 
 mod credentials;
 mod store;
@@ -14,13 +14,13 @@ pub use store::{Listing, NewToken, TokenRecord, TokenState, TokenStore, Which};
 pub use store::{TTL_SECONDS_DEFAULT, TTL_SECONDS_MAX, TTL_SECONDS_MIN};
 pub use token::{Secret, Token, is_id, random_id};
 
-/// What a token allows. Ordered: `Write` includes `Read`.
+/// What a token allows. `Write` includes `Read`, and is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Clone, fetch, pull.
     Read,
-    /// Push, too.
+    /// Push as well.
     Write,
 }
 
@@ -34,26 +34,26 @@ impl Scope {
     }
 }
 
-/// What presented credentials came to, for one repository name.
+/// What the presented credentials prove for one repository name.
 #[derive(Debug)]
 pub enum Claim {
     /// No credentials at all.
     Nothing,
-    /// Credentials that prove nothing, and how they were carried.
+    /// Credentials that prove nothing.
     Unusable {
         /// Why they prove nothing.
         why: Why,
-        /// Whether they came as Basic: then the client is asked again (401), else refused (403).
+        /// Whether they came as Basic: if so, the client is asked for others (401), else refused (403).
         basic: bool,
-        /// The record they were once good for, if it is known.
+        /// The id of the record they belong to, if it is known.
         record: Option<String>,
     },
-    /// A live record for this very repository.
+    /// An active record of this repository.
     Live(TokenRecord),
 }
 
 impl Claim {
-    /// The id of the record that was named, good or not.
+    /// The id of the record the credentials name, whether or not it is active.
     pub fn record(&self) -> Option<&str> {
         match self {
             Claim::Nothing => None,
@@ -66,11 +66,12 @@ impl Claim {
 /// Why credentials are unusable.
 #[derive(Debug)]
 pub enum Why {
-    /// Not of a token's form, or in the user name's place.
+    /// Not in the form of a token, or sent as the user name.
     Malformed,
-    /// No such token for this repository: unknown, of another repository, or the repository does not exist.
+    /// No such token for this repository: the token is unknown or of another repository, or the repository does not
+    /// exist.
     Unknown,
-    /// Its time is past (unix seconds).
+    /// Expired at this time (Unix seconds).
     Expired(u64),
     /// Revoked.
     Revoked,
@@ -82,36 +83,36 @@ pub enum Why {
     Store(anyhow::Error),
 }
 
-/// Proof that this request may act on its repository. Made by [`Grant::new`] alone, which access.rs alone calls.
+/// Proof that this request may act on its repository. Only `access` calls [`Grant::new`], the only way to make one.
 #[derive(Debug, Clone)]
 pub struct Grant {
     scope: Scope,
     token: Option<String>,
 }
 
-/// Proof that it may push. Nothing moves a ref without one.
+/// Proof that the request may push. No ref can be moved without one.
 #[derive(Debug)]
 pub struct WriteGrant {
     _private: (),
 }
 
 impl Grant {
-    /// A grant for `scope`; `token` is the id of the record it rests on.
+    /// Creates a grant for `scope`; `token` is the id of the record it is based on.
     pub(crate) fn new(scope: Scope, token: Option<String>) -> Self {
         Grant { scope, token }
     }
 
-    /// What it allows.
+    /// What the grant allows.
     pub fn scope(&self) -> Scope {
         self.scope
     }
 
-    /// The id of the token's record, where a token was shown.
+    /// The id of the token's record, if a token was used.
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
 
-    /// The proof a push needs; `None` for a read grant.
+    /// The proof a push needs, or `None` for a read grant.
     pub fn writable(&self) -> Option<WriteGrant> {
         (self.scope == Scope::Write).then_some(WriteGrant { _private: () })
     }

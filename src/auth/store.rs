@@ -1,8 +1,8 @@
-//! The token store: a directory of small JSON files (docs/tokens.md states the format).
+//! The token store: a directory of small JSON files (docs/tokens.md specifies the format).
 //!
-//! In: a repository's name, and a secret or an id. Out: records, or what credentials prove. The file of a token is found
-//! by the SHA-256 of its secret below the directory of its repository; nothing here ever looks through the whole store,
-//! and no secret is ever written.
+//! In: a repository's name, and a secret or an id. Out: records, or what credentials prove. The file of a token is
+//! found by the SHA-256 of its secret, in the directory of its repository. The store as a whole is never searched, and
+//! no secret is ever written.
 
 use super::token::{is_id, mint, random_id};
 use super::{Claim, Credentials, Presented, Scope, Secret, Token, Why};
@@ -17,11 +17,11 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 
-/// The shortest life of a token, in seconds.
+/// The shortest lifetime of a token, in seconds.
 pub const TTL_SECONDS_MIN: u64 = 60;
-/// The longest life of a token, in seconds: a year.
+/// The longest lifetime of a token, in seconds: a year.
 pub const TTL_SECONDS_MAX: u64 = 31_536_000;
-/// The life of a token for which nothing else was asked, in seconds: a day.
+/// The default lifetime of a token, in seconds: a day.
 pub const TTL_SECONDS_DEFAULT: u64 = 86_400;
 
 /// The largest file that is read as a record.
@@ -30,10 +30,10 @@ const RECORD_BYTES_MAX: u64 = 16 << 10;
 /// The version of the format.
 const VERSION: u32 = 1;
 
-/// What the name of a file begins with while it is written.
+/// The prefix of a file's name while it is written.
 const UNFINISHED: &str = ".new-";
 
-/// How long an unfinished file may be somebody's work, in seconds.
+/// How long a process may take to finish a file, in seconds.
 const UNFINISHED_SECONDS_MAX: u64 = 3600;
 
 /// One token as the store keeps it.
@@ -43,9 +43,9 @@ pub struct TokenRecord {
     pub id: String,
     /// `namespace/name`, without `.git`.
     pub repository: String,
-    /// The repository's `artifacts.id`, where it had one.
+    /// The repository's `artifacts.id`, if it had one.
     pub repository_id: Option<String>,
-    /// What it allows.
+    /// What the token allows.
     pub scope: Scope,
     /// Unix seconds.
     pub created_at: u64,
@@ -56,7 +56,7 @@ pub struct TokenRecord {
 }
 
 impl TokenRecord {
-    /// Its state at `now` (unix seconds).
+    /// The record's state at `now` (Unix seconds).
     pub fn state(&self, now: u64) -> TokenState {
         if self.revoked_at.is_some() {
             TokenState::Revoked
@@ -67,21 +67,21 @@ impl TokenRecord {
         }
     }
 
-    /// Whether it was made for the repository that stands at its name today, whose `artifacts.id` is given: a record that
-    /// carries an id belongs to that repository alone, one without to any of the name.
+    /// Whether the record belongs to the repository now at its name, whose `artifacts.id` is given. A record with an id
+    /// belongs to that repository alone, one without to any repository of that name.
     pub fn matches(&self, repository_id: Option<&str>) -> bool {
         self.repository_id.is_none() || self.repository_id.as_deref() == repository_id
     }
 }
 
-/// A record's state at some time.
+/// A record's state at a given time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenState {
-    /// Good.
+    /// Valid.
     Active,
-    /// Its time is past.
+    /// Its lifetime is over.
     Expired,
-    /// Taken back.
+    /// Revoked.
     Revoked,
 }
 
@@ -96,17 +96,17 @@ impl TokenState {
     }
 }
 
-/// A token just made: the only moment its secret can be read.
+/// A new token. Its secret cannot be read at any later time.
 pub struct NewToken {
-    /// What is stored.
+    /// The record as stored.
     pub record: TokenRecord,
     /// `art_v1_<40 hex>?expires=<unix seconds>`
     pub plaintext: String,
-    /// The secret alone.
+    /// The secret without the expiry.
     pub secret: Secret,
 }
 
-/// How one record of a repository is named.
+/// How a caller names one record of a repository.
 pub enum Which<'a> {
     /// By its id.
     Id(&'a str),
@@ -117,33 +117,34 @@ pub enum Which<'a> {
 /// The records of one repository.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Those that can be read, oldest first.
+    /// The readable records, oldest first.
     pub records: Vec<TokenRecord>,
-    /// The files that cannot, and why.
+    /// The files that cannot be read as records, and why.
     pub unreadable: Vec<(PathBuf, anyhow::Error)>,
 }
 
-/// Where tokens are kept.
+/// The store: where tokens are kept.
 #[derive(Debug, Clone)]
 pub struct TokenStore {
     directory: PathBuf,
 }
 
 impl TokenStore {
-    /// The store in `directory`; nothing is read yet.
+    /// Names the store in `directory` without reading anything.
     pub fn new(directory: PathBuf) -> Self {
         TokenStore { directory }
     }
 
-    /// Where it lies.
+    /// Where the store is.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// What the credentials prove for the repository `name` (`namespace/name`, without `.git`) at `now` (unix seconds).
+    /// Determines what the credentials prove for the repository `name` (`namespace/name`, without `.git`) at `now`
+    /// (Unix seconds).
     ///
-    /// An unknown token, a token of another repository and a repository that does not exist cost the same: one hash and
-    /// one attempt to open a file.
+    /// An unknown token, a token of another repository and a repository that does not exist all take the same work: one
+    /// hash and one attempt to open a file.
     pub fn claim(&self, name: &str, credentials: &Credentials, now: u64) -> Claim {
         let (why, basic, record) = match credentials {
             Credentials::None => return Claim::Nothing,
@@ -158,7 +159,7 @@ impl TokenStore {
         Claim::Unusable { why, basic, record }
     }
 
-    /// The record, or why it is of no use, and which it is.
+    /// Returns the record, or why the token is unusable and, if known, the id of its record.
     fn prove(&self, name: &str, token: &Token, now: u64) -> Result<TokenRecord, (Why, Option<String>)> {
         let path = self.file_of(name, &token.secret).map_err(|_| (Why::Unknown, None))?;
         let found = read_record(&path).map_err(|error| (Why::Store(error), None))?;
@@ -172,10 +173,10 @@ impl TokenStore {
         Err((why, Some(record.id)))
     }
 
-    /// Makes a token for the repository `name` that lives for `ttl` seconds from `now`.
+    /// Creates a token for the repository `name` that is valid for `ttl` seconds from `now`.
     ///
     /// # Errors
-    /// When the ttl is out of its limits, or the store cannot be written.
+    /// When the ttl is out of range, or the store cannot be written.
     pub fn create(
         &self,
         name: &str,
@@ -205,10 +206,10 @@ impl TokenStore {
         Ok(NewToken { record, plaintext, secret })
     }
 
-    /// The records of a repository, oldest first.
+    /// Lists the records of a repository, oldest first.
     ///
     /// # Errors
-    /// When its directory in the store cannot be read. One that is not there has no records.
+    /// When its directory in the store cannot be read. A missing directory has no records.
     pub fn list(&self, name: &str) -> anyhow::Result<Listing> {
         let mut listing = Listing::default();
         for path in self.files(name)? {
@@ -227,7 +228,7 @@ impl TokenStore {
         Ok(listing)
     }
 
-    /// One record of a repository, if there is such a one.
+    /// Finds one record of a repository.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -235,7 +236,8 @@ impl TokenStore {
         Ok(self.seek(name, which)?.map(|(_, record)| record))
     }
 
-    /// Takes a token back from `now` on; one that was taken back before stays as it is. `None` when there is no such one.
+    /// Revokes a token as of `now`. A token that is already revoked keeps its time. Returns `None` if there is no such
+    /// token.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -243,7 +245,7 @@ impl TokenStore {
         let Some((path, mut record)) = self.seek(name, which)? else { return Ok(None) };
         if record.revoked_at.is_none() {
             let revoking = || format!("revoking the token {}", record.id);
-            // As a map, so that what another control plane noted in the record stays there.
+            // As a map, so that fields of other control planes are kept.
             let bytes = read_bounded(&path).with_context(revoking)?.context("it has just been removed")?;
             let mut json: Map<String, Value> = serde_json::from_slice(&bytes).with_context(revoking)?;
             json.insert("revoked_at".into(), now.into());
@@ -253,8 +255,8 @@ impl TokenStore {
         Ok(Some(record))
     }
 
-    /// Removes the expired and revoked tokens of a repository, and files somebody began and never finished; returns how
-    /// many tokens went. Files that cannot be read as a record stay.
+    /// Removes the expired and revoked tokens of a repository, and files that were never finished. Returns how many
+    /// tokens were removed. Files that cannot be read as records stay.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -263,8 +265,8 @@ impl TokenStore {
         self.remove_where(name, |record| record.state(now) != TokenState::Active)
     }
 
-    /// Removes the tokens that would be good for any repository of this name: for one that is about to be made anew.
-    /// Returns how many there were.
+    /// Removes the tokens that would be valid for any repository of this name; to be called before one is created.
+    /// Returns how many were removed.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -272,8 +274,8 @@ impl TokenStore {
         self.remove_where(name, |record| record.repository_id.is_none())
     }
 
-    /// Removes everything about a repository that has gone, whose `artifacts.id` is given; returns how many tokens went. What belongs to
-    /// another one, which may have been made at its name by now, stays.
+    /// Removes everything about a deleted repository, whose `artifacts.id` is given. Returns how many tokens were
+    /// removed. Tokens of another repository, which may have been created under that name since, stay.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -281,7 +283,7 @@ impl TokenStore {
         self.remove_unfinished(name, now)?;
         let mut removed = 0;
         for path in self.files(name)? {
-            // What cannot be read as a record is nobody's.
+            // A file that cannot be read as a record belongs to no other repository.
             if !matches!(read_record(&path), Ok(Some(record)) if !record.matches(repository_id)) {
                 unlink_if_there(&path).with_context(|| format!("removing '{}'", path.display()))?;
                 removed += 1;
@@ -352,8 +354,8 @@ impl TokenStore {
         Ok(files)
     }
 
-    /// The directory of a repository. Routing and the command line have looked at the name; whatever else calls cannot
-    /// leave the store by it.
+    /// The directory of a repository. Routing and the command line have validated the name; this check keeps other
+    /// callers from leaving the store.
     fn directory_of(&self, name: &str) -> anyhow::Result<PathBuf> {
         let plain = |component: &str| !component.is_empty() && !component.starts_with('.') && !component.contains('\0');
         ensure!(name.split('/').all(plain), "{name:?} is not a repository's name");
@@ -365,7 +367,8 @@ impl TokenStore {
         Ok(self.directory_of(name)?.join(format!("{digest}.json")))
     }
 
-    /// Writes a record so that whoever reads it sees all of it or, before, none: another file, forced to the disk, renamed.
+    /// Writes a record atomically: into a new file that is forced to disk and renamed, so that a reader sees all of it
+    /// or none.
     fn put(&self, path: &Path, json: &[u8]) -> anyhow::Result<()> {
         let directory = path.parent().context("a record lies in a directory")?;
         let mut attempts = 3;
@@ -373,14 +376,15 @@ impl TokenStore {
             let access = self.prepare(directory)?;
             let outcome = write_record(directory, path, json, &access);
             match outcome {
-                // The repository's directory went between its making and its use: somebody deletes and makes anew.
+                // The repository's directory was removed after it was made: another process is deleting and recreating
+                // the repository.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempts > 1 => attempts -= 1,
                 outcome => return outcome.with_context(|| format!("writing '{}'", path.display())),
             }
         }
     }
 
-    /// Makes the store and the directory of a repository where they are missing; returns who may read what.
+    /// Creates the store and the directory of a repository if they are missing. Returns the permissions of new files.
     fn prepare(&self, directory: &Path) -> anyhow::Result<Access> {
         make_directories(&self.directory, &Access::PRIVATE)?;
         let making = || format!("looking at '{}'", self.directory.display());
@@ -390,7 +394,7 @@ impl TokenStore {
     }
 }
 
-/// Who may read new files and directories of the store.
+/// The permissions and group of new files and directories in the store.
 struct Access {
     directory: u32,
     file: u32,
@@ -398,10 +402,11 @@ struct Access {
 }
 
 impl Access {
-    /// One user makes the tokens and checks them.
+    /// For a single user who both creates and checks tokens.
     const PRIVATE: Self = Access { directory: 0o700, file: 0o600, group: None };
 
-    /// As the operator has set up the store's own directory: with a group that may enter, everything is the group's.
+    /// Follows the store's own directory as the operator has set it up: if its group has access, all new files get that
+    /// group.
     fn of(store: &Metadata) -> Self {
         let mode = store.mode() & 0o2770;
         if mode & 0o070 == 0 {
@@ -411,7 +416,7 @@ impl Access {
     }
 }
 
-/// Makes a directory and its missing parents.
+/// Creates a directory and its missing parents.
 fn make_directories(path: &Path, access: &Access) -> anyhow::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -439,7 +444,7 @@ fn write_record(directory: &Path, path: &Path, json: &[u8], access: &Access) -> 
     let unfinished = directory.join(durable::unique(UNFINISHED));
     let written = write_unfinished(&unfinished, json, access).and_then(|()| durable::rename(&unfinished, path));
     if written.is_err() {
-        // The reason for the failure is what counts; prune comes by for what this leaves.
+        // The reason for the failure matters more; `prune` removes what this leaves behind.
         let _ = durable::unlink(&unfinished);
     }
     written.and_then(|()| durable::fsync_directory(directory))
@@ -463,7 +468,7 @@ fn unlink_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What a directory holds; nothing where there is no such directory.
+/// The entries of a directory; none if it does not exist.
 fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -472,13 +477,13 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// Whether a file is named as a record is: 64 hexadecimal digits and `.json`.
+/// Whether a file is named like a record: 64 hexadecimal digits and `.json`.
 fn is_record_name(path: &Path) -> bool {
     let digest = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
     digest.is_some_and(|digest| digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// A record as its file has it. Fields not named here are other control planes' own.
+/// A record as stored. Unknown fields belong to other control planes.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,
@@ -508,7 +513,7 @@ impl From<&TokenRecord> for Stored {
     }
 }
 
-/// The record in a file; `None` where there is no file.
+/// Reads the record in a file; `None` if there is no file.
 fn read_record(path: &Path) -> anyhow::Result<Option<TokenRecord>> {
     let reading = || format!("reading '{}'", path.display());
     let Some(bytes) = read_bounded(path).with_context(reading)? else { return Ok(None) };
@@ -516,7 +521,7 @@ fn read_record(path: &Path) -> anyhow::Result<Option<TokenRecord>> {
     if stored.version != VERSION {
         return Err(anyhow::anyhow!("its version is {}, known is {VERSION}", stored.version)).with_context(reading);
     }
-    // The id stands in reflogs, in the environment of hooks and in the audit log.
+    // The id appears in reflogs, in the environment of hooks and in the audit log.
     if !is_id(&stored.id) {
         return Err(anyhow::anyhow!("its id is not 16 base-36 characters")).with_context(reading);
     }
@@ -531,12 +536,12 @@ fn read_record(path: &Path) -> anyhow::Result<Option<TokenRecord>> {
     }))
 }
 
-/// The content of a small file; `None` where there is no file.
+/// The content of a small file; `None` if there is no file.
 fn read_bounded(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     let mut attempts = 3;
     loop {
         match try_read_bounded(path) {
-            // Replaced by another node of a shared file system while we held it.
+            // Replaced by another node of a shared file system while it was open.
             Err(error) if error.raw_os_error() == Some(Errno::STALE.raw_os_error()) && attempts > 1 => attempts -= 1,
             Err(error) => return Err(error.into()),
             Ok(None) => return Ok(None),
@@ -547,7 +552,7 @@ fn read_bounded(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
 }
 
 fn try_read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    // Without NONBLOCK a named pipe would hold the request for ever.
+    // Without NONBLOCK a named pipe would block the request forever.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file: File = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(descriptor) => descriptor.into(),
@@ -558,7 +563,7 @@ fn try_read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    // Room for all of it and for one byte more, so that its end is noticed: two reads.
+    // Room for all of it and one byte more, so that the end is noticed: two reads.
     let mut bytes = Vec::with_capacity(metadata.len().min(RECORD_BYTES_MAX) as usize + 1);
     file.take(RECORD_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     Ok(Some(bytes))

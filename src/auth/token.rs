@@ -1,38 +1,38 @@
 //! The grammar of tokens, and the secret, which is never shown.
 //!
-//! In: bytes somebody presented, or randomness of the operating system. Out: a [`Token`], or the text of a new one.
-//! A secret leaves this file only as its SHA-256; the one exception is the plaintext of a token just minted.
+//! In: bytes presented by a client, or randomness from the operating system. Out: a [`Token`], or the text of a new
+//! one. A secret leaves this file only as its SHA-256; the one exception is the plaintext of a new token.
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::io;
 
-/// What every secret begins with.
+/// The prefix of every secret.
 const PREFIX: &[u8] = b"art_";
 
-/// What the secrets made here begin with. Those of other control planes may go on differently after [`PREFIX`].
+/// The prefix of secrets minted here. Other control planes may use a different word after [`PREFIX`].
 const MINTED_PREFIX: &str = "art_v1_";
 
-/// Random bytes in a secret made here: 160 bits, 40 hexadecimal digits.
+/// The number of random bytes in a secret minted here: 160 bits, 40 hexadecimal digits.
 const RANDOM_BYTES: usize = 20;
 
 /// The longest secret that is looked up, in bytes.
 pub const SECRET_BYTES_MAX: usize = 128;
 
-/// Characters of a record's id.
+/// The length of a record's id in characters.
 pub const ID_CHARS: usize = 16;
 
 /// A presented token: its secret, and the expiry its suffix claims.
 pub struct Token {
-    /// What is looked up.
+    /// The secret, by whose hash the record is found.
     pub secret: Secret,
-    /// `?expires=`, unix seconds; it can only shorten the record's.
+    /// `?expires=`, in Unix seconds; it can only shorten the record's lifetime.
     pub claimed_expiry: Option<u64>,
 }
 
 impl Token {
-    /// Reads `<secret>` or `<secret>?expires=<unix seconds>`; `None` for anything else.
+    /// Parses `<secret>` or `<secret>?expires=<unix seconds>`; `None` for anything else.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let (secret, claimed_expiry) = match text.iter().position(|&byte| byte == b'?') {
             None => (text, None),
@@ -45,14 +45,14 @@ impl Token {
     }
 }
 
-/// The secret part of a token. It has no Debug, no Display and no Serialize.
+/// The secret part of a token. It deliberately has no Debug, Display or Serialize.
 pub struct Secret {
     text: Box<[u8]>,
 }
 
 impl Secret {
-    /// Any `art_`-prefixed word of letters, digits and underscores that is not too long: what follows the prefix is its
-    /// issuer's business.
+    /// Accepts any word of letters, digits and underscores that begins with `art_` and is not too long: what follows
+    /// the prefix is up to the issuer.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let rest = text.strip_prefix(PREFIX)?;
         let fits = !rest.is_empty() && text.len() <= SECRET_BYTES_MAX;
@@ -60,7 +60,7 @@ impl Secret {
         (fits && word).then(|| Secret { text: text.into() })
     }
 
-    /// SHA-256 in lower-case hexadecimal digits: the name a record is found by.
+    /// The SHA-256 in lowercase hexadecimal digits, which is the name of the record's file.
     pub(super) fn digest(&self) -> String {
         hex(&Sha256::digest(&self.text))
     }
@@ -69,15 +69,15 @@ impl Secret {
 impl Drop for Secret {
     fn drop(&mut self) {
         self.text.fill(0);
-        // Without this the compiler may see that nobody reads the zeros and leave them out.
+        // Keeps the compiler from removing the fill, because the zeros are never read.
         std::hint::black_box(&self.text);
     }
 }
 
-/// A new secret, and the text of its token for one that ends at `expires_at`.
+/// Makes a new secret, and the text of its token, which expires at `expires_at`.
 ///
 /// # Errors
-/// When the operating system has no randomness to give.
+/// When the operating system provides no randomness.
 pub(super) fn mint(expires_at: u64) -> io::Result<(Secret, String)> {
     let mut random = [0; RANDOM_BYTES];
     fill_random(&mut random)?;
@@ -86,16 +86,16 @@ pub(super) fn mint(expires_at: u64) -> io::Result<(Secret, String)> {
     Ok((Secret { text: secret.into_bytes().into() }, plaintext))
 }
 
-/// A new id: 16 random base-36 characters.
+/// Makes a new id: 16 random base-36 characters.
 ///
 /// # Errors
-/// When the operating system has no randomness to give.
+/// When the operating system provides no randomness.
 pub fn random_id() -> io::Result<String> {
     let mut id = String::with_capacity(ID_CHARS);
     let mut random = [0; 2 * ID_CHARS];
     while id.len() < ID_CHARS {
         fill_random(&mut random)?;
-        // 252 is the largest multiple of 36 in a byte: what lies above would make some characters likelier.
+        // 252 is the largest multiple of 36 in a byte: larger values would make some characters more likely.
         let even = random.iter().filter(|&&byte| byte < 252).map(|&byte| byte % 36);
         let chars = even.filter_map(|digit| char::from_digit(u32::from(digit), 36));
         id.extend(chars.take(ID_CHARS - id.len()));
@@ -108,7 +108,7 @@ pub fn is_id(text: &str) -> bool {
     text.len() == ID_CHARS && text.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase())
 }
 
-/// Digits alone: `u64::from_str` would let a sign pass.
+/// Accepts digits only: `u64::from_str` would accept a sign.
 fn unix_seconds(digits: &[u8]) -> Option<u64> {
     if !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -1,4 +1,4 @@
-//! Records of tokens and repositories, made, found, changed and damaged.
+//! Token records, created, found, changed and damaged.
 
 use super::*;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 const NOW: u64 = 1_800_000_000;
 const NAME: &str = "acme/team/site";
 
-/// A store of its own, removed in the end.
+/// A store of its own, removed when dropped.
 struct Scratch {
     root: PathBuf,
     store: TokenStore,
@@ -330,7 +330,7 @@ fn a_record_is_found_by_its_id_and_by_its_secret() {
     assert_eq!(find(Which::Id("zzzzzzzzzzzzzzzz")), None);
 }
 
-/// Fails the N-th and all later operations, for every N, until one run gets through.
+/// Fails the N-th and all later operations, for every N, until a run succeeds.
 #[cfg(feature = "failpoints")]
 fn for_every_crash(run: impl Fn(&Scratch, &dyn Fn() -> durable::failpoints::Armed) -> bool) {
     use durable::failpoints::{Action, arm};
@@ -354,7 +354,7 @@ fn a_crash_while_a_token_is_made_leaves_it_whole_or_absent() {
         drop(armed);
         let listing = scratch.store.list(NAME).unwrap();
         assert!(listing.unreadable.is_empty() && listing.records.len() <= 1);
-        // What is left never stands in the way.
+        // What is left behind never gets in the way.
         let next = scratch.token(Scope::Write);
         assert!(scratch.claim(NAME, &next.plaintext, NOW).starts_with("live"));
         made.is_ok()
