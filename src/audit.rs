@@ -1,7 +1,7 @@
-//! One JSON object per request, in the words of git's trace2 (docs/audit-log.md).
+//! One JSON object per request, in the vocabulary of git's trace2 (docs/audit-log.md).
 //!
-//! In: a [`Summary`], filled as the request goes. Out: lines appended to the operator's file, each with one write. A secret
-//! never gets here; nothing that fails here fails the request.
+//! In: a [`Summary`], filled as the request proceeds. Out: lines appended to the operator's file, each with one write.
+//! A secret never gets here; nothing that fails here fails the request.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -14,9 +14,9 @@ pub struct AuditedUpdate {
     /// The ref's name as sent.
     #[serde(rename = "ref")]
     pub name: String,
-    /// The old value in hex, null for none.
+    /// The old value in hex; the null id if there is none.
     pub old: String,
-    /// The new value in hex, null for none.
+    /// The new value in hex; the null id if there is none.
     pub new: String,
     /// `ok`, or the refusal's text.
     pub verdict: String,
@@ -25,19 +25,19 @@ pub struct AuditedUpdate {
 /// The verdicts of a push.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditedPush {
-    /// What happened to refs, all of it, and what was refused, as far as anybody wants to read it.
+    /// All changes of refs, and a limited number of refusals.
     pub updates: Vec<AuditedUpdate>,
-    /// How many more were refused.
+    /// How many more updates were refused.
     pub refused_more: u64,
 }
 
 macro_rules! summary {
     ($( #[doc = $doc:literal] $field:ident : $type:ty, )+) => {
-        /// What is written about one request.
+        /// What is recorded about one request.
         #[derive(Debug, Clone, Default)]
         pub struct Summary {
             $( #[doc = $doc] pub $field: $type, )+
-            /// Where lines go; nowhere without one.
+            /// The file lines are appended to; without one nothing is written.
             pub log: Option<PathBuf>,
             /// Unix time of the request in milliseconds.
             pub time_ms: u64,
@@ -45,7 +45,7 @@ macro_rules! summary {
             pub push: AuditedPush,
         }
 
-        /// Every key of the request's line and what it holds; docs/audit-log.md lists the same.
+        /// Every key of the request's line and its meaning; docs/audit-log.md lists the same.
         pub static KEYS: &[(&str, &str)] = &[ $( (stringify!($field), $doc), )+ ];
 
         impl Summary {
@@ -108,7 +108,7 @@ summary! {
 }
 
 impl Summary {
-    /// Writes the verdicts of a push, before the client hears them.
+    /// Writes the verdicts of a push, before the client is told.
     pub fn push_decided(&self) {
         if self.log.is_none() {
             return;
@@ -126,7 +126,7 @@ impl Summary {
             refused_more: Option<u64>,
         }
         let AuditedPush { updates, refused_more } = &self.push;
-        // The request's line goes the same way, and whoever writes it hears of what is wrong there.
+        // The request's line goes to the same file, and its caller reports what is wrong there.
         let _ = self.append(&Line {
             time: self.time(),
             event: "push",
@@ -139,7 +139,7 @@ impl Summary {
         });
     }
 
-    /// Writes the request's line. What cannot be written is lost: an audit log that is full must not stop a fetch.
+    /// Writes the request's line. A line that cannot be written is lost: a full audit log must not stop a fetch.
     ///
     /// # Errors
     /// A sentence for the operator, who may not know that nothing is written.
@@ -163,7 +163,7 @@ impl Summary {
             .map_err(|error| format!("ARTIFACTS_AUDIT_LOG: {}: {error}; the request is not in it", path.display()))
     }
 
-    /// The time in RFC 3339's form with milliseconds.
+    /// The time in the format of RFC 3339, with milliseconds.
     fn time(&self) -> String {
         let seconds = self.time_ms / 1000;
         let (year, month, day) = crate::calendar::civil(seconds / 86_400);

@@ -1,8 +1,8 @@
-//! Days to dates. In: numbers. Out: numbers; no clock is read.
+//! Conversions between days and dates. In: numbers. Out: numbers; no clock is read.
 
-/// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar.
+/// Converts a number of days since 1970-01-01 to year, month and day of the Gregorian calendar.
 pub fn civil(days: u64) -> (u64, u64, u64) {
-    // Years begin in March, so that the leap day is a year's last one; eras have 400 years of 146,097 days.
+    // Years are counted from March, so that the leap day comes last; an era is 400 years or 146,097 days.
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -13,7 +13,7 @@ pub fn civil(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
-/// The days from 1970-01-01 to a date of the Gregorian calendar in that year or later.
+/// Converts a date of the Gregorian calendar, in 1970 or later, to the number of days since 1970-01-01.
 pub fn days(year: u64, month: u64, day: u64) -> u64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let (era, of_era) = (year / 400, year % 400);

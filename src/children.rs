@@ -1,7 +1,7 @@
 //! The only module that starts processes.
 //!
-//! In: a program, its arguments, environment, directory and standard input. Out: how it ended; what it says is handed on while
-//! it says it, and what it is told may depend on what it has said. A child never inherits descriptors from 3 up, nor an
+//! In: a program, its arguments, environment, directory and standard input. Out: how it ended. Its output is passed on
+//! as it comes, and its input may depend on its output. A child never inherits descriptors from 3 up, nor an
 //! environment it was not given.
 
 mod talk;
@@ -19,32 +19,33 @@ use talk::{Outputs, attend};
 
 /// A program to run.
 pub struct Child<'a> {
-    /// Where it is; relative to `directory`.
+    /// The program's path, relative to `directory`.
     pub program: &'a Path,
-    /// Its arguments, its own name not among them.
+    /// Its arguments, without its own name.
     pub arguments: &'a [OsString],
-    /// All of its environment; of two entries of one name the last counts.
+    /// Its whole environment; if a name occurs twice, the last entry counts.
     pub environment: &'a [(OsString, OsString)],
-    /// Where it runs.
+    /// The directory it runs in.
     pub directory: &'a Path,
-    /// Whether it has a process group of its own, all of which ends where it is not waited for any longer; one that is [`left`](leave) has it in
-    /// any case. At a terminal it must be in ours: there Ctrl-C ends all of it, and it may ask the user something.
+    /// Whether it gets a process group of its own, all of which is killed when it is no longer waited for; a child
+    /// started with [`leave`] always gets one. On a terminal it must stay in our group: there Ctrl-C ends all of it,
+    /// and it may ask the user something.
     pub apart: bool,
 }
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// With this status.
+    /// It exited with this status.
     Status(i32),
-    /// Killed by a signal of somebody else's.
+    /// Another process killed it with this signal.
     Signal(i32),
-    /// Stopped by us when its time was over.
+    /// We killed it because its time was up.
     Late,
 }
 
 impl Ended {
-    /// Whether it says yes.
+    /// Whether it succeeded.
     pub fn well(self) -> bool {
         self == Ended::Status(0)
     }
@@ -54,35 +55,37 @@ impl Ended {
 pub enum Output<'a> {
     /// Both to the sink, as they come.
     Sink(&'a mut dyn Sink),
-    /// What it makes to the sink, what it says aside ([`Sink::aside`]). The sink is ticked as well.
+    /// Standard output to the sink, standard error to its [`Sink::aside`].
     Apart(&'a mut dyn Sink),
     /// Both to our own standard error; the sink is only ticked.
     Stderr(&'a mut dyn Sink),
-    /// Standard output alone to the sink, as with `Sink`; what goes to standard error is lost.
+    /// Only standard output to the sink; standard error is discarded.
     Stdout(&'a mut dyn Sink),
 }
 
-/// One side of a conversation: what a child reads, and what becomes of its standard output.
+/// Our side of a conversation: provides what a child reads, and receives its standard output.
 pub trait Dialogue {
-    /// What is told next. It is asked again whenever something was heard and all that was told before is on its way.
+    /// Returns what to send next. It is called again after something was heard, and once everything returned before has
+    /// been sent.
     fn say(&mut self) -> Say;
 
-    /// What the child wrote; empty: it has closed its standard output, after which there is nothing to listen for.
+    /// Receives what the child wrote. Empty bytes mean that it has closed its standard output and nothing more will
+    /// come.
     fn hear(&mut self, bytes: &[u8]);
 }
 
-/// What is told next.
+/// What to do next in a conversation.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Say {
-    /// This.
+    /// Send this.
     Words(Vec<u8>),
-    /// Nothing before something is heard.
+    /// Wait until the child has written something.
     Listen,
-    /// Nothing any more, and nothing more is heard.
+    /// Send nothing more, and ignore further output.
     Over,
 }
 
-/// The input of a child that is not listened to.
+/// The input of a child whose output is not part of a conversation.
 struct Monologue<'i>(&'i mut dyn Iterator<Item = Vec<u8>>);
 
 impl Dialogue for Monologue<'_> {
@@ -93,13 +96,13 @@ impl Dialogue for Monologue<'_> {
     fn hear(&mut self, _bytes: &[u8]) {}
 }
 
-/// Runs a child to its end and to the end of its output.
+/// Runs a child until it and its output have ended.
 ///
-/// `input` is made piece by piece, as fast as the child reads it; a child that reads none or not all of it is no error (HO-11).
-/// After `time` it is killed, and so is what it has started, if it is apart.
+/// `input` is produced piece by piece as the child reads it; it is not an error if the child reads none of it or only a
+/// part (HO-11). After `time` the child is killed, and if it is `apart` everything it started is killed too.
 ///
 /// # Errors
-/// When it cannot be started. When the sink fails: then the child is killed first.
+/// When it cannot be started. When the sink fails; the child is killed first.
 pub fn run(
     child: &Child<'_>,
     input: &mut dyn Iterator<Item = Vec<u8>>,
@@ -131,8 +134,8 @@ pub fn run(
     attend(child, running, &mut Monologue(input), outputs, time)
 }
 
-/// Converses with a child over its standard input and output until the dialogue is over, then waits for its end; its standard
-/// error goes to the sink as it comes, with ticks, as in [`run`].
+/// Converses with a child over its standard input and output until the dialogue is over, then waits for its end. Its
+/// standard error goes to the sink as it comes, with ticks as in [`run`].
 ///
 /// # Errors
 /// As [`run`].
@@ -148,8 +151,8 @@ pub fn converse(
     attend(child, running, dialogue, Outputs { said: Some(reader), sink: Some(errors), ..Outputs::default() }, time)
 }
 
-/// Starts a child that is left alone: it hears nothing and is not heard, nobody waits for it, and who ends our process group does
-/// not end it.
+/// Starts a child and leaves it alone: it has no input and its output is discarded, nothing waits for it, and a signal
+/// to our process group does not reach it.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -161,7 +164,7 @@ pub fn leave(child: &Child<'_>) -> io::Result<()> {
     command.process_group(0).spawn().map(drop)
 }
 
-/// Starts a child. A file that no interpreter line makes a program is a script for the shell, as for git.
+/// Starts a child. As in git, an executable file without an interpreter line is run as a shell script.
 fn start(
     child: &Child<'_>,
     output: &dyn Fn() -> io::Result<Stdio>,
@@ -183,7 +186,7 @@ fn start(
     }
 }
 
-/// A program, or an interpreter with its script, with all that a child is given but its three descriptors.
+/// The command for a program, or for an interpreter with its script, with everything but its three descriptors.
 fn command(child: &Child<'_>, program: &Path, script: Option<&Path>) -> Command {
     let mut command = Command::new(program);
     command.args(script).args(child.arguments).current_dir(child.directory);
@@ -191,19 +194,19 @@ fn command(child: &Child<'_>, program: &Path, script: Option<&Path>) -> Command 
     command
 }
 
-/// The highest descriptor that is looked at where /proc cannot tell which are open.
+/// How many descriptors are tried if /proc does not tell which are open.
 const DESCRIPTORS_MAX: i32 = 1024;
 
-/// Marks every descriptor from 3 up to be closed in children: a web server may have left its own ones open (fcgiwrap leaves
-/// the connection), and a child that holds one holds up the answer.
+/// Marks every descriptor from 3 up to be closed in children: a web server may have left some open (fcgiwrap leaves the
+/// connection), and a child that holds one delays the end of the answer.
 fn close_on_exec() -> io::Result<()> {
     let open: Vec<i32> = match std::fs::read_dir("/proc/self/fd") {
         Ok(entries) => entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect(),
         Err(_) => (0..DESCRIPTORS_MAX).collect(),
     };
     for descriptor in open.into_iter().filter(|&descriptor| descriptor > 2) {
-        // SAFETY: the borrow ends with this statement and only a flag of the descriptor is set. One that has been closed
-        // meanwhile (the directory's own has) is answered with EBADF.
+        // SAFETY: the borrow ends with this statement, and only a flag of the descriptor is set. For a descriptor that
+        // has been closed in the meantime, such as the directory's own, the call returns EBADF.
         #[allow(unsafe_code, reason = "a descriptor that somebody else left open has no owner here")]
         let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
         match rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC) {

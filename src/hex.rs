@@ -1,11 +1,11 @@
-//! Objects' names as text, read and written one at a time.
+//! Object ids as text, parsed and written one at a time.
 //!
-//! In: digits. Out: a name, and back. The processor is never asked what it can do: a crate that handles many digits at once asks first,
-//! and on virtual machines each such question takes longer than forty digits do.
+//! In: digits. Out: an id, and back. Never uses instructions that need a check of the processor's features: a crate
+//! that handles many digits at once checks first, and on virtual machines each check takes longer than forty digits do.
 
 use gix_hash::{ObjectId, oid};
 
-/// The name that 40 or 64 digits stand for, capitals or not; `None`: they stand for none.
+/// Parses an id of 40 or 64 digits, uppercase or lowercase; `None` for anything else.
 pub fn parse(digits: &[u8]) -> Option<ObjectId> {
     let (eights, []) = digits.as_chunks::<8>() else { return None };
     let mut bytes = [0; gix_hash::Kind::longest().len_in_bytes()];
@@ -16,7 +16,7 @@ pub fn parse(digits: &[u8]) -> Option<ObjectId> {
     ObjectId::try_from(&*name).ok()
 }
 
-/// Adds a name in lower-case digits.
+/// Appends an id in lowercase digits.
 pub fn push(text: &mut Vec<u8>, id: &oid) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut digits = [0; gix_hash::Kind::longest().len_in_hex()];
@@ -26,12 +26,12 @@ pub fn push(text: &mut Vec<u8>, id: &oid) {
     text.extend_from_slice(&digits[..id.kind().len_in_hex()]);
 }
 
-/// What eight digits stand for. They are looked at as one number, in which each has a byte.
+/// The bytes that eight digits encode. The digits are processed as one number with a byte for each.
 fn values(digits: [u8; 8]) -> Option<[u8; 4]> {
     const EACH: u64 = 0x0101_0101_0101_0101;
     const TOP: u64 = EACH * 0x80;
     let digits = u64::from_le_bytes(digits);
-    // With the top bits gone no sum reaches into the next byte.
+    // With the top bits cleared no sum overflows into the next byte.
     let reaches = |bytes: u64, least: u64| ((bytes & !TOP) + EACH * (0x80 - least)) & TOP;
     let is_figure = reaches(digits, 0x30) & !reaches(digits, 0x3a);
     let small = digits | (EACH * 0x20);

@@ -1,7 +1,7 @@
-//! Directories, listed by the system's calls alone: the C library's stream has an allocator of its own to set up first,
-//! which a process that lives for half a millisecond feels.
+//! Directories, listed by system calls alone: the C library's directory streams first set up its allocator, which is
+//! noticeable in a process that lives for half a millisecond.
 //!
-//! In: a path. Out: names and kinds, in no order, without `.` and `..`.
+//! In: a path. Out: names and kinds, in no particular order, never `.` or `..`.
 
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 use std::ffi::{OsStr, OsString};
@@ -15,27 +15,27 @@ pub struct Listing {
     path: PathBuf,
 }
 
-/// One of its entries.
+/// A directory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Its name.
+    /// The entry's name.
     pub name: OsString,
-    /// What it is; a symbolic link is not followed.
+    /// The entry's kind; symbolic links are not followed.
     pub kind: FileType,
 }
 
 impl Listing {
-    /// Opens the directory at `path`; a symbolic link to one is followed.
+    /// Opens the directory at `path`, following a symbolic link.
     ///
     /// # Errors
-    /// As `opendir`: when there is none, when `path` is none, when it may not be read.
+    /// As `opendir`: when `path` does not exist, is not a directory, or may not be read.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
         Ok(Listing { entries: Dir::new(directory)?, path: path.to_owned() })
     }
 
-    /// Not every file system tells kinds with names.
+    /// Looks up the kind of an entry, since not every file system reports it with the name.
     fn kind_of(&self, name: &OsStr) -> FileType {
         match rustix::fs::lstat(self.path.join(name)) {
             Ok(found) => FileType::from_raw_mode(found.st_mode),

@@ -1,9 +1,9 @@
-//! Numbers as C reads them, and so git: `strtoimax` with any base.
+//! Numbers as C, and therefore git, reads them: `strtoimax` with any base.
 //!
-//! In: text. Out: a number, and what stands behind it.
+//! In: text. Out: a number, and the text that follows it. Nothing is ever rounded or cut to a range.
 
-/// The number that a text begins with: blanks and a `+` before it count for nothing, `0x` makes it hexadecimal, another `0` octal. `None`:
-/// there is none, it is negative, or it is too large.
+/// Parses the number at the beginning of a text. Leading blanks and a `+` are skipped; `0x` makes it hexadecimal, any
+/// other leading `0` octal. `None` if there is no number, it is negative, or it is too large.
 pub fn leading(text: &[u8]) -> Option<(u64, &[u8])> {
     let text = text.trim_ascii_start();
     let text = text.strip_prefix(b"+").unwrap_or(text);
@@ -23,12 +23,12 @@ fn of_radix(text: &[u8], radix: u32) -> Option<(u64, &[u8])> {
     Some((number, behind))
 }
 
-/// The same, and nothing behind it.
+/// Parses a number that nothing follows.
 pub fn whole(text: &[u8]) -> Option<u64> {
     leading(text).filter(|(_, behind)| behind.is_empty()).map(|(number, _)| number)
 }
 
-/// The same with k, m or g behind it, or nothing.
+/// Parses a number that is followed by k, m, g or nothing.
 pub fn with_unit(text: &[u8]) -> Option<u64> {
     leading(text).and_then(in_units)
 }
@@ -44,19 +44,19 @@ fn in_units((number, unit): (u64, &[u8])) -> Option<u64> {
     number.checked_mul(factor)
 }
 
-/// The same with a sign.
+/// Parses the same with an optional sign.
 pub fn signed_with_unit(text: &[u8]) -> Option<i64> {
     signed(text, with_unit)
 }
 
-/// The same in base ten alone, as the lengths of HTTP are (RFC 9110, 8.6): zeros in front make no other number of it.
+/// Parses the same in base ten only, like lengths in HTTP (RFC 9110, 8.6): leading zeros do not make it octal.
 pub fn signed_decimal_with_unit(text: &[u8]) -> Option<i64> {
     signed(text, |text| of_radix(text, 10).and_then(in_units))
 }
 
 fn signed(text: &[u8], read: impl Fn(&[u8]) -> Option<u64>) -> Option<i64> {
     match text.trim_ascii_start().strip_prefix(b"-") {
-        // One sign is enough.
+        // A second sign is not allowed.
         Some(digits @ [b'0'..=b'9', ..]) => 0_i64.checked_sub_unsigned(read(digits)?),
         Some(_) => None,
         None => i64::try_from(read(text)?).ok(),

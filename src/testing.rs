@@ -1,4 +1,6 @@
-//! What fixtures are made with: programs, which have PATH alone of the environment, and what a request brings besides its bytes.
+//! Helpers for fixtures: programs whose environment contains only PATH, and the context of a request.
+//!
+//! In: names. Out: commands and contexts. Nothing here is in the program that is built.
 
 use crate::protocol::{Limits, Version};
 use crate::repo::config::ConfigSources;
@@ -6,7 +8,7 @@ use crate::repo::{AccessMode, Context, Inherited, PushSwitches};
 use crate::trace::Trace;
 use std::process::Command;
 
-/// A request of nobody in particular, at the beginning of 1970.
+/// The context of an arbitrary request at the beginning of 1970.
 pub(crate) fn context(mode: AccessMode, config: ConfigSources) -> Context {
     Context {
         mode,
@@ -35,8 +37,8 @@ pub(crate) fn context(mode: AccessMode, config: ConfigSources) -> Context {
     }
 }
 
-/// A program of PATH. It is looked up here: where the environment is another than its own, std would let a fork of the whole
-/// process look for a mere name, which with the memory that tests have costs more than what is then run.
+/// A program found in PATH. It is looked up here because std, when the environment is changed, finds a mere name only
+/// after forking the whole process, which with the memory of the tests costs more than the program itself.
 pub(crate) fn command(name: &str) -> Command {
     let path = std::env::var_os("PATH").expect("there is a PATH");
     let program = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file());

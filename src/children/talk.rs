@@ -1,7 +1,7 @@
-//! What goes on with a running child.
+//! Communication with a running child.
 //!
-//! In: the child, what it is to be told, where that goes which it says, and how long it may take. Out: how it ended. Where it is not waited for any
-//! longer it has ended, and all of its process group, if it has one of its own.
+//! In: the child, its input, where its output goes, and how long it may take. Out: how it ended. When this returns, the
+//! child has always ended; if it was killed, so was its process group, if it has its own.
 
 use super::{Child, Dialogue, Ended, Say};
 use crate::stream::Sink;
@@ -16,22 +16,22 @@ use std::time::{Duration, Instant};
 /// The longest time between two ticks.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How much of the input is made and of the output read at once.
+/// How much input is produced, and how much output is read, at once.
 const BLOCK: usize = 16 << 10;
 
-/// What a child's outputs are read from, and where that goes.
+/// Where a child's outputs are read from, and where they go.
 #[derive(Default)]
 pub(super) struct Outputs<'s> {
     pub(super) said: Option<io::PipeReader>,
-    /// What it says on standard error, where that is told apart.
+    /// Its standard error, if it goes elsewhere than standard output.
     pub(super) aside: Option<io::PipeReader>,
     pub(super) sink: Option<&'s mut dyn Sink>,
 }
 
-/// Stays with a running child to its end.
+/// Stays with a running child until it ends.
 ///
 /// # Errors
-/// When it cannot be talked to, or the sink fails: then it has been killed.
+/// When communication fails, or the sink does; the child has been killed then.
 pub(super) fn attend(
     child: &Child<'_>,
     mut running: std::process::Child,
@@ -48,8 +48,8 @@ pub(super) fn attend(
         false => Ok(Ended::Late),
     });
     if !matches!(ended, Ok(Ended::Status(_) | Ended::Signal(_))) {
-        // Either it has ended by itself in the meantime, or it ends now; its status is collected and not looked at. Before that nobody
-        // else can have its group's number.
+        // The child may have ended by itself in the meantime; its status is collected but ignored. Until then its
+        // process id, and so its group's, cannot be reused.
         if child.apart {
             let _ = kill_process_group(Pid::from_child(&running), Signal::KILL);
         }
@@ -59,23 +59,23 @@ pub(super) fn attend(
     ended
 }
 
-/// What goes on with a running child.
+/// The communication with a running child.
 struct Talk<'i, 's> {
     stdin: Option<ChildStdin>,
     words: &'i mut dyn Dialogue,
-    /// Made, not yet taken by the child.
+    /// Input that was produced but not taken by the child yet.
     rest: Vec<u8>,
-    /// Its part of a conversation.
+    /// The child's output in a conversation.
     answers: Option<ChildStdout>,
     said: Option<io::PipeReader>,
-    /// What it says on standard error, where that is told apart.
+    /// Its standard error, if it goes elsewhere than standard output.
     aside: Option<io::PipeReader>,
     sink: Option<&'s mut dyn Sink>,
     until: Option<Instant>,
 }
 
 impl Talk<'_, '_> {
-    /// Feeds the child and listens to it until neither goes on; `false` when its time is over first.
+    /// Writes to the child and reads from it until both have ended. Returns `false` if its time is up first.
     fn pump(&mut self) -> io::Result<bool> {
         if let Some(stdin) = &self.stdin {
             rustix::io::ioctl_fionbio(stdin, true)?;
@@ -101,7 +101,7 @@ impl Talk<'_, '_> {
                     self.words.hear(&[]);
                 }
             }
-            // Messages first: they may be about what comes.
+            // Standard error first: its messages may be about the output that follows.
             if ready.telling[1] {
                 listen(&mut self.aside, |text| self.sink.as_mut().map_or(Ok(()), |sink| sink.aside(text)))?;
             }
@@ -117,7 +117,7 @@ impl Talk<'_, '_> {
         }
     }
 
-    /// How long may be waited now, at most `longest`; `None` when the time is over.
+    /// How long to wait next, at most `longest`; `None` if the time is up.
     fn pause(&self, longest: Duration) -> Option<Duration> {
         match self.until {
             Some(until) => {
@@ -128,12 +128,12 @@ impl Talk<'_, '_> {
         }
     }
 
-    /// Makes more input when all of it was taken; at its end the child's standard input is closed, and its part of a
-    /// conversation is over.
+    /// Produces more input once the previous is taken. When the input ends, the child's standard input is closed, and
+    /// so is its output in a conversation.
     fn make_input(&mut self) {
         while self.rest.len() < BLOCK && (self.stdin.is_some() || self.answers.is_some()) {
             match self.words.say() {
-                // What it does not want to know is not kept.
+                // The child has closed its standard input: nothing more is kept for it.
                 Say::Words(words) if self.stdin.is_some() => self.rest.extend_from_slice(&words),
                 Say::Words(_) => {}
                 Say::Listen if self.answers.is_some() => return,
@@ -151,7 +151,7 @@ impl Talk<'_, '_> {
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
-                // It does not want to know.
+                // The child has closed its standard input.
                 io::ErrorKind::BrokenPipe => {
                     self.stdin = None;
                     self.rest.clear();
@@ -162,7 +162,7 @@ impl Talk<'_, '_> {
         Ok(())
     }
 
-    /// Waits for the end of a child that says nothing any more: it may have closed its outputs and work on.
+    /// Waits for the end of a child that writes nothing more: it may have closed its outputs and still be working.
     fn wait(&mut self, running: &mut std::process::Child) -> io::Result<Ended> {
         let mut pause = Duration::from_micros(200);
         loop {
@@ -179,7 +179,7 @@ impl Talk<'_, '_> {
     }
 }
 
-/// Hands on what can be read at once; at the end the pipe is closed.
+/// Passes on what can be read at once, and closes the pipe at its end.
 fn listen(from: &mut Option<impl Read>, to: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let Some(reader) = from else { return Ok(()) };
     let mut buffer = [0; BLOCK];
@@ -199,14 +199,14 @@ fn ended(status: ExitStatus) -> Ended {
     }
 }
 
-/// Which ends of a child something can be done with.
+/// Which ends of a child's pipes are ready.
 struct Ready {
     taking: bool,
     answering: bool,
     telling: [bool; 2],
 }
 
-/// Waits until the child takes input, or says something, or the pause is over.
+/// Waits until the child accepts input or writes something, or the pause is over.
 fn wait_for(
     stdin: Option<&ChildStdin>,
     answers: Option<&ChildStdout>,

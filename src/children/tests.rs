@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal};
 use std::io::Write;
 use std::time::Instant;
 
-/// One that runs in a directory that is there, apart.
+/// A child in an existing directory and in its own process group.
 fn child<'a>(program: &'a Path, arguments: &'a [OsString], environment: &'a [(OsString, OsString)]) -> Child<'a> {
     Child { program, arguments, environment, directory: Path::new("/"), apart: true }
 }
@@ -58,7 +58,7 @@ fn a_child_that_closes_its_outputs_is_waited_for() {
     check("exec >&- 2>&-; sleep 0.2; exit 5", "", (5, ""));
 }
 
-/// Whether a process is there and is no zombie.
+/// Whether a process exists and is not a zombie.
 fn is_running(pid: &str) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     status.rsplit(") ").next().and_then(|rest| rest.chars().next()).is_some_and(|state| state != 'Z')
@@ -87,7 +87,7 @@ fn what_a_child_leaves_behind_on_purpose_goes_on() {
     rustix::process::kill_process(pid, Signal::KILL).expect("it runs");
 }
 
-/// Two outputs, one behind the other.
+/// A sink that keeps the output and the messages apart.
 #[derive(Default)]
 struct Two([Vec<u8>; 2]);
 
@@ -120,7 +120,7 @@ fn what_a_child_makes_and_what_it_says_can_be_told_apart() {
     let child = child(Path::new("/bin/sh"), &arguments, &[]);
     let much = "0123456789abcdef\n".repeat(50_000).into_bytes();
     let mut input = much.chunks(1000).map(<[u8]>::to_vec);
-    // cat is found in the shell's own default path.
+    // `cat` is found in the shell's own default path.
     let ended = run(&child, &mut input, Output::Apart(&mut two), Some(Duration::from_secs(60)));
     assert_eq!(ended.ok(), Some(Ended::Status(4)));
     assert!(two.0[0] == much, "all of it comes");
@@ -131,11 +131,11 @@ fn what_a_child_makes_and_what_it_says_can_be_told_apart() {
 fn a_signal_is_told() {
     let (ended, _) = shell("kill -KILL $$", "", None);
     assert_eq!(ended.ok(), Some(Ended::Signal(9)));
-    // SIGPIPE is as it was when programs were young: a pipeline of the child ends quietly.
+    // SIGPIPE has its default action, so that a pipeline of the child ends quietly.
     check("(while :; do echo y || exit; done) | head -n 1; trap '' PIPE; echo ok", "", (0, "y\nok\n"));
 }
 
-/// Answers each line it hears with the same line, and says goodbye to `bye`.
+/// Answers each line with the same line, and `bye` with `goodbye`, after which it ends.
 struct Echo(Vec<u8>, bool);
 
 impl Dialogue for Echo {
@@ -170,7 +170,7 @@ fn check_talk(script: &str, expected: (i32, &str)) {
 #[test]
 fn what_a_child_is_told_may_depend_on_what_it_said() {
     check_talk("echo a; read x; echo $x$x; read y; echo bye; read z; echo \"$x $y $z\" >&2", (0, "a aa goodbye\n"));
-    // Its input ends when the dialogue is over, and when the child itself has closed its output.
+    // Its input ends when the dialogue is over, and also when the child has closed its output.
     check_talk("echo bye; cat >&2; exit 3", (3, "goodbye\n"));
     check_talk("echo a; exec >&-; cat >&2; exit 4", (4, "a\n"));
     check_talk("exec <&-; echo a; echo b >&2; exit 5", (5, "b\n"));
@@ -187,7 +187,8 @@ fn no_descriptor_but_the_first_three_is_inherited() {
 #[test]
 fn a_script_without_an_interpreter_line_is_run_by_the_shell() {
     let path = std::env::temp_dir().join(crate::durable::unique("script"));
-    // Written by another process: a file that is open for writing in a thread's half-started child cannot be run.
+    // Written by another process: a file cannot be run while a child that another thread is starting still has it open
+    // for writing.
     check(&format!("echo 'echo \"$0 $1\"' > {0} && chmod +x {0}", path.display()), "", (0, ""));
     let mut said = Vec::new();
     let arguments = ["x".into()];
@@ -206,7 +207,7 @@ fn a_program_that_is_not_there_is_an_error() {
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
 
-/// Fails after some ticks.
+/// A sink that fails after some ticks.
 struct Weary(u32);
 
 impl Write for Weary {

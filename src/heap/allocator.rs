@@ -1,4 +1,4 @@
-//! The allocator: dlmalloc, with memory as it is asked for here.
+//! The allocator: dlmalloc, with memory mapped as this program needs it.
 //!
 //! In: calls of [`GlobalAlloc`]. Out: memory. Nothing here allocates.
 
@@ -13,21 +13,21 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A huge page.
+/// The size of a huge page.
 const HUGE_BYTES: usize = 2 << 20;
-/// Whoever has been given so much, most of which he has touched, is given huge pages from then on.
+/// A process that has been given this much memory, and touched most of it, gets huge pages from then on.
 const LITTLE_BYTES: usize = 1280 << 10;
 
-/// The allocator. Once used it must not be moved: what it hands out points into it.
+/// The allocator. It must not be moved once used: the memory it hands out refers to it.
 pub struct Heap(Mutex<Dlmalloc<Kernel>>);
 
 impl Heap {
-    /// That of the process, empty.
+    /// The allocator of the process, empty.
     pub const fn of_process() -> Self {
         Heap::that_expects(&MUCH)
     }
 
-    /// An empty one that asks for huge pages as soon as much is expected.
+    /// An empty allocator that asks for huge pages as soon as `much` is set.
     const fn that_expects(much: &'static AtomicBool) -> Self {
         Heap(Mutex::new(Dlmalloc::new_with_allocator(Kernel { given: AtomicUsize::new(0), much })))
     }
@@ -37,8 +37,8 @@ impl Heap {
     }
 }
 
-// SAFETY: each call is handed on as it is to dlmalloc, which asks the same of its callers and keeps the same promises; the lock lets in
-// one thread at a time. The lock itself allocates nothing.
+// SAFETY: each call is passed on unchanged to dlmalloc, which has the same requirements and gives the same guarantees.
+// The lock admits one thread at a time, and does not allocate itself.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         unsafe { self.lock().malloc(layout.size(), layout.align()) }
@@ -59,12 +59,12 @@ unsafe impl GlobalAlloc for Heap {
 
 /// Where dlmalloc's memory comes from.
 struct Kernel {
-    /// How much of it there has been.
+    /// How many bytes have been given so far.
     given: AtomicUsize,
     much: &'static AtomicBool,
 }
 
-// SAFETY: what is handed out is a mapping of its own, zeroed, as long as is said; it stays.
+// SAFETY: what is handed out is a new, zeroed mapping of the size reported, which is never unmapped.
 unsafe impl Allocator for Kernel {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let is_much = self.much.load(Ordering::Relaxed) || self.given.load(Ordering::Relaxed) >= LITTLE_BYTES;
@@ -99,22 +99,23 @@ unsafe impl Allocator for Kernel {
     }
 }
 
-/// So much memory; `None` where there is no more.
+/// Maps this much memory; `None` if there is no more.
 fn map(size: usize) -> Option<*mut u8> {
-    // SAFETY: the kernel chooses a place where nothing is.
+    // SAFETY: the kernel chooses an unused address range.
     let mapped = unsafe { mmap_anonymous(null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) };
     mapped.ok().map(|at| at.cast())
 }
 
-/// So much memory at least, and how much it is, in huge pages where the kernel has such.
+/// Maps at least this much memory, in huge pages if the kernel has any. Returns its address and size.
 fn map_huge(size: usize) -> Option<(*mut u8, usize)> {
     let size = size.checked_next_multiple_of(HUGE_BYTES)?;
     let whole = size.checked_add(HUGE_BYTES)?;
     let mapped = map(whole)?;
     let (before, behind) = edges(mapped.addr(), whole);
     let at = mapped.wrapping_add(before);
-    // SAFETY: what is given back belongs to the mapping, before and behind what is kept of it, and nobody has seen it. Where it stays it
-    // is never touched; and where the kernel has no huge pages these are pages like others.
+    // SAFETY: what is unmapped lies within the new mapping, before and after the part that is kept, and nothing refers
+    // to it yet. If unmapping fails, the memory is never touched. Where there are no huge pages, the advice has no
+    // effect.
     unsafe {
         let _ = munmap(mapped.cast(), before);
         if behind > 0 {
@@ -125,8 +126,8 @@ fn map_huge(size: usize) -> Option<(*mut u8, usize)> {
     Some((at, size))
 }
 
-/// How much of a mapping is given back before and behind the huge pages that are kept of it. They stand as high as they can: mappings follow
-/// one another downwards, so that these border on those of the mapping before.
+/// How much of a mapping is unmapped before and after the huge pages that are kept. They are placed as high as
+/// possible: the kernel places mappings downwards, so they border on those of the previous mapping.
 fn edges(address: usize, whole: usize) -> (usize, usize) {
     let behind = address.wrapping_add(whole) % HUGE_BYTES;
     (HUGE_BYTES - behind, behind)
@@ -136,7 +137,7 @@ fn edges(address: usize, whole: usize) -> (usize, usize) {
 mod tests {
     use super::*;
 
-    /// Memory with an allocator's bytes in it, given back at the end.
+    /// A piece of memory from an allocator, filled with a pattern and freed when dropped.
     struct Piece<'h> {
         heap: &'h Heap,
         at: *mut u8,
@@ -179,7 +180,7 @@ mod tests {
         }
     }
 
-    /// Nothing much is expected by these tests, whatever else the process does.
+    /// The tests' own flag, which nothing else in the process sets.
     static LITTLE: AtomicBool = AtomicBool::new(false);
 
     fn given(heap: &Heap) -> usize {
@@ -273,7 +274,7 @@ mod tests {
         assert_eq!(edges(HUGE_BYTES, whole), (HUGE_BYTES, 0), "nothing lies between it and the mapping before");
     }
 
-    /// What the kernel was told of the mapping at an address (`VmFlags` of smaps).
+    /// Whether the kernel was advised to use huge pages for the mapping at an address (`VmFlags` of smaps).
     fn has_huge_pages_advised(at: *mut u8) -> Option<bool> {
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let mut is_there = false;
