@@ -1,7 +1,7 @@
-//! `bundle`: files from which clones begin, and the list that tells git's clients of them.
+//! `bundle`: files from which clones start, and the list that announces them to git's clients.
 //!
-//! In: a repository. Out: bundles of its visible refs, in a file or in a directory that some web server or CDN carries.
-//! Nobody asks for a token there: what is in a bundle is as public as the place it lies in.
+//! In: a repository. Out: bundles of its visible refs, in a file or in a directory served by a web server or CDN.
+//! Tokens are never asked for there: the content of a bundle is as public as the place where it is stored.
 
 use super::{SiteArgs, open, print, warn_of_other_user};
 use crate::pack::bundle::{self, Header};
@@ -22,9 +22,9 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The list for who clones from a directory of bundles without asking the repository.
+/// The list for clients that clone from a directory of bundles without asking the repository.
 const LIST: &str = "bundle-list";
-/// What is bundled unless somebody says otherwise.
+/// The refs that are bundled by default.
 const PREFIXES: [&str; 2] = ["refs/heads/", "refs/tags/"];
 
 #[derive(Debug, clap::Subcommand)]
@@ -175,7 +175,7 @@ impl Publish {
         };
         let newest = list.bundles.iter().chain(&before).map(|bundle| bundle.token).max();
         let mut token = newest.map_or(site.now, |newest| site.now.max(newest.saturating_add(1)));
-        // One that was withdrawn a moment ago may still be fetched, and be remembered under its name.
+        // A withdrawn bundle may still be downloaded, or remembered under its name.
         while file(token).exists() {
             token = token.saturating_add(1);
         }
@@ -230,7 +230,7 @@ fn lock(repository: &Repository) -> Result<BundleList<'_>> {
     BundleList::lock(&repository.git_dir, repository.refs.journal(), repository.settings.sharing)
 }
 
-/// What the readers of these bundles have of what is here.
+/// The objects here that readers of these bundles already have.
 fn known(repository: &Repository, bundles: &[PathBuf]) -> Result<Vec<ObjectId>> {
     let mut known = Vec::new();
     for path in bundles {
@@ -246,7 +246,7 @@ fn known(repository: &Repository, bundles: &[PathBuf]) -> Result<Vec<ObjectId>> 
     Ok(known)
 }
 
-/// What a bundle is made of: visible refs, HEAD behind them where it leads to one of these.
+/// Plans a bundle: the visible refs, followed by HEAD if it leads to one of them.
 fn plan(repository: &Repository, args: &RefArgs, known: &[ObjectId]) -> Result<Option<(Header, Selection)>> {
     let prefixes: Vec<BString> = match (args.all, args.prefixes.is_empty()) {
         (true, _) => Vec::new(),
@@ -262,7 +262,7 @@ fn plan(repository: &Repository, args: &RefArgs, known: &[ObjectId]) -> Result<O
     let Some((mut header, selection)) = bundle::plan(&repository.objects, refs, known, &mut Silent)? else {
         return Ok(None);
     };
-    // A bundle with a HEAD can be cloned from by itself.
+    // A bundle with a HEAD can be cloned from on its own.
     if let Some((id, target)) = head
         && header.refs.iter().any(|(tip, name)| *tip == id && *name == target)
     {

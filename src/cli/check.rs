@@ -1,7 +1,7 @@
-//! `check`: what is wrong with the installation, or with one repository, and how to put it right.
+//! `check`: finds what is wrong with the installation or with one repository, and says how to fix it.
 //!
-//! In: the places a web server would be told, seen with the rights of whoever runs it. Out: findings, each with its remedy,
-//! and what requests would be told. Nothing is changed.
+//! In: the settings a web server would pass, seen with the rights of the user who runs this. Out: findings, each with
+//! its remedy, and how requests would be answered. Nothing is changed.
 
 use super::{Site, SiteArgs, print, quoted, timestamp, user_name, variable};
 use crate::auth::{TokenRecord, TokenState};
@@ -35,7 +35,7 @@ pub(super) struct Args {
 enum Level {
     /// As it should be.
     Ok,
-    /// It works; somebody may have meant something else.
+    /// It works, but may not be what was intended.
     Warning,
     /// Requests fail.
     Problem,
@@ -60,7 +60,7 @@ struct Finding {
     remedy: Option<String>,
 }
 
-/// What a request would be told, by what it shows.
+/// How requests with certain credentials would be answered.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Request {
     credentials: &'static str,
@@ -163,7 +163,7 @@ fn check_mode(report: &mut Report) -> AccessMode {
     }
 }
 
-/// Variables that each request reads, and git's configuration; returns where that is.
+/// Checks the variables that every request reads, and git's configuration. Returns where the configuration is.
 fn check_settings(environ: &Environ, mode: AccessMode, report: &mut Report) -> ConfigSources {
     let subject = "settings";
     let context = edge::context(environ, mode, Version::V2, edge::clock());
@@ -183,7 +183,7 @@ fn check_settings(environ: &Environ, mode: AccessMode, report: &mut Report) -> C
     sources
 }
 
-/// A request goes on without its line; the operator may count on it.
+/// Requests are served even if their audit lines cannot be written, but the operator may rely on the log.
 fn check_audit_log(report: &mut Report) {
     let Some(path) = variable("ARTIFACTS_AUDIT_LOG").map(PathBuf::from) else { return };
     let (probed, access) = match path.parent() {
@@ -250,7 +250,7 @@ fn check_root(site: &Site, mode: AccessMode, report: &mut Report) {
         );
     }
     if mode == AccessMode::WebServer {
-        // Repositories are wherever paths lead.
+        // Here paths may lead to repositories anywhere, so they are not listed.
         return report.ok(subject, format!("'{}' belongs to {owner}", root.display()));
     }
     let remedy = |path: &Path| format!("let {} read and enter it, for example: chmod u+rx {}", me(), quoted(path));
@@ -326,7 +326,7 @@ fn check_store(site: &Site, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How a repository is found: as requests find it.
+/// A function that finds a repository in the way requests do.
 type Find<'f> = &'f dyn Fn(&Search<'_>) -> Place;
 
 fn check_repository(git_dir: &Path, name: &str, search: &Search<'_>, find: Find<'_>, report: &mut Report) -> Place {
@@ -342,7 +342,7 @@ fn check_repository(git_dir: &Path, name: &str, search: &Search<'_>, find: Find<
         }
         Place::Absent => report_absent(git_dir, name, search.mode, report),
         Place::Unusable(error) => {
-            // Where it can be opened without the look at its owner, its owner is all there is to it.
+            // If it can be opened when its owner is not checked, the owner is the only problem.
             let without_owner = find(&Search { check_owner: false, ..*search });
             let of_a_stranger = matches!(without_owner, Place::Here(_));
             if of_a_stranger {
@@ -366,7 +366,7 @@ fn check_repository(git_dir: &Path, name: &str, search: &Search<'_>, find: Find<
     place
 }
 
-/// Without tokens only what is exported is served (HB-12).
+/// Without tokens only exported repositories are served (HB-12).
 fn check_export(place: &Place, report: &mut Report) {
     if let Place::Here(here) = place
         && !here.export_ok
@@ -379,12 +379,12 @@ fn check_export(place: &Place, report: &mut Report) {
     }
 }
 
-/// How a repository of another user is trusted, wherever the web server leaves HOME.
+/// The command by which a repository of another user is trusted, even if the web server does not set HOME.
 fn trust(git_dir: &Path) -> String {
     format!("git config --system --add safe.directory {}", quoted(git_dir))
 }
 
-/// Whoever runs the check has a home, which a CGI program mostly has not: Apache gives it none.
+/// The user who runs the check has HOME set, but a CGI program mostly has not: Apache does not pass it.
 fn check_trust(git_dir: &Path, search: &Search<'_>, find: Find<'_>, report: &mut Report) {
     if search.config.home.is_none() || variable("GIT_CONFIG_GLOBAL").is_some() {
         return;
@@ -419,7 +419,7 @@ fn report_absent(git_dir: &Path, name: &str, mode: AccessMode, report: &mut Repo
     report.problem(subject, message, remedy);
 }
 
-/// Fetches read these, and pushes write below them.
+/// Fetches read these directories, and pushes write below them.
 fn check_rights(common_dir: &Path, report: &mut Report) {
     for path in ["", "objects", "refs", "refs/heads"].map(|part| common_dir.join(part)) {
         if path.exists() && rustix::fs::access(&path, Access::READ_OK | Access::EXEC_OK).is_err() {
@@ -465,7 +465,7 @@ fn check_tokens(site: &Site, name: &RepositoryName, place: &Place, report: &mut 
         Place::Absent => None,
         Place::Unusable(_) => match create::artifacts_id(&name.git_dir(root_of(site))) {
             Ok(id) => id.map(|id| id.to_string()),
-            // Which of its tokens are for this very repository stands there.
+            // Which tokens belong to this very repository depends on its configuration, which cannot be read.
             Err(_) => return Ok(()),
         },
     };
@@ -495,7 +495,7 @@ fn in_state<'a>(records: &[&'a TokenRecord], state: TokenState, now: u64) -> Vec
     records.iter().copied().filter(|record| record.state(now) == state).collect()
 }
 
-/// What a git client is answered in `tokens` mode.
+/// How a git client is answered in `tokens` mode.
 fn requests(place: &Place) -> Vec<Request> {
     let (without, reading, writing) = match place {
         Place::Here(here) => decisions(here),

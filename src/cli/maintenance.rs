@@ -1,6 +1,6 @@
-//! `maintenance`: repositories are looked after, one after the other, without git (docs/maintenance.md).
+//! `maintenance`: runs maintenance on repositories one after the other, without git (docs/maintenance.md).
 //!
-//! In: names or paths. Out: one line for each, or JSON. One that cannot be looked after does not hold up the others.
+//! In: names or paths. Out: a line for each, or JSON. A repository that cannot be maintained never holds up the others.
 
 use super::{Site, SiteArgs, complain, open, open_path, print, warn, warn_of_other_user};
 use crate::listing::{Listed, Listing};
@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Repositories that lie deeper below the root are not found.
+/// How many levels below the root repositories are looked for.
 const DEPTH_MAX: usize = 8;
 
 #[derive(Debug, clap::Args)]
@@ -44,7 +44,7 @@ pub(super) struct Args {
     site: SiteArgs,
 }
 
-/// Which repository.
+/// A repository as it was named.
 enum Named {
     Name(RepositoryName),
     Path(PathBuf),
@@ -115,25 +115,26 @@ impl Args {
     }
 }
 
-/// Directories in which nothing can be found, and why.
+/// Directories that could not be read, and why.
 type Unreadable = BTreeMap<PathBuf, io::Error>;
 
-/// All repositories below a root, those that a web server serves under other paths than `<namespace>/<name>` at the end.
+/// All repositories below a root. Those without a `<namespace>/<name>`, which a web server serves under other paths,
+/// come last.
 fn all(root: &Path) -> Result<(Vec<Named>, Unreadable)> {
     let found = create::list(root)?;
     let with_routes: HashSet<PathBuf> = found.names.iter().map(|name| name.git_dir(root)).collect();
     let (mut others, mut unreadable) = (Vec::new(), found.unreadable.into_iter().collect());
     git_directories(root, 0, &mut others, &mut unreadable);
     others.retain(|path| !with_routes.contains(path));
-    // Of one that has a name its own error tells.
+    // A repository with a name reports its own error.
     unreadable.retain(|path, _| !with_routes.contains(path));
     others.sort();
     let named = found.names.into_iter().map(Named::Name).chain(others.into_iter().map(Named::Path)).collect();
     Ok((named, unreadable))
 }
 
-/// Git directories below a directory. Links are not followed, and nothing is looked for in a repository, or in a hidden directory
-/// that is none.
+/// Finds git directories below a directory. Symbolic links are not followed, and neither repositories nor hidden
+/// directories are searched.
 fn git_directories(directory: &Path, depth: usize, found: &mut Vec<PathBuf>, unreadable: &mut Unreadable) {
     let mut look_at = |Listed { name, kind }: Listed| {
         let path = directory.join(&name);
@@ -148,7 +149,7 @@ fn git_directories(directory: &Path, depth: usize, found: &mut Vec<PathBuf>, unr
     };
     let listed = Listing::open(directory).and_then(|mut entries| entries.try_for_each(|entry| entry.map(&mut look_at)));
     match listed {
-        // It has gone meanwhile.
+        // It has been removed in the meantime.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => drop(unreadable.insert(directory.to_owned(), error)),
         Ok(()) => {}

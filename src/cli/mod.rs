@@ -1,7 +1,8 @@
 //! The command line tool: serve, repo, token, bundle, maintenance, check. Unreachable inside CGI.
 //!
-//! In: arguments, and the environment, which is read here once. Out: text or JSON on stdout, warnings and errors on stderr,
-//! an exit status. A secret stands on stdout alone, once, when it is made; whatever goes to stderr is searched for one first.
+//! In: arguments, and the environment, which is read here once. Out: text or JSON on stdout, warnings and errors on
+//! stderr, an exit status. A secret is printed only on stdout, and only when it is created; text for stderr is searched
+//! for secrets first.
 
 mod bundle;
 mod check;
@@ -40,7 +41,7 @@ struct Cli {
     command: Command,
 }
 
-/// What main.rs runs before this tool is asked.
+/// The services that main.rs runs itself, without this parser.
 const SERVICES: &str = "\
 Services over pipes, with the options of git's (-h shows them); also under the names git-upload-pack and git-receive-pack:
   upload-pack   Serve a fetch to the client at the other end of stdin and stdout
@@ -65,12 +66,12 @@ enum Command {
     Check(check::Args),
 }
 
-/// Runs the tool; `args` begins with the program's name.
+/// Runs the tool. `args` begins with the program's name.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let outcome = match Cli::try_parse_from(args) {
         Ok(cli) => cli.command.run(),
         Err(said) if said.use_stderr() => {
-            // Usage errors repeat what was typed, and that may be a token.
+            // Usage errors repeat what was typed, which may contain a token.
             complain(format_args!("{}", said.render()));
             return ExitCode::from(2);
         }
@@ -78,7 +79,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match outcome {
         Ok(status) => status,
-        // Whoever reads our output has had enough of it.
+        // The reader of our output has stopped reading.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(format_args!("error: {error:#}\n"));
@@ -132,7 +133,7 @@ impl SiteArgs {
     }
 }
 
-/// The installation a command is about, and how it answers.
+/// The installation a command works on, and the form of its output.
 struct Site {
     root: Option<PathBuf>,
     tokens: Option<PathBuf>,
@@ -156,12 +157,12 @@ impl Site {
         Ok(TokenStore::new(directory))
     }
 
-    /// The URL of a repository, where the site has told its own.
+    /// The URL of a repository, if the site's own is known.
     fn remote(&self, name: &RepositoryName) -> Option<String> {
         self.base_url.as_ref().map(|base| format!("{}/{name}.git", base.trim_end_matches('/')))
     }
 
-    /// What somebody types to mean the same places in another environment, such as sudo's.
+    /// The flags that name the same places in another environment, such as sudo's.
     fn flags(&self) -> String {
         let flag = |flag: &str, path: &Option<PathBuf>| {
             path.as_ref().map_or(String::new(), |path| format!(" {flag} {}", quoted(path)))
@@ -169,20 +170,20 @@ impl Site {
         flag("--root", &self.root) + &flag("--tokens", &self.tokens)
     }
 
-    /// Says one thing in the form asked for.
+    /// Prints a result in the form asked for.
     fn say(&self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         if self.json { print(&format!("{:#}\n", json())) } else { print(&text()) }
     }
 }
 
-/// Opens a repository with the rights of whoever runs this, outside of any namespace.
+/// Opens a repository with the rights of the user who runs this, outside any namespace.
 fn open(site: &Site, name: &RepositoryName) -> anyhow::Result<Repository> {
     let root = site.root()?;
     let what = format!("repository '{name}' below '{}'", root.display());
     opened(&what, true, |search| locate::by_name(root, name.as_str(), search))
 }
 
-/// The same of one that is wherever a path leads.
+/// Opens the repository at a path in the same way.
 fn open_path(path: &Path) -> anyhow::Result<Repository> {
     opened(&format!("repository at '{}'", path.display()), false, |search| locate::by_path(path, search))
 }
@@ -200,7 +201,7 @@ fn opened(what: &str, strict: bool, find: impl FnOnce(&Search<'_>) -> Place) -> 
     }
 }
 
-/// An environment variable; an empty one counts as not set.
+/// An environment variable; an empty one counts as unset.
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
@@ -219,19 +220,19 @@ fn warn(warning: fmt::Arguments<'_>) {
     complain(format_args!("warning: {warning}\n"));
 }
 
-/// Warns of directories with which nothing could be done.
+/// Warns about directories that could not be read.
 fn warn_of_unreadable(found: &Found) {
     for (path, error) in &found.unreadable {
         warn(format_args!("'{}' is left out with all that may be in it: {error}", path.display()));
     }
 }
 
-/// Writes to stderr, without secrets. Where stderr is closed nobody listens.
+/// Writes to stderr, without secrets. Errors of writing are ignored.
 fn complain(text: fmt::Arguments<'_>) {
     let _ = io::stderr().write_all(without_secrets(&text.to_string()).as_bytes());
 }
 
-/// The text with `…` in the place of what follows each `art_`.
+/// Replaces what follows each `art_` in the text by `…`.
 fn without_secrets(text: &str) -> String {
     let mut pieces = text.split("art_");
     let mut clean = pieces.next().unwrap_or_default().to_owned();
@@ -242,7 +243,7 @@ fn without_secrets(text: &str) -> String {
     clean
 }
 
-/// A secret as an argument gives it: itself, or with `-` the first line of stdin, which keeps it out of lists of processes.
+/// A secret given as an argument: itself, or for `-` the first line of stdin, which keeps it out of process lists.
 fn secret_argument(argument: String) -> anyhow::Result<String> {
     if argument != "-" {
         return Ok(argument);
@@ -254,7 +255,7 @@ fn secret_argument(argument: String) -> anyhow::Result<String> {
     Ok(line.trim().to_owned())
 }
 
-/// Warns when what this command makes will not be the server's: files made by another user than the owner of `directory`.
+/// Warns if the server may not be able to use what this command makes, because `directory` belongs to another user.
 fn warn_of_other_user(directory: &Path, command: &str) {
     let own = rustix::process::geteuid().as_raw();
     let Some(owner) = fs::metadata(directory).ok().map(|metadata| metadata.uid()).filter(|owner| *owner != own) else {
@@ -269,24 +270,24 @@ fn warn_of_other_user(directory: &Path, command: &str) {
     ));
 }
 
-/// A path as a shell takes it.
+/// A path quoted for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+,:@".contains(letter);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
-/// The user's name, else the number.
+/// The user's name, or the number if there is no name.
 fn user_name(uid: u32) -> String {
     users::by_id(uid).map_or_else(|| uid.to_string(), |user| user.name)
 }
 
-/// A user as sudo's `-u` takes it: a name, or a number behind `#`.
+/// A user in the form of sudo's `-u`: a name, or a number after `#`.
 fn sudo_user(uid: u32) -> String {
     users::by_id(uid).map_or_else(|| format!("'#{uid}'"), |user| user.name)
 }
 
-/// Unix seconds as RFC 3339 has them, in UTC.
+/// Formats Unix seconds as in RFC 3339, in UTC.
 fn timestamp(unix_seconds: u64) -> String {
     let (year, month, day) = crate::calendar::civil(unix_seconds / 86_400);
     let (hour, minute, second) = (unix_seconds / 3600 % 24, unix_seconds / 60 % 60, unix_seconds % 60);

@@ -1,4 +1,7 @@
-//! `repo`: making, listing and deleting repositories.
+//! `repo`: creates, lists and deletes repositories.
+//!
+//! In: arguments. Out: what was done, and a new repository's first token. Nothing is deleted without confirmation or
+//! `--yes`.
 
 use super::token::created;
 use super::{Site, SiteArgs, print, warn, warn_of_other_user, warn_of_unreadable};
@@ -74,7 +77,7 @@ impl Create {
         let (root, store) = (site.root()?, site.store()?);
         let hash = self.object_format.parse().map_err(|_| anyhow::anyhow!("unknown object format"))?;
         warn_of_other_user(root, &format!("repo create {name}{}", site.flags()));
-        // Tokens without an id would be good for this repository, too, though they were meant for an earlier one.
+        // Tokens without an id, made for an earlier repository, would be valid for this one too.
         if !name.git_dir(root).exists() {
             store.remove_unbound(name.as_str())?;
         }
@@ -138,7 +141,8 @@ impl Delete {
             confirm(&name)?;
         }
         let Some(aside) = create::set_aside(root, &name)? else { bail!("the repository '{name}' has just gone") };
-        // From what was set aside: by now another repository may stand at the name, with tokens of its own.
+        // Read from the directory that was moved aside: by now another repository may have been created under the name,
+        // with tokens of its own.
         let id = create::artifacts_id(&aside).unwrap_or_else(|error| {
             warn(format_args!("{error:#}: tokens that belong to one repository alone stay (`token prune`)"));
             None

@@ -1,8 +1,8 @@
 //! `serve`: an embedded web server on loopback that hosts this executable as a CGI program.
 //!
-//! In: arguments, then requests. Out: their answers, one process for each, as behind any other web server.
-//! For the quick start, for development and for tests; production belongs to a real web server. Never: TLS, a decision
-//! about repositories or tokens (the hosted program makes those).
+//! In: arguments, then requests. Out: their answers, each from a process of its own, as with any other web server.
+//! Meant for a quick start, for development and for tests; production needs a real web server. Never: TLS, or a
+//! decision about repositories or tokens, which the hosted program makes.
 
 mod head;
 mod host;
@@ -27,10 +27,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long a connection may be idle, or take for the header of a request.
+/// How long a connection may be idle, or take to send the header of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long no connection is taken after taking one failed (no descriptors left, most likely).
+/// How long to wait after accepting a connection failed, most likely for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What `serve` can be told.
@@ -77,7 +77,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address);
     let listener = listener.await.with_context(|| format!("listening on {address} (--port names another port)"))?;
     let base_url = format!("http://{}{}", listener.local_addr().context("asking for the port")?, host::PREFIX);
-    // Registered before anything is said: whoever reads that we listen may already want us to end.
+    // Registered before anything is printed: a process that reads the address may want to end this one at once.
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
 
@@ -97,7 +97,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             args.address
         ));
     }
-    // Nobody needs to read it: a closed stdout is no reason not to serve.
+    // Nothing depends on this being read: the server also runs with stdout closed.
     let _ = io::stdout().write_all(&words).and_then(|()| io::stdout().flush());
 
     let mut environment = inherited(std::env::vars_os());
@@ -117,8 +117,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What of our own environment a program gets: how to find programs and configuration, git's switches, and our own.
-/// Not `GIT_DIR` and its like, with which git surrounds its aliases and hooks: they would name one repository for all requests.
+/// Selects what a program gets of our own environment: how to find programs and configuration, git's switches, and our
+/// own. Not `GIT_DIR` and the like, which git sets for aliases and hooks: they would name one repository for all
+/// requests.
 fn inherited(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
     const NAMES: [&str; 9] = [
         "PATH",
@@ -139,7 +140,7 @@ fn inherited(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, 
     all.filter(|(name, _)| passes(name)).collect()
 }
 
-/// Takes connections until `end`; then ends the programs that still run.
+/// Accepts connections until `end`, then stops the programs that are still running.
 async fn accept(listener: TcpListener, host: Arc<Host>, end: impl Future<Output = ()>) {
     let connections = async {
         loop {
@@ -162,7 +163,7 @@ async fn accept(listener: TcpListener, host: Arc<Host>, end: impl Future<Output 
     host.close().await;
 }
 
-/// All requests of one connection.
+/// Serves all requests of one connection.
 async fn converse(stream: tokio::net::TcpStream, client: SocketAddr, host: Arc<Host>) {
     let Ok(server) = stream.local_addr() else { return };
     // Small packets (progress, keep-alives) go out as they are written.
@@ -173,7 +174,8 @@ async fn converse(stream: tokio::net::TcpStream, client: SocketAddr, host: Arc<H
         let host = Arc::clone(&host);
         async move { Ok::<_, Infallible>(host.answer(request, ends).await) }
     });
-    // An error means that the client left or did not speak HTTP: it has been told what it can still be told.
+    // An error means that the client left or did not speak HTTP; hyper has already sent any answer that is still
+    // possible.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

@@ -1,4 +1,7 @@
-//! `token`: making, listing, validating, revoking and pruning tokens.
+//! `token`: creates, lists, validates, revokes and prunes tokens.
+//!
+//! In: arguments. Out: records, as text or JSON; a token itself only when it is created. Nothing is decided here that
+//! the server would decide differently.
 
 use super::{Site, SiteArgs, print, secret_argument, timestamp, warn, warn_of_other_user, warn_of_unreadable};
 use crate::auth::{
@@ -116,14 +119,15 @@ impl Create {
     }
 }
 
-/// A token just made, for people.
+/// A new token as text for people.
 pub(super) fn created(token: &NewToken) -> String {
     let record = &token.record;
     let (id, scope, expires) = (&record.id, record.scope.as_str(), timestamp(record.expires_at));
     format!("token: {}\n  {scope}, until {expires}, id {id}; it is not shown again\n", token.plaintext)
 }
 
-/// The server must be able to read what is written: as the same user, or through the store's group.
+/// Warns if the server may not be able to read what is written; it must run as the same user, or share the store's
+/// group.
 fn warn_of_unreadable_tokens(site: &Site, store: &TokenStore, command: &str) {
     let of_a_group = fs::metadata(store.directory()).map(|metadata| metadata.mode() & 0o070 != 0);
     let command = &format!("{command}{}", site.flags());
@@ -177,7 +181,7 @@ impl Validate {
     }
 }
 
-/// What the server would make of a token, in a word, and its record where there is one.
+/// How the server would judge a token, in a word, and its record if there is one.
 fn judge(site: &Site, name: &RepositoryName, argument: &str) -> anyhow::Result<(Option<TokenRecord>, &'static str)> {
     const UNKNOWN: &str = "unknown";
     let Some(token) = Token::parse(argument.as_bytes()) else { return Ok((None, UNKNOWN)) };
@@ -206,7 +210,7 @@ impl Revoke {
         let which = match &token {
             Some(token) => Which::Secret(&token.secret),
             None if is_id(&argument) => Which::Id(&argument),
-            // The argument is not repeated: it may be a token with a slip of the finger.
+            // The argument is not repeated, because it may be a mistyped token.
             None => bail!("that is neither a token nor the id of one"),
         };
         let store = site.store()?;
@@ -227,7 +231,7 @@ impl Prune {
         let store = site.store()?;
         let names = match self.repository {
             Some(name) => vec![name],
-            // The store is laid out as the root is.
+            // The store has the same layout as the root.
             None if store.directory().is_dir() => {
                 let found = create::list(store.directory())?;
                 warn_of_unreadable(&found);
@@ -243,13 +247,13 @@ impl Prune {
     }
 }
 
-/// The `artifacts.id` of the repository that stands at a name today, as far as this command can know.
+/// The `artifacts.id` of the repository at a name, as far as this command can know it.
 enum RepositoryId {
     /// No root was given.
     NotAsked,
     /// There is no repository.
     Absent,
-    /// It has this one, or none.
+    /// The repository has this id, or none.
     Known(Option<String>),
 }
 
@@ -272,7 +276,7 @@ fn repository_id(site: &Site, name: &RepositoryName) -> anyhow::Result<Repositor
     Ok(RepositoryId::Known(create::artifacts_id(&git_dir)?.map(|id| id.to_string())))
 }
 
-/// A record as the answers in JSON have it.
+/// A record in the JSON form of answers.
 fn shown(record: &TokenRecord, state: &str) -> Value {
     json!({
         "id": record.id,

@@ -1,7 +1,7 @@
-//! The header block a CGI program writes before its body.
+//! The header block that a CGI program writes before its body.
 //!
-//! In: the first bytes of its output, however they were cut. Out: a status, headers, and where the body begins.
-//! What would let a program speak about the connection itself (`Connection`, `Transfer-Encoding` …) is left out here.
+//! In: the first bytes of its output, in pieces of any size. Out: a status, headers, and where the body begins. Headers
+//! about the connection itself (`Connection`, `Transfer-Encoding` …) are never passed on.
 
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -9,28 +9,29 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 /// The most bytes a header block may have.
 pub(super) const HEAD_BYTES_MAX: usize = 32 << 10;
 
-/// A header block, understood.
+/// A parsed header block.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
-    /// `Status:`, else 302 with a `Location` and 200 without one (RFC 3875, 6.2).
+    /// From `Status:`, else 302 if there is a `Location` and 200 otherwise (RFC 3875, 6.2).
     pub status: StatusCode,
     /// Everything else, in order.
     pub headers: HeaderMap,
-    /// `Content-Length`, which stands in `headers` too.
+    /// The `Content-Length`, which is also in `headers`.
     pub length: Option<u64>,
 }
 
-/// Why a program's output is no answer.
+/// Why a program's output is not an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadHead {
     /// It has no end within [`HEAD_BYTES_MAX`].
     TooLong,
-    /// A line is no header, or the status or the length is no number.
+    /// A line is not a header, or the status or length is not a number.
     Malformed,
 }
 
 impl Head {
-    /// Reads the block at the beginning of `bytes` and says where the body begins; `None` while its end is not there yet.
+    /// Parses the block at the beginning of `bytes`, and returns it with the position of the body, or `None` if it is
+    /// incomplete.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, BadHead> {
         let mut head = Head::default();
         let mut said_status = false;
@@ -72,15 +73,15 @@ fn field(line: &[u8]) -> Result<(HeaderName, HeaderValue), BadHead> {
     Ok((name, value))
 }
 
-/// `404 Not Found`: the number counts, the words are the protocol's own.
+/// Parses `404 Not Found`: only the number counts, the text is replaced by the standard one.
 fn status(value: &HeaderValue) -> Result<StatusCode, BadHead> {
     let number = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
     let status = StatusCode::from_bytes(number).map_err(|_| BadHead::Malformed)?;
-    // 1xx would be taken for an interim answer.
+    // A 1xx status would be taken for an interim response.
     if status.is_informational() { Err(BadHead::Malformed) } else { Ok(status) }
 }
 
-/// These headers belong to the web server, which frames the body itself.
+/// Whether a header is up to the web server, which frames the body itself.
 fn is_about_the_connection(name: &HeaderName) -> bool {
     [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TRAILER].contains(name)
         || name == "keep-alive"
@@ -90,7 +91,7 @@ fn is_about_the_connection(name: &HeaderName) -> bool {
 mod tests {
     use super::*;
 
-    /// Status, headers and the rest in one line; or what is wrong.
+    /// The status, headers and body in one line, or what is wrong.
     fn shown(block: &[u8]) -> String {
         match Head::parse(block) {
             Ok(None) => "more".into(),

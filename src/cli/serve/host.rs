@@ -1,8 +1,8 @@
 //! One request, one process: the gateway between HTTP and CGI.
 //!
-//! In: a request. Out: its answer, while the program still writes it. The program's input and output are pumped at the
-//! same time, so neither side can block the other; a program whose client has gone is ended, and every one is reaped.
-//! Nothing here knows git: what the program says is handed on.
+//! In: a request. Out: its answer, as the program writes it. The program's input and output are pumped at the same
+//! time, so that neither side can block the other. A program whose client has gone is stopped, and every program is
+//! reaped. Nothing here knows git: output is passed on as it is.
 
 use super::head::{BadHead, Head};
 use http_body_util::BodyExt as _;
@@ -25,18 +25,18 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// Where repositories begin in a URL: the program's SCRIPT_NAME.
+/// Where repositories begin in a URL; the SCRIPT_NAME of programs.
 pub(super) const PREFIX: &str = "/git";
 
-/// How programs are treated.
+/// Limits of programs and clients.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// How many may run at the same time; further requests wait.
+    /// How many programs may run at the same time; further requests wait.
     pub(super) programs: u32,
-    /// How long one may go on after SIGTERM, before SIGKILL.
+    /// How long a program may continue after SIGTERM, before SIGKILL.
     pub(super) grace: Duration,
-    /// How long a client may send nothing of a body it has announced, or take nothing of its answer, before it counts as gone: a program
-    /// waits for it meanwhile, and has its place.
+    /// How long a client may send nothing of an announced body, or accept nothing of its answer, before it counts as
+    /// gone: meanwhile a program waits for it and occupies a slot.
     pub(super) patience: Duration,
 }
 
@@ -46,7 +46,7 @@ impl Default for Limits {
     }
 }
 
-/// The most bytes of output handed on at once: what a pipe holds.
+/// The most output passed on at once, in bytes: the capacity of a pipe.
 const BLOCK_BYTES: usize = 64 << 10;
 
 /// The two ends of a connection.
@@ -59,7 +59,7 @@ pub(super) struct Ends {
 /// Runs a program for each request.
 pub(super) struct Host {
     program: PathBuf,
-    /// What every request's environment begins with.
+    /// The first part of every request's environment.
     environment: Vec<(OsString, OsString)>,
     limits: Limits,
     slots: Arc<Semaphore>,
@@ -67,7 +67,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Will run `program` with `environment` and nothing else of our own.
+    /// Creates a host that runs `program` with `environment` and nothing else of our own environment.
     pub(super) fn new(program: PathBuf, environment: Vec<(OsString, OsString)>, limits: Limits) -> Self {
         let slots = Arc::new(Semaphore::new(limits.programs as usize));
         Host { program, environment, limits, slots, closing: watch::channel(false).0 }
@@ -78,7 +78,7 @@ impl Host {
         self.limits.patience
     }
 
-    /// Ends all programs and waits until the last one is reaped; no further one starts.
+    /// Stops all programs and waits until the last one is reaped; no more are started.
     pub(super) async fn close(&self) {
         self.closing.send_replace(true);
         // A program holds its slot until it has been reaped.
@@ -104,7 +104,8 @@ impl Host {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env("SCRIPT_FILENAME", &self.program).env("PATH_INFO", path_info).envs(meta_variables(&parts, ends));
-        // Ctrl-C at a terminal reaches us alone; the programs are then ended one by one.
+        // In a process group of its own, so that Ctrl-C on a terminal reaches only us; programs are then stopped one by
+        // one.
         command.process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = match command.spawn() {
@@ -125,18 +126,18 @@ impl Host {
     }
 }
 
-/// What is to become of a program.
+/// What happens to a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// It works.
+    /// It is working.
     Running,
     /// Its answer is complete: it may end by itself.
     Answered,
-    /// Nobody waits for its answer any more.
+    /// Nothing waits for its answer any more.
     Abandoned,
 }
 
-/// A handle on a program's fate, which is settled once.
+/// A handle on a program's fate, which is decided once.
 #[derive(Clone)]
 struct FateOf(Arc<watch::Sender<Fate>>);
 
@@ -156,7 +157,7 @@ impl FateOf {
     }
 }
 
-/// Stays with a program until it has been reaped.
+/// Stays with a program until it is reaped.
 struct Keeper {
     child: Child,
     slot: OwnedSemaphorePermit,
@@ -167,7 +168,7 @@ impl Keeper {
     async fn keep(mut self, mut fate: watch::Receiver<Fate>, mut closing: watch::Receiver<bool>) {
         let abandoned = async {
             if fate.wait_for(|fate| *fate == Fate::Abandoned).await.is_err() {
-                // Nobody can abandon it any more.
+                // No handle is left that could abandon it.
                 std::future::pending::<()>().await;
             }
         };
@@ -184,7 +185,8 @@ impl Keeper {
 
     async fn terminate(&mut self) {
         if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-            // It cannot be another process's number yet: only `wait` reaps it. It fails only if it has ended already.
+            // The process id cannot be in use by another process: only `wait` reaps it. The call fails only if the
+            // program has ended.
             let _ = rustix::process::kill_process(pid, Signal::TERM);
         }
         if tokio::time::timeout(self.grace, self.child.wait()).await.is_err() {
@@ -193,7 +195,7 @@ impl Keeper {
     }
 }
 
-/// Hands the request's body to the program as it comes.
+/// Passes the request's body on to the program as it comes.
 async fn feed(mut body: Incoming, stdin: ChildStdin, fate: FateOf, patience: Duration) {
     let mut stdin = Some(stdin);
     loop {
@@ -203,13 +205,15 @@ async fn feed(mut body: Incoming, stdin: ChildStdin, fate: FateOf, patience: Dur
             Err(_) => None,
         };
         let Some(frame) = frame else {
-            // The client went away in mid-body, or is silent for too long. The signal goes out before the end of the input can be seen.
+            // The client left in mid-body, or was silent for too long. The program gets the signal before it sees the
+            // end of its input.
             fate.settle(Fate::Abandoned);
             tokio::task::yield_now().await;
             return;
         };
         let Ok(data) = frame.into_data() else { continue };
-        // A program may know enough before its input ends; the rest is still taken, or the client would not see its answer.
+        // A program may stop reading before its input ends. The rest is still read, because otherwise the client would
+        // not see the answer.
         if let Some(pipe) = &mut stdin
             && pipe.write_all(&data).await.is_err()
         {
@@ -218,7 +222,7 @@ async fn feed(mut body: Incoming, stdin: ChildStdin, fate: FateOf, patience: Dur
     }
 }
 
-/// Waits for the header block; the body is handed on as it comes.
+/// Waits for the header block; after it the body is passed on as it comes.
 async fn hear(mut stdout: ChildStdout, fate: FateOf, is_head: bool) -> Response<Answer> {
     let mut unanswered = Unanswered(Some(fate));
     let mut heard = Vec::new();
@@ -254,7 +258,7 @@ async fn hear(mut stdout: ChildStdout, fate: FateOf, is_head: bool) -> Response<
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     if is_bare || is_head {
-        // Such an answer has no body; what the program writes all the same is taken and forgotten.
+        // Such an answer has no body: whatever the program writes is read and discarded.
         tokio::spawn(async move { while let Some(Ok(_)) = output.frame().await {} });
         return response;
     }
@@ -265,7 +269,7 @@ async fn hear(mut stdout: ChildStdout, fate: FateOf, is_head: bool) -> Response<
     response
 }
 
-/// Abandons its program when it is dropped before the answer is complete.
+/// Abandons its program if it is dropped before the answer is complete.
 struct Unanswered(Option<FateOf>);
 
 impl Unanswered {
@@ -286,7 +290,7 @@ impl Drop for Unanswered {
 pub(super) enum Answer {
     /// A sentence of ours, or nothing.
     Text(Option<Bytes>),
-    /// What the program writes.
+    /// The program's output.
     Program(Output),
 }
 
@@ -313,12 +317,12 @@ impl Body for Answer {
     }
 }
 
-/// A program's output behind its header block.
+/// A program's output after its header block.
 pub(super) struct Output {
     stdout: ChildStdout,
-    /// What came together with the header block.
+    /// What arrived together with the header block.
     first: Bytes,
-    /// How much is still to come, where the program said so.
+    /// How many bytes are still to come, if the program announced a length.
     left: Option<u64>,
     buffer: Vec<u8>,
     unanswered: Unanswered,
@@ -348,11 +352,11 @@ impl Body for Output {
             return Poll::Ready(None);
         }
         if let Some(left) = &mut output.left {
-            // What exceeds the announced length would be taken for the next answer on this connection.
+            // Bytes beyond the announced length would be taken for the next answer on this connection.
             data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
             *left -= data.len() as u64;
             if *left == 0 {
-                // Nobody asks again after the last byte.
+                // The body is not polled again after the last byte.
                 output.unanswered.settle(Fate::Answered);
             }
             if data.is_empty() {
@@ -363,13 +367,13 @@ impl Body for Output {
     }
 }
 
-/// The part of the path behind [`PREFIX`], decoded; `None` for a path that lies elsewhere.
+/// The part of the path after [`PREFIX`], decoded; `None` for a path elsewhere.
 fn path_info(path: &str) -> Option<OsString> {
     let rest = path.strip_prefix(PREFIX)?;
     rest.starts_with('/').then(|| OsString::from_vec(percent_decode_str(rest).collect()))
 }
 
-/// The variables of RFC 3875 and a few that other servers set, but PATH_INFO and SCRIPT_FILENAME.
+/// The variables of RFC 3875 and a few more that other servers set, without PATH_INFO and SCRIPT_FILENAME.
 fn meta_variables(parts: &hyper::http::request::Parts, ends: Ends) -> Vec<(OsString, OsString)> {
     let protocol = if parts.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" };
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -395,14 +399,15 @@ fn meta_variables(parts: &hyper::http::request::Parts, ends: Ends) -> Vec<(OsStr
     if let Some(content_type) = parts.headers.get(header::CONTENT_TYPE) {
         variables.push(("CONTENT_TYPE".into(), OsStr::from_bytes(content_type.as_bytes()).into()));
     }
-    // A chunked body has no length, whatever else the client said about it.
+    // A chunked body has no length, even if the client sent one.
     let length =
         parts.headers.get(header::CONTENT_LENGTH).filter(|_| !parts.headers.contains_key(header::TRANSFER_ENCODING));
     if let Some(length) = length {
         variables.push(("CONTENT_LENGTH".into(), OsStr::from_bytes(length.as_bytes()).into()));
     }
     for name in parts.headers.keys() {
-        // An underscore would become the same variable as a hyphen; HTTP_PROXY is what many programs obey (httpoxy).
+        // An underscore would become the same variable as a hyphen; HTTP_PROXY would be obeyed by many programs
+        // (httpoxy).
         let plain = name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         if plain && !["content-type", "content-length", "proxy"].contains(&name.as_str()) {
             let values: Vec<_> = parts.headers.get_all(name).iter().map(header::HeaderValue::as_bytes).collect();
@@ -421,7 +426,7 @@ fn sentence(status: StatusCode, text: &'static str) -> Response<Answer> {
     response
 }
 
-/// One line for the operator; nothing depends on its being read.
+/// Writes one line for the operator; nothing depends on its being read.
 pub(super) fn complain(what: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "serve: {what}");
 }

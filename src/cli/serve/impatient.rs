@@ -1,7 +1,7 @@
-//! A connection that gives up a client who takes nothing.
+//! A connection that gives up on a client that accepts no data.
 //!
-//! In: a stream. Out: the same stream, but that a write fails when for some time not a byte could be written. How slowly a client takes
-//! what it takes is its own affair.
+//! In: a stream. Out: the same stream, except that a write fails if no byte could be written for some time. A client is
+//! never given up for being slow as long as it accepts anything.
 
 use std::io;
 use std::pin::Pin;
@@ -10,21 +10,21 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// The stream, and how long a write waits.
+/// A stream, and how long its writes may wait.
 pub(super) struct Impatient<S> {
     stream: S,
     patience: Duration,
-    /// Runs while a write waits.
+    /// Runs while a write is waiting.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: AsyncWrite + Unpin> Impatient<S> {
-    /// Writes to `stream` fail after `patience`.
+    /// Makes writes to `stream` fail after `patience`.
     pub(super) fn new(stream: S, patience: Duration) -> Self {
         Impatient { stream, patience, waiting: None }
     }
 
-    /// Does what writes, and counts the time in which it cannot.
+    /// Attempts a write, and measures the time during which it cannot proceed.
     fn attempt<T>(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! The server with small shell programs behind it, spoken to byte by byte.
+//! The server hosting small shell programs, tested byte by byte.
 
 use super::*;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -28,7 +28,8 @@ impl Served {
         let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let scratch = std::env::temp_dir().join(format!("serve-{}-{count}", std::process::id()));
         std::fs::create_dir(&scratch).unwrap();
-        // Written by another process: a descriptor of ours could be open for writing in a child another test starts (ETXTBSY).
+        // Written by another process: a child that another test starts could hold a descriptor of ours open for writing
+        // (ETXTBSY).
         let program = scratch.join("program");
         let mut tee = std::process::Command::new("tee");
         tee.arg(&program).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
@@ -63,7 +64,7 @@ impl Served {
         connection
     }
 
-    /// Status line and body of a request without a body of its own.
+    /// The status line and body of the answer to a GET request.
     fn get(&self, path: &str) -> (String, String) {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")).answer()
     }
@@ -107,7 +108,7 @@ impl Connection {
         line.trim_end().to_owned()
     }
 
-    /// The header block: the status line, and the other lines in lower case.
+    /// The header block: the status line, and the other lines in lowercase.
     fn head(&mut self) -> (String, Vec<String>) {
         let status = self.line();
         let headers = std::iter::repeat_with(|| self.line().to_ascii_lowercase()).take_while(|line| !line.is_empty());
@@ -148,7 +149,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until the process has been reaped, too: a zombie still stands in /proc.
+/// Waits until the process has been reaped: a zombie is still listed in /proc.
 fn gone(pid: &str) {
     assert!(pid.parse::<u32>().is_ok(), "{pid:?}");
     eventually("the program is gone", || !Path::new("/proc").join(pid).exists());
@@ -205,7 +206,7 @@ fn bytes_pass_both_ways_while_both_sides_still_speak() {
 fn a_program_that_writes_everything_before_it_reads_does_not_block() {
     let served = Served::new("printf 'X: 1\\n\\n'; head -c 3000000 /dev/zero | tr '\\0' x; wc -c");
     let mut connection = served.send("POST /git/a HTTP/1.1\r\nHost: h\r\nContent-Length: 4000000\r\n\r\n");
-    // Not a byte of the answer is read before all of the body is sent: what is in between has to wait in pipes and sockets.
+    // Nothing of the answer is read before the whole body is sent: what is in between has to wait in pipes and sockets.
     let mut half = connection.0.get_ref().try_clone().unwrap();
     let writer = std::thread::spawn(move || half.write_all(&vec![b'y'; 4_000_000]).unwrap());
     let (status, body) = connection.answer();

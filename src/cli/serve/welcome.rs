@@ -1,6 +1,7 @@
-//! What `serve` says when it begins: commands ready to paste.
+//! What `serve` prints at the start: commands ready to paste.
 //!
-//! In: the root. Out: text. An empty root is given a demo repository and a token that may push.
+//! In: the root. Out: text. An empty root gets a demo repository and a token that may push; a root with repositories is
+//! never changed.
 
 use crate::auth::{Scope, TokenStore};
 use crate::cli::{quoted, warn_of_unreadable};
@@ -9,16 +10,16 @@ use anyhow::Context as _;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// The repository an empty root is given.
+/// The repository that an empty root gets.
 const DEMO: &str = "demo/hello";
 
-/// How long the demo's token lives: long enough to come back to it.
+/// The lifetime of the demo's token: long enough to come back to it.
 const DEMO_TTL_S: u64 = 30 * 24 * 60 * 60;
 
-/// Where tokens are kept below the root, unless $ARTIFACTS_TOKENS says otherwise.
+/// Where tokens are stored below the root, unless $ARTIFACTS_TOKENS says otherwise.
 pub(super) const TOKENS: &str = ".artifacts/tokens";
 
-/// How many repositories are listed.
+/// How many repositories are listed at most.
 const LISTED_MAX: usize = 20;
 
 /// What the server serves, and where.
@@ -33,7 +34,7 @@ pub(super) struct Site<'a> {
 /// Writes where the repositories are and how to use them with tokens.
 ///
 /// # Errors
-/// When the root cannot be read, or the demo cannot be made.
+/// When the root cannot be read, or the demo cannot be created.
 pub(super) fn write(out: &mut dyn Write, site: &Site<'_>) -> anyhow::Result<()> {
     serving(out, site)?;
     let found =
@@ -56,7 +57,7 @@ pub(super) fn write(out: &mut dyn Write, site: &Site<'_>) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Writes where the repositories are, which is all there is to say where git's own rules decide.
+/// Writes where the repositories are, which is all there is to say if git's own rules decide on access.
 ///
 /// # Errors
 /// What writing reports.
@@ -75,17 +76,17 @@ fn list(out: &mut dyn Write, site: &Site<'_>, found: &[RepositoryName]) -> io::R
     Ok(())
 }
 
-/// Makes the demo repository and a write token for it.
+/// Creates the demo repository and a write token for it.
 fn demo(site: &Site<'_>, name: &RepositoryName) -> anyhow::Result<String> {
     let store = TokenStore::new(site.tokens.to_owned());
-    // Tokens without an id would be good for this repository, too, though they were meant for an earlier one.
+    // Tokens without an id, made for an earlier repository, would be valid for this one too.
     store.remove_unbound(name.as_str())?;
     let made = create::create(site.root, name, Formats::default())?;
     let token = store.create(name.as_str(), Some(&made.id), Scope::Write, DEMO_TTL_S, site.now)?;
     Ok(token.plaintext)
 }
 
-/// A command of this program, as it works in another terminal.
+/// A command line of this program that works in another terminal.
 fn command(site: &Site<'_>, arguments: &str) -> String {
     let program = std::env::args_os().next().map_or_else(|| env!("CARGO_PKG_NAME").into(), std::path::PathBuf::from);
     let mut flags = format!("--root {}", quoted(site.root));
