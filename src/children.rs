@@ -38,7 +38,7 @@ pub struct Child<'a> {
 pub enum Ended {
     /// It exited with this status.
     Status(i32),
-    /// Another process killed it with this signal.
+    /// It was killed by this signal, which did not come from us.
     Signal(i32),
     /// We killed it because its time was up.
     Late,

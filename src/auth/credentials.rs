@@ -38,7 +38,7 @@ pub enum Presented {
 }
 
 impl Credentials {
-    /// Parses the values of all Authorization headers that arrived, in order of precedence.
+    /// Parses the values of all Authorization headers that arrived, one from each variable that holds one.
     ///
     /// The same value twice is one credential: some web servers pass one header on under two names.
     pub fn parse(headers: &[&[u8]]) -> Self {

@@ -5,9 +5,9 @@
 //! complete file tells how many there are. Nothing here knows what the bytes mean.
 //!
 //! ```text
-//! header  magic, key, who writes (boot and machine, or zeros), CRC-32
+//! header  magic, key, origin of the writer (boot and machine, or zeros), CRC-32
 //! block   size, CRC-32, bytes                                            any number of them
-//! end     a size that no block has, CRC-32, number of bytes, notes       missing until all is well
+//! end     a size that no block has, CRC-32, number of bytes, notes       missing until the answer is complete
 //! ```
 
 use super::{Key, Notes};

@@ -22,7 +22,7 @@ const PART: &str = ".part";
 const ASIDE: &str = ".gone-";
 /// The letters of a key.
 const KEY_LETTERS: usize = 64;
-/// A hit updates the file's time if that is at least this old.
+/// A hit updates the file's time if that is older than this.
 const NOTED_AFTER: Duration = Duration::from_secs(60);
 /// An unfinished file that has not changed for this long is removed.
 const ABANDONED_AFTER: Duration = Duration::from_secs(600);

@@ -1,4 +1,4 @@
-//! Answers kept on disk for the same request to come (docs/configuration.md, `ARTIFACTS_CACHE`).
+//! Answers kept on disk, so that equal requests get them again (docs/configuration.md, `ARTIFACTS_CACHE`).
 //!
 //! In: a key of everything that decides an answer, a client to send it to, and a way to make it. Out: the answer, from
 //! a complete file, from a file that another process is still writing, or made for this request. In the last case it is

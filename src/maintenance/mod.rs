@@ -39,7 +39,7 @@ pub const LOOSE_LIMIT_DEFAULT: u64 = 100;
 /// Each pack has at least this many times as many objects as the next smaller one.
 const FACTOR: u64 = 2;
 
-/// What is to be done.
+/// What a run of maintenance does.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Loose objects are packed once there are this many.

@@ -150,7 +150,7 @@ fn spot_of(objects: &Objects, selection: &Selection, reachable: &Selection, spot
     };
     match spot {
         Spot::Packed(pack, position) => packed(objects.pack(pack).id_at(position)),
-        // It has the same number here.
+        // A loose object has the same number in both selections.
         Spot::Loose(number) => selection.loose(number).map(|_| spot).or_else(|| packed(&reachable.loose(number)?.id)),
     }
 }

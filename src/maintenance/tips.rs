@@ -10,7 +10,7 @@ use anyhow::Result;
 use bstr::ByteSlice;
 use gix_hash::ObjectId;
 
-/// All of them.
+/// The objects that refs and HEADs of all worktrees point to, sorted.
 pub(super) fn all(repository: &Repository) -> Result<Vec<ObjectId>> {
     let mut found = IdSet::default();
     add(&repository.refs, &mut found)?;

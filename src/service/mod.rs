@@ -98,7 +98,7 @@ pub enum StoredFile {
     Index(BString),
 }
 
-/// What to run.
+/// What a request asks a service to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// `info/refs?service=…`
@@ -117,7 +117,7 @@ pub enum ErrorChannel {
     Status,
     /// An `ERR` line.
     ErrLine,
-    /// Band 3.
+    /// A message on band 3.
     Band3,
     /// Not at all: a pack goes out without side bands, and only its early end shows the failure (PO-16).
     Silence,

@@ -45,7 +45,7 @@ pub enum Ack {
     Common(ObjectId),
     /// `ACK id ready`
     IdReady(ObjectId),
-    /// `ready`, v2
+    /// `ready`, only in v2
     Ready,
 }
 

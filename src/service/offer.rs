@@ -27,9 +27,9 @@ pub enum Block {
 /// What follows a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Nothing.
+    /// No value.
     Flag,
-    /// `=` and this.
+    /// `=` and this text.
     Text(Vec<u8>),
 }
 

@@ -151,7 +151,7 @@ impl<'a> Policy<'a> {
         self.worktrees.iter().find(|worktree| worktree.branch.as_ref().is_some_and(|branch| branch == name))
     }
 
-    /// UP-02, UP-03
+    /// Refuses names that are not well-formed (UP-02, UP-03).
     fn name(&self, name: &BStr, change: &Change, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
         if is_well_formed(name, change.is_deletion()) {
             return Ok(());
@@ -160,7 +160,7 @@ impl<'a> Policy<'a> {
         Err(Refusal::FunnyName)
     }
 
-    /// UP-05, UP-06, UP-26
+    /// Applies receive.denyCurrentBranch to checked-out branches (UP-05, UP-06, UP-26).
     fn current_branch(&self, name: &BStr, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
         if self.checked_out(name).is_none() {
             return Ok(());
@@ -182,7 +182,7 @@ impl<'a> Policy<'a> {
         }
     }
 
-    /// UP-11
+    /// Refuses a new value whose object is not there (UP-11).
     fn object(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
         match update.change.new_value() {
             Some(new) if !self.objects.contains(&new).inspect_err(|error| self.note(error)).unwrap_or_default() => {
@@ -193,8 +193,8 @@ impl<'a> Policy<'a> {
         }
     }
 
-    /// UP-12, UP-13. C git skips both rules if the client claims that the ref does not exist; here the repository
-    /// decides whether it does (docs/compatibility.md).
+    /// Applies receive.denyDeletes and receive.denyDeleteCurrent (UP-12, UP-13). C git skips both rules if the client
+    /// claims that the ref does not exist; here the repository decides whether it does (docs/compatibility.md).
     fn deletion(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
         let Change::Delete { old } = update.change else { return Ok(()) };
         let settings = &self.repository.settings;
@@ -226,7 +226,7 @@ impl<'a> Policy<'a> {
         }
     }
 
-    /// UP-14
+    /// Applies receive.denyNonFastForwards (UP-14).
     fn fast_forward(
         &self,
         update: &RefUpdate,
@@ -261,7 +261,8 @@ impl<'a> Policy<'a> {
         Ok(Err(Refusal::BadRef))
     }
 
-    /// UP-25. As in git, the rule looks at the full name, so that it also applies to branches outside namespaces.
+    /// Refuses to point a branch at anything but a commit (UP-25). As in git, the rule looks at the full name, so that
+    /// it applies only to branches outside namespaces.
     fn branch_is_a_commit(&self, name: &BStr, new: ObjectId, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
         let full = visible::full_name(self.repository, name);
         if !full.starts_with(b"refs/heads/") {
@@ -276,7 +277,8 @@ impl<'a> Policy<'a> {
         Err(Refusal::InvalidNewValue)
     }
 
-    /// UP-16, UP-17: if the old value is not an object we have, the ref is deleted whatever its value.
+    /// Decides on a deletion: if the old value is not an object we have, the ref is deleted whatever its value (UP-16,
+    /// UP-17).
     fn deleted(&self, name: &BStr, old: Option<ObjectId>, say: &mut dyn FnMut(Message)) -> Passed {
         if let Some(old) = old
             && matches!(self.objects.header(&old), Ok(Some(_)))
@@ -327,7 +329,7 @@ fn is_well_formed_component(component: &[u8]) -> bool {
 /// What symbolic refs mean for an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Alias {
-    /// Nothing.
+    /// It is not affected.
     None,
     /// The update's target, at this index in the list, is updated the same way: nothing more needs to be done.
     CoveredBy(usize),

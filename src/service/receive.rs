@@ -362,7 +362,7 @@ fn decide(
     Ok(())
 }
 
-/// UP-04
+/// Refuses updates of hidden refs (UP-04).
 fn hidden(repository: &Repository, verdict: &Verdict<'_>) -> Result<(), Refusal> {
     let update = verdict.update;
     match (visible::is_hidden(repository, For::Receive, update.name.as_bstr()), update.change.is_deletion()) {

@@ -173,9 +173,9 @@ impl Boundary {
         Ok(())
     }
 
-    /// Drops ends that lie beyond other ends: the client would receive a boundary of commits it lacks, which C git
-    /// sends, and then cannot complete such a clone. A commit that is wanted but excluded is sent with its history down
-    /// to our own boundary, which the client then must know.
+    /// Drops ends that lie beyond other ends: with them the client's boundary would name commits it lacks. C git sends
+    /// them, and cannot complete such a clone. A commit that is wanted but excluded is sent with its history down to
+    /// our own boundary, so the client must learn of that one.
     fn keep_met(
         &mut self,
         extent: &Extent<'_>,

@@ -36,7 +36,7 @@ pub enum Content {
 /// What the answer says about caching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caching {
-    /// Nothing (HD-11).
+    /// No header (HD-11).
     Unsaid,
     /// Must not be cached (HD-01).
     Never,

@@ -385,7 +385,7 @@ mod tests {
         }
     }
 
-    /// A quarter past one in the night of 2025-11-20.
+    /// 2025-11-20, 01:15 UTC.
     fn clock() -> Duration {
         Duration::from_micros(1_763_601_300_000_042)
     }

@@ -252,8 +252,8 @@ fn refs(pair: &Pair, directory: &Path) -> HashMap<String, String> {
     listed.lines().filter_map(|line| line.split_once(' ')).map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
 }
 
-/// Checks both kinds of disk. Where order is kept there are no reflogs, because with them a push cannot make use of the order.
-/// `push` fills the repository, and returns the push to make.
+/// Checks both kinds of disk. Where order is kept there are no reflogs, because with them a push cannot make use of the
+/// order. `push` fills the repository, and returns the push to make.
 fn check(push: impl Fn(&Pair) -> Push, atomic: bool) {
     for (keeps_order, logs) in [(false, true), (true, false)] {
         let pair = served(logs);
