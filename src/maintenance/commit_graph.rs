@@ -22,7 +22,8 @@ use std::path::Path;
 
 /// No parent.
 const NONE: u32 = 0x7000_0000;
-/// The second parent field is an index into the chunk of edges; also marks the last entry of such a list.
+/// Marks a second parent that is an index into the chunk of edges, the last entry of such a list, and an offset that is
+/// an index into the chunk of large offsets.
 const MARK: u32 = 0x8000_0000;
 /// The highest generation number.
 const LEVEL_MAX: u32 = 0x3fff_ffff;

@@ -1,7 +1,7 @@
 //! The history of commits as negotiation and the policy of wants query it.
 //!
-//! In: object names. Out: whether they are reachable from visible refs or from wants. Nothing is written, and trees and
-//! blobs are never read.
+//! In: object names. Out: whether they are reachable from visible refs, and whether wants reach what is common. Nothing is
+//! written, and trees are never walked.
 
 use super::negotiation::Ancestry;
 use super::wants::Rule;
