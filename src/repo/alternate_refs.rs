@@ -1,7 +1,7 @@
-//! What repositories we borrow objects from point to: their objects need not be sent here again.
+//! The tips of the repositories we borrow objects from: clients need not send objects reachable from them again.
 //!
-//! In: a repository. Out: the tips of its alternates, as core.alternateRefsCommand or core.alternateRefsPrefixes choose them. An
-//! alternate belongs to somebody else: what cannot be read there is left out, and nothing fails.
+//! In: a repository. Out: the tips of its alternates, as core.alternateRefsCommand or core.alternateRefsPrefixes choose
+//! them. Alternates may belong to others, so whatever cannot be read there is left out and never causes a failure.
 
 use super::{Repository, hooks};
 use crate::children::{self, Output};
@@ -13,8 +13,8 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Calls `each` with every tip, some of them more than once. An alternate counts where it is the `objects` of a repository
-/// (RA-08).
+/// Calls `each` with every tip, possibly more than once for the same one. Only an alternate that is the `objects`
+/// directory of a repository counts (RA-08).
 ///
 /// # Errors
 /// When the alternates cannot be read, or `each` fails.
@@ -52,7 +52,7 @@ fn read(repository: &Repository, git_dir: &Path) -> Vec<ObjectId> {
     tips
 }
 
-/// Variables that say which repository git is to work on: the command works on another one.
+/// Variables that tell git which repository to work on. They are removed because the command works on another one.
 const OF_ONE_REPOSITORY: [&str; 12] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
@@ -68,7 +68,7 @@ const OF_ONE_REPOSITORY: [&str; 12] = [
     "GIT_WORK_TREE",
 ];
 
-/// What a command of the owner's says, a name on each line, up to a line that is none.
+/// Runs the owner's command and returns the object ids it prints, one a line, up to the first line that is not an id.
 fn told_by(repository: &Repository, command: OsString, git_dir: &Path) -> Vec<ObjectId> {
     let mut environment = hooks::environment(repository, &[]);
     environment.retain(|(name, _)| !OF_ONE_REPOSITORY.iter().any(|of_one| name == of_one));
@@ -77,12 +77,12 @@ fn told_by(repository: &Repository, command: OsString, git_dir: &Path) -> Vec<Ob
     let arguments = ["-c".into(), script, command, git_dir.into()];
     let child = hooks::child(repository, Path::new("/bin/sh"), &arguments, &environment);
     let mut names = Names { hash: repository.hash(), line: Vec::new(), found: Vec::new(), ended: false };
-    // How it ends says nothing about what it has said.
+    // The ids printed so far count, however the command ends.
     let _ = children::run(&child, &mut std::iter::empty(), Output::Stdout(&mut names), repository.context.timeout);
     names.found
 }
 
-/// Lines on their way in.
+/// Parses object ids, one a line, as they are written to it.
 struct Names {
     hash: gix_hash::Kind,
     line: Vec<u8>,

@@ -1,7 +1,8 @@
-//! The list of bundles a repository advertises: a file of its own beside its configuration, which includes it.
+//! The list of bundles a repository advertises, in a file that the repository's configuration includes.
 //!
-//! In: the git directory. Out: bundles by creation token; `bundles.config`, replaced by one rename under its lock. git reads
-//! the list as configuration like any other, whether it serves or clones. Whoever dies over it holds up nobody.
+//! In: the git directory. Out: bundles by creation token; `bundles.config`, replaced by one rename under its lock. git
+//! reads the list like any other configuration, both as a server and when cloning. A process that dies while changing
+//! the list never blocks later ones.
 
 use super::config::malformed;
 use super::lock::Lock;
@@ -20,23 +21,23 @@ const NAME: &str = "bundles.config";
 /// One bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundle {
-    /// Greater than those of the bundles it builds on.
+    /// Greater than the tokens of the bundles it builds on.
     pub token: u64,
-    /// Where it is.
+    /// Where clients download it.
     pub uri: String,
 }
 
-/// The bundles of a repository, locked against others who would change the list; the lock goes when this goes.
+/// The bundles of a repository, locked against other writers until this is dropped.
 pub struct BundleList<'a> {
     git_dir: PathBuf,
     journal: &'a Journal,
     sharing: Sharing,
     _lock: Lock,
-    /// The oldest first.
+    /// The bundles, oldest first.
     pub bundles: Vec<Bundle>,
 }
 
-/// The bundles a list names, the oldest first; other entries of the list are not looked at.
+/// Reads the bundles a list names, oldest first, and ignores all other entries.
 ///
 /// # Errors
 /// When the list cannot be read.
@@ -56,7 +57,8 @@ pub fn read(git_dir: &Path) -> Result<Vec<Bundle>> {
     Ok(bundles)
 }
 
-/// A list as git reads it: for the repository's configuration, or for a file somebody clones from.
+/// A list in the form git reads: for the repository's configuration (`advertise`), or for a file that clients clone
+/// from.
 pub fn text(bundles: &[Bundle], advertise: bool) -> String {
     let mut text = String::from("# Written by `artifacts-http-backend bundle publish`, which replaces it.\n");
     if advertise {
@@ -74,7 +76,7 @@ impl<'a> BundleList<'a> {
     /// Locks the list and reads it.
     ///
     /// # Errors
-    /// When somebody else has locked it, or it cannot be read.
+    /// When another process holds the lock, or the list cannot be read.
     pub fn lock(git_dir: &Path, journal: &'a Journal, sharing: Sharing) -> Result<Self> {
         let path = git_dir.join(NAME).with_extension("config.lock");
         let lock = Lock::acquire(journal, path.clone(), Duration::ZERO, sharing)
@@ -86,18 +88,18 @@ impl<'a> BundleList<'a> {
         Ok(BundleList { git_dir: git_dir.to_owned(), journal, sharing, _lock: lock, bundles })
     }
 
-    /// Sees to it that a file about to be made goes if this process dies over it.
+    /// Notes in the journal a file about to be made, so that it is removed if this process dies.
     pub fn note(&self, fresh: &Path) {
-        // The next one runs elsewhere.
+        // The process that removes it may run in another directory.
         if let Ok(fresh) = std::path::absolute(fresh) {
             self.journal.note(Leftover::Temporary(&fresh), self.sharing);
         }
     }
 
-    /// Writes the list, for who clones from a file without asking the repository.
+    /// Writes the list for clients that clone from a file without asking the repository.
     ///
     /// # Errors
-    /// When it cannot be written; what was there is there still.
+    /// When it cannot be written; the old file is kept then.
     pub fn store(&self, path: &Path) -> Result<()> {
         let fresh = path.with_file_name(durable::unique("tmp_bundle_"));
         self.note(&fresh);
@@ -106,7 +108,7 @@ impl<'a> BundleList<'a> {
             .with_context(|| format!("writing '{}'", path.display()))
     }
 
-    /// Puts the list in its place, and sees to it that the repository's configuration includes it.
+    /// Puts the list in place and ensures that the repository's configuration includes it.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -119,7 +121,8 @@ impl<'a> BundleList<'a> {
         include(&self.git_dir, self.journal, self.sharing)
     }
 
-    /// Sees to it that the configuration includes the list there is: who put it in its place may have died before that.
+    /// Ensures that the configuration includes the list, if there is one: a process that wrote it may have died before
+    /// including it.
     ///
     /// # Errors
     /// When the configuration cannot be written.
@@ -127,7 +130,7 @@ impl<'a> BundleList<'a> {
         if self.bundles.is_empty() { Ok(()) } else { include(&self.git_dir, self.journal, self.sharing) }
     }
 
-    /// Removes the list: nothing is advertised any more. Whether there was one.
+    /// Removes the list, so that nothing is advertised any more; returns whether there was one.
     ///
     /// # Errors
     /// When it cannot be removed.
@@ -155,9 +158,9 @@ fn open(path: &Path) -> Result<Option<gix_config::File>> {
     config.map(Some).map_err(|error| malformed(path, error.iter_errors()))
 }
 
-/// Includes the list in the repository's configuration, under the lock git itself takes, unless it does so already.
+/// Includes the list in the repository's configuration, under git's own lock, unless it is included already.
 fn include(git_dir: &Path, journal: &Journal, sharing: Sharing) -> Result<()> {
-    // Where it is a link, what it leads to is changed, as git does.
+    // If `config` is a symbolic link, its target is changed, as git does.
     let path = git_dir.join("config");
     let path = path.canonicalize().with_context(|| format!("reading '{}'", path.display()))?;
     let mut lock = path.clone().into_os_string();
@@ -191,10 +194,10 @@ fn append_include(path: &Path, journal: &Journal, sharing: Sharing) -> Result<()
     Ok(durable::replace(path, &bytes, &fresh, file)?)
 }
 
-/// Whether a text can stand in a list as an address.
+/// Checks that a text can be the address of a bundle in a list.
 ///
 /// # Errors
-/// Says why not.
+/// Says why it cannot.
 pub fn check_uri(uri: &str) -> Result<()> {
     ensure!(!uri.is_empty() && !uri.chars().any(char::is_control), "an address is one line without control characters");
     Ok(())

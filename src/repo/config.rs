@@ -1,6 +1,6 @@
-//! git's configuration as one list: every entry of every source, in the order in which they count.
+//! git's configuration as one list: every entry of every source, in order of precedence.
 //!
-//! In: the paths of the sources. Out: [`Entries`], looked up by key. No git process is asked; nothing is written.
+//! In: the paths of the sources. Out: [`Entries`], looked up by key. No git process is run; nothing is written.
 
 mod plain;
 
@@ -14,16 +14,17 @@ use std::path::{Path, PathBuf};
 /// The most bytes one configuration file may have.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// Where configuration is read from, in this order, before and behind the repository's own files.
+/// Where configuration is read from, apart from the repository's own files: `system` and `global` before them,
+/// `overrides` after them.
 #[derive(Debug, Clone, Default)]
 pub struct ConfigSources {
     /// `/etc/gitconfig` or GIT_CONFIG_SYSTEM; `None` with GIT_CONFIG_NOSYSTEM.
     pub system: Option<PathBuf>,
-    /// GIT_CONFIG_GLOBAL, else XDG's file and the home's.
+    /// GIT_CONFIG_GLOBAL, or else the file below XDG_CONFIG_HOME and `~/.gitconfig`.
     pub global: Vec<PathBuf>,
-    /// `HOME`, for `~/`.
+    /// `HOME`, to expand `~/`.
     pub home: Option<PathBuf>,
-    /// Key and value pairs of GIT_CONFIG_PARAMETERS and GIT_CONFIG_COUNT, in the order in which they count.
+    /// Key and value pairs of GIT_CONFIG_PARAMETERS and GIT_CONFIG_COUNT; later ones override earlier ones.
     pub overrides: Vec<(BString, Option<BString>)>,
 }
 
@@ -39,25 +40,25 @@ pub enum Origin {
 /// One `key = value`.
 #[derive(Debug, Clone)]
 pub struct ConfigEntry {
-    /// Section and variable in lower case, the middle part as written: `uploadpack.hiderefs`, `hook.Name.command`.
+    /// Section and variable in lower case, the subsection as written: `uploadpack.hiderefs`, `hook.Name.command`.
     pub key: BString,
     /// `None` for a bare variable, which means true.
     pub value: Option<BString>,
     /// Who wrote it.
     pub origin: Origin,
-    /// The file, where it came from one.
+    /// The file it was read from, if any.
     pub file: Option<PathBuf>,
 }
 
-/// A whole configuration, in order: what comes later counts more.
+/// A whole configuration, in order: later entries override earlier ones.
 #[derive(Debug, Clone, Default)]
 pub struct Entries {
     list: Vec<ConfigEntry>,
 }
 
 impl Entries {
-    /// What the operator configured: system, global, environment. What a repository says is put between with
-    /// [`Entries::with_repository`].
+    /// Reads the operator's files, system before global. [`Entries::with_repository`] adds the rest, or
+    /// [`Entries::with_overrides`] where there is no repository.
     ///
     /// # Errors
     /// When a file cannot be read or parsed (an unreadable system file is fatal: EN-10).
@@ -70,7 +71,7 @@ impl Entries {
         Ok(entries)
     }
 
-    /// The same with a repository's files, and the environment's overrides at the end.
+    /// Adds a repository's files, then the environment's overrides.
     ///
     /// # Errors
     /// When a file cannot be read or parsed.
@@ -88,7 +89,7 @@ impl Entries {
         Ok(self.with_overrides(sources))
     }
 
-    /// The environment's overrides at the end.
+    /// Adds the environment's overrides at the end.
     pub fn with_overrides(mut self, sources: &ConfigSources) -> Self {
         for (key, value) in &sources.overrides {
             self.list.push(ConfigEntry {
@@ -113,7 +114,8 @@ impl Entries {
         let mut bytes = Vec::new();
         match std::fs::File::open(file) {
             Ok(opened) => {
-                // One read for the file and one for its end.
+                // One byte more than the file has, so that `read_to_end` needs one read for the content and one to see
+                // the end.
                 let size = opened.metadata().map_or(0, |metadata| metadata.len()).min(FILE_BYTES_MAX);
                 bytes.reserve_exact(usize::try_from(size).unwrap_or(0) + 1);
                 opened
@@ -163,7 +165,7 @@ impl Entries {
         Ok(())
     }
 
-    /// All entries of `keys`, in the order of the configuration.
+    /// All entries of the given keys, in the order of the configuration.
     pub fn all<'a>(&'a self, keys: &'a [&str]) -> impl DoubleEndedIterator<Item = &'a ConfigEntry> {
         self.list.iter().filter(move |entry| keys.iter().any(|key| entry.key == *key))
     }
@@ -173,34 +175,35 @@ impl Entries {
         self.list.iter()
     }
 
-    /// The entry that counts.
+    /// The entry of a key that takes effect: the last one.
     pub fn last(&self, key: &str) -> Option<&ConfigEntry> {
         self.list.iter().rev().find(|entry| entry.key == key)
     }
 
-    /// A text; an empty one is a text.
+    /// The value as text, which may be empty; `None` for a bare variable.
     pub fn text(&self, key: &str) -> Option<&BStr> {
         self.last(key)?.value.as_ref().map(|value| value.as_bstr())
     }
 
-    /// A truth value as git reads them.
+    /// The value as a boolean, as git reads it.
     ///
     /// # Errors
-    /// Names the key and the file of a value that is none.
+    /// Names the key and the file of a value that is not a boolean.
     pub fn boolean(&self, key: &str) -> anyhow::Result<Option<bool>> {
         self.last(key).map(boolean).transpose()
     }
 
-    /// A whole number with an optional k, m or g.
+    /// The value as an integer with an optional unit k, m or g.
     ///
     /// # Errors
-    /// Names the key and the file of a value that is none.
+    /// Names the key and the file of a value that is not an integer.
     pub fn integer(&self, key: &str) -> anyhow::Result<Option<i64>> {
         self.last(key).map(integer).transpose()
     }
 }
 
-/// What is wrong with a file, as git says it. What the parser says has the file's text in it, and with that whatever secrets stand there.
+/// An error for a malformed file, in git's words. The parser's own message is not used: it quotes the file, which may
+/// hold secrets.
 pub(super) fn malformed<'e>(file: &Path, errors: impl Iterator<Item = &'e (dyn Error + 'static)>) -> anyhow::Error {
     let mut reasons = Vec::new();
     for error in errors {
@@ -216,7 +219,7 @@ pub(super) fn malformed<'e>(file: &Path, errors: impl Iterator<Item = &'e (dyn E
     anyhow!("bad config file '{}': {}", file.display(), reasons.join(": "))
 }
 
-/// The entries of a file and of those it includes.
+/// The entries of a file and of the files it includes.
 fn entries_of(parsed: &gix_config::File, origin: Origin) -> Vec<ConfigEntry> {
     let mut entries = Vec::new();
     for section in parsed.sections() {
@@ -237,10 +240,10 @@ fn entries_of(parsed: &gix_config::File, origin: Origin) -> Vec<ConfigEntry> {
     entries
 }
 
-/// A truth value as git reads them.
+/// The value of an entry as a boolean, as git reads it.
 ///
 /// # Errors
-/// Names the key and the file of a value that is none.
+/// Names the key and the file of a value that is not a boolean.
 pub fn boolean(entry: &ConfigEntry) -> anyhow::Result<bool> {
     let Some(value) = &entry.value else { return Ok(true) };
     match value.to_ascii_lowercase().as_slice() {
@@ -250,10 +253,10 @@ pub fn boolean(entry: &ConfigEntry) -> anyhow::Result<bool> {
     }
 }
 
-/// A whole number as C reads them, with an optional k, m or g.
+/// The value of an entry as an integer in C's notation, with an optional unit k, m or g.
 ///
 /// # Errors
-/// Names the key and the file of a value that is none.
+/// Names the key and the file of a value that is not an integer.
 pub fn integer(entry: &ConfigEntry) -> anyhow::Result<i64> {
     let parsed = entry.value.as_ref().and_then(|value| number::signed_with_unit(value.trim_ascii()));
     parsed.ok_or_else(|| bad(entry, "numeric"))
@@ -265,7 +268,7 @@ fn bad(entry: &ConfigEntry, what: &str) -> anyhow::Error {
     anyhow!("bad {what} config value '{value}' for '{}'{file}", entry.key)
 }
 
-/// Section and variable in lower case, the middle part as written.
+/// A key with section and variable in lower case and the subsection as written.
 fn normalized(key: &BStr) -> BString {
     let (Some(first), Some(last)) = (key.find_byte(b'.'), key.rfind_byte(b'.')) else {
         return key.to_ascii_lowercase().into();
@@ -310,7 +313,8 @@ pub fn parameters(text: &BStr) -> anyhow::Result<Vec<(BString, Option<BString>)>
     Ok(pairs)
 }
 
-/// One word in the shell's single quotes, with `'\''` and `'\!'` in it, and what follows it.
+/// Unquotes one word in the shell's single quotes, which may contain `'\''` and `'\!'`; returns it and the text after
+/// it.
 fn unquoted(text: &[u8]) -> Option<(BString, &[u8])> {
     let mut rest = text.strip_prefix(b"'")?;
     let mut word = BString::default();
@@ -332,7 +336,7 @@ fn unquoted(text: &[u8]) -> Option<(BString, &[u8])> {
 mod tests {
     use super::*;
 
-    /// What the general parser makes of a file.
+    /// The entries that the general parser finds in a file.
     pub(super) fn parsed_by_gix(text: &str) -> Vec<(BString, Option<BString>)> {
         let parsed = gix_config::File::try_from(text).unwrap();
         entries_of(&parsed, Origin::Repository).into_iter().map(|entry| (entry.key, entry.value)).collect()

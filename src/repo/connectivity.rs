@@ -1,7 +1,7 @@
-//! Connectivity: every new tip reaches only objects we have; one walk for all (CO-01).
+//! Connectivity: every new tip reaches only objects we have, checked in one walk for all tips (CO-01).
 //!
-//! In: new tips and tips that are complete by assumption. Out: nothing, or what is in the way first: mostly an object that is missing.
-//! Nothing is taken for complete because it exists; only because a known tip reaches it.
+//! In: new tips, and tips assumed to be complete. Out: nothing, or the first problem: usually a missing object. An
+//! object is never assumed complete because it exists, only because a known tip reaches it.
 
 use crate::odb::Objects;
 use crate::odb::closure::{Broken, Closure, Effort, Filter, Missing, Search, TooDeep};
@@ -9,12 +9,12 @@ use crate::stream::Pulse;
 use gix_hash::ObjectId;
 use std::fmt;
 
-/// What keeps something from being connected.
+/// Why a tip is not connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gap {
-    /// An object is missing, unreadable, or not what others call it.
+    /// An object is missing, unreadable, or not of the kind that others refer to it as.
     Object(ObjectId),
-    /// Trees lie too deep in others.
+    /// Trees are nested too deeply.
     Depth,
 }
 
@@ -27,20 +27,21 @@ impl fmt::Display for Gap {
     }
 }
 
-/// What is taken for connected.
+/// What counts as connected.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
     /// Which trees and blobs may be missing (CO-06).
     pub missing: Missing,
-    /// How many trees may lie between a commit's own and any other (git-config, core.maxTreeDepth); less than none: not even that one.
+    /// How many levels of trees there may be below a commit's root tree (git-config, core.maxTreeDepth); if negative,
+    /// even the root tree is too deep.
     pub tree_depth_max: i64,
 }
 
-/// Whether everything reachable from `tips` and not from `known` (complete by assumption: tips of existing refs) exists.
-/// Blobs are not read, but what new trees call one must be one (CO-07).
+/// Checks that everything reachable from `tips` but not from `known` exists; `known`, the tips of existing refs, is
+/// assumed to be complete. Blobs are not read, but what new trees refer to as a blob must be one (CO-07).
 ///
 /// # Errors
-/// When the client has gone or an index cannot be read; a missing or corrupt object is `Ok(Err(which))`.
+/// When the client has gone or an index cannot be read. A missing or corrupt object is `Ok(Err(_))`.
 pub fn check(
     objects: &Objects,
     tips: &[ObjectId],

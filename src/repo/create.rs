@@ -1,7 +1,7 @@
-//! Making and removing repositories: a bare directory as C git would make it.
+//! Creating and removing repositories, which are bare directories as C git makes them.
 //!
-//! In: the repositories' root and a name. Out: a directory below it, whole or not at all, on disk before the call returns.
-//! No process is started, and nothing is followed or made through a symbolic link below the root.
+//! In: the root directory of all repositories and a name. Out: a directory below it, whole or not at all, on disk
+//! before the call returns. No process is started, and no symbolic link below the root is ever followed.
 
 use super::config::malformed;
 use crate::auth::random_id;
@@ -16,38 +16,39 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The longest component of a name, `.git` not counted.
+/// The longest component of a name in bytes, not counting `.git`.
 pub const COMPONENT_BYTES_MAX: usize = 63;
 
 /// The branch that HEAD names in a new repository.
 const HEAD: &str = "refs/heads/main";
 
-/// What the directory of a repository ends with.
+/// The suffix of a repository's directory.
 const SUFFIX: &str = ".git";
 
-/// What the directories of an unfinished creation and an unfinished removal begin with. With the dot they have no route.
+/// The prefixes of the directories of an unfinished creation and an unfinished removal. Because of the dot, no URL
+/// leads there.
 const MAKING: &str = ".making-";
 const REMOVING: &str = ".removing-";
 
-/// The directories of an empty repository, each after the one it lies in.
+/// The directories of an empty repository, parents first.
 const DIRECTORIES: &[&str] = &["hooks", "info", "objects", "objects/info", "objects/pack"];
 
-/// A repository's name where tokens decide: `<namespace>/<name>`, any depth, without `.git`.
+/// A repository's name in `tokens` mode: `<namespace>/<name>`, with any number of components, without `.git`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepositoryName(String);
 
-/// Why a text is no repository's name.
+/// Why a text is not a repository's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameError {
     /// It has one component only.
     NoNamespace,
     /// It does not end in `.git` where it must.
     NoSuffix,
-    /// A component has other characters than it may have, or begins with one that may not stand there.
+    /// A component contains a character that is not allowed, or not allowed as the first one.
     Characters,
     /// A component is too long.
     TooLong,
-    /// A component that is not the last ends in `.git`, or the last one does twice.
+    /// A component other than the last ends in `.git`, or the last one does so twice.
     SuffixInside,
 }
 
@@ -68,32 +69,32 @@ impl fmt::Display for NameError {
 impl std::error::Error for NameError {}
 
 impl RepositoryName {
-    /// Reads `<namespace>/<name>` or `<namespace>/<name>.git`, as people type it.
+    /// Parses `<namespace>/<name>` or `<namespace>/<name>.git`, as users type it.
     ///
     /// # Errors
-    /// Which rule it breaks.
+    /// The rule it breaks.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let name = text.strip_suffix(SUFFIX).unwrap_or(text);
         ensure_name(name)?;
         Ok(RepositoryName(name.into()))
     }
 
-    /// Reads `<namespace>/<name>.git`, as it stands in URLs and on disk; no leading slash.
+    /// Parses `<namespace>/<name>.git`, as in URLs and on disk; no leading slash.
     ///
     /// # Errors
-    /// Which rule it breaks.
+    /// The rule it breaks.
     pub fn from_directory(text: &str) -> Result<Self, NameError> {
         let name = text.strip_suffix(SUFFIX).ok_or(NameError::NoSuffix)?;
         ensure_name(name)?;
         Ok(RepositoryName(name.into()))
     }
 
-    /// `<namespace>/<name>`
+    /// `<namespace>/<name>`, without `.git`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Its directory below the repositories' root.
+    /// The repository's directory below the root.
     pub fn git_dir(&self, root: &Path) -> PathBuf {
         root.join(format!("{}{SUFFIX}", self.0))
     }
@@ -127,21 +128,21 @@ fn ensure_component(component: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// A repository just made.
+/// A repository that was just created.
 #[derive(Debug)]
 pub struct Created {
-    /// Where it lies.
+    /// Its directory.
     pub git_dir: PathBuf,
     /// Its `artifacts.id`.
     pub id: String,
 }
 
-/// How a repository is made.
+/// The formats of a new repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Formats {
-    /// What its objects are named by.
+    /// The hash function that names its objects.
     pub hash: gix_hash::Kind,
-    /// How it keeps its refs.
+    /// How it stores its refs.
     pub refs: Format,
 }
 
@@ -151,10 +152,10 @@ impl Default for Formats {
     }
 }
 
-/// Makes an empty bare repository whose HEAD is the unborn branch `main`.
+/// Creates an empty bare repository whose HEAD points to the unborn branch `main`.
 ///
 /// # Errors
-/// When it exists already, when its path leads through a symbolic link, or the disk refuses.
+/// When it exists already, when a symbolic link is in its path, or when the disk refuses.
 pub fn create(root: &Path, name: &RepositoryName, formats: Formats) -> anyhow::Result<Created> {
     let git_dir = name.git_dir(root);
     ensure!(is_absent(&git_dir)?, "the repository '{name}' already exists");
@@ -167,7 +168,7 @@ pub fn create(root: &Path, name: &RepositoryName, formats: Formats) -> anyhow::R
         Ok(durable::fsync_directory(parent)?)
     });
     if let Err(error) = made {
-        // What went wrong first is what counts; without routes the rest harms nobody, and `check` points at it.
+        // The first error is the one to report. No URL leads to what is left, and the `check` command reports it.
         let _ = remove_tree(&unfinished);
         let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
         if matches!(kind, Some(io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)) {
@@ -178,19 +179,19 @@ pub fn create(root: &Path, name: &RepositoryName, formats: Formats) -> anyhow::R
     Ok(Created { git_dir, id })
 }
 
-/// What lies below a root.
+/// What was found below a root.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// All repositories whose names have a route, in the order of their names.
+    /// All repositories whose names are valid, in the order of their names.
     pub names: Vec<RepositoryName>,
-    /// Directories that cannot be read (`lost+found`, for one), with what may be in them.
+    /// Directories that cannot be read (such as `lost+found`); they may contain repositories.
     pub unreadable: Vec<(PathBuf, io::Error)>,
-    /// What creations and removals that were interrupted have left.
+    /// What interrupted creations and removals have left.
     pub leftovers: Vec<PathBuf>,
 }
 
-/// Looks at every directory below the root that can be part of a name; repositories are not entered. What vanishes meanwhile was never
-/// there.
+/// Finds all repositories below the root, without entering them. Directories whose names cannot be part of a
+/// repository's name are skipped, as is anything that disappears meanwhile.
 ///
 /// # Errors
 /// When the root itself cannot be read.
@@ -215,7 +216,7 @@ pub fn list(root: &Path) -> anyhow::Result<Found> {
     Ok(found)
 }
 
-/// The names of the directories in a directory, but those that are no text.
+/// The names of a directory's subdirectories, except those that are not UTF-8.
 fn components(directory: &Path) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in Listing::open(directory)? {
@@ -230,7 +231,7 @@ fn components(directory: &Path) -> io::Result<Vec<String>> {
 }
 
 impl Found {
-    /// Adds the directory `component` of a namespace, or puts it among those that are looked at.
+    /// Adds a directory as a repository or a leftover, or to the namespaces still to be listed.
     fn add(&mut self, root: &Path, namespace: &str, component: &str, namespaces: &mut Vec<String>) {
         let path = if namespace.is_empty() { component.into() } else { format!("{namespace}/{component}") };
         if component.starts_with(MAKING) || component.starts_with(REMOVING) {
@@ -243,8 +244,8 @@ impl Found {
     }
 }
 
-/// Takes a repository out of all routes at once by renaming it; what is returned is to be given to [`remove_tree`].
-/// `None` where there is none.
+/// Makes a repository unreachable at once by renaming it; the caller passes the returned path to [`remove_tree`].
+/// `None` if there is no such repository.
 ///
 /// # Errors
 /// When the disk refuses.
@@ -262,10 +263,10 @@ pub fn set_aside(root: &Path, name: &RepositoryName) -> anyhow::Result<Option<Pa
     Ok(Some(aside))
 }
 
-/// Removes a directory and all below it; links are removed, never followed.
+/// Removes a directory and everything below it; symbolic links are removed, never followed.
 ///
 /// # Errors
-/// As `unlink(2)` and `rmdir(2)`; a directory that is not there is no error.
+/// As `unlink(2)` and `rmdir(2)`; a missing directory is not an error.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -282,7 +283,7 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     durable::rmdir(path)
 }
 
-/// The `artifacts.id` of a repository, where it has one.
+/// The `artifacts.id` of a repository, if it has one.
 ///
 /// # Errors
 /// When its configuration cannot be read.
@@ -293,7 +294,7 @@ pub fn artifacts_id(git_dir: &Path) -> anyhow::Result<Option<BString>> {
     Ok(config.string("artifacts.id"))
 }
 
-/// Writes the whole of an empty repository and forces it to the disk.
+/// Writes an empty repository and forces it to disk.
 fn fill(directory: &Path, formats: Formats, id: &str) -> anyhow::Result<()> {
     durable::mkdir(directory, Sharing::Umask)?;
     for path in DIRECTORIES {
@@ -307,7 +308,8 @@ fn fill(directory: &Path, formats: Formats, id: &str) -> anyhow::Result<()> {
     Ok(durable::fsync_directory(directory)?)
 }
 
-/// git reads `extensions.*` from version 1 on only, and SHA-1 repositories stay readable for programs that know version 0.
+/// The configuration of a new repository. git reads extensions such as `objectformat` in version 1 only; without any,
+/// version 0 keeps the repository readable for older programs.
 fn config(formats: Formats, id: &str) -> String {
     let mut extensions = String::new();
     if formats.hash != gix_hash::Kind::Sha1 {
@@ -342,7 +344,7 @@ fn make_namespaces(root: &Path, parent: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What lies behind a link has no route, and could be anybody's.
+/// Refuses a path with a symbolic link below the root: no URL leads through one, and its target may belong to anybody.
 fn ensure_no_links(root: &Path, path: &Path) -> anyhow::Result<()> {
     for component in path.ancestors().take_while(|component| *component != root) {
         let link = fs::symlink_metadata(component).is_ok_and(|metadata| metadata.is_symlink());
@@ -372,7 +374,7 @@ mod tests {
             Scratch(root)
         }
 
-        /// What a git command says, its exit status checked.
+        /// Runs a git command, checks its exit status and returns its output.
         fn git(&self, arguments: &[&str]) -> String {
             let output = crate::testing::command("git")
                 .args(arguments)

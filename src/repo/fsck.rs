@@ -1,8 +1,8 @@
-//! Checks of objects: their format, and what could harm the clients that get them.
+//! Checks of objects: their format, and contents that could harm the clients that fetch them.
 //!
-//! In: objects that come in, one after the other. Out: findings in git's words, with git's message ids. How serious each is
-//! stands in one table. What an object refers to is not looked at here: whether it is there, and
-//! of that kind, connectivity finds out.
+//! In: incoming objects, one after the other. Out: findings in git's words, with git's message ids; one table defines
+//! how serious each is. Whether the objects that an object refers to exist and have the right kind is never checked
+//! here but in `connectivity`.
 
 mod files;
 mod format;
@@ -21,26 +21,26 @@ use gix_object::Kind;
 /// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Not even looked at.
+    /// Not reported.
     Ignore,
-    /// Told, and accepted.
+    /// Reported, and the object is accepted.
     Warn,
-    /// Refused.
+    /// Reported, and the object is refused.
     Error,
-    /// Refused, whatever the configuration says.
+    /// Like `Error`, whatever the configuration says.
     Fatal,
 }
 
 macro_rules! messages {
     ($($message:ident $name:literal $strict:ident $protecting:ident,)*) => {
-        /// What can be found; Display is git's message id.
+        /// What can be wrong with an object; Display gives git's message id.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[allow(missing_docs, reason = "git's message ids, explained in git-fsck(1)")]
         pub enum Message {
             $($message,)*
         }
 
-        /// Name, and severity under the two sets of rules.
+        /// For each message its id and its severity under the strict and the protecting rules.
         static MESSAGES: &[(&str, Severity, Severity)] = &[
             $(($name, Severity::$strict, Severity::$protecting),)*
         ];
@@ -91,7 +91,7 @@ messages! {
     MultipleAuthors            "multipleAuthors"           Error   Warn,
     TreeNotSorted              "treeNotSorted"             Error   Error,
     ZeroPaddedDate             "zeroPaddedDate"            Error   Warn,
-    // git warns of these, and takes its warnings for errors where incoming objects are checked.
+    // git calls these warnings, and treats its warnings as errors when it checks incoming objects.
     FullPathname               "fullPathname"              Error   Error,
     HasDot                     "hasDot"                    Error   Error,
     HasDotdot                  "hasDotdot"                 Error   Error,
@@ -100,7 +100,7 @@ messages! {
     NullSha1                   "nullSha1"                  Error   Error,
     NulInCommit                "nulInCommit"               Error   Warn,
     ZeroPaddedFilemode         "zeroPaddedFilemode"        Error   Warn,
-    // Only told.
+    // These are only reported.
     BadFilemode                "badFilemode"               Warn    Warn,
     BadTagName                 "badTagName"                Warn    Warn,
     GitattributesSymlink       "gitattributesSymlink"      Warn    Warn,
@@ -117,7 +117,7 @@ impl std::fmt::Display for Message {
     }
 }
 
-/// Findings beyond this many are not told.
+/// The most findings that are reported at once; an object's refusal is always reported.
 const FINDINGS_MAX: usize = 200;
 
 /// One thing that is wrong with one object.
@@ -130,12 +130,12 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Whether the object is refused for it.
+    /// Whether the object is refused because of it.
     pub fn is_error(&self) -> bool {
         self.severity >= Severity::Error
     }
 
-    /// What it is about.
+    /// What is wrong.
     pub fn message(&self) -> Message {
         self.message
     }
@@ -147,16 +147,16 @@ impl Finding {
     }
 }
 
-/// What was found in the objects looked at so far.
+/// What was found in the objects checked so far.
 #[derive(Default)]
 struct Findings {
-    /// At most [`FINDINGS_MAX`]: one object can have a million faults.
+    /// At most [`FINDINGS_MAX`], because one object can have a million faults, and one more for a refusal.
     kept: Vec<Finding>,
-    /// Whether one of all of them refuses its object.
+    /// Whether any finding, kept or not, refuses an object.
     refused: bool,
 }
 
-/// What collects the findings of one object.
+/// Collects the findings of one object.
 struct Report<'a> {
     rules: &'a Rules,
     id: &'a oid,
@@ -164,14 +164,14 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Reports; `true` when the object is refused for it.
+    /// Reports a finding; returns `true` if the object is refused because of it.
     fn say(&mut self, message: Message, text: impl Into<String>) -> bool {
         let severity = self.rules.severity(message);
         if severity == Severity::Ignore || self.rules.skips(self.id) {
             return false;
         }
         let refused = severity >= Severity::Error;
-        // The first that refuses is always told.
+        // The first finding that refuses an object is always kept.
         if self.findings.kept.len() < FINDINGS_MAX || (refused && !self.findings.refused) {
             self.findings.kept.push(Finding { severity, message, id: self.id.to_owned(), text: text.into() });
         }
@@ -180,7 +180,8 @@ impl Report<'_> {
     }
 }
 
-/// Checks objects and remembers which blobs are `.gitmodules` and `.gitattributes`: those are checked when all objects are there.
+/// Checks objects, and remembers the blobs of `.gitmodules` and `.gitattributes`: they are checked once all objects are
+/// there.
 pub struct Checker<'a> {
     hash: gix_hash::Kind,
     rules: &'a Rules,
@@ -189,12 +190,12 @@ pub struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    /// Checks nothing yet.
+    /// A checker that has checked nothing yet.
     pub fn new(hash: gix_hash::Kind, rules: &'a Rules) -> Self {
         Checker { hash, rules, findings: Findings::default(), files: Files::default() }
     }
 
-    /// Whether the object passes; see [`Checker::take_findings`] for what was found.
+    /// Checks an object and returns whether it passes; [`Checker::take_findings`] says what was found.
     pub fn check(&mut self, id: &oid, kind: Kind, content: &[u8]) -> bool {
         self.findings.refused = false;
         let mut report = Report { rules: self.rules, id, findings: &mut self.findings };
@@ -207,27 +208,28 @@ impl<'a> Checker<'a> {
         !self.findings.refused
     }
 
-    /// What was found since the last call.
+    /// Takes what was found since the last call.
     pub fn take_findings(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.findings.kept)
     }
 
-    /// Whether there are blobs to be checked at the end.
+    /// Whether there are blobs left to check at the end.
     pub fn has_files(&self) -> bool {
         !self.files.is_empty()
     }
 
-    /// The blobs to be checked at the end, for the checker that goes on.
+    /// The blobs left to check at the end, for the checker that continues.
     pub fn into_files(self) -> Files {
         self.files
     }
 
-    /// Adds blobs to be checked at the end.
+    /// Adds blobs to check at the end.
     pub fn add_files(&mut self, files: Files) {
         self.files.add(files);
     }
 
-    /// Checks the blobs that trees call `.gitmodules` and `.gitattributes`; those above `size_max` bytes are refused unread.
+    /// Checks the blobs that trees call `.gitmodules` and `.gitattributes`, and returns whether all pass. Those of more
+    /// than `size_max` bytes are refused unread.
     ///
     /// # Errors
     /// When an object cannot be read.

@@ -1,7 +1,7 @@
 //! Hooks: programs of the repository's owner that a push runs (githooks).
 //!
-//! In: a repository and what a hook is to be told. Out: whether it agrees; what it says goes to the sink while it says it.
-//! A hook sees the environment the edge allowed it, nothing of the web server's and no credentials.
+//! In: a repository and what a hook is to be told. Out: whether it agrees; its output goes to the sink as it is
+//! written. A hook sees the environment that the edge allows it, never the web server's own and never credentials.
 
 use super::config::{self, ConfigEntry};
 use super::{AccessMode, Repository};
@@ -21,22 +21,22 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The hooks there are.
+/// The hooks that are supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// Before anything is visible; sees the quarantine; may refuse everything.
+    /// Runs before anything is visible; sees the quarantine; may refuse everything.
     PreReceive,
-    /// In the server's place; carries out ref updates it is told of.
+    /// Runs instead of the server's own ref updates; carries out those it is given.
     ProcReceive,
-    /// For each ref; may refuse it.
+    /// Runs for each ref; may refuse its update.
     Update,
-    /// In place of git, to bring a work tree to what was pushed to its branch; may refuse that.
+    /// Runs instead of git to update a work tree after a push to its branch; may refuse that.
     PushToCheckout,
-    /// For each state of a ref transaction; may refuse it.
+    /// Runs for each state of a ref transaction; may refuse it.
     ReferenceTransaction,
-    /// When all is done, with what was updated on its input.
+    /// Runs at the end, with the updated refs on its input.
     PostReceive,
-    /// When all is done, with what was updated as its arguments.
+    /// Runs at the end, with the updated refs as its arguments.
     PostUpdate,
 }
 
@@ -55,41 +55,41 @@ impl Hook {
     }
 }
 
-/// What a hook is told.
+/// The input of a hook.
 pub struct Told<'a> {
     /// Its arguments.
     pub arguments: Vec<OsString>,
     /// What is added to its environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// Its input, line by line, made anew for each program of the hook.
+    /// Makes its input, line by line, anew for each program of the hook.
     pub lines: &'a dyn Fn() -> Lines<'a>,
 }
 
-/// What a hook reads.
+/// The lines a hook reads.
 pub type Lines<'a> = Box<dyn Iterator<Item = Vec<u8>> + 'a>;
 
-/// No input.
+/// An empty input.
 pub fn no_lines<'a>() -> Lines<'a> {
     Box::new(std::iter::empty())
 }
 
-/// What a hook answers.
+/// The outcome of a hook.
 #[derive(Debug)]
 pub enum Answer {
-    /// It agrees, or there is none.
+    /// It agreed, or there is no such hook.
     Agreed,
-    /// It does not.
+    /// It declined.
     Declined,
-    /// Somebody else's signal ended it, which is no agreement.
+    /// A signal that we did not send ended it; this counts as declined.
     Killed(i32),
-    /// It was killed because the time for the request was over.
+    /// It was killed because the request's time was over.
     Late,
-    /// It could not be run at all, which is no agreement (HO-16).
+    /// It could not be run at all; this counts as declined (HO-16).
     NotRun(io::Error),
 }
 
 impl Answer {
-    /// Whether nothing was said against it.
+    /// Whether the hook agreed.
     pub fn agreed(&self) -> bool {
         matches!(self, Answer::Agreed)
     }
@@ -103,7 +103,7 @@ pub fn line(old: ObjectId, new: ObjectId, name: &[u8]) -> Vec<u8> {
     line
 }
 
-/// An argument or a value of the environment.
+/// An argument, or a value for the environment.
 pub fn word(bytes: &[u8]) -> OsString {
     OsStr::from_bytes(bytes).to_owned()
 }
@@ -111,7 +111,7 @@ pub fn word(bytes: &[u8]) -> OsString {
 /// One program of a hook.
 #[derive(Debug, PartialEq, Eq)]
 enum Program {
-    /// A file that may be executed.
+    /// An executable file.
     File(PathBuf),
     /// `hook.NAME.command`, for the shell.
     Command(OsString),
@@ -119,13 +119,13 @@ enum Program {
     Nameless(String),
 }
 
-/// Whether there is anything to run.
+/// Whether a hook has any program to run.
 pub fn exists(repository: &Repository, hook: Hook) -> bool {
     !programs(repository, hook).is_empty()
 }
 
-/// Runs a hook in the git directory with `GIT_DIR=.` (HO-03). What it says goes to `sink`, on both outputs. Where it consists
-/// of several programs all of them run, and each must agree.
+/// Runs a hook in the git directory with `GIT_DIR=.` (HO-03). Both of its outputs go to `sink`. If it consists of
+/// several programs, all of them run, and each must agree.
 ///
 /// # Errors
 /// When the sink fails, which ends the hook.
@@ -169,7 +169,7 @@ fn start(
     Ok(answered(&ended))
 }
 
-/// Converses with a hook that is a file; `None` where there is none. What it says on its standard error goes to `sink`.
+/// Talks to a hook that is a file; `None` if there is none. Its standard error goes to `sink`.
 ///
 /// # Errors
 /// When the sink fails, which ends the hook.
@@ -191,20 +191,21 @@ pub fn converse(
     Ok(Some(ended.map_or_else(Answer::NotRun, |ended| answered(&ended))))
 }
 
-/// What a hook's end means.
+/// What a hook's exit means.
 fn answered(ended: &Ended) -> Answer {
     match ended {
         Ended::Status(0) => Answer::Agreed,
         Ended::Status(_) => Answer::Declined,
-        // As git has it: who stops a hook knows, and one that nobody reads has nothing to complain about.
+        // As git does: the user who interrupts a hook knows about it, and a hook whose output nobody reads has nothing
+        // to report.
         Ended::Signal(libc::SIGINT | libc::SIGQUIT | libc::SIGPIPE) => Answer::Declined,
         Ended::Signal(signal) => Answer::Killed(*signal),
         Ended::Late => Answer::Late,
     }
 }
 
-/// Runs the operator's command that makes packs, with arguments behind it (uploadpack.packObjectsHook). The pack goes to `sink`,
-/// what is said about it aside.
+/// Runs the operator's command that makes packs, with `arguments` after it (uploadpack.packObjectsHook). Its output,
+/// the pack, goes to `sink`; its standard error is kept apart.
 ///
 /// # Errors
 /// When it cannot be run, or the sink fails.
@@ -219,14 +220,15 @@ pub fn make_pack(
     script.extend_from_slice(b" \"$@\"");
     let mut words: Vec<OsString> = vec!["-c".into(), word(&script), word(command)];
     words.extend(arguments);
-    // git's own programs are not to fetch from elsewhere either, what is not here (EN-12).
+    // git's own programs must not fetch missing objects from elsewhere either (EN-12).
     let environment = environment(repository, &[("GIT_NO_LAZY_FETCH".into(), "1".into())]);
     let program = Path::new("/bin/sh");
     let child = child(repository, program, &words, &environment);
     launch(repository, "pack-objects", &child, |child, time| children::run(child, input, Output::Apart(sink), time))
 }
 
-/// A child of a repository, in its git directory. It is apart from us where a web server has started us: nobody but us ends what it leaves unfinished.
+/// A child process in the repository's git directory. Where a web server started us, it runs in a process group of its
+/// own, because nothing but us ends what it leaves running.
 pub(super) fn child<'a>(
     repository: &'a Repository,
     program: &'a Path,
@@ -240,7 +242,7 @@ pub(super) fn child<'a>(
     Child { program, arguments, environment, directory: &repository.git_dir, apart }
 }
 
-/// Runs a program, and traces that.
+/// Runs a program and traces it.
 pub(super) fn launch(
     repository: &Repository,
     name: &str,
@@ -255,22 +257,22 @@ pub(super) fn launch(
     let ended = run(child, repository.context.timeout);
     traced.ended(match &ended {
         Ok(Ended::Status(status)) => *status,
-        // As a shell has it.
+        // As a shell reports it.
         Ok(Ended::Signal(signal)) => 128 + signal,
         Ok(Ended::Late) | Err(_) => -1,
     });
     ended
 }
 
-/// What a hook consists of: configured commands (HO-02), then the file (HO-01). A file that may not be executed is ignored,
-/// as by git, and the operator is told.
+/// The programs a hook consists of: configured commands (HO-02), then the file (HO-01). A file that is not executable
+/// is ignored, as by git, and the operator is told.
 fn programs(repository: &Repository, hook: Hook) -> Vec<Program> {
     let mut programs = configured(repository.entries.iter(), hook.name());
     programs.extend(executable(repository, hook).map(Program::File));
     programs
 }
 
-/// A hook's file, if it may be executed.
+/// A hook's file, if it is executable.
 fn executable(repository: &Repository, hook: Hook) -> Option<PathBuf> {
     let file = file(repository, hook);
     match look(&repository.git_dir.join(&file)) {
@@ -288,22 +290,22 @@ fn executable(repository: &Repository, hook: Hook) -> Option<PathBuf> {
     }
 }
 
-/// What a look at a hook's file tells.
+/// What was found at the path of a hook's file.
 enum Look {
     Nothing,
-    /// It is there, or in a directory that is not to be looked into.
+    /// It is not executable, or in a directory that we may not search.
     Forbidden,
     Runnable,
 }
 
-/// Looks at a hook. Where we have no right to, it is ignored, as by git; where something else is wrong it is taken to be there: it cannot be
-/// started, and that declines.
+/// Looks for a hook's file. If we have no right to run it, it is ignored, as by git. Other errors count as if it were
+/// there: it cannot be started then, and that declines.
 fn look(path: &Path) -> Look {
     match access(path, Access::EXEC_OK) {
         Ok(()) => Look::Runnable,
         Err(Errno::NOENT | Errno::NOTDIR) => Look::Nothing,
         Err(Errno::ACCESS) => Look::Forbidden,
-        // Sandboxes do not know every call.
+        // Some sandboxes do not support this call.
         Err(_) => match fs::metadata(path) {
             Ok(found) if found.permissions().mode() & 0o111 == 0 => Look::Forbidden,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -314,12 +316,12 @@ fn look(path: &Path) -> Look {
     }
 }
 
-/// The commands of `hook.NAME.event`, in the order in which the events were set last.
+/// The commands of `hook.NAME.event`, in the order in which their events were last set.
 fn configured<'a>(entries: impl Iterator<Item = &'a ConfigEntry>, event: &str) -> Vec<Program> {
     #[derive(Default)]
     struct Named<'a> {
         command: Option<&'a BStr>,
-        /// When this event was set last; `None`: never, or reset since.
+        /// When this event was last set; `None` if never, or if it was reset since.
         place: Option<usize>,
         has_events: bool,
         disabled: bool,
@@ -348,7 +350,7 @@ fn configured<'a>(entries: impl Iterator<Item = &'a ConfigEntry>, event: &str) -
             _ => {}
         }
     }
-    // `hook.EVENT.enabled` switches off all of an event's, unless the name is a hook's own.
+    // `hook.EVENT.enabled` switches off all hooks of an event, unless a hook has that name.
     if hooks.get(BStr::new(event)).is_some_and(|all| all.disabled && all.command.is_none() && !all.has_events) {
         return Vec::new();
     }
@@ -365,7 +367,7 @@ fn configured<'a>(entries: impl Iterator<Item = &'a ConfigEntry>, event: &str) -
     chosen.into_iter().map(program).collect()
 }
 
-/// Where a hook's file would be. Below the git directory it has a relative name, which is what its `$0` says then.
+/// Where a hook's file would be. Below the git directory the path is relative, and the hook sees it as its `$0`.
 fn file(repository: &Repository, hook: Hook) -> PathBuf {
     match &repository.settings.hooks_path {
         Some(path) => match (path.strip_prefix("~"), &repository.context.config.home) {
@@ -377,7 +379,7 @@ fn file(repository: &Repository, hook: Hook) -> PathBuf {
     }
 }
 
-/// What a child of ours sees: what the edge allows, and that the repository is where it runs.
+/// The environment of a child process: what the edge allows, and that the repository is its current directory.
 pub(super) fn environment(repository: &Repository, more: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
     let mut environment = repository.context.hook_environment.variables();
     environment.retain(|(name, _)| name != "GIT_DIR" && name != "GIT_WORK_TREE");
@@ -388,7 +390,7 @@ pub(super) fn environment(repository: &Repository, more: &[(OsString, OsString)]
     environment
 }
 
-/// A sink that remembers whether it failed: then the hook is not to blame.
+/// A sink that remembers whether it failed, because then the hook is not to blame.
 struct Watched<'a> {
     sink: &'a mut dyn Sink,
     failed: bool,
@@ -422,7 +424,7 @@ impl crate::stream::Pulse for Watched<'_> {
 
 impl Sink for Watched<'_> {}
 
-/// The reference-transaction hook. It speaks to the server's standard error, not to the client (HO-15).
+/// The reference-transaction hook. Its output goes to the server's standard error, not to the client (HO-15).
 pub struct ReferenceTransaction<'a> {
     repository: &'a Repository,
     exists: bool,
@@ -432,13 +434,13 @@ pub struct ReferenceTransaction<'a> {
 }
 
 impl<'a> ReferenceTransaction<'a> {
-    /// Looks once whether there is one.
+    /// Looks once whether the hook exists.
     pub fn new(repository: &'a Repository, sink: &'a mut dyn Sink) -> Self {
         let exists = exists(repository, Hook::ReferenceTransaction);
         ReferenceTransaction { repository, exists, details: Vec::new(), sink }
     }
 
-    /// Why changes were refused, in git's words: for the client.
+    /// Why changes were refused, in git's words, for the client.
     pub fn into_details(self) -> Vec<String> {
         self.details
     }

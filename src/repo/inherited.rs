@@ -1,6 +1,7 @@
-//! What programs that we start inherit: put together when the first of them is started, which few requests come to.
+//! The environment that child processes inherit, built when the first one is started; few requests start any.
 //!
-//! In: from an edge, how to make it; what else is known of who asks. Out: names and values, each name once. Nothing is read here.
+//! In: from an edge, how to build it, and what else is known about the client. Out: names and values, each name once.
+//! Nothing is read here.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 /// A name and its value.
 pub type Variable = (OsString, OsString);
 
-/// The environment hooks inherit, without what they must not see (DESIGN B2), GIT_COMMITTER_* included.
+/// The environment hooks inherit, GIT_COMMITTER_* included, without the web server's own variables and without secrets.
 #[derive(Clone)]
 pub struct Inherited {
     given: Arc<dyn Fn() -> Vec<Variable> + Send + Sync>,
@@ -17,18 +18,18 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// What `given` makes when it is needed.
+    /// An environment that `given` builds when it is needed.
     pub fn later(given: impl Fn() -> Vec<Variable> + Send + Sync + 'static) -> Self {
         Inherited { given: Arc::new(given), told: Vec::new() }
     }
 
-    /// Adds a variable; one of that name that is there gives way.
+    /// Adds a variable, which replaces any of the same name.
     pub fn tell(&mut self, name: &str, value: impl Into<OsString>) {
         self.told.retain(|(told, _)| told != name);
         self.told.push((name.into(), value.into()));
     }
 
-    /// All of it.
+    /// All variables.
     pub fn variables(&self) -> Vec<Variable> {
         let is_told = |name: &OsStr| self.told.iter().any(|(told, _)| told == name);
         let mut variables = (self.given)();
@@ -38,7 +39,7 @@ impl Inherited {
     }
 }
 
-/// Nothing.
+/// An empty environment.
 impl Default for Inherited {
     fn default() -> Self {
         Inherited::later(Vec::new)
@@ -51,7 +52,7 @@ impl From<Vec<Variable>> for Inherited {
     }
 }
 
-/// Values may be secrets.
+/// Shows nothing, because values may be secrets.
 impl fmt::Debug for Inherited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Inherited")

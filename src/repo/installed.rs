@@ -1,7 +1,8 @@
-//! An installed git: nothing that is served needs one, and only two errands are left to it: files of a work tree
-//! (receive.denyCurrentBranch = updateInstead), and maintenance where the owner asks for it (receive.autogc).
+//! The installed git, if any. Serving never needs it; it only updates a work tree (receive.denyCurrentBranch =
+//! updateInstead) and runs maintenance where the owner asks for it (receive.autogc).
 //!
-//! In: words for git, and where. Out: how it ended. It is found as hooks find their programs, and never fetches from elsewhere.
+//! In: arguments for git, and the directory. Out: how it ended. git is found on the PATH of hooks, and never fetches
+//! objects from elsewhere.
 
 use super::{Repository, hooks};
 use crate::children::{self, Child, Ended, Output};
@@ -10,16 +11,16 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-/// Its name.
+/// The name of git's program.
 const GIT: &str = "git";
 
-/// Variables of a push that nobody who comes later may rely on.
+/// Variables that hold only while a push goes on; git gets neither.
 const OF_THE_PUSH: [&str; 2] = ["GIT_SHALLOW_FILE", "GIT_QUARANTINE_PATH"];
 
-/// Runs git to its end. What it says goes to `sink`, on both outputs.
+/// Runs git to its end. Both of its outputs go to `sink`.
 ///
 /// # Errors
-/// `NotFound` where no git is installed; when it cannot be run, or the sink fails.
+/// `NotFound` if no git is installed; any other kind when it cannot be run, or the sink fails.
 pub fn run(
     repository: &Repository,
     words: &[&str],
@@ -35,7 +36,7 @@ pub fn run(
     })
 }
 
-/// Starts git and leaves it alone: nothing is heard of it, and nobody waits for it.
+/// Starts git in the background: its output is discarded, and its exit is not awaited.
 ///
 /// # Errors
 /// As [`run`].

@@ -1,7 +1,7 @@
-//! A repository's name to its place: git directory, links, owner, marks.
+//! Finds a repository: git directory, links, owner, format.
 //!
-//! In: the root and a name (`tokens` mode), or a path (`webserver` mode, pipes). Out: a [`Place`]. Nothing of objects or
-//! refs is opened here, nothing is run, and a stranger's configuration is not even read.
+//! In: the root and a name (`tokens` mode), or a path (`webserver` mode, pipes). Out: a [`Place`]. No objects or refs
+//! are opened here, no process is run, and the configuration of a repository with an untrusted owner is not even read.
 
 use super::AccessMode;
 use super::config::{ConfigSources, Entries, Origin};
@@ -19,19 +19,19 @@ use std::path::{Path, PathBuf};
 /// The most bytes HEAD, a gitfile or `commondir` may have.
 const POINTER_BYTES_MAX: u64 = 4096;
 
-/// What the file HEAD says where HEAD is kept elsewhere, as in a reftable.
+/// The content of the file HEAD where HEAD is stored elsewhere, as in a reftable.
 const ELSEWHERE: &str = "refs/heads/.invalid";
-/// How the keys begin that include a file on some branches only.
+/// The beginning of keys that include a file on some branches only.
 const ON_BRANCH: &[u8] = b"includeif.onbranch:";
 
-/// Where a name led.
+/// Where a name or path led.
 #[derive(Debug)]
 pub enum Place {
-    /// To a repository we may open.
+    /// To a repository that may be opened.
     Here(Box<Here>),
     /// To nothing.
     Absent,
-    /// To something that cannot be served, and why: for the operator.
+    /// To something that cannot be served; the error is for the operator.
     Unusable(anyhow::Error),
 }
 
@@ -44,31 +44,31 @@ pub struct Here {
     pub common_dir: PathBuf,
     /// The whole configuration.
     pub entries: Entries,
-    /// What it comes to.
+    /// The settings it amounts to.
     pub settings: Settings,
-    /// The commits at which its history is cut (its file `shallow`); empty where it is complete.
+    /// The commits at which its history is cut (its file `shallow`); empty if it is complete.
     pub shallow: Vec<ObjectId>,
-    /// Whether `git-daemon-export-ok` is there (HB-19).
+    /// Whether the file `git-daemon-export-ok` exists (HB-19).
     pub export_ok: bool,
 }
 
-/// How a path is looked for.
+/// How to look for a repository.
 #[derive(Debug, Clone, Copy)]
 pub struct Search<'a> {
-    /// The rules.
+    /// Which rules decide on access.
     pub mode: AccessMode,
     /// Where configuration comes from.
     pub config: &'a ConfigSources,
-    /// `GIT_OBJECT_DIRECTORY`: then the repository needs no `objects/`.
+    /// `GIT_OBJECT_DIRECTORY`; if set, the repository needs no `objects/`.
     pub object_directory: Option<&'a Path>,
-    /// Whether an owner other than us is refused (RE-07; upload-pack over pipes serves any).
+    /// Whether to refuse a repository of another user (RE-07); upload-pack over pipes serves any.
     pub check_owner: bool,
-    /// Only the path itself, no suffixes (RE-02).
+    /// Whether to try only the path itself, without suffixes (RE-02).
     pub strict: bool,
 }
 
-/// The repository `name` (`namespace/…/name`, already of the right form) below `root`: no suffixes are tried and no symbolic
-/// link is followed (DESIGN B7).
+/// The repository `name` (`namespace/…/name`, already checked) below `root`. No suffixes are tried and no symbolic link
+/// is followed, so that a name leads to one directory at most and never out of the root.
 pub fn by_name(root: &Path, name: &str, search: &Search<'_>) -> Place {
     let mut path = root.to_owned();
     let directory = format!("{name}.git");
@@ -137,7 +137,7 @@ fn absent_or(error: std::io::Error, path: &Path) -> Place {
     }
 }
 
-/// A git directory before its configuration was read.
+/// A git directory whose configuration has not been read yet.
 struct Found {
     git_dir: PathBuf,
     common_dir: PathBuf,
@@ -166,10 +166,11 @@ fn is_git_directory(path: &Path, search: &Search<'_>) -> anyhow::Result<Option<F
     Ok(Some(Found { git_dir: path.to_owned(), common_dir, branch }))
 }
 
-/// `None`: no valid HEAD. Else the branch it names, if it names one. What may not be read is not called absent.
+/// The branch HEAD names, `Some(None)` if it is detached, or `None` if there is no valid HEAD. A HEAD that cannot be
+/// read is an error, not absent.
 fn head(path: &Path) -> anyhow::Result<Option<Option<BString>>> {
     let link = match std::fs::symlink_metadata(path) {
-        // The form of git's first years: a link to the ref's file.
+        // git's oldest form: a symbolic link to the ref's file.
         Ok(found) if found.is_symlink() => std::fs::read_link(path).map(Some),
         Ok(found) if !found.is_file() => return Ok(None),
         found => found.map(|_| None),
@@ -190,7 +191,7 @@ fn head(path: &Path) -> anyhow::Result<Option<Option<BString>>> {
     Ok((matches!(hex.len(), 40 | 64) && hex.iter().all(u8::is_ascii_hexdigit)).then_some(None))
 }
 
-/// Where a gitfile points (`gitdir: PATH`); `None` where the file is none.
+/// Where a gitfile points (`gitdir: PATH`); `None` if the file does not exist.
 fn gitfile(path: &Path) -> anyhow::Result<Option<PathBuf>> {
     let Some(text) = small_file(path)? else { return Ok(None) };
     let Some(target) = text.strip_prefix(b"gitdir: ") else { bail!("invalid gitfile format: {}", path.display()) };
@@ -198,7 +199,7 @@ fn gitfile(path: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(Some(path.parent().unwrap_or(Path::new("/")).join(target)))
 }
 
-/// A file that should be small; `None` where there is none.
+/// Reads a file that should be small; `None` if it does not exist.
 fn small_file(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     use std::io::Read;
     let file = match std::fs::File::open(path) {
@@ -299,9 +300,9 @@ fn is_safe(git_dir: &Path, protected: &Entries, sources: &ConfigSources) -> bool
     safe
 }
 
-/// Refuses formats we do not know (RE-10, RE-11), in git's words.
+/// Refuses unknown repository formats (RE-10, RE-11), in git's words.
 fn check_format(entries: &Entries) -> anyhow::Result<()> {
-    /// Extensions that count in every version, and those of version 1.
+    /// Extensions that count in every version, and those that count in version 1 only.
     const ALWAYS: &[&str] = &["noop", "preciousobjects", "partialclone", "worktreeconfig"];
     const VERSION_1: &[&str] =
         &["noop-v1", "objectformat", "compatobjectformat", "refstorage", "relativeworktrees", "submodulepathconfig"];
@@ -325,7 +326,7 @@ fn check_format(entries: &Entries) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The absolute form of a path without touching the disk more than needed.
+/// The absolute form of a path; symbolic links are not resolved.
 ///
 /// # Errors
 /// When the current directory is gone.
@@ -333,7 +334,7 @@ pub fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).context("cannot tell the current directory")
 }
 
-/// A name's bytes as a path.
+/// Bytes as a path.
 pub fn path_of(bytes: &BStr) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }

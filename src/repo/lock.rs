@@ -1,7 +1,7 @@
-//! Locks of git's beside files: whoever makes `<file>.lock` has it.
+//! git's locks beside files: the process that creates `<file>.lock` holds the lock.
 //!
-//! In: the lock's path. Out: the lock, held until it is dropped, or that somebody else has it. One that a dead process of this program
-//! has left is taken over.
+//! In: the lock's path. Out: the lock, held until it is dropped, or nothing if another process holds it. A lock that a
+//! dead process of this program left is taken over; git's own never is.
 
 use crate::durable::{self, Sharing};
 use crate::journal::Journal;
@@ -17,7 +17,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Lock(PathBuf);
 
 impl Lock {
-    /// Makes the file at `path`, waiting so long for somebody who has it. `None`: he has it still.
+    /// Creates the file at `path`, waiting up to `timeout` while another process holds it. `None` if it is still held
+    /// then.
     ///
     /// # Errors
     /// As `open(2)`.
@@ -26,7 +27,7 @@ impl Lock {
         loop {
             match journal.lock(&path, sharing) {
                 Ok(_) => return Ok(Some(Lock(path))),
-                // A dead process of ours may have it.
+                // A dead process of this program may hold it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && journal.sweep() => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && start.elapsed() < timeout => {
                     std::thread::sleep(PAUSE);
@@ -40,7 +41,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // One that stays is in the journal.
+        // If it cannot be removed, the journal still names it.
         let _ = durable::unlink(&self.0);
     }
 }

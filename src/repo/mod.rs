@@ -1,4 +1,5 @@
-//! One repository, opened for one request.
+//! One repository, opened for one request: its objects, refs, configuration and the request's context come in from an
+//! edge, and go out to a service. Nothing here answers a client.
 
 pub mod alternate_refs;
 pub mod bundles;
@@ -34,25 +35,25 @@ use std::time::Duration;
 pub use inherited::Inherited;
 pub use settings::Settings;
 
-/// Which rules decide who may in.
+/// Which rules decide who may access a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessMode {
     /// Every request needs a repository token.
     Tokens,
-    /// git's own rules: the web server has authenticated.
+    /// git's own rules: the web server has authenticated the client.
     WebServer,
-    /// Over pipes: the asking user's own rights.
+    /// Over pipes: the rights of the user who runs the program.
     Pipe,
 }
 
-/// What a request brings besides its bytes. An edge builds it; nothing below reads the environment or the clock.
+/// What a request brings besides its body. An edge builds it; nothing below reads the environment or the clock.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The rules.
+    /// Which rules decide on access.
     pub mode: AccessMode,
     /// The protocol version asked for.
     pub version: Version,
-    /// Unix seconds when the request came.
+    /// When the request came, in Unix seconds.
     pub now: u64,
     /// The request's id, in answers, stderr and the audit log.
     pub id: String,
@@ -62,37 +63,37 @@ pub struct Context {
     pub identity: BString,
     /// The environment hooks inherit.
     pub hook_environment: Inherited,
-    /// How the repository was named to us: an argument over pipes, `.` over HTTP, as git names it there.
+    /// How the client named the repository: the argument over pipes, `.` over HTTP, as git http-backend passes it.
     pub named: BString,
-    /// `GIT_NAMESPACE`
+    /// `GIT_NAMESPACE`.
     pub namespace: Option<BString>,
     /// Where configuration comes from.
     pub config: config::ConfigSources,
-    /// `GIT_OBJECT_DIRECTORY`
+    /// `GIT_OBJECT_DIRECTORY`.
     pub object_directory: Option<PathBuf>,
-    /// `GIT_ALTERNATE_OBJECT_DIRECTORIES`
+    /// `GIT_ALTERNATE_OBJECT_DIRECTORIES`.
     pub alternate_directories: Vec<PathBuf>,
-    /// `GIT_QUARANTINE_PATH` is set: ref updates are refused (QU-05).
+    /// Whether `GIT_QUARANTINE_PATH` is set, in which case ref updates are refused (QU-05).
     pub in_quarantine: bool,
     /// The agent string we announce (`GIT_USER_AGENT` replaces ours).
     pub agent: String,
-    /// The session id, announced with transfer.advertiseSID.
+    /// The session id, announced if transfer.advertiseSID is set.
     pub session_id: String,
     /// Limits of this request.
     pub limits: Limits,
-    /// Bytes this request may use besides constants (`ARTIFACTS_MEMORY`).
+    /// How many bytes this request may use, apart from constant overhead (`ARTIFACTS_MEMORY`).
     pub memory: u64,
-    /// Where packs are kept for the next one who fetches the same (`ARTIFACTS_CACHE`).
+    /// Where packs are kept for later clients that fetch the same objects (`ARTIFACTS_CACHE`).
     pub cache: Option<crate::cache::Settings>,
-    /// How long it may take (`ARTIFACTS_TIMEOUT`).
+    /// How long the request may take (`ARTIFACTS_TIMEOUT`).
     pub timeout: Option<Duration>,
     /// Whether the conversation is one request and one answer.
     pub stateless: bool,
     /// Whether this is an HTTP exchange (UA-06: `no-done` is announced there only).
     pub http: bool,
-    /// What a push was started with.
+    /// The switches `git receive-pack` was started with.
     pub push: PushSwitches,
-    /// Who wants to know what happens.
+    /// Where trace events go.
     pub trace: Trace,
 }
 
@@ -101,14 +102,15 @@ pub struct Context {
 pub struct PushSwitches {
     /// `--quiet`: no progress, whatever the client asks.
     pub quiet: bool,
-    /// `--skip-connectivity-check`: new tips are believed to be complete.
+    /// `--skip-connectivity-check`: new tips are assumed to be complete.
     pub skip_connectivity: bool,
-    /// `--reject-thin-pack-for-testing`: a pack's bases must be in it.
+    /// `--reject-thin-pack-for-testing`: a pack must contain the bases of its deltas.
     pub reject_thin: bool,
 }
 
 impl Context {
-    /// Who reflogs and hooks are told pushed: `user`, at the peer's address, where no name and address are given (EN-04).
+    /// Sets the committer that reflogs and hooks see (EN-04). Without a name it is `user`; without an email,
+    /// `user@http.` and the peer's address.
     pub fn commit_as(&mut self, user: &str, name: Option<String>, email: Option<String>) {
         let name = name.unwrap_or_else(|| user.to_owned());
         let email = email.unwrap_or_else(|| match (&self.mode, &self.address) {
@@ -121,7 +123,8 @@ impl Context {
         self.hook_environment.tell("GIT_COMMITTER_EMAIL", email);
     }
 
-    /// A token's holder is `token-<id>`; hooks are told the id and the scope (DESIGN B4).
+    /// Names a token's holder `token-<id>` as the committer, and tells hooks the token's id and scope; without a token
+    /// nothing changes.
     pub fn act_as(&mut self, grant: &Grant) {
         let Some(id) = grant.token().map(str::to_owned) else { return };
         self.commit_as(&format!("token-{id}"), None, None);
@@ -129,7 +132,7 @@ impl Context {
         self.hook_environment.tell("ARTIFACTS_SCOPE", grant.scope().as_str());
     }
 
-    /// What the repository's owner says of the limits.
+    /// Applies the limits that the repository's configuration sets.
     pub fn limit_as(&mut self, settings: &Settings) {
         if let Some(bytes) = settings.http_max_request_buffer {
             self.limits.request_bytes_from_owner(bytes);
@@ -139,9 +142,10 @@ impl Context {
     }
 }
 
-/// One repository. Everything a service needs.
+/// One repository: everything a service needs.
 pub struct Repository {
-    /// What children are told of where its history is cut, when a push cuts it anew. Gone before the journal looks what is left.
+    /// The shallow file that children see while a push changes where history is cut. It is the first field so that it
+    /// is dropped, and its file removed, before the journal looks for leftovers.
     shallow_file: OnceCell<shallow::Announced>,
     /// The git directory: HEAD, config, hooks.
     pub git_dir: PathBuf,
@@ -149,13 +153,13 @@ pub struct Repository {
     pub common_dir: PathBuf,
     /// Its objects.
     pub objects: Objects,
-    /// Its refs, all of them; what this request may see is [`visible`]'s.
+    /// All of its refs; [`visible`] decides which of them this request may see.
     pub refs: RefStore,
     /// Its configuration, entry by entry.
     pub entries: config::Entries,
-    /// What that comes to.
+    /// The settings those entries amount to.
     pub settings: Settings,
-    /// Proof that this request may be here.
+    /// Proof that this request may access the repository.
     pub grant: Grant,
     /// What came with the request.
     pub context: Context,
@@ -169,7 +173,7 @@ impl Repository {
 }
 
 impl Repository {
-    /// Opens what was found. Nothing is read yet: objects and refs open themselves when they are asked.
+    /// Opens a repository that was found. Nothing is read yet: objects and refs are opened when they are first used.
     pub fn open(here: locate::Here, grant: Grant, context: Context) -> Self {
         let hash = here.settings.object_format;
         let mut objects = Objects::new(hash, object_directories(&here.common_dir, &context));
@@ -189,13 +193,13 @@ impl Repository {
         }
     }
 
-    /// Gives up the repository at the end of the process. The end unmaps all of its files at once; one by one, the other processors are
-    /// told of each.
+    /// Gives up the repository at the end of the process without unmapping its files. The exit unmaps them all at once;
+    /// unmapping them one by one interrupts the other processors each time.
     pub fn leave(self) {
         std::mem::forget(self.objects);
     }
 
-    /// The same objects as who opens them now finds them: nothing that was open is.
+    /// Opens the same objects again, as a new process would see them: no open pack or index is carried over.
     pub fn reopened(&self) -> Objects {
         let mut objects = Objects::new(self.hash(), object_directories(&self.common_dir, &self.context));
         objects.set_shallow(self.objects.shallow().iter().copied().collect());
@@ -205,7 +209,7 @@ impl Repository {
     }
 }
 
-/// The directories that objects are looked for in, without what these borrow from.
+/// The directories to look for objects in, without the alternates they name.
 fn object_directories(common_dir: &Path, context: &Context) -> Vec<PathBuf> {
     let own = context.object_directory.clone().unwrap_or_else(|| common_dir.join("objects"));
     std::iter::once(own).chain(context.alternate_directories.iter().cloned()).collect()

@@ -1,27 +1,28 @@
-//! Promisor remotes: where objects are that this repository leaves to others.
+//! Promisor remotes: the remotes that have the objects this repository lacks.
 //!
 //! In: configuration. Out: remotes in git's order. Nothing is ever fetched from them.
 
 use super::config::{Entries, boolean};
 use bstr::{BStr, BString, ByteSlice};
 
-/// A remote that promised objects.
+/// A remote that promises objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromisorRemote {
-    /// `remote.<name>.…`
+    /// The name in `remote.<name>.…`.
     pub name: BString,
     /// Its address; `None` where the configuration has none.
     pub url: Option<BString>,
-    /// `remote.<name>.partialCloneFilter`
+    /// `remote.<name>.partialCloneFilter`.
     pub filter: Option<BString>,
-    /// `remote.<name>.token`
+    /// `remote.<name>.token`.
     pub token: Option<BString>,
 }
 
-/// The promisor remotes a configuration names: in the order in which they appear, that of extensions.partialClone last.
+/// The promisor remotes in a configuration, in the order in which they appear, but that of extensions.partialClone
+/// last.
 ///
 /// # Errors
-/// Names key and file of a value that cannot be understood.
+/// Names the key and the file of a value that cannot be understood.
 pub fn remotes(entries: &Entries) -> anyhow::Result<Vec<PromisorRemote>> {
     let mut names: Vec<&BStr> = Vec::new();
     for entry in entries.iter() {
@@ -31,7 +32,7 @@ pub fn remotes(entries: &Entries) -> anyhow::Result<Vec<PromisorRemote>> {
             (None, Some(name)) => name,
             (Some(_), _) | (None, None) => continue,
         };
-        // git refuses names that begin like paths.
+        // git refuses names that look like absolute paths.
         if !name.starts_with(b"/") && !names.contains(&name.as_bstr()) {
             names.push(name.as_bstr());
         }

@@ -1,7 +1,7 @@
 //! Quarantine: where pushed objects wait.
 //!
-//! In: a repository. Out: a directory that looks like an object database with the repository behind it.
-//! Nothing in it is visible to other requests until [`Quarantine::migrate`]; dropping it leaves no trace.
+//! In: a repository. Out: an object directory of its own, with the repository's objects as alternates. Nothing in it is
+//! visible to other requests until [`Quarantine::migrate`]; dropping it leaves no trace.
 
 use super::Repository;
 use crate::durable::{self, Sharing, Sync};
@@ -18,12 +18,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What stands in the `.keep` of a pack that this process has made: what it is, and where it runs (UN-13).
+/// The content of a `.keep` that this process makes: program, process id and host (UN-13).
 pub fn keep_message(program: &str) -> String {
     format!("{program} {} on {}", std::process::id(), rustix::system::uname().nodename().to_string_lossy())
 }
 
-/// How often a file that vanishes while it is compared is migrated again.
+/// How often a file is migrated again if the one it is compared with disappears.
 const VANISHED_RETRIES: u32 = 5;
 
 /// A directory `objects/tmp_objdir-incoming-*` (QU-01), removed when dropped.
@@ -37,18 +37,18 @@ pub struct Quarantine {
     sync: Sync,
 }
 
-/// What a migration did.
+/// The outcome of a migration.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Migrated {
-    /// Where the `.keep` files are that protect packs.
+    /// The `.keep` files that protect the migrated packs.
     pub keeps: Vec<PathBuf>,
-    /// Directories whose new entries are not yet forced to the disk.
+    /// Directories whose new entries are not yet forced to disk.
     pub unforced: Vec<PathBuf>,
     sync: Sync,
 }
 
 impl Migrated {
-    /// Forces the directories to the disk.
+    /// Forces the directories to disk.
     ///
     /// # Errors
     /// As `fsync(2)`.
@@ -56,27 +56,27 @@ impl Migrated {
         durable::fsync_all(&std::mem::take(&mut self.unforced), self.sync)
     }
 
-    /// Whether they may be forced to the disk together with something else.
+    /// Whether the directories can be forced to disk together with others that use `sync`.
     pub fn goes_with(&self, sync: Sync) -> bool {
         self.sync == sync
     }
 }
 
-/// Removes itself and all in it.
+/// A directory that is removed with its content when dropped.
 struct Directory(PathBuf);
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // What cannot be removed is noted in the journal, and found by its name: gc sweeps `tmp_*`.
+        // If it cannot be removed, the journal still names it, and gc removes `tmp_*` too.
         let _ = durable::remove_all(&self.0);
     }
 }
 
 impl Quarantine {
-    /// Makes the directory and its `pack/`.
+    /// Creates the directory and its `pack/`.
     ///
     /// # Errors
-    /// When it cannot be made; the client hears `unable to start object transaction` (QU-02).
+    /// When it cannot be created; the client gets `unable to start object transaction` (QU-02).
     pub fn open(repository: &Repository) -> anyhow::Result<Self> {
         let settings = &repository.settings;
         let sync = settings.sync(settings.fsync.pack || settings.fsync.loose_object);
@@ -85,7 +85,7 @@ impl Quarantine {
         Quarantine::before(&repository.objects, alternates, journal, settings.sharing, sync)
     }
 
-    /// A quarantine in the first directory of `objects`; `alternates` are those the environment names.
+    /// A quarantine in the first directory of `objects`; `alternates` are those that the environment names.
     pub(crate) fn before(
         objects: &Objects,
         alternates: Vec<PathBuf>,
@@ -95,7 +95,7 @@ impl Quarantine {
     ) -> anyhow::Result<Self> {
         let destination = objects.directories()?.into_iter().next();
         let destination = destination.ok_or_else(|| anyhow::anyhow!("there is no object directory"))?;
-        // Hooks run elsewhere.
+        // Hooks run in another directory.
         let destination = std::path::absolute(destination)?;
         let path = destination.join(durable::unique(QUARANTINE));
         if let Some(journal) = &journal {
@@ -113,12 +113,12 @@ impl Quarantine {
         &self.directory.0
     }
 
-    /// The quarantined objects with the repository's behind them.
+    /// The quarantined objects, then the repository's.
     pub fn objects(&self) -> &Objects {
         &self.objects
     }
 
-    /// What a hook needs to see the quarantined objects (QU-03, QU-04).
+    /// The variables that let a hook see the quarantined objects (QU-03, QU-04).
     pub fn environment(&self) -> Vec<(OsString, OsString)> {
         let mut alternates = Vec::new();
         for path in self.alternates.iter().chain([&self.destination]) {
@@ -135,20 +135,22 @@ impl Quarantine {
         ]
     }
 
-    /// Moves every object into the repository: loose ones first, then .keep, .pack, .rev, .idx; files, then directories, synced.
-    /// A pack that is there already gets another name: whoever repacks may have the old one on his list, to be removed.
+    /// Moves every object into the repository: loose ones first, then .keep, .pack, .rev, .idx; files and then
+    /// directories are forced to disk. A pack that exists already gets another name, because a concurrent repack may be
+    /// about to remove the existing one.
     ///
-    /// Returns where the `.keep` files are that protect the packs.
+    /// Returns the `.keep` files that protect the packs.
     ///
     /// # Errors
-    /// When a file cannot be moved; the client hears `unable to migrate objects to permanent storage` (QU-08).
+    /// When a file cannot be moved; the client gets `unable to migrate objects to permanent storage` (QU-08).
     pub fn migrate(self) -> io::Result<Vec<PathBuf>> {
         let mut moved = self.migrate_unforced()?;
         moved.force()?;
         Ok(moved.keeps)
     }
 
-    /// The same, but that whoever relies on the objects after a loss of power forces the directories to the disk.
+    /// Migrates without forcing directories to disk: a caller that relies on the objects after a power loss calls
+    /// [`Migrated::force`].
     ///
     /// # Errors
     /// As [`Quarantine::migrate`].
@@ -199,8 +201,8 @@ impl Quarantine {
         Ok(())
     }
 
-    /// Gives a folder of loose objects its place where there is none yet; returns whether it did. One with anything else in it, or
-    /// made with other modes than are asked for, is migrated file by file.
+    /// Moves a whole fan-out directory of loose objects if there is none of that name yet, and returns whether it did.
+    /// A directory with anything else in it, or whose modes core.sharedRepository changes, is migrated file by file.
     fn migrate_whole(&self, from: &Path, to: &Path) -> io::Result<bool> {
         if self.sharing != Sharing::Umask {
             return Ok(false);
@@ -211,12 +213,13 @@ impl Quarantine {
                 return Ok(false);
             }
         }
-        // Somebody else may have made it meanwhile, or the file system moves no folders.
+        // Another process may have created it meanwhile, or the file system cannot rename directories.
         Ok(durable::rename(from, to).is_ok())
     }
 
-    /// Gives a file its place. One that is there already stays; with other content it is an error, except loose objects, which
-    /// may be deflated otherwise, and `.keep` files, which another push of the same pack or the operator has left.
+    /// Moves a file into place. One that exists already stays; if its content differs that is an error, unless
+    /// `may_differ`: loose objects may be deflated differently, and a `.keep` may be from another push of the same pack
+    /// or from the operator.
     fn migrate_file(&self, from: &Path, to: &Path, may_differ: bool) -> io::Result<()> {
         let mut attempt = 0;
         loop {
@@ -224,7 +227,7 @@ impl Quarantine {
                 Ok(()) => return durable::unlink(from),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => true,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && from.exists() => {
-                    // gc removes fan-out directories that are empty at the moment.
+                    // gc removes fan-out directories that are empty for a moment.
                     if let Some(parent) = to.parent() {
                         durable::mkdir_all(&self.destination, parent, self.sharing)?;
                     }
@@ -234,7 +237,7 @@ impl Quarantine {
                     }
                     continue;
                 }
-                // File systems without hard links.
+                // The file system may have no hard links.
                 Err(_) => fs::symlink_metadata(to).is_ok(),
             };
             if !exists {
@@ -253,8 +256,8 @@ impl Quarantine {
     }
 }
 
-/// The place of a file where the same pack is not there yet; with other content it is an error. What a pack is called besides does
-/// not matter to git.
+/// The destination of a file, under another name if its pack exists already; a pack of that name with other content is
+/// an error. git does not care how a pack is named.
 fn beside_what_is_there(
     from: &Path,
     to: PathBuf,
@@ -287,7 +290,7 @@ fn beside_what_is_there(
     Ok(to.with_file_name(name))
 }
 
-/// The order in which files become visible: a pack is found by its index, so that one comes last.
+/// The order in which files are moved: a pack is found by its index, so the index comes last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Loose,
@@ -340,7 +343,7 @@ fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
     }
 }
 
-/// A path in a list with colons; quoted as C strings are where it would be misread.
+/// A path as an element of a colon-separated list; quoted like a C string if it would be misread.
 fn quoted_in_list(path: &[u8]) -> Vec<u8> {
     if path.first() != Some(&b'"') && !path.contains(&b':') {
         return path.to_owned();
@@ -382,7 +385,7 @@ mod tests {
     }
 
     impl Scratch {
-        /// An object directory.
+        /// Creates an empty object directory.
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(durable::unique(name));
             fs::create_dir(&path).unwrap();
@@ -468,7 +471,7 @@ mod tests {
             write(quarantine.path(), path, content);
         }
         let keeps = quarantine.migrate().unwrap();
-        // Who repacks may be about to remove the pack that is there.
+        // A repack may be about to remove the existing pack.
         let other = keeps[0].file_stem().unwrap().to_str().unwrap().to_owned();
         let mut files = scratch.files();
         files.iter_mut().for_each(|file| *file = file.replace(&other, "OTHER"));

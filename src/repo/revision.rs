@@ -1,8 +1,8 @@
-//! Names of objects as users write them (gitrevisions), as far as a client may use them.
+//! Object names as users write them (gitrevisions), as far as a client may use them.
 //!
-//! In: an expression. Out: the object it names, and what that name begins with. Refs are those this request may see, under the
-//! names it knows. What needs a reflog, an index or a search through messages names nothing here, nor does a part of an
-//! object's name.
+//! In: an expression. Out: the object it names, and the object name it begins with. Refs are those this request may
+//! see, under the names the client knows. Expressions that need a reflog, an index or a search through messages never
+//! name anything here, nor do abbreviated object names.
 
 use super::Repository;
 use super::visible::{self, For};
@@ -12,16 +12,17 @@ use bstr::{BString, ByteSlice};
 use gix_hash::{ObjectId, oid};
 use gix_object::{Kind, TreeRefIter};
 
-/// What an expression names.
+/// The object that an expression names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
     /// The object.
     pub id: ObjectId,
-    /// The object's name it began with, where it was not a ref's: who may not have that may not have this.
+    /// The object name the expression begins with, unless that is a ref: a client that may not have this object may not
+    /// have `id` either.
     pub given: Option<ObjectId>,
 }
 
-/// The rules by which a short name is a ref's, in the order in which they are tried (gitrevisions).
+/// The rules that expand a short name to a ref, in the order in which they are tried (gitrevisions).
 const RULES: &[(&str, &str)] = &[
     ("", ""),
     ("refs/", ""),
@@ -31,7 +32,8 @@ const RULES: &[(&str, &str)] = &[
     ("refs/remotes/", "/HEAD"),
 ];
 
-/// Resolves `<name>`, `<name>^2~3^{tree}` and the like, and `<any of these>:<path>`. `None`: it names nothing.
+/// Resolves `<name>`, `<name>^2~3^{tree}` and the like, and any of these followed by `:<path>`. `None` if it names
+/// nothing.
 ///
 /// # Errors
 /// When refs or objects cannot be read.
@@ -50,7 +52,7 @@ pub fn resolve(repository: &Repository, expression: &[u8]) -> anyhow::Result<Opt
     Ok(id.map(|id| Named { id, ..base }))
 }
 
-/// An object by its whole name, or the ref of a short one.
+/// An object by its full name, or a ref by its full or short name.
 fn base(repository: &Repository, name: &[u8]) -> anyhow::Result<Option<Named>> {
     if name.len() == repository.hash().len_in_hex()
         && let Ok(id) = ObjectId::from_hex(name)
@@ -106,7 +108,7 @@ fn stepped(repository: &Repository, id: ObjectId, steps: &[u8]) -> anyhow::Resul
     Ok(Some(at))
 }
 
-/// `^{<kind>}`
+/// Follows `^{<kind>}`, where an empty kind means any object that is not a tag.
 fn peeled(repository: &Repository, id: ObjectId, kind: &[u8]) -> anyhow::Result<Option<ObjectId>> {
     match kind {
         b"object" => Ok(repository.objects.contains(&id)?.then_some(id)),
@@ -118,7 +120,7 @@ fn peeled(repository: &Repository, id: ObjectId, kind: &[u8]) -> anyhow::Result<
     }
 }
 
-/// Follows tags, and a commit to its tree, until there is an object of one kind. `None`: there is none.
+/// Peels tags, and a commit to its tree, down to an object of the given kind. `None` if there is none.
 ///
 /// # Errors
 /// When objects cannot be read.
@@ -140,7 +142,7 @@ fn tree_of(objects: &Objects, commit: &oid) -> anyhow::Result<ObjectId> {
     commits.tree(number)
 }
 
-/// `^<n>`: the n-th parent; `^0` the commit itself.
+/// Follows `^<n>`: to the n-th parent, or for `^0` to the commit itself.
 fn parent(repository: &Repository, id: ObjectId, number: u32) -> anyhow::Result<Option<ObjectId>> {
     let Some((id, Kind::Commit)) = repository.objects.peel(&id)? else { return Ok(None) };
     if number == 0 {
@@ -153,7 +155,7 @@ fn parent(repository: &Repository, id: ObjectId, number: u32) -> anyhow::Result<
     Ok(parents.get(number as usize - 1).map(|parent| commits.id(*parent).to_owned()))
 }
 
-/// `~<n>`: the n-th ancestor along first parents.
+/// Follows `~<n>`: to the n-th ancestor along first parents.
 fn ancestor(repository: &Repository, id: ObjectId, number: u32) -> anyhow::Result<Option<ObjectId>> {
     let Some((id, Kind::Commit)) = repository.objects.peel(&id)? else { return Ok(None) };
     let mut commits = Commits::new(&repository.objects);
@@ -169,7 +171,8 @@ fn ancestor(repository: &Repository, id: ObjectId, number: u32) -> anyhow::Resul
     Ok(Some(commits.id(at).to_owned()))
 }
 
-/// What lies at a path of a tree. A gitlink leads out of the repository: what is here under its name, no ref need show.
+/// The object at a path of a tree. A gitlink names nothing: its commit belongs to another repository, and if it exists
+/// here no ref need make it visible.
 fn below(repository: &Repository, id: &oid, path: &[u8]) -> anyhow::Result<Option<ObjectId>> {
     let Some(mut at) = peel(repository, id, Kind::Tree)? else { return Ok(None) };
     let mut tree = Vec::new();

@@ -1,6 +1,6 @@
 //! Lists for clients of the dumb protocol: `info/refs` and `objects/info/packs` (AP-02, AP-03).
 //!
-//! In: a repository after a push. Out: both files, each replaced by one rename and only where something changed.
+//! In: a repository after a push. Out: both files, each replaced by one rename, and never touched if nothing changed.
 
 use super::Repository;
 use crate::durable;
@@ -22,7 +22,7 @@ pub fn update(repository: &Repository) -> anyhow::Result<()> {
     replace(repository, &objects, "info/packs", &mut |out| packs(&objects, out))
 }
 
-/// `OID\tNAME`, a tag's target behind it.
+/// Writes `OID\tNAME` for each ref, and for a tag also what it peels to.
 fn refs(repository: &Repository, out: &mut dyn Write) -> anyhow::Result<()> {
     let objects = &repository.objects;
     repository.refs.for_each(&[], &mut |row| {
@@ -45,7 +45,7 @@ fn refs(repository: &Repository, out: &mut dyn Write) -> anyhow::Result<()> {
     })
 }
 
-/// `P pack-….pack`, by name, and an empty line.
+/// Writes `P pack-….pack` for each pack, by name, and an empty line.
 fn packs(objects: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut names = Vec::new();
     let directory = objects.join("pack");
@@ -76,7 +76,7 @@ fn packs(objects: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a file beside the old one and puts it in its place, unless they are equal.
+/// Writes a new file beside the old one and renames it into place, unless both are equal.
 fn replace(
     repository: &Repository,
     root: &Path,
@@ -98,7 +98,7 @@ fn replace(
         Ok(())
     });
     if written.is_err() {
-        // What is left is ours alone; that it cannot be removed changes nothing.
+        // No reader knows the temporary file, so it does no harm if it cannot be removed.
         let _ = durable::unlink(&fresh);
     }
     written.with_context(|| format!("cannot write '{}'", path.display()))
@@ -109,7 +109,7 @@ fn write(
     sharing: durable::Sharing,
     content: &mut dyn FnMut(&mut dyn Write) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    /// Sends a buffer's bytes through the one door to the disk.
+    /// Writes through `durable`, as all writes to a repository must.
     struct Door(std::fs::File);
     impl Write for Door {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -127,7 +127,7 @@ fn write(
     Ok(())
 }
 
-/// Whether two files hold the same; one that is not there holds nothing that could be the same.
+/// Whether two files have the same content; false if one of them cannot be opened.
 fn same(one: &Path, other: &Path) -> io::Result<bool> {
     use std::io::BufRead;
     let open = |path| std::fs::File::open(path).map(|file| io::BufReader::with_capacity(64 << 10, file));

@@ -1,7 +1,8 @@
 //! The one table of git-config keys: name, type, default.
 //!
 //! In: the entries of a configuration. Out: [`Settings`], read once for a request. A value that cannot be understood is
-//! an error that names key and file, never a silent default. docs/configuration.md lists every row; a test holds it to that.
+//! an error that names key and file, never a silent default. docs/configuration.md lists every row, and a test checks
+//! that it does.
 
 mod values;
 
@@ -23,82 +24,83 @@ use values::{
     texts, timeout, truth, unborn, versions, wants, words,
 };
 
-/// receive.denyCurrentBranch and receive.denyDeleteCurrent
+/// The values of receive.denyCurrentBranch and receive.denyDeleteCurrent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DenyCurrent {
-    /// Not set: refuse, and explain at length (UP-06).
+    /// Not set: refuse, with a long explanation (UP-06).
     Unset,
-    /// Do it silently.
+    /// Allow it silently.
     Ignore,
-    /// Do it, with a warning.
+    /// Allow it, with a warning.
     Warn,
-    /// Refuse.
+    /// Refuse it.
     Refuse,
-    /// Update the work tree as well.
+    /// Allow it, and update the work tree as well.
     UpdateInstead,
 }
 
-/// lsrefs.unborn
+/// The values of lsrefs.unborn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unborn {
-    /// Announce and answer.
+    /// Announce the feature, and answer requests for it.
     Advertise,
-    /// Answer only.
+    /// Do not announce it, but answer requests for it.
     Allow,
-    /// Neither.
+    /// Ignore it altogether.
     Ignore,
 }
 
-/// artifacts.wants
+/// The values of artifacts.wants: what clients may want.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wants {
-    /// Anything that exists, as C git's v2.
+    /// Any object that exists, as in C git's protocol v2.
     Any,
     /// Commits and tags must be reachable from a visible ref; trees and blobs need only exist.
     Commits,
     /// Everything must be reachable from a visible ref.
     Reachable,
-    /// Only tips of visible refs.
+    /// Only the tips of visible refs.
     Advertised,
 }
 
-/// git's own three keys. «Any» is a word for both bits and its own, so that setting it false clears all of them (UR-12).
+/// The values of git's own three keys. As in git, setting the «any» key, to true or false, sets the other two as well
+/// (UR-12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GitWants {
     /// Whether any of the keys is set.
     pub said: bool,
     /// Tips of hidden refs.
     pub tips: bool,
-    /// What is reachable from any ref.
+    /// Objects reachable from any ref.
     pub reachable: bool,
-    /// Anything that exists.
+    /// Any object that exists.
     pub any: bool,
 }
 
-/// A pack that clients can get elsewhere.
+/// A pack that clients can download elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackUri {
-    /// The hash of its content, as `git index-pack` prints it: its trailer.
+    /// The hash that `git index-pack` prints: the pack's trailer.
     pub pack: ObjectId,
-    /// Where it is.
+    /// Where clients download it.
     pub uri: BString,
 }
 
-/// A blob that clients can get elsewhere.
+/// A blob that clients can download elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobUri {
     /// The blob.
     pub blob: ObjectId,
-    /// The pack it is in there.
+    /// The pack that contains it.
     pub at: PackUri,
 }
 
-/// How and where refs are kept (git-config, extensions.refStorage).
+/// How and where refs are stored (git-config, extensions.refStorage).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefStorage {
-    /// The form.
+    /// The storage format.
     pub format: Format,
-    /// The directory they are in, relative to the repository's common one; `None`: that one itself.
+    /// The directory they are in, relative to the common directory; `None` means the common directory itself.
     pub place: Option<PathBuf>,
 }
 
@@ -109,7 +111,8 @@ impl Default for RefStorage {
 }
 
 impl RefStorage {
-    /// The refs of a repository. A linked worktree's own are below those of all, where these are elsewhere.
+    /// Opens the refs of a repository. If they are stored elsewhere, those of a linked worktree are below them in
+    /// `worktrees`.
     pub fn open(&self, git_dir: &Path, common_dir: &Path, hash: gix_hash::Kind) -> RefStore {
         let Some(place) = &self.place else {
             return RefStore::new(self.format, git_dir.to_owned(), common_dir.to_owned(), hash);
@@ -126,9 +129,9 @@ impl RefStorage {
 /// Which object filters clients may use (uploadpackfilter.*).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterRules {
-    /// Those that no key names.
+    /// Whether filters that no key names are allowed.
     others: bool,
-    /// A filter's name, and whether it may be used; what comes later counts more.
+    /// A filter's name and whether it is allowed; later entries override earlier ones.
     named: Vec<(BString, bool)>,
     /// The largest depth of a tree filter.
     pub tree_depth_max: u64,
@@ -141,7 +144,8 @@ impl FilterRules {
     }
 }
 
-/// What core.fsync asks for (git-config, core.fsync); unset means everything here (DESIGN B17).
+/// What core.fsync says must be forced to disk (git-config, core.fsync). Unset means everything: a push that was
+/// reported as done survives a power loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the words of core.fsync")]
 pub struct Fsync {
@@ -151,12 +155,12 @@ pub struct Fsync {
     pub reference: bool,
 }
 
-/// A secret of the owner's (receive.certNonceSeed). Debug does not show it.
+/// The owner's secret receive.certNonceSeed; Debug does not show it.
 #[derive(Clone)]
 pub struct Seed(BString);
 
 impl Seed {
-    /// Its bytes.
+    /// The bytes of the secret.
     pub fn reveal(&self) -> &[u8] {
         &self.0
     }
@@ -371,17 +375,17 @@ settings! {
 }
 
 impl Settings {
-    /// How many threads share what can be shared out (`pack.threads`); 0: one for each processor.
+    /// How many threads share work (`pack.threads`); 0 means one for each processor.
     pub fn threads(&self) -> usize {
         usize::try_from(self.pack_threads).unwrap_or(usize::MAX)
     }
 
-    /// Whether objects may be missing because another repository promises them.
+    /// Whether objects may be missing because promisor remotes have them.
     pub fn is_partial_clone(&self) -> bool {
         !self.promisor_remotes.is_empty()
     }
 
-    /// How files of a kind are forced to the disk, if core.fsync wants it for that kind.
+    /// How files of a kind are forced to disk, where `wanted` says whether core.fsync asks for it.
     pub fn sync(&self, wanted: bool) -> Sync {
         match (wanted, self.fsync_each) {
             (false, _) => Sync::Never,
@@ -390,7 +394,7 @@ impl Settings {
         }
     }
 
-    /// Whether a work tree belongs to the git directory.
+    /// Whether the git directory has no work tree.
     pub fn is_bare(&self, git_dir: &std::path::Path) -> bool {
         self.bare.unwrap_or_else(|| self.worktree.is_none() && git_dir.file_name().is_none_or(|name| name != ".git"))
     }
@@ -556,7 +560,7 @@ mod tests {
         check("committed,-pack", [true, false, true, true]);
         check("commit-graph,index", [false, true, true, false]);
         check("none,-loose-objekt", [false; 4]);
-        // Misspelt, or of a git that is newer: nothing is lost by that.
+        // Misspelt, or known to a newer git: everything is forced to disk, so nothing is lost.
         check("commited", [true; 4]);
         check("none,loose-objekt", [true; 4]);
     }

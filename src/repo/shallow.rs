@@ -1,7 +1,7 @@
 //! The file `shallow`: the commits at which a repository's own history is cut (gitrepository-layout).
 //!
-//! In: commits. Out: those of the file; the file with more of them; for children, a file that says the same before it is so.
-//! What stands in it is never taken away here.
+//! In: commits. Out: those in the file; the file with more of them; for child processes, a file that has them before
+//! `shallow` does. Commits are never removed here.
 
 use super::Repository;
 use super::lock::Lock;
@@ -16,10 +16,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The commits of a file, one a line; mostly it is not there.
+/// Reads the commits of the file, one a line; none if the file does not exist.
 ///
 /// # Errors
-/// When it cannot be read, or a line is none.
+/// When it cannot be read, or a line does not begin with an object name.
 pub fn read(path: &Path, hash: gix_hash::Kind) -> anyhow::Result<Vec<ObjectId>> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
@@ -39,12 +39,12 @@ fn lines(commits: impl Iterator<Item = ObjectId>) -> String {
     text
 }
 
-/// A file for children, removed when dropped (SP-04).
+/// A shallow file for child processes, removed when dropped (SP-04).
 #[derive(Debug)]
 pub struct Announced(PathBuf);
 
 impl Announced {
-    /// Where it is.
+    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -52,18 +52,18 @@ impl Announced {
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        // One that stays is in the journal.
+        // If it cannot be removed, the journal still names it.
         let _ = durable::unlink(&self.0);
     }
 }
 
-/// Tells children from now on, by GIT_SHALLOW_FILE, that history is cut at these commits too.
+/// Lets child processes started after this see that history is cut at these commits too, through GIT_SHALLOW_FILE.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn announce(repository: &Repository, more: &[ObjectId]) -> anyhow::Result<()> {
     let (path, mut file) = repository.refs.journal().temporary(Sharing::Umask)?;
-    // Children run elsewhere.
+    // Child processes run in other directories.
     let announced = Announced(std::path::absolute(path)?);
     let text = lines(repository.objects.shallow().iter().chain(more).copied());
     durable::write_all(&mut file, text.as_bytes())?;
@@ -71,11 +71,11 @@ pub fn announce(repository: &Repository, more: &[ObjectId]) -> anyhow::Result<()
     Ok(())
 }
 
-/// Cuts the repository's history at these commits too, waiting so long for a lock of somebody else's.
+/// Cuts the repository's history at these commits too, waiting up to `timeout` for a lock that another process holds.
 ///
 /// # Errors
-/// When the lock is held, or the file says less than when this request began, as after a fetch that completed history: then it is not
-/// known whether it must be cut. When the disk says no.
+/// When the lock is still held, or the disk refuses. Also when a commit has left the file since this request began, as
+/// after a fetch that completed history, because then it is not known whether history must be cut.
 pub fn add(repository: &Repository, more: &[ObjectId], timeout: Duration) -> anyhow::Result<()> {
     let path = repository.common_dir.join("shallow");
     let (journal, sharing) = (repository.refs.journal(), repository.settings.sharing);
@@ -93,7 +93,7 @@ pub fn add(repository: &Repository, more: &[ObjectId], timeout: Duration) -> any
         .and_then(|()| if sync { durable::fsync(&file) } else { Ok(()) })
         .and_then(|()| durable::rename(&fresh, &path));
     if replaced.is_err() {
-        // One that stays is in the journal.
+        // If it cannot be removed, the journal still names it.
         let _ = durable::unlink(&fresh);
     }
     replaced?;

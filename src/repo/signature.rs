@@ -1,6 +1,6 @@
-//! Whose signature it is: the programs git asks, with the configuration git has for them (gpg.*).
+//! Verifies signatures with the programs that git would run, configured as for git (gpg.*).
 //!
-//! In: what is signed, and the signature as a file. Out: the verdict hooks are told. Nothing is refused here.
+//! In: the signed text, and the signature as a file. Out: the verdict that hooks see. Nothing is ever refused here.
 
 use super::{Repository, hooks};
 use crate::children::{self, Ended, Output};
@@ -15,17 +15,17 @@ use std::path::{Path, PathBuf};
 /// What is known of a signature (git-log, `%G?`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
-    /// `G` good, `B` bad, `X` good and expired, `Y` good by an expired key, `R` good by a revoked key, `E` cannot be checked,
-    /// `N` nobody checked it.
+    /// `G` good, `B` bad, `X` good but expired, `Y` good by an expired key, `R` good by a revoked key, `E` cannot be
+    /// checked, `N` not checked.
     pub status: char,
-    /// Whose.
+    /// Who signed.
     pub signer: BString,
-    /// By which key.
+    /// The key that signed.
     pub key: BString,
 }
 
 impl Signed {
-    /// Nobody checked it.
+    /// A signature that was not checked.
     pub fn unchecked() -> Self {
         Signed::as_found('N')
     }
@@ -35,14 +35,14 @@ impl Signed {
     }
 }
 
-/// The most a program may say; the rest is not heard.
+/// The most bytes of a program's output that are read; the rest is discarded.
 const SAID_MAX: usize = 64 << 10;
 
-/// Asks the program of the signature's form. What keeps it from answering is told to `complain`, and the signature is one
-/// that nobody checked.
+/// Runs the program for the form of the signature. If it cannot be run, `complain` is told why; the status is then `N`
+/// for gpg and gpgsm, and `B` for ssh-keygen.
 ///
 /// # Errors
-/// When the client has gone meanwhile.
+/// When the client disconnects meanwhile.
 pub fn verify(
     repository: &Repository,
     form: SignatureForm,
@@ -69,7 +69,7 @@ fn program(repository: &Repository, form: SignatureForm) -> PathBuf {
     configured.as_deref().map_or_else(|| usual.into(), |path| at_home(repository, path))
 }
 
-/// A path of the configuration, its `~/` replaced.
+/// A path of the configuration with `~/` expanded.
 fn at_home(repository: &Repository, path: &Path) -> PathBuf {
     match (path.strip_prefix("~"), &repository.context.config.home) {
         (Ok(below), Some(home)) => home.join(below),
@@ -77,7 +77,7 @@ fn at_home(repository: &Repository, path: &Path) -> PathBuf {
     }
 }
 
-/// A program that is asked.
+/// A program that verifies signatures.
 struct Asked<'a> {
     repository: &'a Repository,
     program: PathBuf,
@@ -105,7 +105,7 @@ impl Asked<'_> {
         find.extend([signers.clone().into(), "-s".into(), signature.into()]);
         let (found, principals) = self.run(&find, b"")?;
         if !found || principals.is_empty() {
-            // Somebody's, but nobody's we know.
+            // A valid signature perhaps, but by a key we do not know.
             let mut check = words(&["-Y", "check-novalidate", "-n", "git", "-s"]);
             check.push(signature.into());
             let (_, said) = self.run(&check, payload)?;
@@ -137,8 +137,8 @@ impl Asked<'_> {
         there.then_some(file)
     }
 
-    /// Whether the program ended well, and what it said. Its standard error is not heard: signatures come from strangers, and
-    /// so would some of its words.
+    /// Runs the program; returns whether it succeeded, and its output. Its standard error is discarded: signatures come
+    /// from strangers, who could choose some of the text there.
     fn run(&mut self, arguments: &[OsString], input: &[u8]) -> io::Result<(bool, BString)> {
         let environment = hooks::environment(self.repository, &[]);
         let child = hooks::child(self.repository, &self.program, arguments, &environment);
@@ -159,10 +159,10 @@ impl Asked<'_> {
     }
 }
 
-/// Bytes handed to a program at a time.
+/// How many bytes a program is given at a time.
 const INPUT_PIECE: usize = 16 << 10;
 
-/// What a program says, up to a limit, while the client hears that we are alive.
+/// A program's output, up to a limit. Ticks keep the connection to the client alive meanwhile.
 struct Heard<'a> {
     said: Vec<u8>,
     pulse: &'a mut dyn Pulse,
@@ -193,12 +193,12 @@ impl Pulse for Heard<'_> {
 
 impl Sink for Heard<'_> {}
 
-/// The status lines of gpg and gpgsm. Of several signatures none counts.
+/// The verdict in the status lines of gpg and gpgsm. If there are several signatures, it is `E`.
 fn gnupg_says(said: &[u8]) -> Signed {
     let mut signed: Option<Signed> = None;
     for line in said.lines() {
         let Some((word, rest)) = line.strip_prefix(b"[GNUPG:] ").and_then(|line| line.split_once_str(" ")) else {
-            // A trust level may stand alone.
+            // A trust level may have no arguments.
             continue;
         };
         let status = match word {
@@ -214,19 +214,19 @@ fn gnupg_says(said: &[u8]) -> Signed {
             return Signed::as_found('E');
         }
         let (key, signer) = rest.split_once_str(" ").unwrap_or((rest, b""));
-        // What follows the key of one that cannot be checked is no name.
+        // For a signature that cannot be checked, a name does not follow the key.
         let signer = if status == 'E' { b"" } else { signer };
         signed = Some(Signed { status, signer: signer.into(), key: key.into() });
     }
     signed.unwrap_or_else(Signed::unchecked)
 }
 
-/// `Good "git" signature for SOMEBODY with KIND key NAME`, or without the somebody where the key is nobody's we know.
+/// Parses `Good "git" signature for SIGNER with TYPE key KEY`; `for SIGNER` is missing if the key is unknown.
 fn ssh_says(said: &[u8]) -> Signed {
     let bad = Signed::as_found('B');
     let line: &BStr = said.trim_start().lines().next().unwrap_or_default().as_bstr();
     let (signer, with) = if let Some(rest) = line.strip_prefix(b"Good \"git\" signature for ") {
-        // A name may have anything in it, so it goes up to the last one.
+        // A name may contain anything, so it ends at the last ` with `.
         let Some(at) = rest.rfind(b" with ") else { return bad };
         (&rest[..at], &rest[at + 1..])
     } else if let Some(rest) = line.strip_prefix(b"Good \"git\" signature with ") {

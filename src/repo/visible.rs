@@ -1,6 +1,6 @@
-//! What this request may see of the refs: hideRefs and namespaces.
+//! Which refs this request may see: hideRefs and namespaces.
 //!
-//! In: a repository. Out: its refs under the names the client knows.
+//! In: a repository. Out: its refs under the names the client knows. A hidden ref never comes out of here.
 
 use super::Repository;
 use crate::refs::{self, Row, StoredId};
@@ -8,36 +8,36 @@ use bstr::{BStr, BString, ByteSlice};
 use gix_hash::{ObjectId, oid};
 use std::collections::HashSet;
 
-/// Which of the two hideRefs lists counts.
+/// Which hideRefs list applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum For {
-    /// uploadpack.hideRefs
+    /// uploadpack.hideRefs.
     Upload,
-    /// receive.hideRefs
+    /// receive.hideRefs.
     Receive,
-    /// Neither: the dumb protocol ignores them (DU-04).
+    /// Neither: the dumb protocol ignores both (DU-04).
     Nobody,
 }
 
-/// One ref of all, as a client that pushes is told of it.
+/// A ref as it is advertised to a pushing client.
 #[derive(Debug, Clone, Copy)]
 pub enum Listed<'a> {
-    /// One of the namespace, its name without it.
+    /// A ref in the namespace, its name without the namespace's prefix.
     Visible(&'a Row<'a>),
-    /// What one outside of it points to.
+    /// What a ref outside the namespace points to.
     Outside(StoredId<'a>),
 }
 
 /// HEAD as the client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// `None` while unborn.
+    /// The object; `None` while unborn.
     pub id: Option<ObjectId>,
-    /// `None` when detached, or where it leads out of the namespace. Without the namespace.
+    /// The branch, without the namespace's prefix; `None` if HEAD is detached or points out of the namespace.
     pub target: Option<BString>,
 }
 
-/// HEAD (of the namespace); `None` where it is missing, broken or hidden. Its object may be lost.
+/// HEAD of the namespace; `None` if it is missing, broken or hidden. Its object may be missing.
 pub fn head(repository: &Repository, hidden_for: For) -> Option<Head> {
     if is_hidden(repository, hidden_for, b"HEAD".as_bstr()) {
         return None;
@@ -46,13 +46,13 @@ pub fn head(repository: &Repository, hidden_for: For) -> Option<Head> {
     let (end, id) = match repository.refs.follow(name.as_bstr()) {
         Ok(end) => end,
         Err(error) => {
-            // Other branches may be sound.
+            // Branches may still be intact.
             repository.objects.warn(format!("no HEAD: {error:#}"));
             return None;
         }
     };
     if !refs::is_name(end.as_bstr()) {
-        // A client would take the branch of that name for its own.
+        // A client might take such a name for one of its own refs.
         repository.objects.warn(format!("no HEAD: it points to '{}', which is no name of a ref", end.escape_ascii()));
         return None;
     }
@@ -61,8 +61,9 @@ pub fn head(repository: &Repository, hidden_for: For) -> Option<Head> {
     (id.is_some() || target.is_some()).then_some(Head { id, target })
 }
 
-/// Visible refs below `refs/` that lead to an object, in byte order, HEAD not among them, under their names without the namespace.
-/// `prefixes` are such names; empty: all. What tags peel to is always there where `peel` asks for it, and sometimes where it does not.
+/// Lists visible refs below `refs/` whose objects exist, in byte order, without HEAD, under their names without the
+/// namespace. `prefixes` are such names; empty means all. `peel` asks for what tags peel to, which may be given even
+/// without it.
 ///
 /// # Errors
 /// When refs or objects cannot be looked up, or `each` fails.
@@ -78,8 +79,8 @@ pub fn for_each(
     })
 }
 
-/// The same with refs whose objects are lost, for lists: a client that were not told of them would take its own copies for
-/// outdated (git, GIT_REF_PARANOIA).
+/// As [`for_each`], but includes refs whose objects are missing: a client that does not see them would take its own
+/// copies for outdated (git, GIT_REF_PARANOIA).
 ///
 /// # Errors
 /// As [`for_each`].
@@ -115,7 +116,8 @@ pub fn list(
     })
 }
 
-/// All refs that are not hidden, their objects lost or not: those outside the namespace have no name for the client (RA-09).
+/// Lists all refs that are not hidden, including those whose objects are missing. Refs outside the namespace have no
+/// name for the client (RA-09).
 ///
 /// # Errors
 /// When refs cannot be read, or `each` fails.
@@ -143,8 +145,8 @@ pub fn all(
     })
 }
 
-/// Takes out of `ids`, objects that exist, what visible refs point to and what their tags peel to. No object is looked at but tags
-/// that packed-refs does not peel.
+/// Removes from `ids`, which are existing objects, what visible refs point to and what their tags peel to. No object is
+/// read except tags that packed-refs does not peel.
 ///
 /// # Errors
 /// When refs cannot be read.
@@ -171,8 +173,8 @@ pub fn take_tips(repository: &Repository, hidden_for: For, ids: &mut HashSet<Obj
     taken.or_else(|error| if error.is::<Enough>() { Ok(()) } else { Err(error) })
 }
 
-/// Calls `each` with every visible ref below `refs/tags/` that is an annotated tag, and with what that peels to. Whether they
-/// exist is not looked at where packed-refs knows the rest: of many tags few are asked for.
+/// Calls `each` with every visible ref below `refs/tags/` that is an annotated tag, and with what it peels to. The
+/// objects need not exist if packed-refs records the peeled one: of many tags only few are asked for.
 ///
 /// # Errors
 /// When refs cannot be read.
@@ -184,7 +186,7 @@ pub fn annotated_tags(
     tags(repository, hidden_for, &|row| known_or_peeled(repository, row), each)
 }
 
-/// Of these the ones that stand with what they peel to beside their names. No object is read.
+/// As [`annotated_tags`], but only tags whose peeled object is recorded beside the ref. No object is read.
 ///
 /// # Errors
 /// When refs cannot be read.
@@ -222,7 +224,8 @@ fn known_or_peeled(repository: &Repository, row: &Row<'_>) -> Option<ObjectId> {
     }
 }
 
-/// The same of an object; what is damaged on the way peels to nothing. As in packed-refs what it ends at need not be there.
+/// What an object peels to, if it is a tag. A damaged tag peels to nothing. As in packed-refs, the peeled object need
+/// not exist.
 fn peeled(repository: &Repository, id: &oid) -> Option<ObjectId> {
     let peeled = repository.objects.peel_as_named(id).ok().flatten();
     peeled.map(|(peeled, _)| peeled).filter(|peeled| peeled.as_ref() != id)
@@ -240,7 +243,7 @@ impl std::fmt::Display for Enough {
 
 impl std::error::Error for Enough {}
 
-/// What a name may be short for, in git's order (gitrevisions, `<refname>`).
+/// What a short name may stand for, in git's order (gitrevisions, `<refname>`).
 const SHORT_FOR: [(&str, &str); 6] = [
     ("", ""),
     ("refs/", ""),
@@ -250,7 +253,8 @@ const SHORT_FOR: [(&str, &str); 6] = [
     ("refs/remotes/", "/HEAD"),
 ];
 
-/// What the visible refs point to that a short name may stand for: mostly one, none, or several where it is ambiguous.
+/// The objects of the visible refs that a short name may stand for: usually one, none if there is no such ref, several
+/// if the name is ambiguous.
 pub fn named(repository: &Repository, hidden_for: For, short: &BStr) -> Vec<ObjectId> {
     let mut ids = Vec::new();
     for (before, behind) in SHORT_FOR {
@@ -258,19 +262,19 @@ pub fn named(repository: &Repository, hidden_for: For, short: &BStr) -> Vec<Obje
         if !(name.starts_with(b"refs/") || name == "HEAD") || is_hidden(repository, hidden_for, name.as_bstr()) {
             continue;
         }
-        // One that is broken is none.
+        // A broken ref counts as missing.
         ids.extend(repository.refs.resolve(full_name(repository, name.as_bstr()).as_bstr()).ok().flatten());
     }
     ids
 }
 
-/// Whether a ref (name as the client sees it) is hidden.
+/// Whether a ref, named as the client sees it, is hidden.
 pub fn is_hidden(repository: &Repository, hidden_for: For, name: &BStr) -> bool {
     let full = full_name(repository, name);
     hidden(rules(repository, hidden_for), Some(name), full.as_bstr())
 }
 
-/// The full name of a ref the client names: the namespace's prefix in front.
+/// The full name of a ref that the client names: with the namespace's prefix.
 pub fn full_name(repository: &Repository, name: &BStr) -> BString {
     concatenated(&namespace_prefix(repository), name)
 }
@@ -283,7 +287,8 @@ fn rules(repository: &Repository, hidden_for: For) -> &[BString] {
     }
 }
 
-/// `a/b` is `refs/namespaces/a/refs/namespaces/b/`; empty components count for nothing (HN-04).
+/// The prefix of refs in the namespace: `a/b` is `refs/namespaces/a/refs/namespaces/b/`; empty components are ignored
+/// (HN-04).
 pub fn namespace_prefix(repository: &Repository) -> BString {
     let mut prefix = BString::default();
     if let Some(namespace) = &repository.context.namespace {
@@ -306,7 +311,8 @@ fn stripped<'a>(name: &'a BStr, namespace: &[u8]) -> &'a BStr {
     if namespace.is_empty() { name } else { name.strip_prefix(namespace).unwrap_or(name).as_bstr() }
 }
 
-/// The last matching rule decides: `!` shows again, `^` looks at the full name, a prefix matches whole components (HN-01, HN-02).
+/// Whether the rules hide a ref. The last matching rule decides: `!` shows, `^` matches the full name, and a prefix
+/// matches whole components (HN-01, HN-02).
 fn hidden(rules: &[BString], name: Option<&BStr>, full: &BStr) -> bool {
     for rule in rules.iter().rev() {
         let (rule, shows) = match rule.strip_prefix(b"!") {
@@ -345,7 +351,7 @@ mod tests {
         check(&["refs/heads/a"], "refs/heads/a", "refs/heads/a", true);
         check(&["refs/heads", "!refs/heads/a"], "refs/heads/a", "refs/heads/a", false);
         check(&["!refs/heads/a", "refs/heads"], "refs/heads/a", "refs/heads/a", true);
-        // An empty rule hides nothing, and is no new beginning of the list.
+        // An empty rule hides nothing, and does not reset the list.
         check(&[""], "refs/heads/a", "refs/heads/a", false);
         check(&["refs/heads", ""], "refs/heads/a", "refs/heads/a", true);
         check(&["refs/heads", "!"], "refs/heads/a", "refs/heads/a", true);

@@ -1,7 +1,7 @@
 //! Work trees: where branches are checked out (git-worktree).
 //!
-//! In: a repository. Out: its main work tree, unless it is bare, and all linked ones. What cannot be read there is left out, as by
-//! git. Nothing is changed.
+//! In: a repository. Out: its main work tree, unless it is bare, and all linked ones. Those that cannot be read are
+//! left out, as by git. Nothing is ever changed.
 
 use super::Repository;
 use crate::refs::Target;
@@ -10,30 +10,31 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The most bytes of a file in a work tree's git directory that names a branch or a place.
+/// The largest file, in bytes, that names a branch or a path in a work tree's git directory.
 const POINTER_BYTES_MAX: u64 = 4096;
 
-/// A directory with files of a commit.
+/// A directory where a commit is checked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worktree {
     /// Its git directory, with a HEAD and an index of its own.
     pub git_dir: PathBuf,
-    /// Where its files are. `None`: nobody says, as for a repository that is not bare, has no `core.worktree` and is not called `.git`.
+    /// The directory of its files. `None` if unknown, as for a repository that is not bare, has no `core.worktree` and
+    /// is not called `.git`.
     pub place: Option<PathBuf>,
-    /// The branch that HEAD leads to, through others where they are symbolic, else the one that is being rebased or bisected.
+    /// The branch that HEAD leads to, directly or through symbolic refs, or else the one being rebased or bisected.
     pub branch: Option<BString>,
-    /// HEAD names a branch that has no commit yet.
+    /// Whether that branch has no commit yet.
     pub unborn: bool,
 }
 
-/// All of them.
+/// All work trees of a repository.
 pub fn all(repository: &Repository) -> Vec<Worktree> {
     let common = &repository.common_dir;
     let mut worktrees = Vec::new();
     if !repository.settings.is_bare(common) {
         worktrees.push(Worktree::read(repository, common.clone(), place_of_main(repository)));
     }
-    // Not there: no linked work trees, or none that could be read by git.
+    // If this cannot be read, there are no linked work trees, for git neither.
     let linked = std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten();
     for git_dir in linked.map(|entry| entry.path()) {
         let Some(place) = pointer(&git_dir.join("gitdir")) else { continue };
@@ -57,7 +58,7 @@ impl Worktree {
     fn read(repository: &Repository, git_dir: PathBuf, place: Option<PathBuf>) -> Self {
         let storage = &repository.settings.ref_storage;
         let refs = storage.open(&git_dir, &repository.common_dir, repository.hash());
-        // A HEAD that cannot be read names no branch, for git too.
+        // A HEAD that cannot be read names no branch, as in git.
         let head = b"HEAD".as_bstr();
         let (branch, unborn) = match refs.follow(head) {
             Ok((branch, id)) if branch != head => (Some(branch), id.is_none()),
@@ -71,7 +72,7 @@ impl Worktree {
     }
 }
 
-/// The branch that is being rebased or bisected.
+/// The branch being rebased or bisected.
 fn in_the_middle(git_dir: &Path) -> Option<BString> {
     for rebasing in ["rebase-merge/head-name", "rebase-apply/head-name"] {
         if let Some(name) = pointer(&git_dir.join(rebasing)) {
@@ -87,7 +88,7 @@ fn in_the_middle(git_dir: &Path) -> Option<BString> {
     Some(name)
 }
 
-/// The one line of a small file.
+/// Reads a small file that contains one line.
 fn pointer(path: &Path) -> Option<BString> {
     use std::io::Read;
     let mut content = Vec::new();

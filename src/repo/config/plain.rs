@@ -1,14 +1,15 @@
-//! Configuration files of the form that git itself writes, which nearly all have: read without a general parser.
+//! Configuration files in the form git itself writes, read without the general parser.
 //!
-//! In: a file's bytes. Out: its entries, or that somebody else has to look: at quotes, escapes, comments behind values, includes, and
-//! whatever is wrong. A short process pays for each page of code it touches, and a general parser's are many.
+//! In: a file's bytes. Out: its entries, or `None` if the general parser must read it: because of quotes, escapes,
+//! comments after values, includes, or anything malformed. Nearly all files have the simple form. A short process pays
+//! for each page of code it touches, and the general parser has many.
 
 use bstr::BString;
 
-/// Key and value of an entry, as [`super::ConfigEntry`] has them.
+/// Key and value of an entry, as in [`super::ConfigEntry`].
 type Pair = (BString, Option<BString>);
 
-/// The entries in order; `None`: the file is not of this form.
+/// The entries in order, or `None` if the file does not have the simple form.
 pub(super) fn parse(text: &[u8]) -> Option<Vec<Pair>> {
     let mut entries = Vec::new();
     let mut prefix: Option<BString> = None;
@@ -31,7 +32,7 @@ pub(super) fn parse(text: &[u8]) -> Option<Vec<Pair>> {
     Some(entries)
 }
 
-/// `[name]` or `[name "middle"]` as the beginning of keys.
+/// Parses `[name]` or `[name "subsection"]` into the prefix of its variables' keys.
 fn section(line: &[u8]) -> Option<BString> {
     let inside = line.strip_prefix(b"[")?.strip_suffix(b"]")?;
     let (name, middle) = match inside.iter().position(|&byte| byte == b' ') {
@@ -54,7 +55,7 @@ fn section(line: &[u8]) -> Option<BString> {
     Some(prefix)
 }
 
-/// `name = value`, or a name alone.
+/// Parses `name = value`, or a name alone.
 fn variable(line: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let (name, value) = match line.iter().position(|&byte| byte == b'=') {
         None => (line, None),

@@ -1,7 +1,8 @@
-//! Blobs that git reads itself when they are checked out: `.gitmodules` and `.gitattributes`.
+//! Blobs that git itself reads when they are checked out: `.gitmodules` and `.gitattributes`.
 //!
-//! In: names of blobs that trees call so. Out: findings: submodule names that leave `.git/modules`, URLs and paths that are
-//! options, commands as update settings, lines that overflowed old parsers.
+//! In: the ids of blobs that trees give these names. Out: findings: submodule names that leave `.git/modules`, URLs and
+//! paths that git would take for options, commands as update settings, and lines that overflowed old parsers. Nothing
+//! is ever checked out.
 
 use super::{Findings, Message, Report, Rules, url};
 use crate::odb::Objects;
@@ -11,15 +12,15 @@ use gix_hash::ObjectId;
 use gix_object::Kind;
 use std::collections::BTreeSet;
 
-/// git reads no larger `.gitattributes`.
+/// The largest `.gitattributes` in bytes; git ignores larger ones.
 const ATTRIBUTES_SIZE_MAX: u64 = 100 << 20;
-/// ... and no longer lines of them.
+/// The longest line of a `.gitattributes`, with the end of line; git ignores longer ones.
 const ATTRIBUTES_LINE_MAX: usize = 2048;
 
-/// More different blobs of one kind than this no history has.
+/// The most different blobs of each kind; no real history has more.
 const FILES_MAX: usize = 100_000;
 
-/// Blobs to be checked when all objects are there.
+/// Blobs to check once all objects are there.
 #[derive(Debug, Default)]
 pub struct Files {
     modules: BTreeSet<ObjectId>,
@@ -27,7 +28,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// A tree calls this blob `.gitmodules`.
+    /// Adds a blob that a tree calls `.gitmodules`.
     pub(super) fn add_modules(&mut self, id: ObjectId, report: &mut Report<'_>) {
         if self.modules.len() < FILES_MAX {
             self.modules.insert(id);
@@ -36,7 +37,7 @@ impl Files {
         }
     }
 
-    /// A tree calls this blob `.gitattributes`.
+    /// Adds a blob that a tree calls `.gitattributes`.
     pub(super) fn add_attributes(&mut self, id: ObjectId, report: &mut Report<'_>) {
         if self.attributes.len() < FILES_MAX {
             self.attributes.insert(id);
@@ -45,18 +46,18 @@ impl Files {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no blobs to check.
     pub(super) fn is_empty(&self) -> bool {
         self.modules.is_empty() && self.attributes.is_empty()
     }
 
-    /// Adds those of another checker.
+    /// Adds the blobs of another checker.
     pub(super) fn add(&mut self, mut other: Files) {
         self.modules.append(&mut other.modules);
         self.attributes.append(&mut other.attributes);
     }
 
-    /// Checks them; see [`super::Checker::check_files`].
+    /// Checks the blobs; see [`super::Checker::check_files`].
     pub(super) fn check(
         &self,
         objects: &Objects,
@@ -102,7 +103,7 @@ impl Files {
 }
 
 fn attributes(content: &[u8], report: &mut Report<'_>) {
-    // git reads up to a NUL.
+    // git stops reading at a NUL.
     let text = content.split(|byte| *byte == 0).next().unwrap_or_default();
     if text.split(|byte| *byte == b'\n').any(|line| line.len() >= ATTRIBUTES_LINE_MAX) {
         report.say(Message::GitattributesLineLength, ".gitattributes has too long lines to parse");
@@ -137,13 +138,13 @@ fn modules(content: &[u8], report: &mut Report<'_>) {
     }
 }
 
-/// What git makes of bytes that it hands on as a C string.
+/// What git sees of bytes that it passes on as a C string.
 fn c_string(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-/// A submodule's name and one of its keys, as git finds them in `submodule.<name>.<key>`: a key ends in no dot of its own, but a name that
-/// is cut at a NUL may.
+/// A submodule's name and one of its keys, as git splits `submodule.<name>.<key>` at the last dot. A key contains no
+/// dot, but a name that is cut at a NUL may.
 fn name_and_key(variable: &[u8]) -> Option<(&[u8], &[u8])> {
     variable.strip_prefix(b"submodule.")?.rsplit_once_str(".")
 }
@@ -153,9 +154,9 @@ fn name_leaves(name: &[u8]) -> bool {
     name.is_empty() || name.split(|byte| matches!(byte, b'/' | b'\\')).any(|part| part == b"..")
 }
 
-/// A file in git's configuration format: each setting is handed over as its section (`submodule.name`), key and value.
-/// Returns `None` where git would stop, with everything before handed over. This follows git's own reader of
-/// files to the letter: a difference would be a way around the checks.
+/// Parses a file in git's configuration format and calls `setting` with each section (`submodule.name`), key and value.
+/// Returns `None` where git would stop, after calling `setting` for everything before. It follows git's own reader of
+/// files exactly: any difference could be used to get around the checks.
 fn parse(content: &[u8], mut setting: impl FnMut(&[u8], &[u8], Option<&[u8]>)) -> Option<()> {
     let mut chars = Chars { rest: content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content), ended: false };
     let mut section = Vec::new();
@@ -192,7 +193,7 @@ struct Chars<'a> {
 }
 
 impl Chars<'_> {
-    /// The next byte; the end of a line for CRLF, and once more at the end.
+    /// The next byte. CRLF counts as one end of line, and so does the end of the text.
     fn next(&mut self) -> u8 {
         if let Some(rest) = self.rest.strip_prefix(b"\r\n") {
             self.rest = rest;
@@ -219,7 +220,7 @@ fn is_key_char(char: u8) -> bool {
     char.is_ascii_alphanumeric() || char == b'-'
 }
 
-/// `base]` or `base "sub section"]`; the base may have dots.
+/// Parses `base]` or `base "sub section"]`; the base may contain dots.
 fn parse_section(chars: &mut Chars<'_>, section: &mut Vec<u8>) -> Option<()> {
     loop {
         let mut char = chars.next();
@@ -261,7 +262,7 @@ fn parse_section(chars: &mut Chars<'_>, section: &mut Vec<u8>) -> Option<()> {
     }
 }
 
-/// The rest of a key, and its value if it has one.
+/// Parses the rest of a key, and its value if it has one.
 fn parse_setting(chars: &mut Chars<'_>, key: &mut Vec<u8>) -> Option<Option<Vec<u8>>> {
     let mut char = chars.next();
     while is_key_char(char) {
@@ -280,7 +281,7 @@ fn parse_setting(chars: &mut Chars<'_>, key: &mut Vec<u8>) -> Option<Option<Vec<
 
 fn parse_value(chars: &mut Chars<'_>) -> Option<Vec<u8>> {
     let mut value = Vec::new();
-    // Where spaces at the end would begin.
+    // The length up to which the value is kept if only spaces follow.
     let mut trimmed = None;
     let (mut quoted, mut comment) = (false, false);
     loop {

@@ -1,4 +1,4 @@
-//! Commits and tags: their header lines, in order and well-formed.
+//! Commits and tags: their header lines must be well-formed and in order.
 
 use super::{Message, Report};
 use crate::protocol::shown;
@@ -78,7 +78,7 @@ pub(super) fn tag(content: &[u8], hash: gix_hash::Kind, report: &mut Report<'_>)
         return;
     }
     match take_line(&mut rest, b"tagger ") {
-        // The first tags there were had none.
+        // The oldest tags have none.
         None => {
             if report.say(Message::MissingTaggerEntry, "invalid format - expected 'tagger' line") {
                 return;
@@ -96,7 +96,8 @@ pub(super) fn tag(content: &[u8], hash: gix_hash::Kind, report: &mut Report<'_>)
     }
 }
 
-/// Takes the line that begins so, and returns what follows; its end is sure after [`headers_are_cut_off`].
+/// If the text begins with `prefix`, takes that line and returns it without the prefix. [`headers_are_cut_off`] has
+/// made sure that it ends.
 fn take_line<'a>(rest: &mut &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     let line_and_rest = rest.strip_prefix(prefix)?;
     let end = line_and_rest.find_byte(b'\n').unwrap_or(line_and_rest.len());
@@ -108,7 +109,7 @@ fn is_id(line: &[u8], hash: gix_hash::Kind) -> bool {
     line.len() == hash.len_in_hex() && ObjectId::from_hex(line).is_ok()
 }
 
-/// Header lines end with an empty line, or at least the last one ends.
+/// Reports headers that contain a NUL, or that end neither with an empty line nor with the end of a line.
 fn headers_are_cut_off(content: &[u8], report: &mut Report<'_>) -> bool {
     let headers = content.find(b"\n\n").map_or(content, |end| &content[..end]);
     if let Some(at) = headers.find_byte(0) {
@@ -122,7 +123,7 @@ fn headers_are_cut_off(content: &[u8], report: &mut Report<'_>) -> bool {
     false
 }
 
-/// Checks `Name <email> seconds zone`; `true` when the object is refused for it.
+/// Checks `Name <email> seconds zone`; returns `true` if the object is refused because of it.
 fn ident(line: &[u8], report: &mut Report<'_>) -> bool {
     match ident_fault(line) {
         Some((message, what)) => report.say(message, format!("invalid author/committer line - {what}")),

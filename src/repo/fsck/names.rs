@@ -1,9 +1,10 @@
-//! Names that some file system takes for one of git's own.
+//! Names that some file systems take for one of git's own files.
 //!
-//! HFS+ ignores some code points and the case; NTFS ignores the case, trailing dots and spaces, takes `:` for the beginning
-//! of a stream and has short names. Whoever checks out such a tree there writes into `.git`.
+//! In: the name of a tree entry. Out: whether it is such a name. HFS+ ignores case and some code points. NTFS ignores
+//! case and trailing dots and spaces, takes `:` for the beginning of a stream, and has short names. A checkout of such
+//! a tree on one of them would write into `.git`.
 
-/// One of git's files in a work tree, and the short name NTFS may give it.
+/// One of git's files in a work tree, and the beginning of the short name that NTFS may give it.
 struct Special {
     name: &'static [u8],
     short: &'static [u8],
@@ -14,18 +15,19 @@ const GITATTRIBUTES: Special = Special { name: b"gitattributes", short: b"gi7d29
 const GITIGNORE: Special = Special { name: b"gitignore", short: b"gi250a" };
 const MAILMAP: Special = Special { name: b"mailmap", short: b"maba30" };
 
-/// Whether a name can be any of those below: nearly all names cannot.
+/// Whether a name can be any of those below; rules out nearly all names at little cost.
 pub(super) fn may_be_special(name: &[u8]) -> bool {
-    // A dot; the beginning of a short name; the code points that HFS+ ignores begin with these two bytes.
+    // A dot, the first byte of a short name, or the first byte of the code points that HFS+ ignores.
     matches!(name.first(), Some(b'.' | b'~' | b'g' | b'G' | b'm' | b'M' | 0xe2 | 0xef))
 }
 
-/// `.git`
+/// Whether HFS+ or NTFS takes the name for `.git`.
 pub(super) fn is_dotgit(name: &[u8]) -> bool {
     is_hfs_dot(name, b"git") || is_ntfs_dotgit(name)
 }
 
-/// `.git` after a backslash, which separates folders on NTFS.
+/// Whether NTFS takes the name for `.git`. It also has to be asked for what follows a backslash, which separates
+/// folders there.
 pub(super) fn is_ntfs_dotgit(name: &[u8]) -> bool {
     let rest = match name.split_first_chunk::<4>() {
         Some((head, rest)) if head.eq_ignore_ascii_case(b".git") => rest,
@@ -40,27 +42,27 @@ pub(super) fn is_ntfs_dotgit(name: &[u8]) -> bool {
     }
 }
 
-/// `.gitmodules`
+/// Whether HFS+ or NTFS takes the name for `.gitmodules`.
 pub(super) fn is_gitmodules(name: &[u8]) -> bool {
     GITMODULES.is(name)
 }
 
-/// `.gitmodules` after a backslash.
+/// Whether NTFS takes the name, or what follows a backslash in it, for `.gitmodules`.
 pub(super) fn is_ntfs_gitmodules(name: &[u8]) -> bool {
     GITMODULES.is_on_ntfs(name)
 }
 
-/// `.gitattributes`
+/// Whether HFS+ or NTFS takes the name for `.gitattributes`.
 pub(super) fn is_gitattributes(name: &[u8]) -> bool {
     GITATTRIBUTES.is(name)
 }
 
-/// `.gitignore`
+/// Whether HFS+ or NTFS takes the name for `.gitignore`.
 pub(super) fn is_gitignore(name: &[u8]) -> bool {
     GITIGNORE.is(name)
 }
 
-/// `.mailmap`
+/// Whether HFS+ or NTFS takes the name for `.mailmap`.
 pub(super) fn is_mailmap(name: &[u8]) -> bool {
     MAILMAP.is(name)
 }
@@ -82,7 +84,7 @@ impl Special {
             return ends(rest);
         }
         let Some((short, rest)) = name.split_first_chunk::<8>() else { return false };
-        // The first six letters and a number up to four; later ones get letters of a checksum.
+        // Short names are the first six letters and a number up to four; after that NTFS uses letters of a checksum.
         if short[..6].eq_ignore_ascii_case(&self.name[..6]) && short[6] == b'~' && matches!(short[7], b'1'..=b'4') {
             return ends(rest);
         }
@@ -95,16 +97,16 @@ impl Special {
     }
 }
 
-/// Whether HFS+ takes `name` for `.` and `needle`.
+/// Whether HFS+ takes `name` for a dot followed by `needle`.
 fn is_hfs_dot(name: &[u8], needle: &[u8]) -> bool {
     let mut rest = name;
     let mut next = || loop {
         let (char, size) = bstr::decode_utf8(rest);
         rest = &rest[size..];
         match char {
-            // Ignored completely.
+            // HFS+ ignores these completely.
             Some('\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}') => {}
-            // The end; so does what is no text end a name for git, which counts these two code points there.
+            // The end of the name. For git, invalid UTF-8 ends a name too, and these two code points count as invalid.
             None | Some('\u{fffe}' | '\u{ffff}') => return '\0',
             Some(char) => return char,
         }
@@ -146,7 +148,7 @@ mod tests {
         for name in ["git", ".gi", ".gitx", ".git x", "git~2", "git~10", "x.git", ".g\u{e9}it", ".git.x", ""] {
             check(name, false);
         }
-        // What is no text ends a name.
+        // Invalid UTF-8 ends a name.
         assert!(is_dotgit(b".git\xffx") && is_dotgit(b".git\xef\xbf\xbfx"));
         assert!(!is_dotgit(b".g\xffit") && !is_dotgit(b"\xff.git"));
     }
@@ -173,7 +175,7 @@ mod tests {
             ".git\u{200c}modules",
         ] {
             if name.starts_with('~') {
-                // Starts with a tilde: no letters left of the name; git counts it as well.
+                // A short name may consist of a tilde and a number alone; git counts it as well.
                 assert!(is_gitmodules(name.as_bytes()), "{name:?}");
                 continue;
             }

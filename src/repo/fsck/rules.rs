@@ -1,6 +1,7 @@
-//! How serious each finding is: a table of ours, what the owner's configuration changes in it, objects that are let pass.
+//! How serious each finding is: a fixed table, the owner's changes to it, and objects exempt from the checks.
 //!
-//! In: `receive.fsck.*` as it was read. Out: [`Rules`] for a checker. A list of objects is read only where something is checked.
+//! In: `receive.fsck.*` as configured. Out: [`Rules`] for a checker. A list of exempt objects is never read before
+//! something is checked.
 
 use super::{MESSAGES, Message, Severity};
 use anyhow::{Context as _, anyhow};
@@ -10,8 +11,8 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-/// Ids that git knows and that can be set, for things that are not found here: they are about refs, or about bytes that
-/// are not objects at all.
+/// Message ids that git knows and that can be configured, but that are never reported here: they are about refs, or
+/// about bytes that are not objects at all.
 static ELSEWHERE: &[&str] = &[
     "badHeadTarget",
     "badPackedRefEntry",
@@ -33,7 +34,7 @@ static ELSEWHERE: &[&str] = &[
     "unknownType",
 ];
 
-/// What is done about a finding, as configuration says it.
+/// What to do about a finding, as the configuration says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Word {
     Error,
@@ -41,19 +42,20 @@ enum Word {
     Ignore,
 }
 
-/// What the configuration changes (receive.fsck.*), in its order: what comes later counts more.
+/// The owner's changes (receive.fsck.*) in the order of the configuration: later ones override earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
-    /// A message id in lower case.
+    /// Message ids in lower case.
     messages: Vec<(String, Word)>,
-    /// Files with the names of objects in which nothing is found.
+    /// Files that name objects exempt from the checks.
     skip_lists: Vec<PathBuf>,
-    /// Ids that git does not know.
+    /// Message ids that git does not know.
     unknown: Vec<String>,
 }
 
 impl Changes {
-    /// Takes one setting, `id` in lower case as configuration has it. False: there is such an id, and no such value.
+    /// Adds one setting; `id` is in lower case, as in the configuration. Returns false if the id is known but the value
+    /// is not.
     #[must_use]
     pub fn add(&mut self, id: &[u8], value: &[u8]) -> bool {
         let names = MESSAGES.iter().map(|(name, _, _)| *name).chain(ELSEWHERE.iter().copied());
@@ -71,18 +73,18 @@ impl Changes {
         true
     }
 
-    /// Takes a list of objects.
+    /// Adds a file that names exempt objects.
     pub fn skip(&mut self, list: PathBuf) {
         self.skip_lists.push(list);
     }
 
-    /// Lines for the user about what is not understood.
+    /// Lines for the user about message ids that are not known.
     pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
         self.unknown.iter().map(|id| format!("warning: skipping unknown msg id '{id}'"))
     }
 }
 
-/// How serious each message is, and about which objects nothing is said.
+/// How serious each message is, and which objects are exempt.
 #[derive(Debug, Clone)]
 pub struct Rules {
     pub(super) severities: Vec<Severity>,
@@ -90,20 +92,22 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// git's own for incoming objects (receive.fsckObjects).
+    /// git's own rules for incoming objects (receive.fsckObjects).
     pub fn strict() -> Self {
         Rules { severities: MESSAGES.iter().map(|(_, strict, _)| *strict).collect(), skipped: HashSet::new() }
     }
 
-    /// What clients must be protected from; oddities that old histories are full of are only told.
+    /// Refuses what clients must be protected from; oddities that are common in old histories are only reported.
     pub fn protecting() -> Self {
         Rules { severities: MESSAGES.iter().map(|(_, _, protecting)| *protecting).collect(), skipped: HashSet::new() }
     }
 
-    /// The same with what the owner changes. Lists of objects are found from `directory`, or with `~/` from `home`.
+    /// Applies the owner's changes. Lists of exempt objects are relative to `directory`, or to `home` if they begin
+    /// with `~/`.
     ///
     /// # Errors
-    /// In git's words: a list that cannot be read or holds something else than names; a finding that can only be fatal.
+    /// In git's words: when a list cannot be read or contains anything but object names, or when a fatal message is
+    /// configured as less.
     pub fn changed_by(
         mut self,
         changes: &Changes,
@@ -141,16 +145,17 @@ impl Rules {
         self.severities[message as usize]
     }
 
-    /// Whether nothing is to be said about this object.
+    /// Whether an object is exempt.
     pub(super) fn skips(&self, id: &oid) -> bool {
         !self.skipped.is_empty() && self.skipped.contains(id)
     }
 }
 
-/// A line longer than this names no object.
+/// The longest line that is read; a longer one does not name an object.
 const LINE_MAX: u64 = 4096;
 
-/// One full name a line; `#` begins a comment, blank lines count for nothing. The inner error is about what a line says.
+/// Reads one full object name a line; `#` begins a comment, and blank lines are ignored. The inner error is about a
+/// line's content.
 fn read_names(
     mut from: impl BufRead,
     hash: gix_hash::Kind,
@@ -172,7 +177,7 @@ fn read_names(
             };
         }
         if cut_off && comment {
-            // The rest of a long comment.
+            // Skip the rest of a long comment.
             while !line.ends_with(b"\n") {
                 line.clear();
                 if std::io::Read::take(&mut from, LINE_MAX).read_until(b'\n', &mut line)? == 0 {

@@ -1,4 +1,4 @@
-//! Objects good and bad; what git finds in the same ones decides.
+//! Good and bad objects; git's findings for the same objects are the reference.
 
 use super::*;
 use std::fs;
@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// A repository in which git may look at objects.
+/// A repository in which git checks objects.
 struct Repo(PathBuf);
 
 impl Drop for Repo {
@@ -49,7 +49,7 @@ impl Repo {
         Objects::new(gix_hash::Kind::Sha1, vec![self.0.join("objects")])
     }
 
-    /// Holds our findings, by git's rules for incoming objects, against what git says to a push of the object.
+    /// Compares our findings, under git's rules for incoming objects, with what git's index-pack says about the object.
     fn check(&self, kind: Kind, content: &[u8], expected: &[&str]) {
         let id = self.add(kind, content);
         let rules = Rules::strict();
@@ -62,7 +62,7 @@ impl Repo {
         assert_eq!(ids, expected, "{shown:?}");
 
         let (pack, _) = git(&self.0, &["pack-objects", "--stdout", "--quiet"], format!("{id}\n").as_bytes());
-        // Without links: what the object refers to need not be there.
+        // Without `--strict`: the objects this one refers to need not exist.
         let (_, stderr) = git(&self.0, &["index-pack", "--stdin", "--fsck-objects"], &pack);
         let mut theirs: Vec<&str> = stderr.lines().filter(|line| line.contains(": object ")).collect();
         theirs.sort_unstable();
@@ -118,7 +118,7 @@ fn trees_must_have_sound_modes() {
     repo.check_tree(&[("040000", "a")], &["zeroPaddedFilemode"]);
     repo.check_tree(&[("100664", "a")], &["badFilemode"]);
     repo.check_tree(&[("644", "a")], &["badFilemode"]);
-    // Sixteen bits count.
+    // Only sixteen bits count.
     repo.check_tree(&[("1100644", "a")], &[]);
     repo.check_tree(&[("7777777777100644", "a")], &[]);
     repo.check_tree(&[("110644", "a")], &["badFilemode"]);
@@ -128,7 +128,7 @@ fn trees_must_have_sound_modes() {
 fn trees_must_be_parsed() {
     let repo = Repo::new();
     let good = b"100644 a\0aaaaaaaaaaaaaaaaaaaa";
-    // git's index-pack does not get so far; it parses before it checks.
+    // git's index-pack does not get this far: it parses before it checks.
     let check = |content: &[u8]| {
         let rules = Rules::protecting();
         let mut checker = Checker::new(gix_hash::Kind::Sha1, &rules);
@@ -231,7 +231,7 @@ fn commits_must_have_their_headers() {
 
 #[test]
 fn commits_without_a_tree_are_refused() {
-    // git's index-pack does not get so far; it parses before it checks.
+    // git's index-pack does not get this far: it parses before it checks.
     let check = |content: &str, expected: Message| {
         let rules = Rules::protecting();
         let mut checker = Checker::new(gix_hash::Kind::Sha1, &rules);
@@ -358,7 +358,7 @@ fn gitmodules_must_not_harm() {
     ] {
         check(&format!("[submodule \"a\"]\n\turl = \"{url}\"\n"), &[]);
     }
-    // git hands on section and key as one C string, which ends at a NUL and is divided at its last dot.
+    // git passes on section and key as one C string, which ends at a NUL and is split at its last dot.
     check("[submodule \"..\0\"]\n\turl = -x\n", &[]);
     check("[submodule \"...x\0\"]\n\turl = -x\n", &["gitmodulesName"]);
     check("[submodule \"a\0..\"]\n\turl = -x\n", &[]);
@@ -380,7 +380,7 @@ fn gitmodules_must_not_harm() {
 
 #[test]
 fn gitmodules_are_read_as_clients_read_files() {
-    // git's own check stops at these bytes, its reader of files does not.
+    // git's own check stops at these bytes; its reader of files does not.
     let repo = Repo::new();
     for modules in [&b"\xef\xbb\xbf[submodule \"a\"]\nurl = -x\n"[..], b"# \xff\n[submodule \"a\"]\nurl = -x\n"] {
         let blob = repo.add(Kind::Blob, modules);

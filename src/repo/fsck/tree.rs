@@ -1,4 +1,4 @@
-//! Trees: entries that can be parsed, are sorted and unique, and have names that harm nobody.
+//! Trees: entries must be well-formed, sorted and unique, and their names harmless.
 
 use super::files::Files;
 use super::{Message, Report, names};
@@ -6,7 +6,7 @@ use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use std::cmp::Ordering;
 
-/// The longest name of an entry git accepts by default.
+/// The longest name of an entry in bytes that git accepts by default.
 const NAME_LEN_MAX: usize = 4096;
 
 const TYPE: u32 = 0o170_000;
@@ -31,7 +31,7 @@ impl<'a> Entry<'a> {
         self.mode & TYPE == SYMLINK
     }
 
-    /// The first entry of what is left of a tree.
+    /// Parses the first entry of the rest of a tree.
     fn parse(rest: &mut &'a [u8], hash_len: usize) -> Option<Self> {
         let mut mode = 0_u32;
         let mut space = 0;
@@ -72,7 +72,7 @@ pub(super) fn check(content: &[u8], hash: gix_hash::Kind, report: &mut Report<'_
             found.dotgit |= names::is_dotgit(entry.name);
             special_files(&entry, report, files);
         }
-        // One look for both kinds of separators: hardly any name has one.
+        // One search for both separators: hardly any name contains one.
         if entry.name.find_byteset(b"/\\").is_some() {
             found.slash |= entry.name.contains(&b'/');
             found.dotgit |= after_backslashes(&entry, report, files);
@@ -89,7 +89,7 @@ pub(super) fn check(content: &[u8], hash: gix_hash::Kind, report: &mut Report<'_
     found.tell(report);
 }
 
-/// What is told once for a tree, however many entries have it.
+/// What is reported once for a tree, however many entries are affected.
 #[derive(Default)]
 struct Found {
     null_id: bool,
@@ -134,7 +134,8 @@ impl Found {
     }
 }
 
-/// Files git itself reads from a work tree must be files; two of them are looked into later.
+/// Files that git itself reads from a work tree must not be symbolic links; the content of two of them is checked
+/// later.
 fn special_files(entry: &Entry<'_>, report: &mut Report<'_>, files: &mut Files) {
     if names::is_gitmodules(entry.name) {
         gitmodules(entry, report, files);
@@ -162,7 +163,7 @@ fn gitmodules(entry: &Entry<'_>, report: &mut Report<'_>, files: &mut Files) {
     }
 }
 
-/// What NTFS takes for a path; whether it leads into `.git`.
+/// Checks what follows each backslash, which NTFS takes for a separator; returns whether that is `.git`.
 fn after_backslashes(entry: &Entry<'_>, report: &mut Report<'_>, files: &mut Files) -> bool {
     let mut dotgit = false;
     let mut name = entry.name;
@@ -182,9 +183,9 @@ enum Order {
     Twice,
 }
 
-/// How two neighbours stand. A directory sorts as if its name ended in a slash, so that a file and a directory of one name
-/// need not be neighbours: `foo`, `foo.bar`, `foo/`. Names of files that may still be followed by their directory wait in
-/// `candidates`.
+/// How two neighbouring entries are ordered. A directory sorts as if its name ended in a slash, so a file and a
+/// directory of the same name need not be neighbours: `foo`, `foo.bar`, `foo/`. `candidates` holds the names of files
+/// whose directory may still follow.
 fn order<'a>(before: &Entry<'a>, entry: &Entry<'a>, candidates: &mut Vec<&'a [u8]>) -> Order {
     let common = before.name.len().min(entry.name.len());
     match before.name[..common].cmp(&entry.name[..common]) {

@@ -1,17 +1,17 @@
 //! URLs of submodules that git refuses to clone from.
 //!
-//! In: a URL as a `.gitmodules` has it. Out: whether git takes it for an option, for several lines, or for another host than it seems to
-//! name. This is git's own check (submodule-config.c, `check_submodule_url`), with what it makes of a URL (urlmatch.c, `url_normalize`): one
-//! that is stricter would refuse what git's clients push.
+//! In: a URL from a `.gitmodules`. Out: whether git would take it for an option, for several lines, or for another host
+//! than it seems to name. This is git's own check (submodule-config.c, `check_submodule_url`) with its normalization
+//! (urlmatch.c, `url_normalize`): a stricter one would refuse what git's clients push.
 
 use bstr::ByteSlice;
 
-/// What delimits the parts of a URL, and stays escaped where it is.
+/// Bytes that delimit the parts of a URL, and stay escaped if they are.
 const RESERVED: &[u8] = b":/?#[]@!$&'()*+,;=";
-/// What is always escaped, beside control characters and all that is not ASCII.
+/// Bytes that are always escaped, besides control characters and everything that is not ASCII.
 const UNSAFE: &[u8] = b" <>\"%{}|\\^`";
 
-/// Whether git would not hand such a URL to its transports.
+/// Whether git refuses to pass such a URL to its transports.
 pub(super) fn harms(url: &[u8]) -> bool {
     if url.starts_with(b"-") {
         return true;
@@ -27,7 +27,7 @@ fn is_separator(byte: u8) -> bool {
     matches!(byte, b'/' | b'\\')
 }
 
-/// What stands behind all `./` and `../` in front, and whether one of these leads up.
+/// Strips all leading `./` and `../`; returns whether one of them leads up, and the rest.
 fn without_dots(url: &[u8]) -> (bool, &[u8]) {
     let (mut up, mut rest) = (false, url);
     loop {
@@ -39,7 +39,7 @@ fn without_dots(url: &[u8]) -> (bool, &[u8]) {
     }
 }
 
-/// The URL that git's program for HTTP and FTP is given, if it is that one's.
+/// The URL that git would pass to its helper for HTTP and FTP, if it would use that one.
 fn for_http(url: &[u8]) -> Option<&[u8]> {
     let schemes: [&[u8]; 4] = [b"http", b"https", b"ftp", b"ftps"];
     schemes.iter().find_map(|scheme| {
@@ -48,7 +48,7 @@ fn for_http(url: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// As git decodes it: what stands before the first colon is left as it is, and so is the escape of a NUL.
+/// The URL as git decodes it: the part before the first colon and an escaped NUL stay as they are.
 fn decoded(url: &[u8]) -> Vec<u8> {
     let scheme = url.find_byte(b':').unwrap_or(0);
     let mut decoded = url[..scheme].to_vec();
@@ -62,7 +62,7 @@ fn decoded(url: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// The byte that two digits behind a percent sign stand for, and what comes behind them.
+/// Decodes the two digits after a percent sign; returns the byte and the text after them.
 fn escaped(digits: &[u8]) -> Option<(u8, &[u8])> {
     let (digits, rest) = digits.split_first_chunk::<2>()?;
     let digit = |byte: u8| char::from(byte).to_digit(16);
@@ -70,8 +70,8 @@ fn escaped(digits: &[u8]) -> Option<(u8, &[u8])> {
     Some((u8::try_from(value).ok()?, rest))
 }
 
-/// The URL in git's own form; `None` where that is none: without a scheme or a host, with a host, a port, an escape or a path that cannot
-/// be.
+/// The URL in git's normal form; `None` if it lacks a scheme or a host, or if its host, port, path or an escape in it
+/// is invalid.
 fn normalized(url: &[u8]) -> Option<Vec<u8>> {
     let is_of_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+.-".contains(byte);
     let scheme = url.iter().take_while(|byte| is_of_scheme(byte)).count();
@@ -110,14 +110,14 @@ fn normalized(url: &[u8]) -> Option<Vec<u8>> {
     Some(normal)
 }
 
-/// Digits alone, and not of 0, which means «any that is free»; or nothing.
+/// Whether a port is valid: empty, or digits whose value is not 0, which would mean «any free port».
 fn is_port(port: &[u8]) -> bool {
     let digits = port.trim_start_with(|digit| digit == '0');
     let number = digits.to_str().ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
     port.is_empty() || number.is_some_and(|number| number.parse::<u16>().is_ok())
 }
 
-/// Appends a path behind the slash that begins it, `.` and `..` resolved; `None` where that leads out.
+/// Appends a path, given without its leading slash, with `.` and `..` resolved; `None` if it leads above the root.
 fn append_path(normal: &mut Vec<u8>, path: &[u8]) -> Option<()> {
     let start = normal.len();
     normal.push(b'/');
@@ -134,7 +134,7 @@ fn append_path(normal: &mut Vec<u8>, path: &[u8]) -> Option<()> {
             }
             _ => {}
         }
-        // The slash in front stays, whatever has gone behind it.
+        // The slash before a removed segment stays.
         if segments.peek().is_some() || normal.len() == start {
             normal.push(b'/');
         }
@@ -142,7 +142,7 @@ fn append_path(normal: &mut Vec<u8>, path: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Appends a part with what must be escaped escaped, and nothing else; `None` where an escape is none.
+/// Appends a part, escaping exactly what must be escaped; `None` if an escape in it is invalid.
 fn append(normal: &mut Vec<u8>, part: &[u8]) -> Option<()> {
     let mut rest = part;
     while let Some((&byte, after)) = rest.split_first() {

@@ -1,7 +1,7 @@
 //! What the values of keys mean.
 //!
-//! In: the entries, and names of keys, the most special first. Out: the value of the first of them that is set, or an error that names key
-//! and file.
+//! In: the entries, and the names of keys, the most specific first. Out: the value of the first of them that is set, or
+//! an error that names key and file. Never a default.
 
 use super::{BlobUri, DenyCurrent, FilterRules, Fsync, GitWants, PackUri, RefStorage, Seed, Unborn, Wants};
 use crate::durable::Sharing;
@@ -20,7 +20,7 @@ pub(super) fn entry<'a>(entries: &'a Entries, keys: &[&str]) -> Option<&'a Confi
     keys.iter().find_map(|key| entries.iter().rev().find(|entry| is_of(entry, &[key])))
 }
 
-/// Whether an entry is of one of these keys, which are written as documents have them.
+/// Whether an entry has one of these keys, which are spelled as in git's documentation.
 pub(super) fn is_of(entry: &ConfigEntry, keys: &[&str]) -> bool {
     keys.iter().any(|key| entry.key.eq_ignore_ascii_case(key.as_bytes()))
 }
@@ -29,7 +29,7 @@ pub(super) fn truth(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<b
     entry(entries, keys).map(boolean).transpose()
 }
 
-/// Whether none of the keys says no.
+/// Whether none of the keys is false; `None` if none is set.
 pub(super) fn all_true(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>> {
     let said = keys.iter().map(|key| truth(entries, &[key])).collect::<anyhow::Result<Vec<_>>>()?;
     Ok(said.into_iter().flatten().reduce(|one, other| one && other))
@@ -39,7 +39,7 @@ pub(super) fn number(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<
     entry(entries, keys).map(integer).transpose()
 }
 
-/// A negative limit is none set (git tests `0 <= limit`); the next key counts then.
+/// A negative limit counts as unset, and the next key is used (git tests `0 <= limit`).
 pub(super) fn limit(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u64>> {
     for key in keys {
         if let Some(value) = number(entries, &[key])?
@@ -62,7 +62,7 @@ pub(super) fn bytes(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<u
     }
 }
 
-/// Milliseconds; -1 is for ever, and nothing else is less than none.
+/// Milliseconds; -1 means for ever, and other negative numbers are errors.
 pub(super) fn timeout(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<i64>> {
     match entry(entries, keys) {
         Some(found) => {
@@ -84,7 +84,7 @@ pub(super) fn geometric_factor(entries: &Entries, keys: &[&str]) -> anyhow::Resu
     up_to(entries, keys, u8::MAX)
 }
 
-/// A number that is not more; 0 is the default.
+/// A number up to `most`; 0 means the default.
 pub(super) fn up_to<N>(entries: &Entries, keys: &[&str], most: N) -> anyhow::Result<Option<N>>
 where
     N: TryFrom<i64> + PartialOrd + std::fmt::Display + From<u8>,
@@ -96,7 +96,7 @@ where
     }
 }
 
-/// 0 and less: no limit of the owner's.
+/// A size; 0 or a negative number means no limit.
 pub(super) fn size(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<u64>>> {
     Ok(number(entries, keys)?.map(|value| u64::try_from(value).ok().filter(|&value| value > 0)))
 }
@@ -116,12 +116,12 @@ pub(super) fn text(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<BS
     entry(entries, keys).map(value).transpose()
 }
 
-/// What an entry says; a key alone says nothing.
+/// The value of an entry; a bare key is an error.
 fn value(entry: &ConfigEntry) -> anyhow::Result<BString> {
     entry.value.clone().with_context(|| format!("missing value for '{}' in {}", entry.key, place_of(entry)))
 }
 
-/// A text of the protected configuration: what a repository says does not count (PO-18).
+/// A text from the protected configuration; what the repository's own files say is ignored (PO-18).
 pub(super) fn text_of_operator(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<BString>> {
     let last = entries.iter().rfind(|entry| entry.origin == Origin::Operator && is_of(entry, keys));
     last.map(value).transpose()
@@ -131,7 +131,7 @@ pub(super) fn path(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Op
     Ok(text(entries, keys)?.map(|text| Some(gix_path_of(text))))
 }
 
-/// Of several keys for one thing the one that stands last counts.
+/// A path that several keys can set: the last entry with any of them counts.
 pub(super) fn path_of_any(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Option<PathBuf>>> {
     let last = entries.iter().rfind(|entry| is_of(entry, keys));
     Ok(last.map(value).transpose()?.map(|text| Some(gix_path_of(text))))
@@ -146,7 +146,7 @@ pub(super) fn gix_path_of(text: BString) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(text.into()))
 }
 
-/// All values of all keys, as the configuration has them.
+/// All values of all keys, in the order of the configuration.
 pub(super) fn texts(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Vec<BString>>> {
     entries.iter().filter(|entry| is_of(entry, keys)).map(value).collect::<anyhow::Result<_>>().map(Some)
 }
@@ -171,7 +171,7 @@ pub(super) fn word(entries: &Entries, keys: &[&str]) -> Option<(Vec<u8>, ConfigE
     Some((found.value.as_ref().map(|value| value.to_ascii_lowercase()).unwrap_or_default(), found.clone()))
 }
 
-/// What a word stands for, of those that are `wanted`.
+/// What a word stands for; `wanted` lists the valid words for the error.
 fn choice<T>(
     entries: &Entries,
     keys: &[&str],
@@ -188,7 +188,7 @@ pub(super) fn bad(entry: &ConfigEntry, wanted: &str) -> anyhow::Error {
     anyhow!("bad config value '{value}' for '{}'{file}: {wanted} is expected", entry.key)
 }
 
-/// Where an entry is from, as git says it.
+/// The source of an entry, in git's words.
 pub(super) fn place_of(entry: &ConfigEntry) -> String {
     entry.file.as_ref().map_or_else(|| "command-line config".to_owned(), |file| format!("file {}", file.display()))
 }
@@ -245,7 +245,7 @@ pub(super) fn log_refs(entries: &Entries, keys: &[&str]) -> anyhow::Result<Optio
     }
 }
 
-/// As git reads it (setup.c, `git_config_perm`): words, octal numbers with or without a zero in front, truth values.
+/// As git reads it (setup.c, `git_config_perm`): words, octal numbers with or without a leading zero, booleans.
 pub(super) fn sharing(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Sharing>> {
     let Some((value, found)) = word(entries, keys) else { return Ok(None) };
     Ok(Some(match value.as_slice() {
@@ -264,12 +264,12 @@ pub(super) fn sharing(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option
     }))
 }
 
-/// A number in base 8, all of it.
+/// Parses the whole text as an octal number.
 fn octal(text: &[u8]) -> Option<u32> {
     u32::from_str_radix(text.to_str().ok()?, 8).ok()
 }
 
-/// The components of core.fsync that concern us (git-config, core.fsync); `none` clears what came before it.
+/// The components of core.fsync that concern us (git-config, core.fsync); `none` clears everything before it.
 pub(super) fn fsync(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<Fsync>> {
     let Some(value) = text(entries, keys)?.map(|text| text.to_ascii_lowercase()) else { return Ok(None) };
     let all = Fsync { loose_object: true, pack: true, pack_metadata: true, reference: true };
@@ -297,7 +297,8 @@ pub(super) fn fsync(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<F
                 chosen = Fsync { loose_object: on, pack: on, pack_metadata: on, reference: on };
             }
             b"index" | b"commit-graph" => {}
-            // git warns about unknown words and goes on. Who has misspelt one wanted something forced that we should not lose.
+            // git warns about unknown words and ignores them. Here a misspelt word forces everything to disk, so that
+            // what it was meant to protect is not lost.
             _ if on => return Ok(Some(all)),
             _ => {}
         }
@@ -305,7 +306,8 @@ pub(super) fn fsync(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<F
     Ok(Some(chosen))
 }
 
-/// The words of core.fsyncMethod; git warns about others and goes on (git-config). What is only to be written out is flushed as well.
+/// The words of core.fsyncMethod; others count as unset, as in git (git-config). `writeout-only` flushes as well, like
+/// `fsync`.
 pub(super) fn fsync_method(entries: &Entries, keys: &[&str]) -> anyhow::Result<Option<bool>> {
     let value = text(entries, keys)?.map(|text| text.to_ascii_lowercase());
     Ok(value.and_then(|value| match value.as_slice() {
@@ -315,8 +317,9 @@ pub(super) fn fsync_method(entries: &Entries, keys: &[&str]) -> anyhow::Result<O
     }))
 }
 
-/// Whether maintenance may run on its own is git's to say: the keys count as they do there. It is not started, though, unless one of them
-/// is set: most repositories are looked after in another way, and a process for each push is not for nothing.
+/// Whether git's automatic maintenance is allowed and asked for. The keys allow it by git's rules, but unless one of
+/// them is set it is not started: most repositories are maintained in another way, and starting a process for each push
+/// costs time.
 pub(super) fn auto_maintenance(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<bool>> {
     let after_pushes = entries.boolean("receive.autogc")?;
     let on_its_own = entries.boolean("maintenance.auto")?;
@@ -361,7 +364,7 @@ pub(super) fn blob_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Opti
     Ok(Some(uris))
 }
 
-/// The hash of the names that other values are made of.
+/// The hash function of the object names in other values.
 fn hash_of(entries: &Entries) -> anyhow::Result<gix_hash::Kind> {
     Ok(object_format(entries, &["extensions.objectFormat"])?.unwrap_or(gix_hash::Kind::Sha1))
 }
@@ -377,7 +380,7 @@ pub(super) fn pack_uris(entries: &Entries, keys: &[&str]) -> anyhow::Result<Opti
     configured.map(read).collect::<Result<_, _>>().map(Some)
 }
 
-/// Both halves of `<pack hash> <uri>`; an address is one line.
+/// Parses `<pack hash> <uri>`; a URI must not be empty nor contain a line feed.
 pub(super) fn pack_uri(value: &[u8]) -> Option<PackUri> {
     let (pack, uri) = value.split_once_str(" ")?;
     let pack = ObjectId::from_hex(pack).ok()?;
@@ -407,7 +410,7 @@ pub(super) fn filters(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<Fi
     Ok(Some(rules))
 }
 
-/// `receive.fsck.*`; nothing falls back on `fsck.*`, which is about `git fsck`.
+/// Reads `receive.fsck.*`. There is no fallback to `fsck.*`, which is about `git fsck`.
 pub(super) fn fsck(entries: &Entries, _: &[&str]) -> anyhow::Result<Option<Changes>> {
     let mut changes = Changes::default();
     for entry in entries.iter() {
