@@ -1,7 +1,7 @@
-//! The changes of one transaction and what was said against them, whatever store they are made in.
+//! The changes of one transaction and their refusals, in either store.
 //!
-//! In: changes. Out: a refusal for each that was not made, in C git's words, and the stations every transaction passes. Nothing is read
-//! or written here.
+//! In: changes. Out: a refusal for each change that was not made, in C git's words, and the phases every transaction
+//! goes through. Nothing is read or written here.
 
 use super::name;
 use super::transaction::{RefChange, Refused, TransactionHook, TransactionState};
@@ -12,22 +12,23 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::ops::{Bound, Index};
 
-/// A transaction of one of the stores, under way.
+/// A transaction in one of the stores, in progress.
 pub(super) trait Steps<'b> {
-    /// What it is about.
+    /// The changes it makes.
     fn changes(&mut self) -> &mut Changes<'b>;
 
-    /// Locks what is to change and refuses what cannot be changed.
+    /// Locks the refs to change, and refuses changes that cannot be made.
     fn prepare(&mut self);
 
-    /// The changes as they are made: symbolic refs followed, without what was refused. Old, new, name; null where there is none.
+    /// The changes as they are made: symbolic refs followed, refused changes left out. Each is old value, new value,
+    /// name; null means none.
     fn updates(&self) -> Vec<(ObjectId, ObjectId, BString)>;
 
-    /// Brings everything into effect.
+    /// Makes the changes take effect.
     fn commit(&mut self);
 }
 
-/// Makes the changes, station by station; what is refused on the way stands in them.
+/// Runs a transaction phase by phase; refusals are recorded in its changes.
 pub(super) fn make(steps: &mut dyn Steps<'_>, hook: &mut dyn TransactionHook) {
     if !steps.changes().goes_on() {
         return;
@@ -52,7 +53,7 @@ pub(super) fn make(steps: &mut dyn Steps<'_>, hook: &mut dyn TransactionHook) {
     if steps.changes().goes_on() {
         steps.commit();
     }
-    // From here on nobody can object.
+    // From here on the hook cannot veto.
     if steps.changes().goes_on() {
         hook.state(TransactionState::Committed, &steps.updates());
     } else {
@@ -60,7 +61,7 @@ pub(super) fn make(steps: &mut dyn Steps<'_>, hook: &mut dyn TransactionHook) {
     }
 }
 
-/// Changes, and what was said against each.
+/// Changes, and the refusal of each.
 pub(super) struct Changes<'b> {
     list: &'b [&'b RefChange],
     atomic: bool,
@@ -77,7 +78,7 @@ impl Index<usize> for Changes<'_> {
 }
 
 impl<'b> Changes<'b> {
-    /// Bad names and values, and names that come twice, are refused at once.
+    /// Refuses at once bad names, bad values, and names that occur twice.
     pub(super) fn new(list: &'b [&'b RefChange], atomic: bool, hash: gix_hash::Kind) -> Self {
         let refused = list.iter().map(|_| None).collect();
         let mut changes = Changes { list, atomic, hash, refused };
@@ -100,12 +101,12 @@ impl<'b> Changes<'b> {
         }
     }
 
-    /// One of them.
+    /// One of the changes.
     pub(super) fn at(&self, at: usize) -> &'b RefChange {
         self.list[at]
     }
 
-    /// In the order in which they were asked for.
+    /// All changes, in the order in which they were requested.
     pub(super) fn iter(&self) -> impl Iterator<Item = &'b RefChange> {
         self.list.iter().copied()
     }
@@ -114,33 +115,33 @@ impl<'b> Changes<'b> {
         self.list.len()
     }
 
-    /// Whether it is all of them or none.
+    /// Whether either all changes are made or none.
     pub(super) fn is_atomic(&self) -> bool {
         self.atomic
     }
 
-    /// Whether there is anything left to do: of an atomic transaction everything must be.
+    /// Whether anything is left to do. An atomic transaction goes on only without any refusal.
     pub(super) fn goes_on(&self) -> bool {
         if self.atomic { self.refused.iter().all(Option::is_none) } else { self.refused.iter().any(Option::is_none) }
     }
 
-    /// Whether nothing was said against a change.
+    /// Whether a change has not been refused.
     pub(super) fn is_live(&self, at: usize) -> bool {
         self.refused[at].is_none()
     }
 
-    /// The changes as they were asked for.
+    /// The changes as they were requested.
     fn asked(&self) -> Vec<(ObjectId, ObjectId, BString)> {
         (0..self.list.len()).map(|at| self.update(at, self.list[at].name.as_bstr())).collect()
     }
 
-    /// A change as the hook hears of it; `name` is the ref it is made to.
+    /// A change as the hook sees it; `name` is the ref that changes.
     pub(super) fn update(&self, at: usize, name: &BStr) -> (ObjectId, ObjectId, BString) {
         let null = self.hash.null();
         (self.list[at].old.unwrap_or(null), self.list[at].new.unwrap_or(null), name.to_owned())
     }
 
-    /// The first refusal stays.
+    /// Refuses a change, unless it has been refused already.
     pub(super) fn refuse(&mut self, at: usize, refusal: Refusal, detail: String) {
         let refused = &mut self.refused[at];
         if refused.is_none() {
@@ -153,7 +154,7 @@ impl<'b> Changes<'b> {
         self.refuse(at, refusal, detail);
     }
 
-    /// Refuses several for a reason that is none of theirs, which is said once.
+    /// Refuses several changes for one common reason, which is reported once.
     pub(super) fn refuse_together(&mut self, which: impl Fn(usize) -> bool, detail: &str) {
         let mut detail = Some(detail.to_owned());
         for (at, refused) in self.refused.iter_mut().enumerate() {
@@ -164,14 +165,14 @@ impl<'b> Changes<'b> {
         }
     }
 
-    /// Refuses everything that is left, in words of our own.
+    /// Refuses all changes that are left, in our own words.
     fn refuse_all(&mut self, why: &str) {
         for refused in self.refused.iter_mut().filter(|refused| refused.is_none()) {
             *refused = Some(Box::new((Refusal::Said(why.into()), None)));
         }
     }
 
-    /// What was refused, and why.
+    /// The refusal of each change, if any.
     pub(super) fn finish(mut self) -> Vec<Refused> {
         if self.atomic && !self.goes_on() {
             for refused in self.refused.iter_mut().filter(|refused| refused.is_none()) {
@@ -182,13 +183,13 @@ impl<'b> Changes<'b> {
     }
 }
 
-/// Whether a name may be written to: well-formed, or for deletions at least no path out of `refs/`.
+/// Whether a name may be written to: it must be well-formed, or for a deletion at least not lead out of `refs/`.
 pub(super) fn is_writable(name: &BString, creates: bool) -> bool {
     let is_pseudo = matches!(name.as_slice(), b"FETCH_HEAD" | b"MERGE_HEAD");
     name::is_safe(name) && !is_pseudo && (!creates || name::is_valid(name))
 }
 
-/// Whether a ref has the value it must have.
+/// Checks that a ref has the value it must have.
 pub(super) fn compare(
     expected: Option<ObjectId>,
     value: Option<ObjectId>,
@@ -208,7 +209,7 @@ pub(super) fn compare(
     }
 }
 
-/// Another name that is above or below a name.
+/// A name among `names` that conflicts with `name`, because one of them would be a directory of the other.
 pub(super) fn in_the_way<'n>(names: &'n BTreeSet<Cow<'_, BStr>>, name: &BStr) -> Option<&'n BStr> {
     let above = name::parents(name).find_map(|parent| names.get(parent.as_bstr()));
     let below = || {

@@ -1,14 +1,15 @@
-//! The refs of a new repository: HEAD, which names a branch that is not born yet.
+//! The refs of a new repository: HEAD, which points to an unborn branch.
 //!
-//! In: a git directory that nobody uses yet. Out: the files in it that hold its refs, on the disk.
+//! In: the git directory of a repository that is not in use yet. Out: the files that store its refs, on disk. Existing
+//! refs are never touched.
 
 use super::{Format, reftable};
 use crate::durable::{self, Sharing};
 use bstr::BStr;
 use std::path::Path;
 
-/// Makes the refs of a new repository whose HEAD names `branch`, and forces them to the disk; the caller forces the git directory's
-/// own entries there.
+/// Creates the refs of a new repository whose HEAD points to `branch`, and forces them to disk. The caller forces the
+/// entries of the git directory itself.
 ///
 /// # Errors
 /// When the disk refuses.

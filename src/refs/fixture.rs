@@ -1,4 +1,4 @@
-//! A bare repository made and questioned by an installed git, for the tests of this directory.
+//! A bare repository, created and examined by an installed git, for the tests of this directory.
 
 use super::transaction::{RefChange, ReflogEntry, TablePolicy};
 use super::{Format, LockPolicy, LogRefs, RefStore, RefTransaction, Row, TransactionHook, TransactionState};
@@ -41,7 +41,7 @@ impl Repo {
         repo
     }
 
-    /// A copy to do something to.
+    /// A copy that a test may damage.
     #[cfg(feature = "failpoints")]
     pub(super) fn copy(&self) -> Self {
         fn copy(from: &Path, to: &Path) {
@@ -94,7 +94,7 @@ impl Repo {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// A commit of the empty tree; another one for each message.
+    /// A commit of the empty tree, different for each message.
     pub(super) fn commit(&self, message: &str) -> ObjectId {
         let tree = self.git_with_input(&["mktree"], "");
         id(&self.git(&["commit-tree", "-m", message, &tree]))
@@ -117,12 +117,12 @@ impl Repo {
         content.lines().map(str::to_owned).collect()
     }
 
-    /// Makes changes, each failing alone.
+    /// Makes changes, each of which may fail alone.
     pub(super) fn each(&self, changes: &[RefChange]) -> Vec<Result<(), Refusal>> {
         commit(&self.store(), &policy(), changes, false, &mut Calls::default())
     }
 
-    /// Makes changes in one step.
+    /// Makes changes atomically.
     pub(super) fn atomic(&self, changes: &[RefChange]) -> Vec<Result<(), Refusal>> {
         commit(&self.store(), &policy(), changes, true, &mut Calls::default())
     }
@@ -131,7 +131,7 @@ impl Repo {
         self.root.join(path).exists()
     }
 
-    /// `name id symref-target` of each ref, as git has it.
+    /// `name id symref-target` of each ref, according to git.
     pub(super) fn refs(&self) -> String {
         self.git(&["for-each-ref", "--format=%(refname) %(objectname) %(symref)"])
             .lines()
@@ -139,12 +139,12 @@ impl Repo {
             .collect()
     }
 
-    /// The same as we have it.
+    /// The same according to our own reader.
     pub(super) fn our_refs(&self, prefixes: &[&str]) -> String {
         list(&self.store(), prefixes)
     }
 
-    /// Nothing is damaged, and we see what git sees.
+    /// Checks that nothing is damaged, and that we see the same refs as git.
     pub(super) fn check(&self) {
         let problems = self.git(&["fsck", "--no-progress", "--no-dangling", "--connectivity-only"]);
         assert_eq!(problems, "");
@@ -190,13 +190,13 @@ pub(super) fn policy() -> LockPolicy {
     }
 }
 
-/// A change without a log. `old`: `Some(None)` is «must not exist».
+/// A change without a reflog entry. In `old`, `Some(None)` means that the ref must not exist.
 pub(super) fn change(name: &str, old: Option<Option<ObjectId>>, new: Option<ObjectId>) -> RefChange {
     let old = old.map(|old| old.unwrap_or(ObjectId::null(gix_hash::Kind::Sha1)));
     RefChange { name: name.into(), old, new, reflog: None }
 }
 
-/// The same change, with a line in the log.
+/// The same change with a reflog entry.
 pub(super) fn logged(change: RefChange, create: bool) -> RefChange {
     logged_as(change, if create { LogRefs::Always } else { LogRefs::Existing })
 }
@@ -222,7 +222,7 @@ pub(super) fn commit(
     if atomic { transaction.commit_atomic() } else { transaction.commit_each() }
 }
 
-/// Notes what it is told, and vetoes a state if asked to.
+/// Records the calls, and vetoes a state if told to.
 #[derive(Default)]
 pub(super) struct Calls {
     pub(super) veto: Option<TransactionState>,

@@ -1,18 +1,18 @@
-//! Which file stands under a name: one that is replaced by renames only.
+//! Tells whether a name still leads to the same file, for files that are only ever replaced by renames.
 //!
-//! In: a path, or an open file's metadata. Out: a value to compare. Nothing is read of the file itself.
+//! In: a path, or an open file's metadata. Out: a value to compare. The file's content is never read.
 
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Which file a name led to: when two are equal, nobody has replaced it in between.
+/// Identifies the file a name led to: if two are equal, the file was not replaced in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity([i64; 4], [u64; 3]);
 
 impl Identity {
-    /// Of an open file.
+    /// The identity of an open file.
     pub(super) fn of(metadata: &Metadata) -> Self {
         Identity(
             [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()],
@@ -20,7 +20,7 @@ impl Identity {
         )
     }
 
-    /// The file of that name now; `None` where there is none.
+    /// The identity of the file that has the name now; `None` if there is none.
     pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(Identity::of(&metadata))),

@@ -1,7 +1,8 @@
-//! Lock files: `<file>.lock`, created exclusively beside what it guards, removed when dropped.
+//! Lock files: `<file>.lock`, created exclusively beside the file it guards, removed when dropped.
 //!
-//! In: the file to guard and how long to wait. Out: a lock, and a new content for the file. The protocol is git's, so that its
-//! processes and ours keep out of each other's way; what a dead process of ours has locked is taken over (see [`crate::journal`]).
+//! In: the file to guard and how long to wait. Out: a lock, and new content for the file. The protocol is git's, so
+//! git's processes and ours exclude each other. A lock of ours whose process has died is taken over (see
+//! [`crate::journal`]); git's never is.
 
 use crate::durable::{self, Sharing};
 use crate::journal::{Journal, LockFile};
@@ -14,41 +15,43 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What a lock's name ends with.
+/// The suffix of a lock file's name.
 const SUFFIX: &str = ".lock";
 
-/// Pauses between attempts grow as git's: 1, 4, 9 … ms up to a second, give or take a quarter.
+/// The longest pause between attempts. Pauses grow as in git: 1, 4, 9 … ms up to a second, each varied at random by a
+/// quarter.
 const PAUSE_MS_MAX: u64 = 1000;
 
-/// How long a vanished folder is made anew before that is an error.
+/// How long a directory that keeps disappearing is created again before that is an error.
 const FOLDER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A lock we hold.
+/// A lock that we hold.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
     file: LockFile,
-    /// The new content, in a file of its own: a lock says by what file it is whose it is. A plain one says nothing, and is that file.
+    /// The new content. It is a separate file if the lock file itself marks the lock as ours; a plain lock file holds
+    /// the content itself.
     content: Option<PathBuf>,
-    /// It has become what it guards: whoever has one of this name now is somebody else.
+    /// The lock file has been renamed to the file it guarded; one of that name belongs to another process.
     spent: bool,
 }
 
-/// Why a lock was not had.
+/// Why a lock could not be taken.
 #[derive(Debug)]
 pub(super) enum LockError {
-    /// Somebody else holds it.
+    /// Another process holds it.
     Held,
-    /// Something that is no directory stands where a directory is needed.
+    /// A file is where a directory is needed.
     Blocked,
-    /// The disk says no.
+    /// The disk refuses.
     Io(io::Error),
 }
 
 impl Lock {
-    /// Locks `guarded`, whose missing directories are made below `root`.
+    /// Locks `guarded`, creating missing directories below `root`.
     ///
-    /// Returns also whether directories may have been made.
+    /// Also returns whether directories may have been created.
     pub(super) fn acquire(
         journal: &Journal,
         root: &Path,
@@ -71,7 +74,7 @@ impl Lock {
             match error.kind() {
                 io::ErrorKind::AlreadyExists => {
                     let is_over = start.elapsed() >= timeout;
-                    // Its owner may be dead already, or die while he is waited for.
+                    // The owner may be dead already, or die while we wait.
                     if (attempt == 1 || is_over) && journal.sweep() {
                         attempt += 1;
                         continue;
@@ -82,7 +85,7 @@ impl Lock {
                     pause(attempt);
                     attempt += 1;
                 }
-                // The folder may be removed again by whoever deletes the last ref in it.
+                // Another process that deletes the last ref in the directory may remove it again.
                 io::ErrorKind::NotFound if !made_directory || start.elapsed() < FOLDER_TIMEOUT => {
                     if made_directory {
                         pause(attempt);
@@ -102,7 +105,7 @@ impl Lock {
         }
     }
 
-    /// Writes what the file is to hold, and returns where; the caller forces it to the disk.
+    /// Writes the new content of the file, and returns where; the caller forces it to disk.
     pub(super) fn fill(&mut self, journal: &Journal, content: &[u8], sharing: Sharing) -> io::Result<PathBuf> {
         let (path, mut file) = match self.file {
             LockFile::Ours => journal.temporary(sharing)?,
@@ -113,7 +116,7 @@ impl Lock {
         Ok(path)
     }
 
-    /// The new content takes the place of the file. Empty directories there give way.
+    /// Replaces the file with the new content. Empty directories of that name are removed.
     pub(super) fn commit(&mut self) -> io::Result<()> {
         let Some(content) = &self.content else { return Ok(()) };
         let guarded = self.guarded();
@@ -129,7 +132,7 @@ impl Lock {
         Ok(())
     }
 
-    /// The file it guards.
+    /// The path of the file it guards.
     pub(super) fn guarded(&self) -> &Path {
         let path = self.path.as_os_str().as_bytes();
         Path::new(OsStr::from_bytes(path.strip_suffix(SUFFIX.as_bytes()).unwrap_or(path)))
@@ -138,7 +141,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Nobody to tell: what stays goes when the next one finds its owner dead.
+        // Errors are ignored: whatever stays is removed once another process finds its owner dead.
         if self.file == LockFile::Ours
             && let Some(content) = &self.content
         {
@@ -151,12 +154,12 @@ impl Drop for Lock {
     }
 }
 
-/// What C git says of a lock that somebody else holds.
+/// C git's message for a lock that another process holds.
 pub(super) fn held(name: &BStr) -> String {
     format!("Unable to create '{name}.lock': File exists.")
 }
 
-/// What C git says of a lock that the disk refuses.
+/// C git's message for a lock file that cannot be created.
 pub(super) fn unable(name: &BStr, error: &io::Error) -> String {
     format!("Unable to create '{name}.lock': {}", error.kind())
 }
@@ -167,7 +170,7 @@ fn pause(attempt: u64) {
     std::thread::sleep(Duration::from_micros(base * (750 + random)));
 }
 
-/// Removes a directory in which there are nothing but directories.
+/// Removes a directory that contains nothing but directories.
 pub(super) fn remove_empty_directories(path: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -265,7 +268,7 @@ mod tests {
         assert!(matches!(scratch.lock("a", Duration::ZERO), Err(LockError::Held)));
         lock.commit().unwrap();
         assert_eq!(fs::read(scratch.0.join("a")).unwrap(), b"content");
-        // The next one's is not ours to remove.
+        // The lock file is the next owner's by then, and not ours to remove.
         let (next, _) = scratch.lock("a", Duration::ZERO).unwrap();
         drop(lock);
         assert!(scratch.0.join("a.lock").exists());

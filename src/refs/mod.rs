@@ -1,7 +1,7 @@
-//! Names: one ref, HEAD, all refs in order, and transactions. Nothing of objects is known here.
+//! Refs: one ref, HEAD, all refs in order, and transactions.
 //!
-//! In: names and changes. Out: what refs say, which refs there are. There are two stores, [`files`] and [`reftable`], and nobody outside
-//! knows which one a repository has.
+//! In: names and changes. Out: what refs point to, and which refs exist. There are two stores, [`files`] and
+//! [`reftable`]; nothing outside knows which one a repository has. Objects are never looked at here.
 
 mod changes;
 mod create;
@@ -31,19 +31,19 @@ pub use name::{is_one as is_name, is_per_worktree};
 pub use row::{Row, StoredId};
 pub use transaction::{LockPolicy, LogRefs, RefTransaction, TransactionHook, TransactionState};
 
-/// How many refs are read, at most, on the way from a symbolic one to an object (git's own number).
+/// The most refs read on the way from a symbolic ref to an object, as in git.
 const SYMBOLIC_READS_MAX: usize = 5;
 
-/// How a repository keeps its refs (`extensions.refStorage`).
+/// How a repository stores its refs (`extensions.refStorage`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// One file for each ref, and packed-refs.
+    /// One file for each loose ref, and packed-refs.
     Files,
     /// A stack of tables.
     Reftable,
 }
 
-/// What a ref says.
+/// The value of a ref.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// An object.
@@ -64,7 +64,8 @@ enum Storage {
 }
 
 impl RefStore {
-    /// `git_dir` has HEAD and per-worktree refs, `common_dir` the others; equal but for linked worktrees. Nothing is read yet.
+    /// Nothing is read yet. `git_dir` has HEAD and the per-worktree refs, `common_dir` the others; they differ only for
+    /// linked worktrees.
     pub fn new(format: Format, git_dir: PathBuf, common_dir: PathBuf, hash: gix_hash::Kind) -> Self {
         let journal = Arc::new(Journal::of(&common_dir));
         let storage = match format {
@@ -74,19 +75,19 @@ impl RefStore {
         RefStore { storage, journal }
     }
 
-    /// What processes that change this repository would leave behind.
+    /// The journal of files that a process changing this repository would leave behind if it died.
     pub fn journal(&self) -> &Arc<Journal> {
         &self.journal
     }
 
-    /// The refs of a repository whose configuration is none of ours, such as one that objects are borrowed from: the format is told by
-    /// what is there.
+    /// The refs of a repository whose configuration is not read, such as an alternate: the format is detected from what
+    /// is on disk.
     pub fn of_other(git_dir: PathBuf, hash: gix_hash::Kind) -> Self {
         let format = if reftable::is_at(&git_dir) { Format::Reftable } else { Format::Files };
         RefStore::new(format, git_dir.clone(), git_dir, hash)
     }
 
-    /// How they are kept.
+    /// How the refs are stored.
     pub fn format(&self) -> Format {
         match self.storage {
             Storage::Files(_) => Format::Files,
@@ -94,12 +95,12 @@ impl RefStore {
         }
     }
 
-    /// What the ref itself says. `None`: there is none.
+    /// The value of the ref itself. `None` if there is no such ref.
     ///
     /// # Errors
     /// When it cannot be read or is broken.
     pub fn read(&self, name: &BStr) -> anyhow::Result<Option<Target>> {
-        // A name that is none never becomes a path.
+        // An invalid name never becomes a path.
         if !name::is_one(name) {
             return Ok(None);
         }
@@ -109,7 +110,7 @@ impl RefStore {
         }
     }
 
-    /// Whether a ref is a symbolic one. Of many names that costs less than reading each: packed-refs has none.
+    /// Whether a ref is symbolic. This costs less than [`RefStore::read`], because packed-refs need not be searched.
     ///
     /// # Errors
     /// As [`RefStore::read`].
@@ -123,7 +124,8 @@ impl RefStore {
         }
     }
 
-    /// The object a ref leads to in the end (at most 5 symbolic steps, as git). `None`: missing or dangling.
+    /// The object a ref leads to, after at most as many symbolic refs as git follows. `None` if it is missing or
+    /// dangling.
     ///
     /// # Errors
     /// When a ref on the way cannot be read or is broken.
@@ -131,7 +133,7 @@ impl RefStore {
         self.follow(name).map(|(_, id)| id)
     }
 
-    /// The same, and the name of the ref it ends at, which may not be there.
+    /// As [`RefStore::resolve`], with the name of the ref it ends at, which may not exist.
     ///
     /// # Errors
     /// As [`RefStore::resolve`].
@@ -147,8 +149,8 @@ impl RefStore {
         bail!("unable to resolve reference '{name}': too many levels of symbolic refs")
     }
 
-    /// All refs whose full names begin with one of `prefixes` (all below `refs/` where it is empty), in byte order, each once, of one
-    /// moment as far as the store has such. Broken and dangling ones are left out. HEAD is not among them.
+    /// Lists all refs whose full names begin with one of `prefixes` (all below `refs/` if empty), in byte order, each
+    /// once, from one moment as far as the store can give one. Broken and dangling refs and HEAD are left out.
     ///
     /// # Errors
     /// When the store cannot be read, or `each` fails.

@@ -1,19 +1,19 @@
 //! Names of refs as bytes: which are well-formed, which are safe as paths, which belong to one worktree.
 //!
-//! In: names. Out: yes or no. Nothing on disk is looked at.
+//! In: names. Out: yes or no. The disk is never looked at.
 
 use bstr::{BStr, ByteSlice};
 use wide::u8x16;
 
-/// A byte to look at closer.
+/// A byte that is valid in some places only.
 const SPECIAL: u8 = 1;
-/// A byte no name has.
+/// A byte that no name contains.
 const FORBIDDEN: u8 = 2;
-/// What separates components.
+/// The separator of components.
 const SLASH: u8 = 4;
-/// Where two of these meet.
+/// Two separators in a row.
 const EMPTY_COMPONENT: u8 = SLASH << 1;
-/// What each byte is; 0: an ordinary one.
+/// The class of each byte; 0 for an ordinary one.
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut control = 0;
@@ -37,9 +37,10 @@ const CLASSES: [u8; 256] = {
     classes
 };
 
-/// Whether a name is well-formed (git-check-ref-format, one level allowed).
+/// Whether a name is well-formed (git-check-ref-format, with `--allow-onelevel`).
 ///
-/// Every row of every listing passes here, hence one pass over a table, without branches, instead of a general parser.
+/// Every row of every listing is checked here; hence one pass over a table without branches, instead of a general
+/// parser.
 pub(super) fn is_valid(name: &[u8]) -> bool {
     let (mut seen, mut before) = (0, SLASH);
     for &byte in name {
@@ -53,34 +54,36 @@ pub(super) fn is_valid(name: &[u8]) -> bool {
     seen & SPECIAL == 0 && name != b"@" || seen & SPECIAL != 0 && are_specials_in_place(name)
 }
 
-/// Whether a ref may have this name: it is well-formed, and a path that does not leave `refs/`, or one of HEAD's like.
+/// Whether a ref may have this name: it is well-formed, and its path stays below `refs/` or is a root ref such as HEAD.
 pub fn is_one(name: &BStr) -> bool {
     is_valid(name) && is_safe(name)
 }
 
-/// How many bytes of a prefix are a well-formed directory with its slash: in the names below they need not be judged again.
+/// The length of a prefix's directory with its slash, if that is well-formed, else 0. Of names below it only the rest
+/// needs checking.
 pub(super) fn well_formed_directory(prefix: &[u8]) -> usize {
     let directory = prefix.rfind_byte(b'/').unwrap_or(0);
     if is_valid(&prefix[..directory]) { directory + 1 } else { 0 }
 }
 
-/// The length of a name, or of what is left of it behind a directory, that a newline ends, where it is seen at once to be well-formed: of
-/// letters, digits, `-`, `_`, and dots and slashes that do not touch. `None` says nothing: other names are well-formed, too.
+/// The length of a name that ends in a newline, or of the rest of one after a directory, if a quick check finds it
+/// well-formed: letters, digits, `-`, `_`, and dots and slashes that do not touch. `None` decides nothing; the name may
+/// be well-formed all the same.
 ///
-/// Rows of packed-refs are looked at sixteen bytes at a time, so that finding a name's end and judging it is one pass without a branch
-/// for each byte.
+/// Rows of packed-refs are examined sixteen bytes at a time, which finds the end of a name and checks it in one pass
+/// without a branch for each byte.
 pub(super) fn plain_line(text: &[u8]) -> Option<usize> {
     const CHUNK: usize = 16;
-    // Whether the byte before these was a dot or a slash. A name begins with neither.
+    // Whether the byte before these was a dot or a slash. It starts as 1, because a name begins with neither.
     let mut before = 1;
     for (number, bytes) in text.as_chunks::<CHUNK>().0.iter().enumerate() {
-        // A bit for each byte, the lowest for the first.
+        // One bit for each byte, the lowest for the first.
         let bytes = u8x16::from(*bytes);
         let among = |first: u8, last: u8| among(bytes, first, last);
-        // (What stands between `_` and the letters is let pass.)
+        // The character between `_` and `a`, the backtick, is valid too.
         let plain = (among(b'-', b'9') | among(b'A', b'Z') | among(b'_', b'z')).to_bitmask();
         let other = !plain & ((1 << CHUNK) - 1);
-        // Up to the first byte that is something else, and with it.
+        // The bytes up to the first that is something else, and that one.
         let ours = other ^ other.wrapping_sub(1);
         let stops = (among(b'.', b'/').to_bitmask() | other) & ours;
         if stops & (stops << 1 | before) != 0 {
@@ -103,13 +106,13 @@ pub(super) fn plain_line(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// Which of these bytes are between two, or one of them.
+/// Which of these bytes are in the range `first` to `last`, both included.
 pub(super) fn among(bytes: u8x16, first: u8, last: u8) -> u8x16 {
     let distance = bytes - u8x16::splat(first);
     distance.simd_eq(distance.min(u8x16::splat(last - first)))
 }
 
-/// Whether dots and braces stand only where they may.
+/// Whether dots and braces occur only where they are allowed.
 fn are_specials_in_place(name: &[u8]) -> bool {
     let is_component = |component: &[u8]| !component.starts_with(b".") && !component.ends_with(b".lock");
     name.split(|byte| *byte == b'/').all(is_component)
@@ -117,7 +120,7 @@ fn are_specials_in_place(name: &[u8]) -> bool {
         && name.windows(2).all(|pair| pair != b".." && pair != b"@{")
 }
 
-/// Whether a name, well-formed or not, can be a path without leaving `refs/`: such a ref may at least be deleted.
+/// Whether a name, well-formed or not, can be a path that stays below `refs/`; such a ref may at least be deleted.
 pub(super) fn is_safe(name: &[u8]) -> bool {
     match name.strip_prefix(b"refs/") {
         Some(rest) => {
@@ -129,12 +132,12 @@ pub(super) fn is_safe(name: &[u8]) -> bool {
     }
 }
 
-/// Whether a name is of the form of HEAD and its like, which stand in the git directory itself.
+/// Whether a name has the form of a root ref such as HEAD, whose file is in the git directory itself.
 pub(super) fn is_root(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'))
 }
 
-/// Whether a name is one of a worktree's own (HEAD, refs/worktree/, refs/bisect/, refs/rewritten/).
+/// Whether a ref belongs to one worktree (HEAD, refs/worktree/, refs/bisect/, refs/rewritten/).
 pub fn is_per_worktree(name: &BStr) -> bool {
     match name.strip_prefix(b"refs/") {
         Some(rest) => PER_WORKTREE.iter().any(|directory| rest.starts_with(directory)),
@@ -142,12 +145,13 @@ pub fn is_per_worktree(name: &BStr) -> bool {
     }
 }
 
-/// The directories below `refs/` that each worktree has for itself.
+/// The directories below `refs/` that each worktree has of its own.
 pub(super) const PER_WORKTREE: [&[u8]; 3] = [b"bisect/", b"rewritten/", b"worktree/"];
 
-/// The names above a name that could be refs themselves: of `refs/heads/a/b/c` these are `refs/heads/a` and `refs/heads/a/b`.
+/// The names above a name that could be refs themselves: for `refs/heads/a/b/c` these are `refs/heads/a` and
+/// `refs/heads/a/b`.
 ///
-/// `refs/heads` and its like are no refs for anybody, `refs` neither; `refs/x` is one, as refs/stash shows.
+/// Neither `refs` nor `refs/heads` and the like are ever refs, but `refs/x` can be, as refs/stash shows.
 pub(super) fn parents(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     name.find_iter(b"/").map(|slash| &name[..slash]).filter(|parent| {
         !matches!(
@@ -157,7 +161,8 @@ pub(super) fn parents(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The directories above a name that go when they are empty, the uppermost first: all but `refs` and those in it.
+/// The directories above a name that are removed once they are empty, topmost first: all but `refs` and its direct
+/// children.
 pub(super) fn directories(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     name.find_iter(b"/").skip(2).map(|slash| &name[..slash])
 }
@@ -195,7 +200,7 @@ mod tests {
             assert!(!expected || is_valid(name.as_bytes()), "{name:?}");
         };
         for rest in ["", "1234567", "refs/heads/v1.0-rc_2/AZaz09`"] {
-            // Each way to begin and to end a word.
+            // Every position of the beginning and the end in a sixteen-byte chunk.
             for length in 1..20 {
                 let name = format!("{}{rest}", "a".repeat(length));
                 check(&name, true);

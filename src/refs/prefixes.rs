@@ -1,6 +1,6 @@
-//! Which names a listing is to have.
+//! Which names a listing is limited to.
 //!
-//! In: prefixes as they were asked for. Out: the same below `refs/`, in order, none beginning with another. Nothing is read here.
+//! In: prefixes as requested. Out: those below `refs/`, in order, none beginning with another. Nothing is read here.
 
 use bstr::BString;
 
@@ -8,7 +8,7 @@ use bstr::BString;
 pub(super) struct Prefixes<'a>(Vec<&'a [u8]>);
 
 impl<'a> Prefixes<'a> {
-    /// Names as a client asks for them; none at all means all below `refs/`.
+    /// The prefixes a client asks for; an empty list means everything below `refs/`.
     pub(super) fn new(prefixes: &'a [BString]) -> Self {
         let root = b"refs/".as_slice();
         if prefixes.is_empty() {
@@ -24,23 +24,23 @@ impl<'a> Prefixes<'a> {
         Prefixes(wanted)
     }
 
-    /// Whether there is none: nothing below `refs/` is wanted.
+    /// Whether no prefix is left, so that nothing below `refs/` is listed.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each, ascending.
+    /// All prefixes, ascending.
     pub(super) fn iter(&self) -> impl Iterator<Item = &'a [u8]> {
         self.0.iter().copied()
     }
 
-    /// Whether a name begins with one of them.
+    /// Whether a name begins with one of the prefixes.
     pub(super) fn cover(&self, name: &[u8]) -> bool {
         let after = self.0.partition_point(|prefix| *prefix <= name);
         self.0[..after].last().is_some_and(|prefix| name.starts_with(prefix))
     }
 
-    /// Whether names below a directory, which ends in a slash, may begin with one of them.
+    /// Whether a directory, which ends in a slash, can contain names that begin with one of the prefixes.
     pub(super) fn reach(&self, directory: &[u8]) -> bool {
         let after = self.0.partition_point(|prefix| *prefix < directory);
         self.0.get(after).is_some_and(|prefix| prefix.starts_with(directory)) || self.cover(directory)

@@ -1,7 +1,7 @@
-//! Rows of a listing: a name, and what it leads to as the store keeps it.
+//! Rows of a listing: a name, and what it leads to, in the form in which the store keeps it.
 //!
-//! In: what a store has read. Out: object names as bytes or as text. A list of many refs is mostly text that is copied: only
-//! who asks for bytes pays for them.
+//! In: what a store has read. Out: object ids in binary or as text. Long lists of refs are mostly text that is copied,
+//! so ids are converted to binary only on request.
 
 use super::name;
 use crate::{hex, pktline};
@@ -9,23 +9,24 @@ use bstr::BStr;
 use gix_hash::{ObjectId, oid};
 use wide::u8x16;
 
-/// One ref as a listing gives it, symbolic ones followed.
+/// One ref in a listing, with symbolic refs followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row<'a> {
-    /// The full name, or what is left of it in a namespace.
+    /// The full name, or the name without the namespace's prefix.
     pub name: &'a BStr,
-    /// The object it leads to in the end.
+    /// The object it leads to.
     pub id: StoredId<'a>,
-    /// `<id> <name>`, where they stand together like this.
+    /// `<id> <name>` as stored, if the store keeps it in this form.
     pub line: Option<&'a [u8]>,
-    /// What the tag peels to, where the store says it or somebody has looked: `Some(None)` is «known to be no tag», `None` is not known.
+    /// What a tag peels to, as far as the store or a lookup has told: `Some(None)` means known not to be a tag, `None`
+    /// means unknown.
     pub peeled: Option<Option<StoredId<'a>>>,
-    /// For a symbolic ref: the name the object was found under, the last of the chain, as C git announces it.
+    /// For a symbolic ref, the last name of the chain, under which the object was found, as C git announces it.
     pub symref_target: Option<&'a BStr>,
 }
 
 impl Row<'_> {
-    /// Adds `<id> <name>`: what a line of every list begins with.
+    /// Appends `<id> <name>`, the beginning of a line in every list.
     pub fn push(&self, list: &mut Vec<u8>) {
         match self.line {
             Some(line) => pktline::push(list, line),
@@ -38,21 +39,21 @@ impl Row<'_> {
     }
 }
 
-/// An object's name, in bytes or as text.
+/// An object id, in binary or as text.
 #[derive(Debug, Clone, Copy)]
 pub struct StoredId<'a>(Form<'a>);
 
 #[derive(Debug, Clone, Copy)]
 enum Form<'a> {
     Bytes(&'a oid),
-    /// Lower-case hexadecimal of a length that names have.
+    /// Lower-case hexadecimal of a valid length.
     Hex(&'a [u8]),
-    /// Nobody writes capitals, but they are allowed.
+    /// Hexadecimal with capitals: allowed, though hardly any program writes it.
     Capitals(&'a [u8]),
 }
 
 impl<'a> StoredId<'a> {
-    /// The name that a text stands for; `None`: for none.
+    /// Takes an id as text; `None` if it is not hexadecimal of a valid length.
     #[inline]
     pub(super) fn of_hex(text: &'a [u8]) -> Option<Self> {
         if matches!(text.len(), 40 | 64) && is_lower_hex(text) {
@@ -61,7 +62,7 @@ impl<'a> StoredId<'a> {
         hex::parse(text).is_some().then_some(StoredId(Form::Capitals(text)))
     }
 
-    /// In bytes.
+    /// The id in binary.
     pub fn id(&self) -> ObjectId {
         match self.0 {
             Form::Bytes(id) => id.to_owned(),
@@ -69,7 +70,7 @@ impl<'a> StoredId<'a> {
         }
     }
 
-    /// Adds the text.
+    /// Appends the id as text.
     pub fn push_hex(&self, line: &mut Vec<u8>) {
         match self.0 {
             Form::Hex(text) => pktline::push(line, text),
@@ -78,7 +79,7 @@ impl<'a> StoredId<'a> {
         }
     }
 
-    /// Whether the text stands as it is written to clients.
+    /// Whether the stored text has the form that clients are sent.
     pub(super) fn is_text(&self) -> bool {
         matches!(self.0, Form::Hex(_))
     }
@@ -104,7 +105,8 @@ impl PartialEq for StoredId<'_> {
 
 impl Eq for StoredId<'_> {}
 
-/// Without a branch for each digit, sixteen at a time. Shorter texts are none.
+/// Whether a text is lower-case hexadecimal, tested sixteen digits at a time without a branch for each. Shorter texts
+/// never are.
 fn is_lower_hex(text: &[u8]) -> bool {
     let are_digits = |bytes: &[u8; 16]| {
         let bytes = u8x16::from(*bytes);

@@ -1,7 +1,8 @@
-//! Ref transactions: compare-and-swap under git's lock files, directory/file conflicts, atomic or one by one, roll-back.
+//! Ref transactions: compare-and-swap under git's lock files, directory/file conflicts, atomic or one by one, rollback.
 //!
-//! In: changes. Out: a result for each. What was promised is on the disk when a commit returns. A crash leaves each ref old or new,
-//! and an atomic transaction all old or all new. Nothing of objects is known here.
+//! In: changes. Out: a result for each. Changes reported as made are on disk when a commit returns. A crash leaves each
+//! ref at its old or new value, and all refs of an atomic transaction at the old or all at the new ones. Objects are
+//! never looked at here.
 
 use super::{RefStore, Storage};
 use crate::auth::WriteGrant;
@@ -13,92 +14,92 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long locks are waited for and what is forced to disk.
+/// How long to wait for locks, and what is forced to disk.
 #[derive(Debug, Clone)]
 pub struct LockPolicy {
-    /// `core.filesRefLockTimeout`
+    /// `core.filesRefLockTimeout`.
     pub ref_timeout: Duration,
-    /// `core.packedRefsTimeout`
+    /// `core.packedRefsTimeout`.
     pub packed_timeout: Duration,
-    /// How tables are written, where refs are kept in a reftable.
+    /// How tables are written, if refs are stored in a reftable.
     pub tables: TablePolicy,
-    /// Loose refs, packed-refs, tables, reflogs.
+    /// How loose refs, packed-refs, tables and reflogs are forced to disk.
     pub sync: Sync,
     /// Modes of new files.
     pub sharing: Sharing,
 }
 
-/// How the tables of a reftable are laid out, and when they are made one.
+/// How the tables of a reftable are laid out, and when they are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TablePolicy {
-    /// `reftable.lockTimeout`
+    /// `reftable.lockTimeout`.
     pub lock_timeout: Duration,
-    /// `reftable.blockSize`: the bytes of a block.
+    /// `reftable.blockSize`: the size of a block in bytes.
     pub block_size: u32,
-    /// `reftable.restartInterval`: of so many records one has its whole name.
+    /// `reftable.restartInterval`: every how many records the whole name is stored.
     pub restart_interval: u16,
-    /// `reftable.indexObjects`: whether large tables list the objects that their refs name.
+    /// `reftable.indexObjects`: whether large tables list the objects that their refs point to.
     pub index_objects: bool,
-    /// `reftable.geometricFactor`: how many times larger than the next a table is.
+    /// `reftable.geometricFactor`: how many times larger than the next newer table each must be.
     pub geometric_factor: u8,
 }
 
-/// What the reference-transaction hook is told (UP-23).
+/// The states of a transaction, as the reference-transaction hook sees them (UP-23).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransactionState {
-    /// Before anything is locked; may veto.
+    /// Nothing is locked yet; the hook may veto.
     Preparing,
-    /// Everything is locked; may veto.
+    /// Everything is locked; the hook may veto.
     Prepared,
-    /// Done.
+    /// The changes are made.
     Committed,
-    /// Nothing was done.
+    /// No changes were made.
     Aborted,
 }
 
-/// Who is told of a transaction's states.
+/// Receives the states of a transaction.
 pub trait TransactionHook {
-    /// `updates`: old value (null: must not exist, or not given), new value (null: deleted), name. `false` vetoes where
-    /// the state allows it.
+    /// Called for each state. Each of `updates` is the old value (null if the ref must not exist, or if none was
+    /// given), the new value (null for a deletion) and the name. `false` vetoes, if the state allows that.
     fn state(&mut self, state: TransactionState, updates: &[(ObjectId, ObjectId, BString)]) -> bool;
 
-    /// Whether it wants to be told of states at all.
+    /// Whether it wants to see states at all.
     fn listens(&self) -> bool {
         true
     }
 
-    /// A change was refused; `detail` is what C git says on the side band, without `error: `.
+    /// Called for a refused change; `detail` is what C git would say on the side band, without `error: `.
     fn refused(&mut self, name: &BStr, detail: &str) {
         let _ = (name, detail);
     }
 }
 
-/// Of which refs a missing log is created (core.logAllRefUpdates).
+/// For which refs a missing reflog is created (core.logAllRefUpdates).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogRefs {
-    /// Of none, as in a bare repository.
+    /// For none, as in a bare repository.
     Existing,
-    /// Branches, remotes, notes and HEAD.
+    /// For branches, remotes, notes and HEAD.
     Branches,
-    /// Everything.
+    /// For all.
     Always,
 }
 
-/// Whose line a reflog gets, and why.
+/// An entry for the reflog.
 #[derive(Debug, Clone)]
 pub struct ReflogEntry {
-    /// `Name <email>`
+    /// The committer, `Name <email>`.
     pub who: BString,
     /// Unix seconds.
     pub when: u64,
-    /// `push`
+    /// The message, such as `push`.
     pub message: BString,
-    /// Of which of the refs that change with this one a missing log is created.
+    /// For which of the refs that change with this one a missing reflog is created.
     pub create: LogRefs,
 }
 
 impl ReflogEntry {
-    /// Whether a missing log of this name is created (UP-22).
+    /// Whether a missing reflog of this name is created (UP-22).
     pub(super) fn creates(&self, name: &BStr) -> bool {
         match self.create {
             LogRefs::Existing => false,
@@ -110,34 +111,35 @@ impl ReflogEntry {
         }
     }
 
-    /// The message as it stands in a log: whatever would end the line is a blank in it.
+    /// The message as a reflog stores it, with characters that would end the line replaced by spaces.
     pub(super) fn one_line(&self) -> Vec<u8> {
         one_line(&self.message)
     }
 }
 
-/// Whatever would end a line is a blank in it.
+/// A text without surrounding white space, with characters that would end the line replaced by spaces.
 pub(super) fn one_line(text: &[u8]) -> Vec<u8> {
     text.trim().iter().map(|byte| if matches!(byte, b'\n' | b'\r' | 0) { b' ' } else { *byte }).collect()
 }
 
-/// One change.
+/// One change of a ref.
 #[derive(Debug, Clone)]
 pub struct RefChange {
-    /// The full name; a symbolic ref is followed, its target changes.
+    /// The full name. If the ref is symbolic, the ref it leads to is changed.
     pub name: BString,
-    /// The value it must have now; null: it must not exist. `None`: whatever it is.
+    /// The value the ref must have; null if it must not exist, `None` if any value will do.
     pub old: Option<ObjectId>,
-    /// The new value; `None` deletes.
+    /// The new value; `None` deletes the ref.
     pub new: Option<ObjectId>,
-    /// The reflog line, which all changes of a push may share.
+    /// The reflog entry, which all changes of a push may share.
     pub reflog: Option<Rc<ReflogEntry>>,
 }
 
-/// Tells what an object peels to, as in [`super::Row`].
+/// Tells what an object peels to, in the form of [`super::Row::peeled`].
 pub type Peel<'a> = &'a dyn Fn(ObjectId) -> Option<Option<ObjectId>>;
 
-/// Why a change was refused, and what C git says about it on the side band; `None`: it was made. Of many changes few are refused.
+/// Why a change was refused, and what C git says about it on the side band; `None` if it was made. It is boxed because
+/// few changes are refused.
 pub(super) type Refused = Option<Box<(Refusal, Option<String>)>>;
 
 /// Changes that are made together.
@@ -162,17 +164,17 @@ impl<'a> RefTransaction<'a> {
         RefTransaction { store, _proof: proof, locks, hook, peel: None, behind: Vec::new(), changes: Vec::new() }
     }
 
-    /// Lets tags that go to packed-refs stand there peeled. Without it readers have to look into them.
+    /// Lets packed-refs and tables store what tags peel to. Without this, readers have to look into the tags.
     pub fn peel_with(&mut self, peel: Peel<'a>) {
         self.peel = Some(peel);
     }
 
-    /// Names directories whose entries must not be on the disk later than a ref that moves.
+    /// Names directories whose entries must be on disk no later than a ref that changes.
     pub fn rest_on(&mut self, directories: Vec<PathBuf>) {
         self.behind = directories;
     }
 
-    /// Adds changes; the results come in their order.
+    /// Adds changes; the results come in the same order.
     pub fn add(&mut self, changes: impl IntoIterator<Item = RefChange>) {
         let changes = changes.into_iter();
         if self.changes.is_empty() {
@@ -182,7 +184,7 @@ impl<'a> RefTransaction<'a> {
         }
     }
 
-    /// Makes all changes or none: one result for each, the same refusal for all but the culprits (UP-20).
+    /// Makes all changes or none. If any is refused, all others get the same refusal (UP-20).
     pub fn commit_atomic(mut self) -> Vec<Result<(), Refusal>> {
         let mut results = vec![Ok(()); self.changes.len()];
         let all: Vec<usize> = (0..self.changes.len()).collect();
@@ -190,9 +192,10 @@ impl<'a> RefTransaction<'a> {
         results
     }
 
-    /// Makes what can be made; each change fails alone (UP-19).
+    /// Makes the changes that can be made; each fails alone (UP-19).
     ///
-    /// Deletions come first and by themselves, as in C git: what is deleted is out of the way of what is created.
+    /// Deletions come first and as a transaction of their own, as in C git, so that deleted names do not conflict with
+    /// created ones.
     pub fn commit_each(mut self) -> Vec<Result<(), Refusal>> {
         let mut results = vec![Ok(()); self.changes.len()];
         let (deletions, others): (Vec<usize>, Vec<usize>) =

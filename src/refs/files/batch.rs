@@ -1,10 +1,11 @@
-//! One transaction on its way: locked, judged, prepared, committed. Each step narrows down what is left.
+//! One transaction in progress: locked, checked, prepared, committed. Each step leaves fewer changes to make.
 //!
-//! In: changes. Out: what was refused, and why; [`effect`] does what is left. Every lock and temporary file goes when the batch does.
+//! In: changes. Out: refusals with their reasons; [`effect`] makes the changes that are left. No lock or temporary file
+//! outlives the batch.
 //!
-//! Few refs are written as loose files, as C git does. Many, and several that must change in one step, go to packed-refs:
-//! one rename, all locks held. There the file system no longer keeps a name from being a directory as well, so the names
-//! above a created one are locked, too.
+//! A few refs are written as loose files, as C git does. Many refs, and several that must change atomically, go to
+//! packed-refs: one rename with all locks held. In packed-refs the file system does not keep a name from being a
+//! directory too, so the names above a created ref are locked as well.
 
 mod effect;
 
@@ -26,34 +27,36 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::PathBuf;
 
-/// From how many changes on they go to packed-refs together: a loose file costs several calls and a flush, a line there none.
+/// From this many changes on they go to packed-refs together: a loose file costs several system calls and a flush, a
+/// line in packed-refs none.
 const MANY: usize = 64;
 
-/// A transaction under way.
+/// A transaction in progress.
 pub(super) struct Batch<'b> {
     store: &'b Files,
     policy: &'b LockPolicy,
     peel: Option<Peel<'b>>,
-    /// What must not be on the disk later than a ref that moves.
+    /// Directories whose entries must be on disk no later than a ref that changes.
     behind: &'b [PathBuf],
     changes: Changes<'b>,
-    /// Whether the new values go to packed-refs, but for those of a worktree's own refs.
+    /// Whether new values go to packed-refs, except those of per-worktree refs.
     packs: bool,
     edits: Vec<Edit<'b>>,
     parent_locks: Vec<Lock>,
     packed_lock: Option<Lock>,
     rewrite: Option<Rewrite>,
-    /// Directories with changed entries, not yet on the disk.
+    /// Directories with changed entries that are not forced to disk yet.
     unsynced: BTreeSet<PathBuf>,
 }
 
-/// One ref that is locked, because a change names it or leads to it.
+/// One ref that is locked because a change names it or leads to it.
 struct Edit<'b> {
     name: Cow<'b, BStr>,
     change: usize,
-    /// How many symbolic refs led here.
+    /// How many symbolic refs were followed to get here.
     depth: usize,
-    /// The change happens elsewhere, this ref's log gets a line only: a symbolic ref on the way, or HEAD.
+    /// Whether only this ref's reflog gets an entry, because another ref changes: this one is a symbolic ref on the
+    /// way, or HEAD.
     log_only: bool,
     lock: Option<Lock>,
     made_directory: bool,
@@ -80,12 +83,12 @@ impl<'b> Edit<'b> {
     }
 }
 
-/// What a name looked up in packed-refs is to tell.
+/// What a lookup of a name in packed-refs is to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Question {
-    /// Whether the ref of an edit is there, or refs below it, where it would be a directory.
+    /// Whether the ref of an edit exists, or refs below it, which would make it a directory.
     Of(usize),
-    /// Whether it is a ref, where a ref that is created would be a file in a file.
+    /// Whether it is a ref, which would make a created ref a file inside a file.
     Above,
 }
 
@@ -115,7 +118,7 @@ impl<'b> Steps<'b> for Batch<'b> {
 }
 
 impl<'b> Batch<'b> {
-    /// Nothing is looked at yet; what cannot be part of one step is refused.
+    /// Reads nothing yet, but refuses changes that cannot be part of an atomic one.
     pub(super) fn new(
         store: &'b Files,
         policy: &'b LockPolicy,
@@ -159,7 +162,8 @@ impl<'b> Batch<'b> {
         self.changes.refuse_lock(change, refusal, detail);
     }
 
-    /// An atomic change of several refs is one of packed-refs, where a worktree's own refs never stand.
+    /// Whether a name keeps a change from being atomic: atomic changes of several refs go to packed-refs, which never
+    /// holds per-worktree refs.
     fn cannot_be_packed(&self, name: &BStr) -> bool {
         self.changes.is_atomic() && self.packs && name::is_per_worktree(name)
     }
@@ -169,7 +173,7 @@ impl<'b> Batch<'b> {
         self.changes.refuse(change, Refusal::UpdateFailed, why);
     }
 
-    /// Takes the locks of all refs, in the order of their names, and reads the loose ones.
+    /// Locks all refs, in the order of their names, and reads the loose ones.
     fn lock(&mut self) {
         let names: HashSet<&BStr> = self.changes.iter().map(|change| change.name.as_bstr()).collect();
         let head = match self.store.read_loose("HEAD".into()) {
@@ -177,7 +181,8 @@ impl<'b> Batch<'b> {
             Ok(_) | Err(_) => None,
         };
         let mut waiting: Vec<usize> = (0..self.changes.len()).filter(|at| self.changes.is_live(*at)).collect();
-        // Pushes that want the same refs meet at the first of them, not each at the other's.
+        // One order for all: pushes to the same refs collide at the first ref, rather than each waiting for the other's
+        // lock.
         waiting.sort_by(|a, b| self.changes[*b].name.cmp(&self.changes[*a].name));
         self.edits.reserve_exact(waiting.len());
         let mut referent: Option<Edit<'b>> = None;
@@ -216,7 +221,7 @@ impl<'b> Batch<'b> {
         }
     }
 
-    /// Locks one ref and reads it; returns where it leads to if it is symbolic.
+    /// Locks one ref and reads it; returns its target if it is symbolic.
     fn lock_one(&mut self, edit: &mut Edit<'_>) -> Option<BString> {
         let change = &self.changes[edit.change];
         let base = self.store.base(&edit.name);
@@ -258,7 +263,7 @@ impl<'b> Batch<'b> {
         None
     }
 
-    /// Which ref is in the way of a name's directories.
+    /// The refusal for a ref whose directories cannot be created: it names the ref in the way.
     fn blocked(&self, name: &BStr) -> String {
         let above = name::parents(name).find(|parent| matches!(self.store.read(parent.as_bstr()), Ok(Some(_))));
         match above {
@@ -267,7 +272,7 @@ impl<'b> Batch<'b> {
         }
     }
 
-    /// HEAD's log has a line for each change of the branch it names; HEAD is locked for that.
+    /// Locks HEAD if it points to the changed branch, because HEAD's reflog gets an entry too.
     fn lock_head(&mut self, change: usize) {
         let head = BStr::new("HEAD");
         let branch = self.edits.last().map(|edit| edit.name.clone());
@@ -279,7 +284,7 @@ impl<'b> Batch<'b> {
         let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
         match Lock::acquire(&self.store.journal, &self.store.git_dir, &path, ref_timeout, sharing) {
             Ok((lock, _)) => {
-                // Somebody may have moved it to another branch before it was locked; then it is none of ours.
+                // HEAD may have been moved to another branch before it was locked; then its reflog gets no entry.
                 let now = self.store.read_loose(head);
                 if matches!(now, Ok(Loose::Found(Target::Symbolic(target))) if Some(target.as_bstr()) == branch.as_deref())
                 {
@@ -292,14 +297,14 @@ impl<'b> Batch<'b> {
         }
     }
 
-    /// Reads packed-refs, compares old values, and looks for names in each other's way.
+    /// Reads packed-refs, compares old values, and looks for conflicting names.
     fn judge(&mut self) {
         self.drop_refused();
         let deletes = |batch: &Self| batch.edits.iter().any(|edit| !edit.log_only && batch.is_deletion(edit));
         if (self.packs || deletes(self)) && !self.lock_packed() {
             return;
         }
-        // Opened under all locks: what was packed and pruned before we had them stands there (ST-04).
+        // Opened with all locks held, so it contains every ref that was packed and pruned before (ST-04).
         let answers = Packed::open(&self.store.packed_path(), self.store.hash)
             .and_then(|packed| self.ask(&packed))
             .context("cannot read packed-refs");
@@ -312,7 +317,7 @@ impl<'b> Batch<'b> {
                 return;
             }
         };
-        // Values first: what has another one than it must have is in nobody's way.
+        // Values first: a change refused because of its old value causes no name conflicts.
         for at in 0..self.edits.len() {
             let edit = &self.edits[at];
             if !edit.log_only && self.is_live(edit) {
@@ -338,7 +343,7 @@ impl<'b> Batch<'b> {
             });
             let room = || edit.directory.then(|| self.make_room(edit)).flatten();
             if let Some(detail) = conflict.or_else(room) {
-                // As C git has it: a name that is refused is in nobody's way any more.
+                // As in C git, a refused name no longer conflicts with others.
                 names.remove(&name);
                 self.refuse_lock(change, Refusal::NameConflict, &detail);
             }
@@ -358,12 +363,12 @@ impl<'b> Batch<'b> {
         self.changes[edit.change].new.is_none()
     }
 
-    /// What was refused holds nobody up any longer.
+    /// Releases the locks of refused changes.
     fn drop_refused(&mut self) {
         self.release(|batch, edit| !batch.is_live(edit));
     }
 
-    /// Gives up locks, and then, once for each folder, what is empty without them.
+    /// Releases locks, then removes the directories that are left empty, once for each directory.
     fn release(&mut self, chosen: impl Fn(&Self, &Edit<'_>) -> bool) {
         let mut left: Vec<usize> = Vec::new();
         for at in 0..self.edits.len() {
@@ -379,10 +384,10 @@ impl<'b> Batch<'b> {
         }
     }
 
-    /// Takes the lock of packed-refs; returns whether anything is left to do.
+    /// Locks packed-refs; returns whether anything is left to do.
     fn lock_packed(&mut self) -> bool {
         let path = self.store.packed_path();
-        // A linked packed-refs is locked where it is.
+        // If packed-refs is a symbolic link, its target is locked.
         let path = path.canonicalize().unwrap_or(path);
         let LockPolicy { packed_timeout, sharing, .. } = *self.policy;
         let why = match Lock::acquire(&self.store.journal, &self.store.common_dir, &path, packed_timeout, sharing) {
@@ -393,7 +398,7 @@ impl<'b> Batch<'b> {
             Err(LockError::Io(error)) => unable("packed-refs".into(), &error),
             Err(LockError::Held | LockError::Blocked) => held("packed-refs".into()),
         };
-        // Somebody packs refs for a long time: what can do without does.
+        // Another process is packing refs for a long time. Changes that need not touch packed-refs go on without it.
         for at in 0..self.edits.len() {
             let edit = &self.edits[at];
             if self.changes.is_atomic() || self.is_deletion(edit) {
@@ -404,7 +409,8 @@ impl<'b> Batch<'b> {
         self.goes_on()
     }
 
-    /// Completes the values from packed-refs; returns the edits that a packed ref keeps from being created, and which one.
+    /// Adds the values from packed-refs. Returns the edits that create a ref although a packed ref conflicts, with that
+    /// ref's name.
     fn ask(&mut self, packed: &Packed) -> anyhow::Result<BTreeMap<usize, BString>> {
         let creates = |edit: &Edit<'_>| edit.value.is_none() && !self.is_deletion(edit);
         let mut keys: Vec<(&[u8], Question)> = Vec::with_capacity(self.edits.len());
@@ -427,7 +433,7 @@ impl<'b> Batch<'b> {
             let Some(record) = record.filter(|record| record.name.starts_with(name)) else { return Ok(()) };
             match question {
                 Question::Of(at) if record.name == name => values.push((at, record.id()?)),
-                // Something comes before its directory: `a-b` before `a/b`.
+                // Other names may sort between a name and its directory: `a-b` comes before `a/b`.
                 Question::Of(at) if creates(&self.edits[at]) => below.push(([name, b"/"].concat().into(), at)),
                 Question::Above if record.name == name => drop(above.insert(record.name.to_owned())),
                 Question::Of(_) | Question::Above => {}
@@ -456,7 +462,7 @@ impl<'b> Batch<'b> {
         Ok(conflicts)
     }
 
-    /// Removes empty directories from the place of a ref that is created; returns why it cannot be.
+    /// Removes empty directories at the path of a created ref; returns why that is not possible.
     fn make_room(&self, edit: &Edit<'_>) -> Option<String> {
         let path = edit.lock.as_ref()?.guarded();
         let error = remove_empty_directories(path).err()?;
@@ -468,7 +474,8 @@ impl<'b> Batch<'b> {
         })
     }
 
-    /// Locks the names above those that packed-refs will hold, so that nobody makes files of them meanwhile.
+    /// Locks the names above those that packed-refs will contain, so that no other process creates files for them
+    /// meanwhile.
     fn lock_parents(&mut self, names: &BTreeSet<Cow<'_, BStr>>) {
         let is_created = |batch: &Self, edit: &Edit<'_>| {
             batch.is_packed(edit)
@@ -478,7 +485,7 @@ impl<'b> Batch<'b> {
                 && !batch.is_deletion(edit)
         };
         let created = self.edits.iter().filter(|edit| is_created(self, edit));
-        // Many refs have few folders.
+        // Many refs share few directories.
         let parents: BTreeSet<&[u8]> = created.flat_map(|edit| name::parents(&edit.name)).collect();
         let LockPolicy { ref_timeout, sharing, .. } = *self.policy;
         let mut locks = Vec::new();
@@ -504,7 +511,7 @@ impl<'b> Batch<'b> {
         }
     }
 
-    /// Releases everything; returns what was refused, and in C git's words why.
+    /// Releases everything; returns the refusals, in C git's words.
     pub(super) fn finish(mut self) -> Vec<Refused> {
         self.rewrite = None;
         self.packed_lock = None;

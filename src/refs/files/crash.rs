@@ -1,4 +1,5 @@
-//! Every operation of a transaction fails once, and is the last one once: each ref is old or new, an atomic change all of them.
+//! Each operation of a transaction is made to fail, and to be the last one: each ref must be old or new, an atomic
+//! change all old or all new.
 
 #![cfg(feature = "failpoints")]
 
@@ -16,7 +17,7 @@ struct Scenario {
     repo: Repo,
     changes: Vec<RefChange>,
     atomic: bool,
-    /// Whether the file system has all changes of names in one journal.
+    /// Whether the file system keeps all changes of names in one journal.
     keeps_order: bool,
 }
 
@@ -28,7 +29,7 @@ fn value(repo: &Repo, name: &str) -> Option<ObjectId> {
     }
 }
 
-/// Files that only a transaction under way has.
+/// Files that exist only while a transaction is in progress.
 fn leftovers(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
@@ -44,7 +45,7 @@ fn leftovers(directory: &Path) -> Vec<String> {
     found
 }
 
-/// Runs a scenario with operation number `n` going wrong; returns whether there is such an operation.
+/// Runs a scenario with its `n`-th operation going wrong; returns whether there is such an operation.
 fn fail(scenario: &Scenario, n: u64, action: Action) -> bool {
     let repo = scenario.repo.copy();
     let policy = LockPolicy { sync: Sync::Now, ..policy() };
@@ -66,7 +67,7 @@ fn fail(scenario: &Scenario, n: u64, action: Action) -> bool {
         assert!(after[at] == before[at] || after[at] == change.new, "{case}: {}", change.name);
         assert!(results[at].is_err() || after[at] == change.new, "{case}: {} was promised", change.name);
     }
-    // Only a directory that cannot be forced to the disk is found out about when all is done.
+    // Only the failure to force a directory to disk is noticed after a change has been made.
     if matches!(action, Action::Fail(_)) && !operation.starts_with("fsync_directory") {
         let refused = |at: usize| results[at].is_err();
         assert!((0..results.len()).all(|at| !refused(at) || after[at] == before[at]), "{case}");
@@ -79,12 +80,13 @@ fn fail(scenario: &Scenario, n: u64, action: Action) -> bool {
     if matches!(action, Action::Fail(_)) && (!operation.starts_with("unlink") || locks.is_empty()) {
         assert_eq!(locks, [""; 0], "{case}");
     }
-    // git sees the same, and the next transaction goes on over the locks of the dead one.
+    // git sees the same, and the next transaction takes over the locks of the dead one.
     assert_eq!(repo.our_refs(&[]), repo.refs(), "{case}");
     let again: Vec<_> = scenario.changes.iter().map(|change| RefChange { old: None, ..change.clone() }).collect();
     let results = commit(&repo.store(), &policy, &again, scenario.atomic, &mut Calls::default());
     assert!(results.iter().all(Result::is_ok), "{case}, again: {results:?}");
-    // A child that another test is about to start holds all file locks of this process for a moment, dead ones too.
+    // A child process that another test is starting inherits all file locks of this process for a moment, even those of
+    // dead owners.
     for _ in 0..100 {
         if leftovers(repo.dir()).is_empty() {
             break;
@@ -130,7 +132,7 @@ fn a_crash_leaves_each_ref_old_or_new() {
     ];
     let mut scenario = Scenario { repo, changes, atomic: false, keeps_order: false };
     check(&scenario, 1);
-    // Lines of logs are forced wherever they are.
+    // Reflog entries are always forced to disk; without them the order of operations alone must do.
     scenario.changes.iter_mut().for_each(|change| change.reflog = None);
     scenario.keeps_order = true;
     check(&scenario, 1);

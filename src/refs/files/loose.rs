@@ -1,6 +1,7 @@
-//! One loose ref: a file with an object name, or with another ref's name.
+//! One loose ref: a file that contains an object id or another ref's name.
 //!
-//! In: a path. Out: what stands there. Nothing is followed here, and a file that says neither is told apart from none.
+//! In: a path. Out: what is there. Symbolic refs are never followed here, and a broken file is never mistaken for a
+//! missing one.
 
 use crate::hex;
 use crate::refs::{Target, name};
@@ -13,20 +14,20 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// No ref's file is longer: a name of PATH_MAX bytes with room to spare.
+/// The most bytes read of a ref's file: enough for a name of PATH_MAX bytes.
 const FILE_BYTES_MAX: u64 = 16 << 10;
 
-/// How often a file is looked for again when a network file system says that its handle is stale.
+/// How often opening a file is retried when a network file system reports a stale handle.
 const STALE_RETRIES: u32 = 2;
 
-/// What stands at a loose ref's path.
+/// What is at a loose ref's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Loose {
-    /// Nothing.
+    /// No file.
     Missing,
-    /// A directory, which may hold refs, be empty, or about to be removed.
+    /// A directory, which may contain refs, be empty, or be about to be removed.
     Directory,
-    /// A file that says neither an object nor a ref.
+    /// A file that contains neither an object id nor a ref's name.
     Broken,
     /// A ref.
     Found(Target),
@@ -48,7 +49,7 @@ pub(super) fn read(path: &Path, hash: gix_hash::Kind) -> io::Result<Loose> {
 fn read_once(path: &Path, hash: gix_hash::Kind) -> io::Result<Loose> {
     let mut file = match open(path, OFlags::NOFOLLOW) {
         Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-            // Before symbolic refs were files, they were symbolic links.
+            // git's oldest symbolic refs are symbolic links.
             let target = fs::read_link(path)?.into_os_string().into_vec();
             if target.starts_with(b"refs/") && name::is_valid(&target) {
                 return Ok(Loose::Found(Target::Symbolic(target.into())));
@@ -72,7 +73,7 @@ fn read_once(path: &Path, hash: gix_hash::Kind) -> io::Result<Loose> {
 }
 
 fn open(path: &Path, flags: OFlags) -> io::Result<File> {
-    // A FIFO must not make us wait.
+    // Opening a FIFO must not block.
     let flags = (flags | OFlags::NONBLOCK).bits().cast_signed();
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
@@ -83,7 +84,7 @@ fn content(file: &mut File) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// The content of a loose ref; `None` where it is none.
+/// Parses the content of a loose ref; `None` if it is broken.
 fn parse(content: &[u8], hash: gix_hash::Kind) -> Option<Target> {
     let content = content.trim_end_with(|c| c.is_ascii_whitespace());
     if let Some(rest) = content.strip_prefix(b"ref:") {
@@ -93,7 +94,7 @@ fn parse(content: &[u8], hash: gix_hash::Kind) -> Option<Target> {
     if rest.first().is_some_and(|byte| !byte.is_ascii_whitespace()) {
         return None;
     }
-    // A null id is no object anybody has: C git takes it for damage.
+    // The null id names no object; C git treats it as damage too.
     hex::parse(id).filter(|id| !id.is_null()).map(Target::Direct)
 }
 

@@ -1,6 +1,7 @@
-//! Refs as files: loose ones, one file each, and packed-refs.
+//! Refs as files: loose refs, one file each, and packed-refs.
 //!
-//! In: names. Out: what stands there, listings, changes. The layout and the locks are C git's, which may work here at the same time.
+//! In: names. Out: values, listings, changes. Layout and locks are C git's, whose processes may change the same refs at
+//! the same time.
 
 mod batch;
 #[cfg(test)]
@@ -35,7 +36,8 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// See [`super::RefStore::read`]. The name must be safe. Loose, then packed, then loose again (ST-01).
+    /// See [`super::RefStore::read`]; the name must be safe. Looks for a loose ref, then in packed-refs, then for a
+    /// loose ref again (ST-01).
     pub(super) fn read(&self, name: &BStr) -> anyhow::Result<Option<Target>> {
         match self.read_loose(name)? {
             Loose::Found(target) => return Ok(Some(target)),
@@ -48,7 +50,7 @@ impl Files {
         if let Some(id) = Packed::open(&self.packed_path(), self.hash)?.find(name)? {
             return Ok(Some(Target::Direct(id)));
         }
-        // Created between the two looks, or packed and then unpacked by an update.
+        // The ref may have been created between the two lookups, or become loose by an update after it was packed.
         match self.read_loose(name)? {
             Loose::Found(target) => Ok(Some(target)),
             Loose::Broken => bail!("unable to resolve reference '{name}': reference broken"),
@@ -70,7 +72,7 @@ impl Files {
         stream::for_each(self, prefixes, each)
     }
 
-    /// Makes changes, and says of each whether it was refused.
+    /// Makes changes, and returns the refusal of each, if any.
     pub(super) fn transact(
         &self,
         changes: &[&RefChange],
@@ -85,12 +87,12 @@ impl Files {
         batch.finish()
     }
 
-    /// The directory a name's file and log lie below.
+    /// The directory that a ref's file and reflog are relative to.
     fn base(&self, name: &[u8]) -> &Path {
         if is_per_worktree(name.as_bstr()) { &self.git_dir } else { &self.common_dir }
     }
 
-    /// The loose file of a name, which is safe.
+    /// The path of a loose ref, whose name must be safe.
     fn loose_path(&self, name: &[u8]) -> PathBuf {
         self.base(name).join(OsStr::from_bytes(name))
     }

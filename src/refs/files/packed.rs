@@ -1,8 +1,8 @@
-//! packed-refs: a sorted file of lines, read in blocks and found by halves.
+//! packed-refs: a sorted file of lines, read in blocks and searched by bisection.
 //!
-//! In: the file. Out: its records, one at a time or the first not before a name. The file is never mapped: a block copied
-//! costs a hundredth of what a row does, and nothing happens to us when a server loses the file. A file that is not sorted is
-//! sorted in memory. Nothing is ever written here.
+//! In: the file. Out: its records, all in order or the first one not before a name. The file is never mapped: copying a
+//! block costs a hundredth of what its rows cost, and a file that a network server loses cannot crash the process. A
+//! file that is not sorted is sorted in memory. Nothing is ever written here.
 
 use crate::hex;
 use crate::refs::identity::Identity;
@@ -18,36 +18,36 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-/// A walk reads so much at once.
+/// How many bytes a walk reads at once.
 const BLOCK: usize = 32 << 10;
 
-/// What is read at each step of a search. Many times a line, and one page.
+/// How many bytes each step of a search reads: one page, many times a line.
 const STEP: usize = 4 << 10;
 
-/// Room for the record that the end of a block cuts, where it is not uncommonly long.
+/// Room for a record that is cut at the end of a block, unless it is uncommonly long.
 const CUT_RECORD: usize = 512;
 
-/// No line is longer: git's own names end at PATH_MAX.
+/// The longest line; git's own names are limited by PATH_MAX.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
-/// Nor a line with what its tag peels to behind it.
+/// The longest line together with the `^` line after it.
 const RECORD_BYTES_MAX: usize = LINE_BYTES_MAX + gix_hash::Kind::longest().len_in_hex() + "^\n\n".len();
 
-/// How often a file is opened again when a network file system says that its handle is stale.
+/// How often opening the file is retried when a network file system reports a stale handle.
 const STALE_RETRIES: u32 = 2;
 
-/// What the header promises about refs without a `^` line.
+/// What the header promises about refs that have no `^` line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Peeled {
     /// Nothing.
     Unknown,
-    /// Those below refs/tags/ are no tags.
+    /// Those below refs/tags/ are not annotated tags.
     Tags,
-    /// None is a tag.
+    /// None is an annotated tag.
     All,
 }
 
-/// An open packed-refs file, or none, which is the same as an empty one.
+/// An open packed-refs file; a missing one counts as empty.
 #[derive(Debug)]
 pub(super) struct Packed {
     source: Source,
@@ -69,7 +69,7 @@ enum Source {
 pub(super) struct Record<'a> {
     /// The full name, not yet validated.
     pub(super) name: &'a BStr,
-    /// Its lines as they stand in the file, with the `^` line.
+    /// Its lines as stored, with the `^` line.
     pub(super) raw: &'a [u8],
     id: &'a [u8],
     tag_target: Option<&'a [u8]>,
@@ -83,12 +83,12 @@ impl Record<'_> {
         self.plain || name::is_valid(self.name)
     }
 
-    /// The object, as far as the line holds one.
+    /// The object id, if the line contains a valid one.
     pub(super) fn id(&self) -> anyhow::Result<ObjectId> {
         hex::parse(self.id).ok_or_else(|| unexpected(self.raw))
     }
 
-    /// As a listing gives it.
+    /// The record as a row of a listing.
     #[inline]
     pub(super) fn row(&self) -> anyhow::Result<Row<'_>> {
         let stored = |hex| StoredId::of_hex(hex).ok_or_else(|| unexpected(self.raw));
@@ -138,7 +138,7 @@ impl Packed {
         Packed { source, identity: None, start: 0, end: 0, peeled, hex: hash.len_in_hex() }
     }
 
-    /// Which file this is; `None`: there was none.
+    /// Identifies the file; `None` if there was none.
     pub(super) fn identity(&self) -> Option<Identity> {
         self.identity
     }
@@ -148,7 +148,7 @@ impl Packed {
         self.peeled
     }
 
-    /// Takes the first line in; returns whether it promises that the others are sorted.
+    /// Reads the header; returns whether it promises that the records are sorted.
     fn read_header(&mut self) -> anyhow::Result<bool> {
         let mut block = [0; STEP];
         let filled = self.read_at(&mut block, 0)?;
@@ -171,7 +171,7 @@ impl Packed {
         Ok(sorted)
     }
 
-    /// Puts the lines of a file that does not promise order in order, in memory, unless they are.
+    /// Sorts the records in memory, unless they are in order although the header does not promise it.
     fn sort(&mut self) -> anyhow::Result<()> {
         let mut before: Vec<u8> = Vec::new();
         let mut cursor = self.cursor(self.start);
@@ -252,11 +252,13 @@ impl Packed {
         }
     }
 
-    /// Where to begin to find the first record not before `key`: at most a few records earlier, never before `from`.
+    /// A place from which to look for the first record not before `key`: at most a few records earlier, never before
+    /// `from`.
     fn near(&self, key: &[u8], from: u64) -> anyhow::Result<u64> {
         let (mut low, mut high) = (from.max(self.start), self.end);
         let mut block = [0; STEP];
-        // `low` begins a record that is before `key` or the first; no record that begins from `high` on is before it.
+        // A record begins at `low` that is before `key` or the first one; no record that begins at `high` or later is
+        // before `key`.
         while high.saturating_sub(low) > STEP as u64 {
             let middle = low + (high - low) / 2;
             let filled = self.read_at(&mut block, middle)?;
@@ -273,7 +275,7 @@ impl Packed {
         Ok(low)
     }
 
-    /// The first record that begins inside a block, and its name; the block may begin and end anywhere.
+    /// The first record that begins inside a block, and its name; the block may start and end anywhere.
     fn first_record<'a>(&self, block: &'a [u8]) -> Option<(usize, &'a [u8])> {
         let mut start = 0;
         while let Some(end) = newline(&block[start..]) {
@@ -286,13 +288,13 @@ impl Packed {
         None
     }
 
-    /// For each key, in ascending order, the first record not before it.
+    /// For each key, in ascending order, calls `found` with the first record not before it.
     pub(super) fn probe<'k>(
         &self,
         keys: impl ExactSizeIterator<Item = &'k [u8]>,
         mut found: impl FnMut(usize, Option<Record<'_>>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        // A search reads some 13 pages: with many keys one pass over the file is cheaper.
+        // A search reads some 13 pages, so with many keys one pass over the file is cheaper.
         let search = (keys.len() as u64).saturating_mul(13 * STEP as u64) < self.end;
         let mut cursor = self.records();
         let mut more = if search || self.end == 0 { false } else { cursor.advance()? };
@@ -316,28 +318,28 @@ impl Packed {
     }
 }
 
-/// Walks over the records. It begins before the first.
+/// Walks over the records, starting before the first.
 pub(super) struct Cursor<'p> {
     packed: &'p Packed,
     buffer: Vec<u8>,
     filled: usize,
-    /// Up to here the buffer holds whole records.
+    /// Up to here the buffer contains whole records.
     whole: usize,
-    /// The name of the last of them.
+    /// The name of the last whole record.
     last_name: Range<usize>,
     next_read: u64,
-    /// How much is read next: little where a search ends, more and more where a walk goes on.
+    /// How much to read next: little after a search, more and more as a walk goes on.
     block: usize,
     record: Marks,
 }
 
-/// Where the parts of the current record lie in the buffer.
+/// The positions of the current record's parts in the buffer.
 #[derive(Default, Clone, Copy)]
 struct Marks {
     start: usize,
     line_end: usize,
     end: usize,
-    /// The name was seen to be well-formed.
+    /// Whether the name has been found well-formed already.
     plain: bool,
 }
 
@@ -353,8 +355,8 @@ impl Cursor<'_> {
         Ok(true)
     }
 
-    /// Goes to the next record that has been read already; `false` where there is none. Their names mostly begin with a directory that
-    /// is well-formed.
+    /// Goes to the next record that is in the buffer already; `false` if there is none. `directory` is well-formed, and
+    /// most names begin with it.
     pub(super) fn advance_in_block(&mut self, directory: &[u8]) -> anyhow::Result<bool> {
         let more = self.record.end < self.whole;
         if more {
@@ -363,20 +365,20 @@ impl Cursor<'_> {
         Ok(more)
     }
 
-    /// Whether the current record and all behind it that have been read already begin with `prefix`, as the current one does, and are
-    /// before a name. They are sorted: the last one decides.
+    /// Whether the current record, which begins with `prefix`, and all after it in the buffer begin with `prefix` and
+    /// sort before a name. They are sorted, so the last one decides.
     pub(super) fn block_is_below(&self, prefix: &[u8], before: Option<&BStr>) -> bool {
         let last = &self.buffer[self.last_name.clone()];
         last.starts_with(prefix) && before.is_none_or(|name| last < name.as_bytes())
     }
 
-    /// Takes the record in that begins where the current one ends, before the end of what is whole. Where its name begins with
-    /// `directory`, which is well-formed and ends in a slash or is empty, only the rest is judged.
+    /// Parses the record that begins where the current one ends, within the whole records. If its name begins with
+    /// `directory`, which is well-formed and ends in a slash or is empty, only the rest is checked.
     #[inline]
     fn parse(&mut self, directory: &[u8]) -> anyhow::Result<()> {
         let (start, id) = (self.record.end, self.packed.hex);
         let text = &self.buffer[start..self.whole];
-        // The object's name holds no newline: the search begins behind it.
+        // The object id contains no newline, so the search begins after it.
         let behind = text.get(id + 1..).ok_or_else(|| unexpected(text))?;
         let known = if begins_with(behind, directory) { directory.len() } else { 0 };
         let behind = &behind[known..];
@@ -395,7 +397,7 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    /// Reads on; `false` at the end, where the current record is none.
+    /// Reads the next block; `false` at the end, where there is no current record any more.
     fn fill(&mut self) -> anyhow::Result<bool> {
         let start = self.record.end;
         self.buffer.copy_within(start..self.filled, 0);
@@ -412,7 +414,7 @@ impl Cursor<'_> {
         let left = usize::try_from(self.packed.end - self.next_read).unwrap_or(usize::MAX);
         let wanted = self.filled + self.block.min(left);
         if self.buffer.capacity() == 0 {
-            // Room that is never touched costs nothing; to move what has been read does.
+            // Memory that is never touched costs nothing; moving what has been read does.
             self.buffer.reserve_exact(left.min(BLOCK) + CUT_RECORD);
         }
         if self.buffer.len() < wanted {
@@ -431,7 +433,7 @@ impl Cursor<'_> {
         Ok(true)
     }
 
-    /// Goes to the first record not before `key`; `false` where there is none. Keys must ascend.
+    /// Goes to the first record not before `key`; `false` if there is none. Keys must ascend.
     pub(super) fn seek(&mut self, key: &[u8]) -> anyhow::Result<bool> {
         if self.at_record() && self.record().name.as_bytes() >= key {
             return Ok(true);
@@ -460,7 +462,7 @@ impl Cursor<'_> {
         self.record.end > self.record.start
     }
 
-    /// The current record. After `advance` or `seek` has said that there is one.
+    /// The current record, once `advance` or `seek` has returned that there is one.
     #[inline]
     pub(super) fn record(&self) -> Record<'_> {
         let Marks { start, line_end, end, plain } = self.record;
@@ -475,17 +477,17 @@ impl Cursor<'_> {
         }
     }
 
-    /// How the current record's name stands to another name.
+    /// Compares the current record's name with another name.
     pub(super) fn compare(&self, name: &[u8]) -> Ordering {
         self.record().name.as_bytes().cmp(name)
     }
 }
 
-/// How much of a block that begins with a record holds records of which no more is to come.
+/// How many bytes of a block, which begins with a record, are complete records.
 fn whole_records(block: &[u8], is_last: bool) -> usize {
     let Some(newline) = last_newline(block) else { return 0 };
     let line = line_before(block, newline);
-    // What a tag peels to is a line of its own, and may still come.
+    // The `^` line of a tag may still follow.
     match block.get(newline + 1) {
         Some(b'^') => line.start,
         Some(_) => newline + 1,
@@ -494,7 +496,7 @@ fn whole_records(block: &[u8], is_last: bool) -> usize {
     }
 }
 
-/// The last line with a name in whole records, without its newline.
+/// The last line with a name among whole records, without its newline.
 fn last_line(records: &[u8]) -> Range<usize> {
     let Some(newline) = records.len().checked_sub(1) else { return 0..0 };
     let line = line_before(records, newline);
@@ -506,16 +508,16 @@ fn line_before(block: &[u8], newline: usize) -> Range<usize> {
     last_newline(&block[..newline]).map_or(0, |before| before + 1)..newline
 }
 
-/// Whether a text begins with eight to sixteen bytes; `false` says nothing of others. A row is not worth calling a function that
-/// compares texts of any length.
+/// Whether a text begins with `start`, if that has eight to sixteen bytes; otherwise `false`, which decides nothing. A
+/// call of the general comparison would cost too much for each row.
 fn begins_with(text: &[u8], start: &[u8]) -> bool {
     let text = text.get(..start.len()).unwrap_or_default();
     let ends = |text: &[u8]| Some((*text.first_chunk::<8>()?, *text.last_chunk::<8>()?));
     start.len() <= 16 && ends(start).is_some_and(|start| ends(text) == Some(start))
 }
 
-/// The first newline. Lines are short: what searches many bytes at once asks first what the processor can do, which takes longer than
-/// a small request has.
+/// The first newline. Lines are short: a search of many bytes at once first asks which instructions the processor has,
+/// and that takes too long for a small request.
 fn newline(text: &[u8]) -> Option<usize> {
     text.iter().position(|&byte| byte == b'\n')
 }

@@ -1,7 +1,7 @@
-//! Reflogs: the line, and the file it goes to.
+//! Reflogs: the entry, and the file it is appended to.
 //!
-//! In: a change that is about to be made, its ref locked. Out: one line at the end of the ref's log. Which refs get a log is
-//! decided by the caller (core.logAllRefUpdates); a log that exists always gets its line.
+//! In: a change that is about to be made, with its ref locked. Out: one line at the end of the ref's reflog. The caller
+//! decides which refs get a reflog (core.logAllRefUpdates); an existing reflog always gets its line.
 
 use super::Files;
 use crate::durable;
@@ -16,17 +16,17 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// Where a ref's log lies.
+/// The path of a ref's reflog.
 pub(super) fn path(store: &Files, name: &BStr) -> PathBuf {
     store.base(name).join("logs").join(OsStr::from_bytes(name))
 }
 
-/// Whether a change of this ref is written down.
+/// Whether a change of this ref is logged.
 pub(super) fn wanted(store: &Files, name: &BStr, entry: &ReflogEntry) -> bool {
     entry.creates(name) || fs::metadata(path(store, name)).is_ok_and(|metadata| metadata.is_file())
 }
 
-/// Appends a line with one write, if the ref has a log or shall get one.
+/// Appends a line with one write, if the ref has a reflog or is to get one.
 pub(super) fn append(
     store: &Files,
     name: &BStr,
@@ -45,7 +45,7 @@ pub(super) fn append(
         durable::mkdir_all(store.base(name), directory, policy.sharing)?;
     }
     let mut file = match durable::append(&path, policy.sharing) {
-        // The logs of refs that have been below this name leave directories behind.
+        // The reflogs of earlier refs below this name may have left empty directories.
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
             remove_empty_directories(&path)?;
             durable::append(&path, policy.sharing)?
@@ -61,7 +61,7 @@ pub(super) fn append(
     durable::barrier(&written, store.base(name), policy.sync)
 }
 
-/// Removes a deleted ref's log, and the directories that are empty without it.
+/// Removes a deleted ref's reflog, and the directories that are empty without it.
 pub(super) fn remove(store: &Files, name: &BStr) -> io::Result<()> {
     match durable::unlink(&path(store, name)) {
         Err(error) => match error.kind() {
@@ -75,11 +75,11 @@ pub(super) fn remove(store: &Files, name: &BStr) -> io::Result<()> {
     }
 }
 
-/// Removes the directories above a name that are empty now; those of two components, such as refs/heads, stay.
+/// Removes the directories above a name that are empty; those of two components, such as refs/heads, stay.
 pub(super) fn remove_empty_parents(base: &std::path::Path, name: &BStr) {
     let parents: Vec<&[u8]> = name::directories(name).collect();
     for parent in parents.iter().rev() {
-        // Not empty, or somebody else was faster: either ends the way up.
+        // Not empty, or another process was faster: either way the directories above are not removed.
         if durable::rmdir(&base.join(OsStr::from_bytes(parent))).is_err() {
             break;
         }

@@ -1,7 +1,9 @@
-//! packed-refs written anew: once with the values of now, where a transaction needs that, and once with those to come.
+//! Rewrites packed-refs: with the new values, and before that, if an atomic transaction needs it, once with the current
+//! ones.
 //!
-//! In: the file, opened under its lock, and the refs to change in it. Out: one or two complete files in the journal, where a leftover
-//! stops nobody as `packed-refs.new` would stop C git; on the disk, they become packed-refs by a rename each. All are written in one pass: C git waits a second for that lock, no more.
+//! In: the file, opened under its lock, and the refs to change. Out: one or two complete files, which become
+//! packed-refs by a rename each. They are written in the journal's directory, where a leftover blocks nobody, as
+//! `packed-refs.new` would block C git. Both are written in one pass, because C git waits only a second for the lock.
 
 use super::packed::{Packed, Peeled, Record};
 use crate::durable::{self, Sync};
@@ -15,34 +17,36 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What is collected before it is written.
+/// How many bytes are collected before they are written.
 const BUFFER: usize = 64 << 10;
 
-/// What one of the files says of one ref.
+/// What a file is to contain for one ref.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value {
     /// The same as now.
     AsIs,
-    /// Nothing.
+    /// No value: the ref is left out.
     Gone,
-    /// An object, and what it peels to where that is known, as in [`crate::refs::Row`].
+    /// An object, and what it peels to if that is known, as in [`crate::refs::Row`].
     At(ObjectId, Option<Option<ObjectId>>),
 }
 
 /// One ref to change.
 #[derive(Debug)]
 pub(super) struct Edit<'a> {
-    /// Its full name.
+    /// The ref's full name.
     pub(super) name: &'a BStr,
-    /// Before the change takes effect, where that is not [`Value::AsIs`].
+    /// The value in the first file, unless that is [`Value::AsIs`].
     pub(super) before: Option<Box<Value>>,
-    /// After it.
+    /// The value in the last file.
     pub(super) after: Value,
 }
 
-/// The files written, in the order in which they will become packed-refs. What has not become it is removed when dropped.
+/// The files written, in the order in which they become packed-refs. Those that have not become it are removed when
+/// dropped.
 pub(super) struct Rewrite {
-    /// Where packed-refs is a link into another repository, that one's: files are renamed within a file system.
+    /// If packed-refs is a symbolic link into another repository, this is that repository's journal: a rename works
+    /// within one file system only.
     _journal: Arc<Journal>,
     target: PathBuf,
     sync: Sync,
@@ -58,7 +62,7 @@ struct Temporary {
 }
 
 impl Rewrite {
-    /// Writes the files: two where an edit has a value before its change, else one. `edits` ascend by name.
+    /// Writes the files: two if any edit has a value before its change, else one. `edits` ascend by name.
     pub(super) fn write(
         packed: &Packed,
         edits: &[Edit<'_>],
@@ -91,7 +95,7 @@ impl Rewrite {
         while more || edits.peek().is_some() {
             let record = more.then(|| records.record());
             let edit = edits.next_if(|edit| record.is_none_or(|record| *edit.name <= *record.name));
-            // A record goes with the edit of its name, or alone.
+            // A record is handled with the edit of its name, or alone.
             let record = record.filter(|record| edit.is_none_or(|edit| edit.name == record.name));
             for (temporary, value) in rewrite.files.iter_mut().zip(&values) {
                 temporary.put_ref(record, edit, edit.map_or(Value::AsIs, value))?;
@@ -108,12 +112,12 @@ impl Rewrite {
         Ok(rewrite)
     }
 
-    /// Whether two files were written: the first only moves loose values into packed-refs.
+    /// Whether two files were written, of which the first only moves loose values into packed-refs.
     pub(super) fn has_before(&self) -> bool {
         self.files.len() == 2
     }
 
-    /// The next file becomes packed-refs, for good when this returns.
+    /// Makes the next file packed-refs, durably once this returns.
     pub(super) fn commit(&mut self) -> io::Result<()> {
         if let Some(temporary) = self.files.get_mut(self.done) {
             durable::rename(&temporary.path, &self.target)?;
@@ -172,10 +176,10 @@ impl Drop for Temporary {
     }
 }
 
-/// What a file's header may promise: what the old one promised, as far as the new values keep it.
+/// What a new file's header may promise: what the old one promised, as far as the new values allow.
 fn promise(packed: &Packed, edits: &[Edit<'_>], value: fn(&Edit<'_>) -> Value) -> Peeled {
     let keeps = |edit: &Edit<'_>| match value(edit) {
-        // What is below refs/heads/ is a commit, which peels to nothing.
+        // Everything below refs/heads/ is a commit, which peels to nothing.
         Value::At(_, None) if edit.name.starts_with(b"refs/heads/") => Peeled::All,
         Value::At(_, None) if edit.name.starts_with(b"refs/tags/") => Peeled::Unknown,
         Value::At(_, None) => Peeled::Tags,

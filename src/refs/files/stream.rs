@@ -1,7 +1,7 @@
-//! All refs in order: packed-refs bytes merged with loose ones, prefixes found by binary search, peeled as stored.
+//! All refs in order: packed-refs merged with loose refs, prefixes found by binary search, peeled values as stored.
 //!
-//! In: prefixes. Out: one row after the other. Only directories that can hold a wanted name are read, no map is made of packed refs,
-//! and no list mixes two states of packed-refs.
+//! In: prefixes. Out: one row after the other. Only directories that can contain a wanted name are read, packed refs
+//! are never collected in memory, and a list never mixes two states of packed-refs unless the file keeps changing.
 
 use super::Files;
 use super::loose::{self, Loose};
@@ -20,11 +20,11 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// How often the loose refs are read anew because packed-refs has been replaced meanwhile. Each of these rounds needs somebody
-/// who rewrites the file in just that moment; after them a list is given as C git gives it.
+/// How often the loose refs are read again because packed-refs was replaced meanwhile. Each round needs another process
+/// that rewrites the file at just that moment; after the last one the list is as consistent as C git's.
 const ROUNDS_MAX: usize = 16;
 
-/// No name is longer: it would not fit into a path.
+/// The longest name; a longer one does not fit into a path.
 const NAME_BYTES_MAX: usize = 4096;
 
 /// See [`crate::refs::RefStore::for_each`].
@@ -40,7 +40,7 @@ pub(super) fn for_each(
         let mut entries = loose.below(prefix).iter().peekable();
         let directory = &prefix[..name::well_formed_directory(prefix)];
         loop {
-            // Mostly no loose ref stands between all that has been read of packed-refs.
+            // Usually no loose ref sorts between the packed refs in the buffer.
             if more && records.block_is_below(prefix, entries.peek().map(|entry| loose.name(entry))) {
                 give(&records.record(), each)?;
                 while records.advance_in_block(directory)? {
@@ -62,7 +62,7 @@ pub(super) fn for_each(
                 match &entry.target {
                     None => {}
                     Some(Target::Direct(id)) => {
-                        // A branch never is a tag (UP-25).
+                        // A branch is never a tag (UP-25).
                         let peeled = name.starts_with(b"refs/heads/").then_some(None);
                         each(&Row { name, id: id.into(), line: None, peeled, symref_target: None })?
                     }
@@ -74,7 +74,7 @@ pub(super) fn for_each(
                     }
                 }
             }
-            // A loose ref hides the packed one of its name.
+            // A loose ref overrides the packed one of its name.
             if order != Ordering::Greater {
                 more = records.advance()? && records.record().name.starts_with(prefix);
             }
@@ -83,12 +83,12 @@ pub(super) fn for_each(
     Ok(())
 }
 
-/// Hands a packed ref on, if its name is one.
+/// Passes on a packed ref if its name is valid.
 fn give(record: &Record<'_>, each: &mut dyn FnMut(&Row<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
     if record.is_valid() { each(&record.row()?) } else { Ok(()) }
 }
 
-/// The loose refs, and the packed-refs file that was there before and after they were read.
+/// The loose refs, and packed-refs as it was both before and after they were read.
 fn snapshot(store: &Files, prefixes: &Prefixes<'_>) -> anyhow::Result<(LooseRefs, Packed)> {
     let path = store.packed_path();
     let mut round = 1;
@@ -96,7 +96,7 @@ fn snapshot(store: &Files, prefixes: &Prefixes<'_>) -> anyhow::Result<(LooseRefs
         let before = Identity::at(&path).context("reading packed-refs")?;
         let mut loose = LooseRefs::default();
         loose.scan(store, prefixes)?;
-        // Opened last: what has been packed and pruned during the scan stands there.
+        // Opened last, so it contains what was packed and pruned during the scan.
         let packed = Packed::open(&path, store.hash)?;
         if packed.identity() == before || round == ROUNDS_MAX {
             return Ok((loose, packed));
@@ -105,7 +105,7 @@ fn snapshot(store: &Files, prefixes: &Prefixes<'_>) -> anyhow::Result<(LooseRefs
     }
 }
 
-/// Where a symbolic ref leads to in the end, in the same snapshot as far as it reaches; `None`: nowhere, or it is broken.
+/// Where a symbolic ref leads, in the same snapshot as far as that goes; `None` if it is dangling or broken.
 fn resolve(
     store: &Files,
     loose: &LooseRefs,
@@ -113,7 +113,7 @@ fn resolve(
     target: &BStr,
 ) -> anyhow::Result<Option<(BString, ObjectId)>> {
     let mut at = target.to_owned();
-    // The ref it comes from has been read.
+    // Starts at 1, because the symbolic ref itself has been read.
     for _ in 1..SYMBOLIC_READS_MAX {
         if !name::is_valid(&at) || !name::is_safe(&at) {
             return Ok(None);
@@ -132,7 +132,7 @@ fn resolve(
     Ok(None)
 }
 
-/// Loose refs by name. The names lie in one buffer.
+/// Loose refs by name. All names share one buffer.
 #[derive(Default)]
 struct LooseRefs {
     names: Vec<u8>,
@@ -141,7 +141,7 @@ struct LooseRefs {
 
 struct Entry {
     name: Range<usize>,
-    /// `None`: broken; it still hides the packed ref of its name.
+    /// `None` if broken; it still overrides the packed ref of its name.
     target: Option<Target>,
 }
 
@@ -155,7 +155,7 @@ impl LooseRefs {
         found.ok().map(|at| &self.entries[at].target)
     }
 
-    /// Those that begin with a prefix.
+    /// The refs that begin with a prefix.
     fn below(&self, prefix: &[u8]) -> &[Entry] {
         let start = self.entries.partition_point(|entry| self.name(entry).as_bytes() < prefix);
         let count = self.entries[start..].partition_point(|entry| self.name(entry).starts_with(prefix));
@@ -183,7 +183,7 @@ impl LooseRefs {
 
     /// Reads the directory `name`, which ends in a slash, and those below it. `name` is restored.
     ///
-    /// A linked directory is followed, but not one inside of it: links that lead in a circle have an end.
+    /// A symbolic link to a directory is followed, but not another one inside of it, so that circular links end.
     fn scan_directory(
         &mut self,
         store: &Files,
@@ -197,7 +197,7 @@ impl LooseRefs {
         let unreadable = || format!("cannot read directory {}", name.as_bstr());
         let entries = match Listing::open(&directory) {
             Ok(entries) => entries,
-            // Removed because it has become empty, or replaced by a ref.
+            // Removed because it became empty, or replaced by a ref.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(());
             }
@@ -233,7 +233,7 @@ impl LooseRefs {
                 let target = match found {
                     Loose::Found(target) => Some(target),
                     Loose::Broken => None,
-                    // One that has gone is deleted, or stands in packed-refs, which is opened later.
+                    // A ref that is gone was deleted, or is in packed-refs, which is opened later.
                     Loose::Missing | Loose::Directory => continue,
                 };
                 let start = self.names.len();
@@ -361,7 +361,7 @@ mod tests {
             for rest in ["", ".a", "/a", "a", "a..b", "a.lock", "a.lock/b", "a/b", "a~", "b.c", "z/"] {
                 writeln!(content, "{one} {directory}{rest}").unwrap();
             }
-            // The file does not keep its promise.
+            // The file is not sorted, contrary to its header.
             writeln!(content, "{one} refs/x\n{one} {directory}zz").unwrap();
             repo.write("packed-refs", &content);
             let rests = |prefix: &str| {
@@ -427,7 +427,7 @@ mod tests {
         assert_eq!(packed.find(b"zzz").unwrap(), None);
         let lines = repo.our_refs(&["refs/heads/0017", "refs/heads/004"]);
         assert_eq!(lines.lines().count(), 100 + 1000);
-        // Few keys are searched for, many are met in one pass.
+        // A few keys are searched for one by one; many are found in one pass.
         for step in [1, 700] {
             let keys: Vec<String> = (0..5000).step_by(step).map(|number| format!("refs/heads/{number:06}")).collect();
             let mut met = 0;

@@ -1,10 +1,10 @@
-//! A new table on top of a stack (reftable, «Transactions»).
+//! Puts a new table on top of a stack (reftable, «Transactions»).
 //!
-//! In: a stack, locked and read again under its lock, and the bytes of a table. Out: a longer list, by one rename; or a list in which the
-//! new table and small ones below it have become one. C git may do the same at the same time: the lock of the list is its lock, and
-//! tables that somebody is about to replace are left alone.
+//! In: a stack, locked and read again under its lock, and the bytes of a table. Out: a longer list, by one rename; or a
+//! list in which one table replaces the new one and small ones below it. C git may do the same at the same time: the
+//! lock of the list is git's, and tables that another process is about to replace are left alone.
 //!
-//! Nothing is named by the list on the disk that is not there too.
+//! The list on disk never names a table that is not on disk.
 
 use super::Tables;
 use super::compact::{self, Segment};
@@ -21,10 +21,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// So many bytes of tables become one while the list is locked. It takes a few milliseconds; C git waits a hundred.
+/// The most bytes of tables that are merged while the list is locked. That takes a few milliseconds; C git waits a
+/// hundred for the lock.
 const FOLD_MAX: u64 = 1 << 20;
 
-/// A stack that is locked, to get a table on top.
+/// A locked stack that is to get a table on top.
 pub(super) struct Addition<'s> {
     tables: &'s Tables,
     policy: &'s LockPolicy,
@@ -32,17 +33,17 @@ pub(super) struct Addition<'s> {
     stack: Rc<Stack>,
 }
 
-/// Why a stack was not locked.
+/// Why a stack could not be locked.
 #[derive(Debug)]
 pub(super) enum BeginError {
-    /// Somebody else holds its lock.
+    /// Another process holds its lock.
     Held,
     /// It cannot be locked or read.
     Failed(anyhow::Error),
 }
 
 impl<'s> Addition<'s> {
-    /// Locks the list and reads the stack as it is from then on.
+    /// Locks the list and reads the stack, which no other process changes until this is dropped.
     pub(super) fn begin(tables: &'s Tables, hash: gix_hash::Kind, policy: &'s LockPolicy) -> Result<Self, BeginError> {
         let lock = lock_list(tables, policy).map_err(|error| match error {
             LockError::Held => BeginError::Held,
@@ -53,7 +54,7 @@ impl<'s> Addition<'s> {
         Ok(Addition { tables, policy, lock, stack })
     }
 
-    /// Where the tables lie.
+    /// The directory of the tables.
     pub(super) fn directory(&self) -> &Path {
         &self.tables.directory
     }
@@ -63,16 +64,16 @@ impl<'s> Addition<'s> {
         &self.stack
     }
 
-    /// Puts a table on top. When this returns it is there for good; returns whether the tables should be made fewer.
+    /// Puts a table on top, durably once this returns. Returns whether the tables should be compacted.
     ///
     /// # Errors
-    /// When the disk refuses; then nothing has changed, unless only forcing the list's directory to the disk has failed.
+    /// When the disk refuses; then nothing has changed, unless only forcing the list's directory to disk failed.
     pub(super) fn commit(mut self, bytes: Vec<u8>, hash: gix_hash::Kind) -> anyhow::Result<bool> {
         let directory = &self.tables.directory;
         self.remove_leftovers();
         let table = Table::in_memory(bytes, hash)?;
         let tables: Vec<&Table> = self.stack.tables().iter().chain([&table]).collect();
-        // One table of several is a saving, no more: where it cannot be made, they stay.
+        // Merging only saves work: if it fails, the tables stay as they are.
         let folded = self.fold(&tables, hash).unwrap_or_default();
         let (first, mut fresh) = match &folded {
             Some(folded) => (folded.first, Fresh::write(directory, &folded.bytes, folded.range, self.policy)?),
@@ -89,24 +90,25 @@ impl<'s> Addition<'s> {
         if let Some(fresh) = &mut fresh {
             fresh.held = false;
         }
-        // Whoever has the lock next removes what is not listed.
+        // If this fails, the next process that locks the list removes unlisted tables.
         settle(directory, self.policy.sync)?;
         drop(self.lock);
         remove(directory, replaced.iter().map(Table::name));
         Ok(is_uneven)
     }
 
-    /// Makes one table of the new one and of those below it that are too small beside it, as git would right after it.
+    /// Merges the new table with those below it that are too small compared to it, as git would right afterwards.
     ///
-    /// Done at once it spares the disk a table that is replaced as soon as it is written. `None`: there is nothing to do, or too much
-    /// for the time the list may be locked.
+    /// Doing this at once saves writing a table that is replaced immediately. `None` if there is nothing to merge, or
+    /// too much for the time the list may be locked.
     fn fold(&self, tables: &[&Table], hash: gix_hash::Kind) -> anyhow::Result<Option<Folded>> {
         let Some(segment) = compact::segment(tables, self.policy.tables.geometric_factor) else { return Ok(None) };
         let Segment { mut first, end, bytes } = segment;
         if end < tables.len() || bytes > FOLD_MAX {
             return Ok(None);
         }
-        // Nobody can begin to replace tables while we hold the list's lock; who has begun before holds theirs.
+        // No process can start to replace tables while we hold the list's lock; one that started before holds the locks
+        // of its tables.
         let mut locks = Vec::new();
         for at in (first..end - 1).rev() {
             match lock_table(self.tables, tables[at].name(), self.policy) {
@@ -132,13 +134,13 @@ impl<'s> Addition<'s> {
         Ok(Some(Folded { first, bytes, range, _locks: locks }))
     }
 
-    /// Removes tables that nobody lists: what a killed process has not finished, or not cleaned up. Whoever writes one under its name
-    /// holds the lock that we hold.
+    /// Removes unlisted tables, which a killed process has not finished or not cleaned up. A process that writes a
+    /// table under its final name holds the list's lock, which is ours.
     fn remove_leftovers(&self) {
         let directory = &self.tables.directory;
         let is_listed = |name: &str| self.stack.tables().iter().any(|table| table.name() == name);
         let mut leftovers = Vec::new();
-        // What cannot be listed or removed harms nobody.
+        // What cannot be listed or removed does no harm.
         for entry in Listing::open(directory).into_iter().flatten().map_while(Result::ok) {
             if let Some(name) = entry.name.to_str().filter(|name| is_table_name(name) && !is_listed(name)) {
                 leftovers.push(name.to_owned());
@@ -148,16 +150,16 @@ impl<'s> Addition<'s> {
     }
 }
 
-/// Tables from `first` on as one.
+/// The tables from `first` on, merged into one.
 struct Folded {
     first: usize,
-    /// None where the last of them was deleted.
+    /// Empty if they contain no records, because all have been deleted.
     bytes: Vec<u8>,
     range: (u64, u64),
     _locks: Vec<Lock>,
 }
 
-/// A table's file that no list names yet: removed when dropped.
+/// A table's file that no list names yet; removed when dropped.
 pub(super) struct Fresh {
     path: PathBuf,
     name: String,
@@ -165,7 +167,7 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
-    /// Writes a table under a name of its own; none where there is nothing to write.
+    /// Writes a table under a unique name; `None` if there is nothing to write.
     fn write(directory: &Path, bytes: &[u8], range: (u64, u64), policy: &LockPolicy) -> anyhow::Result<Option<Self>> {
         if bytes.is_empty() {
             return Ok(None);
@@ -196,7 +198,7 @@ impl Drop for Fresh {
     }
 }
 
-/// Takes the lock of the list, making the directory where it is missing.
+/// Locks the list, creating the directory if it is missing.
 pub(super) fn lock_list(tables: &Tables, policy: &LockPolicy) -> Result<Lock, LockError> {
     let directory = &tables.directory;
     let root = directory.parent().unwrap_or(directory);
@@ -204,7 +206,8 @@ pub(super) fn lock_list(tables: &Tables, policy: &LockPolicy) -> Result<Lock, Lo
     Lock::acquire(&tables.journal, root, &list, policy.tables.lock_timeout, policy.sharing).map(|(lock, _)| lock)
 }
 
-/// Finds out, while the list is locked, whether somebody is about to replace a table; the lock of one that is dead is taken over.
+/// Locks a table if a lock file exists, while the list is locked. Fails if another process is about to replace the
+/// table; a dead owner's lock is taken over.
 fn lock_table(tables: &Tables, name: &str, policy: &LockPolicy) -> Result<Option<Lock>, LockError> {
     let directory = &tables.directory;
     match directory.join(format!("{name}.lock")).symlink_metadata() {
@@ -221,26 +224,26 @@ pub(super) fn list<'n>(names: impl Iterator<Item = &'n str>) -> Vec<u8> {
     names.flat_map(|name| [name, "\n"]).flat_map(str::bytes).collect()
 }
 
-/// Forces a renamed list to the disk.
+/// Forces a renamed list to disk.
 pub(super) fn settle(directory: &Path, sync: Sync) -> io::Result<()> {
     if sync.is_forced() { durable::fsync_directory(directory) } else { Ok(()) }
 }
 
-/// Removes tables that are not listed any more. Whoever has them open reads on.
+/// Removes tables that are no longer listed. Processes that have them open can still read them.
 pub(super) fn remove<'n>(directory: &Path, names: impl Iterator<Item = &'n str>) {
     for name in names {
-        // One that stays is no part of the refs, and removed by a later transaction.
+        // A table that stays is not part of the refs, and a later transaction removes it.
         let _ = durable::unlink(&directory.join(name));
     }
 }
 
-/// A name no other table has: what it tells of, and a random part.
+/// A unique table name: the range of transactions it covers, and a random part.
 pub(super) fn table_name((first, last): (u64, u64)) -> String {
     let random = RandomState::new().build_hasher().finish() >> 32;
     format!("0x{first:012x}-0x{last:012x}-{random:08x}.ref")
 }
 
-/// Whether a file is named as a table is.
+/// Whether a file has the form of a table's name.
 fn is_table_name(name: &str) -> bool {
     let hex = |text: &str, prefix: &str| {
         text.strip_prefix(prefix)

@@ -1,7 +1,7 @@
-//! One transaction on its way: stacks locked, changes judged, a table written.
+//! One transaction in progress: stacks locked, changes checked, a table written.
 //!
-//! In: changes. Out: what was refused, and why. All refs of a stack change by one rename; what keeps a ref from being changed is found
-//! out under the lock of its stack, and said in C git's words.
+//! In: changes. Out: refusals with their reasons, in C git's words. All refs of a stack change by one rename, and every
+//! check is made under the lock of the ref's stack.
 
 use super::append::{Addition, BeginError};
 use super::record::{Log, Ref, Value, log_key, log_prefix};
@@ -20,16 +20,16 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
-/// A transaction under way.
+/// A transaction in progress.
 pub(super) struct Batch<'b> {
     store: &'b Reftable,
     policy: &'b LockPolicy,
     peel: Option<Peel<'b>>,
-    /// What must not be on the disk later than a ref that moves.
+    /// Directories whose entries must be on disk no later than a ref that changes.
     behind: &'b [PathBuf],
     changes: Changes<'b>,
     edits: Vec<Edit>,
-    /// For each stack of the store what is to be put on top; `None`: it is not locked.
+    /// For each stack of the store the table to be put on top; `None` if the stack is not locked.
     additions: Vec<Option<Addition<'b>>>,
 }
 
@@ -37,16 +37,16 @@ pub(super) struct Batch<'b> {
 struct Edit {
     name: BString,
     change: usize,
-    /// Symbolic refs that led here, HEAD among them: their logs get a line, too.
+    /// The symbolic refs that led here, HEAD among them: their reflogs get an entry too.
     via: Vec<BString>,
     value: Option<ObjectId>,
 }
 
-/// What is to happen to a ref's log.
+/// What happens to a ref's reflog.
 enum LogEdit<'e> {
-    /// A line is added, if the ref has a log or shall get one.
+    /// An entry is added, if the ref has a reflog or is to get one.
     Line(ObjectId, ObjectId, &'e ReflogEntry),
-    /// It goes with the ref.
+    /// It is deleted with the ref.
     Gone,
 }
 
@@ -76,7 +76,7 @@ impl<'b> Steps<'b> for Batch<'b> {
 
     fn commit(&mut self) {
         let mut stacks: Vec<usize> = (0..self.additions.len()).collect();
-        // Where there are lines of logs alone comes first: a line too many is better than one that is missing.
+        // Stacks that get only reflog entries come first: an entry too many is better than a missing one.
         stacks.sort_by_key(|stack| self.active().any(|edit| self.stack_of(edit) == *stack));
         for stack in stacks {
             if let Some(addition) = self.additions[stack].take().filter(|_| self.changes.goes_on())
@@ -101,13 +101,13 @@ impl<'b> Batch<'b> {
         Batch { store, policy, peel, behind, changes, edits: Vec::new(), additions }
     }
 
-    /// Releases everything; returns what was refused, and in C git's words why.
+    /// Releases everything; returns the refusals, in C git's words.
     pub(super) fn finish(self) -> Vec<Refused> {
         drop(self.additions);
         self.changes.finish()
     }
 
-    /// What was not refused and changes something.
+    /// The edits that are not refused and change something.
     fn active(&self) -> impl Iterator<Item = &Edit> {
         let changes = &self.changes;
         self.edits.iter().filter(|edit| changes.is_live(edit.change) && edit.value != changes[edit.change].new)
@@ -126,7 +126,7 @@ impl<'b> Batch<'b> {
         self.additions[number].as_ref().map(Addition::stack).context("the stack is not locked")
     }
 
-    /// Locks the stacks of all refs that are named.
+    /// Locks the stacks of all refs that changes name.
     fn lock(&mut self) {
         let stacks: BTreeSet<usize> =
             self.live().map(|at| self.store.number_of(self.changes[at].name.as_bstr())).collect();
@@ -153,7 +153,7 @@ impl<'b> Batch<'b> {
         Ok(())
     }
 
-    /// Refuses all that changes something in a stack.
+    /// Refuses all changes that affect a stack.
     fn refuse_stack(&mut self, stack: usize, why: &str) {
         let is_there = |name: &BString| self.store.number_of(name.as_bstr()) == stack;
         let there = |edit: &&Edit| is_there(&edit.name) || edit.via.iter().any(is_there);
@@ -161,7 +161,7 @@ impl<'b> Batch<'b> {
         self.changes.refuse_together(|at| concerned.contains(&at), why);
     }
 
-    /// Finds out which refs change, through symbolic ones, and what they say now.
+    /// Finds out which refs change, following symbolic refs, and their current values.
     fn resolve(&mut self) -> anyhow::Result<()> {
         let names: HashSet<BString> = self.changes.iter().map(|change| change.name.clone()).collect();
         let head = match self.store.read("HEAD".into()) {
@@ -189,7 +189,7 @@ impl<'b> Batch<'b> {
         Ok(())
     }
 
-    /// What the refs that are named say, in the order of their names.
+    /// The values of the named refs, in the order of their names.
     fn values(&self) -> anyhow::Result<Vec<(usize, Option<Value>)>> {
         let mut wanted: Vec<usize> = self.live().collect();
         wanted.sort_by_key(|at| &self.changes[*at].name);
@@ -211,7 +211,7 @@ impl<'b> Batch<'b> {
         Ok(values)
     }
 
-    /// Goes on from a symbolic ref to where it leads; returns what stands there.
+    /// Follows a symbolic ref to its target; returns the target's value.
     fn follow(
         &mut self,
         edit: &mut Edit,
@@ -237,13 +237,13 @@ impl<'b> Batch<'b> {
         Ok(None)
     }
 
-    /// HEAD's log has a line for each change of the branch it names.
+    /// HEAD's reflog gets an entry for each change of the branch it points to.
     fn log_head(&mut self, edit: &mut Edit) -> anyhow::Result<()> {
         let head = BStr::new("HEAD");
         let number = self.store.number_of(head);
         let Some(entry) = &self.changes[edit.change].reflog else { return Ok(()) };
         if self.additions[number].is_none() {
-            // The stack of a linked worktree, locked only if it will be written to.
+            // A linked worktree's stack is locked only if it will be written to.
             let tables = self.store.stacks().nth(number).context("HEAD has a stack")?;
             if !entry.creates(head) && !has_log(&mut tables.now(self.store.hash)?.logs(), head)? {
                 return Ok(());
@@ -257,7 +257,7 @@ impl<'b> Batch<'b> {
         Ok(())
     }
 
-    /// Compares old values, and looks for names in each other's way and records that no table can hold.
+    /// Compares old values, and looks for conflicting names and for records too large for any table.
     fn judge(&mut self) -> anyhow::Result<()> {
         let mut stacks: HashSet<usize> = HashSet::new();
         let mut names: BTreeSet<Cow<'_, BStr>> = BTreeSet::new();
@@ -280,7 +280,7 @@ impl<'b> Batch<'b> {
                 names.extend([edit.name.clone(), name.clone()].map(Cow::Owned));
             }
         }
-        // As C git has it: a name that is refused is in nobody's way any more.
+        // As in C git, a refused name no longer conflicts with others.
         for (at, conflict) in self.conflicts()? {
             let edit = &self.edits[at];
             let conflict = conflict.map(|other| format!("'{other}' exists; cannot create '{}'", edit.name));
@@ -296,7 +296,7 @@ impl<'b> Batch<'b> {
         Ok(())
     }
 
-    /// For each ref that is created another that exists above or below its name.
+    /// For each created ref, an existing one whose name is above or below its name.
     fn conflicts(&self) -> anyhow::Result<BTreeMap<usize, Option<BString>>> {
         let mut conflicts = BTreeMap::new();
         let mut questions: Vec<(BString, usize)> = Vec::new();
@@ -324,7 +324,7 @@ impl<'b> Batch<'b> {
         Ok(conflicts)
     }
 
-    /// Whether what is to be written of a ref has room in a block.
+    /// Whether the records of a ref fit into a block.
     fn fits(&self, edit: &Edit) -> anyhow::Result<bool> {
         let index = self.stack(self.stack_of(edit))?.next_index()?;
         let tables = self.policy.tables;
@@ -338,7 +338,7 @@ impl<'b> Batch<'b> {
     fn record(&self, edit: &Edit, index: u64) -> Ref {
         let value = match self.changes[edit.change].new {
             None => Value::Deleted,
-            // A branch never is a tag.
+            // A branch is never a tag.
             Some(id) if edit.name.starts_with(b"refs/heads/") => Value::Direct(id, None),
             Some(id) => Value::Direct(id, self.peel.and_then(|peel| peel(id)).flatten()),
         };
@@ -346,7 +346,7 @@ impl<'b> Batch<'b> {
     }
 
     fn line(&self, old: ObjectId, new: ObjectId, entry: &ReflogEntry) -> Log {
-        // Of a message half a block is kept, as C git does.
+        // Of a message at most half a block is kept, as C git does.
         let message_max = usize::try_from(self.policy.tables.block_size / 2).unwrap_or(usize::MAX);
         Log::line(old, new, entry, message_max)
     }
@@ -381,13 +381,13 @@ impl<'b> Batch<'b> {
         if addition.commit(bytes, hash)?
             && let Some(tables) = self.store.stacks().nth(number)
         {
-            // Tables that stay as they are do no harm; the next transaction tries again.
+            // Without compaction the tables are still correct; the next transaction tries again.
             let _ = compact::compact(tables, hash, self.policy);
         }
         Ok(())
     }
 
-    /// The lines of all logs in one stack, and what takes the place of those that go.
+    /// The new reflog records of one stack: added entries, and deletions of those that go.
     fn logs(&self, number: usize, stack: &Stack, index: u64) -> anyhow::Result<Vec<(Vec<u8>, Log)>> {
         let null = self.store.hash.null();
         let mut edits: BTreeMap<&BString, LogEdit<'_>> = BTreeMap::new();
@@ -426,7 +426,7 @@ impl<'b> Batch<'b> {
     }
 }
 
-/// Whether a ref has a log. Names must ascend.
+/// Whether a ref has a reflog. Names must ascend.
 fn has_log(logs: &mut super::merged::Merged<'_, Log>, name: &BStr) -> anyhow::Result<bool> {
     let prefix = log_prefix(name);
     logs.seek(&prefix)?;

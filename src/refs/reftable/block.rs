@@ -1,17 +1,17 @@
 //! One block of a table, and the records in it (reftable, «Ref block format», «Index block format»).
 //!
-//! In: a block's bytes. Out: its records, one at a time or from a key on. Nothing is read here, and no number of the block is believed
-//! before it was held against the block's size.
+//! In: a block's bytes. Out: its records, all in order or from a key on. No file is read here, and no number in the
+//! block is used before it was checked against the block's size.
 
 use super::record::Record;
 use anyhow::{Context, ensure};
 use gix_hash::ObjectId;
 use std::cmp::Ordering;
 
-/// The bytes of a block's own header: its type and its length.
+/// The size of a block's own header: its type and its length.
 pub(super) const HEADER: usize = 4;
 
-/// A block without its bytes: where its parts lie.
+/// The positions of a block's parts, without its bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Layout {
     /// Where the first record begins.
@@ -22,7 +22,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The layout of a whole block whose own header begins at `header`: behind the file's in the first block, else at its start.
+    /// Parses the layout of a whole block. Its own header begins at `header`: after the file's header in the first
+    /// block, else at 0.
     pub(super) fn of(block: &[u8], header: usize) -> anyhow::Result<Self> {
         let first = header + HEADER;
         let count = block.len().checked_sub(2).filter(|at| *at >= first).context("it is too short")?;
@@ -36,9 +37,9 @@ impl Layout {
         self.first
     }
 
-    /// Where to begin to look for the first record not before `key`: at the last restart point whose name is before it.
+    /// Where to start looking for the first record not before `key`: the last restart point whose name is before it.
     pub(super) fn near(&self, block: &[u8], key: &[u8]) -> anyhow::Result<usize> {
-        // Whatever stands before `low` is before the key, whatever stands from `high` on is not.
+        // Restart points before `low` are before the key, those from `high` on are not.
         let (mut low, mut high) = (0, self.restarts);
         let mut near = self.first;
         while low < high {
@@ -63,7 +64,8 @@ impl Layout {
         Ok(offset)
     }
 
-    /// Reads the record at `at`, whose name continues the one before it in `name`; returns where the next begins. `None`: no more.
+    /// Reads the record at `at`; `name` holds the name before it and becomes the record's. Returns the record and where
+    /// the next one begins, or `None` at the end.
     pub(super) fn read<R: Record>(
         &self,
         block: &[u8],
@@ -81,7 +83,8 @@ impl Layout {
         Ok(Some((record, reader.at)))
     }
 
-    /// Of an index: the place of the block that has the first record not before `key`; `None` where there is none.
+    /// In an index block, the position of the block that contains the first record not before `key`; `None` if there is
+    /// none.
     pub(super) fn find_block(&self, block: &[u8], key: &[u8]) -> anyhow::Result<Option<u64>> {
         let mut record = Reader { bytes: &block[..self.end], at: self.near(block, key)? };
         let mut last = Vec::new();
@@ -97,31 +100,32 @@ impl Layout {
     }
 }
 
-/// Reads on in the records of a block.
+/// Reads the parts of a block's records one after the other.
 pub(super) struct Reader<'b> {
     bytes: &'b [u8],
     at: usize,
 }
 
 impl<'b> Reader<'b> {
-    /// How far it has come.
+    /// The position up to which it has read.
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
-    /// What it has read since it was there.
+    /// The bytes read since position `at`.
     pub(super) fn since(&self, at: usize) -> &'b [u8] {
         &self.bytes[at..self.at]
     }
 
-    /// So many bytes.
+    /// Takes the next `size` bytes.
     pub(super) fn take(&mut self, size: usize) -> anyhow::Result<&'b [u8]> {
         let taken = self.bytes.get(self.at..).and_then(|rest| rest.get(..size)).context("a record is cut off")?;
         self.at += size;
         Ok(taken)
     }
 
-    /// A number in the form of the offsets of deltas in packs: seven bits in a byte, each further byte adds one.
+    /// A number encoded like the offsets of ofs-deltas in packs: seven bits a byte, with one added for each further
+    /// byte.
     pub(super) fn varint(&mut self) -> anyhow::Result<u64> {
         let mut number = 0u64;
         loop {
@@ -139,18 +143,19 @@ impl<'b> Reader<'b> {
         usize::try_from(self.varint()?).context("a number is too large")
     }
 
-    /// An object's name.
+    /// An object id.
     pub(super) fn id(&mut self, hash: gix_hash::Kind) -> anyhow::Result<ObjectId> {
         Ok(ObjectId::from_bytes_or_panic(self.take(hash.len_in_bytes())?))
     }
 
-    /// A text behind its length.
+    /// A text preceded by its length.
     pub(super) fn text(&mut self) -> anyhow::Result<&'b [u8]> {
         let length = self.length()?;
         self.take(length)
     }
 
-    /// How many bytes of the name before it a record's name begins with, how it goes on, and three bits of type.
+    /// The beginning of a record: how many bytes its name shares with the one before, the rest of the name, and three
+    /// bits of type.
     fn key(&mut self) -> anyhow::Result<(usize, &'b [u8], u8)> {
         let prefix = self.length()?;
         let suffix = self.length()?;
@@ -158,7 +163,7 @@ impl<'b> Reader<'b> {
         Ok((prefix, self.take(suffix >> 3)?, kind))
     }
 
-    /// Makes `name` the name of the record, which must be behind it.
+    /// Turns `name` into the name of the record, which must sort after the one before; returns the type.
     fn name(&mut self, name: &mut Vec<u8>) -> anyhow::Result<u8> {
         let (prefix, suffix, kind) = self.key()?;
         let tail = name.get(prefix..).context("a name continues more than there is")?;
@@ -197,7 +202,7 @@ mod tests {
 
     const ID: [u8; 20] = [7; 20];
 
-    /// A block of two refs, `refs/a` and `refs/b`, of which the second continues the first.
+    /// A block of two refs, `refs/a` and `refs/b`; the second name continues the first.
     fn block() -> Vec<u8> {
         let mut block = b"r\0\0\0".to_vec();
         block.extend_from_slice(b"\x00\x31refs/a\x00");

@@ -1,7 +1,8 @@
-//! Several tables made one, so that there are never many (git-config, reftable.geometricFactor).
+//! Merges tables, so that there are never many (git-config, reftable.geometricFactor).
 //!
-//! In: a stack. Out: the same refs and logs in fewer tables. The tables that are replaced are locked as C git locks them, the list only
-//! while it is looked at and while it is replaced: others go on writing meanwhile. Whatever goes wrong, the tables stay as they are.
+//! In: a stack. Out: the same refs and reflogs in fewer tables. The replaced tables are locked as C git locks them; the
+//! list is locked only while it is read and while it is replaced, so others go on writing meanwhile. If anything goes
+//! wrong, the tables stay as they are.
 
 use super::Tables;
 use super::append::{Fresh, list, lock_list, remove, settle, table_name};
@@ -18,23 +19,25 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What is collected before it is written.
+/// How many bytes are collected before they are written.
 const BUFFER: usize = 64 << 10;
 
-/// Tables that follow each other, to be made one.
+/// Consecutive tables that are to be merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) first: usize,
-    /// Behind the last.
+    /// One past the last.
     pub(super) end: usize,
-    /// Their weight together.
+    /// Their total weight.
     pub(super) bytes: u64,
 }
 
-/// The tables that must be made one so that each is at least `factor` times as heavy as the next; `None`: they are.
+/// The tables to merge so that each table is at least `factor` times as heavy as the next newer one; `None` if that
+/// holds already.
 ///
-/// From the newest on, the first that is too heavy for the one below it is the last of the segment. Then all that has been
-/// passed counts as one table, down to the oldest that is too light for it.
+/// Going from the newest to older ones, the segment ends with the first table that is too heavy for the one below it.
+/// From there on the tables passed count as one, and the segment begins at the oldest table that is too light for those
+/// above it.
 pub(super) fn segment(tables: &[&Table], factor: u8) -> Option<Segment> {
     let weights: Vec<u64> = tables.iter().map(|table| table.weight()).collect();
     segment_of(&weights, factor)
@@ -55,14 +58,14 @@ fn segment_of(weights: &[u64], factor: u8) -> Option<Segment> {
     found
 }
 
-/// The first and the last transaction that tables tell of.
+/// The first and the last transaction that tables cover.
 pub(super) fn range(tables: &[&Table]) -> (u64, u64) {
     let first = tables.iter().map(|table| table.range().0).min().unwrap_or(0);
     (first, tables.iter().map(|table| table.range().1).max().unwrap_or(0))
 }
 
-/// Writes what tables say together, the oldest first; returns whether they say anything. What is deleted is left out where nothing
-/// lies below them.
+/// Merges tables, given oldest first, into one; returns whether it has any records. If no table is below them
+/// (`is_bottom`), deletions are left out.
 pub(super) fn merge(
     tables: &[&Table],
     is_bottom: bool,
@@ -86,10 +89,10 @@ pub(super) fn merge(
     writer.finish()
 }
 
-/// Makes a few tables of a stack whose tables have become too many.
+/// Compacts a stack with too many tables.
 ///
 /// # Errors
-/// When somebody else is at it, or the disk refuses; the refs are the same in any case.
+/// When another process is compacting it, or the disk refuses; the refs stay the same in any case.
 pub(super) fn compact(tables: &Tables, hash: gix_hash::Kind, policy: &LockPolicy) -> anyhow::Result<()> {
     let directory = &tables.directory;
     let lock = lock_list(tables, policy).map_err(|_| anyhow::anyhow!("tables.list is locked"))?;
@@ -97,7 +100,7 @@ pub(super) fn compact(tables: &Tables, hash: gix_hash::Kind, policy: &LockPolicy
     let all: Vec<&Table> = stack.tables().iter().collect();
     let Some(Segment { mut first, end, .. }) = segment(&all, policy.tables.geometric_factor) else { return Ok(()) };
     let mut locks = Vec::new();
-    // The newest first: who has added some since somebody else began to replace what is below them can replace those.
+    // The newest first: if another process is replacing older tables, those added since can still be merged.
     for at in (first..end).rev() {
         let path = directory.join(all[at].name());
         match Lock::acquire(&tables.journal, directory, &path, Duration::ZERO, policy.sharing) {
@@ -144,7 +147,7 @@ pub(super) fn compact(tables: &Tables, hash: gix_hash::Kind, policy: &LockPolicy
     Ok(())
 }
 
-/// A table that has no name of its own yet, where nobody takes it for one; removed when dropped.
+/// A table that has no name yet and is in the journal's directory, where nobody takes it for one; removed when dropped.
 struct Unnamed {
     path: PathBuf,
     file: File,
@@ -158,7 +161,7 @@ impl Unnamed {
         Ok(Unnamed { path, file, buffer: Vec::with_capacity(BUFFER), held: true })
     }
 
-    /// Writes what `write` hands over, and forces it to the disk.
+    /// Writes what `write` produces, and forces it to disk.
     fn write(&mut self, sync: Sync, write: impl FnOnce(&mut Out<'_>) -> anyhow::Result<bool>) -> anyhow::Result<bool> {
         let (file, buffer) = (&mut self.file, &mut self.buffer);
         let has_records = write(&mut |bytes| {

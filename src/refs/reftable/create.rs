@@ -1,7 +1,7 @@
-//! The reftable of a new repository: one table, in which HEAD names a branch that is not born yet.
+//! The reftable of a new repository: one table, in which HEAD points to an unborn branch.
 //!
-//! In: a git directory that nobody uses yet. Out: the files in it that hold its refs, on the disk. What git programs that know no
-//! reftables would take for refs is such that they refuse it.
+//! In: the git directory of a repository that is not in use yet. Out: the files that store its refs, on disk. Git
+//! programs without reftable support find placeholders that make them refuse the repository; they never see wrong refs.
 
 use super::DIRECTORY;
 use super::append::{list, table_name};
@@ -15,12 +15,12 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// What HEAD says for who looks there in vain: no branch can have that name.
+/// The content of the file HEAD, for programs without reftable support: a branch name that cannot exist.
 const NO_HEAD: &str = "ref: refs/heads/.invalid\n";
-/// Stands where others have their branches.
+/// A file in place of the directory of branches.
 const NO_BRANCHES: &str = "this repository uses the reftable format\n";
 
-/// git's defaults: what is made has no configuration yet.
+/// git's defaults, because a new repository has no configuration yet.
 const POLICY: TablePolicy = TablePolicy {
     lock_timeout: Duration::ZERO,
     block_size: 4096,
@@ -29,7 +29,7 @@ const POLICY: TablePolicy = TablePolicy {
     geometric_factor: 2,
 };
 
-/// Makes the refs of a new repository whose HEAD names `branch`, and forces them to the disk.
+/// Creates the refs of a new repository whose HEAD points to `branch`, and forces them to disk.
 ///
 /// # Errors
 /// When the disk refuses.

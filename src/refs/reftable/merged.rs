@@ -1,24 +1,24 @@
-//! The records of several tables as one list: refs, or lines of logs.
+//! Merges the records of several tables into one sequence: refs, or reflog entries.
 //!
-//! In: a cursor for each table, the oldest first. Out: each name once, in order, with what the newest table says of it. What is deleted
-//! is passed over.
+//! In: a cursor for each table, oldest first. Out: each name once, in order, with the record of the newest table that
+//! has it. Deleted records are skipped unless asked for.
 
 use super::record::Record;
 use super::table::Cursor;
 use std::cmp::Ordering;
 
-/// Walks over the records of one kind of a stack.
+/// Walks over the records of one kind in a stack.
 pub(super) struct Merged<'t, R> {
     cursors: Vec<Cursor<'t, R>>,
-    /// Numbers of cursors that have a record, as a heap: the least name on top, of equal ones the newest.
+    /// Indices of the cursors that have a record, as a heap: the least name on top, among equal names the newest table.
     heap: Vec<usize>,
     /// The current record's name.
     name: Vec<u8>,
-    /// The current record; before the first and behind the last there is none.
+    /// The current record; `None` before the first and after the last.
     record: Option<R>,
-    /// Whether what is deleted is given, too.
+    /// Whether deleted records are given too.
     with_deleted: bool,
-    /// Whether the cursors stand before their first records.
+    /// Whether the cursors are still before their first records.
     is_new: bool,
 }
 
@@ -27,7 +27,7 @@ impl<'t, R: Record> Merged<'t, R> {
         Merged { cursors, heap: Vec::new(), name: Vec::new(), record: None, with_deleted: false, is_new: true }
     }
 
-    /// The same, with what is deleted: a table that is to lie upon others must say so.
+    /// As [`Merged::new`], with deleted records: a table that goes on top of others must contain them.
     pub(super) fn with_deleted(cursors: Vec<Cursor<'t, R>>) -> Self {
         Merged { with_deleted: true, ..Merged::new(cursors) }
     }
@@ -43,7 +43,7 @@ impl<'t, R: Record> Merged<'t, R> {
             return self.seek(b"");
         }
         loop {
-            // Older tables have the same name on top now.
+            // Skip the records of older tables with the same name.
             while let Some(&top) = self.heap.first() {
                 if self.cursors[top].name() != self.name {
                     break;
@@ -63,7 +63,7 @@ impl<'t, R: Record> Merged<'t, R> {
         }
     }
 
-    /// Goes to the first record not before `key`; `false` where there is none. Keys must ascend.
+    /// Goes to the first record not before `key`; `false` if there is none. Keys must ascend.
     pub(super) fn seek(&mut self, key: &[u8]) -> anyhow::Result<bool> {
         if !self.is_new && self.record.is_some() && self.name.as_slice() >= key {
             return Ok(true);
@@ -85,7 +85,7 @@ impl<'t, R: Record> Merged<'t, R> {
         }
     }
 
-    /// Makes the record on top the current one; `false` where it is passed over.
+    /// Makes the record on top the current one; `false` if it is skipped.
     fn take(&mut self, top: usize) -> bool {
         let cursor = &self.cursors[top];
         self.name.clear();

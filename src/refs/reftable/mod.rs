@@ -1,7 +1,7 @@
 //! Refs as a stack of tables (git's reftable format, Documentation/technical/reftable).
 //!
-//! In: names. Out: what the newest table says, listings of one moment. Tables never change once they are written, so what is open stays
-//! good; whether there are newer ones is asked of their list each time. A change is a new table on top.
+//! In: names. Out: values from the newest table that has them, listings of one moment, new tables on top of the stack.
+//! A table never changes once it is written, so an open one stays valid; the list is checked for newer ones each time.
 
 mod append;
 mod batch;
@@ -36,10 +36,10 @@ use std::sync::Arc;
 
 pub(super) use create::create;
 
-/// The directory of tables in a git directory.
+/// The directory of the tables in a git directory.
 const DIRECTORY: &str = "reftable";
 
-/// Whether a git directory keeps its refs here.
+/// Whether a git directory stores its refs in a reftable.
 pub(super) fn is_at(git_dir: &Path) -> bool {
     git_dir.join(DIRECTORY).join(stack::LIST).is_file()
 }
@@ -47,7 +47,7 @@ pub(super) fn is_at(git_dir: &Path) -> bool {
 /// The tables of one repository.
 pub(super) struct Reftable {
     shared: Tables,
-    /// HEAD and the other refs of a linked worktree; a main worktree has them among the others.
+    /// HEAD and the other refs of a linked worktree; the main worktree's are in the shared tables.
     own: Option<Tables>,
     hash: gix_hash::Kind,
 }
@@ -62,7 +62,7 @@ impl Reftable {
         Reftable { shared: tables(common_dir), own: (git_dir != common_dir).then(|| tables(git_dir)), hash }
     }
 
-    /// Makes changes, and says of each whether it was refused.
+    /// Makes changes, and returns the refusal of each, if any.
     pub(super) fn transact(
         &self,
         changes: &[&RefChange],
@@ -82,7 +82,7 @@ impl Reftable {
         [Some(&self.shared), self.own.as_ref()].into_iter().flatten()
     }
 
-    /// Which of them a ref is in.
+    /// The index of the stack that a ref is in.
     fn number_of(&self, name: &BStr) -> usize {
         usize::from(self.own.is_some() && is_per_worktree(name))
     }
@@ -112,12 +112,12 @@ impl Reftable {
 struct Tables {
     directory: PathBuf,
     journal: Arc<Journal>,
-    /// As they were when they were last asked for.
+    /// The tables as of the last call of [`Tables::now`].
     open: RefCell<Option<Rc<Stack>>>,
 }
 
 impl Tables {
-    /// The tables as they are now.
+    /// The current tables.
     fn now(&self, hash: gix_hash::Kind) -> anyhow::Result<Rc<Stack>> {
         let mut open = self.open.borrow_mut();
         if let Some(stack) = open.as_ref()
@@ -131,7 +131,7 @@ impl Tables {
     }
 }
 
-/// All refs of one moment.
+/// All refs at one moment.
 struct Snapshot {
     shared: Rc<Stack>,
     own: Option<Rc<Stack>>,
@@ -162,7 +162,7 @@ impl Snapshot {
                     (Some((name, record)), _) if is_per_worktree(name.as_bstr()) => {
                         self.give(name.as_bstr(), &record.value, each)?;
                     }
-                    // The main worktree's own are none of a linked one's.
+                    // Per-worktree refs of the main worktree are not a linked worktree's.
                     (None, Some((name, record))) if self.own.is_none() || !is_per_worktree(name.as_bstr()) => {
                         self.give(name.as_bstr(), &record.value, each)?;
                     }
@@ -189,7 +189,8 @@ impl Snapshot {
         match value {
             Value::Deleted => Ok(()),
             Value::Direct(id, peeled) => {
-                // What is stored without a target may be a tag nobody could look into; a branch never is one (UP-25).
+                // A ref stored without a peeled value may still be a tag that could not be read then; a branch is never
+                // one (UP-25).
                 let known = peeled.as_ref().map(|peeled| Some(peeled.into()));
                 let peeled = known.or(name.starts_with(b"refs/heads/").then_some(None));
                 each(&Row { name, id: id.into(), line: None, peeled, symref_target: None })
@@ -204,10 +205,10 @@ impl Snapshot {
         }
     }
 
-    /// Where a symbolic ref leads to in the end; `None`: nowhere.
+    /// Where a symbolic ref leads; `None` if it is dangling.
     fn resolve(&self, target: &BString) -> anyhow::Result<Option<(BString, ObjectId)>> {
         let mut at = target.clone();
-        // The ref it comes from has been read.
+        // Starts at 1, because the symbolic ref itself has been read.
         for _ in 1..SYMBOLIC_READS_MAX {
             if !name::is_valid(&at) || !name::is_safe(&at) {
                 return Ok(None);

@@ -1,7 +1,6 @@
-//! What the records of a table say: of refs, and of their logs (reftable, «Ref record», «Log record»).
+//! The records of a table: refs and reflog entries (reftable, «Ref record», «Log record»).
 //!
-//! In: the bytes behind a record's name. Out: the record, and the bytes again. Which names they stand under, and in which blocks, is not
-//! known here.
+//! In: the bytes after a record's name. Out: the record, and its bytes again. Names and blocks are not known here.
 
 use super::block::{Reader, put_varint};
 use crate::refs::transaction::ReflogEntry;
@@ -11,10 +10,10 @@ use gix_hash::ObjectId;
 
 /// One kind of records.
 pub(super) trait Record: Clone + PartialEq {
-    /// The type of blocks that have it.
+    /// The type of the blocks that contain it.
     const KIND: u8;
 
-    /// Reads one of the type `kind`; numbers of transactions are relative to `base`, the table's first.
+    /// Reads a record of the type `kind`; transaction numbers are relative to `base`, the table's first.
     fn read(kind: u8, base: u64, reader: &mut Reader<'_>, hash: gix_hash::Kind) -> anyhow::Result<Self>;
 
     /// Its type, three bits.
@@ -23,27 +22,27 @@ pub(super) trait Record: Clone + PartialEq {
     /// Writes what [`Record::read`] reads.
     fn write(&self, base: u64, out: &mut Vec<u8>);
 
-    /// Whether it says that there is nothing, whatever older tables say.
+    /// Whether it is a deletion, which overrides older tables.
     fn is_deleted(&self) -> bool;
 
-    /// The objects it names, for the way back from them.
+    /// The objects it names, for the list of objects.
     fn objects(&self) -> [Option<ObjectId>; 2];
 }
 
-/// What is said of a ref.
+/// The record of a ref.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ref {
-    /// The number of the transaction that said so.
+    /// The number of the transaction that wrote it.
     pub(super) index: u64,
     pub(super) value: Value,
 }
 
-/// What a ref says.
+/// The value of a ref.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
-    /// There is no such ref any more, whatever older tables say.
+    /// The ref is deleted, whatever older tables say.
     Deleted,
-    /// An object, and what it peels to where that is stored.
+    /// An object, and what it peels to if that is stored.
     Direct(ObjectId, Option<ObjectId>),
     /// Another ref.
     Symbolic(BString),
@@ -97,17 +96,17 @@ impl Record for Ref {
     }
 }
 
-/// One line of a log.
+/// One entry of a reflog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Log {
-    /// There is no such line any more.
+    /// The entry is deleted, whatever older tables say.
     Deleted,
-    /// As it is stored: it says nothing of its place, and nobody here asks what it says.
+    /// The entry as stored. Its content does not depend on its position, and is never interpreted here.
     Line(Vec<u8>),
 }
 
 impl Log {
-    /// The line for a change. Of a long message `message_max` bytes are kept.
+    /// The entry for a change. Only the first `message_max` bytes of the message are kept.
     pub(super) fn line(old: ObjectId, new: ObjectId, entry: &ReflogEntry, message_max: usize) -> Self {
         let (name, email) = person(&entry.who);
         let mut line = Vec::new();
@@ -116,7 +115,7 @@ impl Log {
         put_text(name, &mut line);
         put_text(email, &mut line);
         put_varint(entry.when, &mut line);
-        // The zone, in hours and minutes east.
+        // The time zone: UTC.
         line.extend_from_slice(&0i16.to_be_bytes());
         let mut message = entry.one_line();
         message.truncate(message_max);
@@ -169,12 +168,13 @@ impl Record for Log {
     }
 }
 
-/// Under which name a line stands in a table: the ref's, and the transaction's number so that what is newest comes first.
+/// The name of an entry in a table: the ref's name, and the transaction's number inverted so that the newest comes
+/// first.
 pub(super) fn log_key(name: &[u8], index: u64) -> Vec<u8> {
     [name, b"\0", &(!index).to_be_bytes()].concat()
 }
 
-/// What all names of a ref's lines begin with.
+/// What the names of all entries of a ref begin with.
 pub(super) fn log_prefix(name: &[u8]) -> Vec<u8> {
     [name, b"\0"].concat()
 }
@@ -184,7 +184,7 @@ fn put_text(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(text);
 }
 
-/// Name and address of `Name <email>`.
+/// Splits `Name <email>` into name and email.
 fn person(who: &[u8]) -> (&[u8], &[u8]) {
     let (name, rest) = who.split_once_str("<").unwrap_or((who, b""));
     let email = rest.split(|byte| *byte == b'>').next().unwrap_or_default();

@@ -1,7 +1,7 @@
-//! A stack of tables: `tables.list` names them, the oldest first (reftable, «Readers»).
+//! A stack of tables: `tables.list` names them, oldest first (reftable, «Readers»).
 //!
-//! In: a directory. Out: its tables of one moment, opened. A table that is missing was compacted away between two looks: the list is
-//! read again. Nothing is waited for but that.
+//! In: a directory. Out: its tables at one moment, opened. If a table is missing because it was compacted meanwhile,
+//! the list is read again. No lock is ever taken or awaited here.
 
 use super::merged::Merged;
 use super::record::{Log, Ref, Value};
@@ -14,24 +14,25 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
-/// The list of a directory.
+/// The name of the list in the directory.
 pub(super) const LIST: &str = "tables.list";
-/// No list is longer: ten thousands of tables, which git would have made one long before.
+/// The largest list in bytes: ten thousands of tables, which git would have compacted long before.
 const LIST_BYTES_MAX: u64 = 1 << 20;
-/// The most bytes of small tables held in memory; those beyond are kept open instead.
+/// The most bytes of small tables held in memory; tables beyond that are kept open instead.
 const MEMORY_MAX: u64 = 16 << 20;
-/// How often the list is read anew because tables had gone. Each round needs somebody who compacted in just that moment.
+/// How often the list is read again because tables are gone. Each round needs another process that compacts at just
+/// that moment.
 const ROUNDS_MAX: u32 = 64;
 
-/// The tables of one moment.
+/// The tables at one moment.
 #[derive(Debug)]
 pub(super) struct Stack {
-    /// The oldest first.
+    /// The tables, oldest first.
     tables: Vec<Table>,
     list: Option<ListFile>,
 }
 
-/// Which file a list was read from. It stays open, so that no other one can be taken for it.
+/// The file a list was read from. It stays open, so that its inode cannot be reused and no other file is taken for it.
 #[derive(Debug)]
 struct ListFile {
     _open: File,
@@ -39,14 +40,14 @@ struct ListFile {
 }
 
 impl Stack {
-    /// Opens the tables that `directory` lists now; none where it lists none.
+    /// Opens the tables that `directory` currently lists; an empty stack if there is no list.
     pub(super) fn open(directory: &Path, hash: gix_hash::Kind) -> anyhow::Result<Self> {
         let mut before = None;
         for round in 0..ROUNDS_MAX {
             let (names, list) = read_list(directory)?;
             match tables(directory, &names, hash) {
                 Ok(tables) => return Ok(Stack { tables, list }),
-                // Still the same list: nobody replaces what is missing.
+                // If the list is the same as before, nothing will replace what is missing.
                 Err(error) if !has_gone(&error) || before.as_ref() == Some(&names) => return Err(error),
                 Err(_) => before = Some(names),
             }
@@ -55,13 +56,13 @@ impl Stack {
         bail!("the tables of '{}' change faster than they can be opened", directory.display());
     }
 
-    /// Whether these are still the tables of `directory`.
+    /// Whether these are still the current tables of `directory`.
     pub(super) fn is_current(&self, directory: &Path) -> anyhow::Result<bool> {
         let now = Identity::at(&directory.join(LIST)).context("reading tables.list")?;
         Ok(now == self.list.as_ref().map(|list| list.identity))
     }
 
-    /// What the newest table that says something of a ref says; `None`: there is no such ref.
+    /// The value of a ref in the newest table that has a record of it; `None` if there is no such ref.
     pub(super) fn find(&self, name: &[u8]) -> anyhow::Result<Option<Value>> {
         for table in self.tables.iter().rev() {
             if let Some(value) = table.find(name)? {
@@ -71,17 +72,17 @@ impl Stack {
         Ok(None)
     }
 
-    /// All refs, what is newest of each. It begins before the first.
+    /// Walks over all refs with their newest values, starting before the first.
     pub(super) fn refs(&self) -> Merged<'_, Ref> {
         Merged::new(self.tables.iter().map(Table::refs).collect())
     }
 
-    /// All lines of logs. It begins before the first.
+    /// Walks over all reflog entries, starting before the first.
     pub(super) fn logs(&self) -> Merged<'_, Log> {
         Merged::new(self.tables.iter().filter(|table| table.has_logs()).map(Table::logs).collect())
     }
 
-    /// The tables, the oldest first.
+    /// The tables, oldest first.
     pub(super) fn tables(&self) -> &[Table] {
         &self.tables
     }
@@ -93,7 +94,7 @@ impl Stack {
     }
 }
 
-/// The names in the list, and which file it is; none where there is no list.
+/// The names in the list, and the list's identity; no names if there is no list.
 fn read_list(directory: &Path) -> anyhow::Result<(Vec<String>, Option<ListFile>)> {
     let opened = File::open(directory.join(LIST)).and_then(|file| {
         let mut bytes = Vec::new();
@@ -120,7 +121,7 @@ fn tables(directory: &Path, names: &[String], hash: gix_hash::Kind) -> anyhow::R
     names.iter().map(|name| Table::open(&directory.join(name), hash, &mut memory)).collect()
 }
 
-/// Whether a file was not there, or is no more.
+/// Whether an error means that a file is missing or has been removed.
 fn has_gone(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<io::Error>()

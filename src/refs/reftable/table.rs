@@ -1,7 +1,7 @@
-//! One table: a file that is written once, with refs in order, an index over them, and logs behind them.
+//! One table: a file written once, with refs in order, an index over them, and reflogs after them.
 //!
-//! In: the file. Out: its refs or its logs, from the first or from a key on. A small table is read at once and closed, a larger one in
-//! blocks: the index leads to the one that has a name. The list of objects behind the refs is never read here.
+//! In: the file. Out: its refs or its reflog entries, from the first or from a key on. A small table is read at once
+//! and closed, a larger one in blocks, which the index leads to. The list of objects after the refs is never read here.
 
 use super::block::{HEADER, Layout, be24};
 use super::record::{Log, Record, Ref, Value};
@@ -12,41 +12,41 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// What a table begins and its footer begins with.
+/// The magic number of a table, which its footer repeats.
 const MAGIC: &[u8] = b"REFT";
-/// Files up to this size are read at once: what pushes leave behind until it is compacted.
+/// The largest file that is read at once, in bytes: what pushes write until it is compacted.
 const SMALL: u64 = 16 << 10;
-/// The most bytes read ahead of what is asked for.
+/// The most bytes that are read ahead of what is requested.
 const AHEAD_MAX: usize = 64 << 10;
-/// How many bytes are inflated, and made room for, at a time.
+/// How many bytes are inflated, and allocated, at a time.
 const PIECE: usize = 16 << 10;
-/// The bytes of a footer behind its copy of the header: five places and a checksum.
+/// The size of a footer after its copy of the header: five positions and a checksum.
 const FOOTER: usize = 5 * 8 + 4;
 
-/// One table, its refs found.
+/// One table, with its sections located.
 #[derive(Debug)]
 pub(super) struct Table {
     name: String,
     source: Source,
     hash: gix_hash::Kind,
-    /// The file's header; the first block begins with it.
+    /// The size of the file's header, which is part of the first block.
     header: usize,
-    /// What blocks are padded to; 0: nothing.
+    /// The size that blocks are padded to; 0 if they are not.
     block_size: usize,
     /// Where the footer begins.
     end: u64,
-    /// The first and the last transaction it tells of.
+    /// The first and the last transaction it covers.
     range: (u64, u64),
     refs: Section,
     logs: Section,
 }
 
-/// Where the records of one kind stand in a table.
+/// Where the records of one kind are in a table.
 #[derive(Debug, Clone, Copy)]
 struct Section {
-    /// Where the first block begins; `None`: there are no such records.
+    /// Where the first block begins; `None` if there are no such records.
     first: Option<u64>,
-    /// Where the index over them begins; 0: there is none.
+    /// Where the index over them begins; 0 if there is none.
     index: u64,
 }
 
@@ -57,10 +57,11 @@ enum Source {
 }
 
 impl Table {
-    /// Opens a table. Small ones are read into memory as long as `memory` lasts.
+    /// Opens a table. A small one is read into memory if `memory`, the budget in bytes, allows; its size is then
+    /// deducted.
     ///
     /// # Errors
-    /// When it is missing, cannot be read, is damaged, or is of another object format.
+    /// When it is missing, cannot be read, is damaged, or has another object format.
     pub(super) fn open(path: &Path, hash: gix_hash::Kind, memory: &mut u64) -> anyhow::Result<Self> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let context = format!("reading the reftable {name}");
@@ -68,7 +69,7 @@ impl Table {
         let (file, size) = opened.with_context(|| context.clone())?;
         let (source, size) = if size <= SMALL.min(*memory) {
             let mut bytes = Vec::new();
-            // It never grows: what stands behind its end is none of it.
+            // A table never grows, so bytes beyond its size are not part of it.
             file.take(size).read_to_end(&mut bytes).with_context(|| context.clone())?;
             *memory -= size;
             let size = bytes.len() as u64;
@@ -79,13 +80,13 @@ impl Table {
         Table::parse(name, source, size, hash).context(context)
     }
 
-    /// A table that is no file yet.
+    /// A table that is not a file yet.
     pub(super) fn in_memory(bytes: Vec<u8>, hash: gix_hash::Kind) -> anyhow::Result<Self> {
         let size = bytes.len() as u64;
         Table::parse(String::new(), Source::Memory(bytes), size, hash).context("writing a table")
     }
 
-    /// Its bytes, of one in memory.
+    /// The bytes of a table in memory; empty for one in a file.
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.source {
             Source::Memory(bytes) => bytes,
@@ -133,32 +134,32 @@ impl Table {
         Ok(Table { name, source, hash, header, block_size, end, range, refs, logs })
     }
 
-    /// Its file's name.
+    /// The file's name.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The first and the last transaction it tells of.
+    /// The first and the last transaction it covers.
     pub(super) fn range(&self) -> (u64, u64) {
         self.range
     }
 
-    /// What counts of its size where tables are compared: a table without records has 1.
+    /// Its size for comparing tables; a table without records has 1.
     pub(super) fn weight(&self) -> u64 {
         self.end - self.header as u64 + 1
     }
 
-    /// Whether it has lines of logs.
+    /// Whether it has reflog entries.
     pub(super) fn has_logs(&self) -> bool {
         self.logs.first.is_some()
     }
 
-    /// Walks over the refs. It begins before the first.
+    /// Walks over the refs, starting before the first.
     pub(super) fn refs(&self) -> Cursor<'_, Ref> {
         self.cursor(self.refs)
     }
 
-    /// Walks over the lines of logs. It begins before the first.
+    /// Walks over the reflog entries, starting before the first.
     pub(super) fn logs(&self) -> Cursor<'_, Log> {
         self.cursor(self.logs)
     }
@@ -177,7 +178,7 @@ impl Table {
         }
     }
 
-    /// What the table says of one ref; `None`: nothing.
+    /// The table's record of one ref; `None` if it has none.
     pub(super) fn find(&self, name: &[u8]) -> anyhow::Result<Option<Value>> {
         let mut cursor = self.refs();
         let found = cursor.seek(name)? && cursor.name() == name;
@@ -202,45 +203,45 @@ impl Source {
     }
 }
 
-/// A part of a file in memory; of a table in memory it is never filled.
+/// A part of a file in memory; never filled for a table in memory.
 #[derive(Default)]
 struct Window {
     bytes: Vec<u8>,
     at: u64,
-    /// How much was read last: little where a name is looked up, more and more where a walk goes on.
+    /// How much was read last: little for a lookup, more and more as a walk goes on.
     ahead: usize,
 }
 
-/// Where a block lies.
+/// The position of a block.
 #[derive(Debug, Clone, Copy, Default)]
 struct Block {
     at: u64,
-    /// Its bytes once it is inflated.
+    /// The size of the block after inflating.
     size: usize,
-    /// Its bytes as they are stored.
+    /// The size of the block as stored.
     stored: u64,
     kind: u8,
     layout: Layout,
 }
 
-/// Walks over the records of one kind of a table.
+/// Walks over the records of one kind in a table.
 pub(super) struct Cursor<'t, R> {
     table: &'t Table,
     index: u64,
     window: Window,
-    /// The block, where that is stored deflated.
+    /// The bytes of the block, if it is stored deflated.
     inflated: Vec<u8>,
     block: Block,
     /// Where the next record begins in the block.
     next: usize,
-    /// Where the next block begins; `None`: this was the last.
+    /// Where the next block begins; `None` if this is the last.
     next_block: Option<u64>,
     name: Vec<u8>,
     record: Option<R>,
 }
 
 impl<'t, R: Record> Cursor<'t, R> {
-    /// The current record's name. After `advance` or `seek` has said that there is one.
+    /// The current record's name, once `advance` or `seek` has returned that there is one.
     pub(super) fn name(&self) -> &[u8] {
         &self.name
     }
@@ -255,7 +256,7 @@ impl<'t, R: Record> Cursor<'t, R> {
         self.step().with_context(|| self.table.described())
     }
 
-    /// Goes to the first record not before `key`; `false` where there is none. Keys must ascend.
+    /// Goes to the first record not before `key`; `false` if there is none. Keys must ascend.
     pub(super) fn seek(&mut self, key: &[u8]) -> anyhow::Result<bool> {
         self.go_to(key).with_context(|| self.table.described())
     }
@@ -293,7 +294,7 @@ impl<'t, R: Record> Cursor<'t, R> {
         if self.block.size > 0 && self.go_on_to(key)? {
             return Ok(true);
         }
-        // An index behind the refs ends the search in it: what is not there is nowhere.
+        // No block is left, so no later name is in the table.
         if self.next_block.is_none() {
             return Ok(self.end());
         }
@@ -307,7 +308,7 @@ impl<'t, R: Record> Cursor<'t, R> {
         Ok(self.go_on_to(key)? || self.walk_to(key)?)
     }
 
-    /// The place of the block that the index names for `key`; `None`: all names are before it.
+    /// The position of the block that the index names for `key`; `None` if all names are before it.
     fn leaf(&mut self, key: &[u8]) -> anyhow::Result<Option<u64>> {
         let mut at = self.index;
         let mut is_top = true;
@@ -319,11 +320,11 @@ impl<'t, R: Record> Cursor<'t, R> {
             let bytes = bytes_of(self.table, &self.window, &self.inflated, &block);
             match block.layout.find_block(bytes, key).with_context(|| block.described())? {
                 Some(place) => {
-                    // Every index stands behind what it is about: the way down has an end.
+                    // Every index comes after the blocks it covers, so the descent ends.
                     ensure!(place < at, "{}: it leads onwards instead of back", block.described());
                     (at, is_top) = (place, false);
                 }
-                // The uppermost level may be several blocks, one behind the other.
+                // The topmost level may have several consecutive blocks.
                 None if is_top => at = self.behind(&block)?,
                 None => break,
             }
@@ -331,7 +332,7 @@ impl<'t, R: Record> Cursor<'t, R> {
         Ok(None)
     }
 
-    /// From the next block on, one after the other.
+    /// Searches the following blocks one after the other.
     fn walk_to(&mut self, key: &[u8]) -> anyhow::Result<bool> {
         while let Some(at) = self.next_block.filter(|at| *at < self.table.end) {
             if !self.enter(at)? {
@@ -344,7 +345,7 @@ impl<'t, R: Record> Cursor<'t, R> {
         Ok(self.end())
     }
 
-    /// Goes to the first record not before `key` that stands in this block, from here on.
+    /// Goes to the first record not before `key` in the rest of this block.
     fn go_on_to(&mut self, key: &[u8]) -> anyhow::Result<bool> {
         let Block { layout, .. } = self.block;
         let bytes = bytes_of(self.table, &self.window, &self.inflated, &self.block);
@@ -368,7 +369,7 @@ impl<'t, R: Record> Cursor<'t, R> {
         }
     }
 
-    /// Stands before the first record of the block at `at`; `false` where that is of another type.
+    /// Goes to before the first record of the block at `at`; `false` if that has another type.
     fn enter(&mut self, at: u64) -> anyhow::Result<bool> {
         let block = self.load(at)?;
         if block.kind != R::KIND {
@@ -388,7 +389,7 @@ impl<'t, R: Record> Cursor<'t, R> {
         let (kind, size) = (head[header], be24([head[header + 1], head[header + 2], head[header + 3]]));
         ensure!(matches!(kind, b'r' | b'g' | b'o' | b'i'), "block at {at}: it is of an unknown type");
         if kind != R::KIND && kind != b'i' {
-            // Records of another kind follow: the end of these.
+            // Records of another kind follow, so these end here.
             return Ok(Block { at, size: least, stored: least as u64, kind, layout: Layout::default() });
         }
         ensure!(size > least, "block at {at}: it is too short");
@@ -397,14 +398,14 @@ impl<'t, R: Record> Cursor<'t, R> {
             let layout = Layout::of(&self.inflated, header).with_context(|| format!("block at {at}"))?;
             return Ok(Block { at, size, stored, kind, layout });
         }
-        // With the byte behind it, which tells whether padding follows.
+        // Together with the byte after it, which tells whether padding follows.
         let wanted = if at + (size as u64) < self.table.end { size + 1 } else { size };
         let bytes = self.fill(at, wanted).with_context(|| format!("block at {at}"))?;
         let layout = Layout::of(&bytes[..size], header).with_context(|| format!("block at {at}"))?;
         Ok(Block { at, size, stored: size as u64, kind, layout })
     }
 
-    /// Inflates a block of so many bytes, all but the first `plain`; returns how many bytes it has as it is stored.
+    /// Inflates a block of `size` bytes, of which the first `plain` are not deflated; returns its stored size.
     fn inflate(&mut self, at: u64, plain: usize, size: usize) -> anyhow::Result<u64> {
         let mut inflated = std::mem::take(&mut self.inflated);
         inflated.clear();
@@ -414,7 +415,7 @@ impl<'t, R: Record> Cursor<'t, R> {
             let from = at + plain as u64 + zlib.total_in();
             let left = usize::try_from(self.table.end.saturating_sub(from)).unwrap_or(usize::MAX);
             ensure!(left > 0, "it goes beyond the table's end");
-            // What comes out is made room for as it comes.
+            // Memory is allocated only as output arrives, so a wrong size costs nothing.
             inflated.reserve((size - inflated.len()).clamp(1, PIECE));
             let (before, done) = (zlib.total_in(), inflated.len());
             let input = self.fill(from, left.min(PIECE))?;
@@ -430,17 +431,17 @@ impl<'t, R: Record> Cursor<'t, R> {
         Ok(plain as u64 + zlib.total_in())
     }
 
-    /// Where the block behind one begins: at once, or after padding.
+    /// Where the next block begins: at once, or after padding.
     fn behind(&mut self, block: &Block) -> anyhow::Result<u64> {
         let behind = block.at + block.stored;
-        // Logs are not padded.
+        // Blocks of reflogs are not padded.
         if block.kind == Log::KIND || block.size >= self.table.block_size || behind >= self.table.end {
             return Ok(behind);
         }
         Ok(if self.fill(behind, 1)?[0] == 0 { block.at + self.table.block_size as u64 } else { behind })
     }
 
-    /// So many bytes of the table from `at` on, read if they are not in memory.
+    /// The `size` bytes of the table from `at` on, read if they are not in memory.
     fn fill(&mut self, at: u64, size: usize) -> anyhow::Result<&[u8]> {
         let table = self.table;
         let left = table.end.saturating_sub(at);
@@ -485,7 +486,7 @@ impl Block {
     }
 }
 
-/// The bytes of a block that was filled in before.
+/// The bytes of a block that was loaded before.
 fn bytes_of<'b>(table: &'b Table, window: &'b Window, inflated: &'b [u8], block: &Block) -> &'b [u8] {
     if block.kind == Log::KIND {
         return inflated;

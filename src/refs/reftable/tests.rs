@@ -1,4 +1,4 @@
-//! Tables that git wrote, read by us and compared with what git reads; and damaged ones.
+//! Tables written by git, read by us and compared with what git reads; and damaged ones.
 
 use super::Reftable;
 use crate::refs::fixture::{Repo, list};
@@ -12,7 +12,7 @@ fn reftable(hash: gix_hash::Kind) -> Repo {
     Repo::with_format(hash, Format::Reftable)
 }
 
-/// Many tables lie one upon the other as long as git does not make one of them.
+/// Runs git without automatic compaction, so that tables pile up.
 fn uncompacted(repo: &Repo, arguments: &[&str], input: &str) {
     use std::io::Write as _;
     let mut git = repo.command(arguments);
@@ -22,7 +22,7 @@ fn uncompacted(repo: &Repo, arguments: &[&str], input: &str) {
     assert!(git.wait().unwrap().success());
 }
 
-/// Updates, deletions, tags, symbolic refs, in many tables.
+/// Updates, deletions, tags and symbolic refs, in many tables.
 fn populated(hash: gix_hash::Kind) -> Repo {
     let repo = reftable(hash);
     let (one, two) = (repo.commit("one"), repo.commit("two"));
@@ -148,7 +148,7 @@ fn looking_up_one_ref_reads_a_few_blocks_of_a_large_table() {
         fs::write(&table, bytes).unwrap();
         repo.store().read("refs/heads/05000".into())
     };
-    // Whatever is damaged elsewhere is not noticed, because it is not looked at.
+    // Damage elsewhere goes unnoticed, because those blocks are not read.
     let mut damaged = whole.clone();
     let blocks = whole.len() / 4096;
     let untouched = (1..blocks / 3).filter(|block| {
@@ -307,7 +307,7 @@ fn a_damaged_table_is_an_error_or_a_list_and_never_more() {
     }
 }
 
-/// The table of `populated`, its footer sealed anew after a change.
+/// The table of `populated` after a change, with the checksum of its footer recomputed.
 fn changed(whole: &[u8], change: impl FnOnce(&mut [u8], usize)) -> Vec<u8> {
     let mut bytes = whole.to_vec();
     let footer = bytes.len() - 68;
@@ -340,7 +340,7 @@ fn a_hostile_table_is_refused_for_what_is_wrong_with_it() {
         changed(&whole, |bytes, footer| bytes[footer + 24..][..8].copy_from_slice(&u64::MAX.to_be_bytes())),
         "its index lies outside of it",
     );
-    // An index whose only way leads to itself.
+    // An index whose only entry leads to itself.
     let itself = |bytes: &mut [u8], footer: usize| {
         let at = index(bytes, footer);
         let place = u16::try_from(at).unwrap() - 128;
@@ -354,7 +354,7 @@ fn a_hostile_table_is_refused_for_what_is_wrong_with_it() {
     if index(&bytes, bytes.len() - 68) < (1 << 14) {
         check(bytes, "leads onwards instead of back");
     }
-    // More bytes than the file has: nothing of that size is made room for.
+    // More bytes than the file has: nothing of that size is allocated.
     check(
         changed(&whole, |bytes, footer| {
             let at = index(bytes, footer);

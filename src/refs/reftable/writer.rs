@@ -1,7 +1,7 @@
-//! One table, written: refs, the way back from objects to refs, logs, and an index over each where it is worth one.
+//! Writes one table: refs, the list of objects, reflogs, and an index over each section that is large enough.
 //!
-//! In: records in the order of their names, refs before logs. Out: the bytes of a table as git would write it, handed on block by block.
-//! Files are not known here.
+//! In: records in the order of their names, refs before reflog entries. Out: the bytes of a table as git would write
+//! it, block by block. Files are not known here.
 
 use super::block::{HEADER, put_varint};
 use super::record::{Log, Record, Ref};
@@ -12,14 +12,14 @@ use gix_hash::ObjectId;
 use std::collections::BTreeMap;
 use std::io;
 
-/// A section of more blocks than these gets an index.
+/// The most blocks of a section without an index.
 const UNINDEXED_MAX: usize = 3;
-/// The most restart points of a block: they are counted in two bytes.
+/// The most restart points of a block: their number has two bytes.
 const RESTARTS_MAX: usize = u16::MAX as usize;
-/// More bytes of an object's name than these cannot be said in the footer.
+/// The longest prefix of an object id in bytes: its length has five bits in the footer.
 const OBJECT_PREFIX_MAX: usize = 31;
 
-/// Takes the bytes of a table.
+/// Receives the bytes of a table.
 pub(super) type Out<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
 /// A table being written.
@@ -30,20 +30,20 @@ pub(super) struct TableWriter<'o> {
     range: (u64, u64),
     /// Where the next block begins.
     next: u64,
-    /// Zeros that come before the next block, if that is aligned.
+    /// How many zeros come before the next block, if that is aligned.
     padding: usize,
     block: BlockWriter,
     kind: u8,
     /// The last record's name in this section.
     last: Vec<u8>,
-    /// The blocks of this section, or of the level of its index that was written last: last name and place.
+    /// The last name and the position of each block of this section, or of the last level of its index.
     index: Vec<(Vec<u8>, u64)>,
-    /// Which blocks name an object.
+    /// The positions of the blocks that name an object.
     objects: BTreeMap<ObjectId, Vec<u64>>,
     places: Places,
 }
 
-/// What the footer says.
+/// The positions that the footer contains.
 #[derive(Default)]
 struct Places {
     ref_index: u64,
@@ -55,7 +55,7 @@ struct Places {
 }
 
 impl<'o> TableWriter<'o> {
-    /// `range`: the first and the last transaction it tells of.
+    /// `range` is the first and the last transaction that the table covers.
     pub(super) fn new(out: &'o mut Out<'o>, policy: TablePolicy, hash: gix_hash::Kind, range: (u64, u64)) -> Self {
         let header = header(policy, hash, range);
         TableWriter {
@@ -74,14 +74,14 @@ impl<'o> TableWriter<'o> {
         }
     }
 
-    /// Adds a record, whose name must be behind the one before it.
+    /// Adds a record, whose name must sort after the one before.
     ///
     /// # Errors
-    /// When it is larger than a block, or the bytes are not taken.
+    /// When it is larger than a block, or `out` fails.
     pub(super) fn add<R: Record>(&mut self, name: &[u8], record: &R) -> anyhow::Result<()> {
         if R::KIND != self.kind {
             self.end_section()?;
-            // Logs are not aligned.
+            // Blocks of reflogs are not aligned.
             self.next -= self.padding as u64;
             self.padding = 0;
             self.begin_section(R::KIND);
@@ -134,7 +134,7 @@ impl<'o> TableWriter<'o> {
         self.block = BlockWriter::new(kind, &header);
     }
 
-    /// Adds a record to the block, or to the next; `false` where it is larger than a block.
+    /// Adds a record to the block, or to the next; `false` if it is larger than a block.
     fn put(&mut self, name: &[u8], kind: u8, value: &[u8]) -> anyhow::Result<bool> {
         if self.block.add(name, kind, value, self.policy) {
             return Ok(true);
@@ -147,7 +147,7 @@ impl<'o> TableWriter<'o> {
         Ok(self.block.add(name, kind, value, self.policy))
     }
 
-    /// Ends the records of one kind: their last block, their index, and behind refs the way back from objects.
+    /// Ends the records of one kind: writes their last block, their index, and after refs the list of objects.
     fn end_section(&mut self) -> anyhow::Result<()> {
         let index = self.end_blocks()?;
         match self.kind {
@@ -163,9 +163,9 @@ impl<'o> TableWriter<'o> {
         Ok(())
     }
 
-    /// Writes the last block and the index over the blocks; returns where that begins, or 0.
+    /// Writes the last block and the index over the blocks; returns where that begins, or 0 if there is none.
     ///
-    /// An index of many blocks gets one of its own, and so on: the last that is written is where readers begin.
+    /// An index of many blocks gets an index of its own, and so on; readers begin with the last one written.
     fn end_blocks(&mut self) -> anyhow::Result<u64> {
         self.flush()?;
         let mut start = 0;
@@ -183,7 +183,7 @@ impl<'o> TableWriter<'o> {
         Ok(start)
     }
 
-    /// For each object the blocks that have a ref to it, under as much of its name as tells it from the others.
+    /// Writes, for each object, which blocks have a ref to it. Ids are cut to the shortest length at which all differ.
     fn write_objects(&mut self) -> anyhow::Result<()> {
         let objects = std::mem::take(&mut self.objects);
         let ids: Vec<&ObjectId> = objects.keys().collect();
@@ -202,7 +202,7 @@ impl<'o> TableWriter<'o> {
             let name = &id.as_slice()[..prefix];
             let (kind, value) = object_value(places);
             if !self.put(name, kind, &value)? {
-                // More places than a block can hold: readers look at all of them.
+                // Too many positions for a block. An empty list makes readers search all blocks.
                 let (kind, value) = object_value(&[]);
                 ensure!(self.put(name, kind, &value)?, "entry too large");
             }
@@ -211,7 +211,7 @@ impl<'o> TableWriter<'o> {
         Ok(())
     }
 
-    /// Hands the block on, if there is anything in it.
+    /// Passes the block on, if there is anything in it.
     fn flush(&mut self) -> anyhow::Result<()> {
         if self.block.records == 0 {
             return Ok(());
@@ -235,14 +235,14 @@ impl<'o> TableWriter<'o> {
     }
 }
 
-/// Whether a record has room in a block, which it must not share.
+/// Whether a record fits into a block of its own.
 pub(super) fn fits<R: Record>(name: &[u8], record: &R, policy: TablePolicy) -> bool {
     let mut value = Vec::new();
     record.write(0, &mut value);
     BlockWriter::new(R::KIND, &[]).add(name, record.kind(), &value, policy)
 }
 
-/// The first bytes of a table, and of its footer.
+/// The header of a table, which its footer repeats.
 fn header(policy: TablePolicy, hash: gix_hash::Kind, (first, last): (u64, u64)) -> Vec<u8> {
     let mut header = b"REFT".to_vec();
     header.push(if hash == gix_hash::Kind::Sha1 { 1 } else { 2 });
@@ -255,7 +255,8 @@ fn header(policy: TablePolicy, hash: gix_hash::Kind, (first, last): (u64, u64)) 
     header
 }
 
-/// How many places there are, in the record's type where it holds it, and each as its distance from the one before it.
+/// The type and value of a record in the list of objects: the number of positions, in the type if it fits there, and
+/// each position as its distance from the one before.
 fn object_value(places: &[u64]) -> (u8, Vec<u8>) {
     let mut value = Vec::new();
     let kind = u8::try_from(places.len()).ok().filter(|count| (1..8).contains(count)).unwrap_or(0);
@@ -273,9 +274,9 @@ fn object_value(places: &[u64]) -> (u8, Vec<u8>) {
 /// A block being written.
 struct BlockWriter {
     kind: u8,
-    /// It begins with the file's header, if it is the first, and its own.
+    /// The bytes so far: the file's header in the first block, then the block's own header and records.
     bytes: Vec<u8>,
-    /// Where its own header begins.
+    /// Where the block's own header begins.
     start: usize,
     restarts: Vec<usize>,
     records: usize,
@@ -289,7 +290,7 @@ impl BlockWriter {
         BlockWriter { kind, bytes, start: header.len(), restarts: Vec::new(), records: 0, last: Vec::new() }
     }
 
-    /// Adds a record if there is room for it.
+    /// Adds a record if it fits.
     fn add(&mut self, name: &[u8], kind: u8, value: &[u8], policy: TablePolicy) -> bool {
         let is_whole = self.records.is_multiple_of(usize::from(policy.restart_interval.max(1)));
         let before = if is_whole { &[][..] } else { &self.last };
@@ -314,16 +315,16 @@ impl BlockWriter {
         true
     }
 
-    /// How many bytes it may have.
+    /// How many bytes the block may have.
     ///
-    /// Deflating can make a block longer, and C git reads no more of one than the size of a block: what zlib may add, five bytes for
-    /// every 16 KiB and eleven, is left free. One line alone may have it all.
+    /// Deflating can make a block longer, and C git reads no more of one than the block size. Room is left for what
+    /// zlib may add: five bytes for every 16 KiB, and eleven. A single entry may use the whole block.
     fn room(&self, policy: TablePolicy) -> usize {
         let size = usize::try_from(policy.block_size).unwrap_or(usize::MAX);
         if self.kind == Log::KIND && self.records > 0 { size.saturating_sub(16 + size / 2048) } else { size }
     }
 
-    /// The whole block.
+    /// The bytes of the whole block.
     fn finish(&mut self) -> anyhow::Result<Vec<u8>> {
         let mut bytes = std::mem::take(&mut self.bytes);
         for restart in &self.restarts {

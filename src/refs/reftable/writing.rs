@@ -1,4 +1,4 @@
-//! What we write, read by us and by git: tables, logs, refusals, compaction, and git writing at the same time.
+//! What we write, read by us and by git: tables, reflogs, refusals, compaction, and git writing at the same time.
 
 use crate::journal::Journal;
 use crate::protocol::report::Refusal;
@@ -27,7 +27,7 @@ fn refusals(results: &[Result<(), Refusal>]) -> Vec<String> {
     results.iter().map(|result| result.as_ref().err().map_or("ok".to_owned(), ToString::to_string)).collect()
 }
 
-/// Files in the directory of tables that the list does not name.
+/// Files in the directory of the tables that the list does not name.
 fn leftovers(repo: &Repo) -> Vec<String> {
     let listed = repo.lines("reftable/tables.list");
     let names = fs::read_dir(repo.dir().join("reftable")).unwrap().map(|entry| entry.unwrap().file_name());
@@ -188,7 +188,7 @@ fn what_is_not_as_expected_is_refused_in_gits_words_and_the_others_are_made() {
     let expected = [("refs/heads/a", one), ("refs/heads/fine", one), ("refs/heads/p/q", two), ("refs/heads/x/y", one)];
     let refs: String = expected.iter().map(|(name, id)| format!("{name} {id}\n")).collect();
     assert_eq!(repo.refs(), refs);
-    // One that cannot be changed keeps all of an atomic transaction from happening.
+    // One change that cannot be made fails the whole atomic transaction.
     let results = repo.atomic(&[change("refs/heads/new", NEW, Some(one)), changes[0].clone()]);
     assert_eq!(refusals(&results), ["atomic transaction failed", "incorrect old value provided"]);
     assert_eq!(repo.refs(), refs);
@@ -204,9 +204,9 @@ fn logs_are_kept_as_git_keeps_them() {
         repo.git(&["reflog", "list"])
             .lines()
             .map(|name| {
-                // As git shows lines, the newest first, and as it reads values back from them.
+                // Entries as git shows them, newest first, and values as it reads them back.
                 let format = "--format=%gd %H %gn <%ge> %gs";
-                // That of a symbolic ref that leads nowhere can only be listed.
+                // The reflog of a dangling symbolic ref can only be listed.
                 let shown = repo.command(&["reflog", "show", "--date=raw", format, name]).output().unwrap();
                 format!("{name}: {}", String::from_utf8(shown.stdout).unwrap())
             })
@@ -235,13 +235,13 @@ fn logs_are_kept_as_git_keeps_them() {
     step("refs/heads/dir/y", Some(two), None, true);
     step("refs/heads/main", Some(two), None, true);
     assert_eq!(ours.git(&["reflog", "list"]), "HEAD\nrefs/heads/s");
-    // What core.logAllRefUpdates leaves out is logged all the same where there is a log.
+    // A ref that core.logAllRefUpdates leaves out is logged all the same if it has a reflog.
     for repo in [&ours, &gits] {
         repo.git(&["update-ref", "--create-reflog", "-m", "made", "refs/tags/t", &one.to_string()]);
     }
     step("refs/tags/t", Some(one), Some(two), false);
     assert_eq!(ours.git(&["reflog", "show", "refs/tags/t"]).lines().count(), 2);
-    // A name under which nothing can be done with a line of text.
+    // A message of several lines and more than a block, and a committer without an address.
     let mut odd = logged(change("refs/heads/odd", NEW, Some(one)), true);
     if let Some(entry) = odd.reflog.as_mut().map(Rc::make_mut) {
         entry.message = format!("two\nlines {}", "m".repeat(9000)).into();
@@ -447,7 +447,8 @@ fn nothing_is_lost_where_git_writes_at_the_same_time() {
         let packer = scope.spawn(|| {
             let mut rounds = 0;
             while !stop.load(Ordering::Relaxed) {
-                // A table that we are about to replace makes it fail now and then. It does not wait long, so that it comes often.
+                // This fails now and then, when we are about to replace a table. It waits only briefly, so that it runs
+                // often.
                 quiet(&["-c", "reftable.lockTimeout=100", "pack-refs", "--all"]);
                 rounds += 1;
             }
@@ -517,7 +518,7 @@ fn one_of_many_wins_each_round_of_a_race() {
     assert_eq!(ids.iter().position(|id| *id == reached), Some(wins));
 }
 
-/// Tables one upon the other, with logs, which git has not made one.
+/// A stack of several tables with reflogs, which git has not compacted.
 fn piled_up() -> Repo {
     let repo = reftable();
     let ids = [repo.commit("one"), repo.commit("two")];

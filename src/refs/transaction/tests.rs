@@ -1,4 +1,4 @@
-//! Transactions beside git's, of several writers, and their hooks.
+//! Transactions compared with git's, with several writers, and with hooks.
 
 use super::*;
 use crate::refs::Format;
@@ -103,12 +103,12 @@ fn names_that_exclude_each_other_are_refused_within_one_transaction_too() {
     let changes = [change("refs/heads/a", NEW, Some(one)), change("refs/heads/a/b", NEW, Some(one))];
     assert_eq!(refusals(&repo.atomic(&changes))[0], "refname conflict");
     assert_eq!(repo.refs(), "");
-    // Alone, the first of them makes way for the second.
+    // Not atomic: the first is refused, which makes way for the second.
     assert_eq!(refusals(&repo.each(&changes)), ["refname conflict", "ok"]);
     repo.check();
     assert_eq!(repo.refs(), format!("refs/heads/a/b {one}\n"));
     assert_eq!(refusals(&repo.each(&[change("refs/heads/a/b", Some(Some(one)), None)])), ["ok"]);
-    // Deletions come first: what they leave free may be taken.
+    // Deletions come first, so the names they free can be created.
     assert_eq!(refusals(&repo.each(&changes[..1])), ["ok"]);
     let swap = [changes[1].clone(), change("refs/heads/a", Some(Some(one)), None)];
     assert_eq!(refusals(&repo.each(&swap)), ["ok"; 2]);
@@ -121,7 +121,7 @@ fn a_ref_that_has_another_value_is_in_nobodys_way() {
     for format in [Format::Files, Format::Reftable] {
         let repo = Repo::with_format(gix_hash::Kind::Sha1, format);
         let (one, two) = (repo.commit("one"), repo.commit("two"));
-        // The name that is refused comes behind the other one.
+        // The name that is refused sorts after the other one.
         let changes = [change("refs/heads/a/b/c", Some(Some(two)), Some(one)), change("refs/heads/a", NEW, Some(one))];
         assert_eq!(refusals(&repo.each(&changes)), ["reference does not exist", "ok"], "{format:?}");
         repo.check();
@@ -152,7 +152,7 @@ fn packed_refs_above_and_below_are_in_the_way_whatever_stands_between() {
     }
     repo.git(&["pack-refs", "--all", "--prune"]);
     let asked = ["refs/heads/x", "refs/heads/x/y/z", "refs/heads/x-y/a", "refs/heads/free"];
-    // Alone, and among so many that they go to packed-refs.
+    // Alone, and with enough others that all go to packed-refs.
     for others in [0, 100] {
         let mut changes: Vec<RefChange> = asked.iter().map(|name| change(name, NEW, Some(one))).collect();
         changes.extend((0..others).map(|n| change(&format!("refs/heads/many/{n}"), NEW, Some(one))));
@@ -216,7 +216,7 @@ fn logs_are_kept_as_git_keeps_them() {
     step("refs/heads/dir/y", None, Some(two), true);
     step("refs/heads/dir/y", Some(two), None, true);
     step("refs/heads/main", Some(two), None, true);
-    // What core.logAllRefUpdates leaves out is logged all the same where there is a log.
+    // A ref that core.logAllRefUpdates leaves out is logged all the same if it has a log.
     ours.write("logs/refs/tags/t", "");
     let results = ours.each(&[logged(change("refs/tags/t", None, Some(one)), false)]);
     assert_eq!((refusals(&results), ours.lines("logs/refs/tags/t").len()), (vec!["ok".to_owned()], 1));
@@ -319,7 +319,7 @@ fn only_deletions_wait_for_packed_refs() {
 
 #[test]
 fn refs_that_git_has_made_below_a_name_meanwhile_keep_it_out_of_packed_refs() {
-    /// Makes a ref between the decision and the deed.
+    /// Creates a ref between the checks and the commit.
     struct Meanwhile<'r>(&'r Repo, ObjectId);
 
     impl TransactionHook for Meanwhile<'_> {
@@ -393,7 +393,7 @@ fn many_changes_go_to_packed_refs_with_their_peeled_values() {
     assert_eq!(packed[0], "# pack-refs with: peeled fully-peeled sorted ");
     assert_eq!(packed.last().unwrap(), &format!("^{one}"));
     assert!(!repo.exists("refs/heads/n3") && !repo.exists("refs/heads/deep") && repo.exists("refs/heads/kept"));
-    // Without knowing what a tag peels to, nothing is promised about tags.
+    // Without knowing what a tag peels to, the header promises nothing about tags.
     let more: Vec<RefChange> =
         (0..200).map(|number| change(&format!("refs/tags/t{number}"), None, Some(tag))).collect();
     assert!(repo.each(&more).iter().all(Result::is_ok));
@@ -507,7 +507,7 @@ fn a_random_history_goes_as_it_goes_with_git() {
         let mut arguments = vec!["update-ref"];
         match &new_text {
             Some(new) => arguments.extend([name.as_str(), new]),
-            // Git has no command for «delete what must not exist», and deletes what is missing but not below other refs.
+            // git has no command for «delete what must not exist», and deletes a missing ref, but not below other refs.
             None if old == Some(None) || ours.store().resolve(name.as_str().into()).unwrap().is_none() => continue,
             None => arguments.extend(["-d", name]),
         }
@@ -524,8 +524,8 @@ fn a_random_history_goes_as_it_goes_with_git() {
 #[test]
 fn nothing_is_lost_beside_git_packing_refs() {
     let repo = Repo::new();
-    // A name that is used again gets other values: git, which packs a ref first and then removes its file, takes a file of the same value
-    // for the one it has packed, whatever happened in between.
+    // A name that is used again gets other values: git packs a ref first and then removes its file, and takes a file of
+    // the same value for the one it has packed, whatever happened in between.
     let values = [0, 1, 2, 3, 4].map(|turn| (repo.commit(&format!("one {turn}")), repo.commit(&format!("two {turn}"))));
     let stop = AtomicBool::new(false);
     let patient =
@@ -534,7 +534,7 @@ fn nothing_is_lost_beside_git_packing_refs() {
         let packer = scope.spawn(|| {
             let mut rounds = 0;
             while rounds < 2 || !stop.load(Ordering::Relaxed) {
-                // A lock of ours makes it fail now and then, as it would any git.
+                // Our locks make this fail now and then, as any git's would.
                 let _ = repo.command(&["pack-refs", "--all", "--prune"]).stderr(std::process::Stdio::null()).status();
                 rounds += 1;
             }
@@ -629,7 +629,7 @@ fn a_reader_sees_an_atomic_change_whole_or_not_at_all() {
             let changes: Vec<_> = names.iter().map(|name| change(name, Some(Some(old)), Some(new))).collect();
             assert!(repo.atomic(&changes).iter().all(Result::is_ok));
             if round % 10 == 0 {
-                // Loose ones again, which the next change moves into packed-refs first.
+                // Make them loose again, so that the next change has to move them into packed-refs first.
                 for name in &names {
                     let path = repo.dir().join(name);
                     std::fs::write(path.with_extension("lock"), format!("{new}\n")).unwrap();

@@ -1,7 +1,8 @@
-//! What a transaction does to the disk, once its refs are locked and judged: files beside, then renames.
+//! What a transaction does on disk, once its refs are locked and checked: it writes new files, then renames them.
 //!
-//! In: a batch with what is left of it. Out: the same, with what failed refused. Updates come before deletions, so that live
-//! objects stay referenced; nothing is on the disk after a loss of power without what it relies on.
+//! In: a batch with the changes that are left. Out: the same batch, with failed changes refused. Updates come before
+//! deletions, so that live objects stay referenced. After a power loss, nothing is ever on disk without what it relies
+//! on.
 
 use super::super::packed::Packed;
 use super::super::reflog;
@@ -17,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 impl Batch<'_> {
-    /// Whether an edit changes anything at all.
+    /// Whether an edit changes anything.
     fn is_active(&self, edit: &Edit) -> bool {
         let new = self.changes[edit.change].new;
         !edit.log_only && self.is_live(edit) && edit.value != new
@@ -27,7 +28,7 @@ impl Batch<'_> {
         (0..self.edits.len()).filter(|at| self.is_active(&self.edits[*at])).collect()
     }
 
-    /// Writes everything that renames will bring into effect, none of which is on the disk before.
+    /// Writes everything that renames will make take effect; none of it is visible before.
     pub(super) fn write(&mut self) {
         self.drop_refused();
         let (packed, loose): (Vec<usize>, Vec<usize>) = self
@@ -36,7 +37,8 @@ impl Batch<'_> {
             .partition(|at| self.is_packed(&self.edits[*at]) || self.is_deletion(&self.edits[*at]));
         let mut written = self.behind.to_vec();
         self.prepare_loose(&loose, &mut written);
-        // A line of a log is written in its place, which no order of names holds back. Of many refs nobody looks for each one's log.
+        // An entry of a reflog is appended in place, so no rename delays it, and everything must be forced to disk
+        // first. For many refs, looking for each one's reflog would cost too much.
         let forced = if self.packs || self.writes_logs() {
             durable::fsync_all(&written, self.policy.sync)
         } else {
@@ -92,14 +94,14 @@ impl Batch<'_> {
                 None => Value::AsIs,
             };
             if before.is_some() || after != Value::AsIs {
-                // What passes through packed-refs for a moment is gone in the end.
+                // A value that packed-refs holds only for a moment is gone in the end.
                 let after = if after == Value::AsIs { Value::Gone } else { after };
                 edits.push(rewrite::Edit { name: edit.name.as_bstr(), before, after });
             }
         }
         if !edits.is_empty() {
             edits.sort_unstable_by_key(|edit| edit.name);
-            // Nobody else has replaced it since it was judged: its lock is ours.
+            // Nobody has replaced the file since it was checked, because we hold its lock.
             let packed = Packed::open(&self.store.packed_path(), self.store.hash)?;
             self.rewrite = Some(Rewrite::write(&packed, &edits, lock.guarded(), &self.store.journal, self.policy)?);
         }
@@ -111,7 +113,7 @@ impl Batch<'_> {
         Value::At(id, if is_branch { None } else { self.peel.and_then(|peel| peel(id)) })
     }
 
-    /// Brings everything into effect: updates first, so that live objects stay referenced, then deletions.
+    /// Makes the changes take effect: updates first, so that live objects stay referenced, then deletions.
     pub(super) fn apply(&mut self) {
         let (mut packed, mut deleted, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         let companions: Vec<usize> = (0..self.edits.len()).filter(|at| self.edits[*at].log_only).collect();
@@ -141,7 +143,7 @@ impl Batch<'_> {
             self.refuse_everything(&error);
         }
         if is_stale && self.goes_on() {
-            // What was written for packed-refs holds what has just been refused.
+            // What was written for packed-refs contains changes that have been refused since.
             self.write();
         }
         if !self.goes_on() {
@@ -149,7 +151,8 @@ impl Batch<'_> {
         }
         packed.retain(|at| self.is_live(&self.edits[*at]));
         deleted.retain(|at| self.is_live(&self.edits[*at]));
-        // A ref without a log is better than a log without a ref; but one step is one step, logs behind it.
+        // A ref without its reflog is better than a reflog without its ref. But an atomic change is the one rename, so
+        // its reflogs go after it.
         if !self.packs {
             self.remove_logs(&deleted);
         }
@@ -168,8 +171,8 @@ impl Batch<'_> {
         }
     }
 
-    /// Refuses refs that packed-refs would create where somebody has put other refs below their names since they were judged: C git makes
-    /// such directories without asking for the lock of the name above. Returns whether there are any.
+    /// Refuses refs that packed-refs would create although refs were created below their names since the check: C git
+    /// creates such directories without locking the name above. Returns whether there are any.
     fn refuse_blocked(&mut self, packed: &[usize]) -> bool {
         let is_created = |edit: &Edit| edit.value.is_none() && self.is_live(edit) && !self.is_deletion(edit);
         let blocked = |edit: &Edit| {
@@ -191,7 +194,8 @@ impl Batch<'_> {
         }
     }
 
-    /// Writes the lines of a change: in the ref's own log and in those of its companions, symbolic refs that led to it and HEAD.
+    /// Appends the entries of a change: to the ref's own reflog and those of its companions, the symbolic refs that led
+    /// to it and HEAD.
     fn log(&self, edit: &Edit, companions: &[usize]) -> io::Result<()> {
         let change = &self.changes[edit.change];
         let Some(entry) = &change.reflog else { return Ok(()) };
@@ -206,7 +210,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Whether any line is going to be written.
+    /// Whether any reflog entry will be written.
     fn writes_logs(&self) -> bool {
         self.edits.iter().any(|edit| {
             let entry = self.changes[edit.change].reflog.as_ref().filter(|_| self.is_live(edit));
@@ -226,7 +230,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// An entry of a directory has changed; with `root` those of the directories above it, too, up to there.
+    /// Notes that an entry of a directory has changed; with `root`, entries of the directories above it up to there as
+    /// well.
     fn changed(&mut self, path: &Path, root: Option<&Path>) {
         let above = path.ancestors().skip(1);
         let count = root.map_or(1, |root| above.clone().take_while(|directory| *directory != root).count());
@@ -242,9 +247,10 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Replaces packed-refs and removes the loose files of what has changed there.
+    /// Replaces packed-refs and removes the loose files of the refs that have changed there.
     ///
-    /// An atomic change moves the loose values into packed-refs first: with the loose files gone, one rename changes them all.
+    /// An atomic change first moves the loose values into packed-refs: once the loose files are gone, one rename
+    /// changes all refs.
     fn commit_packed(&mut self, chosen: &[usize]) -> io::Result<()> {
         let mut rewrite = self.rewrite.take();
         let in_one_step = rewrite.as_ref().is_some_and(Rewrite::has_before);
@@ -263,7 +269,7 @@ impl Batch<'_> {
                     if self.changes.is_atomic() {
                         return Err(error);
                     }
-                    // It keeps its old value: a loose ref hides the packed one.
+                    // The ref keeps its old value, because a loose ref overrides the packed one.
                     failed.push((edit.change, error));
                 }
                 Ok(()) | Err(_) => self.changed(&path, None),
@@ -279,13 +285,14 @@ impl Batch<'_> {
 
     fn remove_logs(&mut self, deleted: &[usize]) {
         for at in deleted {
-            // What cannot be removed harms nobody: the deletion itself is done.
+            // A reflog that cannot be removed does no harm: the ref is already deleted or about to be.
             let _ = reflog::remove(self.store, self.edits[*at].name.as_bstr());
         }
     }
 }
 
-/// Forces a directory to the disk. Somebody may have deleted the last ref in it, and then it: that is known from the one above.
+/// Forces a directory to disk. If it is gone, because the last ref in it was deleted, forces the one above, which
+/// records that.
 fn fsync_what_is_left(directory: &Path) -> io::Result<()> {
     for directory in directory.ancestors() {
         match durable::fsync_directory(directory) {
