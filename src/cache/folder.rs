@@ -170,7 +170,7 @@ impl Cache {
             },
             Err(_) => return Begun::Impossible,
         };
-        // Where there are no file locks, a growing file has to serve as the sign of life.
+        // Where there are no file locks, only the file's size and time show that its writer is alive.
         let origin = file.try_lock().ok().and_then(|()| Origin::here());
         let begun = Writer::begin(file, &path, key, origin.as_ref());
         let reader = self.open_file(&path).map(|(file, _)| Reader::growing(file, key));

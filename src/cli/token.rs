@@ -1,7 +1,7 @@
 //! `token`: creates, lists, validates, revokes and prunes tokens.
 //!
-//! In: arguments. Out: records, as text or JSON; a token itself only when it is created. A secret is
-//! never shown again after that.
+//! In: arguments. Out: records, as text or JSON; a token itself only when it is created. A
+//! secret is never shown again after that.
 
 use super::{Site, SiteArgs, print, secret_argument, timestamp, warn, warn_of_other_user, warn_of_unreadable};
 use crate::auth::{

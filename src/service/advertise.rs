@@ -28,8 +28,8 @@ pub(super) fn make_room(list: &mut Vec<u8>) {
     }
 }
 
-/// Answers `info/refs?service=…`. Over HTTP the service line comes first, unless the client asked for v2. That holds
-/// for a push too, although it gets v0 because push has no v2 (PV-05).
+/// Answers `info/refs?service=…`. Over HTTP the service line comes first, unless the client asked for v2: even
+/// for a push, which gets v0 all the same because push has no v2 (PV-05).
 ///
 /// # Errors
 /// When a push is asked for and refs cannot be written, when refs cannot be read, or when the client has gone.

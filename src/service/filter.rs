@@ -1,7 +1,7 @@
 //! Filters of a request: whether they are allowed (FI-04 to FI-07), and what they mean in this repository.
 //!
-//! In: a [`FilterSpec`]. Out: a [`Filter`] for the walk, or a refusal. No objects are read but those that
-//! a filter's expression names.
+//! In: a [`FilterSpec`]. Out: a [`Filter`] for the walk, or a refusal. No objects are read but those that a
+//! filter's expression names.
 
 use super::ServeError;
 use super::wants::{self, Rule};

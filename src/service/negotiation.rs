@@ -80,8 +80,8 @@ pub struct Acks {
     pub then: Then,
 }
 
-/// The first this many queries of history in a request are made as often as git makes them. After that, history is
-/// queried again only when the common objects have grown by one part in `MORE_PART`.
+/// Up to this many times in a request, history is queried whenever git would query it. After that, it is queried again
+/// only when the common objects have grown by one part in `MORE_PART`.
 const WALKS_FREE: u32 = 64;
 const MORE_PART: usize = 8;
 
