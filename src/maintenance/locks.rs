@@ -2,7 +2,7 @@
 //!
 //! In: a repository. Out: git's two locks, `objects/maintenance.lock` and `gc.pid`, or who holds one of them. A lock
 //! left by a dead process of this program is taken over; so is, as in git, the `gc.pid` of any dead process of this
-//! machine, and one of any process that is older than 12 hours. Nothing waits for a lock.
+//! machine, and any `gc.pid` that is older than 12 hours. Nothing waits for a lock.
 
 use crate::durable;
 use crate::journal::Leftover;
