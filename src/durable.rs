@@ -1,7 +1,7 @@
-//! The only module that changes a repository: create, write, rename, link, unlink, mkdir, rmdir, fsync.
+//! The only module that changes a repository on disk: create, write, rename, link, unlink, mkdir, rmdir, fsync.
 //!
-//! In: paths and bytes. Out: what the operating system says. Every operation passes a named fail point, which only builds
-//! with the feature `failpoints` have. Nothing here knows what the files mean.
+//! In: paths and bytes. Out: what the operating system returns. Every operation passes a named fail point, which exists
+//! only in builds with the feature `failpoints`. Nothing here knows what the files mean.
 
 use crate::listing::Listing;
 use rustix::fs::FileType;
@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How much is forced to the disk: `core.fsync` and `core.fsyncMethod`, already decided for one kind of file.
+/// What is forced to disk, and how: `core.fsync` and `core.fsyncMethod`, resolved for one kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sync {
-    /// Forced before the call returns; many files at once by one flush of their file system.
+    /// Forced before the call returns; many files together, by one flush of their file system where possible.
     #[default]
     Now,
-    /// Forced before the call returns, each file by itself.
+    /// Forced before the call returns, each file by a call of its own.
     Each,
     /// Left to the kernel.
     Never,
@@ -32,7 +32,7 @@ impl Sync {
     }
 }
 
-/// Modes of new files and directories: `core.sharedRepository` on top of the umask.
+/// Modes of new files and directories: `core.sharedRepository` applied after the umask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sharing {
     /// As the umask says.
@@ -40,17 +40,17 @@ pub enum Sharing {
     Umask,
     /// Readable and writable for the group, directories set-gid.
     Group,
-    /// The same, and readable for everybody.
+    /// As `Group`, and readable for everybody.
     Everybody,
     /// Exactly these permission bits for files (octal in the configuration).
     Mode(u32),
 }
 
 impl Sharing {
-    /// The mode something gets that the umask left with `mode` (permission bits and set-gid, set-uid, sticky).
+    /// The mode for something that the umask left with `mode` (permission bits and set-gid, set-uid, sticky).
     ///
-    /// What its owner may not write nobody may; execute bits follow read bits where the owner has his, and in
-    /// directories. A directory that grants the group anything hands its group on.
+    /// If the owner may not write, nobody may. Execute bits follow read bits if the owner has execute permission, and
+    /// in directories. A directory that grants its group anything is set-gid.
     fn adjusted(self, mode: u32, directory: bool) -> u32 {
         let (bits, exact) = match self {
             Sharing::Umask => return mode,
@@ -73,28 +73,29 @@ impl Sharing {
     }
 }
 
-/// How many files are waited for at once.
+/// How many threads force files to disk at once.
 const FSYNC_THREADS: usize = 16;
-/// How long files are waited for one after the other: threads cost a short process more than a quick disk does.
+/// How long files are forced one after the other before threads are started: for a short process threads cost more than
+/// a fast disk.
 const FSYNC_PATIENCE: Duration = Duration::from_millis(2);
-/// The numbers of file systems in statfs(2); the first is that of ext2, ext3 and ext4.
+/// File system types as statfs(2) returns them; the first is that of ext2, ext3 and ext4.
 const EXT: u32 = 0xef53;
 const XFS: u32 = 0x5846_5342;
 const BTRFS: u32 = 0x9123_683e;
 const TMPFS: u32 = 0x0102_1994;
-/// From how many files on the file system is flushed as a whole: one turn of its journal instead of one for each few.
+/// From how many files on their file system is flushed as a whole: one commit of its journal instead of several.
 const FLUSH_FROM: usize = 3;
-/// Since this version of Linux such a flush tells of what could not be written; before, it was silently lost.
+/// From this version of Linux on syncfs(2) reports write errors; before, they were silently lost.
 const FLUSH_LINUX_MIN: (u32, u32) = (5, 8);
-/// A flush also writes other processes' data; it is used only while that is below this much per file of ours.
+/// A flush also writes other processes' data. It is used only if that is at most this many bytes per file of ours.
 const FLUSH_BYTES_EACH: u64 = 1 << 20;
-/// What is believed of that where the kernel does not say.
+/// How many bytes of such data are assumed if the kernel does not tell.
 const UNWRITTEN_BYTES: u64 = 16 << 20;
-/// How often a folder that another node has just made or removed is looked for again, and after which pause.
+/// How often a directory that another machine has just created or removed is tried again, and after which first pause.
 const FOLDER_RETRIES: u32 = 5;
 const FOLDER_PAUSE: Duration = Duration::from_millis(2);
 
-/// Creates a file that must not exist yet (`O_EXCL`), `mode` before umask and sharing.
+/// Creates a file that must not exist yet (`O_EXCL`), with `mode` before umask and sharing.
 ///
 /// # Errors
 /// As `open(2)`.
@@ -109,7 +110,7 @@ pub fn create(path: &Path, mode: u32, sharing: Sharing) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a file for appending, made with mode 0666 before umask and sharing where it is missing.
+/// Opens a file for appending; a missing one is created with mode 0666 before umask and sharing.
 ///
 /// # Errors
 /// As `open(2)`.
@@ -122,7 +123,7 @@ pub fn append(path: &Path, sharing: Sharing) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a file that is there, for reading and writing.
+/// Opens an existing file for reading and writing.
 ///
 /// # Errors
 /// As `open(2)`.
@@ -136,14 +137,14 @@ pub fn reopen(path: &Path) -> io::Result<File> {
 /// As `write(2)`.
 pub fn write_all(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     if let Err(error) = fail_point_of_write(file, bytes) {
-        // What a full disk or a crash leaves is a part.
+        // A full disk or a crash leaves a part of the bytes.
         let _ = file.write_all(&bytes[..bytes.len() / 2]);
         return Err(error);
     }
     file.write_all(bytes)
 }
 
-/// Forces a file's content to the disk.
+/// Forces a file's content to disk.
 ///
 /// # Errors
 /// As `fsync(2)`.
@@ -152,7 +153,7 @@ pub fn fsync(file: &File) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Forces a directory's entries to the disk. File systems that cannot do that for directories are believed to need none.
+/// Forces a directory's entries to disk. File systems that reject this for directories are assumed not to need it.
 ///
 /// # Errors
 /// As `open(2)` and `fsync(2)`.
@@ -164,7 +165,8 @@ pub fn fsync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Forces the content of files and the entries of directories to the disk, as `sync` says. Directories stand before files.
+/// Forces the content of files and the entries of directories to disk, as `sync` says. A directory must come before
+/// files with the same parent.
 ///
 /// # Errors
 /// As [`fsync`] and [`fsync_directory`]; the first one.
@@ -179,8 +181,8 @@ pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
         {
             let Some(files) = files_of_one_file_system(paths, None) else { return fsync_each(paths) };
             let is_flushed = match flush(first) {
-                // What a disk did not take is told to the first who flushes it, be it somebody else a moment ago. Of each file it is told
-                // once more.
+                // A write error is reported to the first process that flushes the file system, which may have been
+                // another one a moment ago. But each file reports it once more.
                 Ok(()) => barrier::write_out(&files)?,
                 Err(error) if is_unknown_call(&error) => false,
                 Err(error) => return Err(error),
@@ -191,8 +193,8 @@ pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
     }
 }
 
-/// The files among them, where one flush reaches all and `next`: a directory of a repository may be another disk, or a link to one. A file is
-/// not looked at behind another one of its directory.
+/// The files among `paths`, if one flush reaches all of these and `next`, or `None`: a directory of a repository may be
+/// on another disk, or a link to one. A file that follows another one of its directory is not examined.
 fn files_of_one_file_system<'p>(paths: &'p [PathBuf], next: Option<&Path>) -> Option<Vec<&'p Path>> {
     let mut device = match next {
         Some(next) => Some(fs::metadata(next).ok()?.dev()),
@@ -216,14 +218,16 @@ fn files_of_one_file_system<'p>(paths: &'p [PathBuf], next: Option<&Path>) -> Op
     Some(files)
 }
 
-/// Whether a flush is not to be had here: sandboxes know such calls least of all. What forcing a file would tell it does not take away.
+/// Whether the error means that flushing is not available here, as in sandboxes that forbid the call. Such a failure
+/// does not swallow an error that forcing a file would report.
 fn is_unknown_call(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
     matches!(error.kind(), Unsupported | PermissionDenied | InvalidInput)
 }
 
-/// Whether a flush of this file system does for each file what forcing it does, and tells what could not be written. FUSE passes it on to no
-/// daemon, a network file system to no server, and an overlay answers for pages of its own, of which it has none.
+/// Whether a flush of this file system has the same effect on each file as forcing it, and reports write errors. FUSE
+/// does not pass it on to its daemon, a network file system not to its server, and an overlay flushes only pages of its
+/// own, of which it has none.
 fn flushes_its_files(path: &Path) -> bool {
     #[cfg(feature = "failpoints")]
     if failpoints::keeps_order(path).is_some() {
@@ -232,12 +236,12 @@ fn flushes_its_files(path: &Path) -> bool {
     is_local(path)
 }
 
-/// Whether a file system is known to be this kernel's alone, with all that is open or locked in it.
+/// Whether a file system is known to be used by this kernel alone, so that it knows of everything open or locked there.
 pub fn is_local(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| is_kind_local(found.f_type as u32))
 }
 
-/// By the number that statfs(2) gives.
+/// The same, for a type that statfs(2) returns.
 fn is_kind_local(kind: u32) -> bool {
     matches!(kind, EXT | XFS | BTRFS | TMPFS)
 }
@@ -246,13 +250,13 @@ fn is_kind_local(kind: u32) -> bool {
 #[cfg(not(feature = "failpoints"))]
 fn unwritten() -> u64 {
     use std::io::Read as _;
-    // What matters stands in the first third of one page.
+    // The relevant lines are near the beginning.
     let mut meminfo = [0; 4096];
     let read = File::open("/proc/meminfo").and_then(|mut file| file.read(&mut meminfo));
     unwritten_of(&meminfo[..read.unwrap_or_default()])
 }
 
-/// Nobody else writes where each operation counts.
+/// With fail points the result is fixed, so that each run has the same operations.
 #[cfg(feature = "failpoints")]
 fn unwritten() -> u64 {
     unwritten_of(b"Dirty: 0 kB")
@@ -269,14 +273,14 @@ fn unwritten_of(meminfo: &[u8]) -> u64 {
     bytes.unwrap_or(UNWRITTEN_BYTES)
 }
 
-/// Forces everything that was written so far to the file system of `path`, as `syncfs(2)`.
+/// Forces everything written so far to the file system of `path`, as `syncfs(2)`.
 fn flush(path: &Path) -> io::Result<()> {
     fail_point("flush", path)?;
     Ok(rustix::fs::syncfs(File::open(path)?)?)
 }
 
-/// One after the other while that is quick; on a disk that takes its time several at once, because a journal writes down in
-/// one go what is waited for together.
+/// Forces files one after the other while that is quick. On a slow disk several are forced at once, because a journal
+/// commits in one go what is waited for together.
 fn fsync_each(paths: &[PathBuf]) -> io::Result<()> {
     let start = Instant::now();
     let mut left = paths;
@@ -300,7 +304,7 @@ fn fsync_together(paths: &[PathBuf]) -> io::Result<()> {
         outcome
     };
     std::thread::scope(|scope| {
-        // Where there can be no more threads, fewer do it.
+        // If no more threads can be started, fewer do the work.
         let others: Vec<_> = (1..paths.len().min(FSYNC_THREADS))
             .map_while(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok())
             .collect();
@@ -348,7 +352,7 @@ pub fn unlink(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// Sets a file's times to now, as writing it anew would.
+/// Sets a file's times to the current time, as writing it would.
 ///
 /// # Errors
 /// As `utimensat(2)`.
@@ -359,7 +363,7 @@ pub fn touch(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty())?)
 }
 
-/// The same of an open file, whatever name it has by now.
+/// As [`touch`] for an open file, whatever name it has.
 ///
 /// # Errors
 /// As `futimens(2)`.
@@ -369,7 +373,7 @@ pub fn touch_file(file: &File) -> io::Result<()> {
     Ok(rustix::fs::futimens(file, &rustix::fs::Timestamps { last_access: now, last_modification: now })?)
 }
 
-/// Gives an open file the permission bits that another one has.
+/// Gives an open file the permission bits of another file.
 ///
 /// # Errors
 /// As `stat(2)` and `fchmod(2)`.
@@ -378,15 +382,15 @@ pub fn copy_mode(from: &Path, to: &File) -> io::Result<()> {
     to.set_permissions(Permissions::from_mode(fs::metadata(from)?.mode() & 0o777))
 }
 
-/// Fills a fresh file, and puts it in the place of another one by one rename, on the disk before the call returns.
+/// Fills a fresh file and renames it over another one; both are on disk when the call returns.
 ///
 /// # Errors
-/// As `write(2)`, `fsync(2)` and `rename(2)`; then nothing is left of it, unless the directory alone could not be forced to the disk:
-/// then the new one is in that place.
+/// As `write(2)`, `fsync(2)` and `rename(2)`; then the fresh file is removed and the old one kept. If only forcing the
+/// directory to disk failed, the new file is in place.
 pub fn replace(path: &Path, bytes: &[u8], fresh: &Path, mut file: File) -> io::Result<()> {
     let written = write_all(&mut file, bytes).and_then(|()| fsync(&file)).and_then(|()| rename(fresh, path));
     if written.is_err() {
-        // What is left is ours alone; that it cannot be removed changes nothing.
+        // No other process uses the fresh file, so it does no harm if it cannot be removed.
         let _ = unlink(fresh);
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -403,7 +407,7 @@ pub fn mkdir(path: &Path, sharing: Sharing) -> io::Result<()> {
     if sharing == Sharing::Umask { Ok(()) } else { share(&File::open(path)?, sharing) }
 }
 
-/// Creates a directory and its missing parents, each for its owner alone. What is already there is left as it is.
+/// Creates a directory and its missing parents, accessible to the owner alone. Existing ones are left as they are.
 ///
 /// # Errors
 /// As `mkdir(2)`.
@@ -412,15 +416,15 @@ pub fn mkdir_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).recursive(true).create(path)
 }
 
-/// Creates a directory and its missing parents below `root`, which exists. What is already there is left as it is.
+/// Creates a directory and its missing parents below `root`, which exists. Existing ones are left as they are.
 ///
 /// # Errors
-/// As `mkdir(2)`; `NotADirectory` when something else stands in the way.
+/// As `mkdir(2)`; `NotADirectory` if something else is in the way.
 pub fn mkdir_all(root: &Path, path: &Path, sharing: Sharing) -> io::Result<()> {
     let mut attempt = 0;
     loop {
-        // Another process may remove the folder we have just found because it is empty, or another node's cache may
-        // still show or miss it: both are over after a moment.
+        // Another process may remove a directory we have just found, because it is empty; or another machine's cache
+        // may be stale. Both are over after a moment.
         match mkdir_once(root, path, sharing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < FOLDER_RETRIES => {
                 std::thread::sleep(FOLDER_PAUSE * (1 << attempt));
@@ -474,9 +478,9 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
     rmdir(path)
 }
 
-/// A name no other process uses, on this node or another: prefix, node, process and random part.
+/// A name that no other process uses, on this machine or another: prefix, machine, process and random part.
 pub fn unique(prefix: &str) -> String {
-    // FNV-1a: the same node gives the same letters, which helps whoever finds the file.
+    // FNV-1a: the same machine always gets the same digits, which helps to find out where a file comes from.
     let node = rustix::system::uname()
         .nodename()
         .to_bytes()
@@ -490,14 +494,14 @@ fn share(file: &File, sharing: Sharing) -> io::Result<()> {
     let metadata = file.metadata()?;
     let before = metadata.mode() & 0o7777;
     let after = sharing.adjusted(before, metadata.is_dir());
-    // Only its owner may change a mode, and somebody else's file may already be as it should.
+    // Only the owner may change a mode; a file of another user may already have the right one.
     if before == after { Ok(()) } else { file.set_permissions(Permissions::from_mode(after)) }
 }
 
 #[cfg(not(feature = "failpoints"))]
 use passing::{fail_point, fail_point_of_file, fail_point_of_two, fail_point_of_write};
 
-/// Builds without fail points: nothing is looked at, nothing fails.
+/// The fail points of builds without the feature: they do nothing.
 #[cfg(not(feature = "failpoints"))]
 #[allow(clippy::unnecessary_wraps, reason = "the builds with fail points return their errors")]
 mod passing {

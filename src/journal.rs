@@ -1,13 +1,15 @@
-//! Who works on a repository, and what he would leave behind: locks, temporary files, half-made directories.
+//! What processes that change a repository would leave behind if they died: locks, temporary files, half-made
+//! directories.
 //!
-//! In: the directory of a repository. Out: locks that can be told from anybody else's, and a repository without what dead processes of
-//! this program have left. A lock that is not proven to be ours, and its owner dead, is never touched.
+//! In: the directory of a repository. Out: locks that can be told from those of other programs, and a repository
+//! without what dead processes of this program left. A lock is never touched unless it is proven to be ours and its
+//! owner dead.
 //!
-//! Each process under way has one file in the journal, on which it holds a file lock for as long as it lives. A lock `<file>.lock` is
-//! a hard link to that file: device and inode say whose it is, the file lock whether he lives. What else he would leave stands in
-//! the file before it is made. The file's name says of which machine and which of its boots he was, because file systems may know file
-//! locks of one machine alone. Whatever is missing here (hard links, file locks, rights) makes a lock a plain one, as C git's,
-//! which becomes the file that it guards.
+//! Each running process has one file in the journal and holds a file lock on it as long as it lives. A lock
+//! `<file>.lock` is a hard link to that file: device and inode tell whose it is, the file lock whether its owner lives.
+//! Everything else the process would leave is noted in the file before it is made. The file's name tells the machine
+//! and its boot, because file systems may know only one machine's file locks. If anything needed is missing (hard
+//! links, file locks, permissions), a lock is a plain one as in C git, which is renamed to the file it guards.
 
 use crate::durable::{self, Sharing};
 use crate::listing::{Listed, Listing};
@@ -21,25 +23,25 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Below the repository's common directory.
+/// The journal's directory, in the repository's common directory.
 const NAME: &str = "artifacts-journal";
-/// The file of a process under way: `push-<boot>-<machine>-<random>`.
+/// The prefix of a running process's file, `push-<boot>-<machine>-<random>`.
 const OWNER: &str = "push-";
-/// With this the name begins of every directory that is noted, the quarantines of pushes. No other is ever removed.
+/// The prefix of all directories that are noted, the quarantines of pushes. No other directory is ever removed.
 pub const QUARANTINE: &str = "tmp_objdir-incoming-";
-/// A lock on its way out.
+/// The prefix of a lock that is being broken and was moved aside.
 const BROKEN: &str = "broken-";
-/// Where no locks of ours are: too many files, or none of ours to judge.
+/// Directories not searched for our locks: they contain too many files, or none of ours.
 const NOT_SEARCHED: &[&str] = &["hooks", "logs", NAME];
-/// The directory of objects, which has many directories of which two may have locks.
+/// The directory of objects. Of its many subdirectories only two can contain locks.
 const OBJECTS: &str = "objects";
 const SEARCHED_OF_OBJECTS: &[&str] = &["info", "pack"];
-/// Directories that may be symbolic links to where their content lies, as git's own `git-new-workdir` makes them.
+/// Directories that may be symbolic links to their content, as git's own `git-new-workdir` makes them.
 const FOLLOWED: &[&str] = &["info", OBJECTS, "refs", "reftable", "worktrees"];
-/// Bytes of an owner's file that are read.
+/// The most bytes of an owner's file that are read.
 const NOTES_MAX: u64 = 1 << 20;
 
-/// The journal of one repository. Nothing is looked at or made before something is locked.
+/// The journal of one repository. Nothing is read or created before something is locked.
 #[derive(Debug)]
 pub struct Journal {
     root: PathBuf,
@@ -48,25 +50,26 @@ pub struct Journal {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The last one takes new links; a file can have only so many.
+    /// New locks are links to the last one; the number of links to a file is limited.
     owners: Vec<Owner>,
-    /// This file system, or this user, cannot have any.
+    /// Whether this file system or this user cannot have owner files.
     impossible: bool,
     temporaries: u32,
 }
 
-/// A file of ours in the journal. It goes when this does, unless something has stayed that the next one is to remove.
+/// A file of this process in the journal. It is removed when dropped, unless something is left that a later sweep must
+/// remove.
 #[derive(Debug)]
 struct Owner {
     path: PathBuf,
-    /// Holds the file lock.
+    /// The open file, which holds the file lock.
     file: File,
-    /// What was noted in it; of files, what they hold.
+    /// What was noted in it; for files, with their content.
     noted: Vec<(PathBuf, Option<Vec<u8>>)>,
 }
 
 impl Owner {
-    /// Whether something is still there: a lock, what was noted, a temporary file.
+    /// Whether anything is left: a lock, something noted, or a temporary file.
     fn is_needed(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 1)
             || self.noted.iter().any(|(path, content)| match content {
@@ -84,13 +87,13 @@ impl Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         if !self.is_needed() {
-            // One that stays is a dead one's, and swept.
+            // If it cannot be removed, its owner counts as dead from then on, and it is swept.
             let _ = durable::unlink(&self.path);
         }
     }
 }
 
-/// The temporary files of the owner at `path`, and locks on their way out.
+/// The temporary files of the owner at `path`, and its locks that were moved aside to be broken.
 fn temporaries(path: &Path) -> io::Result<Vec<PathBuf>> {
     let prefix = [path.file_name().unwrap_or_default().as_bytes(), b"."].concat();
     let owner = fs::symlink_metadata(path)?;
@@ -107,33 +110,33 @@ fn temporaries(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What a lock file is.
+/// The kind of a lock file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockFile {
-    /// A link to what is ours in the journal: nothing is written into it.
+    /// A hard link to our file in the journal; nothing is written into it.
     Ours,
-    /// A file of its own, as C git's: it may become what it guards.
+    /// A file of its own as in C git; it may be renamed to the file it guards.
     Plain,
 }
 
-/// What a dead process may have left, beside locks and temporary files.
+/// What a dead process may have left, apart from locks and temporary files of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftover<'a> {
-    /// A directory with all that is in it, called [`QUARANTINE`] and something behind that.
+    /// A directory with everything in it; its name begins with [`QUARANTINE`].
     Directory(&'a Path),
-    /// A file, if this is what it holds.
+    /// A file, if it has this content.
     File(&'a Path, &'a [u8]),
-    /// A file whose name nobody else has, whatever it holds.
+    /// A file with a unique name, whatever its content.
     Temporary(&'a Path),
 }
 
 impl Journal {
-    /// The journal of what lies below a directory.
+    /// The journal for everything below a directory.
     pub fn of(root: &Path) -> Self {
         Journal { root: root.to_owned(), state: Mutex::default() }
     }
 
-    /// Whether it is the journal of this directory.
+    /// Whether this is the journal of the given directory.
     pub fn is_of(&self, root: &Path) -> bool {
         let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
         self.root == root || same(&self.root, root)
@@ -153,7 +156,7 @@ impl Journal {
     /// As `open(2)` with `O_EXCL`.
     pub fn lock(&self, path: &Path, sharing: Sharing) -> io::Result<LockFile> {
         let mut state = self.state();
-        // A file has at most so many links; then there is another one.
+        // Once an owner file has all the links it can, another one is made.
         for _ in 0..2 {
             let Some(owner) = self.owner(&mut state, sharing) else { break };
             match durable::link(&owner.path, path) {
@@ -172,8 +175,8 @@ impl Journal {
         durable::create(path, 0o666, sharing).map(|_| LockFile::Plain)
     }
 
-    /// Creates a file that is to take the place of another one of the same file system as the journal. Its owner removes it; if he is
-    /// dead, the next one does. Where there can be no journal, it stands beside it, and nobody follows it up.
+    /// Creates a file that is to replace another one on the journal's file system. Its owner removes it; if the owner
+    /// dies, a later sweep does. If there can be no owner file, it is created all the same, but nothing ever sweeps it.
     ///
     /// # Errors
     /// As `open(2)` and `mkdir(2)`.
@@ -203,7 +206,8 @@ impl Journal {
         }
     }
 
-    /// Notes what is about to be made, so that it goes if this process dies. Where that cannot be noted it is made all the same.
+    /// Notes something about to be made, so that it is removed if this process dies. If that fails, the caller makes it
+    /// all the same.
     pub fn note(&self, leftover: Leftover<'_>, sharing: Sharing) {
         let mut state = self.state();
         if self.owner(&mut state, sharing).is_some()
@@ -220,7 +224,7 @@ impl Journal {
         }
     }
 
-    /// The owner of new locks, made where there is none, behind all that is left by dead ones.
+    /// The owner file for new locks. Before the first is used, what dead owners left is swept.
     fn owner<'s>(&self, state: &'s mut State, sharing: Sharing) -> Option<&'s Owner> {
         if state.owners.is_empty() && !state.impossible {
             match Origin::here().map(|here| (self.make_owner(&here, sharing), here)) {
@@ -247,7 +251,7 @@ impl Journal {
             };
             let owner = Owner { path, file, noted: Vec::new() };
             match owner.file.try_lock() {
-                // Somebody took it for a dead one's in the moment before: he removes it.
+                // Another process took the file for a dead owner's before it was locked, and is removing it.
                 Err(fs::TryLockError::WouldBlock) => {}
                 Err(fs::TryLockError::Error(error)) => return Err(error),
                 Ok(()) if is_at(&owner.file, &owner.path) => return Ok(owner),
@@ -257,14 +261,14 @@ impl Journal {
         Err(io::ErrorKind::ResourceBusy.into())
     }
 
-    /// Removes what dead processes of this program have left. Returns whether there was any such process.
+    /// Removes what dead processes of this program left. Returns whether there was any such process.
     pub fn sweep(&self) -> bool {
         let own = self.state().owners.first().map(|owner| owner.path.clone());
         let here = Origin::here();
         here.is_some_and(|here| self.sweep_but(own.as_deref().unwrap_or(Path::new("")), &here))
     }
 
-    /// Owners of this very process hold their file locks, as any that live.
+    /// Sweeps all owner files except `own`. Other owners in this process are safe: they hold their file locks.
     fn sweep_but(&self, own: &Path, here: &Origin) -> bool {
         let mut swept = false;
         let directory = self.directory();
@@ -279,14 +283,16 @@ impl Journal {
         swept
     }
 
-    /// Removes what an owner has left, if he is dead: one of this boot of the machine, or of another one.
+    /// Removes what an owner left, if it is dead. `is_of_this_boot` tells whether it ran under the current boot of this
+    /// machine.
     fn bury(&self, path: &Path, is_of_this_boot: bool) -> io::Result<bool> {
-        // Some network file systems lock only what is open for writing.
+        // Some network file systems lock only files that are open for writing.
         let mut file = match durable::reopen(path) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path)?,
             file => file?,
         };
-        // The file lock is his for as long as he lives, and now ours until we are done: nobody else breaks his locks meanwhile.
+        // A living owner would hold this file lock. Now it is ours until we are done, so no other process breaks the
+        // same locks.
         if file.try_lock().is_err() || !is_at(&file, path) {
             return Ok(false);
         }
@@ -303,7 +309,7 @@ impl Journal {
         for left in temporaries(path)? {
             durable::unlink(&left)?;
         }
-        // A lock that was not found can only be told by this file.
+        // A lock that was not found can be recognized only by this file, so it stays.
         if file.metadata()?.nlink() > 1 {
             return Ok(false);
         }
@@ -311,11 +317,12 @@ impl Journal {
         Ok(true)
     }
 
-    /// Breaks the locks that are links to a dead owner's file; also behind symbolic links that stand for directories of a repository.
+    /// Breaks all locks that are links to a dead owner's file, also below symbolic links that stand for directories of
+    /// a repository.
     fn break_locks(&self, owner: &fs::Metadata) -> io::Result<()> {
         let (mut folders, mut seen) = (vec![self.root.clone()], HashSet::new());
         while let Some(folder) = folders.pop() {
-            // One that has gone meanwhile, as empty ones of refs do, has no lock in it.
+            // A directory that is gone, as empty ones of refs may be, contains no lock.
             let listing = fs::metadata(&folder).and_then(|found| {
                 let is_new = seen.insert((found.dev(), found.ino()));
                 is_new.then(|| Listing::open(&folder)).transpose()
@@ -344,7 +351,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Takes a lock away: out of its place, looked at again, and put back if it has become somebody else's meanwhile.
+    /// Breaks a lock: moves it aside, checks it again, and puts it back if another process had taken it meanwhile.
     fn break_lock(&self, path: &Path, owner: &fs::Metadata) -> io::Result<()> {
         let aside = self.directory().join(durable::unique(BROKEN));
         match durable::rename(path, &aside) {
@@ -360,16 +367,16 @@ impl Journal {
         durable::unlink(&aside)
     }
 
-    /// Removes what a dead owner has noted.
+    /// Removes what a dead owner noted.
     fn follow(&self, notes: &[u8]) {
         let words: Vec<&[u8]> = notes.split(|byte| *byte == 0).collect();
-        // The last one is not complete, or empty.
+        // The last word is empty or incomplete.
         for note in words[..words.len() - 1].chunks_exact(3) {
             let path = self.root.join(OsString::from_vec(note[1].to_owned()));
-            // What a loss of power has left of a note may be too short, with nothing but zeros behind it.
+            // After a power loss a note may be cut short, with zeros after it.
             let is_quarantine =
                 || path.file_name().is_some_and(|name| name.as_bytes().starts_with(QUARANTINE.as_bytes()));
-            // What cannot be removed stays, and is tried no more: nobody is held up by it.
+            // What cannot be removed stays and is not tried again, because it blocks nobody.
             let _ = match note[0] {
                 b"directory" if is_quarantine() => durable::remove_all(&path),
                 b"temporary" => durable::unlink(&path),
@@ -382,21 +389,22 @@ impl Journal {
     }
 }
 
-/// Whether a file is older than this boot of the machine. One that is not was not written during an earlier boot: another machine has the
-/// same names, and the file system knows nothing of its locks. One that began before this boot is not told from a dead one.
+/// Whether a file was last written before this boot of the machine. If not, no earlier boot of this machine wrote it:
+/// its owner is on another machine of the same name, whose locks the file system may not know. If that machine wrote it
+/// before this boot, its owner cannot be told from a dead one.
 fn is_of_an_earlier_boot(metadata: &fs::Metadata) -> bool {
     use rustix::time::{ClockId, clock_gettime};
     let booted = clock_gettime(ClockId::Realtime).tv_sec - clock_gettime(ClockId::Boottime).tv_sec;
     metadata.mtime() < booted
 }
 
-/// Whether a link failed because of the place it was to be made at, as any file would.
+/// Whether a link failed because of the destination, as any file would.
 fn is_of_the_place(error: &io::Error) -> bool {
     use io::ErrorKind::{AlreadyExists, NotADirectory, NotFound};
     matches!(error.kind(), AlreadyExists | NotFound | NotADirectory)
 }
 
-/// Whether there can be no file because the journal is no directory, or not one of this user's.
+/// Whether the journal is not a directory, or not one that this user may write to.
 fn is_of_the_journal(error: &io::Error) -> bool {
     use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied};
     matches!(error.kind(), AlreadyExists | NotADirectory | PermissionDenied)
@@ -410,7 +418,7 @@ fn is_same(path: &Path, other: &fs::Metadata) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (other.dev(), other.ino()))
 }
 
-/// Where a process runs or ran: a boot of a machine's kernel.
+/// Where a process runs or ran: one boot of one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     boot: String,
@@ -418,16 +426,16 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Of this process; `None` where the kernel does not say.
+    /// The origin of this process; `None` if the kernel does not tell.
     pub fn here() -> Option<Self> {
         let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
-        // Machines that were copied share the first, containers of one machine may share the second.
+        // Copied machines share the machine id; containers of one machine may share the host name.
         let mut machine = fs::read("/etc/machine-id").unwrap_or_default();
         machine.extend_from_slice(rustix::system::uname().nodename().to_bytes());
         Some(Origin { boot: digest(&boot), machine: digest(&machine) })
     }
 
-    /// Of the owner of a file in the journal.
+    /// The origin in the name of an owner's file.
     fn of(name: &OsStr) -> Option<Self> {
         let mut words = name.to_str()?.strip_prefix(OWNER)?.split('-');
         let (boot, machine, random) = (words.next()?, words.next()?, words.next()?);
@@ -435,12 +443,12 @@ impl Origin {
         complete.then(|| Origin { boot: boot.to_owned(), machine: machine.to_owned() })
     }
 
-    /// It in letters, as many of the boot as of the machine.
+    /// The origin as 32 hexadecimal digits, half for the boot and half for the machine.
     pub fn letters(&self) -> String {
         format!("{}{}", self.boot, self.machine)
     }
 
-    /// What [`Origin::letters`] gave; `None` for anything else.
+    /// Parses what [`Origin::letters`] returned; `None` for anything else.
     pub fn from_letters(letters: &str) -> Option<Self> {
         let is_hex = letters.len() == 32 && letters.bytes().all(|byte| byte.is_ascii_hexdigit());
         let (boot, machine) = letters.split_at_checked(16).filter(|_| is_hex)?;
@@ -453,14 +461,15 @@ impl Origin {
         format!("{OWNER}{}-{}-{random}", self.boot, self.machine)
     }
 
-    /// Whether a file lock that can be had may prove that an owner of there is dead: his kernel is this one, or an earlier boot of
-    /// this machine. Of other machines the file system may know nothing, and some have this one's names ([`is_of_an_earlier_boot`]).
+    /// Whether being able to take a file lock may prove that an owner of this origin is dead: it ran under this kernel,
+    /// or an earlier boot of this machine. The file system may not know the locks of other machines, some of which may
+    /// have the same name ([`is_of_an_earlier_boot`]).
     pub fn may_be_judged(&self, here: &Origin) -> bool {
         self.boot == here.boot || self.machine == here.machine
     }
 }
 
-/// FNV-1a: names of files need no secrecy.
+/// FNV-1a: file names need no secrecy.
 fn digest(bytes: &[u8]) -> String {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold))
@@ -557,7 +566,7 @@ mod tests {
         assert_eq!(lock(&other, &scratch.path("refs/heads/a.lock")), Err(io::ErrorKind::AlreadyExists));
         assert!(!other.sweep());
         assert!(temporary.exists() && scratch.path("refs/heads/a.lock").exists());
-        // As if it had been killed now: what it could not remove goes with it.
+        // As if killed now: what it could not remove is swept with it.
         drop(living);
         assert!(scratch.path("refs/heads/a.lock").exists());
         assert!(other.sweep());
@@ -617,7 +626,7 @@ mod tests {
         assert!(scratch.journal().sweep());
         assert!(!elsewhere.path("pack/multi-pack-index.lock").exists());
         assert_eq!(scratch.entries(), 0);
-        // In a place where none of ours are looked for.
+        // In a directory that is not searched for locks.
         fs::create_dir(scratch.path("hooks")).unwrap();
         let owner = scratch.dead(&here, "hooks/a.lock");
         assert!(!scratch.journal().sweep(), "there is no use in trying again");
@@ -638,7 +647,7 @@ mod tests {
         assert!(!scratch.path(quarantine).exists() && scratch.path("objects").exists());
     }
 
-    /// A file's last block may be all zeros after a loss of power, wherever that begins.
+    /// After a power loss the last block of a file may be all zeros, wherever it begins.
     #[test]
     fn a_note_that_ends_in_zeros_removes_nothing_that_was_not_noted() {
         let scratch = Scratch::new();

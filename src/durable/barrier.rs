@@ -1,6 +1,7 @@
-//! In which order the disk gets to know of things.
+//! The order in which changes reach the disk.
 //!
-//! In: what a name that changes next will rely on. Out: no loss of power leaves that change without it.
+//! In: what the next change of a name relies on. Out: no power loss leaves that change on disk without it. No change of
+//! a name is ever made here.
 
 use super::{EXT, Sync, XFS, fail_point, files_of_one_file_system, fsync_all};
 use rustix::fs::{major, minor, statfs};
@@ -12,15 +13,17 @@ use std::path::{Path, PathBuf};
 
 /// How many files are open at once.
 const OPEN_MAX: usize = 64;
-/// Since this version of Linux one call of sync_file_range(2) can promise that all was written; before, it might skip pages.
+/// From this version of Linux on one call of sync_file_range(2) can promise that everything was written; before, it
+/// might skip pages.
 const LINUX_MIN: (u32, u32) = (5, 2);
 
-/// A barrier: no name that is changed in `next` from here on (rename, link, unlink) is on the disk before the content of these files and
-/// the entries of these directories. The files of a directory stand side by side.
+/// A barrier: no name changed in `next` from here on (rename, link, unlink) is on disk before the content of these
+/// files and the entries of these directories. Files of the same directory should be adjacent.
 ///
-/// Where the file system notes all changes of names in one journal, in the order in which they were made, nothing is waited for but that contents
-/// are written out: they are there for good with the next [`fsync_directory`](super::fsync_directory) of a directory of the same file system in
-/// which a name has changed since, such as `next`. Anywhere else, and where each file is to be forced by itself, this is [`fsync_all`].
+/// If the file system records all changes of names in one journal, in the order in which they were made, it is enough
+/// to write out the contents: they are durable with the next [`fsync_directory`](super::fsync_directory) of a directory
+/// of the same file system in which a name has changed since, such as `next`. On other file systems, and with
+/// [`Sync::Each`], this is [`fsync_all`].
 ///
 /// # Errors
 /// As [`fsync_all`].
@@ -34,10 +37,11 @@ pub fn barrier(paths: &[PathBuf], next: &Path, sync: Sync) -> io::Result<()> {
     }
 }
 
-/// Whether what was done first to the names of this file system is on its disk first, and written contents before what was done later.
+/// Whether earlier changes of names on this file system reach its disk before later ones, and written contents before
+/// later changes of names.
 ///
-/// Of ext4 with its journal and of XFS that is known. btrfs may note one change of a name before earlier ones, where somebody forces that
-/// file alone.
+/// This is known of ext4 with its journal, and of XFS. btrfs may record a change of a name before earlier ones if that
+/// file alone is forced to disk.
 fn keeps_order(path: &Path) -> bool {
     #[cfg(feature = "failpoints")]
     if let Some(told) = super::failpoints::keeps_order(path) {
@@ -53,13 +57,13 @@ fn keeps_order(path: &Path) -> bool {
 
 /// A disk of this machine.
 struct Disk {
-    /// `<major>:<minor>`
+    /// `<major>:<minor>`.
     number: String,
-    /// As the kernel calls it below /proc and /sys.
+    /// The kernel's name for it below /proc and /sys.
     name: String,
 }
 
-/// The disk of a path. There is none where another machine has it.
+/// The disk of a path; an error if the file system is on another machine.
 fn disk_of(path: &Path) -> io::Result<Disk> {
     let device = fs::metadata(path)?.dev();
     let number = format!("{}:{}", major(device), minor(device));
@@ -68,19 +72,20 @@ fn disk_of(path: &Path) -> io::Result<Disk> {
     Ok(Disk { number, name })
 }
 
-/// Whether ext4 keeps a journal on that disk: where it does, the kernel lists it by the disk's name and the journal's inode, 8. One on a disk of
-/// its own has another name, and is not relied on; nor is one that may be ahead of what was written before.
+/// Whether ext4 keeps a journal on that disk. If so, the kernel lists it by the disk's name and the journal's inode, 8.
+/// A journal on a disk of its own has another name and is not relied on; nor is one that may be committed before
+/// earlier data (`journal_async_commit`).
 fn has_ext4_journal(disk: &Disk) -> io::Result<bool> {
     let listed = Path::new(&format!("/proc/fs/jbd2/{}-8", disk.name)).is_dir();
     Ok(listed && !fs::read_to_string(format!("/proc/fs/ext4/{}/options", disk.name))?.contains("journal_async_commit"))
 }
 
-/// Whether XFS has all of its files on that disk: whoever forces a name empties the cache of this one alone.
+/// Whether XFS keeps all of its files on that disk: forcing a name flushes the cache of this disk alone.
 fn has_xfs_journal(disk: &Disk) -> io::Result<bool> {
     Ok(is_xfs_alone(&fs::read_to_string("/proc/self/mountinfo")?, &disk.number))
 }
 
-/// Whether a disk is mounted as XFS, without another one for files (proc(5), mountinfo).
+/// Whether a disk is mounted as XFS without a separate one for files (proc(5), mountinfo).
 fn is_xfs_alone(mounts: &str, number: &str) -> bool {
     let mut mounts = mounts.lines().filter(|line| line.split(' ').nth(2) == Some(number)).peekable();
     mounts.peek().is_some()
@@ -89,7 +94,7 @@ fn is_xfs_alone(mounts: &str, number: &str) -> bool {
         })
 }
 
-/// Whether the kernel is of this version or of a later one.
+/// Whether the kernel has this version or a later one.
 pub(super) fn is_linux_from(min: (u32, u32)) -> bool {
     is_release_from(min, rustix::system::uname().release().to_bytes())
 }
@@ -103,9 +108,10 @@ fn is_release_from(min: (u32, u32), release: &[u8]) -> bool {
     matches!((major, minor), (Some(major), Some(minor)) if (major, minor) >= min)
 }
 
-/// Writes contents to the disk and waits until it has them, be it in its own cache: the journal empties that before it says that a name has changed.
-/// `false`: that is not to be had here, and nothing was done. Sandboxes do not know every call; what the disk says of a file it says once, and is
-/// not to be taken for that.
+/// Writes contents to the disk and waits until the disk has them, if only in its cache, which the journal flushes
+/// before it records that a name has changed. `false` if the system does not support this, as in some sandboxes;
+/// nothing was done then. An error of the disk is reported once per file, so it must not be mistaken for missing
+/// support.
 pub(super) fn write_out(files: &[&Path]) -> io::Result<bool> {
     for some in files.chunks(OPEN_MAX) {
         let open = |path: &&Path| {
@@ -116,7 +122,7 @@ pub(super) fn write_out(files: &[&Path]) -> io::Result<bool> {
         if files.first().is_some_and(|file| sync_file_range(file, 0).is_err()) {
             return Ok(false);
         }
-        // All are under way before the first is waited for.
+        // Writing is started for all files before the first is waited for.
         files.iter().try_for_each(|file| sync_file_range(file, libc::SYNC_FILE_RANGE_WRITE))?;
         let whole = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
         files.iter().try_for_each(|file| sync_file_range(file, whole))?;
@@ -124,9 +130,9 @@ pub(super) fn write_out(files: &[&Path]) -> io::Result<bool> {
     Ok(true)
 }
 
-/// As `sync_file_range(2)` of a whole file.
+/// Calls `sync_file_range(2)` on a whole file.
 fn sync_file_range(file: &File, flags: u32) -> io::Result<()> {
-    // SAFETY: the descriptor is open as long as `file` is, and no memory is handed over.
+    // SAFETY: the descriptor is open as long as `file` is, and no memory is passed.
     #[allow(unsafe_code, reason = "no crate has a safe call for this")]
     match unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) } {
         0 => Ok(()),
@@ -197,7 +203,7 @@ mod tests {
         let paths = [directory.clone(), directory.join("file")];
         fs::write(&paths[1], "content").unwrap();
         let done = |next: &Path| {
-            // Other tests have directories of their own.
+            // Other tests use directories of their own.
             let armed = super::super::failpoints::record(&directory).keeping_order();
             barrier(&paths, next, Sync::Now).unwrap();
             armed.operations().into_iter().map(|operation| operation.name).collect::<Vec<_>>()

@@ -1,7 +1,7 @@
-//! Crash tests: the N-th operation fails or ends the process, for every N; and what was done, in its order.
+//! Crash tests: the N-th operation fails or ends the process, for every N; and a record of all operations in order.
 //!
-//! In: a plan, made by a test or by the environment of a process. Out: errors that were asked for, and a record of all operations.
-//! Only builds with the feature `failpoints` have this.
+//! In: a plan, made by a test or by a process's environment. Out: the errors asked for, and a record of all operations.
+//! It exists only in builds with the feature `failpoints`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -12,28 +12,28 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// What happens when the N-th operation is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// It fails; the later ones work, so that cleaning up can be watched.
+    /// It fails, and later ones work, so that tests can observe the cleaning up.
     Fail(io::ErrorKind),
-    /// The same, with an error of the operating system's.
+    /// As `Fail`, with an error number of the operating system.
     FailAs(i32),
-    /// It fails and so does every later one: the disk stays as a killed process leaves it.
+    /// It fails, and so does every later one: the disk is left as by a killed process.
     FailFromHere(io::ErrorKind),
-    /// The process is killed; of a write one half is done.
+    /// The process is killed; half of a write is done.
     Kill,
 }
 
-/// An operation that was tried.
+/// An operation that was attempted.
 #[derive(Debug, Clone)]
 pub struct Operation {
     /// `create`, `write`, `rename` …
     pub name: &'static str,
-    /// What it was done to, or what came of it; below the plan's directory.
+    /// The file it was done to, or the new name; relative to the plan's directory.
     pub path: PathBuf,
-    /// What was renamed or linked.
+    /// The file that was renamed or linked; else the same as `path`.
     pub from: PathBuf,
-    /// What was written, and where; `None` behind everything that was there.
+    /// The bytes that were written.
     pub bytes: Vec<u8>,
-    /// See `bytes`.
+    /// The offset at which they were written; `None` means appended.
     pub at: Option<u64>,
 }
 
@@ -69,14 +69,14 @@ impl Armed {
         plans().plans.iter().find(|plan| plan.serial == self.serial).map_or_else(Vec::new, |plan| plan.seen.clone())
     }
 
-    /// From now on the file system is one that keeps the order of what is done to names.
+    /// Makes the file system count as one that keeps the order of changes to names.
     #[must_use]
     pub fn keeping_order(self) -> Self {
         plans().plans.iter_mut().filter(|plan| plan.serial == self.serial).for_each(|plan| plan.keeps_order = true);
         self
     }
 
-    /// The same, as `name path`.
+    /// The operations so far, as `name path`.
     pub fn seen(&self) -> Vec<String> {
         self.operations().iter().map(|seen| format!("{} {}", seen.name, seen.path.display())).collect()
     }
@@ -88,7 +88,7 @@ impl Drop for Armed {
     }
 }
 
-/// Lets operation number `n`, counted from 0, on paths below the directory `below` (`/`: all) do `action`.
+/// Makes operation number `n`, counted from 0, on paths below the directory `below` (`/` for all) do `action`.
 pub fn arm(below: &Path, n: u64, action: Action) -> Armed {
     begin(below, Some((n, action)), None)
 }
@@ -98,10 +98,11 @@ pub fn record(below: &Path) -> Armed {
     begin(below, None, None)
 }
 
-/// A plan for a whole process: `point` is `N kill`, `N enospc` or `N eio`, `log` a file that gets a line for each operation.
+/// A plan for a whole process: `point` is `N kill`, `N enospc` or `N eio`; `log` is a file that gets a line for each
+/// operation.
 ///
 /// # Panics
-/// When these cannot be understood.
+/// When these cannot be parsed.
 pub fn arm_process(point: Option<&str>, log: Option<&Path>) {
     let left = point.map(|point| {
         let (n, action) = point.split_once(' ').expect("a number and an action");
@@ -120,7 +121,7 @@ pub fn arm_process(point: Option<&str>, log: Option<&Path>) {
 }
 
 fn begin(below: &Path, left: Option<(u64, Action)>, log: Option<File>) -> Armed {
-    // Files are known by their real paths.
+    // Operations are recorded under real paths.
     let below = below.canonicalize().unwrap_or_else(|_| below.to_owned());
     let mut plans = plans();
     let serial = plans.next;
@@ -129,7 +130,7 @@ fn begin(below: &Path, left: Option<(u64, Action)>, log: Option<File>) -> Armed 
     Armed { serial }
 }
 
-/// What the plan for a path says of its file system, if there is one: counts are the same everywhere.
+/// What the plan for a path, if any, says of its file system, so that the operations are the same on every machine.
 pub(super) fn keeps_order(path: &Path) -> Option<bool> {
     let plans = plans();
     if plans.plans.is_empty() {
@@ -168,7 +169,7 @@ fn real(path: &Path) -> PathBuf {
     }
 }
 
-/// An operation is about to be done.
+/// Records an operation that is about to be done, and fails if a plan says so.
 fn pass(name: &'static str, path: &Path, from: &Path, write: Option<(&File, &[u8])>) -> io::Result<()> {
     let mut plans = plans();
     if plans.plans.is_empty() {
