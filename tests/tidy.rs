@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The layers from the bottom up: a module may use those of its own line and of the lines above it here.
+/// The layers from the bottom up: a module may use modules of its own line and of the lines above it here.
 const LAYERS: &[&[&str]] = &[
     &[
         "heap", "stream", "calendar", "hex", "number", "durable", "journal", "listing", "children", "audit", "trace",
@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Names that would be below by their line, and still must not be used: who, what, why.
+/// Pairs that the layers allow and that are forbidden all the same: user, used, reason.
 const NEVER: &[(&str, &str, &str)] = &[
     ("refs", "odb", "names know nothing of objects"),
     ("protocol", "odb", "what is said needs no repository"),
@@ -35,7 +35,7 @@ const NEVER: &[(&str, &str, &str)] = &[
     ("children", "durable", "leaves stand alone"),
 ];
 
-/// The files of the code, those that are compiled for tests alone left out.
+/// The source files, except those compiled for tests only.
 fn sources() -> Vec<PathBuf> {
     let files = all_sources();
     let mut tests = Vec::new();
@@ -74,14 +74,14 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The code of a file without its tests, which stand last, and without comments.
+/// The code of a file, without its tests, which come last, and without comments.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// `src/odb/packs.rs` is of the module `odb`; lib.rs and main.rs of none.
+/// The module a file belongs to: `src/odb/packs.rs` is in `odb`; lib.rs and main.rs are in none.
 fn module(path: &Path) -> Option<String> {
     let inside = path.strip_prefix(root().join("src")).unwrap();
     let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
@@ -117,7 +117,7 @@ fn modules_only_look_down() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Each word, and the files in which it may stand.
+/// Words, and the only files that may contain them.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("Grant::new(", &["access.rs"]),
     ("Command::new(", &["children.rs", "cli/serve"]),
@@ -177,7 +177,7 @@ fn documents_name_every_row() {
     }
 }
 
-/// The sections of docs/compatibility.md, and how many behaviours of git each has.
+/// The sections of docs/compatibility.md, with the number of behaviours in each.
 #[rustfmt::skip]
 const BEHAVIOURS: &[(&str, usize)] = &[
     ("HB", 28), ("HD", 13), ("BO", 16), ("EN", 17), ("RE", 17), ("PK", 8), ("PV", 7), ("UA", 14),
@@ -250,7 +250,7 @@ fn the_changelog_begins_with_what_is_unreleased() {
     assert_eq!(first, "## Unreleased");
 }
 
-/// `scripts/fuzz.sh` builds what its lock file has, and nothing else builds the fuzz targets.
+/// `scripts/fuzz.sh` builds what this lock file lists, and nothing else builds the fuzz targets.
 #[test]
 fn the_lock_file_of_the_fuzz_targets_has_all_dependencies() {
     let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();

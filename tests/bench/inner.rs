@@ -1,7 +1,7 @@
 //! The inner loops, measured by Criterion: `cd tests/bench && cargo bench`, or `cargo bench -- refs` for some of them.
 //!
-//! A figure is good for one thing: to see beside the one before a change whether that was worth it. Ratios to git's are
-//! scripts/bench.sh's.
+//! The figures serve one purpose: to compare those before and after a change. scripts/bench.sh measures the program
+//! against git.
 
 use artifacts_http_backend::odb::inflate::Inflater;
 use artifacts_http_backend::odb::{Objects, delta};
@@ -18,7 +18,7 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// A bare repository that goes when it is dropped.
+/// A bare repository that is removed when dropped.
 struct Repo(PathBuf);
 
 impl Drop for Repo {
@@ -28,7 +28,7 @@ impl Drop for Repo {
 }
 
 impl Repo {
-    /// 2,000 commits of a hundred files, in one pack with its deltas.
+    /// 2,000 commits of a hundred files, in one pack with deltas.
     fn new() -> Self {
         let repo = Repo(std::env::temp_dir().join(format!("artifacts-bench-{}", std::process::id())));
         std::fs::create_dir_all(&repo.0).expect("a directory can be made");
@@ -131,7 +131,7 @@ fn refs(criterion: &mut Criterion) {
 
 fn deltas(criterion: &mut Criterion) {
     let base: Vec<u8> = (0..20_000).flat_map(|line| format!("line {line} of the base\n").into_bytes()).collect();
-    // A copy of 200 bytes, an insertion of three, again and again.
+    // A copy of 200 bytes and an insertion of three, repeated.
     let mut changed = vec![];
     let size = 203 * 1000;
     let mut announced = |mut size: usize| {

@@ -1,9 +1,9 @@
-//! An allocator that counts: what a target holds at once beyond this is a finding, whatever the input says.
+//! A counting allocator: an input that makes a target hold more than the budget at once is a finding.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The most bytes one input may make the program hold: the budget the targets give it, and room for what is fixed.
+/// The most bytes that one input may make the program hold: the budget that targets give it, and room for fixed costs.
 const BUDGET: usize = 24 << 20;
 
 struct Counting;
@@ -38,7 +38,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Runs one input, and looks at what it held.
+/// Runs one input, and checks how much it held.
 pub fn within_budget(run: impl FnOnce()) {
     let before = HELD.load(Relaxed);
     PEAK.store(before, Relaxed);

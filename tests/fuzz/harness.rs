@@ -1,7 +1,8 @@
-//! What each fuzz target does with its bytes. Shared by the targets (libFuzzer) and by the suite, which replays the corpora.
+//! What each fuzz target does with its input. Shared by the targets (libFuzzer) and by the suite, which replays the
+//! corpora.
 //!
-//! In: any bytes. Out: nothing, or a panic: of the program's, or because one of its answers cannot be true. Checksums and compression
-//! that no mutation would get right are made here.
+//! In: any bytes. Out: nothing, or a panic, from the program or because one of its answers cannot be true. Checksums
+//! and compressed data, which mutations would hardly ever get right, are made here.
 
 use artifacts_http_backend::durable::{Sharing, Sync, unique};
 use artifacts_http_backend::odb::inflate::Inflater;
@@ -27,7 +28,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// A directory of this process, in memory where that can be.
+/// A directory of this process, in memory where possible.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -59,7 +60,7 @@ fn hash_of(switch: u8) -> gix_hash::Kind {
     if switch & 0x80 == 0 { gix_hash::Kind::Sha1 } else { gix_hash::Kind::Sha256 }
 }
 
-/// A body that comes in pieces of `most` bytes.
+/// A body that arrives in pieces of at most `most` bytes.
 struct Pieces<'a> {
     rest: &'a [u8],
     most: usize,
@@ -83,13 +84,13 @@ impl Body for Pieces<'_> {
     }
 }
 
-/// A request of a push, up to its pack: a byte of switches, then packets.
+/// A push request up to its pack: a byte of switches, then packets.
 pub fn receive_commands(data: &[u8]) {
     let (switches, body) = split_byte(data);
     request(switches, body);
 }
 
-/// Reads a request twice, whole and in pieces; what was understood must be the same.
+/// Parses a request twice, whole and in pieces; the results must be the same.
 fn request(switches: u8, body: &[u8]) -> Option<PushRequest> {
     let offered = Offered { hash: hash_of(switches), atomic: switches & 1 != 0, push_options: switches & 2 != 0 };
     let limits = Limits { ref_updates: 8, push_options: 4, shallows: 4, lines: 64, ..Limits::default() };
@@ -123,7 +124,7 @@ fn request(switches: u8, body: &[u8]) -> Option<PushRequest> {
     }
 }
 
-/// A request of a fetch, in v0 or v2: a byte of switches, then packets. In pieces it says the same as whole.
+/// A fetch request in v0 or v2: a byte of switches, then packets. Parsed in pieces, it must give the same as whole.
 pub fn upload_requests(data: &[u8]) {
     let (switches, body) = split_byte(data);
     let (hash, extended) = (hash_of(switches), switches & 2 != 0);
@@ -148,7 +149,7 @@ pub fn upload_requests(data: &[u8]) {
     }
 }
 
-/// The wants of v0 and all rounds of haves behind them, as text.
+/// The wants of v0 and all rounds of haves after them, as text.
 fn asked_v0(
     reader: &mut PacketReader<'_>,
     hash: gix_hash::Kind,
@@ -167,7 +168,7 @@ fn asked_v0(
     Ok(format!("{request:?} {rounds:?}"))
 }
 
-/// All commands of v2 that come one behind the other, as text.
+/// All commands of v2, one after the other, as text.
 fn asked_v2(
     reader: &mut PacketReader<'_>,
     hash: gix_hash::Kind,
@@ -222,7 +223,7 @@ fn check_upload(request: &UploadRequest, limits: &Limits) {
     }
 }
 
-/// A certificate, alone and in the middle of a request: a byte of switches, then its text.
+/// A push certificate, alone and inside a request: a byte of switches, then its text.
 pub fn push_certificates(data: &[u8]) {
     let (switches, text) = split_byte(data);
     let certificate = PushCertificate::new(text.to_vec());
@@ -253,7 +254,7 @@ pub fn push_certificates(data: &[u8]) {
     }
 }
 
-/// A zlib stream, but for its header and checksum: a byte of switches, then blocks.
+/// A zlib stream without its header and checksum: a byte of switches, then blocks.
 pub fn inflate(data: &[u8]) {
     const ROOM: usize = 64 << 10;
     let (switches, blocks) = split_byte(data);
@@ -287,7 +288,7 @@ pub fn inflate(data: &[u8]) {
     }
 }
 
-/// One entry of a pack, its header and its compressed content.
+/// Appends one entry to a pack: its header and its compressed content.
 fn entry(pack: &mut Vec<u8>, code: u8, size: u64, base: &[u8], content: &[u8]) {
     let mut rest = size >> 4;
     let mut byte = code << 4 | (size & 15) as u8;
@@ -302,7 +303,7 @@ fn entry(pack: &mut Vec<u8>, code: u8, size: u64, base: &[u8], content: &[u8]) {
     encoder.write_all(content).and_then(|()| encoder.finish()).expect("memory takes all bytes");
 }
 
-/// The distance of an OFS_DELTA.
+/// The encoded distance of an OFS_DELTA.
 fn distance(mut value: u64) -> Vec<u8> {
     let mut bytes = vec![(value & 0x7f) as u8];
     while value > 0x7f {
@@ -323,14 +324,14 @@ fn header(count: u32) -> Vec<u8> {
     [b"PACK\0\0\0\x02".as_slice(), &count.to_be_bytes()].concat()
 }
 
-/// A repository that packs are received beside, with one blob in it.
+/// A repository with one blob, beside which packs are received.
 struct Beside {
     scratch: Scratch,
     hash: gix_hash::Kind,
     base: ObjectId,
 }
 
-/// The blob that is there.
+/// The blob in the repository.
 const THERE: &[u8] = b"what is there already: line one\nline two\nline three\n";
 
 impl Beside {
@@ -342,7 +343,7 @@ impl Beside {
         Beside { scratch, hash, base }
     }
 
-    /// Receives a pack and checks what was made of it; then it is gone.
+    /// Receives a pack, checks the result, and removes it.
     fn receive(&self, pack: &[u8], switches: u8, memory: u64) -> Result<Vec<ObjectId>, UnpackError> {
         let quarantine = self.scratch.path("quarantine");
         let directories = vec![quarantine.clone(), self.scratch.path("objects")];
@@ -401,7 +402,7 @@ impl Beside {
     }
 }
 
-/// The names in an index of version 2, in its order.
+/// The names in an index of version 2, in order.
 fn names_in_index(index: &[u8], hash: gix_hash::Kind) -> Vec<ObjectId> {
     let count = index.get(8 + 255 * 4..8 + 256 * 4).expect("a table of counts");
     let count = u32::from_be_bytes(count.try_into().expect("four bytes")) as usize;
@@ -433,7 +434,7 @@ fn loose_names(objects: &Path, into: &mut Vec<ObjectId>) {
     }
 }
 
-/// Removes all files below.
+/// Removes all files below a directory.
 fn clear(path: &Path) {
     for entry in fs::read_dir(path).expect("it is there").flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -459,11 +460,11 @@ fn beside<R>(hash: gix_hash::Kind, run: impl FnOnce(&Beside) -> R) -> R {
     }
 }
 
-/// What all packs here are received with.
+/// The memory with which packs are received here.
 const MEMORY: u64 = 8 << 20;
 
-/// A pack. Two bytes of switches; then either its bytes but for the trailer, or a recipe: for each entry its type, what its size is off
-/// by, two bytes of length, and the content, which is compressed here.
+/// A pack. Two bytes of switches, then either its bytes without the trailer, or a recipe: for each entry its type, the
+/// error in its size, two bytes of length, and the content, which is compressed here.
 pub fn pack_index(data: &[u8]) {
     let (switches, rest) = split_byte(data);
     let (form, rest) = split_byte(rest);
@@ -496,7 +497,7 @@ fn recipe(mut rest: &[u8], form: u8, beside: &Beside) -> Vec<u8> {
                 None => distance(u64::from(*off)),
             },
             7 if choice & 1 == 0 => beside.base.as_slice().to_vec(),
-            // By name on what came before it, which is known where that is whole.
+            // By name, on the entry before it, whose name is known if it is whole.
             7 => content.get(..beside.hash.len_in_bytes()).unwrap_or_default().to_vec(),
             _ => Vec::new(),
         };
@@ -514,7 +515,7 @@ fn recipe(mut rest: &[u8], form: u8, beside: &Beside) -> Vec<u8> {
     pack
 }
 
-/// A delta: two bytes that say how long its base is and what it is made of, then the delta.
+/// A delta: two bytes that tell the length and the content of its base, then the delta.
 pub fn deltas(data: &[u8]) {
     let [size, seed, delta @ ..] = data else { return };
     let base: Vec<u8> = (0..usize::from(*size) * 17).map(|at| (at / 7 * usize::from(*seed) + at) as u8).collect();
@@ -526,7 +527,7 @@ pub fn deltas(data: &[u8]) {
         Some(expected) => assert!(made && out == *expected, "another object than the instructions make"),
         None => assert!(!made, "a delta that is malformed makes an object"),
     }
-    // As a pack brings it, with so little memory that base and result wait in files.
+    // In a pack, and with so little memory that base and result wait in files.
     SHA1.with(|beside| {
         let mut pack = header(2);
         entry(&mut pack, 3, base.len() as u64, &[], &base);
@@ -541,7 +542,7 @@ pub fn deltas(data: &[u8]) {
                     assert!(made.contains(&id), "the delta has become something else");
                 }
                 (Some(expected), Err(error)) => {
-                    // Only what is larger than the memory allows.
+                    // Only results larger than the memory allows.
                     assert!(expected.len() as u64 > 8 * memory, "{error:?}");
                 }
                 (None, Err(_)) => {}
@@ -550,10 +551,10 @@ pub fn deltas(data: &[u8]) {
     });
 }
 
-/// The most that is made of a delta here. One that announces more may be right.
+/// The longest result of a delta that is computed here. A delta that announces more may still be valid.
 const FOLLOWED_MAX: usize = 128 << 10;
 
-/// What a delta makes, found in the simplest way (gitformat-pack, Deltified representation).
+/// The result of a delta, computed in the simplest way (gitformat-pack, Deltified representation).
 fn followed(base: &[u8], delta: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = delta.iter().copied();
     let mut number = || {
@@ -604,7 +605,8 @@ fn followed(base: &[u8], delta: &[u8]) -> Option<Vec<u8>> {
     (out.len() as u128 == size).then_some(out)
 }
 
-/// An object: a byte that says which kind (or that it is what a `.gitmodules` or `.gitattributes` holds), then its content.
+/// An object: a byte that tells its kind (or that it is the content of a `.gitmodules` or `.gitattributes`), then its
+/// content.
 pub fn fsck(data: &[u8]) {
     thread_local!(static SCRATCH: Scratch = Scratch::new("fsck"));
     let (switches, content) = split_byte(data);
@@ -649,7 +651,8 @@ pub fn fsck(data: &[u8]) {
     assert!(verdicts[0] || !verdicts[1], "what protects is stricter than what is strict");
 }
 
-/// A stack of two tables: switches, the length of the first, then both. Where a switch says so the footers are made right.
+/// A stack of two tables: switches, the length of the first, then both. If a switch says so, their footers are made
+/// right.
 pub fn reftable(data: &[u8]) {
     thread_local!(static SCRATCH: Scratch = Scratch::new("reftable"));
     let [switches, high, low, rest @ ..] = data else { return };
@@ -676,7 +679,7 @@ pub fn reftable(data: &[u8]) {
                 names.push(row.name.to_owned());
                 Ok(())
             });
-            // What damage hides, or makes of a value, one way to it may see and another not.
+            // In a damaged table, one way to a value may see what another does not.
             if listed.is_ok() {
                 for name in names.iter().take(64) {
                     let _ = store.resolve(name.as_bstr());
@@ -690,7 +693,7 @@ pub fn reftable(data: &[u8]) {
     });
 }
 
-/// The same table, its footer beginning with its header and ending with the right checksum.
+/// The same table, with a footer that begins with its header and ends with the right checksum.
 fn with_footer(table: &[u8]) -> Vec<u8> {
     let header = if table.get(4) == Some(&2) { 28 } else { 24 };
     let mut table = table.to_vec();

@@ -1,4 +1,4 @@
-//! Who gets in: the statuses of both authentication modes, and what is said with them.
+//! Access: statuses and messages in both authentication modes.
 
 use crate::support::{Cgi, Site};
 
@@ -176,7 +176,7 @@ fn a_live_token_for_a_missing_repository_is_told_so() {
 fn a_repository_made_anew_takes_none_of_its_old_tokens() {
     let site = site();
     let token = site.token("acme/site", "write");
-    // Removed by hand, so that the old records stay.
+    // Removed by hand, so that the old token records stay.
     std::fs::remove_dir_all(site.repo("acme/site").path).unwrap();
     site.tool(&["repo", "create", "acme/site"]);
     assert_eq!(status(site.cgi("GET", ADVERTISE).bearer(&token)), 403);
@@ -257,7 +257,7 @@ fn the_suffix_of_a_name_may_be_left_out_in_a_url() {
         assert!(advertised("site").contains(&format!("# service={service}")), "{}", advertised("site"));
         assert_eq!(advertised("site"), advertised("site.git"));
     }
-    // Logs have one name for both.
+    // The audit log has one name for both.
     let log = site.root().join("audit.log");
     let request = site.cgi("GET", "/acme/site/info/refs?service=git-upload-pack").bearer(&token);
     request.env("ARTIFACTS_AUDIT_LOG", log.to_str().unwrap()).run();
@@ -379,7 +379,7 @@ fn a_repository_is_not_looked_at_for_a_token_that_cannot_pass() {
     let good = site.token("acme/site", "read");
     let path = site.repo("acme/site").path;
     std::fs::remove_file(path.join("HEAD")).unwrap();
-    // Whoever reads it waits.
+    // A process that reads it would wait.
     assert!(std::process::Command::new("mkfifo").arg(path.join("HEAD")).status().unwrap().success());
     let asked = |token: &str| site.cgi("GET", ADVERTISE).bearer(token);
     let unknown = format!("art_v1_{}", "0".repeat(40));
@@ -406,7 +406,8 @@ fn another_users_repository_is_refused_with_the_remedy() {
         answer.stderr
     );
     assert!(!answer.text().contains("54321") && !answer.text().contains("site.git"), "{}", answer.text());
-    // Without a token it looks like any other, or none; the operator hears why even who may come without one does not get in.
+    // Without a token it looks like any other repository, or none. The operator is told the reason even though
+    // anonymous readers are allowed and one was turned away.
     let (anonymous, absent) =
         (site.cgi("GET", ADVERTISE).run(), site.cgi("GET", &ADVERTISE.replace("site", "none")).run());
     assert!(

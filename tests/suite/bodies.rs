@@ -1,4 +1,4 @@
-//! Bodies as web servers hand them over, and what may be written while they do.
+//! Request bodies as web servers pass them on, and what may be written meanwhile.
 
 use crate::support::{Answer, Cgi, NULL, PUSH, Site, framed, noise, updates};
 use std::io::Write;
@@ -23,7 +23,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A v2 request with a good token.
+/// A v2 request with a valid token.
 fn v2(site: &Site) -> Cgi {
     site.cgi("POST", UPLOAD).bearer(&site.token("acme/site", "read")).protocol(2)
 }
@@ -35,7 +35,7 @@ fn lists_refs(answer: &Answer, what: &str) {
     assert_eq!(answer.stderr, "", "{what}");
 }
 
-/// 200 and an ERR line; git shows its user the text.
+/// Checks for status 200 and an ERR line, whose text git shows to its user.
 fn tells(answer: &Answer, text: &str) {
     assert_eq!(answer.status, 200, "{answer:?}");
     let last = answer.packets().pop().unwrap_or_default();
@@ -43,7 +43,7 @@ fn tells(answer: &Answer, text: &str) {
     assert_eq!(answer.stderr.lines().count(), 1, "{}", answer.stderr);
 }
 
-/// Requests that are refused before anybody needs their bodies, with their statuses.
+/// Requests that are refused before their bodies are needed, with their statuses.
 fn refused(site: &Site) -> Vec<(&'static str, u16, Cgi)> {
     let read = site.token("acme/site", "read");
     let garbage = |size| vec![b'x'; size];
@@ -69,7 +69,7 @@ fn a_refusal_reaches_the_client_over_pipes_and_over_a_socket() {
         assert!(!answer.body.is_empty() && answer.text().is_ascii(), "{what}");
         assert_eq!(answer.stderr.lines().count(), 1, "{what}: {}", answer.stderr);
         if request.says("CONTENT_LENGTH", "many") {
-            // Read to its end: over a socket that stays open there is none.
+            // The body is read to its end, and a socket that stays open has none.
             continue;
         }
         let over_a_socket = request.run_over_a_socket().unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -130,7 +130,7 @@ fn a_length_that_says_nothing_means_to_the_end() {
     lists_refs(&request.run(), "a header that says chunked beside a length");
 }
 
-/// A listing asked for by a body of 1,024 bytes.
+/// An ls-refs request of exactly 1,024 bytes.
 fn kilobyte() -> Vec<u8> {
     let lines = |padding| framed(&["command=ls-refs", "0001", "ref-prefix refs/heads/main", padding, "0000"]);
     let missing = 1024 - lines("ref-prefix ").len();
@@ -235,7 +235,7 @@ fn a_cut_or_broken_gzip_body_is_told() {
     tells(&v2(&site).body(broken).run(), "");
 }
 
-/// More than the 128 MiB that a request may inflate to, of one block.
+/// A gzip body that inflates to more than the 128 MiB a request may have, made of one block repeated.
 fn bomb(head: &[u8], block: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(head).unwrap();
@@ -290,7 +290,7 @@ fn the_largest_request_is_the_operators_to_set() {
 fn a_probe_before_a_large_request_is_answered_with_nothing() {
     let site = site();
     let (read, write) = (site.token("acme/site", "read"), site.token("acme/site", "write"));
-    // Neither refs nor objects are looked at.
+    // Neither refs nor objects are read.
     std::fs::write(site.repo("acme/site").path.join("packed-refs"), "garbage\n").unwrap();
     std::fs::write(site.repo("acme/site").path.join("objects/info/alternates"), "/nowhere\n").unwrap();
     for (path, token) in [(UPLOAD, &read), (RECEIVE, &write)] {
@@ -337,7 +337,7 @@ fn head_gets_the_headers_of_get_and_nothing_else() {
     }
 }
 
-/// The head is the first thing that comes, and comes at once.
+/// Checks that the head comes first and in one piece.
 fn check_head(request: &Cgi, body: &[u8], status: u16) -> String {
     let mut running = request.start();
     running.feed(body).unwrap();
@@ -372,7 +372,7 @@ fn the_head_is_one_write_with_the_status_first() {
     assert!(head.contains("Content-Type: application/x-git-upload-pack-advertisement\r\n"), "{head}");
     check_head(&site.cgi("GET", "/"), b"", 404);
     check_head(&site.cgi("POST", "/acme/site.git/info/refs").bearer(&token).body(""), b"", 405);
-    // Much of the request comes back in what is said: it is cut.
+    // Messages repeat parts of the request, so they are cut.
     let long = format!("text/{}", "x".repeat(60_000));
     let head = check_head(&v2(&site).body(ls_refs()).env("CONTENT_TYPE", &long), &ls_refs(), 415);
     assert!(head.contains("Content-Type: text/plain\r\n"), "{head}");
@@ -388,7 +388,7 @@ fn a_pack_streams_through_servers_that_would_buffer_it() {
     let refused = site.cgi("POST", UPLOAD).body("");
     let head = check_head(&refused.clone().env("SERVER_SOFTWARE", "Apache/2.4"), b"", 401);
     assert!(head.contains("Content-Length: "), "what has a known size says so: {head}");
-    // nginx would not hear the operator's line any more.
+    // nginx would then not read the operator's line from stderr.
     for refused in [refused.clone(), refused.env("SERVER_SOFTWARE", "nginx/1.22")] {
         assert!(!check_head(&refused, b"", 401).contains("Content-Length"));
     }
@@ -433,7 +433,7 @@ fn the_operator_hears_of_a_push_that_failed_here() {
     let (new, pack) = (work.tip("HEAD"), work.pack("HEAD"));
     let body = [updates(&[(NULL, &new, "refs/heads/new")], PUSH), pack].concat();
     let request = site.cgi("POST", RECEIVE).bearer(&token).body(body).env("ARTIFACTS_AUDIT_LOG", log.to_str().unwrap());
-    // Blocks of 512 bytes.
+    // The limit is in blocks of 512 bytes.
     let answer = request.clone().opening("ulimit -f 40").run();
     assert_eq!((answer.status, answer.exit), (200, 0), "{answer:?}");
     assert!(
@@ -455,7 +455,7 @@ fn the_operator_hears_of_a_push_that_failed_here() {
     };
     assert_eq!((last("outcome").as_str(), last("operation").as_str()), ("error", "push"));
     assert!(last("error").contains("File too large"), "{}", last("error"));
-    // What the client has sent is its own affair.
+    // A client's mistake is not an error of ours.
     let stale = updates(&[(&new, &tip, "refs/heads/main")], PUSH);
     let answer = site.cgi("POST", RECEIVE).bearer(&token).body([stale, work.pack("HEAD~1")].concat());
     let answer = answer.env("ARTIFACTS_AUDIT_LOG", log.to_str().unwrap()).run();

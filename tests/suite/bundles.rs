@@ -1,4 +1,4 @@
-//! Bundles: files git's own programs verify and clone from, and clones that begin with them.
+//! Bundles: files that git itself verifies and clones from, and clones that start with them.
 
 use crate::support::files::Files;
 use crate::support::{Repo, Site};
@@ -16,7 +16,7 @@ fn site() -> Site {
     })
 }
 
-/// Pushes what the work tree has.
+/// Pushes everything in the work tree.
 fn push(site: &Site) {
     site.work("fill").git(&["push", "-q", "--mirror", site.repo("acme/site").path.to_str().unwrap()]);
 }
@@ -79,7 +79,7 @@ fn a_bundle_on_top_of_others_names_what_it_needs() {
     taker.git(&["fetch", "-q", text(&second), "main:taken", "refs/tags/late:refs/tags/late"]);
     assert_eq!(taker.tip("taken"), four);
     taker.fsck();
-    // Who lacks the first one is told, not left with holes.
+    // A client that lacks the first bundle is told so, and not left with holes.
     let empty = site.work("empty");
     empty.git(&["init", "-q"]);
     empty.try_git(&["fetch", text(&second), "main"]).fails_with("lacks these prerequisite commits");
@@ -126,7 +126,7 @@ fn a_clone_begins_with_the_bundles_that_are_advertised() {
         let objects = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["objects"].as_u64();
         std::fs::read_to_string(&log).unwrap().lines().filter_map(objects).sum::<u64>()
     };
-    // The server sends the tag alone, which an older git does not take from bundles; everything else comes from the file.
+    // The server sends only the tag, which older gits do not take from bundles; everything else comes from the file.
     let sent = clone("one");
     assert!(sent <= 1, "{sent}");
     assert_eq!(files.asked().len(), 1);
@@ -140,7 +140,7 @@ fn a_clone_begins_with_the_bundles_that_are_advertised() {
     assert_eq!(clone("two"), sent);
     assert_eq!(files.asked().len(), 2);
     assert_eq!(site.work("two").tip("origin/main"), four);
-    // The directory can be cloned from without the server's word, too.
+    // The directory can be cloned from even if the server does not advertise it.
     let list = format!("--bundle-uri={}", files.url("bundle-list"));
     site.desk().git(&["clone", "-q", &list, &remote, "listed"]);
     assert_eq!(files.asked().len(), 3);
@@ -154,7 +154,7 @@ fn a_clone_begins_with_the_bundles_that_are_advertised() {
     assert_eq!(files.asked().len(), 1);
     site.tool(&["bundle", "withdraw", "acme/site"]);
     assert!(clone("four") > 10 && files.asked().is_empty());
-    // A name is never used for something else, however soon after one was withdrawn.
+    // A name is never reused, however soon after a bundle was withdrawn.
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let taken: Vec<_> = (now..now + 60).map(|token| public.path.join(format!("{token}.bundle"))).collect();
     for path in &taken {

@@ -1,4 +1,4 @@
-//! The command line tool, run as people and scripts run it.
+//! The command line tool, run as users and scripts run it.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -10,12 +10,12 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A root of its own, and the tool run for it in an environment that says nothing else.
+/// A root directory, and the tool run on it with an otherwise empty environment.
 struct Site {
     root: PathBuf,
 }
 
-/// What a run came to.
+/// The outcome of a run.
 struct Ran {
     status: i32,
     out: String,
@@ -72,7 +72,7 @@ impl Site {
         Ran::of(git.output().unwrap()).succeeds().out.trim_end().into()
     }
 
-    /// A token's record and its plaintext.
+    /// Creates a token; returns its record and its plaintext.
     fn token(&self, arguments: &[&str]) -> (Value, String) {
         let json = self.run(&[&["token", "create", "--json"], arguments].concat()).json();
         let plaintext = json["plaintext"].as_str().unwrap().into();
@@ -201,7 +201,7 @@ fn deleting_leaves_the_tokens_of_another_repository_of_the_name() {
     std::fs::rename(site.root.join("acme/site.git"), &aside).unwrap();
     site.run(&["repo", "create", "acme/site"]).succeeds();
     let (_, anew) = site.token(&["acme/site"]);
-    // As if the second one had been made while the first one was being deleted.
+    // As if the second repository had been created while the first was being deleted.
     let second = site.root.join("acme/second");
     std::fs::rename(site.root.join("acme/site.git"), &second).unwrap();
     std::fs::rename(&aside, site.root.join("acme/site.git")).unwrap();
@@ -217,7 +217,7 @@ fn a_repository_made_anew_does_not_know_the_tokens_of_the_one_before() {
     let (_, bound) = site.token(&["acme/site"]);
     site.git(&["-C", "acme/site.git", "config", "--unset", "artifacts.id"]);
     let (_, unbound) = site.token(&["acme/site"]);
-    // Not by the tool, which would have removed them.
+    // Removed by hand; the tool would have removed the tokens too.
     fs::remove_dir_all(site.root.join("acme/site.git")).unwrap();
     site.run(&["repo", "create", "acme/site"]).succeeds();
     for token in [bound, unbound] {
@@ -425,7 +425,7 @@ fn check_names_each_problem_with_its_remedy() {
     assert!(missing.status == 1 && missing.out.contains("mkdir -p /nonexistent/root"), "{}", missing.out);
 }
 
-/// Only root can give files to somebody else; others have no way to see this.
+/// Only root can give files to another user, so without root nothing is tested.
 #[test]
 fn strangers_are_warned_and_repositories_of_strangers_are_dubious() {
     let site = Site::with_repository("acme/site");

@@ -1,10 +1,10 @@
-//! Clone, fetch and ls-remote with a real git, every protocol version, through the embedded server.
+//! Clone, fetch and ls-remote with a real git, in every protocol version, through the embedded server.
 
 use crate::support::{Repo, Site, bearer};
 
 const VERSIONS: [&str; 3] = ["0", "1", "2"];
 
-/// main ← two commits, a branch, a merge, an annotated tag, a light tag, a tag of a tag.
+/// Two commits on main, a branch, a merge, an annotated tag, a lightweight tag, and a tag of a tag.
 fn history(work: &Repo) {
     work.commit("one");
     work.commit("two");

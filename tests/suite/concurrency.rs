@@ -1,4 +1,4 @@
-//! Many clients at once: each hears the truth, and what is left is what they heard.
+//! Many clients at once: each is told the truth, and the repository ends up as they were told.
 
 use crate::support::{NULL, Ran, Repo, Site};
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::sync::Barrier;
 
 const CLIENTS: usize = 20;
 
-/// A site, a server's URL for it, and commits of one parent each, none of them on the server.
+/// A site, and commits with the same parent, none of them on the server.
 fn contest() -> (Site, Vec<String>) {
     let site = Site::with("acme/site", |repo| {
         repo.commit("base");
@@ -54,7 +54,7 @@ fn of_twenty_pushes_to_one_branch_one_wins_and_the_others_hear_why() {
     let served = site.repo("acme/site");
     assert_eq!(served.tip("refs/heads/main"), commits[winners[0]]);
     for (number, ran) in ran.iter().enumerate().filter(|(_, ran)| !ran.ok) {
-        // Either it was too late before it asked, or its old value was no longer the branch's.
+        // Either git refused before it pushed, or the branch no longer had the old value.
         let reasons = [
             "fetch first",
             "incorrect old value provided",
@@ -83,7 +83,7 @@ fn twenty_pushes_to_twenty_branches_all_arrive_while_git_packs_refs_and_repacks(
             err: String::new(),
         }),
         number if number > CLIENTS => served.try_git(&["repack", "-a", "-q"]),
-        // Every second branch shares a directory with its neighbour.
+        // Two neighbours each share a directory.
         _ => work.try_git(&["push", &url, &format!("{}:refs/heads/team-{}/{number}", commits[number], number / 2)]),
     });
     for (number, ran) in ran.iter().enumerate().take(CLIENTS) {
@@ -100,7 +100,7 @@ fn atomic_pushes_that_cross_each_other_are_whole_or_nothing() {
     let token = site.token("acme/site", "write");
     let served = site.repo("acme/site");
     let pack = site.work("fill").pack(&format!("{}\n^HEAD\n", commits.join("\n")));
-    // Each creates a pair; neighbours share one of the two, named in the other order.
+    // Each client creates two refs; neighbours share one of them, and name it in different positions.
     let pairs = 8;
     let name = |number: usize| format!("refs/heads/pair-{}", number % pairs);
     let reports = at_once(pairs, |number| {
@@ -141,7 +141,7 @@ fn clones_during_pushes_and_deletions_are_whole() {
             }
             work.git(&["push", "-q", &url, &format!(":refs/heads/moving-{number}")]);
         } else {
-            // A branch that moves between the list and the fetch may leave what was listed out of reach.
+            // If a branch moves between the listing and the fetch, what was listed may have become unreachable.
             let whole = (0..20).find_map(|attempt| {
                 let name = format!("clone-{number}-{attempt}");
                 let ran = site.desk().try_git(&["clone", "-q", "--mirror", &url, &name]);

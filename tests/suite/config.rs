@@ -1,4 +1,4 @@
-//! git's configuration: where it is read from, what counts more, and what a broken one does.
+//! git's configuration: where it is read from, what takes precedence, and what a broken one does.
 
 use crate::support::{Answer, Cgi, NULL, Site, write_script};
 
@@ -11,7 +11,7 @@ fn site() -> Site {
     })
 }
 
-/// A new commit pushed to `refs/heads/new`.
+/// Makes a new commit, and a request that pushes it to `refs/heads/new`.
 fn push(site: &Site, token: &str) -> (String, Cgi) {
     let work = site.work("fill");
     let new = work.commit("two");
@@ -20,7 +20,7 @@ fn push(site: &Site, token: &str) -> (String, Cgi) {
     (new, request)
 }
 
-/// A hook directory outside the repository whose pre-receive sees the pushed objects, and says so.
+/// A hook directory outside the repository, whose pre-receive examines the pushed objects and reports what it sees.
 fn looking_hooks(site: &Site) -> String {
     let hooks = site.root().join("../hooks");
     std::fs::create_dir(&hooks).unwrap();
@@ -45,7 +45,7 @@ fn a_hook_named_on_gits_command_line_sees_quarantined_objects() {
     let token = site.token("acme/site", "write");
     let hooks = looking_hooks(&site);
     let (_, request) = push(&site, &token);
-    // What `git -c core.hooksPath=DIR http-backend` puts into the environment of its child, old form and new.
+    // What `git -c core.hooksPath=DIR http-backend` puts into its child's environment, in the new form and the old.
     for parameters in [format!("'core.hooksPath'='{hooks}'"), format!("'core.hookspath={hooks}'")] {
         saw_the_commit(&request.clone().env("GIT_CONFIG_PARAMETERS", &parameters).run());
         site.repo("acme/site").git(&["update-ref", "-d", "refs/heads/new"]);
@@ -61,7 +61,7 @@ fn a_real_git_hands_its_parameters_over() {
     let token = site.token("acme/site", "write");
     let hooks = looking_hooks(&site);
     let (_, request) = push(&site, &token);
-    // git runs `git-<name>` found in its PATH for `git <name>`, as it runs http-backend.
+    // For `git <name>` git runs `git-<name>` from its PATH, as it runs http-backend.
     let folder = site.root().join("../bin");
     std::fs::create_dir(&folder).unwrap();
     std::os::unix::fs::symlink(crate::support::PROGRAM, folder.join("git-artifacts")).unwrap();
@@ -137,7 +137,7 @@ fn includes_count_with_their_conditions() {
     assert_eq!(fetch.run().status, 500, "a file that includes itself");
 }
 
-/// 500; what to mend stands in the log alone.
+/// Checks for status 500, and that only the log tells what to mend.
 fn is_the_operators(answer: &Answer, hint: &str) {
     assert_eq!((answer.status, answer.exit), (500, 0), "{answer:?}");
     assert!(answer.stderr.contains(hint), "{hint:?} is not in {}", answer.stderr);
@@ -152,7 +152,7 @@ fn a_configuration_that_cannot_be_read_is_the_servers_fault() {
     let token = site.token("acme/site", "write");
     let fetch = site.cgi("GET", ADVERTISE).bearer(&token).without("GIT_CONFIG_NOSYSTEM");
     let root = site.root().to_str().unwrap().to_owned();
-    // A directory cannot be read as a file by anybody, not even by root.
+    // Not even root can read a directory as a file.
     is_the_operators(&fetch.clone().env("GIT_CONFIG_SYSTEM", &root).run(), &root);
     is_the_operators(&fetch.clone().env("GIT_CONFIG_GLOBAL", &root).run(), &root);
     is_the_operators(&fetch.clone().env("GIT_CONFIG_COUNT", "x").run(), "GIT_CONFIG_COUNT");
@@ -161,7 +161,7 @@ fn a_configuration_that_cannot_be_read_is_the_servers_fault() {
 
     let config = site.repo("acme/site").path.join("config");
     let good = std::fs::read(&config).unwrap();
-    // Of another service too: who wrote it wants to know.
+    // A bad value of another service's key counts too: whoever wrote it wants to know.
     std::fs::write(&config, [&good[..], b"[receive]\n\tdenyDeletes = nonsense\n"].concat()).unwrap();
     is_the_operators(&fetch.clone().run(), "receive.denydeletes");
     std::fs::write(&config, [&good[..], b"[unfinished\n"].concat()).unwrap();

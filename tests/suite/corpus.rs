@@ -1,4 +1,4 @@
-//! What the fuzz targets (tests/fuzz) have found worth keeping, given to them again.
+//! Inputs that the fuzz targets (tests/fuzz) found worth keeping, run again.
 
 #[path = "../fuzz/harness.rs"]
 mod harness;

@@ -1,7 +1,8 @@
-//! A push dies, or its disk fails once, at every operation that changes the disk: the repository is whole, each ref old or new, and the
-//! next push goes on.
+//! A push dies, or its disk fails once, at every operation that changes the disk: the repository stays whole, each ref
+//! is old or new, and the next push succeeds.
 //!
-//! A sample of the points belongs to each run; all of them are tried with `CRASH_POINTS=all`. Builds with fail points alone.
+//! Each run tries a sample of these points, and all of them with `CRASH_POINTS=all`. Only builds with fail points have
+//! this.
 
 mod bundles;
 mod maintenance;
@@ -13,7 +14,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// How many points of a scenario are tried where not all are.
+/// How many points of a scenario are tried, unless all are.
 const SAMPLE: usize = 8;
 
 /// What happens at a point.
@@ -23,16 +24,16 @@ const ACTIONS: [&str; 3] = ["kill", "enospc", "eio"];
 struct Scenario {
     scratch: Scratch,
     atomic: bool,
-    /// Name, old and new value; `NULL` where there is none.
+    /// Name, old and new value; `NULL` for none.
     changes: Vec<(String, String, String)>,
     pack: Vec<u8>,
-    /// What a later push brings where it needs no objects: a pack of none.
+    /// A pack without objects, for later pushes that need none.
     empty: Vec<u8>,
-    /// A commit that is there.
+    /// A commit that the repository has.
     base: String,
 }
 
-/// What a push came to.
+/// The outcome of a push.
 struct Pushed {
     /// The signal that ended the process.
     signal: Option<i32>,
@@ -41,8 +42,8 @@ struct Pushed {
 }
 
 impl Scenario {
-    /// `fill` makes refs in the repository; it is given it, a work tree, three commits (of which the first is there), and
-    /// returns what is pushed.
+    /// `fill` creates refs in the repository. It gets the repository, a work tree and three commits, of which the
+    /// repository has the first, and returns the changes to push.
     fn new(format: &str, fill: impl FnOnce(&Repo, &Repo, &[String; 3]) -> Vec<(String, String, String)>) -> Self {
         let scratch = Scratch::new();
         let (served, work) = (Repo::at(scratch.path().join("served.git")), Repo::at(scratch.path().join("work")));
@@ -97,7 +98,7 @@ impl Scenario {
         self.changes.iter().map(|(name, old, new)| (old.as_str(), new.as_str(), name.as_str())).collect()
     }
 
-    /// Pushes with operation number `n` going wrong; returns what that was.
+    /// Pushes with operation number `n` going wrong; returns what that operation was, or `None` if there are fewer.
     fn fail(&self, n: usize, action: &str) -> Option<String> {
         let copy = Copy::of(&self.served());
         let pushed = self.push(&copy.repo.path, &self.list(), Some(format!("{n} {action}")));
@@ -116,7 +117,7 @@ impl Scenario {
             let new = self.changes.iter().filter(|(name, _, new)| value(name) == new).count();
             assert!(new == 0 || new == self.changes.len(), "{case}: {new} are new");
         }
-        // The next push does what this one did not, and something else.
+        // The next push makes the changes that this one did not, and one more.
         let mut next: Vec<(&str, &str, &str)> = self.list();
         next.retain(|(_, new, name)| value(name) != *new);
         next.push((NULL, &self.base, "refs/heads/after"));
@@ -134,7 +135,7 @@ impl Scenario {
         Some(operation)
     }
 
-    /// Tries the points; returns how many there were.
+    /// Tries the points; returns how many operations there are.
     fn run(&self, what: &str) -> usize {
         let count = {
             let copy = Copy::of(&self.served());
@@ -160,7 +161,7 @@ fn sample(count: usize, offset: usize) -> impl Iterator<Item = usize> {
     (0..count).skip(offset * step / ACTIONS.len()).step_by(step)
 }
 
-/// A copy to do something to.
+/// A copy that a test may damage.
 struct Copy {
     _scratch: Scratch,
     repo: Repo,
@@ -208,7 +209,7 @@ fn row(name: &str, old: &str, new: &str) -> (String, String, String) {
     (name.to_owned(), old.to_owned(), new.to_owned())
 }
 
-/// An update and two new branches, of objects that are not there.
+/// An update and two new refs, with new objects.
 fn some(served: &Repo, commits: &[String; 3]) -> Vec<(String, String, String)> {
     served.config("core.logAllRefUpdates", "always");
     vec![
@@ -254,7 +255,7 @@ fn deletions_from_a_reftable_are_all_done_or_none_at_every_operation() {
     scenario.run("deletions from a reftable, atomic");
 }
 
-/// Branches that are packed, loose, and both, of which all but two go.
+/// Deletes all but two branches; some are packed, some loose, some both.
 fn deletions(served: &Repo, commits: &[String; 3]) -> Vec<(String, String, String)> {
     served.config("receive.denyDeletes", "false");
     let [one, ..] = commits;

@@ -1,4 +1,4 @@
-//! Requests that must be over within a time, whoever is slow.
+//! Requests that must end within a time limit, whatever is slow.
 
 use crate::support::{Answer, Cgi, NULL, PROGRAM, PUSH, Site, band, ended, framed, noise, updates};
 use std::io::{Read, Write};
@@ -11,10 +11,10 @@ const UPLOAD: &str = "/acme/site.git/git-upload-pack";
 const RECEIVE: &str = "/acme/site.git/git-receive-pack";
 const TOLD: &str = "the request took longer than 1 seconds (ARTIFACTS_TIMEOUT)";
 
-/// Far more than the time and a few last words; far less than the silence that is allowed without.
+/// Far more than the time limit and some last words, and far less than the silence allowed without a limit.
 const SOON: Duration = Duration::from_secs(25);
 
-/// A repository with a pack of one object that fills every pipe.
+/// A repository with a pack of one object that is too large for any pipe.
 fn site() -> Site {
     let site = Site::with("acme/site", |repo| {
         std::fs::write(repo.path.join("noise"), noise(24 << 20, 7)).unwrap();
@@ -34,14 +34,14 @@ fn clone(site: &Site) -> Cgi {
     limited(site, UPLOAD, framed(&["command=fetch", "0001", &format!("want {tip}"), "done", "0000"]))
 }
 
-/// Sends all but the end of the body, then nothing, or a byte now and then.
+/// Sends all but the end of the body, then nothing, or a byte every 50 ms.
 fn stalled(request: &Cgi, missing: usize, trickles: bool) -> Answer {
     let bytes = request.bytes();
     let mut running = request.start();
     running.feed(&bytes[..bytes.len() - missing]).unwrap();
     let start = Instant::now();
     if trickles {
-        // Until it is not listened to any more.
+        // Until the program stops reading.
         for byte in &bytes[bytes.len() - missing..] {
             if running.feed(&[*byte]).is_err() {
                 break;
@@ -142,7 +142,7 @@ fn a_client_that_is_slow_to_take_its_pack_is_told() {
     let request = clone(&site);
     for stored in [true, false] {
         if !stored {
-            // Deflated anew, one piece after the other.
+            // Deflated again, one piece after the other.
             site.repo("acme/site").config("core.looseCompression", "0");
             let pack = std::fs::read_dir(site.repo("acme/site").path.join("objects/pack")).unwrap();
             let pack = pack.flatten().find(|entry| entry.path().extension().is_some_and(|end| end == "pack")).unwrap();

@@ -16,7 +16,7 @@ fn site() -> Site {
     site
 }
 
-/// The same request to a site whose web server authenticates.
+/// A request to the site in `webserver` mode.
 fn get(site: &Site, path: &str) -> Answer {
     let path = format!("/acme/site.git/{path}");
     site.cgi("GET", &path).env("ARTIFACTS_AUTH", "webserver").env("GIT_HTTP_EXPORT_ALL", "").run()
@@ -83,7 +83,7 @@ fn info_refs_lists_all_refs_and_what_tags_point_to() {
     let site = site();
     let served = site.repo("acme/site");
     served.config("uploadpack.hideRefs", "refs/heads/side");
-    // A ref to nothing is left out.
+    // A ref to a missing object is left out.
     std::fs::write(served.path.join("refs/heads/broken"), format!("{}\n", "1".repeat(40))).unwrap();
     let answer = get(&site, "info/refs");
     assert_eq!((answer.status, answer.header("Content-Type")), (200, Some("text/plain")));
@@ -93,7 +93,7 @@ fn info_refs_lists_all_refs_and_what_tags_point_to() {
     let expected =
         format!("{main}\trefs/heads/main\n{main}\trefs/heads/side\n{tag}\trefs/tags/v1\n{main}\trefs/tags/v1^{{}}\n");
     assert_eq!(answer.text(), expected, "hidden refs are shown here, as by git");
-    // What is stored under this name does not count.
+    // A stored file of this name is not used.
     std::fs::write(served.path.join("info/refs"), "old\n").unwrap();
     assert_eq!(get(&site, "info/refs").text(), expected);
 }

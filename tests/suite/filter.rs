@@ -16,7 +16,7 @@ fn history(repo: &Repo) {
     repo.commit("two");
 }
 
-/// Kinds of the objects that are there, without asking the server for others.
+/// Counts the objects of each kind in the clone, without asking the server for more.
 fn kinds(clone: &Repo) -> [usize; 4] {
     let all = clone.git(&["cat-file", "--batch-all-objects", "--batch-check=%(objecttype)"]);
     ["commit", "tree", "blob", "tag"].map(|kind| all.lines().filter(|line| *line == kind).count())
@@ -134,7 +134,7 @@ fn a_server_that_is_a_partial_clone_takes_pushes_and_serves_what_it_has() {
         .try_git(&["clone", "-q", "--bare", &url, "whole"])
         .fails_with("is not here: this repository is a partial clone");
 
-    // A file that this server lacks, moved and pushed by somebody who has it.
+    // A file that this server lacks, moved and pushed by a client that has it.
     let full = site.work("full");
     site.desk().git(&["clone", "-q", origin.path.to_str().unwrap(), "full"]);
     full.git(&["mv", "large.txt", "moved.txt"]);

@@ -1,4 +1,5 @@
-//! Clients that lie: no crash, no hang, no memory they did not send, nothing left behind, and a word about what is wrong.
+//! Clients that lie: no crash, no hang, no more memory than they pay for, nothing left behind, and a message that tells
+//! what is wrong.
 
 use crate::support::{Answer, Cgi, NULL, PUSH, Repo, Site, framed, git_command, noise, updates};
 use sha1::Digest;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 const UPLOAD: &str = "/acme/site.git/git-upload-pack";
 const RECEIVE: &str = "/acme/site.git/git-receive-pack";
 
-/// What a request may use besides what it sends. The program's own limit is far above it.
+/// How many megabytes a request may use apart from what it sends. The program's own limit is far above.
 const MEGABYTES: u32 = 100;
 
 struct Attacked {
@@ -44,7 +45,7 @@ impl Attacked {
         self.post(RECEIVE, 0, [updates(list, PUSH), pack.to_vec()].concat())
     }
 
-    /// A pack that must be refused, pushed for a ref to `new`.
+    /// Checks that a pack, pushed to create a ref to `new`, is refused.
     fn refuses_pack(&self, what: &str, new: &str, pack: &[u8]) -> Answer {
         let answer = self.push(&[(NULL, new, "refs/heads/evil")], pack).run();
         answer.is_sound(what);
@@ -76,7 +77,7 @@ impl Pack {
         Pack([b"PACK".as_slice(), &version.to_be_bytes(), &count.to_be_bytes()].concat())
     }
 
-    /// An entry whose header says `size`, whatever `content` is.
+    /// An entry whose header says `size`, whatever the size of `content` is.
     fn entry(mut self, kind: u8, size: u64, base: &[u8], content: &[u8]) -> Self {
         let mut rest = size >> 4;
         let mut byte = kind << 4 | (size & 15) as u8;
@@ -93,7 +94,7 @@ impl Pack {
         self
     }
 
-    /// An honest entry.
+    /// An entry with the right size.
     fn object(self, kind: u8, content: &[u8]) -> Self {
         self.entry(kind, content.len() as u64, b"", content)
     }
@@ -109,7 +110,7 @@ fn with_trailer(mut pack: Vec<u8>) -> Vec<u8> {
     pack
 }
 
-/// A delta from sizes and instructions.
+/// A delta made of sizes and instructions.
 fn delta(base: u64, result: u64, instructions: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for mut size in [base, result] {
@@ -151,7 +152,7 @@ fn truncated_requests_are_told_so() {
             let answer = attacked.post(path, version, &body[..cut]).run();
             answer.is_sound(&what);
             assert!(!answer.text().contains("PACK"), "{what}");
-            // An end between packets is, of a version 0 fetch, only the end of a round.
+            // In a fetch of version 0, the end of the body between packets is only the end of a round.
             assert!(!answer.body.is_empty() || version == 0, "{what}: {answer:?}");
             let short = attacked.post(path, version, &body[..cut]).env("CONTENT_LENGTH", &body.len().to_string()).run();
             short.is_sound(&what);
@@ -304,7 +305,7 @@ fn deltas_that_lead_nowhere_are_refused() {
         attacked.refuses_pack(what, &attacked.tip, &pack);
         attacked.refuses_pack(what, &a, &pack);
     }
-    // A base that is there, and instructions that do not fit it.
+    // An existing base, and instructions that do not fit it.
     let blob = attacked.served().tip("refs/heads/main:two.txt");
     for (what, bad) in [
         ("another size of the base", delta(5, 4, &[0x90, 4])),
@@ -357,7 +358,7 @@ fn packs_that_lie_about_counts_and_sizes_are_refused() {
     for (what, pack) in cases {
         attacked.refuses_pack(what, &"c".repeat(40), &pack);
     }
-    // Gigabytes of nothing in a few kilobytes.
+    // Megabytes of zeros in a few kilobytes.
     let zeros = Pack::new(2, 1).object(BLOB, &vec![0; 64 << 20]).finish();
     attacked.refuses_pack("64 MB of zeros", &"c".repeat(40), &zeros);
 }
@@ -370,7 +371,7 @@ fn a_tree_of_deltas_that_makes_more_than_the_memory_is_no_danger() {
     let mut base = pack.0.len();
     pack = pack.object(BLOB, &vec![7; 3 << 20]);
     for level in 1..=40 {
-        // Two results of three megabytes on the same base; the next level rests on the second of them.
+        // Two results of three megabytes on the same base; the next level has the second one as its base.
         for side in [1, 2] {
             let mut back = pack.0.len() - base;
             let mut distance = vec![(back & 0x7f) as u8];
@@ -440,7 +441,7 @@ fn a_long_chain_of_deltas_is_no_danger() {
     pack = pack.object(BLOB, b"chain");
     for size in 5..4005_u64 {
         let at = pack.0.len();
-        // All of the base, in pieces of at most 64 KiB, and one byte more.
+        // All of the base, in copies of at most 64 KiB, and one byte more.
         let longer = delta(size, size + 1, &[0xb0, (size & 0xff) as u8, (size >> 8) as u8, 1, b'x']);
         let back = (at - before) as u64;
         let base =
@@ -517,9 +518,9 @@ fn names_that_are_no_refs_are_refused_one_by_one() {
     }
     attacked.is_untouched("names");
     assert!(!attacked.site.root().join("outside").exists());
-    // What the user sees cannot steer the terminal.
+    // Nothing in the output can control the user's terminal.
     assert!(!crate::support::band(&answer.body, 2).contains(&0x1b));
-    // Deleting them harms nothing either.
+    // Deleting them does no harm either.
     let list: Vec<(&str, &str, &str)> = names.iter().map(|name| (attacked.tip.as_str(), NULL, *name)).collect();
     let answer = attacked.push(&list, b"").run();
     answer.is_sound("deletions");
@@ -694,7 +695,7 @@ fn a_ref_named_twice_is_not_moved_twice() {
         [(NULL, tip, "refs/heads/twice"), (NULL, old.as_str(), "refs/heads/twice")],
         [(NULL, tip, "refs/heads/twice"), (NULL, tip, "refs/heads/twice")],
         [(tip, old.as_str(), "refs/heads/main"), (old.as_str(), tip, "refs/heads/main")],
-        // One name inside the other.
+        // One name is a directory of the other.
         [(NULL, tip, "refs/heads/main/below"), (NULL, tip, "refs/heads/main/below/that")],
     ] {
         for capabilities in [PUSH.to_owned(), format!("{PUSH} atomic")] {
@@ -758,7 +759,7 @@ fn endless_lines_end_at_a_limit() {
     answer.is_sound("push options");
     assert!(answer.report()[0].contains("1000"), "{:?}", answer.report());
     attacked.is_untouched("push options");
-    // More haves than anybody has: within the limit for bytes they are read, and not kept twice.
+    // More haves than any client has: within the limit in bytes they are read, and not stored twice.
     let want = format!("want {}", attacked.tip);
     let haves: Vec<String> = (0..150_000).map(|number| format!("have {number:040x}")).collect();
     let lines: Vec<&str> = ["command=fetch", "0001", &want]

@@ -1,4 +1,4 @@
-//! `ARTIFACTS_CACHE`: real clients, and processes that end where they should not.
+//! `ARTIFACTS_CACHE`: real clients, and processes that die at bad moments.
 
 use crate::support::{Answer, Cgi, Repo, Scratch, Site, band, framed, noise, until};
 use rustix::process::Signal;
@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Barrier;
 use std::time::Duration;
 
-/// Clients at the same time.
+/// How many clients run at the same time.
 const CLIENTS: usize = 8;
 
-/// A repository of some megabytes in several packs, so that none goes out whole.
+/// A repository of some megabytes in several packs, so that none is sent as a whole.
 fn popular() -> Site {
     Site::with("acme/site", |repo| {
         for number in 0..6 {
@@ -47,21 +47,21 @@ impl Kept {
         self.environment().iter().fold(cgi, |cgi, (name, value)| cgi.env(name, value))
     }
 
-    /// Where the packs of the fetches so far came from, in the order in which they ended.
+    /// Where the packs of the fetches so far came from, in the order in which the fetches ended.
     fn roles(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
         let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         lines.filter_map(|line| line["cache"].as_str().map(str::to_owned)).collect()
     }
 
-    /// What lies there, with what stands behind the key of each.
+    /// The files in the cache, each as what follows its key.
     fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.directory()).into_iter().flatten();
         entries.map(|entry| entry.unwrap().file_name().to_str().unwrap()[64..].to_owned()).collect()
     }
 }
 
-/// A clone's request.
+/// The request of a clone.
 fn wants_all(site: &Site, token: &str) -> Cgi {
     let served = site.repo("acme/site");
     let wants = ["main", "side", "v1"].map(|name| format!("want {}", served.tip(name)));
@@ -70,7 +70,7 @@ fn wants_all(site: &Site, token: &str) -> Cgi {
     site.cgi("POST", "/acme/site.git/git-upload-pack").protocol(2).bearer(token).body(framed(&lines))
 }
 
-/// The pack in an answer of v2, which C git finds to be sound.
+/// The pack in a v2 answer, which C git must find valid.
 fn pack_of(site: &Site, answer: &Answer) -> Vec<u8> {
     assert_eq!(answer.status, 200, "{answer:?}");
     let pack = band(&answer.body, 1);
@@ -131,7 +131,7 @@ fn a_kept_pack_is_the_first_one_byte_for_byte_and_damage_is_noticed() {
     std::fs::write(&entry, &sound[..sound.len() / 2]).unwrap();
     assert!(band(&request.run().body, 1) == pack);
     assert!(kept.roles().iter().skip(2).all(|role| role == "lead"), "{:?}", kept.roles());
-    // Nothing depends on it.
+    // The cache can be removed at any time.
     std::fs::remove_dir_all(kept.directory()).unwrap();
     assert!(band(&request.run().body, 1) == pack);
     assert!(band(&request.clone().env("ARTIFACTS_CACHE_SIZE", "0").run().body, 1) == pack);
@@ -145,7 +145,7 @@ fn when_the_process_that_makes_a_pack_is_killed_one_that_reads_along_goes_on() {
     let token = site.token("acme/site", "read");
     let request = kept.with(wants_all(&site, &token));
     let whole = pack_of(&site, &request.clone().without("ARTIFACTS_CACHE").run());
-    // Caught in the middle of its work, which does not wait for its reader.
+    // Stopped in the middle of its work, which does not wait for the client to read.
     let leader = (0..20)
         .find_map(|_| {
             let mut leader = request.start();
@@ -169,7 +169,7 @@ fn when_the_process_that_makes_a_pack_is_killed_one_that_reads_along_goes_on() {
         .collect();
     std::thread::sleep(Duration::from_millis(300));
     leader.signal(Signal::KILL);
-    // All are read at once: none is to wait for another one's client.
+    // All are read at once, because none may wait for another one's client.
     let answers: Vec<Answer> = std::thread::scope(|scope| {
         let ends: Vec<_> = followers.drain(..).map(|follower| scope.spawn(move || follower.end())).collect();
         ends.into_iter().map(|end| end.join().unwrap()).collect()

@@ -1,9 +1,9 @@
-//! What killed pushes leave: it holds nobody up, and the next push removes it. What others hold stays theirs.
+//! What killed pushes leave blocks nobody, and the next push removes it. What other programs hold stays.
 
 use crate::support::{NULL, Repo, Running, Site, until};
 use std::path::PathBuf;
 
-/// A site, a token, three commits of which the first is there, and a pack of the others.
+/// A site, a token, three commits of which the server has the first, and a pack of the others.
 struct Pushing {
     site: Site,
     token: String,
@@ -38,7 +38,7 @@ impl Pushing {
         self.request(list, false).run().report()
     }
 
-    /// A push that its own hook kills: `when` is a shell's condition.
+    /// A push that is killed by its own hook if `when`, a shell condition, holds.
     fn killed(&self, hook: &str, when: &str, list: &[(&str, &str, &str)], atomic: bool) {
         self.served().hook(hook, &format!("if {when}; then kill -9 $PPID; fi"));
         assert_eq!(self.request(list, atomic).run().exit, -9);
@@ -64,7 +64,7 @@ fn locks_of_a_killed_push_do_not_hold_up_the_next_one() {
         let list = [(one.as_str(), three.as_str(), "refs/heads/main"), (NULL, two.as_str(), "refs/heads/deep/er")];
         pushing.killed("reference-transaction", "test $1 = prepared", &list, atomic);
         assert!(pushing.left(".lock") >= 2);
-        // C git's would wait for ever.
+        // C git never takes over such a lock.
         pushing.served().try_git(&["update-ref", "refs/heads/main", one]).fails_with("File exists");
         assert_eq!(pushing.pushes(&list), ["unpack ok", "ok refs/heads/main", "ok refs/heads/deep/er"]);
         pushing.is_clean();
@@ -74,7 +74,7 @@ fn locks_of_a_killed_push_do_not_hold_up_the_next_one() {
 
 #[test]
 fn what_a_killed_push_has_left_goes_with_any_later_push() {
-    // Hook, whether the pack is kept, and what is left.
+    // The hook, the unpack limit, and what is left.
     for (hook, limit, left) in
         [("pre-receive", "100", "tmp_objdir"), ("pre-receive", "1", "tmp_objdir"), ("update", "1", ".keep")]
     {
@@ -86,7 +86,7 @@ fn what_a_killed_push_has_left_goes_with_any_later_push() {
         let report = pushing.request(&[(NULL, one, "refs/heads/other")], false).run().report();
         assert_eq!(report, ["unpack ok", "ok refs/heads/other"]);
         pushing.is_clean();
-        // A push that brings nothing is one, too.
+        // A push without objects sweeps too.
         pushing.killed(hook, "true", &[(NULL, two, "refs/heads/new")], false);
         let deletion = crate::support::updates(&[(one, NULL, "refs/heads/other")], crate::support::PUSH);
         let report = pushing.request(&[], false).body(deletion).run().report();

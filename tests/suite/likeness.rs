@@ -1,4 +1,4 @@
-//! The same requests to `git http-backend` and to this program as its replacement: status, headers and refs are the same.
+//! The same requests to `git http-backend` and to this program as its replacement: status, headers and refs must agree.
 
 use crate::support::{Answer, Cgi, Site, framed};
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ fn site() -> Site {
     site
 }
 
-/// The program in the place of git's, and git's.
+/// The answers of this program and of git's.
 fn both(request: &Cgi) -> (Answer, Answer) {
     let request = request.clone().env("ARTIFACTS_AUTH", "webserver").env("GIT_HTTP_EXPORT_ALL", "");
     (request.run(), request.clone().through(&["git", "http-backend"]).run())
@@ -34,12 +34,12 @@ fn post(site: &Site, path: &str, body: &[u8]) -> Cgi {
     site.cgi("POST", &format!("/acme/site.git/{path}")).body(body)
 }
 
-/// A refusal of git's has no body and ours has; everything else of the head must agree.
+/// Compares all of the head except what belongs to a body: git's refusals have none, and ours do.
 fn same_head(what: &str, request: &Cgi) {
     let (ours, gits) = both(request);
     assert_eq!(ours.status, gits.status, "{what}: {}, git: {}", ours.stderr, gits.stderr);
     for name in ["Expires", "Pragma", "Cache-Control", "Allow"] {
-        // git says of a missing pack that it may be kept for a year.
+        // git says of a missing pack that it may be cached for a year.
         let said = gits.header(name).filter(|_| gits.header("Date").is_none());
         if said.is_some() {
             assert_eq!(ours.header(name), said, "{what}: {name}");
@@ -141,7 +141,7 @@ fn the_exit_status_tells_faults_of_the_server_from_refusals() {
     };
     let main = served.tip("main");
     assert_eq!(fetch(&main), (0, 0));
-    // The web server has done nothing wrong when a client asks for what is not there.
+    // A client that asks for a missing object is not an error of the web server.
     assert_eq!(fetch(&"1".repeat(40)), (0, 1));
     let blob = served.tip("main:one.txt");
     for pack in std::fs::read_dir(served.path.join("objects/pack")).unwrap().flatten() {
@@ -155,7 +155,7 @@ fn the_exit_status_tells_faults_of_the_server_from_refusals() {
     assert_eq!(fetch(&main), (1, 1));
 }
 
-/// An advertisement: packets without their capabilities, and those.
+/// The parts of an advertisement: the packets without their capabilities, and the capabilities.
 fn parts(answer: &Answer) -> (Vec<String>, BTreeSet<String>) {
     let mut capabilities = BTreeSet::new();
     let lines = answer
@@ -186,7 +186,7 @@ fn advertisements_list_what_gits_list_in_every_version() {
                 let (ours, gits) = both(&request);
                 let ((our_lines, our_capabilities), (gits_lines, gits_capabilities)) = (parts(&ours), parts(&gits));
                 if gits_lines.iter().any(|line| line == "version 2") {
-                    // Here each capability is a line.
+                    // In version 2 each capability is a line.
                     let names = |lines: &[String]| -> Vec<String> {
                         lines.iter().map(|line| line.split('=').next().unwrap().to_owned()).collect()
                     };
@@ -199,7 +199,7 @@ fn advertisements_list_what_gits_list_in_every_version() {
                     assert!(our_capabilities.is_subset(&gits_capabilities), "{what}: {our_capabilities:?}");
                 }
             }
-            // A GIT_PROTOCOL that is set wins over the header, even an empty one.
+            // A GIT_PROTOCOL that is set, even to the empty string, takes precedence over the header.
             let request = site.cgi("GET", &format!("/acme/{repository}.git/info/refs?service={service}"));
             let request =
                 request.env("HTTP_GIT_PROTOCOL", "version=2").env("GIT_PROTOCOL", "").env("REMOTE_USER", "somebody");
@@ -225,7 +225,7 @@ fn an_agent_the_operator_names_is_shown_as_by_git() {
             let (ours, gits) = both(&request.env("REMOTE_USER", "somebody").env("GIT_USER_AGENT", value));
             let (ours, gits) = (agent(ours), agent(gits));
             assert_eq!(ours, expected, "{service} {version} {value:?}");
-            // Older ones make dots of spaces at both ends too.
+            // Older versions of git also replace spaces at both ends by dots.
             assert!(gits == ours || value.trim() != value, "{service} {version} {value:?}: {gits}");
         }
     }
@@ -325,7 +325,7 @@ fn stored_files_are_gits() {
             }
             assert_eq!(ours.body, gits.body, "{repository} {path}");
             for name in ["Content-Type", "Last-Modified"] {
-                // git's dates end in +0000, which is no HTTP date.
+                // git's dates end in +0000, which is not valid in HTTP.
                 let said = gits.header(name).map(|value| value.replace("+0000", "GMT"));
                 assert_eq!(ours.header(name), said.as_deref(), "{repository} {path}");
             }
@@ -333,7 +333,8 @@ fn stored_files_are_gits() {
     }
 }
 
-/// As git lists them: a mirror that were not told of them would delete its own, sound copies. A clone that does not ask for them works.
+/// As in git: a mirror that does not see such refs would delete its own, intact ones. A clone that does not ask for
+/// them works.
 #[test]
 fn refs_whose_objects_are_lost_are_listed_and_harm_no_other() {
     let site = site();

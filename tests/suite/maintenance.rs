@@ -1,10 +1,10 @@
-//! `maintenance`, with git as the judge: what it writes git believes, what was there is there still.
+//! `maintenance`, with git as the judge: git accepts everything it writes, and no object is lost.
 
 use crate::support::{Ran, Repo, Site, git_command};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// A repository that has got `commits` commits by as many pushes, each of which is a pack there.
+/// A repository that received `commits` commits by as many pushes, each stored as a pack.
 fn of_packs(commits: usize) -> (Site, Repo) {
     let site = Site::new();
     let served = site.create("acme/site");
@@ -30,7 +30,7 @@ fn push(work: &Repo, served: &Repo, refs: &[&str]) {
     work.git(&[&["push", "-q", path], refs].concat());
 }
 
-/// Everything git finds, reachable or not.
+/// All objects git finds, reachable or not.
 fn objects(repo: &Repo) -> BTreeSet<String> {
     let all = repo.git(&["cat-file", "--batch-all-objects", "--batch-check"]);
     all.lines().map(str::to_owned).collect()
@@ -50,7 +50,7 @@ fn loose(repo: &Repo) -> usize {
     counted.lines().find_map(|line| line.strip_prefix("count: ")).unwrap().parse().unwrap()
 }
 
-/// What git says of all that was written.
+/// Lets git check everything that was written.
 fn judge(repo: &Repo) {
     repo.git(&["fsck", "--strict", "--full", "--no-dangling"]);
     if repo.path.join("objects/info/commit-graph").exists() {
@@ -108,7 +108,7 @@ fn loose_objects_become_one_pack_with_deltas_and_what_is_unreachable_stays_loose
 fn small_packs_become_one_and_large_ones_stay() {
     let (site, served) = of_packs(9);
     assert_eq!(packs(&served, "pack").len(), 9);
-    // What no ref leads to is in a pack, too.
+    // A pack may contain unreachable objects too.
     let tip = served.tip("main");
     served.git(&["update-ref", "refs/heads/main", "main~2"]);
     let before = objects(&served);
@@ -172,7 +172,7 @@ fn packs_that_are_somebodys_are_left_alone() {
     std::fs::remove_file(all[0].with_extension("keep")).unwrap();
     std::fs::remove_file(all[1].with_extension("promisor")).unwrap();
     judge(&served);
-    // As it is with unreachable objects that git has put aside.
+    // The same holds for unreachable objects that git has put into a cruft pack.
     served.git(&["update-ref", "refs/heads/main", "main~1"]);
     served.git(&["repack", "-q", "-d", "--cruft", "--cruft-expiration=never"]);
     let cruft = packs(&served, "mtimes");
@@ -196,7 +196,7 @@ fn missing_reverse_indexes_are_written() {
     assert_eq!(site.tool(&["maintenance", "acme/site"]), "acme/site: nothing to do");
 }
 
-/// A commit of these parents, dated so many seconds after 1970.
+/// Creates a commit with these parents, dated `seconds` after 1970.
 fn commit_at(work: &Repo, seconds: u64, parents: &[&str]) -> String {
     let mut command = git_command(&work.path);
     command.env("GIT_COMMITTER_DATE", format!("@{seconds} +0000")).args(["commit-tree", "-m", "x"]);
@@ -352,7 +352,7 @@ fn a_loose_object_that_is_damaged_is_not_taken_for_good() {
     let (site, served) = of_packs(1);
     served.config("receive.unpackLimit", "100");
     more(&site, &served, 1..3);
-    // A file under the name of another object.
+    // A loose object's file under the name of another object.
     let name = |revision: &str| {
         let id = served.git(&["rev-parse", revision]);
         served.path.join("objects").join(&id[..2]).join(&id[2..])
@@ -424,7 +424,7 @@ fn a_rehearsal_changes_nothing() {
     assert_eq!(files(&served.path), before);
 }
 
-/// All files there are.
+/// All files below a folder.
 fn files(folder: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut folders = vec![folder.to_owned()];
@@ -444,7 +444,7 @@ fn all_repositories_are_looked_after_and_one_that_cannot_be_holds_up_none() {
     let (site, served) = of_packs(2);
     let other = site.create("acme/other");
     std::fs::write(other.path.join("config"), "[core").unwrap();
-    // A web server may serve what has no name of ours.
+    // A web server may serve repositories whose names are not valid in `tokens` mode.
     for path in ["old.git", "group/team/deep", "work/.git"] {
         site.work("client").git(&["init", "-q", "--bare", site.root().join(path).to_str().unwrap()]);
     }
@@ -505,7 +505,7 @@ fn lists_for_clients_of_the_dumb_protocol_follow() {
     assert_eq!(listed, format!("P {}\n\n", pack.file_name().unwrap().to_str().unwrap()));
 }
 
-/// git follows the bitmaps of a branch's tip and finds what it finds without them.
+/// Checks that git uses a bitmap of the branch's tip, and that it agrees with a walk.
 fn has_bitmaps(repo: &Repo, branch: &str) {
     let ran = repo.try_git(&["rev-list", "--test-bitmap", branch]);
     assert!(ran.ok && ran.err.contains("OK!"), "{}{}", ran.out, ran.err);
@@ -518,7 +518,7 @@ fn bitmaps_are_written_for_one_pack_and_for_several() {
     let [of_one] = &packs(&served, "bitmap")[..] else { panic!("one file") };
     has_bitmaps(&served, "main");
     judge(&served);
-    // What is loose goes into a pack, so that they can tell of it.
+    // Loose objects go into a pack, so that bitmaps can cover them.
     served.config("receive.unpackLimit", "100");
     more(&site, &served, 9..10);
     served.config("receive.unpackLimit", "1");
@@ -543,13 +543,13 @@ fn a_multi_pack_index_that_is_no_good_for_bitmaps_is_written_anew() {
     site.tool(&["maintenance", "acme/site"]);
     more(&site, &served, 9..10);
     let path = served.path.join("objects/pack/multi-pack-index");
-    // git leaves out the order of a bitmap's objects where nobody wants bitmaps.
+    // git leaves out the order of the objects in a bitmap if no bitmap is to be written.
     served.git(&["multi-pack-index", "write"]);
     let said = site.tool(&["maintenance", "acme/site"]);
     assert!(said.contains("a multi-pack-index of 2 packs, bitmaps of 10 commits"), "{said}");
     has_bitmaps(&served, "main");
     judge(&served);
-    // One that does not match its checksum.
+    // A multi-pack-index that does not match its checksum.
     let mut content = std::fs::read(&path).unwrap();
     let middle = content.len() / 2;
     content[middle] ^= 1;
@@ -559,11 +559,11 @@ fn a_multi_pack_index_that_is_no_good_for_bitmaps_is_written_anew() {
     assert!(said.contains("a multi-pack-index of 2 packs"), "{said}");
     has_bitmaps(&served, "main");
     judge(&served);
-    // What git writes with bitmaps has the order.
+    // What git writes with bitmaps contains the order.
     std::fs::remove_file(&path).unwrap();
     served.git(&["multi-pack-index", "write", "--bitmap"]);
     assert_eq!(site.tool(&["maintenance", "acme/site"]), "acme/site: nothing to do");
-    // Where bitmaps are not wanted no order is, either.
+    // If bitmaps are not wanted, the order is not needed either.
     served.git(&["multi-pack-index", "write"]);
     served.config("repack.writeBitmaps", "false");
     let said = site.tool(&["maintenance", "acme/site"]);
@@ -592,7 +592,7 @@ fn where_objects_lie_elsewhere_or_nobody_wants_them_there_are_no_bitmaps() {
     fork.config("receive.unpackLimit", "1");
     more(&site, &fork, 2..3);
     left_out("acme/fork", "objects are borrowed");
-    // As git has it: in repositories without a work tree.
+    // As in git, bitmaps are for repositories without a work tree.
     let work = site.work("fill").path.join(".git");
     let said = site.tool(&["maintenance", "--full", work.to_str().unwrap()]);
     assert!(said.contains("(no bitmaps: they are not wanted here"), "{said}");

@@ -1,8 +1,7 @@
-//! Everybody at once: our pushes and C git's, beside `git gc`, `git repack -ad`, `git pack-refs --all` and our own maintenance, and clients
-//! that fetch.
-//! No update is lost, no object missing, no lock stays, and nobody sees a torn state.
+//! Everything at once: our pushes and C git's, `git gc`, `git repack -ad`, `git pack-refs --all`, our own maintenance,
+//! and clients that fetch. No update is lost, no object missing, no lock left over, and nobody sees a torn state.
 //!
-//! A few pushers belong to each run; `PUSHERS=50 PUSHES=20` asks for more.
+//! Each run has a few pushers; `PUSHERS=50 PUSHES=20` asks for more.
 
 use crate::support::{PROGRAM, Ran, Repo, Site, git_command};
 use std::path::PathBuf;
@@ -21,7 +20,7 @@ struct Medley {
     site: Site,
     pushes: usize,
     url: String,
-    /// What was refused for a reason that another attempt has overcome.
+    /// How many attempts were refused for a reason that another attempt overcame.
     again: AtomicUsize,
 }
 
@@ -35,7 +34,7 @@ impl Medley {
     }
 
     fn git(&self, work: &Repo, way: Way, arguments: &[&str], more: &[&str]) -> Ran {
-        // A path alone is cloned by copying files.
+        // Without `file://` git clones by copying files.
         let path = format!("file://{}", self.served().path.display());
         let mut command: Command = git_command(&work.path);
         command.args(arguments);
@@ -51,14 +50,14 @@ impl Medley {
         Ran::from(command.args(more).output().unwrap())
     }
 
-    /// Pushes until it succeeds; C git's own receive-pack may lose a race with gc, ours may not.
+    /// Pushes until it succeeds; C git's own receive-pack may lose a race with gc, ours must not.
     fn push(&self, work: &Repo, way: Way, refs: &[&str]) {
         let atomic: &[&str] = if refs.len() > 1 { &["push", "-q", "--atomic"] } else { &["push", "-q"] };
         self.until_done(work, way, atomic, refs);
     }
 
-    /// Fetches until it succeeds; C git's own upload-pack looks twice for an object whose pack is replaced, and no more, ours until it
-    /// finds it.
+    /// Fetches until it succeeds. C git's upload-pack looks only twice for an object whose pack is being replaced; ours
+    /// looks until it finds it.
     fn fetch(&self, work: &Repo, way: Way, refs: &str) {
         self.until_done(work, way, &["fetch", "-q"], &[refs]);
     }
@@ -75,7 +74,7 @@ impl Medley {
         panic!("{way:?} {refs:?} never succeeds");
     }
 
-    /// Adds a commit to the branch of all, however often somebody else is faster.
+    /// Adds a commit to the shared branch, however often another pusher is faster.
     fn add_to_shared(&self, work: &Repo, way: Way, name: &str) {
         for _ in 0..2000 {
             self.fetch(work, way, "+refs/heads/shared:refs/remotes/shared");
@@ -109,15 +108,15 @@ impl Medley {
         for push in 0..self.pushes {
             work.commit(&format!("push {push} of {own}"));
             match push % 4 {
-                // Two refs of one value, for readers who see them.
+                // Two refs with one value, for the readers to compare.
                 0 if way != Way::CGit => {
                     let pair = [format!("HEAD:refs/heads/pair/{own}/a"), format!("HEAD:refs/heads/pair/{own}/b")];
                     self.push(&work, way, &[&pair[0], &pair[1]]);
                 }
                 1 => self.add_to_shared(&work, way, &format!("{own} {push}")),
                 2 => {
-                    // What is gone is pushed again below, in the same pack, which a repack may be removing by then. C git can
-                    // lose it so: from there something else comes again.
+                    // The deleted commit is pushed again below, in the same pack, which a repack may be removing by
+                    // then. C git can lose objects that way, so its pushers push another commit the second time.
                     let name = format!("refs/heads/gone/{own}");
                     let gone = match way {
                         Way::CGit => work.git(&["commit-tree", "-p", "HEAD", "-m", "gone", "HEAD^{tree}"]),
@@ -132,12 +131,12 @@ impl Medley {
         }
     }
 
-    /// What housekeeping does, one after the other, as long as there are pushes.
+    /// Runs git's housekeeping in a loop as long as there are pushes.
     fn housekeeping(&self, stop: &AtomicBool) -> usize {
         let mut rounds = 0;
         while !stop.load(Ordering::Relaxed) {
             for arguments in [&["pack-refs", "--all"][..], &["repack", "-a", "-d", "-q"], &["gc", "-q"]] {
-                // A lock of a push makes it fail now and then.
+                // A push's lock makes this fail now and then.
                 self.served().try_git(arguments);
             }
             rounds += 1;
@@ -145,7 +144,7 @@ impl Medley {
         rounds
     }
 
-    /// The same by this program, at the same time.
+    /// Runs this program's maintenance at the same time.
     fn maintenance(&self, stop: &AtomicBool) -> usize {
         let mut packed = 0;
         while !stop.load(Ordering::Relaxed) {
@@ -171,7 +170,7 @@ impl Medley {
             assert!(value("refs/heads/main").is_some() && value("refs/heads/shared").is_some(), "{}", listed.out);
             let name = format!("clone-{number}-{rounds}");
             let cloned = self.git(&desk, way, &["clone", "-q", "--mirror"], &[&name]);
-            // What was listed may be deleted and repacked away before it is asked for.
+            // A ref may be deleted and its objects repacked away between listing and fetch.
             assert!(cloned.ok || cloned.err.contains("not our ref"), "{way:?}: {}", cloned.err);
             if !cloned.ok {
                 continue;
@@ -193,7 +192,7 @@ fn pushes_of_all_kinds_beside_housekeeping_and_fetches_lose_nothing() {
         repo.git(&["branch", "shared"]);
     });
     let served = site.repo("acme/site");
-    // Machines with more processes than processors let a lock be held for long.
+    // With more processes than processors, a lock may be held for long.
     served.config("core.filesRefLockTimeout", "60000");
     served.config("core.packedRefsTimeout", "60000");
     served.config("receive.unpackLimit", "3");
@@ -229,7 +228,7 @@ fn pushes_of_all_kinds_beside_housekeeping_and_fetches_lose_nothing() {
     println!(
         "{pushers} pushers of {pushes}: {again} attempts again, {rounds} rounds of housekeeping, {packed} packs made by ours, {clones} clones"
     );
-    // A multi-pack-index that was written while git repacked may tell of packs that git has removed, which is put right now.
+    // A multi-pack-index written while git repacked may name packs that git has removed; maintenance repairs that.
     medley.site.tool(&["maintenance", "acme/site"]);
     served.fsck();
     assert_eq!(served.leftovers(), Vec::<PathBuf>::new());

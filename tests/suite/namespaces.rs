@@ -1,8 +1,8 @@
-//! One repository, several namespaces: GIT_NAMESPACE decides what is seen and moved.
+//! One repository, several namespaces: GIT_NAMESPACE decides which refs are seen and changed.
 
 use crate::support::{Cgi, NULL, Ran, Site, bearer, framed, git_command};
 
-/// A repository with a branch of its own and one in each of two namespaces.
+/// A repository with a branch outside of any namespace and one in each of two namespaces.
 fn site() -> Site {
     let site = Site::with("acme/site", |repo| {
         repo.commit("outside");
@@ -106,7 +106,7 @@ fn clones_and_pushes_stay_in_their_namespace() {
     assert!(!served.refs().contains(" refs/heads/other"));
     clone.git(&["push", "-q", &url, ":other"]);
     assert!(!served.refs().contains("other"));
-    // Nor do they leave it through a symbolic ref.
+    // Pushes do not leave the namespace through a symbolic ref either.
     served.git(&["update-ref", "refs/heads/theirs", &outside]);
     served.git(&["symbolic-ref", &format!("{ONE}refs/heads/door"), "refs/heads/theirs"]);
     let push = |old: &str, new: &str| {

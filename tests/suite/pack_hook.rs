@@ -2,7 +2,7 @@
 
 use crate::support::{Repo, Server, Site, until, write_script};
 
-/// Keeps what it was told beside itself, then does what git would have done.
+/// Records its arguments and input, then does what git would have done.
 const HOOK: &str =
     "cd \"$GIT_DIR\" && echo \"$*\" >hook.words && cat >hook.lines && echo hook running >&2 && \"$@\" <hook.lines";
 
@@ -14,7 +14,7 @@ fn history(repo: &Repo) {
     repo.git(&["tag", "-a", "-m", "first", "v1"]);
 }
 
-/// A server whose operator has configured the command, as HOME's file says.
+/// A server whose operator has configured the command in HOME's configuration.
 fn serve(site: &Site, script: &str) -> Server {
     let home = site.root().with_file_name("home");
     std::fs::create_dir_all(&home).unwrap();
@@ -24,7 +24,7 @@ fn serve(site: &Site, script: &str) -> Server {
     site.serve_with(&[], &[("HOME", home.to_str().unwrap())])
 }
 
-/// What the command was told: its words, and what it read.
+/// The arguments of the command, and its input.
 fn told(served: &Repo) -> (String, String) {
     let read = |name: &str| std::fs::read_to_string(served.path.join(name)).unwrap();
     (read("hook.words"), read("hook.lines"))
@@ -50,7 +50,7 @@ fn a_command_of_the_operators_makes_the_packs_from_what_git_would_tell_it() {
         whole.fsck();
         assert_eq!(whole.git(&["rev-parse", "v1"]), tag);
         let (said, lines) = told(&served);
-        // Who has nothing need not ask for thin packs.
+        // A client without objects may ask for a thin pack or not.
         let words = "git pack-objects --revs --stdout --progress --delta-base-offset\n";
         assert_eq!(said.replace(" --thin", ""), words, "version {version}");
         assert!(lines.contains(&format!("{tip}\n")) && lines.ends_with("--not\n\n"), "{lines}");

@@ -1,4 +1,5 @@
-//! The services over pipes: real git clients over `file://` and ssh, conversations by hand, clients that vanish or say nothing.
+//! The services over pipes: real git clients over `file://` and ssh, conversations by hand, clients that disappear or
+//! stay silent.
 
 use crate::support::{
     NULL, PROGRAM, PUSH, Ran, Repo, Scratch, ended, framed, git_command, packets, readable, reader, until, updates,
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// A bare repository, and a place for its clients.
+/// A bare repository, and a directory for its clients.
 struct Pipes {
     scratch: Scratch,
 }
@@ -18,9 +19,9 @@ struct Pipes {
 /// How a client reaches the program.
 #[derive(Debug, Clone, Copy)]
 enum Way {
-    /// `file://` with the subcommands.
+    /// `file://`, with the program's subcommands.
     File,
-    /// ssh with the names of git's programs.
+    /// ssh, with the names of git's programs.
     Ssh,
 }
 
@@ -91,7 +92,7 @@ impl Pipes {
         within_time(&mut self.git(way, version, at, arguments))
     }
 
-    /// The program in a shell's hands.
+    /// The program as a shell would run it.
     fn program(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(arguments).current_dir(self.scratch.path()).env_clear();
@@ -101,7 +102,7 @@ impl Pipes {
         command
     }
 
-    /// Says all at once, and closes its end.
+    /// Sends all input at once, and closes it.
     fn say(&self, arguments: &[&str], environment: &[(&str, &str)], input: &[u8]) -> Said {
         let mut child = self.program(arguments).envs(environment.iter().copied()).spawn().unwrap();
         let _ = child.stdin.take().unwrap().write_all(input);
@@ -109,10 +110,10 @@ impl Pipes {
     }
 }
 
-/// What the program did.
+/// The outcome of the program.
 #[derive(Debug)]
 struct Said {
-    /// Its exit status, or the signal as a negative number.
+    /// Its exit status, or the signal that ended it as a negative number.
     status: i32,
     out: Vec<u8>,
     err: String,
@@ -127,7 +128,7 @@ impl Said {
     }
 }
 
-/// Runs a client that may wait for ever where the program says nothing: then the test fails.
+/// Runs a client that might wait for ever if the program stays silent; then the test fails.
 fn within_time(command: &mut Command) -> Ran {
     let said = Said::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     Ran { ok: said.status == 0, out: String::from_utf8_lossy(&said.out).trim_end().to_owned(), err: said.err }
@@ -153,7 +154,7 @@ impl Talk {
         self.stdin.as_mut().unwrap().write_all(&framed(lines)).unwrap();
     }
 
-    /// Packets up to and with the one that `ends`.
+    /// Reads packets up to and including the one that `ends`.
     fn hear(&mut self, ends: impl Fn(&str) -> bool) -> Vec<String> {
         let mut heard = Vec::new();
         loop {
@@ -171,13 +172,13 @@ impl Talk {
         }
     }
 
-    /// Says nothing more.
+    /// Closes the input, and waits for the end.
     fn end(mut self) -> Said {
         self.stdin = None;
         self.wait()
     }
 
-    /// Waits until the program gives up by itself.
+    /// Waits until the program ends by itself.
     fn wait(mut self) -> Said {
         let status = ended(&mut self.child);
         let (mut out, mut err) = (Vec::new(), String::new());
@@ -214,7 +215,7 @@ fn git_clones_fetches_and_pushes_over_pipes_in_every_version() {
     }
 }
 
-/// Commits on a branch of their own, made in one go.
+/// Makes commits on a branch of their own, in one go.
 fn grow(repo: &Repo, branch: &str, commits: u32) {
     let mut stream = format!("reset refs/heads/{branch}\nfrom refs/heads/main^0\n");
     for number in 0..commits {
@@ -488,11 +489,11 @@ fn a_client_that_is_still_talking_when_it_is_refused_is_heard_out() {
     talk.hear(|line| line == "0000");
     talk.say(&[&format!("want {}", "1".repeat(40)), "0000"]);
     assert!(talk.hear(|_| true)[0].starts_with("ERR upload-pack: not our ref"));
-    // More than a pipe holds.
+    // More than a pipe can hold.
     let haves = format!("have {}", work.tip("main"));
     talk.say(&vec![haves.as_str(); 10_000]);
     assert_eq!(talk.end().status, 128);
-    // Who waits for the end of the answer sees it, and who says nothing is left.
+    // A client that reads to the end of the answer sees it, and the program does not wait for one that stays silent.
     let mut talk = Talk::with(pipes.program(&["upload-pack", "served.git"]));
     talk.hear(|line| line == "0000");
     talk.say(&["nonsense"]);
@@ -508,7 +509,7 @@ fn input_that_breaks_off_is_an_error_and_moves_nothing() {
     let hung_up = "fatal: the remote end hung up unexpectedly\n";
     let said = pipes.say(&["upload-pack", "served.git"], &[], b"0032want 1234");
     assert_eq!((said.status, said.err.as_str()), (128, hung_up));
-    // Who leaves without a word has asked for nothing.
+    // A client that closes the connection at once has asked for nothing.
     assert_eq!(pipes.say(&["upload-pack", "served.git"], &[], b"").status, 128);
     let v2 = pipes.say(&["upload-pack", "served.git"], &[("GIT_PROTOCOL", "version=2")], b"0013command=ls");
     assert_eq!((v2.status, v2.err.as_str()), (128, hung_up));
@@ -549,7 +550,7 @@ fn a_silent_client_is_given_up_after_the_timeout() {
     std::fs::write(work.path.join("noise"), crate::support::noise(4 << 20, 7)).unwrap();
     let tip = work.commit("big");
     work.git(&["push", "-q", pipes.served().path.to_str().unwrap(), "main"]);
-    // One that says nothing.
+    // A client that sends nothing.
     let mut talk = Talk::with(pipes.program(&["upload-pack", "--timeout=1", "served.git"]));
     talk.hear(|line| line == "0000");
     let said = talk.wait();
@@ -559,7 +560,7 @@ fn a_silent_client_is_given_up_after_the_timeout() {
     let mut talk = Talk::with(push);
     talk.hear(|line| line == "0000");
     assert_eq!(talk.wait().status, 128);
-    // One that takes nothing.
+    // A client that reads nothing.
     let mut talk = Talk::with(pipes.program(&["upload-pack", "--strict", "--timeout=1", "served.git"]));
     talk.hear(|line| line == "0000");
     talk.say(&[&format!("want {tip} side-band-64k ofs-delta"), "0000", "done"]);
@@ -596,7 +597,7 @@ fn traces_are_written_in_gits_forms() {
     for part in ["\"depth\":2", "\"filter\":\"blob:none\"", "\"haves\":0", "\"wants\":1", "\"shallows\":0"] {
         has("events", part);
     }
-    // Standard error is the client's here.
+    // Standard error goes to the client here.
     let said = pipes.say(&["upload-pack", "served.git"], &[("GIT_TRACE_PACKET", "1")], b"0000");
     assert!(said.err.contains("packet:  upload-pack< 0000\n"), "{said:?}");
     let refused = framed(&[&format!("want {}", "1".repeat(40)), "0000"]);

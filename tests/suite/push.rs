@@ -1,4 +1,4 @@
-//! Pushes with a real git, through the embedded server: rules, hooks, reports, what is on disk afterwards.
+//! Pushes with a real git, through the embedded server: rules, hooks, reports, and what is on disk afterwards.
 
 use crate::support::{Repo, Server, Site, bearer, noise};
 use std::os::unix::fs::PermissionsExt;
@@ -45,7 +45,7 @@ impl Pushing {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Whole, and nothing left behind.
+    /// Checks that the repository is intact, and that nothing is left behind.
     fn is_clean(&self) {
         self.served().fsck();
         assert_eq!(self.served().leftovers(), Vec::<std::path::PathBuf>::new());
@@ -113,7 +113,7 @@ trait AsGit {
 }
 
 impl AsGit for crate::support::Ran {
-    /// A ref directly below `refs/` can be deleted, never created (UP-03).
+    /// A ref directly below `refs/` can be deleted, but never created (UP-03).
     fn succeeds_or_fails_as_git(self) {
         self.fails_with("funny refname");
     }

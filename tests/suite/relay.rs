@@ -1,5 +1,5 @@
-//! Servers that hand over the whole request before they read one byte of the answer (fcgiwrap, mod_cgi, mod_cgid, uWSGI): a
-//! program that says more than a pipe holds before it has read everything would wait for ever, and they with it.
+//! Servers that pass on the whole request before they read one byte of the answer (fcgiwrap, mod_cgi, mod_cgid, uWSGI):
+//! a program that writes more than a pipe holds before it has read everything would deadlock with them.
 
 use crate::support::{Cgi, NULL, PUSH, Site, framed, noise, until, updates};
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn site() -> Site {
     })
 }
 
-/// A commit with much in it that is not on the server, and its pack.
+/// A large commit that is not on the server, and its pack.
 fn large_push(site: &Site) -> (String, Vec<u8>) {
     let work = site.work("fill");
     std::fs::write(work.path.join("noise"), noise(3 << 20, 1)).unwrap();

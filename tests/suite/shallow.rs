@@ -1,4 +1,5 @@
-//! Shallow clones and fetches with a real git, every protocol version, from whole repositories and from shallow ones.
+//! Shallow clones and fetches with a real git, in every protocol version, from complete repositories and from shallow
+//! ones.
 
 use crate::support::{Repo, Site, framed};
 use std::io::Write;
@@ -6,7 +7,7 @@ use std::process::Stdio;
 
 const VERSIONS: [&str; 3] = ["0", "1", "2"];
 
-/// Eight commits on main, a second line merged into it, a tag on the fifth; one a day.
+/// Eight commits on main, one a day, a side branch merged into it, and a tag on the fifth.
 fn history(work: &Repo) {
     let day = std::cell::Cell::new(1_700_000_000);
     let dated = |arguments: &[&str]| {
@@ -31,7 +32,7 @@ fn history(work: &Repo) {
     ["six", "seven", "eight"].into_iter().for_each(commit);
 }
 
-/// What a clone has: commits by subject, and where they are cut.
+/// What a clone has: its commits by subject, and those at which it is cut.
 fn commits(clone: &Repo) -> (String, String) {
     clone.fsck();
     let subjects = |arguments: &[&str]| {
@@ -46,7 +47,7 @@ fn commits(clone: &Repo) -> (String, String) {
     (all, subjects(&[&["show", "-s", "--format=%s"], &cut[..]].concat()))
 }
 
-/// A client of one version, with the URL and a name for its clone.
+/// A client of one protocol version, and the URL it uses.
 struct Client<'a> {
     site: &'a Site,
     version: &'a str,
@@ -131,7 +132,7 @@ fn a_shallow_clone_works_on_and_stays_shallow() {
     each_version(&site, |client| {
         let clone = client.clone("work", &["--depth", "2"]);
         let (_, cut) = commits(&clone);
-        // Others push, it commits, merges and pushes.
+        // Others push; this clone commits, merges and pushes.
         writer.git(&["pull", "-q", "--no-rebase", &client.url, "main"]);
         writer.commit(&format!("theirs {}", client.version));
         writer.git(&["push", "-q", &client.url, "main"]);
@@ -142,7 +143,7 @@ fn a_shallow_clone_works_on_and_stays_shallow() {
         let served = site.repo("acme/site");
         served.fsck();
         assert_eq!(served.tip("main"), clone.tip("HEAD"));
-        // Less deep, with commits of its own on top of what is cut away.
+        // A fetch with less depth, with local commits on top of what is cut away.
         clone.commit(&format!("more {}", client.version));
         clone.git(&["fetch", "-q", "--depth", "1"]);
         clone.fsck();
@@ -165,28 +166,28 @@ fn a_shallow_repository_is_served_as_far_as_it_reaches() {
     each_version(&site, |client| {
         let clone = client.clone("whole", &[]);
         check(&clone, "eight merge seven six", "merge");
-        // git's client looks for it in v2 alone.
+        // git's client checks for this in v2 only.
         if client.version == "2" {
             let refused = site.desk().try_git(&["clone", "--reject-shallow", &client.url, "refused"]);
             refused.fails_with("source repository is shallow, reject to clone.");
         }
         check(&client.clone("depth", &["--depth", "2"]), "eight seven", "seven");
         check(&client.clone("deep", &["--depth", "100"]), "eight merge seven six", "merge");
-        // The boundary is part of what is asked for; C git's server forgets it here.
+        // The boundary is part of the history asked for; C git's server ignores it here.
         check(&client.clone("since", &["--shallow-since=1700000000"]), "eight merge seven six", "merge");
 
         let shallow = client.clone("deepened", &["--depth", "1"]);
         shallow.git(&["fetch", "-q", "--unshallow"]);
         check(&shallow, "eight merge seven six", "merge");
 
-        // A complete client takes the boundary over where it agrees to.
+        // A complete client accepts the boundary if it is told to.
         let name = format!("complete-{}", client.version);
         site.desk().git(&["init", "-q", &name]);
         let complete = site.work(&name);
         complete.git(&["fetch", "-q", "--update-shallow", &client.url, "main:theirs"]);
         check(&complete, "eight merge seven six", "merge");
 
-        // Who has all of it, and who has as much, pushes.
+        // A clone with the complete history pushes, and so does one with the same shallow history.
         for (repo, branch) in [(&work, "whole"), (&clone, "shallow")] {
             repo.commit(&format!("{branch} {}", client.version));
             repo.git(&["push", "-q", &client.url, &format!("HEAD:refs/heads/{branch}-{}", client.version)]);

@@ -1,11 +1,11 @@
-//! Requests that end before their time: SIGTERM and SIGKILL, servers that close their ends, clients that vanish.
+//! Requests that end early: SIGTERM and SIGKILL, servers that close their ends, clients that disappear.
 
 use crate::support::{Answer, NULL, Repo, Running, Site, framed, noise, until};
 use rustix::process::Signal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A site and a commit to be pushed to it.
+/// A site, and a commit to push to it.
 struct Pushing {
     site: Site,
     token: String,
@@ -30,7 +30,7 @@ impl Pushing {
         self.site.push("acme/site", &self.token, &[(NULL, &self.new, "refs/heads/new")], &self.pack)
     }
 
-    /// What the audit log says of the last request that ran with it: its outcome, and why.
+    /// The outcome and the reason that the audit log gives for the last request that used it.
     fn audited(&self) -> (String, String) {
         let text = std::fs::read_to_string(self.log()).unwrap();
         let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
@@ -51,12 +51,12 @@ impl Pushing {
         self.served().refs().contains(&format!("{} refs/heads/new", self.new))
     }
 
-    /// A file a hook makes to say that it runs.
+    /// A file that a hook creates to say that it runs.
     fn flag(&self) -> PathBuf {
         self.site.root().join("hook-runs")
     }
 
-    /// Old or new, never between, and nothing left behind.
+    /// Checks that the ref is old or new, that the report is true, and that nothing is left behind.
     fn is_consistent(&self, answer: &Answer) {
         assert!(answer.stderr.lines().count() <= 1, "{}", answer.stderr);
         if answer.text().contains("ok refs/heads/new") {
@@ -66,7 +66,8 @@ impl Pushing {
         self.served().fsck();
     }
 
-    /// Fed with its whole body, and its hook at work, which waits for a process of its own: the one that the flag names.
+    /// A request whose body has been sent and whose hook is running. The hook waits for a child process, whose id is in
+    /// the flag file.
     fn in_hook(&self, hook: &str) -> Running {
         let flag = self.flag();
         let script = format!("cat >/dev/null; sleep 60 & echo $! >{0}.new; mv {0}.new {0}; wait", flag.display());
@@ -102,7 +103,7 @@ fn sigterm_while_a_pushs_commands_are_read_is_nobodys_fault() {
     for sent in [20, 100] {
         let mut running = request.start();
         running.feed(&request.bytes()[..sent]).unwrap();
-        // It must have come so far that it only notes SIGTERM.
+        // The program must have got so far that it only notes SIGTERM.
         let caught = || {
             let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap();
             let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
@@ -138,7 +139,7 @@ fn sigterm_while_post_receive_runs_finds_the_ref_moved() {
     assert!(pushing.moved());
     running.signal(Signal::TERM);
     let hook = std::fs::read_to_string(pushing.flag()).unwrap();
-    // The program may let the hook end; nobody else will end it here.
+    // The program may let the hook finish; nothing else ends it here.
     std::thread::sleep(Duration::from_millis(100));
     let _ = std::process::Command::new("kill").arg(hook.trim()).status();
     let answer = running.end();
@@ -146,7 +147,7 @@ fn sigterm_while_post_receive_runs_finds_the_ref_moved() {
     pushing.is_consistent(&answer);
 }
 
-/// Whether a process is there and is no zombie.
+/// Whether a process exists and is not a zombie.
 fn is_running(pid: &str) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = status.rsplit(") ").next().and_then(|rest| rest.chars().next());
@@ -249,7 +250,7 @@ fn a_client_that_vanishes_in_the_middle_of_a_push_leaves_nothing() {
             assert!(answer.exit >= 0 && !answer.text().contains("ok refs/heads/new"), "{sent}: {answer:?}");
             assert!(!pushing.moved(), "{sent}");
             pushing.is_consistent(&answer);
-            // Without a length only the pack itself tells that something is missing.
+            // Without a length, only the pack itself tells that something is missing.
             let (outcome, error) = pushing.audited();
             let missing = format!("the request ended {} bytes before its Content-Length", size - sent);
             assert!(chunked || (outcome == "aborted" && error == missing), "{sent}: {outcome} {error}");

@@ -1,12 +1,12 @@
-//! Requests of hostile size: answered, or refused with the limit's name, within an amount of memory and of work that does not depend
-//! on what a client wishes.
+//! Requests of hostile size: answered, or refused with the name of the limit, with an amount of memory and work that
+//! does not depend on what a client asks for.
 
 use crate::support::{Answer, Repo, Site, framed};
 use std::fmt::Write as _;
 
 const UPLOAD: &str = "/acme/site.git/git-upload-pack";
 
-/// What a request may use besides what it sends, and how long it may work.
+/// How many megabytes a request may use apart from what it sends, and how many seconds of CPU time.
 const MEGABYTES: u32 = 100;
 const SECONDS: u32 = 30;
 
@@ -17,7 +17,7 @@ struct Large {
 }
 
 impl Large {
-    /// A repository with a line of so many commits.
+    /// A repository with a linear history of `commits` commits.
     fn new(commits: usize) -> Self {
         let site = Site::new();
         let served = site.create("acme/site");
@@ -46,7 +46,7 @@ impl Large {
         answer
     }
 
-    /// Asks for the tip, in version 0 and in version 2, with these lines besides: those of the wants and those of the haves.
+    /// Asks for the tip in versions 0 and 2, with more lines among the wants and among the haves.
     fn both(&self, arguments: &[String], haves: &[String]) -> [Answer; 2] {
         let want = format!("want {}", self.tip);
         let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
@@ -75,7 +75,7 @@ fn refused(answer: &Answer) -> String {
     answer.packets().pop().unwrap_or_default()
 }
 
-/// Object names that nobody has.
+/// Names of objects that do not exist.
 fn unknown(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|number| format!("{:040x}", number * 7919))
 }
@@ -87,7 +87,7 @@ fn two_hundred_thousand_haves_are_read_once() {
     for answer in large.both(&[], &haves) {
         assert!(has_pack(&answer));
     }
-    // The same ones again and again, all of them common.
+    // The same commits again and again, all of them common.
     let large = Large::new(10_000);
     let commits = large.commits();
     let haves: Vec<String> = commits[1..].iter().cycle().take(200_000).map(|id| format!("have {id}")).collect();
@@ -103,7 +103,7 @@ fn a_hundred_thousand_wants_are_served_or_refused_by_name() {
     for answer in large.both(&wants, &[]) {
         assert!(refused(&answer).starts_with("ERR upload-pack: not our ref 0000"), "{}", refused(&answer));
     }
-    // Objects that are there: commits behind the tip, many times, and every tree and blob.
+    // Existing objects: commits below the tip, many times, and every tree and blob.
     let large = Large::new(10_000);
     let listed = large.served().git(&["rev-list", "--objects", "main"]);
     let ids = listed.lines().map(|line| line.split(' ').next().unwrap());
@@ -137,7 +137,7 @@ fn ten_thousand_shallow_lines_are_one_boundary() {
             assert!(has_pack(&answer), "{deepen}: {}", refused(&answer));
         }
     }
-    // Each of them a ref to be left out: a limit has a name.
+    // Each line names a ref to exclude; the refusal tells the limit.
     let not: Vec<String> = (0..10_000).map(|number| format!("deepen-not refs/heads/{number}")).collect();
     for answer in large.both(&not, &[]) {
         assert!(refused(&answer).contains("1000"), "{}", refused(&answer));
@@ -163,7 +163,7 @@ fn filters_within_filters_end_at_a_limit() {
             assert!(refused.starts_with("ERR ") && refused.contains(said) && refused.len() < 300, "{refused}");
         }
     }
-    // Patterns as slow as they can be.
+    // The slowest possible patterns.
     let served = large.served();
     let patterns = format!("{}b\n", "*a".repeat(2000)).repeat(100);
     let blob = served.feed(&["hash-object", "-w", "--stdin"], patterns.as_bytes());
@@ -197,7 +197,7 @@ fn half_a_million_refs_are_listed_as_they_are_read() {
     for answer in large.both(&[], &[]) {
         assert!(has_pack(&answer));
     }
-    // A want that no ref points to has them all looked at.
+    // A want that no ref points to makes the server examine all refs.
     let behind = large.served().tip("main~1");
     for answer in large.both(&[format!("want {behind}")], &[format!("have {}", "1".repeat(40))]) {
         assert!(has_pack(&answer), "{}", refused(&answer));

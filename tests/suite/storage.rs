@@ -1,4 +1,4 @@
-//! How repositories are kept: reftable, SHA-256, linked worktrees, borrowed objects. Each is served as git serves it.
+//! How repositories are stored: reftable, SHA-256, linked worktrees, alternates. Each is served as git serves it.
 
 use crate::support::{Answer, Cgi, PROGRAM, Repo, Site, band, framed, git_command};
 use std::io::Write;
@@ -28,18 +28,18 @@ fn site(objects: &str, refs: &str) -> Site {
     site
 }
 
-/// This program's answer, and that of git's own in its place.
+/// This program's answer, and git's own.
 fn both(request: &Cgi) -> (Answer, Answer) {
     let request = request.clone().env("ARTIFACTS_AUTH", "webserver").env("GIT_HTTP_EXPORT_ALL", "");
     (request.run(), request.clone().through(&["git", "http-backend"]).run())
 }
 
-/// Everything that lists refs says what git's program says, for the repository at `path` of the URL.
+/// Checks that everything that lists refs agrees with git, for the repository at `path` of the URL.
 fn lists_as_git(site: &Site, path: &str, objects: &str) {
     let check = |what: &str, request: &Cgi| {
         let (ours, gits) = both(request);
         assert_eq!((ours.status, gits.status), (200, 200), "{what}: {} {}", ours.stderr, gits.stderr);
-        // Capabilities follow the first ref; they name programs.
+        // Capabilities follow the first ref; they name the programs.
         let refs = |answer: &Answer| -> Vec<String> {
             if !what.starts_with('v') {
                 return answer.text().lines().map(str::to_owned).collect();
@@ -64,7 +64,7 @@ fn lists_as_git(site: &Site, path: &str, objects: &str) {
     }
 }
 
-/// Clones with every version of the protocol, fetches what is new, and clones without it.
+/// Clones with every protocol version, fetches new commits, and clones over the dumb protocol.
 fn clones(site: &Site) {
     let served = site.repo("acme/site");
     let work = site.work("fill");
@@ -134,7 +134,7 @@ fn a_reftable_repository_is_pushed_to_as_others() {
         let refs = ["side", "HEAD:refs/heads/dir/new", "new", ":annotated", "HEAD:refs/heads/alias"];
         work.git(&[&["push", "-q", "--atomic", &url][..], &refs].concat());
         work.git(&["push", "-q", &url, ":light", "+HEAD~1:refs/heads/dir/new"]);
-        // A name above another: this one alone is refused, in git's words.
+        // A name above an existing one: it alone is refused, in git's words.
         work.try_git(&["push", &url, "HEAD:refs/heads/dir", "HEAD:refs/heads/more"]).fails_with("refname conflict");
         let said = work.try_git(&["push", &url, "HEAD:refs/heads/dir"]).err;
         assert!(said.contains("'refs/heads/dir/new' exists; cannot create 'refs/heads/dir'"), "{said}");
@@ -184,7 +184,7 @@ fn git_and_this_program_push_into_one_reftable_at_the_same_time() {
         }
         scope.spawn(|| {
             for _ in 0..10 {
-                // It gives up where a table is being replaced.
+                // This gives up while a table is being replaced.
                 served.try_git(&["pack-refs", "--all"]);
             }
         });
@@ -204,7 +204,7 @@ fn a_linked_worktree_is_a_repository_with_a_head_of_its_own() {
         served.git(&["update-ref", "refs/worktree/main", "HEAD"]);
         lists_as_git(&site, "acme/site.git/worktrees/tree", "sha1");
         lists_as_git(&site, "acme/site.git", "sha1");
-        // Its work tree has a gitfile that leads there.
+        // Its work tree has a gitfile that leads to it.
         std::fs::rename(&tree.path, site.root().join("acme/tree")).unwrap();
         lists_as_git(&site, "acme/tree", "sha1");
         let other = Repo::at(site.root().join("acme/plain"));
@@ -257,7 +257,7 @@ fn what_borrows_from_a_reftable_repository_names_its_tips_to_who_pushes() {
     }
 }
 
-/// A repository whose history lies in several packs and layers of a commit-graph, all objects named by `objects`.
+/// A repository whose history is in several packs and commit-graph layers, with the object format `objects`.
 fn layered(objects: &str) -> Site {
     let site = site(objects, "files");
     let served = site.repo("acme/site");
@@ -336,7 +336,7 @@ fn refs_that_are_kept_elsewhere_are_found_there() {
         };
         let before = ask();
         assert!(before.len() > 5, "{before:?}");
-        // As git 2.55 lays it out.
+        // The layout of git 2.55.
         let place = site.work("elsewhere").path;
         served.git(&["pack-refs", "--all"]);
         for name in ["HEAD", "refs", "packed-refs", "reftable"] {
@@ -379,7 +379,7 @@ fn more_packs_are_read_than_files_may_be_open() {
         } else {
             served.git(prepare);
         }
-        // At first, and at all.
+        // The soft limit alone, and the hard limit.
         for limit in ["ulimit -Sn 48", "ulimit -n 70"] {
             let answer = request.clone().opening(limit).run();
             assert_eq!(answer.status, 200, "{prepare:?}, {limit}: {}", answer.stderr);
@@ -389,7 +389,7 @@ fn more_packs_are_read_than_files_may_be_open() {
             client.feed(&["index-pack", "--stdin", "--strict"], &band(&answer.body, 1));
         }
     }
-    // What helps such a repository works there too.
+    // Maintenance, which helps such a repository, works there too.
     let script = format!("ulimit -n 70; exec '{PROGRAM}' maintenance '{}'", served.path.display());
     let ran = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
@@ -435,7 +435,7 @@ fn one_damaged_ref_or_tag_hides_no_other_branch() {
         }
         let lines = framed(&["command=ls-refs", "0001", "peel", "symrefs", "0000"]);
         let (ours, gits) = both(&site.cgi("POST", "/acme/site.git/git-upload-pack").protocol(2).body(lines));
-        // git lists what leads nowhere with zeros.
+        // git lists dangling refs with zeros.
         let mut expected = gits.packets();
         expected.retain(|line| !line.starts_with(null.trim_end()));
         assert_eq!(ours.packets(), expected, "{said}: {}", ours.stderr);
@@ -477,7 +477,7 @@ fn a_long_chain_of_tags_is_peeled_once_and_to_its_end() {
     hasher.update(&pack);
     pack.extend_from_slice(hasher.try_finalize().unwrap().as_slice());
     served.feed(&["index-pack", "--stdin"], &pack);
-    // Each of these is peeled anew, or all of them at once.
+    // Each of these is peeled separately, or all of them at once.
     for number in 0..100 {
         std::fs::write(served.path.join(format!("refs/tags/top{number}")), format!("{last}\n")).unwrap();
     }

@@ -1,4 +1,4 @@
-//! What a web server leaves around a request: arguments, descriptors, variables that are there or are not.
+//! What a web server leaves around a request: arguments, descriptors, variables that are set or not.
 
 use crate::support::{Answer, Cgi, NULL, PROGRAM, Site, framed};
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ fn site() -> Site {
     })
 }
 
-/// A push of a new branch; its hooks say what they find.
+/// A push of a new branch; its hooks print what they find.
 fn push(site: &Site) -> Cgi {
     push_to(site, "refs/heads/new")
 }
@@ -158,7 +158,7 @@ fn a_hook_may_push_on_through_the_program_under_either_of_its_names() {
         assert_eq!(onward.leftovers(), Vec::<std::path::PathBuf>::new());
         onward.fsck();
     }
-    // Where objects wait in a quarantine, no ref may point to them.
+    // While objects wait in quarantine, no ref may point to them.
     let onward = site.create("acme/early");
     let push = format!("git push -q --mirror --receive-pack='{PROGRAM} receive-pack' {}", onward.path.display());
     site.repo("acme/site").hook("pre-receive", &push);
@@ -178,7 +178,7 @@ fn a_command_for_the_advertisement_finds_its_programs_and_no_credentials() {
     let borrower = site.repo("acme/site");
     let alternates = borrower.path.join("objects/info/alternates");
     std::fs::write(alternates, format!("{}\n", lender.path.join("objects").display())).unwrap();
-    // A program of the operator's, where only his PATH finds it.
+    // A program of the operator's that only the operator's PATH finds.
     let bin = site.work("bin");
     bin.hook("tips", &format!("env >{}; echo {tip}", bin.path.join("told").display()));
     borrower.config("core.alternateRefsCommand", "tips");
@@ -216,7 +216,7 @@ fn a_user_the_web_server_names_is_no_user_where_tokens_decide() {
 fn the_first_of_doubled_variables_counts() {
     let site = site();
     let token = site.token("acme/site", "read");
-    // A shell or a std::process::Command would merge them: an interpreter that calls execve as it is told does not.
+    // A shell or a std::process::Command would merge duplicates; an interpreter that calls execve directly does not.
     let script = "import ctypes, os, sys\n\
                   pairs = [pair.encode() for pair in sys.argv[2:]]\n\
                   environ = (ctypes.c_char_p * (len(pairs) + 1))(*pairs, None)\n\

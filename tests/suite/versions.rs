@@ -1,4 +1,4 @@
-//! What protocol v2 has beside plain fetches, with a real git as the client.
+//! Features of protocol v2 beyond plain fetches, with a real git as the client.
 
 use crate::support::files::Files;
 use crate::support::{Repo, Site, bearer};
@@ -102,7 +102,7 @@ fn git_takes_a_whole_answer_through_bands() {
     clone.fsck();
 }
 
-/// A site whose newest blob is the base of the others, and a directory beside it.
+/// A site whose newest blob is the base of the others, and a directory for files beside it.
 fn offloading() -> (Site, Repo) {
     let site = Site::with("acme/site", |work| {
         let lines = |count: usize| (0..count).map(|line| format!("line {line} of the file\n")).collect::<String>();
@@ -137,7 +137,7 @@ fn git_fetches_a_blob_from_where_it_is_told() {
     assert_eq!(files.asked(), [name]);
     site.work("clone").fsck();
     assert_eq!(site.work("clone").tip("main:large.txt"), blob);
-    // Who does not want addresses gets everything in one answer.
+    // A client that does not ask for URIs gets everything in one answer.
     site.desk().git(&["clone", "-q", &url, "whole"]);
     assert_eq!(files.asked(), Vec::<String>::new());
     site.work("whole").fsck();
@@ -158,7 +158,7 @@ fn git_fetches_a_whole_pack_from_where_it_is_told() {
     site.desk().git(&[&URIS[..], &["clone", "-q", &url, "clone"]].concat());
     assert_eq!(files.asked(), ["one.pack"]);
     site.work("clone").fsck();
-    // What came later is in the answer, and rests on nothing of the pack.
+    // Later objects are in the answer, and use no base from the pack.
     let fill = site.work("fill");
     fill.commit("later");
     fill.git(&["push", "-q", repo.path.to_str().unwrap(), "main"]);
@@ -166,7 +166,7 @@ fn git_fetches_a_whole_pack_from_where_it_is_told() {
     assert_eq!(files.asked(), ["one.pack"]);
     site.work("later").fsck();
     assert_eq!(site.work("later").tip("HEAD"), repo.tip("main"));
-    // A fetch of a part needs no pack.
+    // A partial fetch needs no pack.
     let clone = site.work("clone");
     clone.git(&[&URIS[..], &["fetch", "-q"]].concat());
     assert_eq!(files.asked(), Vec::<String>::new());

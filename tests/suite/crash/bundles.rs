@@ -1,18 +1,18 @@
-//! A bundle's publication dies, or its disk fails once, at every operation: the next one goes on, and so does whoever changes the
-//! repository's configuration.
+//! The publication of a bundle dies, or its disk fails once, at every operation: the next publication succeeds, and so
+//! do later changes of the repository's configuration.
 
 use super::{ACTIONS, Copy, SAMPLE, sample};
 use crate::support::{PROGRAM, Ran, Repo, Scratch};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Publishes with operation number `point` going wrong; returns how it went, and the operations there were.
+/// Publishes with operation number `point` going wrong; returns the outcome, and the operations there were.
 fn publish(repo: &Repo, public: &Path, point: Option<String>) -> (Ran, Vec<String>) {
     let root = repo.path.parent().unwrap().parent().unwrap();
     let log = root.join("operations.log");
     let _ = std::fs::remove_file(&log);
     let mut command = Command::new(PROGRAM);
-    // A directory as it is mostly given, which means another one elsewhere.
+    // A relative path, as users often give it, which would mean another directory elsewhere.
     command.current_dir(root).args([
         "bundle",
         "publish",

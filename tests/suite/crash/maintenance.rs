@@ -1,4 +1,5 @@
-//! Maintenance dies, or its disk fails once, at every operation: nothing is lost, what is there is whole, and the next run does the rest.
+//! Maintenance dies, or its disk fails once, at every operation: nothing is lost, everything left is valid, and the
+//! next run completes the work.
 
 use super::{ACTIONS, Copy, SAMPLE, Whole};
 use crate::support::{PROGRAM, Ran, Repo, Scratch};
@@ -6,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A repository that has something of all that is looked after.
+/// A repository with something to do for every task of maintenance.
 fn neglected() -> Scratch {
     let scratch = Scratch::new();
     let (served, work) = (Repo::at(scratch.path().join("served.git")), Repo::at(scratch.path().join("work")));
@@ -44,7 +45,7 @@ fn objects(repo: &Repo) -> BTreeSet<String> {
     repo.git(&["cat-file", "--batch-all-objects", "--batch-check"]).lines().map(str::to_owned).collect()
 }
 
-/// Runs it with operation number `point` going wrong; returns how it went, and the operations there were.
+/// Runs maintenance with operation number `point` going wrong; returns the outcome, and the operations there were.
 fn maintain(repo: &Repo, full: bool, point: Option<String>) -> (Ran, Vec<String>) {
     let log = repo.path.with_extension("log");
     let _ = std::fs::remove_file(&log);

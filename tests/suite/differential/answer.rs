@@ -1,4 +1,4 @@
-//! Answers, taken apart: what is said, what is refused, and which objects a pack holds.
+//! Takes answers apart: what is said, what is refused, and which objects a pack contains.
 
 use super::history::Universe;
 use flate2::{Decompress, FlushDecompress, Status};
@@ -9,24 +9,24 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// One answer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Said {
-    /// Lines before the pack, flushes among them; not those of the boundary, nor of errors.
+    /// The lines before the pack, flushes included, without those of the boundary and of errors.
     pub lines: Vec<String>,
-    /// The section wanted-refs, which stands behind that of the boundary here and before it in C git (FE-10).
+    /// The section wanted-refs, which comes after the boundary's here and before it in C git (FE-10).
     pub wanted: BTreeSet<String>,
-    /// `shallow` and `unshallow`, in any order.
+    /// The `shallow` and `unshallow` lines, in any order.
     pub boundary: BTreeSet<String>,
-    /// The text of an ERR packet, or of band 3 where all is in bands.
+    /// The text of an ERR packet, or of band 3 if everything is in bands.
     pub refusal: Option<String>,
-    /// A line of the boundary that came before.
+    /// A line of the boundary that had come before.
     pub twice: Option<String>,
-    /// What came on band 3.
+    /// The text on band 3.
     pub broken_off: String,
-    /// A pack as it came.
+    /// The pack as it came.
     pub pack: Option<Vec<u8>>,
 }
 
 impl Said {
-    /// Of an answer behind its advertisement, all of it in side bands or its pack alone.
+    /// Parses an answer without its advertisement; either all of it is in side bands, or only its pack.
     pub fn hear(mut bytes: &[u8], all_in_bands: bool) -> Result<Self, String> {
         let mut said = Said::default();
         let (mut in_wanted, mut in_pack) = (false, !all_in_bands);
@@ -74,7 +74,7 @@ impl Said {
         Ok(said)
     }
 
-    /// What stands behind the first flush.
+    /// Everything after the first flush.
     pub fn behind_the_advertisement(mut bytes: &[u8]) -> Result<&[u8], String> {
         while !bytes.is_empty() {
             let (packet, rest) = packet(bytes)?;
@@ -87,7 +87,7 @@ impl Said {
     }
 }
 
-/// The first packet: a line, or what is none.
+/// The first packet: a line, or the digits of a special packet.
 type Packet<'a> = Result<&'a [u8], &'static str>;
 
 fn packet(bytes: &[u8]) -> Result<(Packet<'_>, &[u8]), String> {
@@ -107,11 +107,11 @@ fn packet(bytes: &[u8]) -> Result<(Packet<'_>, &[u8]), String> {
     Ok((Err(special), &bytes[4..]))
 }
 
-/// What is in a pack.
+/// The content of a pack.
 #[derive(Debug, Default)]
 pub struct Pack {
     pub objects: BTreeSet<ObjectId>,
-    /// Bases of deltas that are not in it.
+    /// Bases of deltas that are not in the pack.
     pub outside: BTreeSet<ObjectId>,
     pub has_ofs_deltas: bool,
 }
@@ -123,7 +123,7 @@ enum Entry {
 }
 
 impl Pack {
-    /// Reads a pack whole; its objects must be ones the universe has.
+    /// Reads a whole pack, whose objects must be in the universe.
     pub fn read(bytes: &[u8], universe: &Universe) -> Result<Self, String> {
         let hash_size = universe.hash.len_in_bytes();
         let (data, trailer) = bytes.split_at_checked(bytes.len().saturating_sub(hash_size)).ok_or("no pack")?;
@@ -178,7 +178,7 @@ impl Pack {
                             let (kind, base) = &done[at];
                             Some((*kind, apply(base, content)?))
                         }
-                        // In the pack it may yet come.
+                        // The base may come later in the pack.
                         None => None,
                     },
                 };
@@ -201,7 +201,7 @@ impl Pack {
             if done.len() > before {
                 continue;
             }
-            // What is left rests on bases outside.
+            // The rest depends on bases outside the pack.
             let outside = entries.iter().find_map(|(start, (entry, content))| match entry {
                 Entry::On(id) if !done.contains_key(start) && !by_id.contains_key(id) => Some((start, id, content)),
                 _ => None,

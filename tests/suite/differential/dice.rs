@@ -1,4 +1,4 @@
-//! Chance that can be had again: the same seed, the same throws.
+//! Repeatable randomness: the same seed gives the same throws.
 
 /// A generator of random numbers (splitmix64).
 pub struct Dice(u64);
@@ -20,22 +20,22 @@ impl Dice {
         (self.next() % end as u64) as usize
     }
 
-    /// A number of `from..=to`.
+    /// A number in `from..=to`.
     pub fn between(&mut self, from: usize, to: usize) -> usize {
         from + self.below(to - from + 1)
     }
 
-    /// True so many times of a hundred.
+    /// True in `percent` of a hundred cases.
     pub fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    /// One of them.
+    /// One element.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }
 
-    /// At most so many of them, each once, in any order.
+    /// At most `most` elements, each at most once, in any order.
     pub fn some<T: Clone>(&mut self, from: &[T], most: usize) -> Vec<T> {
         let mut left = from.to_vec();
         let count = self.between(0, most.min(left.len()));

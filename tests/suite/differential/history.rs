@@ -1,4 +1,4 @@
-//! A random history, in memory: what each object holds, and what can be reached from it.
+//! A random history in memory: the content of each object, and what is reachable from it.
 
 use super::dice::Dice;
 use gix_hash::ObjectId;
@@ -9,27 +9,27 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub struct Object {
     pub kind: Kind,
     pub data: Vec<u8>,
-    /// What it names and brings with it, parents apart.
+    /// The objects it refers to, except parents.
     pub holds: Vec<ObjectId>,
     pub parents: Vec<ObjectId>,
-    /// Of a commit.
+    /// The date of a commit.
     pub time: u64,
 }
 
-/// Every object there is, on the server or not.
+/// All objects, whether the server has them or not.
 pub struct Universe {
     pub hash: gix_hash::Kind,
     pub objects: HashMap<ObjectId, Object>,
-    /// Older ones first.
+    /// All commits, oldest first.
     pub commits: Vec<ObjectId>,
     pub tags: Vec<ObjectId>,
     pub trees: Vec<ObjectId>,
     pub blobs: Vec<ObjectId>,
-    /// Of each object, for people: `c3`, `blob7`.
+    /// A readable name for each object: `c3`, `blob7`.
     names: HashMap<ObjectId, String>,
 }
 
-/// Paths to what is there: a blob, or of another repository a commit.
+/// Paths and their entries: a blob, or a commit of another repository.
 type Files = BTreeMap<String, (&'static str, ObjectId)>;
 
 const PATHS: &[&str] = &["a", "b", "big", "d/x", "d/y", "d/e/z", "d/e/big", "f/x", "f.x", "f0", "sub/deep/er/file"];
@@ -83,7 +83,7 @@ impl Universe {
         }
         for (folder, files) in &folders {
             let id = self.tree(files);
-            // As if its name ended in a slash, so is a tree sorted.
+            // A tree sorts as if its name ended in a slash.
             entries.insert(format!("{folder}/"), (folder, "40000", id));
         }
         let (mut data, mut holds) = (Vec::new(), Vec::new());
@@ -113,7 +113,7 @@ impl Universe {
         self.plain(Kind::Tag, text.into_bytes(), vec![of])
     }
 
-    /// An object name with nothing behind it.
+    /// The name of an object that does not exist.
     pub fn unknown(&self, dice: &mut Dice) -> ObjectId {
         let text = format!("{}", dice.below(1 << 40));
         gix_object::compute_hash(self.hash, Kind::Commit, text.as_bytes()).unwrap()
@@ -127,7 +127,7 @@ impl Universe {
                     files.remove(&path);
                 }
                 1 if !older.is_empty() => *files = dice.pick(older).clone(),
-                // A tree that stood elsewhere.
+                // A tree from elsewhere.
                 2 => {
                     files.retain(|path, _| !path.starts_with("moved/"));
                     let moved = files.range("d/".to_owned().."d0".to_owned());
@@ -154,7 +154,7 @@ impl Universe {
         }
     }
 
-    /// A history with branches, merges, criss-crosses and clocks that cannot be relied on.
+    /// Adds a history with branches, merges, criss-crosses and unreliable clocks.
     pub fn grow(&mut self, dice: &mut Dice) {
         let count = dice.between(1, 45);
         let clocks = dice.below(4);
@@ -195,7 +195,7 @@ impl Universe {
         }
     }
 
-    /// What tips lead to where commits of `cut` have no parents. What is not there is passed over.
+    /// What is reachable from tips if the commits in `cut` have no parents. Missing objects are skipped.
     pub fn closure(&self, tips: impl IntoIterator<Item = ObjectId>, cut: &BTreeSet<ObjectId>) -> BTreeSet<ObjectId> {
         let (mut met, mut left) = (BTreeSet::new(), tips.into_iter().collect::<Vec<_>>());
         while let Some(id) = left.pop() {
@@ -218,7 +218,7 @@ impl Universe {
             .all(|commit| commit.parents.iter().all(|parent| self.objects[parent].time < commit.time))
     }
 
-    /// An object, and what it leads to while that is a tag.
+    /// An object, and what it peels to, step by step.
     pub fn chain(&self, id: ObjectId) -> Vec<ObjectId> {
         let mut chain = vec![id];
         while let Some(tag) = self.objects.get(chain.last().unwrap()).filter(|object| object.kind == Kind::Tag) {
@@ -227,12 +227,12 @@ impl Universe {
         chain
     }
 
-    /// For people.
+    /// A readable name.
     pub fn name(&self, id: &ObjectId) -> String {
         self.names.get(id).cloned().unwrap_or_else(|| format!("unknown-{}", id.to_hex_with_len(6)))
     }
 
-    /// A line with the names of its objects behind it.
+    /// A line with the readable names of its objects.
     pub fn explained(&self, line: &str) -> String {
         let mut names = Vec::new();
         for word in line.split(|letter: char| !letter.is_ascii_hexdigit()) {
@@ -243,7 +243,7 @@ impl Universe {
         if names.is_empty() { line.to_owned() } else { format!("{line}    # {}", names.join(" ")) }
     }
 
-    /// The commits as a drawing in words.
+    /// A readable list of the commits.
     pub fn told(&self) -> String {
         let told = self.commits.iter().map(|id| {
             let object = &self.objects[id];

@@ -1,4 +1,4 @@
-//! Two answers to one request, compared: the same, or different in a way that docs/compatibility.md names.
+//! Compares two answers to one request: they must be the same, or differ in a way that docs/compatibility.md names.
 
 use super::answer::{Pack, Said};
 use super::repository::Served;
@@ -15,17 +15,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Why it was refused: C git tells some reasons to its log alone (PK-07).
+    /// Why the request was refused; C git tells some reasons only to its log (PK-07).
     fn refusal(&self) -> Option<String> {
         let fatal = self.stderr.lines().rev().find_map(|line| line.strip_prefix("fatal: "));
         self.said.refusal.as_deref().or(fatal).map(|text| text.trim_end_matches('\n').to_owned())
     }
 }
 
-/// A difference that may be, counted by these words.
+/// The name of an allowed difference, by which such differences are counted.
 pub type Allowed = &'static str;
 
-/// Compares.
+/// Compares two outcomes; returns the allowed differences.
 pub fn compare(served: &Served, asked: &Asked, ours: &Outcome, gits: &Outcome) -> Result<Vec<Allowed>, String> {
     match (&ours.said.refusal, gits.refusal()) {
         (None, None) => {}
@@ -66,7 +66,7 @@ pub fn compare(served: &Served, asked: &Asked, ours: &Outcome, gits: &Outcome) -
     Ok(allowed)
 }
 
-/// Compares what is said before the pack. A break: what follows need not be the same.
+/// Compares the lines before the pack. After a break, the rest need not be the same.
 fn compare_lines(
     served: &Served,
     asked: &Asked,
@@ -76,24 +76,24 @@ fn compare_lines(
     if ours.lines == gits.lines {
         return Ok(ControlFlow::Continue(None));
     }
-    // NE-02: without multi_ack one object is acknowledged, which git may follow with others.
+    // NE-02: without multi_ack one object is acknowledged; git may acknowledge others after it.
     if asked.acks == Acks::Plain && ours.lines == first_ack_alone(&gits.lines) {
         return Ok(ControlFlow::Continue(Some("one acknowledgment")));
     }
-    // NE-11: where there are hidden refs, or a commit-graph sees through the boundary, git may be ready too early.
+    // NE-11: with hidden refs, or a commit-graph that reaches beyond the boundary, git may be ready too early.
     let early = !served.hidden.is_empty() || !ours.boundary.is_empty() || !asked.shallow.is_empty();
     if early && is_ready_before(&gits.lines, &ours.lines) {
         return Ok(ControlFlow::Break("ready later"));
     }
-    // NE-11: git looks for what is had as far back as dates go, and asks for more where a want is dated before it.
+    // NE-11: git walks back only as far as dates go, and asks for more if a want is older than that.
     if !served.universe.clocks_agree() && is_ready_before(&ours.lines, &gits.lines) {
         return Ok(ControlFlow::Break("ready sooner"));
     }
-    // Whoever is told of another boundary has another history in common.
+    // A client with another boundary has other history in common.
     if let Some(word) = Client::behind(served, asked, ours)?.compare_boundaries(ours, gits)? {
         return Ok(ControlFlow::Break(word));
     }
-    // NE-10: what lies behind the client's boundary is not taken for common.
+    // NE-10: objects beyond the client's boundary do not count as common.
     if asked.acks == Acks::Section && !asked.shallow.is_empty() && holds_in_order(&ours.lines, &gits.lines) {
         return Ok(ControlFlow::Continue(Some("acknowledged behind the boundary")));
     }
@@ -113,17 +113,17 @@ fn compare_refusals(
     }
     let (our_text, gits_text) = match (ours, gits) {
         (Some(ours), Some(gits)) => (ours, gits),
-        // FI-02, SH-09: in version 2 git looks at these when there is to be a pack.
+        // FI-02, SH-09: in version 2 git checks these only if there is to be a pack.
         (Some(text), None)
             if text.starts_with("unable to access sparse blob in ") || text.contains("cannot be used together") =>
         {
             return Ok("refused before the pack");
         }
-        // SH-07, SH-10: and we look for refs and commits when there is to be one.
+        // SH-07, SH-10: and we look for these refs and commits only if there is to be one.
         (None, Some(text)) if !has_pack && (text.contains("deepen-not") || text.contains("no commits selected")) => {
             return Ok("refused with the pack");
         }
-        // SH-10: beside deepen-not git leaves out what an older commit has for a parent, young as it may be.
+        // SH-10: together with deepen-not, git leaves out the parents of an older commit, however young they are.
         (None, Some(text))
             if asked.has_line("deepen-since ")
                 && asked.has_line("deepen-not ")
@@ -132,13 +132,13 @@ fn compare_refusals(
         {
             return Ok("clocks");
         }
-        // SH-10: git forgets where this repository ends, and misses what lies behind.
+        // SH-10: git forgets this repository's own boundary, and misses what is beyond it.
         (None, Some(text))
             if asked.by_revisions && !served.shallow.is_empty() && text.contains("possible repository corruption") =>
         {
             return Ok("its own boundary forgotten");
         }
-        // UR-08: git finds what tips reach by dates.
+        // UR-08: git finds what is reachable from tips by dates.
         (None, Some(text))
             if asked.version != 2
                 && !served.universe.clocks_agree()
@@ -146,13 +146,13 @@ fn compare_refusals(
         {
             return Ok("clocks");
         }
-        // UR-06: what a tag leads to is advertised with it.
+        // UR-06: what a tag peels to is advertised with it.
         (None, Some(text)) if refused_want(asked, text).is_some_and(|id| is_peeled(served, id)) => {
             return Ok("peeled");
         }
         _ => return Err(format!("refused: {ours:?}\ngit: {gits:?}")),
     };
-    // Of several faults either may be told: git finds these while it still reads the request.
+    // Of several faults any may be reported: git finds these while it still reads the request.
     let early = |text: &str| {
         ["not our ref ", "unknown ref ", "cannot be used together", "deepen-not", "no commits selected"]
             .iter()
@@ -161,7 +161,7 @@ fn compare_refusals(
     if early(our_text) || early(gits_text) {
         return Ok("refused for another fault");
     }
-    // FI-02: such a filter is looked at before it is used, and nothing is said of what may not be had.
+    // FI-02: here such a filter is checked before it is used, and it is not told apart from one that may not be read.
     let unusable = ["aborting due to ", "unable to parse sparse filter data in "];
     if our_text.starts_with("unable to access sparse blob in ") && unusable.iter().any(|text| gits_text.contains(text))
     {
@@ -179,19 +179,19 @@ fn is_peeled(served: &Served, id: &ObjectId) -> bool {
     served.refs.iter().any(|(_, tip)| served.universe.chain(*tip)[1..].last() == Some(id))
 }
 
-/// Whether refs that clients see lead to a commit.
+/// Whether a commit is reachable from refs that clients see.
 fn is_reached(served: &Served, id: &ObjectId) -> bool {
     served.universe.closure(served.refs.iter().map(|(_, tip)| *tip), &served.shallow).contains(id)
 }
 
-/// Whether they are the same up to a `ready`.
+/// Whether two answers are the same up to a `ready` in the first.
 fn is_ready_before(one: &[String], other: &[String]) -> bool {
     let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
-    // With multi_ack this is said by acknowledging what is unknown.
+    // With multi_ack, acknowledging an unknown object means ready.
     one.get(same).is_some_and(|line| line.ends_with("ready") || line.ends_with(" continue"))
 }
 
-/// Whether one has all lines of the other, and acknowledgments besides.
+/// Whether `one` contains all lines of `other` in order, and otherwise only acknowledgments.
 fn holds_in_order(one: &[String], other: &[String]) -> bool {
     let mut left = other.iter().peekable();
     one.iter().all(|line| left.next_if_eq(&line).is_some() || line.starts_with("ACK ")) && left.next().is_none()
@@ -206,14 +206,14 @@ fn first_ack_alone(lines: &[String]) -> Vec<String> {
     lines.iter().filter(|line| first(line)).cloned().collect()
 }
 
-/// What a client has by its own words, and what it is to have.
+/// What a client says it has, and what it is to get.
 struct Client<'a> {
     served: &'a Served,
     asked: &'a Asked,
     owned: BTreeSet<ObjectId>,
-    /// What the wants lead to, up to its new boundary.
+    /// What is reachable from the wants, up to its new boundary.
     wanted: BTreeSet<ObjectId>,
-    /// The same, and what its own objects lead to then.
+    /// The same, and what is reachable from its own objects then.
     needed: BTreeSet<ObjectId>,
 }
 
@@ -221,7 +221,7 @@ impl<'a> Client<'a> {
     fn behind(served: &'a Served, asked: &'a Asked, said: &Said) -> Result<Self, String> {
         let mut boundary = asked.shallow.clone();
         if asked.version < 2 {
-            // The advertisement tells it.
+            // The advertisement includes it.
             boundary.extend(&served.shallow);
         }
         for line in &said.boundary {
@@ -252,13 +252,13 @@ impl<'a> Client<'a> {
         let less: Vec<&String> = gits.boundary.difference(&ours.boundary).collect();
         let shallow =
             |line: &str| line.strip_prefix("shallow ").and_then(|hex| ObjectId::from_hex(hex.as_bytes()).ok());
-        // SH-10, SH-05: the server's own boundary counts, and of the new one what the client will have.
+        // SH-10, SH-05: the server's own boundary counts, and only that part of the new one that the client will have.
         let own = |line: &&String| shallow(line).is_some_and(|id| self.served.shallow.contains(&id));
         let idle = |line: &&String| match shallow(line) {
             Some(id) => self.asked.by_revisions && !self.wanted.contains(&id),
             None => self.served.shallow.iter().any(|id| line.ends_with(&id.to_string())),
         };
-        // SH-10: git finds what the left out refs reach by dates, and keeps more where clocks do not agree.
+        // SH-10: git finds by dates what the excluded refs reach, and keeps more if the clocks are wrong.
         let misled = self.asked.by_revisions && !self.served.universe.clocks_agree();
         match (more.iter().all(own), less.iter().all(idle)) {
             (true, true) => Ok(Some("boundary")),
@@ -272,7 +272,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// With what it has, the client has all it is to have.
+    /// Checks that the client ends up with everything it is to have.
     fn can_use(&self, ours: &Pack, gits: &Pack) -> Result<(), String> {
         if ours.has_ofs_deltas && !self.asked.ofs {
             return Err("a base is given by offset".to_owned());
@@ -301,28 +301,29 @@ impl<'a> Client<'a> {
             return Ok(None);
         }
         let universe = &self.served.universe;
-        // PO-01: what the client has by its own words need not be sent.
+        // PO-01: what the client says it has need not be sent.
         let less: BTreeSet<ObjectId> =
             less.into_iter().filter(|id| !self.owned.contains(universe.chain(*id).last().unwrap())).collect();
         if more.is_empty() && less.is_empty() {
             return Ok(Some("smaller"));
         }
-        // SH-10: who is told of another boundary gets what lies within that one. A commit that git unshallows counts as
-        // held; where it stays cut it is sent, as git itself does.
+        // SH-10: with another boundary other objects are within it. A commit that git unshallows counts as the
+        // client's; where it stays a boundary, it is sent, as by git itself.
         if other_boundary && more.is_subset(&self.owned) {
             return Ok(Some("another boundary"));
         }
-        // PO-01: neither leaves out all that the client has, but what is at the edge of what is new. With clocks that do not
-        // agree git's walk ends elsewhere, and has another edge.
+        // PO-01: neither side leaves out everything that the client has, only what is at the edge of the new objects.
+        // With wrong clocks git's walk ends elsewhere and has another edge.
         if more.is_subset(&self.owned) && less.is_empty() && !universe.clocks_agree() {
             return Ok(Some("clocks"));
         }
-        // FI-02: git asks a part of a combination no more once it has let an object pass.
+        // FI-02: git no longer asks a part of a combined filter once that part has let an object pass.
         let combined = self.asked.filter.as_ref().is_some_and(|filter| filter.starts_with("combine:"));
         if combined && more.is_subset(&self.wanted) && less.is_empty() {
             return Ok(Some("passed by every part"));
         }
-        // FI-03: what is asked for by name is sent, whatever the filter says and the client has behind other objects.
+        // FI-03: objects named as wants are sent, whatever the filter says and whether or not the client's other
+        // objects reach them.
         let named: Vec<ObjectId> = self.asked.wants.iter().flat_map(|id| universe.chain(*id)).collect();
         let is_tree = |id: &&ObjectId| universe.objects[*id].kind == Kind::Tree;
         let below = universe.closure(named.iter().filter(is_tree).copied(), &BTreeSet::new());

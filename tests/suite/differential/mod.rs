@@ -1,8 +1,8 @@
-//! Generated requests to generated repositories, answered by C git and by this program: what is said, refused and sent is the
-//! same, or different in a way that docs/compatibility.md names.
+//! Generated requests to generated repositories, answered by C git and by this program: messages, refusals and packs
+//! must be the same, or differ in a way that docs/compatibility.md names.
 //!
-//! `DIFFERENTIAL_REQUESTS` says how many (a few by default), `DIFFERENTIAL_SEED` where to begin. A failure prints the two that
-//! repeat it, the repository, the request, and what differs.
+//! `DIFFERENTIAL_REQUESTS` is the number of requests (a few by default), `DIFFERENTIAL_SEED` the first seed. A failure
+//! prints the values of both that repeat it, the repository, the request, and the difference.
 
 mod answer;
 mod dice;
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// Requests to each repository.
+/// How many requests each repository gets.
 const REQUESTS_EACH: u64 = 40;
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -69,7 +69,7 @@ fn generated_requests_are_answered_as_git_answers_them() {
     assert!(differences.is_empty(), "{}\n{count} of {requests} requests", differences.join("\n----\n"));
 }
 
-/// Major and minor number.
+/// The major and minor version of git.
 fn git_version() -> (u32, u32) {
     let output = Command::new("git").arg("version").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -115,7 +115,7 @@ fn ask(served: &Served, asked: &Asked, ours: bool) -> Result<Outcome, String> {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
             let mut child = command.spawn().unwrap();
             let mut stdin = child.stdin.take().unwrap();
-            // Whoever refuses the beginning does not read the rest.
+            // A server that refuses the beginning does not read the rest.
             let _ = stdin.write_all(&asked.bytes());
             drop(stdin);
             let output = child.wait_with_output().unwrap();

@@ -1,4 +1,4 @@
-//! A repository on disk for a random history: refs of all kinds, objects in all the places where git keeps them.
+//! A repository on disk for a random history: refs of all kinds, objects in all the places where git stores them.
 
 use super::dice::Dice;
 use super::history::Universe;
@@ -10,21 +10,21 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// A repository, and what is known of it.
+/// A repository, and what is known about it.
 pub struct Served {
     pub path: PathBuf,
     pub universe: Universe,
-    /// What it has.
+    /// The objects it has.
     pub present: BTreeSet<ObjectId>,
     /// Names and objects of the refs that clients see.
     pub refs: Vec<(String, ObjectId)>,
-    /// The same of those they do not see.
+    /// The same for hidden refs.
     pub hidden: Vec<(String, ObjectId)>,
     /// Its own boundary.
     pub shallow: BTreeSet<ObjectId>,
     /// Lines of its configuration.
     pub config: String,
-    /// How its objects are kept.
+    /// How its objects are stored.
     pub kept: Vec<&'static str>,
 }
 
@@ -105,7 +105,7 @@ impl Served {
         std::fs::write(path, own + &self.config).unwrap();
     }
 
-    /// Some repositories are shallow ones.
+    /// Makes some repositories shallow.
     fn cut(&mut self, dice: &mut Dice) {
         let tips: Vec<ObjectId> = self.refs.iter().chain(&self.hidden).map(|(_, id)| *id).collect();
         let mut present: BTreeSet<ObjectId> = self.universe.objects.keys().copied().collect();
@@ -124,7 +124,7 @@ impl Served {
                 }
             }
         } else if dice.chance(30) {
-            // What no ref reaches is there in the others.
+            // In the other repositories unreachable objects stay.
             present = self.universe.closure(tips, &BTreeSet::new());
         }
         self.present = present;
@@ -151,7 +151,7 @@ impl Served {
         let branches: Vec<&String> =
             self.refs.iter().map(|(name, _)| name).filter(|name| name.starts_with("refs/heads/")).collect();
         match dice.below(10) {
-            // Unborn, mostly.
+            // Unborn, usually.
             0 => {}
             1 => {
                 let id = branches.first().map(|name| self.refs.iter().find(|(known, _)| known == *name).unwrap().1);
@@ -188,7 +188,7 @@ impl Served {
                 let mut groups = vec![String::new(); parts];
                 for id in &present {
                     let group = dice.below(parts + 1);
-                    // What is in no pack stays loose; some are in two.
+                    // Objects that are in no pack stay loose; some are in two packs.
                     for group in [Some(group), dice.chance(10).then_some(0)].into_iter().flatten() {
                         if let Some(list) = groups.get_mut(group) {
                             list.push_str(&format!("{id}\n"));
@@ -226,7 +226,7 @@ impl Served {
         }
     }
 
-    /// For people.
+    /// A readable description.
     pub fn told(&self) -> String {
         let mut told = format!("kept as: {}\n{}{}", self.kept.join(", "), self.config, self.universe.told());
         for (name, id) in self.refs.iter().chain(&self.hidden) {
@@ -241,7 +241,7 @@ impl Served {
 
 type Names = Vec<(String, ObjectId)>;
 
-/// Branches, tags of everything, tags of tags, and hidden refs.
+/// Branches, tags of all kinds of objects, tags of tags, and hidden refs.
 fn names(universe: &mut Universe, dice: &mut Dice) -> (Names, Names) {
     let (mut refs, mut hidden) = (Names::new(), Names::new());
     let commits = universe.commits.clone();

@@ -1,4 +1,4 @@
-//! Random requests: of clients that are there, with what they would say, and of clients that say anything.
+//! Random requests: realistic ones of clients that fetch, and arbitrary ones.
 
 use super::dice::Dice;
 use super::repository::Served;
@@ -6,11 +6,11 @@ use crate::support::{Cgi, framed};
 use gix_hash::ObjectId;
 use std::collections::BTreeSet;
 
-/// What may be asked for: what both servers understand.
+/// What requests may use: what both servers support.
 pub struct Offered {
-    /// The features of version 2's fetch.
+    /// The features of fetch in version 2.
     features: String,
-    /// Git counts a relative depth from the client's boundary since its version 2.55 alone.
+    /// Whether git counts a relative depth from the client's boundary, as it does from version 2.55 on.
     relative_depth: bool,
 }
 
@@ -31,9 +31,9 @@ impl Offered {
 /// How a request reaches the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// As CGI, each request whole.
+    /// As CGI, each request complete.
     Http,
-    /// Over a pipe, behind an advertisement, several rounds of haves in one go.
+    /// Over a pipe, after an advertisement, with several rounds of haves at once.
     Pipe,
 }
 
@@ -43,11 +43,11 @@ pub enum Acks {
     Plain,
     Multi,
     Detailed,
-    /// Version 2.
+    /// In a section of version 2.
     Section,
 }
 
-/// The depth that means no end.
+/// The depth that means infinite.
 const ENDLESS: u32 = 0x7fff_ffff;
 
 /// A request.
@@ -56,7 +56,7 @@ pub struct Asked {
     pub version: u8,
     pub lines: Vec<String>,
     pub wants: Vec<ObjectId>,
-    /// All that the client says it has.
+    /// Everything the client says it has.
     pub haves: Vec<ObjectId>,
     pub shallow: BTreeSet<ObjectId>,
     pub acks: Acks,
@@ -65,7 +65,7 @@ pub struct Asked {
     pub filter: Option<String>,
     /// Version 2 with sideband-all.
     pub all_in_bands: bool,
-    /// Since a time, or without refs.
+    /// Whether it uses deepen-since or deepen-not.
     pub by_revisions: bool,
 }
 
@@ -109,7 +109,7 @@ impl Asked {
         match dice.below(10) {
             // A clone.
             0..=2 => {}
-            // Anything at all.
+            // Arbitrary objects.
             3 => {
                 let all: Vec<ObjectId> = [&universe.commits, &universe.tags, &universe.trees, &universe.blobs]
                     .into_iter()
@@ -121,7 +121,7 @@ impl Asked {
                     self.shallow = dice.some(&universe.commits, 4).into_iter().collect();
                 }
             }
-            // One that has fetched before, whole or to a boundary, and has perhaps worked since.
+            // A client that has fetched before, completely or up to a boundary, and may have worked since.
             _ => {
                 let tips = dice.some(&universe.commits, 3);
                 let merged = universe.commits.iter().filter(|id| !universe.objects[*id].parents.is_empty());
@@ -191,7 +191,7 @@ impl Asked {
         lines
     }
 
-    /// Lines of shallow commits and of a boundary that moves, mixed in any order.
+    /// The lines of shallow commits and of a moving boundary, mixed in any order.
     fn boundary(&self, deepening: &[String], dice: &mut Dice) -> Vec<String> {
         let mut lines: Vec<String> = self.shallow.iter().map(|id| format!("shallow {id}")).collect();
         for line in deepening {
@@ -270,17 +270,17 @@ impl Asked {
                 lines.push("0000".to_owned());
             }
         }
-        // Over a pipe, who has not said `done` would be waited for.
+        // Over a pipe, the server would wait for a client that has not sent `done`.
         lines.push(if self.way == Way::Pipe || dice.chance(65) { "done" } else { "0000" }.to_owned());
         self.lines = lines;
     }
 
-    /// Whether a line begins with this.
+    /// Whether a line begins with `begin`.
     pub fn has_line(&self, begin: &str) -> bool {
         self.lines.iter().any(|line| line.starts_with(begin))
     }
 
-    /// What goes over the wire.
+    /// The bytes of the request.
     pub fn bytes(&self) -> Vec<u8> {
         let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
         let mut bytes = framed(&lines);
@@ -290,7 +290,7 @@ impl Asked {
         bytes
     }
 
-    /// For people.
+    /// A readable description.
     pub fn told(&self, served: &Served) -> String {
         let lines: String =
             self.lines.iter().map(|line| format!("    {}\n", served.universe.explained(line))).collect();
@@ -298,12 +298,13 @@ impl Asked {
     }
 }
 
-/// Without an end there is nothing to count from: C git adds to that number too, beyond what it can hold.
+/// Whether a depth may be relative. An infinite one has nothing to count from: C git adds to that number too, and it
+/// overflows.
 fn may_be_relative(deepening: &[String]) -> bool {
     !deepening.is_empty() && !deepening.iter().any(|line| line.contains(&ENDLESS.to_string()))
 }
 
-/// Mostly tips; now and then what one may perhaps not have.
+/// Usually tips; sometimes objects that may not be allowed.
 fn wants(served: &Served, dice: &mut Dice) -> Vec<ObjectId> {
     let universe = &served.universe;
     let mut wants = Vec::new();
@@ -346,7 +347,7 @@ fn filter(served: &Served, dice: &mut Dice) -> String {
     if dice.chance(15) {
         let parts: Vec<String> = (0..dice.between(1, 3))
             .map(|_| plain(dice).replace(':', "%3a"))
-            // Git has refused empty ones in some versions, and not in others.
+            // Whether git refuses empty ones depends on its version.
             .filter(|part| !part.is_empty())
             .collect();
         return format!("combine:{}", parts.join("+"));

@@ -1,11 +1,11 @@
-//! A web server for files, as a CDN is one: it knows nothing of git, and counts what it is asked.
+//! A web server for plain files, like a CDN: it knows nothing of git, and records the requests.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// Files of one directory over HTTP, until the test ends.
+/// Serves the files of one directory over HTTP until the test ends.
 pub struct Files {
     address: String,
     asked: Arc<Mutex<Vec<String>>>,
@@ -30,7 +30,7 @@ impl Files {
         format!("http://{}/{name}", self.address)
     }
 
-    /// The files asked for since the last call.
+    /// The files requested since the last call.
     pub fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }

@@ -1,4 +1,4 @@
-//! What the tests stand on: a site with repositories and tokens, the program as CGI, the program as a server, git.
+//! The foundation of the tests: a site with repositories and tokens, the program as CGI, the program as a server, git.
 
 #![allow(dead_code, reason = "each test module uses its own part")]
 
@@ -20,7 +20,7 @@ use std::time::Duration;
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_artifacts-http-backend");
 
-/// A directory that goes when the test ends.
+/// A directory that is removed when the test ends.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -43,7 +43,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A git command in a directory, untouched by the machine's configuration.
+/// A git command in a directory, independent of the machine's configuration.
 pub fn git_command(directory: &Path) -> Command {
     let mut command = Command::new("git");
     command
@@ -62,7 +62,7 @@ pub fn git_command(directory: &Path) -> Command {
     command
 }
 
-/// What a git command did.
+/// The outcome of a command.
 #[derive(Debug)]
 pub struct Ran {
     pub ok: bool,
@@ -81,13 +81,13 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
-    /// Its output; it must have succeeded.
+    /// Checks that it succeeded, and returns its output.
     pub fn succeeds(self) -> String {
         assert!(self.ok, "git failed: {}\n{}", self.out, self.err);
         self.out
     }
 
-    /// It must have failed and said `text`.
+    /// Checks that it failed and said `text`.
     pub fn fails_with(self, text: &str) {
         assert!(!self.ok, "git should have failed: {}\n{}", self.out, self.err);
         assert!(self.err.contains(text) || self.out.contains(text), "{text:?} is not in:\n{}\n{}", self.out, self.err);
@@ -112,7 +112,7 @@ impl Repo {
         self.try_git(arguments).succeeds()
     }
 
-    /// What git says of what it is given on its standard input.
+    /// Runs git with the given standard input, and returns its output.
     pub fn feed(&self, arguments: &[&str], input: &[u8]) -> String {
         let mut command = git_command(&self.path);
         let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -142,13 +142,13 @@ impl Repo {
         self.git(&["config", key, value]);
     }
 
-    /// An executable hook: a shell script.
+    /// Creates an executable hook from a shell script.
     pub fn hook(&self, name: &str, script: &str) {
         std::fs::create_dir_all(self.path.join("hooks")).unwrap();
         write_script(&self.path.join("hooks").join(name), script);
     }
 
-    /// A pack of what `revisions` name, one a line, `^` in front of what is left out.
+    /// A pack of the objects that `revisions` name, one a line, with `^` before those to leave out.
     pub fn pack(&self, revisions: &str) -> Vec<u8> {
         let mut command = git_command(&self.path);
         command.args(["pack-objects", "--stdout", "--revs", "--delta-base-offset", "-q"]);
@@ -159,13 +159,13 @@ impl Repo {
         output.stdout
     }
 
-    /// Everything in it is whole.
+    /// Checks that everything in it is intact.
     pub fn fsck(&self) {
         let ran = self.try_git(&["fsck", "--strict", "--no-dangling"]);
         assert!(ran.ok, "{}\n{}", ran.out, ran.err);
     }
 
-    /// Files that a dead or refused push would leave.
+    /// Files that a dead or refused push could leave.
     pub fn leftovers(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut stack = vec![self.path.clone()];
@@ -226,7 +226,7 @@ impl Site {
         Repo::at(path)
     }
 
-    /// Where clients' directories are.
+    /// The parent directory of the clients' directories.
     pub fn desk(&self) -> Repo {
         Repo::at(self.scratch.path().join("work"))
     }
@@ -240,7 +240,7 @@ impl Site {
         Repo::at(self.root().join(format!("{name}.git")))
     }
 
-    /// The program as a command line tool, run by somebody whom permissions hold back, to whom everything here is given.
+    /// The program as a command line tool, run by an unprivileged user, who gets everything here.
     pub fn unprivileged(&self, arguments: &[&str]) -> Ran {
         const NOBODY: u32 = 65_534;
         let mut command = self.command(arguments);
@@ -275,7 +275,7 @@ impl Site {
         ran.out
     }
 
-    /// A new token's plaintext.
+    /// Creates a token, and returns its plaintext.
     pub fn token(&self, name: &str, scope: &str) -> String {
         let json = self.tool(&["token", "create", name, "--scope", scope, "--ttl", "3600", "--json"]);
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -293,7 +293,7 @@ impl Site {
         self.cgi("POST", &path).bearer(token).body([updates(list, PUSH), pack.to_vec()].concat())
     }
 
-    /// The embedded server over this site.
+    /// The embedded server for this site.
     pub fn serve(&self) -> Server {
         self.serve_with(&[], &[])
     }
@@ -335,7 +335,7 @@ impl Site {
     }
 }
 
-/// The embedded server, ended with the test.
+/// The embedded server; killed when dropped.
 pub struct Server {
     child: Child,
     base: String,
@@ -347,7 +347,7 @@ impl Server {
         format!("http://{}/git/{name}.git", self.base)
     }
 
-    /// With the token's secret as Basic's password.
+    /// The URL with the token's secret as the Basic password.
     pub fn url_with(&self, name: &str, token: &str) -> String {
         let secret = token.split('?').next().unwrap();
         format!("http://x:{secret}@{}/git/{name}.git", self.base)
@@ -357,7 +357,7 @@ impl Server {
         &self.base
     }
 
-    /// What the program said on stderr so far.
+    /// What the program has written to stderr so far.
     pub fn stderr(&self) -> String {
         self.errors.lock().unwrap().clone()
     }
@@ -371,7 +371,7 @@ impl Drop for Server {
     }
 }
 
-/// The header line that carries a token.
+/// The configuration that makes git send a token as Bearer.
 pub fn bearer(token: &str) -> String {
     format!("http.extraHeader=Authorization: Bearer {token}")
 }
@@ -381,14 +381,14 @@ pub fn bearer(token: &str) -> String {
 pub struct Cgi {
     environment: Vec<(String, String)>,
     body: Vec<u8>,
-    /// What a shell does before it becomes the program.
+    /// What a shell runs before it becomes the program.
     before: String,
     /// The words of a command that becomes the program.
     instead: Vec<String>,
 }
 
 impl Cgi {
-    /// To the repositories below a directory.
+    /// A request to the repositories below a directory.
     pub fn to(root: &Path, method: &str, path: &str) -> Self {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let mut cgi = Cgi { environment: Vec::new(), body: Vec::new(), before: String::new(), instead: Vec::new() };
@@ -432,7 +432,7 @@ impl Cgi {
         self.env("HTTP_GIT_PROTOCOL", &format!("version={version}"))
     }
 
-    /// A POST's body with its length; the type is that of the service in the path.
+    /// Sets the body of a POST and its length; the type follows from the service in the path.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         let service = if self.path().ends_with("git-receive-pack") { "receive" } else { "upload" };
@@ -448,30 +448,30 @@ impl Cgi {
             .unwrap_or_default()
     }
 
-    /// A POST's body without a length, as a chunked one arrives.
+    /// Sets the body of a POST without a length, as a chunked one arrives.
     pub fn chunked(self, body: impl Into<Vec<u8>>) -> Self {
         self.body(body).without("CONTENT_LENGTH")
     }
 
-    /// Not more than so many megabytes of memory: asking for more ends the process.
+    /// Limits memory to this many megabytes; allocating more ends the process.
     pub fn megabytes(mut self, megabytes: u32) -> Self {
         self.before.push_str(&format!("ulimit -d {}; ", megabytes * 1024));
         self
     }
 
-    /// A shell runs this before it becomes the program.
+    /// Makes a shell run this before it becomes the program.
     pub fn opening(mut self, script: &str) -> Self {
         self.before.push_str(&format!("{script}; "));
         self
     }
 
-    /// The process ignores SIGPIPE from its start, as children of some servers do.
+    /// Makes the process ignore SIGPIPE from its start, as children of some servers do.
     pub fn ignoring_sigpipe(mut self) -> Self {
         self.before.push_str("trap '' PIPE; ");
         self
     }
 
-    /// Another command that will become the program.
+    /// Runs another command that will become the program.
     pub fn through(mut self, words: &[&str]) -> Self {
         self.instead = words.iter().map(|word| (*word).to_owned()).collect();
         self
@@ -493,12 +493,12 @@ impl Cgi {
         command
     }
 
-    /// The process, its body not yet written.
+    /// Starts the process; its body is not written yet.
     pub fn spawn(&self) -> Child {
         self.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// The process to be fed and read by hand.
+    /// Starts the process, to be fed and read by hand.
     pub fn start(&self) -> Running {
         let mut child = self.spawn();
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
@@ -506,7 +506,7 @@ impl Cgi {
         Running { child, stdin, stdout, stderr }
     }
 
-    /// Runs it: everything written while the answer is read.
+    /// Runs it, writing the body while the answer is read.
     pub fn run(&self) -> Answer {
         let mut running = self.start();
         let mut stdin = running.stdin.take().unwrap();
@@ -519,8 +519,8 @@ impl Cgi {
         answer
     }
 
-    /// Runs it behind a relay that writes everything before it reads anything, through pipes of 64 KiB, as fcgiwrap, mod_cgi
-    /// and uWSGI do.
+    /// Runs it behind a relay that writes everything before it reads anything, through pipes of 64 KiB, as fcgiwrap,
+    /// mod_cgi and uWSGI do.
     pub fn run_as_relay(&self) -> Answer {
         let mut running = self.start();
         let mut stdin = running.stdin.take().unwrap();
@@ -539,7 +539,7 @@ impl Cgi {
         running.end()
     }
 
-    /// The same, as a chunked body arrives.
+    /// The same request without a length, as a chunked body arrives.
     pub fn without_length(&self) -> Self {
         self.clone().without("CONTENT_LENGTH")
     }
@@ -549,8 +549,8 @@ impl Cgi {
         &self.body
     }
 
-    /// Runs it with one socket as both its standard input and its output, as Apache's mod_cgid does: everything is written,
-    /// then everything read. A byte of the body left unread damages the answer, as there.
+    /// Runs it with one socket as both standard input and output, as Apache's mod_cgid does: everything is written,
+    /// then everything read. As there, a byte of the body left unread damages the answer.
     pub fn run_over_a_socket(&self) -> io::Result<Answer> {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let mut command = self.command();
@@ -568,7 +568,7 @@ impl Cgi {
     }
 }
 
-/// A process of which everybody expects that it ends.
+/// How long a process may take before it counts as hanging.
 const HANGS_AFTER: Duration = Duration::from_secs(40);
 
 /// Waits for a child; one that does not end is killed, and the test fails.
@@ -583,13 +583,13 @@ pub fn ended(child: &mut Child) -> ExitStatus {
     child.wait().unwrap()
 }
 
-/// Whether there is something to read, or an end, within `time`.
+/// Whether there is data or the end of file to read within `time`.
 pub fn readable(descriptor: &impl AsFd, time: Duration) -> bool {
     let wait = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
     poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&wait)).unwrap() > 0
 }
 
-/// Reads to the end, beside what else is done.
+/// Reads to the end in another thread.
 pub fn reader(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -598,7 +598,7 @@ pub fn reader(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// A CGI process at work.
+/// A running CGI process.
 pub struct Running {
     pub child: Child,
     pub stdin: Option<ChildStdin>,
@@ -612,12 +612,12 @@ impl Running {
         self.stdin.as_mut().unwrap().write_all(bytes)
     }
 
-    /// Whether nothing comes for so long.
+    /// Whether no output comes for this long.
     pub fn is_silent(&self, time: Duration) -> bool {
         !readable(self.stdout.as_ref().unwrap(), time)
     }
 
-    /// What one read gives once there is something.
+    /// Waits for output, and returns the result of one read.
     pub fn read_once(&mut self) -> Vec<u8> {
         let stdout = self.stdout.as_mut().unwrap();
         assert!(readable(stdout, HANGS_AFTER), "nothing comes");
@@ -637,7 +637,7 @@ impl Running {
         self.end_with_stdin_open()
     }
 
-    /// Reads the rest of its answer; its input, if it was not taken, stays open until it has ended.
+    /// Reads the rest of its answer; its input, unless it was taken, stays open until it has ended.
     pub fn end_with_stdin_open(mut self) -> Answer {
         let stdout = self.stdout.take().map(reader);
         let status = ended(&mut self.child);
@@ -646,7 +646,7 @@ impl Running {
     }
 }
 
-/// A CGI answer, taken apart.
+/// A parsed CGI answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -689,14 +689,14 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The report of a push, a line an entry, its flush apart.
+    /// The report of a push, one line an entry, without its flush.
     pub fn report(&self) -> Vec<String> {
         let mut lines = packets(&band(&self.body, 1));
         assert_eq!(lines.pop().as_deref(), Some("0000"), "{self:?}");
         lines
     }
 
-    /// No crash, nothing but one line on stderr, and a status of ours.
+    /// Checks that there was no crash, at most one line on stderr, and an expected status.
     pub fn is_sound(&self, what: &str) {
         assert!(self.exit >= 0, "{what}: {self:?}");
         assert!([200, 400, 403, 404, 413].contains(&self.status), "{what}: {self:?}");
@@ -704,13 +704,13 @@ impl Answer {
         assert!(!self.text().contains("internal server error"), "{what}: {}", self.stderr);
     }
 
-    /// The body's packets, one a line: text as it is, `0000`, `0001`; binary in escapes.
+    /// The packets of the body, one an entry: text as it is, `0000`, `0001`, binary data escaped.
     pub fn packets(&self) -> Vec<String> {
         packets(&self.body)
     }
 }
 
-/// Packets, one an entry: text as it is, `0000`, `0001`; binary in escapes.
+/// Packets, one an entry: text as it is, `0000`, `0001`, binary data escaped.
 pub fn packets(mut bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     while bytes.len() >= 4 {
@@ -729,7 +729,7 @@ pub fn packets(mut bytes: &[u8]) -> Vec<String> {
     found
 }
 
-/// Lines to a request: `0000` and `0001` as they are, others framed with a newline.
+/// Lines as a request: `0000` and `0001` as they are, others as packets ending in a newline.
 pub fn framed(lines: &[&str]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for line in lines {
@@ -741,8 +741,8 @@ pub fn framed(lines: &[&str]) -> Vec<u8> {
     bytes
 }
 
-/// An executable shell script. A process of its own writes it: a descriptor open for writing in this one could be inherited
-/// by a child another test starts at the moment, and «text file busy» be the answer to running the script.
+/// Writes an executable shell script. A child process writes it: a descriptor open for writing in this process could be
+/// inherited by a child that another test is starting, and running the script would fail with «text file busy».
 pub fn write_script(path: &Path, script: &str) {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "cat >\"$0\" && chmod +x \"$0\""]).arg(path).stdin(Stdio::piped());
@@ -751,13 +751,13 @@ pub fn write_script(path: &Path, script: &str) {
     assert!(child.wait().unwrap().success());
 }
 
-/// «Nothing», as old or new value of a ref.
+/// «None», as the old or new value of a ref.
 pub const NULL: &str = "0000000000000000000000000000000000000000";
 
-/// The capabilities a git client usually asks of a push.
+/// The capabilities that a git client usually asks for in a push.
 pub const PUSH: &str = "report-status side-band-64k agent=git/2.0";
 
-/// The lines of a push to their flush: `(old, new, name)` each.
+/// The lines of a push up to the flush, each from `(old, new, name)`.
 pub fn updates(updates: &[(&str, &str, &str)], capabilities: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (number, (old, new, name)) in updates.iter().enumerate() {
@@ -790,7 +790,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// What a band carried.
+/// The data of one band.
 pub fn band(body: &[u8], band: u8) -> Vec<u8> {
     let (mut found, mut rest) = (Vec::new(), body);
     while rest.len() >= 4 {
