@@ -1,8 +1,9 @@
 #!/bin/sh
-# Writes scripts/layout.ld, by which scripts/release.sh puts what small and common requests run side by side. To be run now and then, when much of what
-# they run has changed: what the file does not know of lies elsewhere, and works as well.
+# Writes scripts/layout.ld, with which scripts/release.sh places the functions that small and common requests run side
+# by side. Run it occasionally, when much of what they run has changed: functions that the file does not list are placed
+# elsewhere and work as well.
 #
-# It needs git, nm, python3 and valgrind.
+# Needs git, nm, python3 and valgrind.
 set -eu
 cd "$(dirname "$0")/.."
 for program in git nm python3 valgrind; do
@@ -11,7 +12,7 @@ for program in git nm python3 valgrind; do
 		exit 1
 	}
 done
-# With names, in a place of its own.
+# With symbols, in a target directory of its own.
 binary=$(CARGO_PROFILE_RELEASE_STRIP=none CARGO_TARGET_DIR="$PWD/target/layout" scripts/release.sh | tail -n 1)
 mkdir -p target/bench
 exec python3 scripts/bench/layout.py --ours "$binary" --directory target/bench --out scripts/layout.ld

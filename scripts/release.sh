@@ -1,8 +1,9 @@
 #!/bin/sh
-# Builds the release binary: one static executable that starts in a fraction of a millisecond, which is what CGI pays for.
+# Builds the release binary: one static executable that starts in a fraction of a millisecond, a cost CGI pays for every
+# request.
 #
-# It needs Rust's musl target (rustup target add x86_64-unknown-linux-musl) and nothing else: no crate compiles C.
-# Where the target is missing an ordinary release binary is built instead, good enough for tests.
+# Needs Rust's musl target (rustup target add x86_64-unknown-linux-musl) and nothing else: no crate compiles C. Without
+# that target it builds an ordinary release binary, which is good enough for tests.
 # The last line on stdout is the path of the binary.
 set -eu
 cd "$(dirname "$0")/.."
@@ -10,7 +11,8 @@ cd "$(dirname "$0")/.."
 target=$(uname -m)-unknown-linux-musl
 libraries=$(rustc --print target-libdir --target "$target" 2>/dev/null || true)
 if [ -n "$libraries" ] && ls "$libraries"/libstd-*.rlib >/dev/null 2>&1; then
-	# Non-PIE: nothing is relocated at start. What small requests run lies side by side: that is a third of their page faults.
+	# Non-PIE: nothing is relocated at start. The functions of small requests are adjacent, which saves a third of their
+	# page faults.
 	RUSTFLAGS="${RUSTFLAGS:-} -C relocation-model=static -C target-feature=+crt-static -C link-arg=-Wl,-T,scripts/layout.ld" \
 		cargo build --release --locked --bin artifacts-http-backend --target "$target"
 	binary=${CARGO_TARGET_DIR:-$PWD/target}/$target/release/artifacts-http-backend

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Runs clients against the embedded server: git, an old git, dulwich, libgit2 (through pygit2), isomorphic-git and gitoxide's gix.
 #   scripts/test-clients.sh [git|old-git|dulwich|pygit2|isomorphic|gix]...
-# dulwich, pygit2 and isomorphic-git are installed below target/ by pip and npm. ARTIFACTS_HTTP_BACKEND names the program,
-# OLD_GIT_EXEC an old git (1.6.6 is the first that speaks smart HTTP), GIX gitoxide's, if it is not in PATH: who is not there is
-# passed over.
+# dulwich, pygit2 and isomorphic-git are installed below target/ by pip and npm. ARTIFACTS_HTTP_BACKEND names the
+# program, OLD_GIT_EXEC an old git (1.6.6 is the first that speaks smart HTTP), GIX gitoxide's gix if it is not in PATH.
+# Clients that are not available are skipped.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -53,7 +53,7 @@ until base=$(sed -n 's/^Serving .* at \(http:[^ ]*\)\/ .*/\1/p' "$scratch/server
 	sleep 0.1
 done
 
-# mint REPOSITORY SCOPE: the secret of a new token.
+# mint REPOSITORY SCOPE: prints the secret of a new token.
 mint() {
 	"$program" token create "$1" --scope "$2" --root "$scratch/root" --json | sed -n 's/.*"plaintext": *"\([^"?]*\).*/\1/p'
 }

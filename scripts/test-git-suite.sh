@@ -1,11 +1,11 @@
 #!/bin/sh
-# Runs git's own tests of git-http-backend against this program, in its place.
+# Runs git's own tests of git-http-backend against this program in its place.
 #   GIT_BUILD_DIR=/path/to/built/git scripts/test-git-suite.sh [--pipes] [--logs DIR] [t5551]...
 #
 # GIT_BUILD_DIR           a source tree of git in which `make` has been run (docs/testing.md)
 # ARTIFACTS_HTTP_BACKEND  the program; without it scripts/release.sh builds one
-# --pipes                 in the place of upload-pack and receive-pack too, and the scripts about fetches and pushes over pipes
-# Without names the scripts about git-http-backend are run. Tests that may fail stand in tests/git-suite/expected*.txt.
+# --pipes                 replaces upload-pack and receive-pack too, and runs the scripts about pipes
+# Without names it runs the scripts about git-http-backend. tests/git-suite/expected*.txt list the tests that may fail.
 # GIT_TEST_PROTOCOL_VERSION=0 (or 1) makes clients ask for that version.
 set -eu
 cd "$(dirname "$0")/.."
@@ -40,13 +40,13 @@ while [ $# -gt 0 ]; do
 	shift
 done
 
-# A checkout may be out of reach for the user who runs the tests: that one gets copies.
+# The user who runs the tests may not be able to read the checkout, and gets copies.
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 trap 'exit 2' INT TERM HUP
 cp "$ARTIFACTS_HTTP_BACKEND" "$stage/artifacts-http-backend"
 cp tests/git-suite/run tests/git-suite/expected*.txt "$stage/"
-# As git's own program the web server is the one who authenticates.
+# As for git's own program, the web server authenticates.
 cat >"$stage/git-http-backend" <<END
 #!/bin/sh
 ARTIFACTS_AUTH=webserver exec "$stage/artifacts-http-backend" "\$@"

@@ -1,12 +1,13 @@
 #!/bin/sh
-# Pushes to repositories on a disk of its own, lets the power fail at many moments, and looks at what is left.
+# Pushes to repositories on a disk of their own, simulates a power failure at many moments, and checks what is left.
 #   scripts/test-power-loss.sh [ext4|xfs|btrfs]...    (all of them)
 #
-# POINTS, PUSHES, SEED    how many moments (100), how many pushes (24), which ones (1)
+# POINTS, PUSHES, SEED    how many moments (100), how many pushes (24), the seed for choosing the moments (1)
 # ARTIFACTS_HTTP_BACKEND  the program; without it scripts/release.sh builds one
 #
-# The disk is a file of a FUSE file system, which records what is written and when the disk is told to empty its cache. A moment's disk
-# has everything up to the last of those, and any part of what came later. Needs root, loop devices and FUSE.
+# The disk is a file in a FUSE file system that records what is written and when the disk is told to flush its cache. At
+# each moment the disk has everything up to the last flush, and any part of what was written later. Needs root, loop
+# devices and FUSE.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -57,14 +58,14 @@ trap 'clean_up; rm -rf "$scratch"' EXIT
 trap 'exit 1' INT TERM
 mkdir "$scratch/fuse" "$scratch/top"
 
-# A repository of each kind: loose objects and refs; a pack for each push, and packed refs; logs; reftable.
+# Repositories of all kinds: loose objects and refs; a pack for each push, and packed refs; reflogs; reftable.
 repositories() {
 	for name in loose packed logged; do
 		git init --quiet --bare "$scratch/top/$name.git"
 	done
 	git -C "$scratch/top/packed.git" config receive.unpackLimit 1
 	git -C "$scratch/top/logged.git" config core.logAllRefUpdates always
-	# An old git makes no reftable, and could not look into one.
+	# An old git cannot create a reftable, nor read one.
 	git init --quiet --bare --ref-format=reftable "$scratch/top/table.git" 2>/dev/null ||
 		git init --quiet --bare "$scratch/top/table.git"
 }
@@ -76,7 +77,7 @@ push() {
 	}
 }
 
-# Writes down what happens on a file system of one kind while pushes go there.
+# Records what happens on a file system of one kind while pushes go to it.
 record() {
 	"$python" tests/power/disk.py "$scratch/fuse" "$size" "$scratch/log" &
 	until [ -e "$scratch/fuse/disk" ]; do sleep 0.1; done
@@ -129,7 +130,8 @@ failed=
 for kind in ${*:-ext4 xfs btrfs}; do
 	record "$kind"
 	printf '%s: ' "$kind"
-	# Where the order of names is kept one wait is for all; a journal needs two flushes for that, logs of refs another wait.
+	# Where the order of name changes is kept, one wait covers all. A journal needs two flushes for it, and reflogs another
+	# wait.
 	flushes=
 	[ "$kind" = btrfs ] || flushes=4
 	# shellcheck disable=SC2086

@@ -10,7 +10,7 @@ status=0
 for server; do
 	echo "== $server"
 	case $server in
-	# The large bodies have been through fcgiwrap and through Apache before.
+	# fcgiwrap and Apache have both carried the large bodies already.
 	apache-fcgi) BIG=${BIG:-20000000} tests/servers/apache.sh fcgi || status=1 ;;
 	apache-*) tests/servers/apache.sh "${server#apache-}" || status=1 ;;
 	nginx | apache | serve) "tests/servers/$server.sh" || status=1 ;;

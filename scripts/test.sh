@@ -1,9 +1,9 @@
 #!/bin/sh
-# Runs what CI runs, and fails where a stage does.
+# Runs what CI runs, and fails if any stage fails.
 #   scripts/test.sh                 everything
 #   scripts/test.sh unit shell      these stages only
 #
-#   tools    what the others need: installed with apt-get where this runs as root on Debian, else asked for
+#   tools    what the other stages need: installed with apt-get if this runs as root on Debian, else asked for
 #   fmt      cargo fmt --check
 #   clippy   cargo clippy, warnings are errors
 #   unit     cargo test with fail points: unit tests, tidy, the suite, in which a push also dies, or its disk fails, at many
@@ -13,12 +13,13 @@
 #   servers  tests/servers: nginx + fcgiwrap, Apache, the embedded server, with real git clients
 #   clients  tests/clients: git, an old git, dulwich, libgit2, isomorphic-git, gix (scripts/test-clients.sh says which need to be named)
 #
-# The stages from release on run beside those before: linking the whole program occupies one core for minutes, a server test
-# never quite one. What they print is shown when those before are done; if one of these fails, it stands in target/beside.log.
+# The stages from release on run beside those before: linking the whole program occupies one core for minutes, and a
+# server test never quite one. Their output is shown when the earlier stages are done; if one of those fails, it is in
+# target/beside.log.
 set -eu
 cd "$(dirname "$0")/.."
 stages="tools fmt clippy unit release shell servers clients"
-# A first build takes longer where it keeps what another could use.
+# A first build takes longer if it keeps what later builds could reuse.
 [ -d "${CARGO_TARGET_DIR:-target}/debug" ] || export CARGO_INCREMENTAL=0
 
 tools() {
@@ -33,10 +34,10 @@ tools() {
 	need apache2 apache2-bin
 	need python3 python3
 	command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || packages="$packages python3-venv"
-	# Where node and npm come from elsewhere, Debian's packages would be in their way.
+	# If node and npm come from elsewhere, Debian's packages would conflict with them.
 	need node nodejs
 	need npm npm
-	# The linker, for Rust.
+	# Rust needs it as the linker.
 	need cc gcc
 	if [ -n "$packages" ]; then
 		if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
@@ -77,7 +78,7 @@ release() {
 	ls -l "$(echo "$built" | tail -n 1)"
 }
 
-# Names the program for what runs next; cargo builds it only if it must.
+# Sets the variable that names the program for the next stages; cargo builds only what has changed.
 find_program() {
 	[ -n "${ARTIFACTS_HTTP_BACKEND:-}" ] && return
 	built=$(CARGO_TERM_QUIET=true scripts/release.sh)
@@ -111,12 +112,12 @@ clients() {
 	scripts/test-clients.sh
 }
 
-# Runs stages one after the other, to the first that fails.
+# Runs stages one after the other, up to the first that fails.
 run() {
 	for stage; do
 		echo "---- $stage"
 		from=$(date +%s)
-		# In a subshell with its own -e: a function called in a condition would run on after a failure.
+		# In a subshell with its own -e: a function called in a condition would go on after a failure.
 		set +e
 		(
 			set -e
@@ -135,7 +136,7 @@ run() {
 	done
 }
 
-# Runs stages in a script of their own, which ends when this one does.
+# Runs stages in a separate script, which ends when this one does.
 begin_beside() {
 	BESIDE=yes setsid scripts/test.sh "$@" >target/beside.log 2>&1 </dev/null &
 	beside=$!
@@ -161,7 +162,7 @@ done
 mkdir -p target
 summary=
 begin=$(date +%s)
-# The names of stages have no blanks.
+# Names of stages contain no spaces.
 # shellcheck disable=SC2086
 if [ -n "$first" ] && [ -n "$second" ]; then
 	run $before

@@ -33,7 +33,7 @@ def line(objects, packs):
             files[name][chance.randrange(20)] = text()
             content = "\n".join(files[name]) + "\n"
             yield f"M 644 inline {name}\ndata {len(content)}\n{content}\n"
-        # What has come so far becomes a pack.
+        # Everything so far becomes a pack.
         if mark * packs // commits > (mark - 1) * packs // commits:
             yield "checkpoint\n"
 

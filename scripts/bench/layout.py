@@ -17,12 +17,13 @@ import sys
 from measure import Repositories, Request, link_packs, run, workloads
 
 ASKED = ["info-v2", "ls-refs", "info-v0", "ls-heads-many", "info-push"]
-# Of these also what `tokens` mode runs.
+# For these, the code for `tokens` mode is included too.
 WITH_TOKENS = ["info-v0", "info-push"]
-# What else is asked often and soon answered. Larger requests have other things to wait for.
+# Other requests that are frequent and quickly answered. For larger ones the order does not matter.
 THEN = ["push-1", "clone", "fetch-10"]
 
-# A name that so many bytes of functions share, one for each type they work on, is not worth it: all of them would come along.
+# The most bytes of functions that may share a name, one for each type they are instantiated with. A larger group is
+# left out, because all of it would be included.
 SHARED_MAX = 16 << 10
 
 HEADER = """/*
@@ -105,9 +106,9 @@ def main():
         for function in run(how, program, known[name](), directory):
             if pattern(function) not in left_out:
                 patterns.setdefault(pattern(function))
-    # Also .text.unlikely.NAME
+    # This pattern also matches .text.unlikely.NAME.
     rows = "".join(f"    *(.text*.{name})\n" for name in patterns)
-    # The C library is small, and parts of it have no names.
+    # The C library is small, and parts of it have no names, so all of it is included.
     body = f"SECTIONS\n{{\n  .text.small :\n  {{\n    *libc.a:*(.text .text.*)\n{rows}  }}\n}}\nINSERT BEFORE .text;\n"
     options.out.write_text(HEADER + body, encoding="ascii")
 

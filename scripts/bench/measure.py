@@ -152,7 +152,7 @@ class Request:
 
     def __init__(self, repository, service, body=None, version=2, anew=False):
         self.repository, self.service, self.body, self.version = repository, service, body, version
-        # Pushes change the repository: each run gets a copy.
+        # Pushes change the repository, so each run gets a copy.
         self.anew = anew
 
     def environment(self, root, name):
@@ -265,7 +265,7 @@ class Run:
 
 def peak(program, environment, source):
     """The peak memory in KiB of the largest process. A shell that goes away starts it: else this one's own memory would count."""
-    # It starts only when the shell has gone, which would otherwise take note of its end.
+    # The program starts only when the shell has exited; otherwise the shell would reap it.
     script = '{ sleep 0.1; exec "$0" <&3 3<&-; } >/dev/null 2>&1 & echo $!'
     shell = ["sh", "-c", f"exec 3<&0; {script}", program]
     started = subprocess.run(shell, stdin=source, stdout=subprocess.PIPE, check=True, env=environment)
@@ -304,7 +304,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("workloads", nargs="*")
     options = parser.parse_args()
-    # Processes whose parent has gone become ours (prctl(2), PR_SET_CHILD_SUBREAPER).
+    # Orphaned processes become children of this one (prctl(2), PR_SET_CHILD_SUBREAPER).
     ctypes.CDLL(None).prctl(36, 1)
     theirs = options.against or f"{git('.', '--exec-path').decode().strip()}/git-http-backend"
     directory = options.directory.resolve() / (options.repository.resolve().name if options.repository else "made")

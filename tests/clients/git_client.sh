@@ -1,6 +1,6 @@
 #!/bin/sh
-# C git as a client, of whatever age: first push, clone, shallow clone, deepen, complete, partial clone, fetch, push, deletion, a
-# refused push. What a version does not know is passed over. Run by scripts/test-clients.sh.
+# C git of any version as a client: first push, clone, shallow clone, deepen, complete, partial clone, fetch, push,
+# deletion, a refused push. Features that a version does not have are skipped. Run by scripts/test-clients.sh.
 #   git_client.sh <git program> <url> <secret to write> <secret to read> <directory>
 set -eu
 git=$1
@@ -11,7 +11,7 @@ cd "$5"
 
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null HOME="$5" GIT_TERMINAL_PROMPT=0 GIT_ASKPASS=true
 export GIT_AUTHOR_NAME=tester GIT_AUTHOR_EMAIL=tester@localhost GIT_COMMITTER_NAME=tester GIT_COMMITTER_EMAIL=tester@localhost
-# Programs found in PATH are this git's own.
+# Makes git find its own programs in PATH.
 PATH=$(dirname "$git"):$PATH
 unset GIT_DIR GIT_EXEC_PATH || true
 
@@ -20,13 +20,13 @@ fail() {
 	exit 1
 }
 
-# version MAJOR MINOR: whether this git is as new.
+# version MAJOR MINOR: whether this git is at least that version.
 version=$("$git" --version | sed 's/[^0-9]*\([0-9]*\.[0-9]*\).*/\1/')
 version() {
 	[ "${version%.*}" -gt "$1" ] || { [ "${version%.*}" = "$1" ] && [ "${version#*.}" -ge "$2" ]; }
 }
 
-# count DIRECTORY REVISION: how many commits there are.
+# count DIRECTORY REVISION: prints the number of commits.
 count() {
 	(cd "$1" && "$git" rev-list "$2" | wc -l)
 }

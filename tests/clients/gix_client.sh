@@ -1,5 +1,6 @@
 #!/bin/sh
-# gitoxide's gix as a client: clone, shallow clone, deepen, fetch. It does not push: git does. Run by scripts/test-clients.sh.
+# gitoxide's gix as a client: clone, shallow clone, deepen, fetch. It cannot push, so git does. Run by
+# scripts/test-clients.sh.
 #   gix_client.sh <gix program> <url> <secret to write> <secret to read> <directory>
 set -eu
 gix=$1
@@ -12,7 +13,8 @@ cd "$5"
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null HOME="$5" GIT_TERMINAL_PROMPT=0
 export GIT_AUTHOR_NAME=tester GIT_AUTHOR_EMAIL=tester@localhost GIT_COMMITTER_NAME=tester GIT_COMMITTER_EMAIL=tester@localhost
 
-# Without TLS gix sends no password of a URL, but headers. To a fetch it adds those of its command line twice.
+# Without TLS gix sends no password from a URL, but it sends headers. In a fetch it would send those of the command line
+# twice.
 clone() {
 	"$gix" --no-verbose -c "http.extraHeader=$header" clone "$@"
 	for directory; do :; done

@@ -62,7 +62,7 @@ def complaints(top, notes):
             yield f"{repository}: {(fsck.stdout + fsck.stderr).strip()[:300]}"
         found = refs(path)
         for key in {**acknowledged, **tried}:
-            # Before the first acknowledgement a ref need not be there.
+            # Before the first acknowledgement a ref need not exist.
             allowed = [acknowledged.get(key), tried.get(key, acknowledged.get(key))]
             if key[0] == repository and found.get(key[1]) not in allowed:
                 yield f"{repository}: {key[1]} is {found.get(key[1])}; acknowledged and tried: {allowed}"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Apache (event) with mod_cgid, or with mod_proxy_fcgi and fcgiwrap, configured by docs/deployment/apache, and real git clients.
-# The third variant is the drop-in for git http-backend: Apache authenticates.
+# Apache (event) with mod_cgid, or with mod_proxy_fcgi and fcgiwrap, configured as in docs/deployment/apache, and real
+# git clients. The third variant is the drop-in for git http-backend: Apache authenticates.
 #   apache.sh [cgid|fcgi|webserver]
 . "$(dirname "$0")/lib.sh"
 . "$here/matrix.sh"
@@ -18,7 +18,7 @@ if [ $define = FCGI ]; then
 	start fcgiwrap -f -c 8 -p "$program" -s "unix:$scratch/socket"
 fi
 install_configuration "$top/docs/deployment/apache/$snippet" $snippet -e "s#/etc/apache2/git-users#$scratch/git-users#g"
-# The user alice with the password "secret", in the one form that needs no tool of Apache's.
+# The user alice with the password "secret", in the one format that needs no tool of Apache's.
 echo 'alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=' >"$scratch/git-users"
 install_configuration "$here/apache.conf.in" apache.conf -e "s#@MODULES@#/usr/lib/apache2/modules#g" -e "s#@SNIPPET@#$snippet#g"
 start apache2 -DFOREGROUND "-D$define" -f "$scratch/apache.conf"

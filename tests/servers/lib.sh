@@ -3,7 +3,7 @@
 # A test script sources this file first, then starts a server and calls `matrix` (matrix.sh), then `finish`.
 #   ARTIFACTS_HTTP_BACKEND  the program; without it, the newest one of scripts/release.sh or cargo build --release
 #   BIG                     bytes of the large pushes and bodies (100000000)
-#   KEEP=1                  leaves the scratch directory behind
+#   KEEP=1                  keeps the scratch directory
 
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
@@ -33,8 +33,8 @@ require() {
 
 ARTIFACTS_HTTP_BACKEND=${ARTIFACTS_HTTP_BACKEND:-$(find_program)} || exit 1
 
-# Web servers refuse to serve as root, and a checkout below /root is out of everybody else's reach:
-# as root, everything goes on as nobody, with a copy of what is needed.
+# Web servers refuse to serve as root, and other users cannot read a checkout below /root: as root, everything runs as
+# nobody, with a copy of what is needed.
 if [ "$(id -u)" = 0 ]; then
 	stage=$(mktemp --directory)
 	mkdir -p "$stage/docs" "$stage/tests" "$stage/bin"
@@ -75,7 +75,7 @@ failed=0
 begin=$(date +%s)
 
 cleanup() {
-	# Each server leads a process group: fcgiwrap's workers outlive it otherwise.
+	# Each server leads a process group, because fcgiwrap's workers outlive it.
 	local each
 	for each in "${servers[@]}"; do
 		kill -- "-$each" 2>/dev/null
@@ -92,7 +92,7 @@ start() {
 	servers+=($!)
 }
 
-# A port nobody listens on, below those the system gives to clients.
+# A free port, below the range that the system gives to clients.
 free_port() {
 	local port
 	for _ in $(seq 50); do
@@ -102,7 +102,7 @@ free_port() {
 	fail "found no free port"
 }
 
-# wait_for URL: until something answers there.
+# wait_for URL: waits until a server answers there.
 wait_for() {
 	local _
 	for _ in $(seq 100); do
@@ -113,7 +113,7 @@ wait_for() {
 	fail "no server answers at $1"
 }
 
-# install FILE NAME [SED-EXPRESSION...]: a configuration file with our paths in place of those it is meant for.
+# install FILE NAME [SED-EXPRESSION...]: installs a configuration file with our paths in place of the documented ones.
 install_configuration() {
 	local file=$1 name=$2
 	shift 2

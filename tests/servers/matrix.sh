@@ -1,9 +1,9 @@
-# What every web server must be able to carry: real git clients against $url, repositories in $root.
-# Sourced behind lib.sh; `matrix` runs everything.
+# What every web server must be able to carry: real git clients against $url, with repositories in $root. Sourced after
+# lib.sh; `matrix` runs everything.
 
 BIG=${BIG:-100000000}
 
-# mint REPOSITORY ARGUMENTS...: a token's plaintext.
+# mint REPOSITORY ARGUMENTS...: prints a token's plaintext.
 mint() {
 	"$program" token create "$@" --json | sed -n 's/.*"plaintext": *"\([^"]*\)".*/\1/p'
 }
@@ -12,12 +12,12 @@ bearer() {
 	echo "http.extraHeader=Authorization: Bearer $1"
 }
 
-# The token as a password in the URL; git sends it as Basic once it has been asked for it.
+# The URL with the token as its password; git sends it as Basic after a 401.
 with_password() {
 	echo "${url/:\/\//:\/\/x:${1%%\?*}@}"
 }
 
-# The record of a token, a file named by the SHA-256 of its secret.
+# The record of a token: a file named by the SHA-256 of its secret.
 record() {
 	find "$root/.artifacts/tokens" -name "$(printf %s "${1%%\?*}" | sha256sum | cut -d ' ' -f 1).json"
 }
@@ -45,7 +45,8 @@ timed() {
 	echo "# $*: $((SECONDS - from)) s"
 }
 
-# What a web server that authenticates by itself must carry: everybody reads, alice pushes, as with git http-backend.
+# What a web server that authenticates by itself must carry: anybody may read, and alice may push, as with git
+# http-backend.
 drop_in() {
 	cd "$work" || exit 1
 	local remote=$url/site.git alice=${url/:\/\//:\/\/alice:secret@}/site.git version
@@ -77,15 +78,15 @@ prepare() {
 	expired=$(mint acme/site --scope write)
 	malformed=art_v1_%zz
 	[ "$write" ] && [ "$read" ] && [ "$foreign" ] && [ "$revoked" ] && [ "$expired" ] || fail "token create gave no token"
-	# Records are documented (docs/tokens.md), so a test may age them.
+	# The format of records is documented (docs/tokens.md), so a test may age them.
 	sed -i -e 's/"created_at": *[0-9]*/"created_at":1000000000/' -e 's/"expires_at": *[0-9]*/"expires_at":1000086400/' "$(record "$expired")"
 	expired=${expired%%\?*}
 	"$program" token revoke acme/site "${revoked%%\?*}" >"$work/out" 2>&1 || fail "token revoke: $(cat "$work/out")"
-	# A file that does not compress, so that BIG is what travels.
+	# A file that does not compress, so that BIG bytes are transferred.
 	head -c "$BIG" /dev/urandom >big-file
 }
 
-# What people do all day, with one protocol version.
+# Everyday work, with one protocol version.
 everyday() {
 	local v=$1 name=acme/daily$1 git
 	"$program" repo create "$name" >"$work/out" 2>&1 || fail "repo create: $(cat "$work/out")"
@@ -102,7 +103,7 @@ everyday() {
 	check "v$v: clone" "${git[@]}" clone --quiet "$remote" "two$v"
 	same "v$v: the clone has what was pushed" "$(git -C "one$v" rev-parse HEAD)" "$(git -C "two$v" rev-parse HEAD)"
 
-	# Enough commits that both sides negotiate and the request is long enough to be compressed.
+	# Enough commits that the sides negotiate, and that the request is long enough to be compressed.
 	local i
 	for i in $(seq 40); do
 		git -C "one$v" commit --quiet --allow-empty --message "$i"
@@ -151,14 +152,14 @@ credentials() {
 	check 'its secret alone as Bearer' git -c "$(bearer "${read%%\?*}")" ls-remote "$remote"
 	check 'a token as a password in the URL' git ls-remote "$(with_password "$read")/acme/site.git"
 	check 'a push with the token in the URL' git -C large push --quiet "$(with_password "$write")/acme/site.git" HEAD:refs/heads/basic
-	# The helper is asked only after a 401.
+	# git asks the helper only after a 401.
 	local helper="!f() { test \"\$1\" = get && echo username=x && echo 'password=$write'; }; f"
 	check 'a credential helper, asked after a 401' git -c credential.helper="$helper" ls-remote "$remote"
 	check 'a push with a credential helper' git -C large -c credential.helper="$helper" push --quiet "$remote" HEAD:refs/heads/helper
 	refused 'without a token git asks for a name' 'could not read Username' git ls-remote "$remote"
 }
 
-# Everything that must be refused, in both forms: what curl sees, and what git says.
+# Everything that must be refused, in both ways: what curl sees, and what git shows.
 refusals() {
 	refusal 'no repository' "${foreign%%\?*}" git-upload-pack 403 401 acme/nothing
 	refusal 'foreign' "$foreign" git-upload-pack 403 401
@@ -190,13 +191,13 @@ refusal() {
 	same "$name as Bearer: a sentence" 1 "$(grep --count '[a-z]' "$work/answer")"
 	refused "$name as Bearer: git shows the sentence" "remote: .*${says:0:20}" git -c "$(bearer "$token")" "${git[@]}" "$url/$repository.git" $refspec
 	same "$name as Basic: status" "$5" "$(status --user "x:$token" "$refs")"
-	# git keeps the sentence of a 401 from clients without credentials; with a wrong one it shows it.
+	# git does not show the message of a 401 to clients without credentials; with wrong ones it does.
 	local helper="!f() { test \"\$1\" = get && echo username=x && echo 'password=$token'; }; f"
 	if [ "$5" = 401 ]; then says='Authentication failed'; else says=" $5"; fi
 	refused "$name as Basic: git says why" "$says" git -c credential.helper="$helper" "${git[@]}" "$url/$repository.git" $refspec
 }
 
-# A refusal behind which a large body lies: the answer must arrive whole, ten times of ten.
+# A refusal of a request with a large body: the answer must arrive whole, ten times out of ten.
 refusals_with_a_body() {
 	local push=$url/acme/site.git/git-receive-pack chunked=(--header 'Transfer-Encoding: chunked')
 	push_request body refs/heads/vanished
@@ -217,7 +218,7 @@ ten_times() {
 		rm -f answer
 		seen=$(curl --silent --max-time 60 --header 'Expect:' --header 'Content-Type: application/x-git-receive-pack-request' \
 			--request POST --upload-file "$body" --output answer --write-out '%{http_code} %{exitcode}' "$@")
-		# The sentence must be there, and the same each time but for the request's id.
+		# The message must be there, and the same each time except for the request's id.
 		seen="$seen $(sed 's/request [0-9a-f]*/request/' answer 2>/dev/null)"
 		first=${first:-$seen}
 		case $seen in
@@ -228,7 +229,7 @@ ten_times() {
 	same "$name: right answers" '10 of 10' "$right of 10"
 }
 
-# push_request FILE REF: what git would send to create a branch with a large pack.
+# push_request FILE REF: writes what git would send to create a branch with a large pack.
 push_request() {
 	local id
 	id=$(git -C large rev-parse HEAD)
@@ -239,12 +240,12 @@ push_request() {
 	} >"$1"
 }
 
-# packet TEXT: a pkt-line; \1 stands for the NUL that a shell cannot hold.
+# packet TEXT: a pkt-line; \1 stands for NUL, which a shell variable cannot hold.
 packet() {
 	printf '%04x%s' $((${#1} + 4)) "$1" | tr '\001' '\000'
 }
 
-# Clients that go away in the middle: no process, lock or temporary file may stay behind.
+# Clients that disconnect in the middle: no process, lock or temporary file may stay behind.
 vanishing_clients() {
 	local before
 	before=$(files)
@@ -288,13 +289,13 @@ files() {
 	(cd "$root" && find . | sort)
 }
 
-# Fails and lists them when processes of the program still run.
+# Lists processes of the program that still run, and fails if there are any.
 nothing_runs() {
 	local each
 	for each in /proc/[0-9]*/exe; do
 		[ "$(readlink "$each")" = "$program" ] || continue
 		each=${each%/exe}
-		# serve hosts the program and is the program.
+		# The embedded server is the same program, and goes on running.
 		tr '\0' ' ' <"$each/cmdline" | grep --quiet ' serve ' && continue
 		echo "${each#/proc/}: $(tr '\0' ' ' <"$each/cmdline")"
 		return 1

@@ -1,5 +1,5 @@
 #!/bin/bash
-# nginx with fcgiwrap, configured by docs/deployment/nginx/artifacts-git.conf, and real git clients.
+# nginx with fcgiwrap, configured as in docs/deployment/nginx/artifacts-git.conf, and real git clients.
 . "$(dirname "$0")/lib.sh"
 . "$here/matrix.sh"
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What a client is told first: the refs of version 0, the capabilities of version 2.
+# What a client is told first: the refs in version 0, the capabilities in version 2.
 . "$(dirname "$0")/lib.sh"
 
 "$ARTIFACTS_HTTP_BACKEND" repo create acme/site >/dev/null

@@ -1,7 +1,7 @@
-# Shared by the scripts here: a repository, tokens, and `cgi`, which calls the program as a web server would.
+# Shared by these scripts: a repository, tokens, and `cgi`, which calls the program as a web server would.
 #
-# No web server and no port is needed: a request is a few environment variables and stdin, the answer is stdout.
-# Copy what you need into the tests of your own project; docs/testing.md tells the story.
+# No web server and no port is needed: a request is a few environment variables and stdin, the answer is stdout. Copy
+# what you need into the tests of your own project; docs/testing.md explains how.
 #   ARTIFACTS_HTTP_BACKEND  the program
 
 set -eu
@@ -26,7 +26,8 @@ mint() {
 	"$ARTIFACTS_HTTP_BACKEND" token create "$1" --scope "$2" --json | sed -n 's/.*"plaintext": *"\([^"]*\)".*/\1/p'
 }
 
-# cgi METHOD PATH[?QUERY] [NAME=VALUE...]: one request; the body is stdin. Leaves the answer in the files head and body.
+# cgi METHOD PATH[?QUERY] [NAME=VALUE...]: runs one request with its body on stdin. Leaves the answer in the files head
+# and body.
 cgi() {
 	method=$1
 	path=${2%%\?*}
@@ -39,18 +40,18 @@ cgi() {
 	divide
 }
 
-# Divides the file answer at its first empty line.
+# Splits the file answer at its first empty line.
 divide() {
 	sed -e '/^\r$/q' answer | tr -d '\r' >head
 	tail -c "+$(($(sed -e '/^\r$/q' answer | wc -c) + 1))" answer >body
 }
 
-# packet TEXT: a pkt-line. A character \1 stands for NUL, which a shell cannot hold.
+# packet TEXT: a pkt-line. A character \1 stands for NUL, which a shell variable cannot hold.
 packet() {
 	printf '%04x%s' $((${#1} + 4)) "$1" | tr '\001' '\000'
 }
 
-# contains NAME FILE TEXT: the file has the text. Bytes that are no text are left out first.
+# contains NAME FILE TEXT: checks that the file contains the text, ignoring bytes that are not printable ASCII.
 contains() {
 	if tr -cd '\n -~' <"$2" | grep -qF -e "$3"; then
 		passed=$((passed + 1))
@@ -73,7 +74,7 @@ same() {
 	fi
 }
 
-# succeeds NAME: the answer is a 200, which a CGI program says by not naming a status.
+# succeeds NAME: checks that the status is 200, which a CGI program indicates by not sending a status.
 succeeds() {
 	same "$1" '' "$(grep -i '^status:' head || true)"
 }

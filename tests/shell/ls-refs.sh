@@ -1,5 +1,5 @@
 #!/bin/sh
-# A request of version 2, written by hand; and how sloppily CONTENT_LENGTH may be set.
+# A request of version 2, written by hand; and how freely CONTENT_LENGTH may be set.
 . "$(dirname "$0")/lib.sh"
 
 "$ARTIFACTS_HTTP_BACKEND" repo create acme/site >/dev/null
@@ -48,7 +48,7 @@ same 'with an empty one, too' "$expected" "$(cat body)"
 ls_refs CONTENT_LENGTH=-1 <request
 same 'with -1, too' "$expected" "$(cat body)"
 
-# Some servers never close stdin: what lies behind the announced length must not be waited for.
+# Some servers never close stdin, so the program must not wait for anything after the announced length.
 mkfifo stdin
 sleep 20 >stdin &
 sleeper=$!

@@ -36,7 +36,7 @@ for version in 0 1 2; do
 	same "version $version: a clone" "$id" "$(git -C clone-$version rev-parse HEAD)"
 done
 
-# ssh with a forced command: the file of docs/deployment, with its paths replaced. This stands in for sshd.
+# ssh with a forced command: the script from docs/deployment with its paths replaced, and a stand-in for sshd.
 sed -e "s|^root=.*|root=$GIT_PROJECT_ROOT|" -e "s|^program=.*|program=$ARTIFACTS_HTTP_BACKEND|" \
 	"$project/docs/deployment/ssh/artifacts-ssh" >artifacts-ssh
 cat >sshd <<-'END'
@@ -70,7 +70,7 @@ for words in 'git-upload-archive '"'x'" id "git-upload-pack '/acme/site.git'; id
 	same "ssh: '$words' is not run" 128 "$(SSH_ORIGINAL_COMMAND=$words sh ./artifacts-ssh write ann >body 2>&1 </dev/null || echo $?)"
 done
 
-# git-daemon with the program in its exec path, where there is one.
+# git-daemon, if installed, with the program in its exec path.
 if [ -x "$(git --exec-path)/git-daemon" ]; then
 	mkdir daemon
 	ln -s "$(git --exec-path)/git-daemon" daemon/

@@ -12,7 +12,7 @@ git -C work commit --quiet --message one
 id=$(git -C work rev-parse HEAD)
 zero=0000000000000000000000000000000000000000
 
-# request REF: creates a branch at our commit. \1 stands for the NUL in front of the capabilities.
+# request REF: creates a branch at our commit. \1 stands for the NUL before the capabilities.
 request() {
 	packet "$zero $id $1$(printf '\001') report-status object-format=sha1"
 	printf 0000
@@ -43,7 +43,7 @@ push "$read" CONTENT_LENGTH="$(wc -c <attempt | tr -d ' ')" <attempt
 contains 'a read token: 403' head 'Status: 403 Forbidden'
 same 'a read token: no branch' none "$(branch refs/heads/read)"
 
-# A body that ends early looks like a clean end: the length says otherwise, and without one the pack does.
+# A body that ends early looks like a clean end. The length reveals it, and without a length the pack does.
 request refs/heads/short >attempt
 head -c 100000 attempt >short
 for length in "$(wc -c <attempt | tr -d ' ')" ''; do
@@ -52,8 +52,8 @@ for length in "$(wc -c <attempt | tr -d ' ')" ''; do
 	same "a body that ends early (length '$length'): nothing stays behind" '' "$(find root -name 'tmp*' -o -name '*.lock' -o -name 'incoming*')"
 done
 
-# Many servers write the whole request before they read the first byte of the answer. So must the program: take it all,
-# and be silent until then, refused or not.
+# Many servers write the whole request before they read the first byte of the answer. So the program must read all of it
+# first and write nothing until then, whether it refuses the request or not.
 for bearer in "$token" "$read"; do
 	request "refs/heads/relay" >attempt
 	rm -f written

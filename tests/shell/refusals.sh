@@ -1,5 +1,5 @@
 #!/bin/sh
-# Requests without a good token: the statuses, and that nothing tells whether a repository exists.
+# Requests without a valid token: the statuses, and that no answer reveals whether a repository exists.
 . "$(dirname "$0")/lib.sh"
 
 "$ARTIFACTS_HTTP_BACKEND" repo create acme/site >/dev/null
@@ -8,7 +8,7 @@ read=$(mint acme/site read)
 foreign=$(mint acme/other write)
 refs='/acme/site.git/info/refs?service=git-upload-pack'
 
-# without_id FILE: the answer but for the request's id.
+# without_id FILE: the answer without the request's id.
 without_id() {
 	sed -e 's/request [0-9a-f]*/request/' "$1"
 }
