@@ -33,7 +33,7 @@ pub(super) struct Lock {
     /// The new content. It is a separate file if the lock file itself marks the lock as ours; a plain lock file holds
     /// the content itself.
     content: Option<PathBuf>,
-    /// The lock file has been renamed to the file it guarded; one of that name belongs to another process.
+    /// Whether the lock file has been renamed to the file it guarded; one of that name then belongs to another process.
     spent: bool,
 }
 

@@ -1,7 +1,8 @@
 //! Hooks: programs of the repository's owner that a push runs (githooks).
 //!
 //! In: a repository and what a hook is to be told. Out: whether it agrees; its output goes to the sink as it is
-//! written. A hook sees the environment that the edge allows it, never the web server's own and never credentials.
+//! written. A hook sees only the environment that the edge allows: over HTTP neither the variables that make a CGI
+//! request nor credentials.
 
 use super::config::{self, ConfigEntry};
 use super::{AccessMode, Repository};

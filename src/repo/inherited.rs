@@ -10,7 +10,10 @@ use std::sync::Arc;
 /// A name and its value.
 pub type Variable = (OsString, OsString);
 
-/// The environment hooks inherit, GIT_COMMITTER_* included, without the web server's own variables and without secrets.
+/// The environment that hooks inherit, GIT_COMMITTER_* included.
+///
+/// The edge leaves out what they must not see: over HTTP the variables that make a CGI request, so that a hook may push
+/// or call this program, and credentials and other headers that may be secrets.
 #[derive(Clone)]
 pub struct Inherited {
     given: Arc<dyn Fn() -> Vec<Variable> + Send + Sync>,

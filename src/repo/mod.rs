@@ -1,5 +1,7 @@
-//! One repository, opened for one request: its objects, refs, configuration and the request's context come in from an
-//! edge, and go out to a service. Nothing here answers a client.
+//! One repository, opened for one request.
+//!
+//! In: a place that [`locate`] found, a grant and the request's context. Out: a [`Repository`] with everything a
+//! service needs. No client is ever answered here.
 
 pub mod alternate_refs;
 pub mod bundles;

@@ -38,8 +38,8 @@ impl Signed {
 /// The most bytes of a program's output that are read; the rest is discarded.
 const SAID_MAX: usize = 64 << 10;
 
-/// Runs the program for the form of the signature. If it cannot be run, `complain` is told why; the status is then `N`
-/// for gpg and gpgsm, and `B` for ssh-keygen.
+/// Runs the program for the form of the signature. What prevents that is told to `complain`; the status is then `N`, or
+/// `B` if ssh-keygen could not be run.
 ///
 /// # Errors
 /// When the client disconnects meanwhile.

@@ -34,7 +34,7 @@ pub fn all(repository: &Repository) -> Vec<Worktree> {
     if !repository.settings.is_bare(common) {
         worktrees.push(Worktree::read(repository, common.clone(), place_of_main(repository)));
     }
-    // If this cannot be read, there are no linked work trees, for git neither.
+    // If this cannot be read, git finds no linked work trees either.
     let linked = std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten();
     for git_dir in linked.map(|entry| entry.path()) {
         let Some(place) = pointer(&git_dir.join("gitdir")) else { continue };

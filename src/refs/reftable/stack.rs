@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// The name of the list in the directory.
 pub(super) const LIST: &str = "tables.list";
-/// The largest list in bytes: ten thousands of tables, which git would have compacted long before.
+/// The largest list in bytes: tens of thousands of tables, which git would have compacted long before.
 const LIST_BYTES_MAX: u64 = 1 << 20;
 /// The most bytes of small tables held in memory; tables beyond that are kept open instead.
 const MEMORY_MAX: u64 = 16 << 20;

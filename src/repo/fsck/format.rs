@@ -1,4 +1,6 @@
 //! Commits and tags: their header lines must be well-formed and in order.
+//!
+//! In: the content of one commit or tag. Out: findings. The objects it refers to are never looked at here.
 
 use super::{Message, Report};
 use crate::protocol::shown;

@@ -1,4 +1,7 @@
 //! Trees: entries must be well-formed, sorted and unique, and their names harmless.
+//!
+//! In: the content of one tree. Out: findings, and the blobs of `.gitmodules` and `.gitattributes` to check later. No
+//! object is ever read here.
 
 use super::files::Files;
 use super::{Message, Report, names};
