@@ -1,7 +1,8 @@
-//! The body of a request: exactly so many bytes, or to the end; plain or gzip; within limits; always taken to its end.
+//! The body of a request: of a given length or until the end of input, plain or gzip, within limits, always read to its
+//! end.
 //!
-//! In: the edge's standard input and what the request said of the body. Out: a [`Body`]. Never reads past CONTENT_LENGTH
-//! (a server may keep the pipe open behind it) and never lets the reply speak before the end was seen.
+//! In: the edge's standard input and what the request says about its body. Out: a [`Body`]. Never reads past
+//! CONTENT_LENGTH (a server may keep the pipe open after it) and never lets the answer start before the body has ended.
 
 use crate::protocol::Limits;
 use crate::stream::{Body, Input};
@@ -12,29 +13,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How far the body reaches.
+/// How long the body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// No body: standard input is never touched.
     None,
-    /// Exactly so many bytes, as they arrive.
+    /// Exactly this many bytes, counted as they arrive.
     Exact(u64),
-    /// To the end of the stream.
+    /// Until the end of the stream.
     ToEnd,
 }
 
-/// Why reading a body failed, in the client's words; found again in the error's source.
+/// Why reading a body failed, in words for the client; callers find it as the source of an [`io::Error`].
 #[derive(Debug)]
 pub enum BodyError {
-    /// More bytes than allowed arrived: the limit.
+    /// More bytes arrived than this limit allows.
     TooLarge(u64),
-    /// Inflated it is larger than allowed: the limit.
+    /// The body inflates to more than this limit allows.
     InflatesTooLarge(u64),
-    /// It ended before CONTENT_LENGTH: how many bytes are missing.
+    /// The body ended this many bytes before CONTENT_LENGTH.
     Short(u64),
     /// The gzip stream ended early.
     GzipTruncated,
-    /// It is no gzip stream, or a broken one.
+    /// The body is not a gzip stream, or a damaged one.
     GzipBroken,
 }
 
@@ -58,7 +59,7 @@ impl std::error::Error for BodyError {}
 
 impl From<BodyError> for io::Error {
     fn from(error: BodyError) -> Self {
-        // Not UnexpectedEof, which readers take for an ordinary end and tell in their own words.
+        // Not UnexpectedEof: readers take that for an ordinary end and report it in their own words.
         io::Error::new(io::ErrorKind::InvalidData, error)
     }
 }
@@ -66,20 +67,21 @@ impl From<BodyError> for io::Error {
 /// How much of a refused body is read, so that the web server does not lose the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct DrainBudget {
-    /// Bytes.
+    /// The most bytes.
     pub bytes: u64,
-    /// Time.
+    /// The longest time.
     pub time: Duration,
 }
 
 impl DrainBudget {
-    /// That of somebody who may be here.
+    /// The budget once access has been granted.
     pub fn granted(limits: &Limits) -> Self {
         DrainBudget { bytes: limits.drain_bytes, time: Duration::from_secs(limits.drain_s) }
     }
 
-    /// That of anybody else, who would otherwise hold a worker of the web server for as long, without having shown a thing. What comes
-    /// fast is read all the same: nginx tells a client of no answer that came before all of its request was taken.
+    /// The budget before that. It is shorter in time, so that a client without credentials cannot occupy a worker of
+    /// the web server for long. It allows as many bytes, because nginx does not forward an answer that came before the
+    /// whole request was read.
     pub fn strangers(limits: &Limits) -> Self {
         DrainBudget { bytes: limits.drain_bytes, time: Duration::from_secs(limits.strangers_drain_s) }
     }
@@ -88,7 +90,7 @@ impl DrainBudget {
 /// The body of one HTTP request.
 pub struct HttpBody<'a> {
     raw: Raw<'a>,
-    /// `None` until the first bytes were seen.
+    /// `None` until the first bytes have been seen, and for a plain body.
     inflating: Option<Inflating>,
     announced_gzip: bool,
     started: bool,
@@ -112,20 +114,20 @@ struct Raw<'a> {
 struct Inflating {
     header: Option<Vec<u8>>,
     zlib: Decompress,
-    /// Of all that was inflated.
+    /// The checksum of everything inflated.
     crc: crc32fast::Hasher,
     done: bool,
-    /// Inflated for who asks for a few bytes at a time, and what is left of that.
+    /// Bytes inflated in advance for a caller that asks for a few at a time; `left` is what remains of them.
     ahead: Vec<u8>,
     left: Range<usize>,
 }
 
-/// The decoder is several times as fast where it has room for so much.
+/// The decoder is several times as fast with this much room.
 const AHEAD: usize = 16 << 10;
 const BUFFER: usize = 64 << 10;
 
 impl<'a> HttpBody<'a> {
-    /// A body over `input`; `finished` is set when its end was reached, and lets the reply speak.
+    /// A body over `input`. `finished` is set once the body has been read to its end; the answer may start then.
     pub fn new(
         input: &'a mut dyn Input,
         extent: Extent,
@@ -156,19 +158,20 @@ impl<'a> HttpBody<'a> {
         self.inflated_max = inflated_max;
     }
 
-    /// From now on, so much of what nobody asks for is read.
+    /// Sets how much of an unread body [`HttpBody::finish`] reads.
     pub fn drain_up_to(&mut self, budget: DrainBudget) {
         self.drain = budget;
     }
 
-    /// How many bytes have arrived.
+    /// The number of bytes that have arrived.
     pub fn arrived(&self) -> u64 {
         self.raw.arrived
     }
 
     fn start(&mut self) -> io::Result<()> {
         self.started = true;
-        // A pkt-line never begins like a gzip stream, and some servers drop Content-Encoding.
+        // Some servers drop Content-Encoding, so gzip is also recognised by its first two bytes, which cannot begin a
+        // pkt-line.
         while self.raw.available().len() < 2 && self.raw.more()? {}
         if self.announced_gzip || self.raw.available().starts_with(&[0x1f, 0x8b]) {
             let zlib = Decompress::new(false);
@@ -184,7 +187,7 @@ impl<'a> HttpBody<'a> {
         Ok(())
     }
 
-    /// Hands out what was inflated ahead, or inflates more.
+    /// Hands out bytes inflated in advance, or inflates more.
     fn inflate(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(inflating) = &mut self.inflating else { return Ok(0) };
         if inflating.left.is_empty() {
@@ -251,7 +254,8 @@ impl<'a> HttpBody<'a> {
         }
     }
 
-    /// The eight bytes behind the stream, checksum and length of what was in it (RFC 1952, 2.3.1): without them it was cut.
+    /// Checks the eight bytes after the stream, the checksum and length of its content (RFC 1952, 2.3.1). Without them
+    /// the stream was cut off.
     fn gzip_trailer(&mut self, crc: u32) -> io::Result<()> {
         let mut trailer = Vec::with_capacity(8);
         while trailer.len() < 8 {
@@ -271,7 +275,8 @@ impl<'a> HttpBody<'a> {
     }
 }
 
-/// Whether the gzip header (RFC 1952, 2.3) is complete. Called with one byte more each time; its length is limited.
+/// Whether the gzip header (RFC 1952, 2.3) is complete. Called with one more byte each time; the header's length is
+/// limited.
 fn gzip_header(bytes: &[u8]) -> io::Result<bool> {
     const HEADER_MAX: usize = 4096;
     let broken = || io::Error::from(BodyError::GzipBroken);
@@ -303,7 +308,7 @@ impl Raw<'_> {
         &self.buffer[self.at..]
     }
 
-    /// Reads more into the buffer, behind what is left there; `false` at the end of the body.
+    /// Reads more into the buffer, after what is left in it; `false` at the end of the body.
     fn more(&mut self) -> io::Result<bool> {
         self.buffer.drain(..self.at);
         self.at = 0;
@@ -325,12 +330,12 @@ impl Raw<'_> {
         }
     }
 
-    /// One read from the input, never past the extent.
+    /// Reads once from the input, never past the extent.
     fn read_raw(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.read_raw_until(into, None).map(Option::unwrap_or_default)
     }
 
-    /// The same; `None` where nothing has come until then.
+    /// Like [`Raw::read_raw`], but returns `None` if nothing has come by `until`.
     fn read_raw_until(&mut self, into: &mut [u8], until: Option<Instant>) -> io::Result<Option<usize>> {
         let room = match self.left {
             Extent::None | Extent::Exact(0) => 0,
@@ -390,7 +395,7 @@ impl Body for HttpBody<'_> {
         }
         let (mut behind, mut broken) = (0, None);
         if self.inflating.as_ref().is_some_and(|inflating| !inflating.done || !inflating.left.is_empty()) {
-            // What follows inside the gzip stream counts; one more byte is enough to know.
+            // Whatever else the gzip stream holds counts as left over; one more byte is enough to know.
             match self.inflate(&mut [0; 1]) {
                 Ok(more) => behind += more as u64,
                 Err(error) => broken = Some(error),
@@ -406,7 +411,7 @@ impl Body for HttpBody<'_> {
         let mut space = vec![0; self.raw.room()];
         let outcome = loop {
             match self.raw.read_raw_until(&mut space, until) {
-                // What is still to come is left to the web server: most of them take the answer nevertheless.
+                // Anything that is still to come is left to the web server: most servers deliver the answer anyway.
                 Ok(None | Some(0)) => break Ok(()),
                 Ok(Some(read)) => drained += read as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -430,7 +435,7 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    /// Gives one byte at a time, and fails when it is asked past `end`.
+    /// Gives one byte at a time, and fails when read past its end while `open`.
     struct Stingy<'a> {
         bytes: &'a [u8],
         open: bool,
@@ -522,14 +527,14 @@ mod tests {
         }
         let (got, _) = read(b"0000", false, Extent::ToEnd, true, (u64::MAX, u64::MAX));
         assert!(got.contains("zlib error inflating request"), "{got}");
-        // Checksum and length stand at its end.
+        // The last bytes are the checksum and the length.
         for at in bytes.len() - 8..bytes.len() {
             let mut bytes = bytes.clone();
             bytes[at] ^= 1;
             let (got, _) = read(&bytes, false, Extent::ToEnd, true, (u64::MAX, u64::MAX));
             assert!(got.contains("zlib error inflating request"), "{at}: {got}");
         }
-        // A zlib stream and a raw one are no gzip streams (BO-06).
+        // Zlib streams and raw deflate streams are not gzip streams (BO-06).
         let (got, _) = read(b"\x78\x9c\x03\x00", false, Extent::ToEnd, true, (u64::MAX, u64::MAX));
         assert!(got.contains("zlib error inflating request"), "{got}");
     }
@@ -573,7 +578,7 @@ mod tests {
         assert_eq!(body.finish().unwrap(), 0, "twice is harmless");
     }
 
-    /// Always has more, for as long as it may be waited for; notes how much was taken and how long it was to wait.
+    /// Always has more, or stalls; records how much was taken and how long each read was willing to wait.
     #[derive(Default)]
     struct Endless {
         taken: u64,

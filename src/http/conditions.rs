@@ -1,51 +1,52 @@
-//! What a client has already: conditions and ranges of a GET (RFC 9110, 13 and 14).
+//! Conditions and ranges of a GET (RFC 9110, 13 and 14).
 //!
-//! In: header lines as they came, and what is known of a file now. Out: whether it is sent whole, in part, or not at all. What cannot be
-//! understood is as if it had not been said; several ranges at once are answered with the whole, as any server may.
+//! In: header lines as they came, and the current state of a file. Out: whether it is sent whole, in part, or not at
+//! all. A header that cannot be parsed is ignored, never refused; a request for several ranges gets the whole file, as
+//! the RFC permits.
 
 use crate::calendar;
 use bstr::{BStr, BString, ByteSlice};
 use std::ops::Range;
 
-/// The header lines that ask for less than the whole.
+/// The header lines that ask for less than the whole file.
 #[derive(Debug, Clone, Default)]
 pub struct Conditions {
-    /// `If-None-Match`
+    /// `If-None-Match`.
     pub none_match: Option<BString>,
-    /// `If-Modified-Since`
+    /// `If-Modified-Since`.
     pub modified_since: Option<BString>,
-    /// `Range`
+    /// `Range`.
     pub range: Option<BString>,
-    /// `If-Range`
+    /// `If-Range`.
     pub if_range: Option<BString>,
 }
 
-/// What a file is now.
+/// The current state of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Validators<'a> {
-    /// Its entity tag, in its quotes; equal for equal bytes alone.
+    /// Its entity tag, with the quotes; equal only for equal bytes.
     pub tag: &'a str,
-    /// When it was last changed, in unix seconds; `None` for what is made for each request.
+    /// When it last changed, in unix seconds; `None` if it is generated for each request.
     pub modified: Option<u64>,
-    /// Its bytes.
+    /// Its size in bytes.
     pub size: u64,
 }
 
-/// What is sent.
+/// Which part of the file is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Share {
     /// All of it.
     Whole,
     /// These bytes.
     Part(Range<u64>),
-    /// Nothing: the client has it.
+    /// Nothing: the client already has it.
     NotModified,
-    /// Nothing: it has no such bytes.
+    /// Nothing: the file does not have such bytes.
     Unsatisfiable,
 }
 
 impl Conditions {
-    /// What to send of a file, in the order of RFC 9110, 13.2.2.
+    /// Decides what to send of a file, in the order of RFC 9110, 13.2.2.
     pub fn share(&self, file: &Validators<'_>) -> Share {
         let has_it = match (&self.none_match, &self.modified_since) {
             (Some(tags), _) => tags.trim_ascii() == b"*" || tags.split_str(",").any(|tag| is_same(tag, file.tag)),
@@ -66,17 +67,17 @@ impl Conditions {
     }
 }
 
-/// A weak tag will do where only the whole is compared.
+/// Compares tags weakly: `W/` is ignored, which suffices as only whole files are compared.
 fn is_same(said: &[u8], tag: &str) -> bool {
     let said = said.trim_ascii();
     said.strip_prefix(b"W/").unwrap_or(said) == tag.as_bytes()
 }
 
-/// `bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-LENGTH`.
+/// Parses `bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-LENGTH`.
 fn part(range: &BStr, size: u64) -> Share {
     let number = |digits: &[u8]| -> Option<u64> {
         let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-        // More than fits is more than there is.
+        // A number too large for u64 is also larger than any file.
         plain.then(|| digits.to_str().ok()).flatten().map(|digits| digits.parse().unwrap_or(u64::MAX))
     };
     let Some((unit, range)) = range.split_once_str("=") else { return Share::Whole };
@@ -93,7 +94,7 @@ fn part(range: &BStr, size: u64) -> Share {
     if part.is_empty() { Share::Unsatisfiable } else { Share::Part(part) }
 }
 
-/// An HTTP date in any of its three forms (RFC 9110, 5.6.7), as unix seconds.
+/// Parses an HTTP date in any of its three forms (RFC 9110, 5.6.7) into unix seconds.
 fn seconds(date: &BStr) -> Option<u64> {
     const MONTHS: [&[u8]; 12] =
         [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
@@ -152,7 +153,7 @@ mod tests {
         {
             check(&[("If-Modified-Since", &http_date(seconds))], expected);
         }
-        // The tag knows better than the date.
+        // The tag takes precedence over the date.
         check(&[("If-None-Match", "\"x\""), ("If-Modified-Since", &http_date(CHANGED))], Share::Whole);
         check(&[("If-None-Match", "\"a-b\""), ("Range", "bytes=5-")], Share::NotModified);
     }

@@ -1,6 +1,7 @@
-//! Stored files as HTTP: types, dates, caching, conditions and ranges (HD-07 to HD-12).
+//! Stored files over HTTP: media types, dates, caching, conditions and ranges (HD-07 to HD-12).
 //!
-//! In: an operation on a stored file, and what the client has of it. Out: its head and its bytes, or that part of them that is asked for.
+//! In: an operation on a stored file, and the client's conditions. Out: the head and the bytes, or the requested part
+//! of them. Nothing here decides which file may be read.
 
 use super::conditions::{Share, Validators};
 use super::request::Reject;
@@ -17,13 +18,13 @@ use std::fs::Metadata;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 
-/// Bytes of a hash that tell two lists of one repository apart.
+/// How many bytes of the hash an entity tag uses: enough to tell versions of generated content apart.
 const TAG_BYTES: usize = 16;
 
-/// Answers with the file, a part of it, or 304, 404, 416.
+/// Answers with the file, a part of it, or 304, 404 or 416.
 ///
 /// # Errors
-/// When it cannot be read, or the client has gone.
+/// When the file cannot be read, or the client has gone.
 pub fn answer(
     file: &StoredFile,
     (method, conditions): (&Method, &Conditions),
@@ -47,7 +48,7 @@ pub fn answer(
         Content::File(_, metadata) => (tag_of_file(metadata), Some(changed(metadata)), metadata.len()),
     };
     let share = match method {
-        // A range is a thing of GET alone.
+        // Ranges are defined for GET only.
         Method::Get => conditions.share(&Validators { tag: &tag, modified, size }),
         Method::Head | Method::Post | Method::Other(_) => {
             Conditions { range: None, ..conditions.clone() }.share(&Validators { tag: &tag, modified, size })
@@ -90,8 +91,8 @@ pub fn answer(
     Ok(())
 }
 
-/// Whether a cache may give it to whoever asks: not where a token stands before the repository, of which the cache knows nothing. A web server
-/// that has authenticated says itself what may be kept.
+/// Whether a shared cache may give the answer to any client. It may not where a token is needed, since the cache knows
+/// nothing of tokens. A web server that does the authentication sets its own caching headers.
 fn is_everybodys(repository: &Repository) -> bool {
     match repository.context.mode {
         AccessMode::Tokens => repository.settings.anonymous_read,
@@ -99,14 +100,15 @@ fn is_everybodys(repository: &Repository) -> bool {
     }
 }
 
-/// What is made anew for each request is known by its bytes.
+/// The entity tag of generated content: a hash of its bytes.
 fn tag_of_bytes(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);
     let digits: String = hash.iter().take(TAG_BYTES).map(|byte| format!("{byte:02x}")).collect();
     format!("\"{digits}\"")
 }
 
-/// A file is replaced by another one, and never changed in its place: time and size tell two apart, on every node that serves it.
+/// The entity tag of a file. Files are replaced, never changed in place, so time and size tell versions apart, equally
+/// on every node that serves the file.
 fn tag_of_file(metadata: &Metadata) -> String {
     format!("\"{:x}-{:x}-{:x}\"", metadata.mtime(), metadata.mtime_nsec(), metadata.len())
 }

@@ -1,6 +1,6 @@
 //! HTTP without sockets: requests, routes, bodies, responses.
 //!
-//! In: what an edge read from its surroundings. Out: an operation to run, and a head in front of its bytes.
+//! In: what an edge read. Out: an operation to run, and a head in front of its bytes. Nothing here opens a repository.
 
 pub mod body;
 pub mod conditions;
@@ -14,7 +14,7 @@ pub use request::{Method, Reject, Request};
 pub use response::Response;
 pub use route::Route;
 
-/// A name or value of a query: `%`-escapes decoded, `+` a blank (HB-24).
+/// Decodes a name or value of a query: `%`-escapes, and `+` as a space (HB-24).
 fn request_word(word: &[u8]) -> Vec<u8> {
     let spaced: Vec<u8> = word.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
     percent_encoding::percent_decode(&spaced).collect()

@@ -1,4 +1,4 @@
-//! A request as it arrived, and the refusals that are HTTP statuses.
+//! A request as it arrived, and refusals with an HTTP status.
 
 use super::Conditions;
 use crate::auth::Credentials;
@@ -9,18 +9,18 @@ use std::path::PathBuf;
 /// A request's method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Method {
-    /// GET
+    /// GET.
     Get,
-    /// GET without the body
+    /// HEAD: GET without the body.
     Head,
-    /// POST
+    /// POST.
     Post,
-    /// Anything else: no route takes it.
+    /// Anything else; no route accepts it.
     Other(String),
 }
 
 impl Method {
-    /// The method of that name.
+    /// Parses the name of a method.
     pub fn parse(name: &str) -> Self {
         match name {
             "GET" => Method::Get,
@@ -41,7 +41,7 @@ pub enum RequestPath {
 }
 
 impl RequestPath {
-    /// Its bytes.
+    /// The path's bytes.
     pub fn bytes(&self) -> &[u8] {
         use std::os::unix::ffi::OsStrExt;
         match self {
@@ -53,73 +53,73 @@ impl RequestPath {
 
 /// One request.
 pub struct Request {
-    /// GET, HEAD, POST.
+    /// The method.
     pub method: Method,
     /// The path.
     pub path: RequestPath,
-    /// The query as it came.
+    /// The query string, not decoded.
     pub query: BString,
-    /// The type of the body.
+    /// The Content-Type header.
     pub content_type: Option<BString>,
-    /// What the client has already of a stored file.
+    /// The conditions and ranges that apply to a stored file.
     pub conditions: Conditions,
-    /// What Authorization said.
+    /// The credentials in the Authorization header.
     pub credentials: Credentials,
-    /// Whom the web server says it has authenticated; looked at in `webserver` mode only.
+    /// The user whom the web server has authenticated; used in `webserver` mode only.
     pub remote_user: Option<BString>,
-    /// `SERVER_PROTOCOL` is exactly HTTP/1.1 (HB-14, HB-15).
+    /// Whether `SERVER_PROTOCOL` is exactly HTTP/1.1 (HB-14, HB-15).
     pub http_1_1: bool,
-    /// `SERVER_SOFTWARE` names another server than nginx.
+    /// Whether `SERVER_SOFTWARE` names a server other than nginx.
     pub not_behind_nginx: bool,
-    /// What the services need of the surroundings.
+    /// What the services need to know about the request's environment.
     pub context: Context,
 }
 
-/// A refusal that is an HTTP status.
+/// A refusal with an HTTP status.
 #[derive(Debug)]
 pub struct Reject {
     /// The status.
     pub status: u16,
-    /// A sentence for the client that says what to do; ASCII, without anything only the operator may know.
+    /// A sentence that tells the client what to do: ASCII, and nothing that only the operator may know.
     pub text: String,
-    /// What only the operator may know, for stderr; where it is missing the text stands there.
+    /// The reason for the operator, which the client never sees; without it the operator gets the text.
     pub detail: Option<String>,
-    /// More header lines: name and value.
+    /// Additional header lines: name and value.
     pub headers: Vec<(&'static str, String)>,
-    /// What the client reads.
+    /// The format of the answer's body.
     pub form: Form,
 }
 
-/// How a refusal is written: in what its client shows to the user.
+/// The format of a refusal: the one that the client shows its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A line of text, which git shows for `info/refs`.
     Text,
-    /// JSON for git-lfs, which shows nothing of other answers.
+    /// JSON for git-lfs, which shows no other format.
     Lfs,
-    /// An ERR packet for `git archive`, which shows nothing of an answer that is not 200.
+    /// An ERR packet for `git archive`, which shows nothing of an answer whose status is not 200.
     Archive,
 }
 
 impl Reject {
-    /// A refusal with a sentence.
+    /// A refusal with a status and a sentence for the client.
     pub fn new(status: u16, text: impl Into<String>) -> Self {
         Reject { status, text: text.into(), detail: None, headers: Vec::new(), form: Form::Text }
     }
 
-    /// The same, with what the operator should read.
+    /// Adds the reason for the operator.
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 
-    /// The same, for another client than git.
+    /// Sets the format, for a client other than git.
     pub fn form(mut self, form: Form) -> Self {
         self.form = form;
         self
     }
 
-    /// The same, with one more header line.
+    /// Adds a header line.
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self

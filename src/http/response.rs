@@ -1,7 +1,8 @@
-//! The answer: its head goes out with the first bytes, in one write, and never before the request's body has been read.
+//! The answer. Its head goes out with the first bytes, in one write, and never before the request's body has been read.
 //!
-//! In: a status, header lines, bytes. Out: CGI's form of a response (RFC 3875, 6) into the edge's sink. Small answers get
-//! a Content-Length, unless somebody hurries them, or the operator has a line about them behind nginx: a client sees from nothing else that one was cut off.
+//! In: a status, header lines, bytes. Out: a CGI response (RFC 3875, 6) into the edge's sink. A small answer gets a
+//! Content-Length, which is the only way for a client to notice truncation, unless it is flushed early, or the operator
+//! gets a line about it behind nginx (see [`Response::hold_the_server`]).
 
 use super::request::{Form, Reject};
 use crate::pktline;
@@ -13,41 +14,41 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Bytes that are gathered before the first write, and between writes.
+/// The bytes gathered before the first write, and between writes.
 const BUFFER: usize = 16 << 10;
-/// The most bytes that are held back while the request's body is still being read.
+/// The most bytes held back while the request's body is still being read.
 const HELD_MAX: usize = 1 << 20;
-/// Gathered bytes wait no longer than this while work goes on.
+/// The longest that gathered bytes wait while work goes on.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// How long an answer may be kept by those between us and the client (HD-01, HD-07, HD-11).
+/// How long caches between us and the client may keep an answer (HD-01, HD-07, HD-11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caching {
     /// Never.
     No,
-    /// For a year: the name says the content.
+    /// For a year: the name determines the content.
     Forever {
-        /// Unix seconds of now, for `Date` and `Expires`.
+        /// The current time in unix seconds, for `Date` and `Expires`.
         now: u64,
-        /// Whether a cache of many people may give it to all of them, and not the client alone to itself.
+        /// Whether shared caches may keep it, or only the client itself.
         shared: bool,
     },
-    /// Nothing is said.
+    /// No caching headers are sent.
     Unsaid,
 }
 
 /// The response to one request.
 pub struct Response<'a> {
     out: &'a mut dyn Sink,
-    /// The body has been read to its end: we may speak.
+    /// The request's body has been read to its end, so the answer may start.
     finished: Arc<AtomicBool>,
-    /// HEAD: the head alone.
+    /// Only the head is sent, as for HEAD.
     without_body: bool,
     status: u16,
     headers: Vec<(&'static str, String)>,
     caching: Caching,
     length: Option<u64>,
-    /// Whether an answer whose size is known says so.
+    /// Whether an answer of known size gets a Content-Length.
     measured: bool,
     streams: bool,
     behind_nginx: bool,
@@ -59,7 +60,7 @@ pub struct Response<'a> {
 }
 
 impl<'a> Response<'a> {
-    /// An answer that has not begun, 200 without a type.
+    /// An answer that has not begun: status 200, no content type.
     pub fn new(out: &'a mut dyn Sink, finished: Arc<AtomicBool>) -> Self {
         Response {
             out,
@@ -80,23 +81,24 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// It answers HEAD: no body is sent, whatever is written.
+    /// Drops the body, whatever is written: for HEAD and 304.
     pub fn without_body(&mut self) {
         self.without_body = true;
     }
 
-    /// The server says that it is another than nginx: then its switch for buffering is not sent.
+    /// Omits the header that turns nginx's buffering off, because the server is another one.
     pub fn not_behind_nginx(&mut self) {
         self.behind_nginx = false;
     }
 
-    /// The operator has a line about this answer. nginx hears nothing on standard error any more once it has all bytes of a length: without
-    /// one it waits for the end. Without effect once the head has gone out.
+    /// Keeps the server listening to standard error, since the operator gets a line about this answer. Once nginx has
+    /// as many bytes as Content-Length says, it reads no more of standard error, so the length is left out. Has no
+    /// effect once the head has been sent.
     pub fn hold_the_server(&mut self) {
         self.measured &= !self.behind_nginx;
     }
 
-    /// Says what comes. `streams`: its length is not known and it may take long.
+    /// Sets the content type and caching. `streams`: the length is not known and the answer may take long.
     pub fn describe(&mut self, media: &str, caching: Caching, streams: bool) {
         self.headers.clear();
         self.header("Content-Type", media);
@@ -104,32 +106,32 @@ impl<'a> Response<'a> {
         self.streams = streams;
     }
 
-    /// One more header line.
+    /// Adds a header line.
     pub fn header(&mut self, name: &'static str, value: impl Into<String>) {
         self.headers.push((name, value.into()));
     }
 
-    /// The length of the body, in bytes.
+    /// Sets the length of the body, in bytes.
     pub fn length(&mut self, bytes: u64) {
         self.length = Some(bytes);
     }
 
-    /// The status; 200 where none was set.
+    /// Sets the status; the default is 200.
     pub fn status(&mut self, status: u16) {
         self.status = status;
     }
 
-    /// The status that went out, or will.
+    /// The status that has been sent, or will be.
     pub fn status_sent(&self) -> u16 {
         self.status
     }
 
-    /// Bytes of body that went out or wait to.
+    /// The number of bytes of the body that have been sent or are waiting.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Answers with a refusal; what was gathered and not sent is dropped. Without effect once bytes have gone out.
+    /// Answers with a refusal and drops what was gathered. Has no effect once bytes have been sent.
     ///
     /// # Errors
     /// What the sink reports.
@@ -150,7 +152,7 @@ impl<'a> Response<'a> {
         self.write_all(&body)
     }
 
-    /// Sends what waits. To be called when the service is done.
+    /// Sends the rest. Called once the service is done.
     ///
     /// # Errors
     /// What the sink reports.
@@ -203,7 +205,7 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// Writes what was gathered, the head before the first of it; nothing while the body is still being read.
+    /// Writes what was gathered, with the head before the first of it; nothing while the body is still being read.
     fn push(&mut self) -> io::Result<()> {
         if !self.finished.load(Ordering::Relaxed) {
             return Ok(());
@@ -254,7 +256,8 @@ impl Write for Response<'_> {
 
 impl Pulse for Response<'_> {
     fn tick(&mut self, done: u64) -> io::Result<()> {
-        // Cheap, and a hook's ticks are a second apart: SIGTERM, or a deadline, must be seen at the next one.
+        // Every tick reaches the sink. That is cheap, and a hook's ticks come a second apart, so SIGTERM and the
+        // deadline must be seen at the next one.
         self.out.tick(done)?;
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(256) && self.waiting_since.is_some_and(|since| since.elapsed() > WAIT_MAX) {
@@ -272,7 +275,7 @@ impl Sink for Response<'_> {
     }
 }
 
-/// A refusal as its client reads it: media type and body.
+/// The media type and body of a refusal.
 fn written(reject: &Reject) -> io::Result<(&'static str, Vec<u8>)> {
     let line = |text: &dyn std::fmt::Display| format!("{text}\n").into_bytes();
     Ok(match reject.form {
@@ -287,7 +290,7 @@ fn written(reject: &Reject) -> io::Result<(&'static str, Vec<u8>)> {
     })
 }
 
-/// The words behind a status.
+/// The reason phrase of a status.
 fn reason(status: u16) -> &'static str {
     match status {
         206 => "Partial Content",
@@ -305,7 +308,7 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// A time in HTTP's form (RFC 9110, 5.6.7), from unix seconds.
+/// Formats unix seconds as an HTTP date (RFC 9110, 5.6.7).
 pub fn http_date(seconds: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -321,7 +324,7 @@ pub fn http_date(seconds: u64) -> String {
 mod tests {
     use super::*;
 
-    /// Notes each write.
+    /// Records each write.
     #[derive(Default)]
     struct Writes(Vec<String>);
 

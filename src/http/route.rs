@@ -1,7 +1,7 @@
-//! ROUTES: every URL on one screen.
+//! ROUTES: the table of all URLs.
 //!
-//! In: method, path and query. Out: repository, operation and scope. The repository and the operation come from the path and
-//! the method alone; nothing is looked up here.
+//! In: method, path and query. Out: repository, operation and scope. The path and the method alone determine the
+//! repository and the row, the query whether `info/refs` is an advertisement; nothing is looked up here.
 
 use super::request::{Form, Method, Reject, Request};
 use crate::auth::Scope;
@@ -12,20 +12,21 @@ use bstr::{BString, ByteSlice};
 /// Where a request leads.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The path before the part that names the operation; in `tokens` mode with the `.git` that may be left out.
+    /// The path before the part that names the operation; in `tokens` mode always with `.git`, which clients may leave
+    /// out.
     pub repository: BString,
     /// What to run.
     pub operation: Operation,
-    /// What it needs.
+    /// The scope the operation needs.
     pub scope: Scope,
-    /// `webserver` mode: an unknown or malformed service is refused only after the repository was found (HB-16).
+    /// `webserver` mode: an unknown or malformed service, refused only once the repository has been found (HB-16).
     pub late: Option<Late>,
 }
 
-/// A refusal that waits until the repository was found.
+/// A refusal that waits until the repository has been found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Late {
-    /// `service` is not one of ours.
+    /// `service` is not one of the offered services.
     UnknownService(BString),
 }
 
@@ -34,9 +35,9 @@ pub enum Late {
 enum Tail {
     /// Exactly this.
     Is(&'static str),
-    /// `objects/xx/` and the rest of a name in lower-case hex.
+    /// `objects/xx/` and the rest of an object name in lower-case hex.
     Loose,
-    /// `objects/pack/pack-<name>` and this.
+    /// `objects/pack/pack-<name>` followed by this suffix.
     Pack(&'static str),
 }
 
@@ -55,8 +56,8 @@ const fn post(tail: Tail, operation: fn(BString) -> Operation, scope: Scope) -> 
     Row { post: true, tail, operation, scope }
 }
 
-/// First match wins (HB-10 to HB-12); the method is checked after the path, so that a 405 can name what is allowed.
-/// `info/refs` stands for the stored file here: with a `service` it becomes an advertisement.
+/// The first match wins (HB-10 to HB-12). The method is checked after the path, so that a 405 can name the methods
+/// allowed. `info/refs` means the stored file here; with a `service` it becomes an advertisement.
 #[rustfmt::skip]
 static ROUTES: &[Row] = &[
     get (Tail::Is("/HEAD"),                         |_|    Operation::Stored(StoredFile::Head)),
@@ -72,7 +73,7 @@ static ROUTES: &[Row] = &[
 ];
 
 impl Tail {
-    /// Where the operation's part begins, with its slash.
+    /// The position where the operation's part begins, with its slash.
     fn find(self, path: &[u8]) -> Option<usize> {
         match self {
             Tail::Is(tail) => path.strip_suffix(tail.as_bytes()).map(<[u8]>::len),
@@ -100,7 +101,7 @@ fn is_hex(text: &[u8]) -> bool {
 }
 
 impl Route {
-    /// Finds the way.
+    /// Finds the route of a request.
     ///
     /// # Errors
     /// 404 where no row matches, 405 (or 400, HB-15) for a wrong method, 400 for a malformed `service` in `tokens` mode.
@@ -118,7 +119,7 @@ impl Route {
         let mut repository = BString::from(&path[..at]);
         let is_whole = repository.ends_with(b".git") || matches!(repository.last(), None | Some(b'/'));
         if request.context.mode == AccessMode::Tokens && !is_whole {
-            // Some clients take it off. No name of a repository ends otherwise, so that nothing has to be tried.
+            // Some clients strip the suffix. Every repository's name ends in it, so only this path is possible.
             repository.extend_from_slice(b".git");
         }
         let mut route = Route { repository, operation, scope: row.scope, late: None };
@@ -141,7 +142,7 @@ impl Route {
     }
 }
 
-/// What a client reads of a path that nothing is served at, in the form that it shows to its user.
+/// The answer for a path that is not served, in the format that the client shows its user.
 fn nothing(request: &Request, path: &[u8]) -> Reject {
     if path.contains_str("/info/lfs/") {
         let text =
@@ -165,7 +166,8 @@ fn wrong_method(request: &Request, post: bool) -> Reject {
     }
 }
 
-/// `tokens` mode: `service` exactly once and as it is; nothing is decoded, so that nobody reads it differently (DESIGN B7).
+/// Reads `service` in `tokens` mode. It must be given at most once and without escapes, so that no proxy can read the
+/// query differently.
 fn literal_service(query: &[u8]) -> Result<Option<BString>, Reject> {
     let bad = |what: &str| Err(Reject::new(400, format!("The query's \"service\" {what}.")));
     let mut found: Option<&[u8]> = None;
@@ -187,7 +189,7 @@ fn literal_service(query: &[u8]) -> Result<Option<BString>, Reject> {
     }
 }
 
-/// The two sides of the first `=`; the value is empty where there is none.
+/// Splits at the first `=`; without one the value is empty.
 fn name_and_value(pair: &[u8]) -> (&[u8], &[u8]) {
     match pair.iter().position(|&byte| byte == b'=') {
         Some(at) => (&pair[..at], &pair[at + 1..]),
@@ -195,7 +197,7 @@ fn name_and_value(pair: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// git's reading: names and values decoded, the last one counts (HB-24).
+/// Reads `service` as git does: names and values are decoded, and the last one counts (HB-24).
 fn last_service(query: &[u8]) -> Option<BString> {
     query
         .split(|&byte| byte == b'&')
