@@ -1,6 +1,6 @@
-//! Framing: pkt-lines as gitprotocol-common has them, and the side bands of gitprotocol-pack.
+//! Framing: pkt-lines (gitprotocol-common) and side bands (gitprotocol-pack).
 //!
-//! In: bytes. Out: [`Packet`]s, and back. Nothing of what the lines say is known here.
+//! In: bytes. Out: [`Packet`]s, and back. The content of lines is never interpreted here.
 
 mod reader;
 mod sideband;
@@ -10,24 +10,25 @@ pub use reader::PacketReader;
 pub use sideband::{Band, BandSize, SideBand};
 pub use writer::{append, delim, err, flush, line, push, text};
 
-/// The most bytes a packet carries: 65520 with its four length digits (gitprotocol-common, pkt-line format).
+/// The largest payload of a packet; with the four length digits that is 65520 bytes (gitprotocol-common, pkt-line
+/// format).
 pub const PAYLOAD_MAX: usize = 65516;
 
 /// One packet, borrowed from the reader's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// A line or a piece of binary data, as it came; [`Packet::text`] drops the newline.
+    /// A line or binary data, as it came; [`Packet::text`] drops the newline.
     Data(&'a [u8]),
-    /// `0000`
+    /// `0000`.
     Flush,
-    /// `0001`, protocol v2
+    /// `0001`, protocol v2.
     Delim,
-    /// `0002`, protocol v2
+    /// `0002`, protocol v2.
     ResponseEnd,
 }
 
 impl<'a> Packet<'a> {
-    /// The line without its one trailing newline; `None` for what carries no data.
+    /// The line without one trailing newline; `None` for a packet without data.
     pub fn text(self) -> Option<&'a [u8]> {
         match self {
             Packet::Data(line) => Some(line.strip_suffix(b"\n").unwrap_or(line)),
@@ -36,10 +37,10 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// What is wrong with the framing, in git's words where git has some.
+/// An error in the framing, in git's words where git has any.
 #[derive(Debug)]
 pub enum FrameError {
-    /// Four bytes that are no length, or none a packet may have: `protocol error: bad line length …`.
+    /// Four bytes that are not a number, or a length that no packet may have: `protocol error: bad line length …`.
     BadLength([u8; 4]),
     /// The stream ended inside a packet.
     Truncated,

@@ -1,21 +1,21 @@
-//! Reads packets, never a byte too many: what follows a flush may be a pack.
+//! Reads packets and never a byte beyond them, because a pack may follow a flush.
 
 use super::{FrameError, Packet};
 use std::io::{self, Read};
 
-/// The longest packet that is accepted, its four length digits included. Git's own reader has a buffer of 65520 bytes for
-/// the payload alone and so takes four bytes more than may be written.
+/// Packets must be shorter than this, including the four length digits. As in git's own reader, whose buffer of 65520 bytes
+/// must hold the payload and a NUL, that is three bytes more than a writer may send.
 const LENGTH_MAX: usize = super::PAYLOAD_MAX + 8;
 
-/// Reads packets from a stream it borrows.
+/// A reader of packets from a borrowed stream.
 pub struct PacketReader<'r> {
     input: &'r mut dyn Read,
     line: Vec<u8>,
-    /// The packet in `line` has been looked at but not taken.
+    /// The kind of the packet in `line`, if it has been peeked at but not taken.
     peeked: Option<Kind>,
 }
 
-/// What [`PacketReader`] found; the bytes lie in its buffer.
+/// The kind of a packet; its bytes are in the reader's buffer.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     End,
@@ -26,7 +26,7 @@ enum Kind {
 }
 
 impl<'r> PacketReader<'r> {
-    /// A reader at the start of a packet.
+    /// A reader positioned at the start of a packet.
     pub fn new(input: &'r mut dyn Read) -> Self {
         PacketReader { input, line: Vec::new(), peeked: None }
     }
@@ -34,7 +34,7 @@ impl<'r> PacketReader<'r> {
     /// The next packet; `None` at a clean end of the stream.
     ///
     /// # Errors
-    /// Bad lengths, an end inside a packet, `ERR` lines of the client, failed reads.
+    /// Invalid lengths, an end inside a packet, `ERR` lines of the client, failed reads.
     #[allow(clippy::should_implement_trait, reason = "it lends its buffer, which an iterator cannot")]
     pub fn next(&mut self) -> Result<Option<Packet<'_>>, FrameError> {
         let kind = match self.peeked.take() {
@@ -44,7 +44,7 @@ impl<'r> PacketReader<'r> {
         Ok(self.packet(kind))
     }
 
-    /// The next packet, which [`PacketReader::next`] will give again.
+    /// The next packet, which [`PacketReader::next`] returns again.
     ///
     /// # Errors
     /// As [`PacketReader::next`].
@@ -57,7 +57,7 @@ impl<'r> PacketReader<'r> {
         Ok(self.packet(kind))
     }
 
-    /// The stream behind the last packet. A packet that was only looked at is gone.
+    /// Returns the stream, positioned after the last packet. A packet that was only peeked at is lost.
     pub fn into_inner(self) -> &'r mut dyn Read {
         self.input
     }
@@ -97,7 +97,7 @@ impl<'r> PacketReader<'r> {
     }
 }
 
-/// Four hexadecimal digits of either case.
+/// Parses four hexadecimal digits of either case.
 pub(super) fn length(digits: [u8; 4]) -> Option<usize> {
     digits.iter().try_fold(0, |value, &digit| {
         let digit = char::from(digit).to_digit(16)?;
@@ -105,7 +105,7 @@ pub(super) fn length(digits: [u8; 4]) -> Option<usize> {
     })
 }
 
-/// Reads until `buffer` is full or the stream ends; how much there was.
+/// Reads until `buffer` is full or the stream ends; returns the number of bytes read.
 fn fill(input: &mut dyn Read, buffer: &mut [u8]) -> Result<usize, FrameError> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -113,7 +113,7 @@ fn fill(input: &mut dyn Read, buffer: &mut [u8]) -> Result<usize, FrameError> {
             Ok(0) => break,
             Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // What says more than that, such as a body shorter than its length, is handed on.
+            // An error with its own text, such as a body shorter than its Content-Length, is passed on.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && error.get_ref().is_none() => {
                 return Err(FrameError::Truncated);
             }
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Gives at most `step` bytes at a time.
+    /// Gives at most as many bytes at a time as its second field says.
     struct Slowly<'a>(&'a [u8], usize);
 
     impl Read for Slowly<'_> {

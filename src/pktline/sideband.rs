@@ -6,23 +6,23 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
 
-/// A band's number on the wire.
+/// A band, with its number on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Band {
     /// Pack data, or a report.
     Data = 1,
     /// Messages the client shows as `remote: …`.
     Progress = 2,
-    /// The last words: the client stops.
+    /// A fatal error, after which the client stops.
     Error = 3,
 }
 
-/// How long a packet may be.
+/// The size of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BandSize {
-    /// `side-band`: 1000 bytes with length and band.
+    /// `side-band`: up to 1000 bytes, including the length and the band.
     Small,
-    /// `side-band-64k`: 65520 bytes with length and band.
+    /// `side-band-64k`: up to 65520 bytes, including the length and the band.
     Large,
 }
 
@@ -36,20 +36,20 @@ impl BandSize {
     }
 }
 
-/// Length digits and the band's number.
+/// The size of the length digits and the band's number.
 const HEAD: usize = 5;
 
-/// From this size on a part of a file is handed to the sink; a smaller one is cheaper to copy than to move.
+/// Parts of a file that are at least this large are passed to the sink as files; smaller ones are cheaper to copy.
 const HANDED_ON_MIN: usize = 16 << 10;
 
-/// Writes to the three bands of a sink. As a `Write` it is band 1: bytes are gathered until a packet is full.
+/// Writes to the three bands of a sink. Its `Write` is band 1, which gathers bytes until a packet is full.
 ///
-/// What is gathered goes out with [`Write::flush`], or before a message; dropping a side band sends nothing, so that an
-/// answer that failed stays cut off.
+/// Gathered bytes are sent by [`Write::flush`] and before a message. Dropping a side band sends nothing, so that a
+/// failed answer remains truncated.
 pub struct SideBand<'a> {
     out: &'a mut dyn Sink,
     size: BandSize,
-    /// A packet of band 1 in the making: room for its head, then data. Empty until the first byte comes.
+    /// A packet of band 1 being filled: room for its head, then data. Empty until the first byte is written.
     packet: Vec<u8>,
     packets: u64,
 }
@@ -60,17 +60,17 @@ impl<'a> SideBand<'a> {
         SideBand { out, size, packet: Vec::new(), packets: 0 }
     }
 
-    /// How many packets have gone out: a change says that the client has heard something.
+    /// The number of packets sent; if it changes, the client has received something.
     pub fn packets(&self) -> u64 {
         self.packets
     }
 
-    /// The sink beneath the bands, for the flush that ends them. What is gathered stays behind.
+    /// The sink below the bands, for the flush that ends them. Gathered bytes are not sent.
     pub fn outside(&mut self) -> &mut dyn Sink {
         self.out
     }
 
-    /// Sends text or data on a band, in as many packets as it needs, at once; gathered band 1 data goes out first.
+    /// Sends bytes on a band at once, in as many packets as needed; gathered band 1 data is sent first.
     ///
     /// # Errors
     /// What the sink reports.
@@ -84,10 +84,10 @@ impl<'a> SideBand<'a> {
         self.out.flush()
     }
 
-    /// An empty packet of a band: nothing to say, still alive. Gathered data goes out instead where there is some.
+    /// Shows that the server is alive: sends the gathered data, or an empty packet of `band` if there is none.
     ///
-    /// Band 1 while a pack goes out, as git does; band 2 before it, where an empty line of band 1 would be a line of a section
-    /// (gitprotocol-v2, sideband-all).
+    /// Use band 1 while a pack is being sent, as git does, and band 2 before it, where an empty packet of band 1 would
+    /// be an empty line of a section (gitprotocol-v2, sideband-all).
     ///
     /// # Errors
     /// What the sink reports.
@@ -101,12 +101,12 @@ impl<'a> SideBand<'a> {
         self.out.flush()
     }
 
-    /// How many bytes of band 1 wait.
+    /// The number of bytes gathered for band 1.
     fn gathered(&self) -> usize {
         self.packet.len().saturating_sub(HEAD)
     }
 
-    /// Makes room for a head, for bytes to be gathered behind.
+    /// Makes room for a head in front of the bytes to be gathered.
     fn open(&mut self) {
         if self.packet.is_empty() {
             self.packet.reserve_exact(HEAD + self.size.data_max());
@@ -132,7 +132,7 @@ impl<'a> SideBand<'a> {
     }
 }
 
-/// What stands before `size` bytes of a band.
+/// The head of a packet with `size` bytes of data.
 fn head(band: Band, size: usize) -> [u8; HEAD] {
     let [a, b, c, d] = digits(HEAD + size);
     [a, b, c, d, band as u8]
@@ -169,13 +169,14 @@ impl Sink for SideBand<'_> {
         use std::os::unix::fs::FileExt;
         let mut at = range.start;
         while at < range.end {
-            // Between two packets, so that a client whose time is over can be told.
+            // Checked between packets, so that a client can still be sent the error once the deadline has passed.
             self.out.tick(0)?;
             self.open();
             let room = self.size.data_max() - self.gathered();
             let part = usize::try_from(range.end - at).map_or(room, |left| left.min(room));
             if part >= HANDED_ON_MIN {
-                // One packet of what is gathered and as much of the file as fits: its head cannot wait for the end.
+                // One packet holds the gathered bytes and as much of the file as fits; its head, which needs the total
+                // size, goes out first.
                 let gathered = self.gathered();
                 self.packet[..HEAD].copy_from_slice(&head(Band::Data, gathered + part));
                 self.send_packet()?;
@@ -202,7 +203,7 @@ mod tests {
     use super::*;
     use crate::pktline::{Packet, PacketReader};
 
-    /// Takes an answer apart: what each band said, and the sizes of the packets.
+    /// Splits an answer into the content of each band and the sizes of the packets.
     fn bands(answer: &[u8]) -> ([Vec<u8>; 3], Vec<usize>) {
         let mut input = answer;
         let mut reader = PacketReader::new(&mut input);

@@ -1,9 +1,9 @@
-//! Writes packets; each is one `write_all`.
+//! Writes packets, each with one `write_all`.
 
 use super::PAYLOAD_MAX;
 use std::io::{self, Write};
 
-/// One packet with exactly this payload, at most [`super::PAYLOAD_MAX`] bytes.
+/// Writes one packet with exactly this payload, at most [`super::PAYLOAD_MAX`] bytes.
 ///
 /// # Errors
 /// What the sink reports; `InvalidInput` for a payload that is too long.
@@ -15,7 +15,7 @@ pub fn line(out: &mut dyn Write, payload: &[u8]) -> io::Result<()> {
     out.write_all(&packet)
 }
 
-/// One packet of formatted text; the caller writes the newline where one belongs.
+/// Writes one packet of formatted text; the caller includes the newline where one belongs.
 ///
 /// # Errors
 /// As [`line`].
@@ -27,10 +27,10 @@ pub fn text(out: &mut dyn Write, text: std::fmt::Arguments<'_>) -> io::Result<()
     out.write_all(&packet)
 }
 
-/// Adds one packet to a buffer; `fill` writes its payload in place. For long lists, which go out in large writes.
+/// Adds one packet to a buffer; `fill` writes the payload in place. For long lists, which are sent in large writes.
 ///
 /// # Errors
-/// `InvalidInput` for a payload that is too long; the buffer is then as it was.
+/// `InvalidInput` for a payload that is too long; the buffer is then unchanged.
 pub fn append(buffer: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; 4]);
@@ -38,7 +38,8 @@ pub fn append(buffer: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> io::Resu
     close(&mut buffer[start..]).inspect_err(|_| buffer.truncate(start))
 }
 
-/// Adds a short text to a buffer. Lists have many: a C library's copy takes longer to begin than these to end.
+/// Adds a short text to a buffer, in steps of fixed size. Long lists consist of many short texts, for which starting a
+/// C library's memcpy takes longer than all these steps.
 pub fn push(buffer: &mut Vec<u8>, text: &[u8]) {
     let Some(end) = text.last_chunk::<STEP>() else {
         return buffer.extend_from_slice(text);
@@ -48,15 +49,15 @@ pub fn push(buffer: &mut Vec<u8>, text: &[u8]) {
     for step in steps {
         buffer.extend_from_slice(step);
     }
-    // The last step begins inside the one before it.
+    // The last step overlaps the one before it.
     buffer.truncate(buffer.len() + rest.len() - STEP);
     buffer.extend_from_slice(end);
 }
 
-/// What [`push`] copies at once.
+/// The number of bytes that [`push`] copies at once.
 const STEP: usize = 32;
 
-/// `0000`
+/// Writes `0000`.
 ///
 /// # Errors
 /// What the sink reports.
@@ -64,7 +65,7 @@ pub fn flush(out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"0000")
 }
 
-/// `0001`
+/// Writes `0001`.
 ///
 /// # Errors
 /// What the sink reports.
@@ -72,18 +73,18 @@ pub fn delim(out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"0001")
 }
 
-/// `ERR text`, cut to what fits a packet.
+/// Writes `ERR text`, cut to fit a packet.
 ///
 /// # Errors
 /// What the sink reports.
 pub fn err(out: &mut dyn Write, message: &str) -> io::Result<()> {
     let most = message.len().min(PAYLOAD_MAX - "ERR ".len());
-    // The start of a text is a boundary of its characters, so there is one.
+    // Offset 0 is always a character boundary, so one is found.
     let fits = (0..=most).rev().find(|&end| message.is_char_boundary(end)).unwrap_or_default();
     text(out, format_args!("ERR {}", &message[..fits]))
 }
 
-/// Puts the length of a packet into its first four bytes.
+/// Writes the length of a packet into its first four bytes.
 fn close(packet: &mut [u8]) -> io::Result<()> {
     if packet.len() > PAYLOAD_MAX + 4 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a packet is too long to be written"));
@@ -93,7 +94,7 @@ fn close(packet: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The length of a whole packet as it stands before it.
+/// The length of a whole packet as four hexadecimal digits.
 pub(super) fn digits(length: usize) -> [u8; 4] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     [12, 8, 4, 0].map(|shift| HEX[length >> shift & 15])

@@ -1,14 +1,14 @@
 //! The grammar of capabilities, v0 to v2: words with or without a value.
 //!
-//! In: the bytes behind an object name, or one line of v2. Out: names and values. Which names there are is known to the
-//! services alone.
+//! In: the bytes after an object name, or one line of v2. Out: names and values. Nothing here decides which names are
+//! known: the services do.
 
 /// One capability: `name` or `name=value`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capability<'a> {
-    /// What stands before the first `=`.
+    /// The part before the first `=`.
     pub name: &'a [u8],
-    /// What stands behind it; `None` without a `=`.
+    /// The part after it; `None` without a `=`.
     pub value: Option<&'a [u8]>,
 }
 
@@ -19,7 +19,7 @@ impl<'a> Capability<'a> {
         Capability { name: parts.next().unwrap_or(word), value: parts.next() }
     }
 
-    /// The capabilities of a v0 line: words between blanks (gitprotocol-capabilities).
+    /// The capabilities of a v0 line: words separated by spaces (gitprotocol-capabilities).
     pub fn words(line: &'a [u8]) -> impl Iterator<Item = Capability<'a>> {
         line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map(Capability::parse)
     }

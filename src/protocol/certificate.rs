@@ -1,17 +1,17 @@
-//! A push certificate: what a client signed (gitprotocol-pack, Push Certificate).
+//! A push certificate: the signed form of a push's ref updates (gitprotocol-pack, Push Certificate).
 //!
-//! In: the lines of a request between `push-cert` and `push-cert-end`. Out: its parts. Whose signature it is, is not known here.
+//! In: the lines of a request between `push-cert` and `push-cert-end`. Out: its parts. No signature is verified here.
 
 use bstr::{BStr, ByteSlice};
 
-/// What a signature is made with: the line it begins with says so.
+/// The kind of a signature, as its first line says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignatureForm {
-    /// `-----BEGIN PGP SIGNATURE-----`, `-----BEGIN PGP MESSAGE-----`
+    /// `-----BEGIN PGP SIGNATURE-----` or `-----BEGIN PGP MESSAGE-----`.
     OpenPgp,
-    /// `-----BEGIN SIGNED MESSAGE-----`
+    /// `-----BEGIN SIGNED MESSAGE-----`.
     X509,
-    /// `-----BEGIN SSH SIGNATURE-----`
+    /// `-----BEGIN SSH SIGNATURE-----`.
     Ssh,
 }
 
@@ -32,13 +32,13 @@ impl SignatureForm {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushCertificate {
     text: Vec<u8>,
-    /// Where the signature begins; the end where there is none.
+    /// Where the signed text ends and the signature begins; the end of `text` if there is no signature.
     payload: usize,
     form: Option<SignatureForm>,
 }
 
 impl PushCertificate {
-    /// Takes the lines: the last one that begins a signature ends what is signed.
+    /// Takes the lines of a certificate. The last line that begins a signature ends the signed text.
     pub fn new(text: Vec<u8>) -> Self {
         let (mut at, mut payload, mut form) = (0, text.len(), None);
         for line in text.lines_with_terminator() {
@@ -50,33 +50,33 @@ impl PushCertificate {
         PushCertificate { text, payload, form }
     }
 
-    /// All of it.
+    /// The whole certificate.
     pub fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// What is signed.
+    /// The signed text.
     pub fn payload(&self) -> &[u8] {
         &self.text[..self.payload]
     }
 
-    /// The signature, and what made it; `None`: nothing is signed.
+    /// The signature and its kind; `None` if there is none.
     pub fn signature(&self) -> Option<(SignatureForm, &[u8])> {
         Some((self.form?, &self.text[self.payload..]))
     }
 
-    /// The ref updates, a line each; `None`: nothing separates them from the headers.
+    /// The lines with the ref updates; `None` if no empty line separates them from the headers.
     pub fn updates(&self) -> Option<impl Iterator<Item = &[u8]>> {
         let begin = self.text.find(b"\n\n")? + 2;
         Some(self.text.get(begin..self.payload).unwrap_or_default().lines_with_terminator().map(without_newline))
     }
 
-    /// The nonce it repeats.
+    /// The nonce in the signed headers.
     pub fn nonce(&self) -> Option<&BStr> {
         headers(self.payload(), b"nonce").next()
     }
 
-    /// The push options it names, in order.
+    /// The push options in the headers, in order.
     pub fn options(&self) -> impl Iterator<Item = &BStr> {
         headers(&self.text, b"push-option")
     }
@@ -134,7 +134,7 @@ mod tests {
         check("", None, None, &[], None);
         check("v\n\nnonce 2-b\n", Some(&["nonce 2-b"]), None, &[], None);
         check(pgp, None, None, &[], Some(SignatureForm::OpenPgp));
-        // An empty line within the signature is none that ends the headers.
+        // An empty line inside the signature does not end the headers.
         check("v\n-----BEGIN SIGNED MESSAGE-----\n\nx", Some(&[]), None, &[], Some(SignatureForm::X509));
     }
 }

@@ -1,44 +1,46 @@
-//! The v2 envelope: command=, capabilities, then the end or a delimiter and arguments (gitprotocol-v2, Command Request).
+//! The envelope of a v2 request: command, capabilities, then a flush, or a delimiter and arguments (gitprotocol-v2,
+//! Command Request).
 //!
-//! In: packets. Out: an [`Envelope`], and the lines of its arguments. What the words mean is told by whoever asks.
+//! In: packets. Out: an [`Envelope`], and the lines of its arguments. Nothing here knows the commands: the caller says
+//! what is offered.
 
 use super::capability::Capability;
 use super::{Limits, ProtocolError, shown};
 use crate::pktline::{FrameError, Packet, PacketReader};
 use bstr::BString;
 
-/// What a name stands for where it is offered.
+/// What a name is offered as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offered {
     /// Not at all.
     No,
-    /// As a capability a client may send.
+    /// As a capability that clients may send.
     Capability,
     /// As a command.
     Command,
 }
 
-/// One request of v2, up to its arguments.
+/// One v2 request, up to its arguments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Envelope {
-    /// What is to be done.
+    /// The command to run.
     pub command: BString,
-    /// `agent=…`
+    /// `agent=…`.
     pub agent: Option<BString>,
-    /// `session-id=…`
+    /// `session-id=…`.
     pub session_id: Option<BString>,
-    /// `promisor-remote=…`: the remotes it accepts, of those it was told of.
+    /// `promisor-remote=…`: the advertised remotes that the client accepts.
     pub promisor_remotes: Option<BString>,
     /// Whether arguments follow, up to a flush.
     pub arguments: bool,
 }
 
 impl Envelope {
-    /// Reads a request up to its delimiter, or to its end. `None`: the client has nothing more to ask (a flush alone, or the end
-    /// of the stream).
+    /// Reads a request up to its delimiter or its end. Returns `None` if the client has no more requests (a lone flush,
+    /// or the end of the stream).
     ///
     /// # Errors
-    /// In git's words: what is not offered, a second command, none, another object format, bad framing.
+    /// In git's words: something that is not offered, a second command, no command, another object format, bad framing.
     pub fn parse(
         reader: &mut PacketReader<'_>,
         hash: gix_hash::Kind,
@@ -48,7 +50,7 @@ impl Envelope {
         let said = |text: String| Err(ProtocolError::Said(text));
         let mut envelope = Envelope::default();
         let mut command: Option<BString> = None;
-        // Who does not name a format means SHA-1 (gitprotocol-v2, object-format).
+        // A client that does not name a format means SHA-1 (gitprotocol-v2, object-format).
         let mut format = BString::from("sha1");
         let mut lines = ArgumentLines::new(limits);
         let mut first = true;
@@ -110,16 +112,16 @@ impl Envelope {
     }
 }
 
-/// What arguments ended with.
+/// What ended the arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// `0000`
+    /// `0000`.
     Flush,
-    /// `0001` or `0002`
+    /// `0001` or `0002`.
     Other,
 }
 
-/// Counts lines and hands them on.
+/// Reads lines and counts them against a limit.
 #[derive(Debug)]
 pub struct ArgumentLines {
     left: u64,
@@ -127,24 +129,24 @@ pub struct ArgumentLines {
 }
 
 impl ArgumentLines {
-    /// As many lines as the limits allow.
+    /// Allows as many lines as the limits do.
     pub fn new(limits: &Limits) -> Self {
         ArgumentLines { left: limits.lines, most: limits.lines }
     }
 
-    /// One more line.
+    /// Counts one more line.
     ///
     /// # Errors
-    /// When it is one too many.
+    /// When it exceeds the limit.
     pub fn count(&mut self) -> Result<(), ProtocolError> {
         self.left = self.left.checked_sub(1).ok_or(ProtocolError::Limit { what: "lines", most: self.most })?;
         Ok(())
     }
 
-    /// Hands on each line, without its newline, up to a packet that is none.
+    /// Passes each line, without its newline, to `each`, up to the first packet that is not a line.
     ///
     /// # Errors
-    /// What `each` says, too many lines, bad framing, an end of the stream.
+    /// What `each` returns, too many lines, bad framing, the end of the stream.
     pub fn read(
         &mut self,
         reader: &mut PacketReader<'_>,

@@ -1,4 +1,4 @@
-//! The shallow part of a request to upload-pack: where the client's history is cut, and how far it is to reach
+//! The shallow part of a request to upload-pack: where the client's history is cut, and how deep it should be
 //! (gitprotocol-pack, Packfile Negotiation; gitprotocol-v2, fetch).
 //!
 //! In: lines. Out: a [`Depth`] and the client's boundary. No object and no ref is looked up here.
@@ -10,34 +10,34 @@ use gix_hash::ObjectId;
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 
-/// The depth that means all there is (git's INFINITE_DEPTH).
+/// The depth that means all of history (git's INFINITE_DEPTH).
 pub const ENDLESS: u32 = 0x7fff_ffff;
 
-/// How far history is to reach.
+/// How deep the client's history should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Depth {
-    /// As far as it does.
+    /// As deep as it is.
     #[default]
     Unchanged,
-    /// So many commits.
+    /// This many commits.
     Commits {
-        /// How many.
+        /// The number of commits.
         count: NonZeroU32,
-        /// They are counted from the client's present boundary on.
+        /// Whether they are counted from the client's current boundary instead of from the tips.
         relative: bool,
     },
-    /// All there is.
+    /// All of history.
     Endless,
-    /// The commits of a time, without those of some refs.
+    /// Commits selected by age and by refs that exclude them.
     Revisions {
-        /// Not older than this, in seconds; `None`: of any age.
+        /// The oldest committer date, in unix seconds; `None` for any age.
         since: Option<u64>,
-        /// Short names of refs, each once; what these reach is left out.
+        /// Short names of refs, each once; everything reachable from them is excluded.
         not: Vec<BString>,
     },
 }
 
-/// What the lines have said so far.
+/// What the lines read so far ask for.
 #[derive(Debug, Default)]
 pub(super) struct Deepening {
     shallow: Vec<ObjectId>,
@@ -50,7 +50,7 @@ pub(super) struct Deepening {
 }
 
 impl Deepening {
-    /// Takes in a line; whether it was one of these.
+    /// Takes a line; returns whether it is one of the shallow part.
     pub(super) fn take(&mut self, line: &[u8], hash: gix_hash::Kind, limits: &Limits) -> Result<bool, ProtocolError> {
         let said = |text: &str| Err(ProtocolError::Said(format!("{text}: {}", shown(line))));
         if let Some(hex) = line.strip_prefix(b"shallow ") {
@@ -78,7 +78,7 @@ impl Deepening {
         Ok(true)
     }
 
-    /// The depth counts from the client's boundary on.
+    /// Counts the depth from the client's boundary.
     pub(super) fn relative(&mut self) {
         self.relative = true;
     }
@@ -103,7 +103,7 @@ impl Deepening {
         Ok(())
     }
 
-    /// What it comes to: the depth, and where the client's history is cut.
+    /// Returns the depth, and where the client's history is cut.
     pub(super) fn end(self) -> Result<(Depth, Vec<ObjectId>), ProtocolError> {
         let depth = match (self.count, self.revisions) {
             (Some(_), true) => {
@@ -121,7 +121,8 @@ impl Deepening {
     }
 }
 
-/// A number as C reads it, and nothing behind it; nothing is 0. `None`: it is none, is negative or too large.
+/// Parses a number as C does, with nothing after it; an empty text is 0. `None` if it is malformed, negative or too
+/// large.
 fn c_number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return Some(0);

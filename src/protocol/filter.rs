@@ -1,45 +1,45 @@
 //! Object filters: what a partial clone leaves out on purpose (git-rev-list, `--filter`).
 //!
-//! In: the text behind `filter `. Out: a [`FilterSpec`]. What an expression in it names is looked up by nobody here.
+//! In: the text after `filter `. Out: a [`FilterSpec`]. The objects that a filter names are never looked up here.
 
 use super::{Limits, ProtocolError, shown};
 use crate::number;
 use bstr::BString;
 use gix_object::Kind;
 
-/// How deep `combine:` may stand in `combine:`. git has no limit; nobody needs one level.
+/// How deeply `combine:` may be nested. git has no limit; no real filter needs even one level.
 const NESTED_MAX: u32 = 16;
 
-/// Bytes that must be %-encoded in a part of `combine:`, besides blanks, controls and what is no ASCII.
+/// Bytes that must be %-encoded in a part of `combine:`, besides spaces, control characters and non-ASCII bytes.
 const RESERVED: &[u8] = b"~`!@#$^&*()[]{}\\;'\",<>?";
 
 /// One filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FilterSpec {
-    /// `blob:none`
+    /// `blob:none`.
     BlobNone,
-    /// `blob:limit=<n>[kmg]`: no blobs of n bytes and more.
+    /// `blob:limit=<n>[kmg]`: no blobs of n bytes or more.
     BlobLimit(u64),
-    /// `tree:<depth>`: no trees and blobs that lie this deep below a commit.
+    /// `tree:<depth>`: no trees and blobs that are this deep or deeper, counted from a commit's root tree.
     Tree(u64),
-    /// `object:type=<type>`: nothing else, unless it is asked for by name.
+    /// `object:type=<type>`: only objects of this type, and those that the client asks for by name.
     ObjectType(Kind),
-    /// `sparse:oid=<expression>`: of the blobs only those whose paths match the patterns in that blob.
+    /// `sparse:oid=<expression>`: only blobs whose paths match the patterns in the blob that the expression names.
     SparseOid(BString),
-    /// `combine:<filter>+<filter>…`: what all of them let pass.
+    /// `combine:<filter>+<filter>…`: only objects that pass all of these.
     Combine(Vec<FilterSpec>),
 }
 
 impl FilterSpec {
-    /// Reads a filter.
+    /// Parses a filter.
     ///
     /// # Errors
-    /// In git's words, of an unknown or malformed filter; more parts than a limit allows.
+    /// In git's words, for an unknown or malformed filter; also for more parts than the limit.
     pub fn parse(text: &[u8], limits: &Limits) -> Result<Self, ProtocolError> {
         Parser { parts: 0, most: limits.filter_parts }.filter(text, 0)
     }
 
-    /// Its name in `uploadpackfilter.<name>.allow` and in refusals.
+    /// The filter's name in `uploadpackfilter.<name>.allow` and in refusals.
     pub fn name(&self) -> &'static str {
         match self {
             FilterSpec::BlobNone => "blob:none",
@@ -53,7 +53,7 @@ impl FilterSpec {
 }
 
 impl FilterSpec {
-    /// It as text, numbers written out: what [`FilterSpec::parse`] takes for the same filter.
+    /// The filter as text with numbers written out; [`FilterSpec::parse`] reads it back as the same filter.
     pub fn text(&self) -> BString {
         match self {
             FilterSpec::BlobNone => "blob:none".into(),
@@ -62,7 +62,7 @@ impl FilterSpec {
             FilterSpec::ObjectType(kind) => format!("object:type={kind}").into(),
             FilterSpec::SparseOid(expression) => [b"sparse:oid=", expression.as_slice()].concat().into(),
             FilterSpec::Combine(parts) => {
-                // Without a part there is a separator at least.
+                // An empty combination still needs a separator to be parsed.
                 if parts.is_empty() {
                     return "combine:+".into();
                 }
@@ -73,7 +73,7 @@ impl FilterSpec {
     }
 }
 
-/// A part of a combination: what has a meaning there is escaped.
+/// Escapes the bytes of a part that have a meaning in a combination.
 fn encoded(text: &[u8]) -> Vec<u8> {
     let plain = |byte: u8| byte > b' ' && byte.is_ascii() && !RESERVED.contains(&byte) && byte != b'%' && byte != b'+';
     let mut encoded = Vec::with_capacity(text.len());
@@ -129,7 +129,7 @@ impl Parser {
         said(format!("invalid filter-spec '{}'", shown(text)))
     }
 
-    /// Parts without a byte between two `+` count for nothing, as in git.
+    /// Parses the parts of a combination; empty parts are skipped, as in git.
     fn combine(&mut self, text: &[u8], nested: u32) -> Result<FilterSpec, ProtocolError> {
         if text.is_empty() {
             return said("expected something after combine:".to_owned());
@@ -153,7 +153,7 @@ fn said(text: String) -> Result<FilterSpec, ProtocolError> {
     Err(ProtocolError::Said(text))
 }
 
-/// `%41` is `A`; what is no escape, and `%00`, stands for itself.
+/// Decodes `%41` to `A`; malformed escapes and `%00` stay as they are.
 fn decoded(text: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -1,25 +1,26 @@
-//! Everything from outside has a limit with a name.
+//! The named limits on everything that comes from outside.
 
-/// What one request may ask of us.
+/// The limits of one request.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Bytes of a request as it arrives, packs apart (`http.maxRequestBuffer`, 10 MiB as git).
+    /// Bytes of a request as it arrives, packs excluded (`http.maxRequestBuffer`; 10 MiB as in git).
     pub request_bytes: u64,
-    /// Whether the operator set `request_bytes` (GIT_HTTP_MAX_REQUEST_BUFFER), which the owner cannot change (BO-09).
+    /// Whether the operator has set `request_bytes` (GIT_HTTP_MAX_REQUEST_BUFFER), so that the repository's owner
+    /// cannot change it (BO-09).
     pub request_bytes_fixed: bool,
-    /// Bytes of a request after inflation, packs apart.
+    /// Bytes of a request after inflation, packs excluded.
     pub inflated_bytes: u64,
-    /// Lines of one request before a pack.
+    /// Lines of a request, up to the pack if there is one.
     pub lines: u64,
     /// `want` lines.
     pub wants: u64,
-    /// `ref-prefix` lines that are kept; with 65536 or more git lists everything (LS-06).
+    /// `ref-prefix` lines that are kept; at 65536 or more git ignores them and lists everything (LS-06).
     pub prefixes: u64,
     /// `shallow` lines.
     pub shallows: u64,
-    /// Refs of `deepen-not` lines, each looked up.
+    /// Distinct refs in `deepen-not` lines, each of which is looked up.
     pub deepen_nots: u64,
-    /// Filters of one `filter` line, parts of combinations among them.
+    /// Filters in one `filter` line, including the parts of combinations.
     pub filter_parts: u64,
     /// Ref updates of one push (`artifacts.maxRefUpdates`).
     pub ref_updates: u64,
@@ -27,11 +28,11 @@ pub struct Limits {
     pub push_options: u64,
     /// Bytes of a refused body that are read so that the answer is not lost.
     pub drain_bytes: u64,
-    /// For how many seconds.
+    /// Seconds for which a refused body is read.
     pub drain_s: u64,
-    /// For how many where nobody has shown that he may be here.
+    /// The same before access has been granted.
     pub strangers_drain_s: u64,
-    /// Seconds an open, silent stdin is waited for.
+    /// Seconds without a byte after which an open standard input is given up.
     pub silence_s: u64,
 }
 
@@ -58,16 +59,16 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The least a request may have, whatever is configured (BO-09).
+    /// The smallest `request_bytes`, whatever is configured (BO-09).
     const REQUEST_BYTES_MIN: u64 = 8192;
 
-    /// GIT_HTTP_MAX_REQUEST_BUFFER, in bytes.
+    /// Sets the limit from GIT_HTTP_MAX_REQUEST_BUFFER, in bytes.
     pub fn request_bytes_from_operator(&mut self, bytes: u64) {
         self.request_bytes = bytes.max(Self::REQUEST_BYTES_MIN);
         self.request_bytes_fixed = true;
     }
 
-    /// http.maxRequestBuffer, in bytes.
+    /// Sets the limit from http.maxRequestBuffer, in bytes, unless the operator has set it.
     pub fn request_bytes_from_owner(&mut self, bytes: u64) {
         if !self.request_bytes_fixed {
             self.request_bytes = bytes.max(Self::REQUEST_BYTES_MIN);

@@ -5,24 +5,24 @@ use super::{Limits, ProtocolError, shown};
 use crate::pktline::PacketReader;
 use bstr::BString;
 
-/// What is to be listed, and how.
+/// Which refs to list, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LsRefsRequest {
-    /// Tags with the objects they peel to.
+    /// List tags with the objects they peel to.
     pub peel: bool,
-    /// Symbolic refs with their targets.
+    /// List symrefs with their targets.
     pub symrefs: bool,
-    /// HEAD even where its branch does not exist yet; only heard where it is offered.
+    /// List HEAD even if its branch is unborn; set only where that is offered.
     pub unborn: bool,
-    /// Only names that begin with one of these; empty: all names.
+    /// List only names that begin with one of these; empty for all names.
     pub prefixes: Vec<BString>,
 }
 
 impl LsRefsRequest {
     /// Reads the arguments up to the flush. `unborn` says whether that argument counts (LS-10).
     ///
-    /// With as many prefixes as the limit, or more, all of them are ignored (LS-06): a list that is cut would be wrong, one that
-    /// is too long is not.
+    /// Once the number of prefixes reaches the limit, all of them are ignored (LS-06): listing too many refs is
+    /// harmless, leaving some out would be wrong.
     ///
     /// # Errors
     /// Other arguments, a missing flush, too many lines, bad framing.

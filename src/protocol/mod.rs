@@ -1,4 +1,4 @@
-//! What is said: `parse` and `encode` for each message. No repository, no side effects.
+//! The protocol's messages: each is parsed or encoded here. Never touches a repository, and has no side effects.
 
 pub mod capability;
 pub mod certificate;
@@ -20,17 +20,17 @@ pub use limits::Limits;
 /// The protocol version a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Version {
-    /// Nothing asked, or `version=0`.
+    /// Nothing requested, or `version=0`.
     #[default]
     V0,
-    /// `version=1`
+    /// `version=1`.
     V1,
-    /// `version=2`
+    /// `version=2`.
     V2,
 }
 
 impl Version {
-    /// As it is written.
+    /// The version's number.
     pub fn number(self) -> u8 {
         match self {
             Version::V0 => 0,
@@ -39,7 +39,7 @@ impl Version {
         }
     }
 
-    /// The greatest `version=N` of a list separated by `:` (EN-03); anything else is ignored.
+    /// The greatest `version=N` in a colon-separated list (EN-03); everything else is ignored.
     pub fn parse(value: &[u8]) -> Self {
         value
             .split(|&byte| byte == b':')
@@ -53,17 +53,17 @@ impl Version {
     }
 }
 
-/// The versions a repository is fetched with (`artifacts.protocolVersions`).
+/// The protocol versions in which a repository may be fetched (`artifacts.protocolVersions`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions {
     spoken: [bool; 3],
 }
 
 impl Versions {
-    /// All there are.
+    /// All versions.
     pub const ALL: Versions = Versions { spoken: [true; 3] };
 
-    /// Reads their numbers, separated by blanks or commas; `None` for any other word, and for no number at all.
+    /// Parses numbers separated by spaces or commas; `None` for any other word, or if there is no number.
     pub fn parse(list: &[u8]) -> Option<Self> {
         let mut versions = Versions { spoken: [false; 3] };
         let words = list.split(|byte| byte.is_ascii_whitespace() || *byte == b',').filter(|word| !word.is_empty());
@@ -79,13 +79,14 @@ impl Versions {
         versions.spoken.contains(&true).then_some(versions)
     }
 
-    /// The version to speak with who asked for one: the greatest up to it, since who asks for one understands what came before.
+    /// The version to use for a client that asked for one: the greatest allowed up to it, since such a client also
+    /// understands all earlier ones.
     pub fn greatest(self, asked: Version) -> Option<Version> {
         let spoken = |version: &Version| *version <= asked && self.spoken[usize::from(version.number())];
         [Version::V2, Version::V1, Version::V0].into_iter().find(spoken)
     }
 
-    /// The sentence for a client that speaks none of them.
+    /// The refusal for a client that can use none of them.
     pub fn refusal(self, asked: Version) -> String {
         let numbers: Vec<&str> =
             ["0", "1", "2"].into_iter().zip(self.spoken).filter(|one| one.1).map(|one| one.0).collect();
@@ -98,15 +99,15 @@ impl Versions {
     }
 }
 
-/// What a client said that cannot be understood or is not offered. Its Display is what the client is told, in git's words
-/// where git has some.
+/// A part of a request that is malformed or not offered. Its Display is the text for the client, in git's words where
+/// git has any.
 #[derive(Debug)]
 pub enum ProtocolError {
-    /// The framing.
+    /// Bad framing.
     Frame(FrameError),
-    /// A sentence in git's form, complete.
+    /// A complete sentence in git's form.
     Said(String),
-    /// More than a limit allows: what, and the limit.
+    /// More than a limit allows.
     Limit {
         /// The name of the field in [`Limits`].
         what: &'static str,
@@ -127,7 +128,7 @@ impl std::fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
-/// Foreign bytes inside a sentence: cut to what a line of a terminal holds, control characters replaced.
+/// Foreign bytes for use in a sentence: cut to 200 bytes, with control characters replaced.
 pub fn shown(bytes: &[u8]) -> String {
     const SHOWN_MAX: usize = 200;
     let mut shown: String = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_MAX)])

@@ -6,12 +6,12 @@ use crate::hex;
 use crate::pktline::PacketReader;
 use gix_hash::ObjectId;
 
-/// What is asked of which objects.
+/// Which properties of which objects the client asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObjectInfoRequest {
-    /// Their sizes.
+    /// Whether it asks for sizes.
     pub size: bool,
-    /// The objects, as often and in the order in which they were named.
+    /// The objects in the order of the request, duplicates included.
     pub objects: Vec<ObjectId>,
 }
 
@@ -19,8 +19,8 @@ impl ObjectInfoRequest {
     /// Reads the arguments up to the flush.
     ///
     /// # Errors
-    /// Other arguments, names that are none, a missing flush, too many lines or objects, bad framing. What is wrong ends the
-    /// request: git tells it in an ERR packet too, behind which no client reads on (V2-21).
+    /// Other arguments, invalid object names, a missing flush, too many lines or objects, bad framing. Any of these
+    /// ends the request; git too sends an ERR packet, after which no client reads on (V2-21).
     pub fn parse(reader: &mut PacketReader<'_>, hash: gix_hash::Kind, limits: &Limits) -> Result<Self, ProtocolError> {
         let said = ProtocolError::Said;
         let mut request = ObjectInfoRequest::default();

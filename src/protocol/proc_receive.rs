@@ -1,7 +1,8 @@
-//! The conversation with a proc-receive hook, which carries out ref updates in the server's place (githooks, proc-receive).
+//! The conversation with a proc-receive hook, which carries out ref updates in the server's place (githooks,
+//! proc-receive).
 //!
-//! In: the ref updates of a push, which of them the hook is to carry out, and the bytes it writes. Out: the bytes it reads,
-//! and in the end what became of each update by its own account. Whether that is true is not asked; no hook is run here.
+//! In: the ref updates of a push, which of them the hook should carry out, and the bytes it writes. Out: the bytes it
+//! reads, and finally what it says became of each update. Never checks that this is true, and never runs a hook.
 
 use super::push::{Change, RefUpdate};
 use super::report::RefReport;
@@ -10,7 +11,8 @@ use crate::pktline::{self, FrameError, Packet, PacketReader};
 use bstr::{BStr, BString, ByteSlice};
 use std::collections::HashMap;
 
-/// Which updates go to the hook: one value of receive.procReceiveRefs, `[adm!]:PREFIX` (git-config, receive.procReceiveRefs).
+/// Which updates go to the hook: one value of receive.procReceiveRefs, `[adm!]:PREFIX` (git-config,
+/// receive.procReceiveRefs).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selector {
     creations: bool,
@@ -21,7 +23,7 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Reads a value. Letters that mean nothing are passed over, as by git; without a colon every kind of update is meant.
+    /// Parses a value. Unknown letters are ignored, as in git; without a colon all kinds of updates are selected.
     pub fn parse(value: &BStr) -> Self {
         let (letters, prefix) = value.split_once_str(":").map_or((None, value.as_bytes()), |(l, p)| (Some(l), p));
         let says = |letter| letters.is_none_or(|letters| letters.contains(&letter));
@@ -34,14 +36,14 @@ impl Selector {
         }
     }
 
-    /// Whether an update goes to the hook because of this value. The prefix is one of whole components; a negated one stands
-    /// for all names but those.
+    /// Whether this value sends an update to the hook. The prefix matches whole components; a negated value selects all
+    /// other names.
     pub fn selects(&self, update: &RefUpdate) -> bool {
         let kind = match update.change {
             Change::Create { .. } => self.creations,
             Change::Update { .. } => self.changes,
             Change::Delete { old: Some(_) } => self.deletions,
-            // From nothing to nothing is both.
+            // From nothing to nothing counts as both.
             Change::Delete { old: None } => self.creations && self.deletions,
         };
         let rest = update.name.strip_prefix(self.prefix.as_slice());
@@ -50,32 +52,32 @@ impl Selector {
     }
 }
 
-/// What the hook says of an update.
+/// The hook's reply about an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// Nothing.
+    /// No reply.
     Silence,
-    /// `ng`, and why.
+    /// `ng`, with the reason.
     Refused(BString),
-    /// `ok`, with what was changed in truth where that is another ref or value.
+    /// `ok`, with the ref and values actually changed, where they differ from the request.
     Done(Vec<RefReport>),
-    /// `option fall-through`: the server is to carry it out after all.
+    /// `option fall-through`: the server carries out the update after all.
     FallThrough,
 }
 
-/// What came of a conversation.
+/// The result of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// A reply for each update, in their order.
+    /// A reply for each update, in order.
     pub replies: Vec<Reply>,
-    /// Whether the results were read to their end: then silence about an update is an answer of its own.
+    /// Whether the hook's results were read to their end; if so, no reply about an update is an answer too.
     pub complete: bool,
-    /// What the hook did wrong, in git's words, a line for each.
+    /// What the hook did wrong, in git's words, one line each.
     pub complaints: Vec<String>,
 }
 
 impl Outcome {
-    /// Whether all went well, apart from how the hook ended.
+    /// Whether everything succeeded, apart from the hook's exit status.
     pub fn is_well(&self, selected: &[bool]) -> bool {
         let well = |(reply, selected): (&Reply, &bool)| match reply {
             Reply::Done(_) | Reply::FallThrough => true,
@@ -86,10 +88,10 @@ impl Outcome {
     }
 }
 
-/// What is talked about.
+/// What the conversation is about.
 #[derive(Debug, Clone, Copy)]
 pub struct Errand<'a> {
-    /// All updates of the push, and which of them the hook is told of.
+    /// All updates of the push, each with whether it goes to the hook.
     pub updates: &'a [(&'a RefUpdate, bool)],
     /// The push options.
     pub options: &'a [BString],
@@ -99,23 +101,23 @@ pub struct Errand<'a> {
     pub push_options: bool,
     /// The hash of object names.
     pub hash: gix_hash::Kind,
-    /// How much a hook may say.
+    /// How much the hook may write.
     pub limits: &'a Limits,
 }
 
-/// Where the telling has come to.
+/// What to send next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Telling {
-    /// The version, and what was negotiated.
+    /// The version and the negotiated features.
     Greeting,
-    /// The hook's version comes first.
+    /// Nothing until the hook has sent its version.
     Waiting,
-    /// From this update on.
+    /// The updates from this one on.
     Updates(usize),
     Nothing,
 }
 
-/// Where the hearing has come to.
+/// What is expected from the hook next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hearing {
     Version,
@@ -123,13 +125,14 @@ enum Hearing {
     Nothing,
 }
 
-/// A conversation. Ask it what to [tell](Conversation::tell), and let it [hear](Conversation::hear).
+/// A conversation. Ask it what to [tell](Conversation::tell) the hook, and let it [hear](Conversation::hear) the
+/// replies.
 #[derive(Debug)]
 pub struct Conversation<'a> {
     errand: Errand<'a>,
     telling: Telling,
     hearing: Hearing,
-    /// Heard, not yet a whole packet.
+    /// Bytes heard that do not make a whole packet yet.
     heard: Vec<u8>,
     lines: u64,
     bytes: u64,
@@ -142,32 +145,32 @@ pub struct Conversation<'a> {
 /// The results so far.
 #[derive(Debug)]
 struct Results {
-    /// How many lines there were.
+    /// The number of result lines.
     lines: u64,
     replies: Vec<Reply>,
     complaints: Vec<String>,
     complete: bool,
-    /// The update whose `ok` was the last status: options are of it.
+    /// The update of the last `ok`: the options that follow belong to it.
     current: Option<usize>,
-    /// Its next option begins a report.
+    /// Whether its next option begins a new report.
     begins: bool,
-    /// A stray option was complained of.
+    /// Whether an option without an update has been complained about.
     stray: bool,
 }
 
-/// What is told next, as far as it is known.
+/// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// This.
+    /// Send these bytes.
     Bytes(Vec<u8>),
-    /// The hook must say something first.
+    /// Wait until the hook has written something.
     Hear,
     /// The conversation is over.
     Over,
 }
 
 impl<'a> Conversation<'a> {
-    /// A conversation before its first word.
+    /// A conversation that has not begun.
     pub fn new(errand: Errand<'a>) -> Self {
         let mut by_name = HashMap::new();
         for (index, (update, _)) in errand.updates.iter().enumerate() {
@@ -195,7 +198,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// What is to be told now.
+    /// Returns what to send to the hook next.
     pub fn tell(&mut self) -> Next {
         match self.telling {
             Telling::Greeting => {
@@ -209,7 +212,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Takes what the hook wrote; empty: it will write nothing more.
+    /// Takes bytes that the hook wrote; no bytes mean that it will write nothing more.
     pub fn hear(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return self.ended();
@@ -224,7 +227,7 @@ impl<'a> Conversation<'a> {
             let mut ahead = rest;
             match PacketReader::new(&mut ahead).next() {
                 Ok(Some(Packet::Data(line))) => self.line(line),
-                // For git too this is a line like any other.
+                // git treats this as an ordinary line here.
                 Err(FrameError::Remote(text)) => self.line(&[b"ERR ", text.as_slice()].concat()),
                 Ok(Some(Packet::Flush | Packet::Delim | Packet::ResponseEnd)) => self.section(),
                 Ok(None) | Err(FrameError::Truncated) => break,
@@ -235,13 +238,13 @@ impl<'a> Conversation<'a> {
         self.heard = rest.to_vec();
     }
 
-    /// What came of it.
+    /// Returns the result.
     pub fn outcome(self) -> Outcome {
         let Results { replies, complaints, complete, .. } = self.results;
         Outcome { replies, complete, complaints }
     }
 
-    /// One update; behind the last one a flush, and the options of the push if the hook wants them.
+    /// One update; after the last one a flush, and the push options if the hook asked for them.
     fn update(&mut self, from: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut later = self.errand.updates.iter().enumerate().skip(from);
@@ -280,13 +283,13 @@ impl<'a> Conversation<'a> {
         let digits =
             number.iter().enumerate().take_while(|(at, byte)| byte.is_ascii_digit() || (*at == 0 && **byte == b'-'));
         let digits = digits.count();
-        // What is no number at all is 0, as for git.
+        // As in git, a text that does not begin with a number counts as 0.
         let parsed = number.get(..digits).and_then(|digits| digits.to_str().ok()).map(str::parse);
         self.version = parsed.and_then(Result::ok).unwrap_or(if digits > 9 { i64::MAX } else { 0 });
         self.wants_options |= features.split(u8::is_ascii_whitespace).any(|word| word == b"push-options");
     }
 
-    /// The end of what was to be heard.
+    /// Handles the packet that ends a section.
     fn section(&mut self) {
         match (self.hearing, self.version) {
             (Hearing::Version, 0 | 1) => (self.hearing, self.telling) = (Hearing::Results, Telling::Updates(0)),
@@ -296,7 +299,8 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// The hook writes nothing more. What it told of before counts, as for git; only silence does not.
+    /// Handles the end of the hook's output. Results that came before count, as in git; only if there are none is it an
+    /// error.
     fn ended(&mut self) {
         match self.hearing {
             Hearing::Version => self.fail("fail to negotiate version with proc-receive hook".into()),
@@ -318,7 +322,7 @@ impl<'a> Conversation<'a> {
 }
 
 impl Results {
-    /// `ok NAME`, `ng NAME REASON` or `option …`.
+    /// Takes a line: `ok NAME`, `ng NAME REASON` or `option …`.
     fn line(&mut self, line: &[u8], errand: &Errand<'_>, by_name: &HashMap<&BStr, usize>) {
         self.lines += 1;
         let Some((word, rest)) = line.split_once_str(" ") else {
@@ -345,13 +349,13 @@ impl Results {
             return;
         }
         (self.current, self.begins) = (Some(index), true);
-        // A refusal stays one, and what was reported before stays reported.
+        // A refusal remains, and so do earlier reports.
         if *reply == Reply::Silence {
             *reply = Reply::Done(Vec::new());
         }
     }
 
-    /// What was done in truth. What is not understood is passed over, as by git.
+    /// Takes an option, which says what was actually done. Unknown options are ignored, as in git.
     fn option(&mut self, option: &[u8], hash: gix_hash::Kind) {
         let reply = self.current.and_then(|index| self.replies.get_mut(index));
         let Some(reply) = reply else {
@@ -385,7 +389,7 @@ impl Results {
     }
 }
 
-/// Up to the first NUL, where lines end for git.
+/// The line up to the first NUL, where it ends for git.
 fn cut(line: &[u8]) -> &[u8] {
     line.split(|&byte| byte == 0).next().unwrap_or_default()
 }
@@ -408,7 +412,7 @@ fn greeting(errand: &Errand<'_>) -> Vec<u8> {
     bytes
 }
 
-/// A packet. Names and options came in packets themselves, an option in one that was as long.
+/// Adds a packet. The cut never applies: names and options came in packets of the same size.
 fn add(bytes: &mut Vec<u8>, line: &[u8]) {
     let line = line.get(..pktline::PAYLOAD_MAX).unwrap_or(line);
     pktline::line(bytes, line).expect("the line was cut to fit a packet, and memory can be written");
@@ -447,7 +451,7 @@ mod tests {
         bytes
     }
 
-    /// What the hook reads, `|` for a flush, and what came of it; the hook's bytes come `step` at a time.
+    /// Returns what the hook reads, with `|` for a flush, and the outcome; the hook's bytes arrive `step` at a time.
     fn talk(errand: Errand<'_>, bytes: &[u8], step: usize) -> (String, Outcome) {
         let mut conversation = Conversation::new(errand);
         let mut told = Vec::new();
@@ -470,7 +474,8 @@ mod tests {
         (words.join(" "), conversation.outcome())
     }
 
-    /// Every conversation is of a creation, a change and a deletion below refs/for, and of a branch that the hook is not told of.
+    /// Each conversation is about a creation, a change and a deletion below refs/for, and a branch that does not go to
+    /// the hook.
     fn check(atomic: bool, lines: &[&str], expected: (&str, &str)) {
         let updates =
             [update("O A refs/for/a"), update("A B refs/for/b"), update("A O refs/for/c"), update("O A refs/heads/x")];
@@ -521,7 +526,7 @@ mod tests {
 
     const TOLD: &str = "version=1+push-options | O A refs/for/a A B refs/for/b A O refs/for/c |";
 
-    /// Results behind a well-formed greeting.
+    /// Checks results that follow a well-formed greeting.
     fn check_results(results: &[&str], expected: &str) {
         check(false, &[&["version=1", "0000"], results].concat(), (TOLD, expected));
     }

@@ -1,6 +1,7 @@
-//! The request of a push: ref updates, capabilities, push options, shallow lines (gitprotocol-pack, Reference Update Request).
+//! The request of a push: ref updates, capabilities, push options, shallow lines (gitprotocol-pack, Reference Update
+//! Request).
 //!
-//! In: the body up to where a pack may begin. Out: a [`PushRequest`]. The pack itself is never touched.
+//! In: the body up to where a pack may begin. Out: a [`PushRequest`]. The pack itself is never read here.
 
 use super::certificate::PushCertificate;
 use super::{Limits, ProtocolError};
@@ -10,39 +11,39 @@ use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 use std::io::Read;
 
-/// What is asked of one ref.
+/// The requested update of one ref.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefUpdate {
     /// The name as sent.
     pub name: BString,
-    /// What is to happen.
+    /// The requested change.
     pub change: Change,
 }
 
-/// What is to happen to a ref.
+/// A requested change of a ref.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// From nothing to `new`.
+    /// Creates the ref with the value `new`.
     Create {
         /// The new value.
         new: ObjectId,
     },
-    /// From `old` to `new`.
+    /// Changes the ref from `old` to `new`.
     Update {
-        /// The value it has.
+        /// The value the client expects.
         old: ObjectId,
         /// The new value.
         new: ObjectId,
     },
-    /// To nothing; `None`: the client believes there is none either, which git allows with a warning.
+    /// Deletes the ref; with `None` the client believes that it does not exist, which git allows with a warning.
     Delete {
-        /// The value it has.
+        /// The value the client expects.
         old: Option<ObjectId>,
     },
 }
 
 impl Change {
-    /// What two object names on a line mean; null is «nothing».
+    /// The change between two values; null means that the ref does not exist.
     pub fn between(old: ObjectId, new: ObjectId) -> Self {
         match (old.is_null(), new.is_null()) {
             (true, false) => Change::Create { new },
@@ -51,7 +52,7 @@ impl Change {
         }
     }
 
-    /// The value the client believes the ref has.
+    /// The value that the client believes the ref has.
     pub fn old_value(&self) -> Option<ObjectId> {
         match self {
             Change::Create { .. } => None,
@@ -60,7 +61,7 @@ impl Change {
         }
     }
 
-    /// The value it is to have.
+    /// The value that the ref should have.
     pub fn new_value(&self) -> Option<ObjectId> {
         match self {
             Change::Create { new } | Change::Update { new, .. } => Some(*new),
@@ -68,93 +69,93 @@ impl Change {
         }
     }
 
-    /// Whether the ref is to go.
+    /// Whether the ref should be deleted.
     pub fn is_deletion(&self) -> bool {
         matches!(self, Change::Delete { .. })
     }
 
-    /// Both values as hooks and the audit log read them: null where there is none.
+    /// Both values as hooks and the audit log get them, with null for none.
     pub fn old_and_new(&self, hash: gix_hash::Kind) -> (ObjectId, ObjectId) {
         (self.old_value().unwrap_or(hash.null()), self.new_value().unwrap_or(hash.null()))
     }
 }
 
-/// Which report the client wants. With both it gets the second (RS-03).
+/// The report that the client wants. A client that asks for both forms gets the second (RS-03).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum ReportForm {
-    /// None at all.
+    /// No report.
     #[default]
     Silent,
-    /// `report-status`
+    /// `report-status`.
     V1,
-    /// `report-status-v2`
+    /// `report-status-v2`.
     V2,
 }
 
-/// What the client can do and wants, as far as it was offered.
+/// The client's capabilities, as far as they were offered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PushCapabilities {
-    /// `report-status`, `report-status-v2`
+    /// `report-status`, `report-status-v2`.
     pub report: ReportForm,
-    /// `side-band-64k`
+    /// `side-band-64k`.
     pub side_band: bool,
-    /// `quiet`
+    /// `quiet`.
     pub quiet: bool,
-    /// `atomic`
+    /// `atomic`.
     pub atomic: bool,
-    /// `push-options`
+    /// `push-options`.
     pub push_options: bool,
-    /// `agent=…`
+    /// `agent=…`.
     pub agent: Option<BString>,
-    /// `session-id=…`
+    /// `session-id=…`.
     pub session_id: Option<BString>,
 }
 
-/// What the advertisement offered, as far as it decides how a request is read (RQ-04, RQ-05).
+/// The parts of the advertisement that decide how a request is parsed (RQ-04, RQ-05).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offered {
     /// The hash of object names.
     pub hash: gix_hash::Kind,
-    /// `atomic`
+    /// `atomic`.
     pub atomic: bool,
-    /// `push-options`
+    /// `push-options`.
     pub push_options: bool,
 }
 
-/// What has been understood while the rest is still being read: enough to tell an error as a report.
+/// A part of the request reported while the rest is still being read: enough to send a later error as a report.
 #[derive(Debug)]
 pub enum Heard<'a> {
-    /// A capability list, added to the earlier ones.
+    /// The capabilities so far.
     Capabilities(&'a PushCapabilities),
-    /// A ref that is to be updated.
+    /// The name of a ref to update.
     Ref(&'a BStr),
 }
 
-/// A push, its pack apart.
+/// A push without its pack.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PushRequest {
-    /// What is asked of each ref, in the order of the lines. Empty: nothing follows, nothing is answered (RQ-03).
+    /// The requested updates, in the order of the lines. If empty, nothing follows and nothing is answered (RQ-03).
     pub updates: Vec<RefUpdate>,
     /// Where the client's history is cut.
     pub shallow: Vec<ObjectId>,
-    /// Push options; empty where none were negotiated.
+    /// Push options; empty unless they were negotiated.
     pub options: Vec<BString>,
-    /// What the client can do.
+    /// The client's capabilities.
     pub capabilities: PushCapabilities,
-    /// What the client signed: then the updates are those in it.
+    /// The push certificate, if the client sent one; `updates` is then taken from it.
     pub certificate: Option<PushCertificate>,
-    /// How many bytes the names in `updates` have.
+    /// The total size of the names in `updates`, in bytes.
     pub(crate) name_bytes: u64,
 }
 
 impl PushRequest {
-    /// Reads a request to the flush behind its last section; `body` then stands where the pack begins.
+    /// Reads a request up to the flush that ends its last section; after that the pack begins in `body`.
     ///
-    /// `heard` is told of capabilities and refs as soon as they are understood, so that what goes wrong behind them can be
-    /// told as a report.
+    /// `heard` is called with capabilities and refs as soon as they are parsed, so that a later error can be sent as a
+    /// report.
     ///
     /// # Errors
-    /// Broken framing, an end before the flush, lines of another form, an object format that is not ours, limits.
+    /// Bad framing, an end before the flush, malformed lines, another object format, exceeded limits.
     pub fn parse(
         body: &mut dyn Read,
         offered: &Offered,
@@ -182,7 +183,7 @@ impl PushRequest {
                 if request.options.len() as u64 >= limits.push_options {
                     return Err(too_many("push options", limits.push_options, "artifacts.maxPushOptions"));
                 }
-                // Hooks read them from the environment, where a NUL would cut them off unseen.
+                // Hooks read options from the environment, where a NUL would silently cut them off.
                 if line.contains(&0) {
                     return Err(ProtocolError::Said("protocol error: a push option contains a NUL byte".into()));
                 }
@@ -192,12 +193,12 @@ impl PushRequest {
         Ok(request)
     }
 
-    /// Whether a pack follows: it does unless refs are only deleted (RQ-08, RQ-09).
+    /// Whether a pack follows: it does unless all updates are deletions (RQ-08, RQ-09).
     pub fn brings_pack(&self) -> bool {
         self.updates.iter().any(|update| !update.change.is_deletion())
     }
 
-    /// Whether the lines of a certificate follow.
+    /// Whether a line begins a certificate.
     fn begins_certificate(
         &mut self,
         line: &[u8],
@@ -215,7 +216,7 @@ impl PushRequest {
         }
     }
 
-    /// What is signed is what is asked, and nothing beside it (RQ-10).
+    /// Takes the updates from a certificate; there must be no others (RQ-10).
     fn take_certificate(
         &mut self,
         certificate: PushCertificate,
@@ -289,7 +290,7 @@ impl PushRequest {
 }
 
 impl PushCapabilities {
-    /// Adds a list: what an earlier line asked for stays (RQ-01). What was not offered is not heard (RQ-05).
+    /// Adds a list. What an earlier line asked for stays (RQ-01); what was not offered is ignored (RQ-05).
     fn add(&mut self, list: &[u8], offered: &Offered) -> Result<(), ProtocolError> {
         let mut format = b"sha1".as_bstr();
         for word in list.split(u8::is_ascii_whitespace) {
@@ -319,7 +320,7 @@ impl PushCapabilities {
     }
 }
 
-/// `OLD NEW NAME`
+/// Parses `OLD NEW NAME`.
 fn ref_update(line: &[u8], hash: gix_hash::Kind) -> Option<RefUpdate> {
     let size = hash.len_in_hex();
     let id = |at: usize| hex::parse(line.get(at..at + size)?);
@@ -335,12 +336,12 @@ fn too_many(what: &str, most: u64, key: &str) -> ProtocolError {
     ProtocolError::Said(format!("too many {what}: the limit for one push is {most} ({key})"))
 }
 
-/// Bytes that all names of refs in a push may have together: so many, and so many for each update that is allowed. They are kept several times, in
-/// the report among others.
+/// The limit on the total size of ref names in a push, in bytes: this many, plus [`NAME_BYTES_EACH`] per allowed
+/// update. Names are held several times, in the report among other places.
 const NAME_BYTES_BEYOND: u64 = 1 << 20;
 const NAME_BYTES_EACH: u64 = 320;
 
-/// At most so many bytes of a line that was not understood are repeated to the client.
+/// The most bytes of a malformed line that are quoted to the client.
 const QUOTED_MAX: usize = 256;
 
 fn unexpected(wanted: &str, got: &[u8]) -> ProtocolError {
@@ -357,19 +358,20 @@ struct Lines<'r, 'l> {
 }
 
 impl Lines<'_, '_> {
-    /// The next line without its newline; `None` at the flush. The end of the stream is no flush: what came before it may be
-    /// a part of what was meant.
+    /// The next line without its newline; `None` at the flush. The end of the stream is an error, because the request
+    /// may have been cut off.
     fn next(&mut self) -> Result<Option<&[u8]>, ProtocolError> {
         Ok(self.data()?.map(|line| line.strip_suffix(b"\n").unwrap_or(line)))
     }
 
-    /// Adds the lines of a certificate to `text`; `false`: a flush was their end, and is that of the request.
+    /// Adds the lines of a certificate to `text`. Returns `false` if a flush ended both the certificate and the
+    /// request.
     fn certificate(&mut self, text: &mut Vec<u8>) -> Result<bool, ProtocolError> {
         while let Some(line) = self.data()? {
             if line == b"push-cert-end\n" {
                 return Ok(true);
             }
-            // Hooks and signatures would not agree on what comes behind it.
+            // Hooks and signature programs would not agree on what follows a NUL.
             if line.contains(&0) {
                 return Err(ProtocolError::Said("protocol error: a push certificate contains a NUL byte".into()));
             }
@@ -378,7 +380,7 @@ impl Lines<'_, '_> {
         Ok(false)
     }
 
-    /// The next data; `None` at the flush.
+    /// The next packet of data; `None` at the flush.
     fn data(&mut self) -> Result<Option<&[u8]>, ProtocolError> {
         let line = match self.reader.next()?.ok_or(FrameError::Truncated)? {
             Packet::Flush => return Ok(None),
@@ -435,7 +437,7 @@ mod tests {
         Ok(request)
     }
 
-    /// The request in one line: updates, shallow lines, options, capabilities.
+    /// Summarises a request in one line: updates, shallow lines, options, capabilities.
     fn told(request: &PushRequest) -> String {
         let short = |id: Option<ObjectId>| id.map_or("-".into(), |id| id.to_string()[..1].to_owned());
         let mut words: Vec<String> = request

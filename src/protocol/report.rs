@@ -1,14 +1,14 @@
-//! The report of a push, and every reason a ref update is refused for, in git's words.
+//! The report of a push, and all reasons for refusing a ref update, in git's words.
 //!
-//! In: what became of the pack and of each ref. Out: the lines of report-status (gitprotocol-pack, Report Status).
-//! Which bands they travel on is not known here.
+//! In: the result for the pack and for each ref. Out: the lines of report-status (gitprotocol-pack, Report Status).
+//! Never chooses the band they are sent on.
 
 use crate::pktline;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
 use std::fmt::Write as _;
 
-/// Why a ref update was refused. Display is the text clients and scripts match (builtin/receive-pack.c).
+/// Why a ref update was refused. Its Display is the text that clients and scripts match (builtin/receive-pack.c).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// `funny refname`
@@ -67,7 +67,7 @@ pub enum Refusal {
     AtomicTransaction,
     /// `transaction failed to start`
     TransactionStart,
-    /// `failed to update refs`: no ref of the transaction was.
+    /// `failed to update refs`: none of the transaction's refs was updated.
     NoneUpdated,
     /// `fail to run proc-receive hook`
     ProcReceiveFailed,
@@ -87,7 +87,7 @@ pub enum Refusal {
     StagedChanges,
     /// `Could not update working tree to new HEAD`
     WorktreeNotUpdated,
-    /// What came of the hooks proc-receive and reference-transaction; a complete text.
+    /// A complete text from the hooks proc-receive or reference-transaction.
     Said(BString),
 }
 
@@ -137,37 +137,38 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// What was done in truth where a proc-receive hook did it (gitprotocol-pack, report-status-v2: option lines); what is not said
-/// is as it was asked for.
+/// What a proc-receive hook actually did (gitprotocol-pack, report-status-v2: option lines); anything not set is as
+/// requested.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RefReport {
     /// `option refname`: the ref that was changed.
     pub name: Option<BString>,
-    /// `option old-oid`: the value it had.
+    /// `option old-oid`: its previous value.
     pub old: Option<ObjectId>,
-    /// `option new-oid`: the value it has now.
+    /// `option new-oid`: its new value.
     pub new: Option<ObjectId>,
-    /// `option forced-update`
+    /// `option forced-update`.
     pub forced: bool,
 }
 
-/// What the client is told in the end: `unpack …`, then a line for each ref in the order of the request, then a flush (RS-01).
+/// The report to the client: `unpack …`, then a line for each ref in the order of the request, then a flush (RS-01).
 ///
-/// Both forms of the report are written alike: version 2 only adds option lines, and those come from a proc-receive hook.
+/// Both versions of the report are the same format: version 2 only adds option lines, which come from a proc-receive
+/// hook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReportStatus {
     lines: Vec<u8>,
 }
 
 impl ReportStatus {
-    /// A report that begins with what became of the pack: nothing to say against it, or why it was refused.
+    /// A report that begins with the result for the pack: `Ok`, or why it was refused.
     pub fn new(unpack: Result<(), &str>) -> Self {
         let mut report = ReportStatus::default();
         report.line("unpack ", BStr::new(b""), unpack.err().unwrap_or("ok"));
         report
     }
 
-    /// Adds what became of a ref.
+    /// Adds the result for a ref.
     pub fn add(&mut self, name: &BStr, verdict: Result<(), &Refusal>) {
         match verdict {
             Ok(()) => self.line("ok ", name, ""),
@@ -179,7 +180,7 @@ impl ReportStatus {
         }
     }
 
-    /// Adds what a proc-receive hook did for a ref: `ok` for each of its reports, with their options (RS-02).
+    /// Adds what a proc-receive hook did for a ref: an `ok` with options for each of its reports (RS-02).
     pub fn add_reported(&mut self, name: &BStr, reports: &[RefReport]) {
         if reports.is_empty() {
             self.add(name, Ok(()));
@@ -201,13 +202,14 @@ impl ReportStatus {
         }
     }
 
-    /// The whole report with its flush: with a side band this is the payload of band 1 (RS-04).
+    /// The whole report with its flush; with a side band this is the payload of band 1 (RS-04).
     pub fn into_bytes(mut self) -> Vec<u8> {
         pktline::flush(&mut self.lines).expect("memory can be written");
         self.lines
     }
 
-    /// One line. The name is the client's own and comes back as it was; the text is cut to what fits, and stays one line.
+    /// Adds one line. The name is returned as the client sent it; control characters in the text become spaces, and the
+    /// line is cut to fit a packet.
     fn line(&mut self, word: &str, name: &BStr, text: &str) {
         let mut line = Vec::with_capacity(word.len() + name.len() + text.len() + 1);
         line.extend_from_slice(word.as_bytes());

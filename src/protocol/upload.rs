@@ -16,18 +16,18 @@ use std::collections::HashSet;
 /// How common objects are acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AckMode {
-    /// v0 without a capability: the first common object alone.
+    /// v0 without a capability: only the first common object.
     #[default]
     Plain,
     /// v0 with `multi_ack`.
     Multi,
     /// v0 with `multi_ack_detailed`.
     Detailed,
-    /// v2's section of acknowledgments.
+    /// v2's acknowledgments section.
     Section,
 }
 
-/// What is understood only where it is offered.
+/// Extensions that are accepted only if they are offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extensions {
     /// Object filters (uploadpack.allowFilter).
@@ -40,71 +40,71 @@ pub struct Extensions {
     pub packfile_uris: bool,
 }
 
-/// What a client wants, in any version of the protocol.
+/// A client's request for a pack, in any protocol version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UploadRequest {
-    /// The objects asked for, each once, in the order of the request.
+    /// The wanted objects, each once, in the order of the request.
     pub wants: Vec<ObjectId>,
-    /// v2: refs asked for by their names, each once, in the order of the request.
+    /// v2: the wanted refs, each once, in the order of the request.
     pub want_refs: Vec<BString>,
-    /// Where the client's history is cut, each commit once: it has no parents of these.
+    /// The client's boundary, each commit once: the client lacks the parents of these commits.
     pub shallow: Vec<ObjectId>,
-    /// How far the client's history is to reach.
+    /// How deep the client's history should be.
     pub depth: Depth,
     /// How common objects are acknowledged.
     pub acks: AckMode,
     /// v0: the pack may follow `ready` at once.
     pub no_done: bool,
-    /// v2: no pack, not even `ready`, before the client says `done`.
+    /// v2: send neither a pack nor `ready` before the client sends `done`.
     pub wait_for_done: bool,
-    /// Deltas may rest on objects the client has.
+    /// Deltas may use bases that only the client has.
     pub thin_pack: bool,
     /// Deltas may name their bases by offset.
     pub ofs_delta: bool,
-    /// Annotated tags of what is sent are sent too.
+    /// Annotated tags that point to objects in the pack are sent too.
     pub include_tag: bool,
-    /// What is left out on purpose.
+    /// The object filter.
     pub filter: Option<FilterSpec>,
-    /// v2: what is missing here and promised elsewhere the client will get there.
+    /// v2: the client fetches objects that are missing here from the promisor remote.
     pub promised: bool,
     /// No progress on band 2.
     pub no_progress: bool,
-    /// The side bands the pack goes through; `None`: raw.
+    /// The size of the side bands that carry the pack; `None` for a raw pack.
     pub bands: Option<BandSize>,
-    /// v2: not only the pack but the whole answer goes through them.
+    /// v2: the side bands carry the whole answer, not only the pack.
     pub sideband_all: bool,
-    /// v2: the protocols of addresses that may stand for parts of the pack; empty without `sideband_all` (FE-15).
+    /// v2: the protocols of URIs that may replace parts of the pack; empty without `sideband_all` (FE-15).
     pub packfile_uris: Vec<BString>,
-    /// `agent=…` of v0; v2 has it in the envelope.
+    /// `agent=…` of v0; in v2 it is part of the envelope.
     pub agent: Option<BString>,
-    /// `session-id=…` of v0; v2 has it in the envelope.
+    /// `session-id=…` of v0; in v2 it is part of the envelope.
     pub session_id: Option<BString>,
 }
 
-/// What a round of haves ended with.
+/// What ended a round of haves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoundEnd {
-    /// The client waits for acknowledgments.
+    /// A flush: the client waits for acknowledgments.
     Flush,
-    /// The client wants its pack.
+    /// `done`: the client wants its pack.
     Done,
 }
 
 /// The haves of one round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Round {
-    /// As sent, repeated ones too.
+    /// The haves as sent, duplicates included.
     pub haves: Vec<ObjectId>,
-    /// What they ended with.
+    /// What ended them.
     pub end: RoundEnd,
 }
 
 impl UploadRequest {
-    /// Reads the wants of v0 and v1, shallow lines and a filter, in any order, up to the flush (UR-01). No wants: the client
-    /// has nothing to ask.
+    /// Reads the wants, shallow lines and filter of v0 and v1, in any order, up to the flush (UR-01). Without wants the
+    /// client has nothing to ask for.
     ///
     /// # Errors
-    /// Any other line, too many lines or wants, bad framing, an end of the stream.
+    /// Any other line, too many lines or wants, bad framing, the end of the stream.
     pub fn parse_v0(
         reader: &mut PacketReader<'_>,
         hash: gix_hash::Kind,
@@ -116,7 +116,7 @@ impl UploadRequest {
         let mut wants = Wants::new(limits);
         let mut deepening = Deepening::default();
         let mut may_filter = false;
-        // Whatever packet is no line ends the list, as in git.
+        // As in git, any packet that is not a line ends the list.
         lines.read(reader, &mut |line| {
             if deepening.take(line, hash, limits)? {
                 return Ok(());
@@ -144,7 +144,8 @@ impl UploadRequest {
         Ok(request)
     }
 
-    /// Takes in the capabilities of one want line; they add up (UR-02), unknown ones are ignored (UR-03).
+    /// Takes the capabilities of one want line. Those of several lines add up (UR-02); unknown ones are ignored
+    /// (UR-03).
     fn hear(&mut self, words: &[u8], deepening: &mut Deepening) {
         let (mut multi, mut detailed, mut small, mut large) = (false, false, false, false);
         for Capability { name, value } in Capability::words(words) {
@@ -184,7 +185,7 @@ impl UploadRequest {
         Ok(())
     }
 
-    /// Reads the arguments of v2's fetch: what is wanted, and the one round of haves that comes with it.
+    /// Reads the arguments of v2's fetch: the wants, and the round of haves that comes with them.
     ///
     /// # Errors
     /// Any other argument, a missing flush, too many lines or wants, bad framing.
@@ -245,7 +246,7 @@ impl UploadRequest {
         Ok((request, round))
     }
 
-    /// Takes in the one line of protocols there may be, separated by commas.
+    /// Takes the list of protocols, separated by commas; a request may have only one such line.
     fn hear_uris(&mut self, protocols: &[u8]) -> Result<(), ProtocolError> {
         if !self.packfile_uris.is_empty() {
             return Err(ProtocolError::Said("multiple packfile-uris lines forbidden".to_owned()));
@@ -256,7 +257,8 @@ impl UploadRequest {
 }
 
 impl Round {
-    /// Reads the haves of v0 and v1 up to a flush or `done`. `None`: the stream ended before the first.
+    /// Reads the haves of v0 and v1 up to a flush or `done`. Returns `None` if the stream has ended before the first
+    /// packet.
     ///
     /// # Errors
     /// Any other line, too many lines, bad framing, an end inside the round.
@@ -290,7 +292,7 @@ impl Round {
     }
 }
 
-/// Wants as they come, each once (UR-17).
+/// Collects wants; repeated objects count once (UR-17).
 struct Wants {
     list: Vec<ObjectId>,
     seen: HashSet<ObjectId>,
@@ -335,7 +337,7 @@ impl Wants {
     }
 }
 
-/// An object name of the repository's own hash, and nothing behind it.
+/// Parses an object name of the repository's hash with nothing after it.
 pub(super) fn id(hash: gix_hash::Kind, hex: &[u8]) -> Option<ObjectId> {
     hex::parse(hex).filter(|id| id.kind() == hash)
 }
@@ -352,7 +354,7 @@ mod tests {
 
     const SHA1: gix_hash::Kind = gix_hash::Kind::Sha1;
 
-    /// `A` to `F` stand for object names; `0000` and `0001` are no lines.
+    /// Makes packets; `A` to `F` become object names, `0000` and `0001` are special packets instead of lines.
     fn packets(lines: &str) -> Vec<u8> {
         let mut packets = Vec::new();
         for line in lines.split('|').filter(|line| !line.is_empty()) {
