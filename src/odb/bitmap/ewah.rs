@@ -1,22 +1,22 @@
-//! Compressed words (EWAH): after a word that tells of a run, words as they are.
+//! Compressed words (EWAH): run-length words, each followed by literal words.
 //!
-//! In and out: words of 64 bits; their form on disk. A run is of words that are all alike, zeros or ones.
+//! In and out: 64-bit words, and their form on disk. A run consists of equal words, all zeros or all ones.
 
 use super::number;
 use anyhow::{Context, Result};
 
-/// The most words one run can tell of, and the most words as they are that can follow it.
+/// The maximum number of words in one run, and of literal words that follow it.
 const REPEATED_MAX: u64 = u32::MAX as u64;
 const PLAIN_MAX: u64 = (1 << 31) - 1;
 
-/// A bitmap's compressed words as they stand in a file.
+/// A bitmap's compressed words in a file.
 pub(super) struct Words<'a> {
     words: &'a [u8],
     pub(super) end: usize,
 }
 
 impl<'a> Words<'a> {
-    /// Number of bits, number of words, the words, the position of the last run.
+    /// Reads the frame: number of bits, number of words, the words, the position of the last run-length word.
     pub(super) fn at(bytes: &'a [u8], at: usize) -> Result<Self> {
         let framed = || {
             let start = at.checked_add(8)?;
@@ -27,7 +27,7 @@ impl<'a> Words<'a> {
         framed().context("is cut off")
     }
 
-    /// XORs what the words tell with `bits`, from its first word on.
+    /// XORs the decompressed words into `bits`, from its first word on.
     pub(super) fn xor_into(&self, bits: &mut [u64]) -> Result<()> {
         const DAMAGED: &str = "has a bitmap that is longer than it should be";
         let mut words =
@@ -53,7 +53,7 @@ impl<'a> Words<'a> {
     }
 }
 
-/// Compresses words into `out`, with the frame that [`Words::at`] reads. Zeros at the end are left out.
+/// Compresses words into `out`, with the frame that [`Words::at`] reads. Trailing zero words are left out.
 pub(super) fn encode(words: impl Iterator<Item = u64>, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; 16]);
@@ -71,7 +71,7 @@ pub(super) fn encode(words: impl Iterator<Item = u64>, out: &mut Vec<u8>) {
     }
     run.close();
     let last = u32::try_from((run.place - first) / 8).expect("one of the words");
-    // There is a bit for each of at most four thousand million objects, rounded up to words.
+    // There is a bit for each of at most 2^32 objects, rounded up to words.
     let bits = u32::try_from(told * 64).unwrap_or(u32::MAX);
     let words = u32::try_from((out.len() - first) / 8).expect("hardly more words than there were");
     out[start..start + 4].copy_from_slice(&bits.to_be_bytes());
@@ -79,10 +79,10 @@ pub(super) fn encode(words: impl Iterator<Item = u64>, out: &mut Vec<u8>) {
     out.extend_from_slice(&last.to_be_bytes());
 }
 
-/// The run that is being told of, and the words as they are that follow it.
+/// The run being written, and the literal words that follow it.
 struct Run<'o> {
     out: &'o mut Vec<u8>,
-    /// Where the word stands that tells of it.
+    /// Where its run-length word is.
     place: usize,
     ones: bool,
     repeated: u64,
@@ -138,7 +138,8 @@ mod tests {
         assert_eq!(back, words);
         let told = words.iter().rposition(|word| *word != 0).map_or(0, |last| last as u32 + 1);
         assert_eq!(number(&out, 1), Some(told * 64));
-        // The last number says where the last run is told of: from there on the words fit its counts exactly.
+        // The last number is the position of the last run-length word, whose counts must fit the words that follow
+        // exactly.
         let last = number(&out, out.len() - 4).unwrap() as usize * 8;
         let run = u64::from_be_bytes(read.words[last..last + 8].try_into().unwrap());
         assert_eq!(read.words.len() - last, 8 + 8 * (run >> 33) as usize);

@@ -1,8 +1,8 @@
-//! Reachability bitmaps (`.bitmap`): for some commits, all that is reachable from them, one bit an object.
+//! Reachability bitmaps (`.bitmap`): for some commits, everything reachable from them, one bit per object.
 //!
-//! In: a mapped file and what it was made for. Out: sets of objects in the order of the pack. Opening looks at the frame of
-//! each entry alone; what an entry holds is checked when it is used. The checksum of a large file is computed by another thread meanwhile:
-//! who uses bitmaps asks for it before he believes them. Format: git's bitmap-format.
+//! In: a mapped file and what it was made for. Out: sets of objects in bitmap order. Opening only checks the frame of
+//! each entry; the contents of an entry are checked when used. The checksum of a large file is computed by another
+//! thread meanwhile: callers check it before they trust the result. Format: git's bitmap-format.
 
 mod ewah;
 mod order;
@@ -25,26 +25,27 @@ use std::thread::JoinHandle;
 
 /// Signature, version, flags, number of entries; the checksum follows.
 const HEAD_BYTES: usize = 12;
-/// Position of the commit, how far back the base is, flags.
+/// Index position of the commit, distance to the base entry, flags.
 const ENTRY_HEAD_BYTES: usize = 6;
 /// An entry of the lookup table: position, offset, row of the base.
 const ROW_BYTES: usize = 16;
-/// «Full closure»: required of all files.
+/// "Full closure", which is required of all files.
 const FULL_DAG: u16 = 1;
-/// A cache of name hashes stands at the end.
+/// The file ends with a cache of path hashes.
 const HASH_CACHE: u16 = 4;
-/// A table of the entries stands before that.
+/// A lookup table of the entries precedes that.
 const LOOKUP_TABLE: u16 = 0x10;
-/// Bitmaps of commits taken together stand before that.
+/// Pseudo-merge bitmaps, which are for sets of commits, precede that.
 const PSEUDO_MERGES: u16 = 0x20;
-/// What stands at the end of these: how many there are, how many commits, where their table begins, how long it all is.
+/// The end of the pseudo-merge section: their number, the number of commits, where the table of commits begins, the
+/// size of the section.
 const MERGES_TAIL_BYTES: usize = 24;
-/// A smaller file is checked sooner than a thread is started for it.
+/// Checking a smaller file takes less time than starting a thread.
 const CHECKED_APART_MIN: usize = 1 << 20;
-/// No base.
+/// The value for no base.
 const NOTHING: u32 = u32::MAX;
 
-/// An opened file.
+/// An opened bitmap file.
 pub struct Bitmaps {
     map: Arc<Mmap>,
     check: RefCell<Check>,
@@ -52,9 +53,9 @@ pub struct Bitmaps {
     /// Where the bitmap of each kind begins: commits, trees, blobs, tags.
     kinds: [usize; 4],
     entries: Vec<Entry>,
-    /// Entries by the index position of their commits.
+    /// Entry numbers, sorted by the index position of their commits.
     by_position: Vec<u32>,
-    /// Where the bitmaps of commits taken together stand: first one of the commits.
+    /// Where the pseudo-merges begin, each a bitmap of commits followed by one of the objects these reach.
     merges: Vec<usize>,
 }
 
@@ -66,25 +67,25 @@ enum Check {
 
 /// One commit's bitmap.
 struct Entry {
-    /// Of the commit, in the index.
+    /// The index position of the commit.
     position: u32,
-    /// Where its compressed words are told.
+    /// Where its compressed words begin.
     at: usize,
-    /// Which entry must be XORed with this one.
+    /// The entry to be XORed with this one.
     base: u32,
 }
 
-/// Bits of objects in the order of a pack: the n-th bit is the n-th object.
+/// A set of objects in bitmap order: the n-th bit is the n-th object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bits(pub Vec<u64>);
 
 impl Bits {
-    /// None of `objects` objects.
+    /// An empty set, with room for `objects` objects.
     pub fn none(objects: u32) -> Self {
         Bits(vec![0; objects.div_ceil(64) as usize])
     }
 
-    /// Sets a bit, which must be one of these; whether it is new.
+    /// Sets a bit, for which there must be room. Returns whether it is new.
     pub fn insert(&mut self, rank: u32) -> bool {
         let word = &mut self.0[rank as usize / 64];
         let new = *word >> (rank % 64) & 1 == 0;
@@ -92,7 +93,7 @@ impl Bits {
         new
     }
 
-    /// Adds those of as many others.
+    /// Adds the members of another set of the same size.
     fn add(&mut self, others: &Bits) {
         self.0.iter_mut().zip(&others.0).for_each(|(all, more)| *all |= more);
     }
@@ -117,7 +118,7 @@ impl Bits {
         (0..).zip(&self.0).flat_map(|(index, word)| set(index, *word))
     }
 
-    /// Those that are not set of the first so many, ascending.
+    /// The unset bits among the first `objects`, ascending.
     pub fn others(&self, objects: u32) -> impl Iterator<Item = u32> + '_ {
         (0..).zip(&self.0).flat_map(|(index, word)| set(index, !*word)).take_while(move |bit| *bit < objects)
     }
@@ -138,7 +139,7 @@ impl Check {
     }
 }
 
-/// The bits that are set in the word of this number, ascending.
+/// The bits that are set in the `index`-th word, ascending.
 fn set(index: u32, word: u64) -> impl Iterator<Item = u32> {
     let mut left = word;
     std::iter::from_fn(move || {
@@ -149,10 +150,11 @@ fn set(index: u32, word: u64) -> impl Iterator<Item = u32> {
 }
 
 impl Bitmaps {
-    /// Opens the file at `path`, made for an index of `objects` objects with this `checksum`. `threads`: another thread may help.
+    /// Opens the file at `path`, made for an index of `objects` objects with this `checksum`. With `threads`, another
+    /// thread may help.
     ///
     /// # Errors
-    /// When it cannot be read, belongs to something else, or its frame is damaged.
+    /// When the file cannot be read, belongs to something else, or its frame is damaged.
     pub fn open(path: &Path, checksum: &oid, objects: u32, threads: bool) -> Result<Self> {
         let map = Arc::new(map(&File::open(path)?)?);
         let width = checksum.as_bytes().len();
@@ -189,7 +191,7 @@ impl Bitmaps {
         Ok(Bitmaps { map, check, objects, kinds, entries, by_position, merges })
     }
 
-    /// Whether the file matches its checksum: a wrong bit would leave out an object, and each client would have to find out.
+    /// Checks that the file matches its checksum: with a wrong bit, clients would not get an object that they need.
     ///
     /// # Errors
     /// When it does not.
@@ -204,7 +206,7 @@ impl Bitmaps {
         Ok(())
     }
 
-    /// How many objects there are bits for.
+    /// The number of objects that have a bit.
     pub fn objects(&self) -> u32 {
         self.objects
     }
@@ -220,15 +222,16 @@ impl Bitmaps {
         Some(self.by_position[found] as usize)
     }
 
-    /// Adds everything reachable from the commit at an index position to `bits`; false: it has no bitmap. `scratch` is lent.
+    /// Adds everything reachable from the commit at an index position to `bits`. Returns whether the commit has a
+    /// bitmap. `scratch` is lent.
     ///
     /// # Errors
-    /// When the bitmap is damaged; `bits` is as it was then.
+    /// When the bitmap is damaged; then `bits` is unchanged.
     pub fn add(&self, position: u32, bits: &mut Bits, scratch: &mut Bits) -> Result<bool> {
         let Some(mut entry) = self.entry(position) else { return Ok(false) };
         scratch.0.clear();
         scratch.0.resize(self.objects.div_ceil(64) as usize, 0);
-        // A bitmap is the XOR of all along the chain of its bases.
+        // A bitmap is the XOR of all entries along the chain of bases.
         for _ in 0..self.entries.len() {
             let Entry { at, base, .. } = self.entries[entry];
             Words::at(&self.map, at)?.xor_into(&mut scratch.0)?;
@@ -242,12 +245,12 @@ impl Bitmaps {
         bail!("its bases go in a circle")
     }
 
-    /// Whether there are bitmaps of commits taken together.
+    /// Whether there are pseudo-merge bitmaps.
     pub fn have_merges(&self) -> bool {
         !self.merges.is_empty()
     }
 
-    /// Adds what commits reach together, where all of these are in `tips`, to `bits`. `scratch` is lent.
+    /// Adds to `bits` what each pseudo-merge reaches whose commits are all in `tips`. `scratch` is lent.
     ///
     /// # Errors
     /// When a bitmap is damaged.
@@ -262,7 +265,7 @@ impl Bitmaps {
         Ok(())
     }
 
-    /// Reads a bitmap that rests on no other one; where it ends.
+    /// Reads a bitmap without a base. Returns where it ends.
     fn plain(&self, at: usize, bits: &mut Bits) -> Result<usize> {
         bits.0.clear();
         bits.0.resize(self.objects.div_ceil(64) as usize, 0);
@@ -299,13 +302,13 @@ impl Bitmaps {
     }
 }
 
-/// Whether a file's bytes end in the hash over all before it, as those of bitmaps, commit-graphs and indexes of many packs do.
+/// Whether a file's bytes end in the hash of everything before it, as in bitmaps, commit-graphs and multi-pack-indexes.
 pub(super) fn is_sound(bytes: &[u8], hash: gix_hash::Kind) -> bool {
     let split = bytes.len().checked_sub(hash.len_in_bytes()).map(|end| bytes.split_at(end));
     split.is_some_and(|(bytes, checksum)| trailer(bytes, hash) == checksum)
 }
 
-/// The hash over all before it, by the processor's instructions.
+/// The hash of these bytes, computed with the processor's SHA instructions where it has them.
 fn trailer(bytes: &[u8], hash: gix_hash::Kind) -> Vec<u8> {
     match hash {
         gix_hash::Kind::Sha1 => sha1::Sha1::digest(bytes).to_vec(),
@@ -313,7 +316,7 @@ fn trailer(bytes: &[u8], hash: gix_hash::Kind) -> Vec<u8> {
     }
 }
 
-/// The entries one after the other, as all files have them.
+/// Reads the entries one after the other, which works with all files.
 fn in_sequence(bytes: &[u8], mut at: usize, count: u32) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
     for nth in 0..count {
@@ -330,7 +333,7 @@ fn in_sequence(bytes: &[u8], mut at: usize, count: u32) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// The entries by the lookup table, which spares looking at each of them.
+/// Reads the entries from the lookup table, without looking at each bitmap.
 fn in_table(table: &[u8], count: u32) -> Result<Vec<Entry>> {
     let entry = |row: &[u8]| {
         let (position, high, low, base) = (number(row, 0)?, number(row, 4)?, number(row, 8)?, number(row, 12)?);
@@ -341,7 +344,7 @@ fn in_table(table: &[u8], count: u32) -> Result<Vec<Entry>> {
     table.chunks_exact(ROW_BYTES).map(|row| entry(row).context("has a damaged lookup table")).collect()
 }
 
-/// Where the bitmaps of commits taken together stand in the file; their part of it ends with these bytes.
+/// Where the pseudo-merges begin in the file. `bytes` ends where their section ends.
 fn merges_before(bytes: &[u8]) -> Result<Vec<usize>> {
     let tail = bytes.len().checked_sub(MERGES_TAIL_BYTES).context("is cut off")?;
     let count = number(bytes, tail).context("is cut off")? as usize;

@@ -1,8 +1,8 @@
-//! Which object each bit stands for: those of a pack as they lie there, or those of a multi-pack-index, pack by pack.
+//! Which object each bit refers to: those of a pack in storage order, or those of a multi-pack-index, pack by pack.
 //!
-//! In: a pack, or a multi-pack-index and its packs. Out: positions in the index, ranks among the bits, places. A pack's bitmap
-//! tells of all its objects; a multi-pack-index names one copy of each object, and its preferred pack comes first. Format: git's
-//! gitformat-pack, multi-pack-index reverse indexes.
+//! In: a pack, or a multi-pack-index and its packs. Out: index positions, ranks among the bits, places. A pack's bitmap
+//! covers all its objects. A multi-pack-index has one copy of each object, and its preferred pack comes first. Format:
+//! git's gitformat-pack, multi-pack-index reverse indexes.
 
 use crate::odb::index::{self, Reverse};
 use crate::odb::midx::Midx;
@@ -13,31 +13,31 @@ use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The objects that bits stand for, in their order.
+/// The objects that bits refer to, in order.
 pub enum Order {
-    /// All of a pack.
+    /// All objects of a pack.
     Pack(Arc<Pack>),
-    /// Those that a multi-pack-index names.
+    /// The objects of a multi-pack-index.
     Midx(Box<PseudoPack>),
 }
 
-/// What a multi-pack-index makes of its packs.
+/// The pseudo-pack that a multi-pack-index makes of its packs.
 pub struct PseudoPack {
     midx: Midx,
     path: PathBuf,
-    /// In the order of their numbers.
+    /// By their numbers in the multi-pack-index.
     packs: Vec<Arc<Pack>>,
-    /// Where the order stands in a file of its own.
+    /// Set if the order is in a file of its own.
     reverse: Option<Reverse>,
     /// The pack that comes first, whatever its number.
     preferred: u32,
 }
 
 impl PseudoPack {
-    /// Takes a multi-pack-index as it was opened, and its packs by their numbers.
+    /// Takes an opened multi-pack-index, and its packs by their numbers.
     ///
     /// # Errors
-    /// When it does not say in which order the objects are.
+    /// When it is damaged, names a pack twice, or has no order of objects.
     pub(in crate::odb) fn new(midx: Midx, path: PathBuf, packs: Vec<Arc<Pack>>) -> Result<Self> {
         ensure!(midx.is_sound(), "multi-pack-index does not match its checksum");
         let mut numbers: Vec<_> = packs.iter().map(|pack| pack.id()).collect();
@@ -59,14 +59,14 @@ impl PseudoPack {
         position.filter(|position| *position < self.midx.len())
     }
 
-    /// What objects are sorted by.
+    /// The sort key of an object.
     fn key(&self, position: u32) -> (bool, u32, u64) {
         let (pack, offset) = self.midx.place(position);
         (pack != self.preferred, pack, offset)
     }
 }
 
-/// The file which says in what order a bitmap has the objects; `None`: the multi-pack-index itself says so.
+/// Opens the file with the order of the bits; `None` if the multi-pack-index itself has the order.
 fn reverse_of(midx: &Midx, path: &Path) -> Result<Option<Reverse>> {
     if midx.has_order() {
         return Ok(None);
@@ -76,7 +76,7 @@ fn reverse_of(midx: &Midx, path: &Path) -> Result<Option<Reverse>> {
     opened.map(Some).context("multi-pack-index does not say in which order a bitmap has its objects")
 }
 
-/// Whether the multi-pack-index at `path`, or a file beside it, says in which order a bitmap has the objects.
+/// Whether the multi-pack-index at `path`, or a file beside it, has the order of the bits.
 pub fn has_order(midx: &Midx, path: &Path) -> bool {
     reverse_of(midx, path).is_ok()
 }
@@ -89,7 +89,7 @@ fn beside(path: &Path, checksum: &oid, extension: &str) -> PathBuf {
 }
 
 impl Order {
-    /// How many objects there are.
+    /// The number of objects.
     pub fn len(&self) -> u32 {
         match self {
             Order::Pack(pack) => pack.len(),
@@ -97,12 +97,12 @@ impl Order {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no objects.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The checksum of what bitmaps are made for.
+    /// The checksum of the pack or multi-pack-index that the bitmaps are for.
     pub fn checksum(&self) -> &oid {
         match self {
             Order::Pack(pack) => pack.checksum(),
@@ -110,7 +110,7 @@ impl Order {
         }
     }
 
-    /// Where the file of the bitmaps lies.
+    /// The path of the bitmap file.
     pub fn bitmap_path(&self) -> PathBuf {
         match self {
             Order::Pack(pack) => pack.path().with_extension("bitmap"),
@@ -118,7 +118,7 @@ impl Order {
         }
     }
 
-    /// The packs in which the objects lie, by number.
+    /// The packs that contain the objects, by number.
     pub fn packs(&self) -> &[Arc<Pack>] {
         match self {
             Order::Pack(pack) => std::slice::from_ref(pack),
@@ -126,7 +126,7 @@ impl Order {
         }
     }
 
-    /// The position of a name in the index.
+    /// The index position of an object.
     pub fn position(&self, id: &oid) -> Option<u32> {
         match self {
             Order::Pack(pack) => pack.position(id),
@@ -134,7 +134,7 @@ impl Order {
         }
     }
 
-    /// The name at an index position, which must be one.
+    /// The ID at an index position, which must be valid.
     pub fn id_at(&self, position: u32) -> &oid {
         match self {
             Order::Pack(pack) => pack.id_at(position),
@@ -142,8 +142,8 @@ impl Order {
         }
     }
 
-    /// The number of the pack of the object at an index position, which must be one, and the offset there; foreign, but checked
-    /// by whoever reads there.
+    /// The pack number and offset of the object at an index position, which must be valid. Both are unverified; reading
+    /// there checks them.
     pub fn place(&self, position: u32) -> (u32, u64) {
         match self {
             Order::Pack(pack) => (0, pack.offset_at(position)),
@@ -151,7 +151,7 @@ impl Order {
         }
     }
 
-    /// What comes first among the bits has the smaller key. It costs less than the rank.
+    /// A sort key for bit order, cheaper than the rank.
     pub fn key(&self, position: u32) -> (bool, u32, u64) {
         match self {
             Order::Pack(pack) => (false, 0, pack.offset_at(position)),
@@ -159,7 +159,7 @@ impl Order {
         }
     }
 
-    /// The index position of the object that a bit stands for.
+    /// The index position of the object with the n-th bit.
     pub fn position_at(&self, rank: u32) -> Option<u32> {
         match self {
             Order::Pack(pack) => pack.position_at_rank(rank),
@@ -167,7 +167,7 @@ impl Order {
         }
     }
 
-    /// The bit of the object at an index position.
+    /// The rank of the bit of the object at an index position.
     pub fn rank(&self, position: u32) -> Option<u32> {
         let all = match self {
             Order::Pack(pack) => return pack.rank_at_offset(pack.offset_at(position)),
@@ -186,10 +186,10 @@ impl Order {
         None
     }
 
-    /// The index positions of all bits.
+    /// The index positions of all bits, in bit order.
     ///
     /// # Errors
-    /// When an index names one twice.
+    /// When the order names a position twice, or one that does not exist.
     pub fn positions(&self) -> Result<Vec<u32>> {
         match self {
             Order::Pack(pack) => Ok(pack.by_offset().iter().collect()),

@@ -1,9 +1,9 @@
-//! Writing reachability bitmaps, as C git reads them: `pack-<hash>.bitmap`, `multi-pack-index-<hash>.bitmap`.
+//! Writes reachability bitmaps in git's format: `pack-<hash>.bitmap`, `multi-pack-index-<hash>.bitmap`.
 //!
-//! In: a pack, or a multi-pack-index that says in which order it has its objects, and tips. Out: a file beside it, whole or not at
-//! all. What has no object twice and lacks none that another one leads to is told of; else there is an error and no file. One entry after
-//! the other goes to the disk and is read from there when a descendant needs it: memory holds some bytes for each object,
-//! whatever the length of history. Format: git's bitmap-format, with a lookup table and the hashes of paths.
+//! In: a pack, or a multi-pack-index that has the order of its objects, and tips. Out: a file beside it, complete or
+//! not at all. The objects must contain everything reachable from them, and none twice; otherwise there is an error and
+//! no file. Entries go to disk one after the other and are read back when a descendant needs them, so memory holds a
+//! few bytes per object, however long history is. Format: git's bitmap-format, with a lookup table and path hashes.
 
 mod choose;
 mod fill;
@@ -27,43 +27,43 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Each entry is compared with so many before it, and stored as what differs from one of them where that is less.
+/// Each entry is compared with this many before it, and stored as the XOR with one of them if that is smaller.
 const COMPARED: usize = 10;
-/// So many entries may lie one on the other: who wants the last reads all of them.
+/// The maximum length of a chain of XORed entries: reading the last one means reading all of them.
 const DEPTH_MAX: u32 = 16;
-/// Bytes are handed on in pieces of about this size.
+/// Bytes are written in pieces of about this size.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// How files come to be: `core.sharedRepository`, and `core.fsync` for what is derived from packs.
+/// How files are created: `core.sharedRepository`, and `core.fsync` for files derived from packs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Files<'a> {
-    /// Who may read them.
+    /// Their permissions.
     pub sharing: Sharing,
-    /// How much is forced to the disk.
+    /// Whether they are forced to disk.
     pub sync: Sync,
-    /// Where they are until they are complete, on the same file system; `None`: beside their place.
+    /// Where they are until they are complete, on the same file system; `None` for their final directory.
     pub aside: Option<&'a Path>,
 }
 
-/// What was written.
+/// The result of writing bitmaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// The file.
+    /// The file's path.
     pub path: PathBuf,
-    /// How many objects it knows.
+    /// How many objects have a bit.
     pub objects: u32,
     /// How many commits have a bitmap.
     pub commits: u32,
-    /// How large it is.
+    /// The file's size.
     pub bytes: u64,
 }
 
-/// An object leads to one that is not among those a bitmap would tell of.
+/// An object leads to another one that has no bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotClosed {
-    /// What is missing there.
+    /// The kind of the missing object.
     pub kind: &'static str,
-    /// Its name.
+    /// Its ID.
     pub id: ObjectId,
 }
 
@@ -75,11 +75,11 @@ impl fmt::Display for NotClosed {
 
 impl std::error::Error for NotClosed {}
 
-/// Writes the bitmaps of a pack, for commits that lie in it and behind `tips` (names of any objects; tags are peeled). A file
-/// that is there already is replaced.
+/// Writes the bitmaps of a pack, for commits in it that are reachable from `tips` (IDs of any objects; tags are
+/// peeled). Replaces an existing file.
 ///
 /// # Errors
-/// [`NotClosed`], and nothing is written; when history is cut, an object is corrupt, or the disk is full.
+/// [`NotClosed`], and nothing is written; also when history is cut, an object is corrupt, or the disk is full.
 pub fn for_pack(
     objects: &Objects,
     pack: PackId,
@@ -91,8 +91,8 @@ pub fn for_pack(
     write(objects, &order, tips, files, pulse)
 }
 
-/// Writes the bitmaps of the multi-pack-index in one of the object directories, which must have a RIDX chunk or a `.rev` file
-/// (no chain has bitmaps here), in the same way. Bitmaps of an older multi-pack-index are left to whoever replaced that.
+/// Like [`for_pack`], for the multi-pack-index in one of the object directories, which must have a RIDX chunk or a
+/// `.rev` file. Chains are not supported. Bitmaps of an older multi-pack-index are left to whoever replaced it.
 ///
 /// # Errors
 /// As [`for_pack`]; also when there is no such multi-pack-index, or it is damaged.
@@ -126,7 +126,7 @@ fn write(
         Ok(Summary { path: path.clone(), objects: order.len(), commits, bytes })
     });
     if written.is_err() {
-        // What is left is ours alone; that it cannot be removed changes nothing.
+        // The leftover file is ours alone, so failing to remove it does no harm.
         let _ = durable::unlink(&fresh);
     }
     let written = written.with_context(context)?;
@@ -136,13 +136,13 @@ fn write(
     Ok(written)
 }
 
-/// The hash of a path as the format has it, from that of what stands before `more`: the last letters count most.
+/// Continues the hash of a path, as the format defines it, with the bytes `more`. The last letters count most.
 fn path_hash(hash: u32, more: &[u8]) -> u32 {
     let letters = more.iter().filter(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
     letters.fold(hash, |hash, byte| (hash >> 2).wrapping_add(u32::from(*byte) << 24))
 }
 
-/// The trailer in the making.
+/// Computes the trailer.
 enum Trailer {
     Sha1(sha1::Sha1),
     Sha256(sha2::Sha256),
@@ -150,27 +150,27 @@ enum Trailer {
 
 /// An entry that was written.
 struct Entry {
-    /// Of the commit, in the index.
+    /// The index position of the commit.
     position: u32,
-    /// Where it stands in the file.
+    /// Where it begins in the file.
     at: u64,
-    /// Bytes of its words, frame included.
+    /// The length of its words in bytes, including the frame.
     len: usize,
-    /// The entry it must be XORed with, and how many there are down there.
+    /// The entry it must be XORed with, and the length of that chain.
     base: Option<u32>,
     depth: u32,
 }
 
-/// The file in the making.
+/// The file being written.
 struct Writer {
     file: File,
     trailer: Trailer,
     gathered: Vec<u8>,
-    /// How many bytes have been written or gathered.
+    /// How many bytes were written or gathered.
     place: u64,
     objects: u32,
     entries: Vec<Entry>,
-    /// The last entries, whole.
+    /// The last entries, decompressed.
     last: VecDeque<(u32, Bits)>,
 }
 
@@ -192,7 +192,7 @@ impl Writer {
         })
     }
 
-    /// The whole file; how many commits have an entry, and how many bytes it has.
+    /// Writes the whole file. Returns the number of commits with an entry, and the file's size.
     fn write(
         mut self,
         objects: &Objects,
@@ -253,7 +253,8 @@ impl Writer {
         self.put(checksum.as_bytes())
     }
 
-    /// Writes what a commit reaches, as what differs from one of the last entries where that is less; which entry that is.
+    /// Writes the entry of a commit, as the XOR with one of the last entries if that is smaller. Returns the entry's
+    /// number.
     fn entry(&mut self, position: u32, bits: Bits) -> Result<u32> {
         let mut best = Vec::new();
         encode(bits.0.iter().copied(), &mut best);
@@ -282,7 +283,7 @@ impl Writer {
         Ok(nth)
     }
 
-    /// Adds what an entry tells to `bits`.
+    /// Adds the bits of an entry to `bits`.
     fn add(&mut self, entry: u32, bits: &mut Bits) -> Result<()> {
         if let Some((_, told)) = self.last.iter().find(|(nth, _)| *nth == entry) {
             bits.add(told);
@@ -302,7 +303,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The table of all entries, by position.
+    /// Writes the lookup table of all entries, sorted by position.
     fn table(&mut self) -> Result<()> {
         let mut rows: Vec<u32> = (0..).take(self.entries.len()).collect();
         rows.sort_unstable_by_key(|nth| self.entries[*nth as usize].position);

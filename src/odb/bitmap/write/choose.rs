@@ -1,7 +1,8 @@
-//! Which commits get a bitmap.
+//! Chooses the commits that get a bitmap.
 //!
-//! In: tips. Out: commits, ancestors before descendants. All of the newest are chosen, then fewer and fewer: who asks for an older
-//! one walks to the next that was chosen. Where a line of history ends somebody is going to ask.
+//! In: tips. Out: commits, ancestors before descendants. All of the newest are chosen, then fewer and fewer: a request
+//! for an older one walks to the next chosen commit. The ends of lines of history are chosen because clients are likely
+//! to ask for them.
 
 use super::NotClosed;
 use crate::odb::Objects;
@@ -12,16 +13,17 @@ use crate::stream::Pulse;
 use anyhow::Result;
 use gix_hash::ObjectId;
 
-/// So many of the newest commits are all chosen.
+/// This many of the newest commits are all chosen.
 const ALL: usize = 100;
-/// Beyond these many the distances grow from the smaller to the larger of the next two.
+/// Within this many commits the distance between chosen ones grows to the first of the next two values, and beyond it
+/// to the second.
 const NEAR: usize = 20_000;
 const STEP_MIN: usize = 100;
 const STEP_MAX: usize = 5_000;
-/// So many ends of lines of history are chosen, the newest.
+/// At most this many ends of lines of history are chosen, the newest ones.
 const ENDS_MAX: usize = 1_000;
 
-/// Nothing, where there could be a number.
+/// Not a valid number.
 pub(super) const NOTHING: u32 = u32::MAX;
 
 const TIP: u8 = 1;
@@ -29,22 +31,22 @@ const PARENT: u8 = 2;
 const MET: u8 = 4;
 const CHOSEN: u8 = 8;
 
-/// History, and what was chosen of it.
+/// The walked history, and the commits chosen from it.
 pub(super) struct Plan<'a> {
     pub(super) commits: Commits<'a>,
-    /// Commits by number that are to get a bitmap, ancestors first.
+    /// Numbers of the commits that get a bitmap, ancestors first.
     pub(super) chosen: Vec<u32>,
-    /// The index position of each commit, by number; [`NOTHING`] where it is not among the objects.
+    /// The index position of each commit, by number; [`NOTHING`] if it has none.
     pub(super) positions: Vec<u32>,
-    /// Where each commit stands in an order in which ancestors come first, by number.
+    /// The place of each commit, by number, in an order that has ancestors first.
     pub(super) places: Vec<u32>,
 }
 
 impl<'a> Plan<'a> {
-    /// Walks from `tips`; what is no commit is passed over, and so are commits that are newer than the objects of `order`.
+    /// Walks from `tips`. Skips tips that are not commits, and commits newer than the objects of `order`.
     ///
     /// # Errors
-    /// [`NotClosed`] when a commit is missing; when one is corrupt.
+    /// [`NotClosed`] when a commit is missing; any other error when one is corrupt.
     pub(super) fn new(objects: &'a Objects, order: &Order, tips: &[ObjectId], pulse: &mut dyn Pulse) -> Result<Self> {
         let mut there = Vec::with_capacity(tips.len());
         for tip in tips {
@@ -77,13 +79,14 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// All of `newest_first` and what lies behind, so that each follows its parents, which are marked.
+/// Sorts `newest_first` and everything reachable from it so that each commit follows its parents. Marks these as
+/// parents.
 fn ancestors_first(commits: &mut Commits<'_>, newest_first: &[u32], marks: &mut Marks) -> Result<Vec<u32>> {
     let mut sorted = Vec::with_capacity(newest_first.len());
     let mut parents = Vec::new();
-    // What has been entered stands there a second time below its parents, and is sorted in when it comes up again.
+    // A commit stays on the stack below its parents when it is entered, and is appended when it comes up again.
     let mut stack = Vec::new();
-    // The oldest come first: what branches have in common is known before they are.
+    // The oldest come first, so what branches share is sorted before they are.
     for &start in newest_first.iter().rev() {
         stack.push((start, false));
         while let Some((number, entered)) = stack.pop() {
@@ -126,7 +129,7 @@ fn choose(commits: &mut Commits<'_>, newest_first: &[u32], marks: &mut Marks) ->
     Ok(())
 }
 
-/// How many commits are passed over behind so many.
+/// How many commits are skipped before the next one is chosen, after the newest `at`.
 fn step(at: usize) -> usize {
     if at <= NEAR { at.saturating_sub(ALL).min(STEP_MIN) } else { (at - NEAR).clamp(STEP_MIN, STEP_MAX) }
 }

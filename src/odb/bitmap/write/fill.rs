@@ -1,7 +1,8 @@
-//! What a commit reaches, as bits: what its chosen ancestors reach, and what came since.
+//! The objects that a commit reaches, as bits: those that chosen ancestors reach, and newer ones.
 //!
-//! In: commits, and the bits of those before them. Out: bits. A tree whose bit is set is not read again: all below it is set too. Trees of
-//! one path are read together, in the order in which they are stored, and each is compared with the one before it.
+//! In: commits, and the bits of earlier ones. Out: bits. A tree whose bit is set is not read again, since the bits of
+//! everything below it are set too. Trees at one path are read together in storage order, and each is compared with the
+//! one before it.
 
 use super::choose::NOTHING;
 use super::{NotClosed, path_hash};
@@ -14,14 +15,14 @@ use gix_hash::oid;
 use gix_object::Kind;
 use std::ops::Range;
 
-/// So many names seen lately are remembered: neighbours have much in common.
+/// How many recent look-ups are remembered: neighbouring trees have most entries in common.
 const RECENT: usize = 1 << 15;
 
-/// Trees of one path that are to be read.
+/// Trees at one path that have to be read.
 struct Level {
-    /// Their bits.
+    /// The ranks of their bits.
     trees: Vec<u32>,
-    /// The hash of the path, with a slash at its end unless it is the root.
+    /// The hash of the path, with a trailing slash unless it is the root.
     hash: u32,
 }
 
@@ -31,7 +32,7 @@ struct Child {
     rank: u32,
 }
 
-/// Reads trees.
+/// Reads trees and sets bits.
 pub(super) struct Fill<'a> {
     objects: &'a Objects,
     order: &'a Order,
@@ -39,11 +40,11 @@ pub(super) struct Fill<'a> {
     positions: &'a [u32],
     /// The bit of each index position.
     ranks: Vec<u32>,
-    /// Which of them are trees.
+    /// The bits of all trees.
     trees: Bits,
-    /// The hash of a path at which each object was met, by index position.
+    /// The hash of one path at which each object was met, by index position.
     pub(super) hashes: Vec<u32>,
-    /// Index positions of names seen lately, by their first bytes.
+    /// Index positions of recently seen objects, in slots chosen by bytes of their IDs.
     recent: Vec<u32>,
     current: Tree,
     last: Tree,
@@ -54,7 +55,7 @@ pub(super) struct Fill<'a> {
 }
 
 impl<'a> Fill<'a> {
-    /// `positions` must name each position once.
+    /// `positions` must contain each position once.
     pub(super) fn new(objects: &'a Objects, order: &'a Order, positions: &'a [u32], trees: Bits) -> Self {
         let mut ranks = vec![NOTHING; positions.len()];
         (0..).zip(positions).for_each(|(rank, position)| ranks[*position as usize] = rank);
@@ -74,15 +75,15 @@ impl<'a> Fill<'a> {
         }
     }
 
-    /// The bit of the object at an index position.
+    /// The rank of the bit of the object at an index position.
     pub(super) fn rank(&self, position: u32) -> u32 {
         self.ranks[position as usize]
     }
 
-    /// The bit of an object.
+    /// The rank of an object's bit.
     ///
     /// # Errors
-    /// [`NotClosed`] when there is none.
+    /// [`NotClosed`] when it has none.
     pub(super) fn rank_of(&mut self, kind: &'static str, id: &oid) -> Result<u32> {
         let slot = id.as_bytes().iter().skip(1).take(4).fold(0, |hash, byte| hash << 8 | usize::from(*byte)) % RECENT;
         let recent = self.recent[slot];
@@ -97,11 +98,11 @@ impl<'a> Fill<'a> {
     /// Sets the bits of everything below root trees whose own bits were just set.
     ///
     /// # Errors
-    /// [`NotClosed`] when something has no bit; when a tree cannot be read.
+    /// [`NotClosed`] when an object has no bit; any other error when a tree cannot be read.
     pub(super) fn below(&mut self, roots: Vec<u32>, bits: &mut Bits, pulse: &mut dyn Pulse) -> Result<()> {
         let mut levels = vec![Level { trees: roots, hash: 0 }];
         while let Some(mut level) = levels.pop() {
-            // Bits stand in the order in which objects are stored: bases come before their deltas.
+            // Bits are in storage order, so bases come before their deltas.
             level.trees.sort_unstable();
             self.last.clear();
             self.names.clear();
@@ -138,7 +139,7 @@ impl<'a> Fill<'a> {
                 EntryKind::Gitlink => continue,
             };
             let rank = self.rank_of(title, id)?;
-            // What stands as a blob is not looked into, also where it stands as a tree later.
+            // An object met as a blob is not read, and would not be if it were met as a tree later.
             ensure!(self.trees.contains(rank) == (kind == EntryKind::Tree), "{id}, which it has as a {title}, is none");
             if !bits.insert(rank) {
                 continue;
@@ -157,7 +158,7 @@ impl<'a> Fill<'a> {
         Ok(())
     }
 
-    /// Sub-trees of one name make one level.
+    /// Groups sub-trees of the same name into one level.
     fn group(&mut self, hash: u32, levels: &mut Vec<Level>) {
         let names = &self.names;
         self.children.sort_by(|a, b| names[a.name.clone()].cmp(&names[b.name.clone()]));

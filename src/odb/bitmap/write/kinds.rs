@@ -1,7 +1,7 @@
-//! Of which kind each object is, as bits.
+//! The kind of each object, as bits.
 //!
-//! In: the objects of a pack or of a multi-pack-index. Out: four sets. Entries' headers tell, and those of the bases of deltas; nothing
-//! is inflated.
+//! In: the objects of a pack or of a multi-pack-index. Out: four sets. The kind is taken from entry headers, for deltas
+//! from those of their bases; nothing is inflated.
 
 use crate::odb::Objects;
 use crate::odb::bitmap::{Bits, Order};
@@ -21,7 +21,7 @@ pub(super) fn of_all(objects: &Objects, order: &Order, positions: &[u32]) -> Res
     let mut known: Option<(u32, Kinds)> = None;
     for (rank, &position) in (0..).zip(positions) {
         let (number, offset) = order.place(position);
-        // Objects of one pack stand together.
+        // Objects of one pack are adjacent.
         let kinds = match &mut known {
             Some((of, kinds)) if *of == number => kinds,
             _ => {
@@ -36,7 +36,7 @@ pub(super) fn of_all(objects: &Objects, order: &Order, positions: &[u32]) -> Res
     Ok(all)
 }
 
-/// The kinds of a pack's entries, by offset.
+/// The kinds of a pack's entries, sorted by offset.
 struct Kinds {
     offsets: Vec<u64>,
     kinds: Vec<Kind>,
@@ -52,7 +52,7 @@ impl Kinds {
                 Ok(EntryKind::Whole(kind)) => Some(kind),
                 Ok(EntryKind::OfsDelta(offset)) => found.at(offset),
                 Ok(EntryKind::RefDelta(id)) => pack.position(&id).and_then(|base| found.at(pack.offset_at(base))),
-                // Another copy may be good.
+                // Another copy may be sound.
                 Err(_) => None,
             };
             let kind = match kind {
@@ -67,9 +67,9 @@ impl Kinds {
         Ok(found)
     }
 
-    /// The kind of the entry at an offset, as far as entries were looked at.
+    /// The kind of the entry at an offset, if it is among those already done.
     fn at(&self, offset: u64) -> Option<Kind> {
-        // Bases are near, mostly.
+        // Bases are usually near.
         let done = self.kinds.len();
         let mut near = 16;
         while near < done && self.offsets[done - near] > offset {

@@ -1,7 +1,8 @@
-//! The walk from a chosen commit to those that were chosen and written before.
+//! Walks from a chosen commit to those that were chosen and written before.
 //!
-//! In: commits, ancestors before descendants. Out: all that each reaches. A commit is walked over once or twice: where a walk comes
-//! upon another one's way, what lies behind is found out by itself and kept, as long as there is room.
+//! In: commits, ancestors before descendants. Out: everything that each reaches. A commit is walked over once or twice:
+//! where a walk meets the way of another one, the objects reachable from there are computed separately, and kept as
+//! long as there is room.
 
 use super::choose::{NOTHING, Plan};
 use super::fill::Fill;
@@ -11,21 +12,21 @@ use crate::stream::Pulse;
 use anyhow::{Result, bail};
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
-/// Sets that are kept have so many bytes together.
+/// The total size of the sets that are kept.
 const KEPT_BYTES: usize = 32 << 20;
 
-/// Walks.
+/// The state shared by all walks.
 pub(super) struct Reach<'a> {
     plan: Plan<'a>,
     fill: Fill<'a>,
     /// The entry of each commit that has one, by number.
     entry_of: Vec<u32>,
-    /// Which walk led over a commit last, by number.
+    /// The last walk that passed over each commit, by number.
     walked: Vec<u32>,
     walks: u32,
-    /// What commits reach that have no entry.
+    /// What some commits without an entry reach.
     kept: HashMap<u32, Bits>,
-    /// The same commits, the oldest first.
+    /// The keys of `kept`, the oldest first.
     ages: VecDeque<u32>,
 }
 
@@ -43,32 +44,32 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// A commit's bits have been written.
+    /// Notes that a commit's entry was written.
     pub(super) fn know(&mut self, number: u32, entry: u32) {
         self.entry_of[number as usize] = entry;
     }
 
-    /// The hash of a path at which each object was met, by index position.
+    /// The hash of one path at which each object was met, by index position.
     pub(super) fn hashes(&self) -> &[u32] {
         &self.fill.hashes
     }
 
-    /// All that a chosen commit reaches, and its index position.
+    /// Everything that a chosen commit reaches, and its index position.
     ///
     /// # Errors
-    /// [`NotClosed`] when something has no bit; when a tree cannot be read.
+    /// [`NotClosed`] when an object has no bit; any other error when a commit or tree cannot be read.
     pub(super) fn all_behind(&mut self, start: u32, writer: &mut Writer, pulse: &mut dyn Pulse) -> Result<(u32, Bits)> {
         let bits = self.walk(start, true, writer, pulse)?;
         Ok((self.plan.positions[start as usize], bits))
     }
 
-    /// The walk; with `branching` it stops where another one has led.
+    /// Walks from a commit. With `branching`, it starts a separate walk where another one has been.
     fn walk(&mut self, start: u32, branching: bool, writer: &mut Writer, pulse: &mut dyn Pulse) -> Result<Bits> {
         let (mut between, mut parents) = (Vec::new(), Vec::new());
         let mut bits = Bits::none(writer.objects);
         let walk = self.walks;
         self.walks += 1;
-        // Descendants first: what a chosen commit reaches is known before anything of that is met on another way.
+        // Descendants first, so that the objects of a chosen commit are added before any of them is met on another way.
         let mut pending = BinaryHeap::from([(self.plan.places[start as usize], start)]);
         while let Some((_, number)) = pending.pop() {
             let at = number as usize;
