@@ -1,28 +1,28 @@
-//! zlib streams that are in memory from end to end, inflated at once (RFC 1950, RFC 1951).
+//! Inflates zlib streams that are completely in memory, in one go (RFC 1950, RFC 1951).
 //!
-//! In: the bytes from a stream's beginning on. Out: its content, or nothing: whatever is not as it should be, or not there, is left to
-//! the general decoder, which knows what to say of it. That one is made for long streams that come in pieces; most of a pack's are of a
-//! few hundred bytes, and there it is the making of tables that takes the time.
+//! In: the bytes from the beginning of a stream on. Out: its content, or nothing: a malformed or incomplete stream is
+//! left to the general decoder, which reports the error. That decoder is made for long streams that arrive in pieces.
+//! Most streams in a pack have a few hundred bytes, and building the tables is what takes the time there.
 
 use super::bits::Bits;
 use super::codes::{Codes, DISTANCE_BITS, END, FIXED, LITERAL, LITERAL_BITS, OwnCodes, RARE, SECOND};
 
-/// Room behind the content that is written to, and means nothing: a literal or two, the longest match, and the rest of the last piece
-/// it was copied by.
+/// Room after the content that is written to with meaningless bytes: a literal or two, the longest match, and the rest
+/// of the last piece it was copied by.
 pub(super) const SLACK_BYTES: usize = 320;
 
-/// A match is copied by so many bytes.
+/// A match is copied in pieces of this many bytes.
 const PIECE: usize = 16;
 
-/// What was inflated.
+/// The result of inflating a stream.
 pub(super) struct Inflated {
-    /// So many bytes.
+    /// How many bytes were written.
     pub filled: usize,
-    /// How many the stream has, where it ended with them; they have the checksum that it says.
+    /// The length of the stream, if it ended with these bytes; its checksum matches then.
     pub stream: Option<usize>,
 }
 
-/// The decoder, used again for each stream.
+/// The decoder, reused for each stream.
 pub(super) struct AtOnce {
     own: OwnCodes,
 }
@@ -32,12 +32,12 @@ impl AtOnce {
         Box::new(AtOnce { own: OwnCodes::new() })
     }
 
-    /// Inflates the stream that `input` begins with into `out`, all but [`SLACK_BYTES`] of which may be filled, until it ends or has more
-    /// than that. `None` where it is unsound, or cut off before.
+    /// Inflates the stream that `input` begins with into `out`, except its last [`SLACK_BYTES`], until the stream ends
+    /// or has more content than that. `None` if the stream is malformed or cut off before.
     pub(super) fn inflate(&mut self, input: &[u8], out: &mut [u8]) -> Option<Inflated> {
         let room = out.len().checked_sub(SLACK_BYTES)?;
         let (head, body) = input.split_first_chunk::<2>()?;
-        // deflate, a window of 32 KiB at most, no dictionary.
+        // Only deflate, a window of at most 32 KiB, no dictionary.
         if head[0] & 15 != 8 || head[0] >> 4 > 7 || head[1] & 0x20 != 0 || u16::from_be_bytes(*head) % 31 != 0 {
             return None;
         }
@@ -56,7 +56,7 @@ impl AtOnce {
                 _ => return None,
             };
             if !ended {
-                // Not with bits that are not there.
+                // Fails if bits beyond the end of the input were used.
                 bits.position(input)?;
                 return Some(Inflated { filled: room, stream: None });
             }
@@ -72,7 +72,7 @@ impl AtOnce {
     }
 }
 
-/// A block that is only stored; how much is filled now, and whether all of it had room.
+/// Copies a stored block. Returns how much is filled after it, and whether all of it had room.
 fn stored<'a>(
     bits: &mut Bits<'a>,
     input: &'a [u8],
@@ -92,7 +92,7 @@ fn stored<'a>(
     Some((filled + fits, fits == content.len()))
 }
 
-/// A block of codes; how much is filled now, and whether all of it had room.
+/// Decodes a compressed block. Returns how much is filled after it, and whether all of it had room.
 #[inline(never)]
 fn block(from: &mut Bits<'_>, codes: &Codes, out: &mut [u8], mut filled: usize, room: usize) -> Option<(usize, bool)> {
     let first = |bits: &Bits<'_>| codes.literals[bits.peek(LITERAL_BITS)];
@@ -100,7 +100,7 @@ fn block(from: &mut Bits<'_>, codes: &Codes, out: &mut [u8], mut filled: usize, 
     bits.refill()?;
     let mut entry = first(&bits);
     while filled <= room {
-        // There are 48 bits at least: for three literals, or two and the length of a match.
+        // There are at least 48 bits: enough for three literals, or for two and the length of a match.
         let mut before = bits;
         bits.skip(entry);
         if entry & LITERAL != 0 {
@@ -165,7 +165,7 @@ fn block(from: &mut Bits<'_>, codes: &Codes, out: &mut [u8], mut filled: usize, 
         }
         let distance = (entry_far >> 16) as usize + bits.extra(entry_far);
         bits.skip(entry_far);
-        // 28 bits at most were a distance: there are enough for the next look.
+        // A distance takes at most 28 bits, so enough are left for the next look-up.
         entry = first(&bits);
         repeat(out, filled, distance, length)?;
         filled += length;
@@ -175,7 +175,8 @@ fn block(from: &mut Bits<'_>, codes: &Codes, out: &mut [u8], mut filled: usize, 
     Some((filled, false))
 }
 
-/// Writes `length` bytes at `at`, and a few more, which are those `distance` before them. `None` where there are none.
+/// Writes `length` bytes at `at`, and a few more, repeating those `distance` before them. `None` if that is out of
+/// bounds.
 #[inline(always)]
 fn repeat(out: &mut [u8], at: usize, distance: usize, length: usize) -> Option<()> {
     let window = &mut out[at.checked_sub(distance)?..];
@@ -197,7 +198,7 @@ fn repeat(out: &mut [u8], at: usize, distance: usize, length: usize) -> Option<(
             }
         }
         PIECE.. => {
-            // Most have two pieces at most: to copy the second in vain costs less than to find out.
+            // Most matches have at most two pieces, and copying the second needlessly costs less than a test.
             pass::<PIECE>(window, 0, distance)?;
             pass::<PIECE>(window, PIECE, distance)?;
             let mut done = 2 * PIECE;
@@ -210,7 +211,7 @@ fn repeat(out: &mut [u8], at: usize, distance: usize, length: usize) -> Option<(
     Some(())
 }
 
-/// Copies a few bytes `distance` bytes further.
+/// Copies a piece of `N` bytes to `distance` bytes further on.
 #[inline(always)]
 fn pass<const N: usize>(window: &mut [u8], from: usize, distance: usize) -> Option<()> {
     let piece = *window[from..].first_chunk::<N>()?;

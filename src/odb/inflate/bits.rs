@@ -1,15 +1,16 @@
-//! Bits of a stream that is in memory.
+//! The bits of a stream in memory.
 //!
-//! In: its bytes. Out: so many bits at a time, the lowest of a byte first; behind the end a few zeros, which are told from what was there.
+//! In: its bytes. Out: a few bits at a time, the lowest of each byte first. After the end come a few zeros, which are
+//! told apart from actual input.
 
-/// Bits of a stream, the lowest first.
+/// Reads the bits of a stream, the lowest first.
 #[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
     rest: &'a [u8],
     next: u64,
-    /// How many of these count, in the lowest six bits; what is above is not kept.
+    /// The lowest six bits are the number of valid bits in `next`; the others are meaningless.
     count: u32,
-    /// How many bytes were taken behind the end, as zeros.
+    /// How many bytes were read beyond the end, as zeros.
     beyond: u32,
 }
 
@@ -18,7 +19,7 @@ impl<'a> Bits<'a> {
         Bits { rest, next: 0, count: 0, beyond: 0 }
     }
 
-    /// From here on there are at least 56 bits.
+    /// Ensures that there are at least 56 bits.
     #[inline(always)]
     pub(super) fn refill(&mut self) -> Option<()> {
         match self.rest.first_chunk::<8>() {
@@ -35,7 +36,7 @@ impl<'a> Bits<'a> {
     #[cold]
     #[inline(never)]
     fn refill_last(mut self) -> Option<Self> {
-        // A stream may end with what was taken last.
+        // A stream may end within the bits taken last.
         if self.beyond > 8 {
             return None;
         }
@@ -63,7 +64,7 @@ impl<'a> Bits<'a> {
         (self.next & (1_u64.wrapping_shl(count) - 1)) as usize
     }
 
-    /// Goes on by as many bits as the lowest six of `count` say.
+    /// Skips as many bits as the lowest six bits of `count` say.
     #[inline(always)]
     pub(super) fn skip(&mut self, count: u32) {
         self.next = self.next.wrapping_shr(count);
@@ -77,13 +78,13 @@ impl<'a> Bits<'a> {
         bits
     }
 
-    /// The extra bits behind the code of an entry.
+    /// The extra bits that follow the code of an entry.
     #[inline(always)]
     pub(super) fn extra(&self, entry: u32) -> usize {
         self.peek(entry) >> (entry >> 8 & 15)
     }
 
-    /// Where in the input the next whole byte is.
+    /// The position of the next whole byte in the input.
     pub(super) fn position(&self, input: &[u8]) -> Option<usize> {
         let unread = (self.count >> 3 & 7).checked_sub(self.beyond)?;
         Some(input.len() - self.rest.len() - unread as usize)

@@ -1,34 +1,36 @@
 //! Codes of literals, lengths and distances, as tables (RFC 1951).
 //!
-//! In: the fixed ones, and those that a block begins with. Out: what the next bits of a stream stand for, by one look or two. Sets of codes
-//! of which some are nobody's are refused, as zlib does. No content is seen here.
+//! In: the fixed codes, and those at the beginning of a block. Out: what the next bits of a stream mean, by one or two
+//! look-ups. Incomplete sets of codes are rejected, as in zlib. No content is decoded here.
 
 use super::bits::Bits;
 
 /// The longest code.
 const CODE_MAX: usize = 15;
-/// Codes of literals and lengths up to so many bits are found by one look, longer ones by a second.
+/// Codes of literals and lengths with up to this many bits need one look-up, longer ones a second.
 pub(super) const LITERAL_BITS: u32 = 10;
-/// Codes of distances likewise.
+/// The same limit for codes of distances.
 pub(super) const DISTANCE_BITS: u32 = 8;
-/// Codes for the lengths of codes have no more.
+/// The maximum length of a code for code lengths.
 const LENGTH_BITS: u32 = 7;
-/// The order in which the lengths of those stand in a block (RFC 1951, 3.2.7).
+/// The order of code lengths in a block (RFC 1951, 3.2.7).
 const LENGTHS_ORDER: [u8; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
-// An entry of a table. Bits 0-7: how many bits code and extra bits have; 8-11: how many the code has (of a second look: how many are
-// looked at); from 16 on: the literal, the least length or distance, or where the second table begins.
-/// A literal.
+// A table entry. Bits 0-7: the number of bits of the code with its extra bits. Bits 8-11: the number of bits of the
+// code alone, or for a second table the number of bits to look it up by. From bit 16 on: the literal, the least length
+// or distance, or where the second table begins.
+/// The flag of a literal.
 pub(super) const LITERAL: u32 = 1 << 31;
-/// Nothing that stands for bytes: a second table, the end of the block, or nothing at all.
+/// The flag of an entry that is neither a literal nor a length or distance: a second table, the end of the block, or an
+/// invalid code.
 pub(super) const RARE: u32 = 1 << 15;
 pub(super) const SECOND: u32 = RARE | 1 << 14;
 pub(super) const END: u32 = RARE | 1 << 13;
 const NOTHING: u32 = RARE;
-/// What an entry has for each bit of its code.
+/// Added to an entry for each bit of its code.
 const CODE_BIT: u32 = 1 << 8 | 1;
 
-/// Entries of literals and lengths, but for their codes.
+/// The entries of literals and lengths, without the bits of their codes.
 const LITERALS: [u32; 288] = {
     let mut entries = [NOTHING; 288];
     let mut symbol = 0;
@@ -48,7 +50,7 @@ const LITERALS: [u32; 288] = {
     entries
 };
 
-/// Entries of distances, but for their codes.
+/// The entries of distances, without the bits of their codes.
 const DISTANCES: [u32; 32] = {
     let mut entries = [NOTHING; 32];
     let (mut symbol, mut least) = (0, 1);
@@ -61,14 +63,14 @@ const DISTANCES: [u32; 32] = {
     entries
 };
 
-/// The codes of a block: first tables, and behind them the second ones. There is no set of codes that needs more room.
+/// The tables of a block: first tables, followed by the second ones. No set of codes needs more room.
 pub(super) struct Codes {
     pub literals: [u32; 2048],
     pub distances: [u32; 512],
 }
 
-/// Codes of literals and lengths, and how many bits they have, of blocks that bring none (RFC 1951, 3.2.6). They are turned round: streams
-/// have codes from their first bit, and all else from the last.
+/// The codes of literals and lengths, and their numbers of bits, in blocks without codes of their own (RFC 1951,
+/// 3.2.6). They are bit-reversed: streams have codes from the first bit on, everything else from the last.
 pub const FIXED_CODES: [(u16, u8); 288] = {
     let (mut codes, mut at) = ([(0, 0); 288], 0_u16);
     while at < 288 {
@@ -84,7 +86,7 @@ pub const FIXED_CODES: [(u16, u8); 288] = {
     codes
 };
 
-/// The same as tables.
+/// The fixed codes as tables.
 pub(super) static FIXED: Codes = {
     let (mut literals, mut symbol) = ([NOTHING; 2048], 0);
     while symbol < 288 {
@@ -108,11 +110,11 @@ pub(super) static FIXED: Codes = {
     Codes { literals, distances }
 };
 
-/// The symbols a block uses, in their order: symbol times sixteen, and the length of its code.
+/// The symbols that a block uses, in ascending order: 16 times the symbol, plus the length of its code.
 struct Used {
     symbols: [u16; 512],
     count: usize,
-    /// How many have codes of so many bits.
+    /// How many symbols have codes of each length.
     by_length: [u16; CODE_MAX + 1],
 }
 
@@ -124,17 +126,17 @@ impl Used {
 
     #[inline(always)]
     fn push(&mut self, symbol: usize, length: usize) {
-        // There are not so many symbols; so the compiler knows, too.
+        // There are fewer symbols than that; the mask tells the compiler.
         self.symbols[self.count & 511] = (symbol << 4 | length) as u16;
         self.count += 1;
         self.by_length[length & CODE_MAX] += 1;
     }
 }
 
-/// The codes that a block brings.
+/// The codes that a block defines itself.
 pub(super) struct OwnCodes {
     pub codes: Codes,
-    /// Of the codes for lengths of codes: symbol times eight, and the length of its code.
+    /// The table of codes for code lengths: 8 times the symbol, plus the length of its code.
     lengths: [u8; 1 << LENGTH_BITS],
     literals: Used,
     distances: Used,
@@ -151,7 +153,7 @@ impl OwnCodes {
         }
     }
 
-    /// Reads those at the beginning of a block (RFC 1951, 3.2.7); `None` where they are unsound.
+    /// Reads the codes at the beginning of a block (RFC 1951, 3.2.7); `None` if they are malformed.
     pub(super) fn read(&mut self, from: &mut Bits<'_>) -> Option<()> {
         let mut bits = *from;
         let literals = 257 + bits.take(5);
@@ -214,7 +216,7 @@ impl OwnCodes {
     }
 }
 
-/// Fills the table of codes for lengths of codes.
+/// Fills the table of codes for code lengths.
 fn fill_lengths(table: &mut [u8; 1 << LENGTH_BITS], lengths: &[usize; LENGTHS_ORDER.len()]) -> Option<()> {
     let mut by_length = [0; LENGTH_BITS as usize + 1];
     lengths.iter().for_each(|&length| by_length[length & 7] += 1);
@@ -224,7 +226,7 @@ fn fill_lengths(table: &mut [u8; 1 << LENGTH_BITS], lengths: &[usize; LENGTHS_OR
         code = (code + by_length[length - 1]) << 1;
         next[length] = code;
     }
-    // Each code is somebody's, and nobody else's.
+    // Each code must belong to exactly one symbol.
     if code + by_length[LENGTH_BITS as usize] != table.len() {
         return None;
     }
@@ -241,7 +243,8 @@ fn fill_lengths(table: &mut [u8; 1 << LENGTH_BITS], lengths: &[usize; LENGTHS_OR
     Some(())
 }
 
-/// Fills the tables of a set of codes: each code is somebody's, and nobody else's. Of distances there may be one, or none.
+/// Fills the tables of a set of codes. Each code must belong to exactly one symbol, but a set of distances may have one
+/// code or none.
 fn fill<const N: usize>(entries: &mut [u32; N], symbols: &[u32], first_bits: u32, used: &Used) -> Option<()> {
     let by_length = &used.by_length;
     let used = &used.symbols[..used.count];
@@ -250,7 +253,7 @@ fn fill<const N: usize>(entries: &mut [u32; N], symbols: &[u32], first_bits: u32
         entries[..1 << first_bits].as_chunks_mut::<2>().0.fill([only, NOTHING]);
         return Some(());
     }
-    // By length of code: where its first symbol comes among the sorted ones.
+    // By code length: the place of the first such symbol among the sorted ones.
     let mut next = [0_u16; CODE_MAX + 1];
     let (mut before, mut taken) = (0, 0);
     for length in 1..=CODE_MAX {
@@ -273,7 +276,7 @@ fn fill<const N: usize>(entries: &mut [u32; N], symbols: &[u32], first_bits: u32
     for length in 1..=first_bits {
         let (shorter, same) = entries.split_at_mut(1 << (length - 1));
         if length > 1 {
-            // Whatever bit follows a shorter code, it is that code.
+            // A shorter code is the same whichever bit follows it.
             same[..shorter.len()].copy_from_slice(shorter);
         }
         for symbol in sorted.by_ref().take(by_length[length as usize].into()) {
@@ -289,7 +292,7 @@ fn fill<const N: usize>(entries: &mut [u32; N], symbols: &[u32], first_bits: u32
             let own_bits = length - first_bits;
             let start = code & ((1 << first_bits) - 1);
             if start != prefix {
-                // A table of the codes that begin alike: of as many bits as the longest of them.
+                // Begin a second table for the codes with this prefix, with as many bits as the longest of them needs.
                 prefix = start;
                 begin = end;
                 bits = own_bits;
@@ -315,7 +318,7 @@ fn fill<const N: usize>(entries: &mut [u32; N], symbols: &[u32], first_bits: u32
     Some(())
 }
 
-/// The code behind this one, of as many bits, of which the lowest is the first; behind the last it does not matter.
+/// The next code of the same length, in bit-reversed order. After the last one the result does not matter.
 #[inline(always)]
 fn following(code: usize, bits: u32) -> usize {
     let zeros = !code & ((1 << bits) - 1);

@@ -1,4 +1,4 @@
-//! Streams of all kinds, sound and not, beside the general decoder.
+//! Compares streams of all kinds, sound and not, with the general decoder.
 
 use super::*;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
@@ -12,7 +12,7 @@ fn deflated(content: &[u8], level: u32) -> Vec<u8> {
     stream
 }
 
-/// The first `room` bytes, and how long the stream is, if it ends with them.
+/// The first `room` bytes, and the length of the stream if it ends with them.
 fn inflated(decoder: &mut AtOnce, stream: &[u8], room: usize) -> Option<(Vec<u8>, Option<usize>)> {
     let mut out = vec![b'?'; room + SLACK_BYTES];
     let inflated = decoder.inflate(stream, &mut out)?;
@@ -20,7 +20,7 @@ fn inflated(decoder: &mut AtOnce, stream: &[u8], room: usize) -> Option<(Vec<u8>
     Some((out, inflated.stream))
 }
 
-/// What the general decoder says.
+/// The result of the general decoder.
 fn expected(stream: &[u8], room: usize) -> Option<(Vec<u8>, usize)> {
     let (mut state, mut out) = (Decompress::new(true), vec![0; room + 1]);
     let ended = matches!(state.decompress(stream, &mut out, FlushDecompress::Finish), Ok(Status::StreamEnd));
@@ -46,7 +46,7 @@ fn check_content(decoder: &mut AtOnce, content: &[u8]) {
     (0..10).for_each(|level| check_sound(decoder, content, deflated(content, level)));
 }
 
-/// Numbers that look like chance.
+/// Pseudo-random numbers.
 fn numbers() -> impl Iterator<Item = usize> {
     let step = |n: &u64| Some(n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
     std::iter::successors(Some(1_u64), step).map(|n| (n >> 40) as usize)
@@ -60,7 +60,7 @@ fn every_kind_of_block_is_read() {
     }
     let all: Vec<u8> = (0..=255).cycle().take(5000).collect();
     check_content(decoder, &all);
-    // Codes of one kind of distance, and of none.
+    // Only one code for distances, and none.
     let one: Vec<u8> = (0..4000_u32).map(|n| (n / 1000 * 60 + n % 3) as u8).collect();
     check_content(decoder, &one);
     check_content(decoder, &(0..200).collect::<Vec<u8>>());
@@ -69,13 +69,13 @@ fn every_kind_of_block_is_read() {
 #[test]
 fn long_codes_are_read_through_a_second_table() {
     let decoder = &mut *AtOnce::new();
-    // A few bytes that are much rarer than the others.
+    // A few bytes are much rarer than the others.
     let rare = |n: usize| if n.is_multiple_of(500) { 200 + n / 500 % 50 } else { n % 200 };
     let content: Vec<u8> = numbers().map(|n| rare(n) as u8).take(10_000).collect();
     check_content(decoder, &content);
     decoder.inflate(&deflated(&content, 9), &mut vec![0; content.len() + SLACK_BYTES]).expect("is sound");
     assert!(decoder.own.codes.literals.iter().any(|entry| entry & SECOND == SECOND && entry & LITERAL == 0));
-    // Four bytes that come again after 300, mostly, and now and then after another while.
+    // Usually four bytes repeat those 300 bytes before, and sometimes those at another distance.
     let mut far = content[..2000].to_vec();
     for n in numbers().take(6000) {
         let from = far.len() - if n.is_multiple_of(40) { 5 + n / 40 % (far.len() - 5) } else { 300 };
@@ -98,13 +98,13 @@ fn a_stream_that_breaks_off_or_means_nothing_is_left_to_the_general_decoder() {
         }
     }
     for stream in [
-        // Another method, a larger window, a dictionary, a wrong check of the header, a block of no kind.
+        // Another method, too large a window, a dictionary, a wrong header checksum, a reserved block type.
         &[0x77, 0x85, 3, 0, 0, 0, 0, 1][..],
         &[0x88, 0x1c, 3, 0, 0, 0, 0, 1],
         &[0x78, 0xbb, 3, 0, 0, 0, 0, 1],
         &[0x78, 0x02, 3, 0, 0, 0, 0, 1],
         &[0x78, 0x01, 7, 0, 0, 0, 0, 1],
-        // A match before the content, a wrong checksum, a length that is not said twice.
+        // A match before the beginning, a wrong checksum, a stored length without its complement.
         &[0x78, 0x01, 0x03, 0x02, 0, 0, 0, 0, 1],
         &[0x78, 0x01, 3, 0, 0, 0, 0, 2],
         &[0x78, 0x01, 1, 1, 0, 0xff, 0xff, b'a', 0, 0x62, 0, 0x62],
@@ -114,7 +114,7 @@ fn a_stream_that_breaks_off_or_means_nothing_is_left_to_the_general_decoder() {
     assert_eq!(inflated(decoder, &[0x78, 0x01, 3, 0, 0, 0, 0, 1], 100), Some((Vec::new(), Some(8))));
 }
 
-/// A block of three times the letter a, where it and the end have codes of so many bits.
+/// A block of the letter a three times, where the codes of that letter and of the end have this many bits.
 fn three(length: usize) -> Vec<u8> {
     let (mut stream, mut bits, mut count) = (vec![0x78, 0x01], 0_u32, 0);
     let mut put = |value: u32, more: u32| {
@@ -125,7 +125,8 @@ fn three(length: usize) -> Vec<u8> {
             (bits, count) = (bits >> 8, count - 8);
         }
     };
-    // The last block, with codes of its own: 257 and 1 of them, whose lengths have 18 codes, of which 18, 0, 2 and 1 are in use.
+    // The last block, with codes of its own: 257 literals and 1 distance, and 18 code-length codes, of which those for
+    // 18, 0, 2 and 1 are in use.
     for (value, bits) in [(1, 1), (2, 2), (0, 5), (0, 5), (14, 4)] {
         put(value, bits);
     }
@@ -164,7 +165,7 @@ proptest! {
         check_sound(&mut AtOnce::new(), &content, deflated(&content, level));
     }
 
-    /// It may know less than the general decoder, but nothing else.
+    /// It may decode less than the general decoder, but nothing else.
     #[test]
     fn of_damaged_streams_nothing_is_said_that_the_general_decoder_does_not_say(
         words in prop::collection::vec("[a-e]{1,9}", 1..30),
