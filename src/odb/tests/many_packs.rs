@@ -1,4 +1,4 @@
-//! Many packs: multi-pack-indexes, sound and damaged, and packs that come and go.
+//! Tests of many packs: multi-pack-indexes, sound and damaged, and packs that come and go.
 
 use super::*;
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ fn several_packs_are_read_with_and_without_a_multi_pack_index() {
     check(&repo, &repo.objects());
     repo.git(&["multi-pack-index", "write"], b"");
     check(&repo, &repo.objects());
-    // New packs beside it, and one of its own gone.
+    // There are newer packs, and then one of its own packs is gone.
     repo.git(&["repack", "-dq"], b"");
     check(&repo, &repo.objects());
     let objects = repo.objects();
@@ -38,7 +38,7 @@ fn a_chain_of_multi_pack_indexes_is_read() {
     repo.git(&["repack", "-dq"], b"");
     assert!(repo.root.join("objects/pack/multi-pack-index.d/multi-pack-index-chain").exists());
     let objects = repo.objects();
-    // What a layer names is found without a look at the indexes.
+    // An object that a layer names is found without looking at every pack index.
     let id = repo.id("main~15");
     objects.locate(&id).unwrap().unwrap();
     assert_eq!(objects.given[0].layers(), 3);
@@ -105,7 +105,7 @@ fn a_damaged_multi_pack_index_is_passed_over_with_a_word_for_the_operator() {
     check_damaged(&|bytes| bytes[fan] = 0xff, "out of order");
     check_damaged(&|bytes| bytes[fan + 1023] ^= 1, "wrong size");
     check_damaged(&|bytes| bytes[offsets + 2] = 9, "it has no pack 2304");
-    // A name that leads elsewhere leads nowhere.
+    // A name that leads to another directory is not followed.
     let mut bytes = sound.clone();
     bytes[names..names + 5].copy_from_slice(b"../..");
     fs::write(&path, bytes).unwrap();
@@ -122,7 +122,7 @@ fn bitmaps_of_packs_that_are_gone_are_no_damage() {
     let files = || fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let of_midx: Vec<_> = files().filter(|path| is_told(path.file_name().unwrap())).collect();
     let contents: Vec<_> = of_midx.iter().map(|path| (path, fs::read(path).unwrap())).collect();
-    // As whoever looks between the removal of old packs and that of what names them.
+    // This is what a process sees after old packs are removed, and before the files that name them are.
     repo.git(&["-c", "repack.writeBitmaps=false", "repack", "-adfq", "--depth=1"], b"");
     contents.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
     let objects = repo.objects();
@@ -217,7 +217,7 @@ fn a_pack_that_vanished_before_it_was_opened_is_looked_for_again() {
     repo.git(&["repack", "-dq"], b"");
     repo.git(&["multi-pack-index", "write"], b"");
     let objects = repo.objects();
-    // Read the multi-pack-index and the listing, but open no pack.
+    // This reads the multi-pack-index and the listing, but opens no pack.
     assert_eq!(objects.locate(&ObjectId::from([0x5a; 20])).unwrap(), None);
     repo.git(&["repack", "-adq"], b"");
     check(&repo, &objects);
@@ -228,7 +228,7 @@ fn a_pack_that_vanished_before_it_was_opened_is_looked_for_again() {
 fn few_of_many_large_indexes_keep_their_files_open() {
     let repo = Repo::with_history(SHA1, 2);
     let folder = repo.root.join("objects/pack");
-    // As many names as make it worth it; no pack is opened for what none of them has.
+    // Enough IDs for the file to stay open. None of them is looked for, so no pack is opened.
     let count = 30_000_u32;
     let fan = (0..256_u32).flat_map(|first| (if first < 3 { 0 } else { count }).to_be_bytes());
     let names = (0..count).flat_map(|n| [&[3][..], &n.to_be_bytes(), &[0; 15]].concat());
@@ -250,7 +250,7 @@ fn few_of_many_large_indexes_keep_their_files_open() {
 fn the_nearest_objects_of_a_chain_are_kept_or_all_of_them() {
     let repo = Repo::with_history(SHA1, 60);
     repo.git(&["repack", "-adfq", "--depth=50", "--window=100"], b"");
-    // What the object of the longest chain rests on, the nearest first.
+    // The bases of the object with the longest chain, the nearest first.
     let chain = |objects: &Objects| -> Vec<(PackId, u64)> {
         let pack = objects.pack(objects.packs(true).unwrap()[0]);
         let chain_of = |position: u32| {

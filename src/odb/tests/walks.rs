@@ -1,19 +1,19 @@
-//! Commits: the commit-graph and walks, against git.
+//! Tests the commit-graph and walks against git.
 
 use super::*;
 use crate::odb::graph::GENERATION_UNKNOWN;
 use std::io;
 
-/// How wrong the clocks of committers are.
+/// How wrong the committers' clocks are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Skew {
     No,
     Slight,
-    /// So far that a commit-graph's corrected dates do not fit into 31 bits beside the date.
+    /// So wrong that the distance of a commit-graph's corrected date from the date does not fit 31 bits.
     Far,
 }
 
-/// A history with merges and with clocks that run backwards, all of it on `refs/heads/b<n>`.
+/// A history with merges and clocks that run backwards, all of it reachable from `refs/heads/b<n>`.
 fn tangled(seed: u64, commits: u64, skew: Skew) -> Repo {
     let repo = Repo::new(SHA1);
     let mut dice = Dice(seed);
@@ -68,7 +68,7 @@ fn walks_agree_with_git() {
             if skew == Skew::Far && graph == "all" {
                 let graph = fs::read(repo.root.join("objects/info/commit-graph")).unwrap();
                 let chunks = graph[8..200].escape_ascii().to_string();
-                // What this is to test.
+                // Otherwise this would not test large distances.
                 assert!(["GDA2", "GDO2", "BDAT"].iter().all(|chunk| chunks.contains(chunk)), "{chunks}");
             }
             compare_walks(&repo, &objects, &mut Dice(seed));
@@ -80,7 +80,7 @@ fn compare_walks(repo: &Repo, objects: &Objects, dice: &mut Dice) {
     let names: Vec<String> = (1..=60).map(|n| format!("b{n}")).collect();
     let ids = repo.ids(&[&["rev-parse"], &*names.iter().map(String::as_str).collect::<Vec<_>>()].concat());
     let reach: Vec<BTreeSet<ObjectId>> = {
-        // Parents by git, the closure by hand.
+        // Takes the parents from git, and computes the closure itself.
         let text = repo.text(&["rev-list", "--all", "--parents"]);
         let parents: BTreeMap<&str, Vec<&str>> = text
             .lines()
@@ -186,7 +186,7 @@ fn commit_graph_and_bitmaps_are_not_followed_beyond_a_cut() {
     };
     assert_eq!(count(&[main], &[]), 6);
     assert_eq!(count(&[main], &[cut]), 5);
-    // What is hidden is so up to the cut alone: the same history is there to be asked for.
+    // Commits are hidden only up to the cut: the history before it can still be asked for.
     assert_eq!(count(&[root], &[main]), 1);
     assert!(!seen.is_ancestor(&root, &main, &mut Silent).unwrap());
     assert!(objects.is_ancestor(&root, &main, &mut Silent).unwrap());
@@ -232,7 +232,8 @@ fn a_missing_commit_is_an_error_behind_wants_and_none_behind_what_is_hidden() {
     assert!(objects.is_ancestor(&below, &main, &mut Silent).unwrap_err().is::<Missing>());
 }
 
-/// What a commit-graph of all these tells is what the commits say, and above all ancestors is a commit's date or level.
+/// The commit-graph agrees with the commits, and generations exceed those of all ancestors, whether they are dates or
+/// levels.
 #[test]
 fn a_commit_graph_tells_what_the_commits_say() {
     for (skew, version, dated) in [(Skew::Slight, "2", true), (Skew::Far, "2", true), (Skew::Far, "1", false)] {
@@ -256,7 +257,7 @@ fn in_a_chain_dates_count_where_all_its_files_have_them() {
     }
 }
 
-/// Compares all the graph knows with the commits themselves.
+/// Compares everything in the graph with the commits themselves.
 fn check_graph(repo: &Repo, dated: bool) {
     let objects = repo.objects();
     let graph = objects.graph().unwrap();
@@ -339,7 +340,7 @@ fn what_a_commit_graph_says_beyond_its_tables_is_not_believed() {
     assert_eq!(check(far, [0x80, 0, 0, 7], ""), GENERATION_UNKNOWN);
 }
 
-/// How often a walk said that it goes on.
+/// Counts the steps that a walk reports.
 #[derive(Default)]
 struct Steps(u64);
 
@@ -360,7 +361,7 @@ fn a_line_of_few_commits_that_was_merged_lately_does_not_lead_through_all_of_his
     for n in 1..=500 {
         commit(n, "main", 1_600_000_000 + n * 100, "");
     }
-    // As a program that is taken in with a history of its own.
+    // For example, a program merged with a history of its own.
     commit(501, "other", 1_600_050_050, "");
     commit(502, "main", 1_600_050_100, "merge :501\n");
     repo.git(&["fast-import", "--quiet"], stream.as_bytes());
@@ -372,7 +373,7 @@ fn a_line_of_few_commits_that_was_merged_lately_does_not_lead_through_all_of_his
     assert!(steps.0 < 10, "{} steps", steps.0);
 }
 
-/// What is read of commits and tags are their first lines: however long these are, and whatever stands behind them.
+/// Only the first lines of commits and tags are read, however long these are, and whatever follows them.
 #[test]
 fn commits_and_tags_are_read_however_long_their_lines_are() {
     let repo = Repo::new(SHA1);
