@@ -1,4 +1,4 @@
-//! A commit-graph (gitformat-commit-graph): parents, trees, times and generations of commits, in one file or a chain of them.
+//! A commit-graph (gitformat-commit-graph), in one file or a chain: parents, trees, times and generations of commits.
 //!
 //! In: mapped files. Out: commits by position. Opening only checks the header and the sizes of the tables; their
 //! contents are checked when used. Positions continue from each file of a chain to the next, beginning with the lowest.

@@ -30,7 +30,7 @@ struct Parsed {
     id: ObjectId,
     tree: ObjectId,
     time: i64,
-    /// Where its parents begin in [`Commits::parents`]; [`UNREAD`] until the commit was read.
+    /// Where its parents begin in the common list; [`UNREAD`] until the commit was read.
     parents: u32,
     parents_len: u32,
 }

@@ -110,7 +110,7 @@ impl Index {
         oid::try_from_bytes(self.name(position)).expect("the width is that of the hash")
     }
 
-    /// Like [`Index::id_at`], for an ID that is looked at at once.
+    /// Like [`Index::id_at`], for a caller that looks at the ID right away.
     pub fn read_id_at(&self, position: u32) -> ObjectId {
         let few = self.few.as_ref().filter(|_| position < self.count);
         few.and_then(|few| few.at(position)).unwrap_or_else(|| self.id_at(position).to_owned())

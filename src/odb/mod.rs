@@ -1,8 +1,8 @@
 //! Objects on disk; refs are unknown here.
 //!
 //! In: object directories. Out: headers, contents, and where objects are stored. A missing object is `None`, never an
-//! error, and a miss does not make every directory be read again. Nothing is opened before it is needed. If one copy of
-//! an object is damaged, other copies are looked for. Messages for the operator are collected in
+//! error, and a miss does not cause every directory to be read again. Nothing is opened before it is needed. If one copy
+//! of an object is damaged, other copies are looked for. Messages for the operator are collected in
 //! [`Objects::take_warnings`].
 
 pub mod alternates;

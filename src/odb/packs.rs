@@ -1,7 +1,7 @@
 //! One pack: its index, entries and reverse index.
 //!
-//! In: the path of a pack. Out: where each object is and how it is stored. The pack file is always accessed the same
-//! way, which maps it or, if that fails, reads pieces of it. Deltas are not resolved here.
+//! In: the path of a pack. Out: where each object is and how it is stored. One function gives access to the pack file:
+//! it maps it or, if that fails, reads pieces of it. Deltas are not resolved here.
 
 use super::index::{Index, Reverse};
 use super::inflate::{Inflater, Pieces, Stored};
@@ -193,7 +193,7 @@ impl Pack {
         self.index.id_at(position)
     }
 
-    /// Like [`Pack::id_at`], for an ID that is looked at at once.
+    /// Like [`Pack::id_at`], for a caller that looks at the ID right away.
     pub fn read_id_at(&self, position: u32) -> ObjectId {
         self.index.read_id_at(position)
     }
@@ -391,7 +391,7 @@ fn open_to_stay(path: &Path) -> io::Result<(File, bool)> {
     if number < FILES_FEW {
         return Ok((file, true));
     }
-    // If the limits are unknown, [`FILES_FEW`] files are enough.
+    // If the limits are unknown, `FILES_FEW` files are enough.
     let limits = LIMITS.get_or_init(|| file_limits(&std::fs::read_to_string("/proc/self/limits").ok()?));
     let Some((soft, hard)) = *limits else { return Ok((file, false)) };
     if !is_half(soft) {
@@ -486,7 +486,7 @@ pub fn parse_head(bytes: &[u8], offset: u64, hash: gix_hash::Kind) -> anyhow::Re
 
 #[cfg(test)]
 impl Pack {
-    /// Makes the file be read in pieces, as if it could not be mapped.
+    /// Forces reading in pieces, as if the file could not be mapped.
     pub(super) fn forget_map(&self) {
         let PackFile::Open { map, .. } = &self.file else { unreachable!("few are open") };
         assert!(map.set(None).is_ok(), "nothing was read yet");

@@ -1,6 +1,6 @@
 //! Reconstructs packed objects: follows delta chains to the base and applies the deltas on the way back.
 //!
-//! In: a pack and an offset. Out: the content. There is no recursion, because whoever made the pack decides how long a
+//! In: a pack and an offset. Out: the content. There is no recursion, because the maker of the pack decides how long a
 //! chain is. If an entry is damaged, another copy of its object is used, as in git, from other packs or loose objects.
 
 use super::bases::Bases;

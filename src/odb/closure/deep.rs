@@ -51,7 +51,7 @@ impl Depths {
         }
     }
 
-    /// Whether a tree may be too deep. A way down passes each tree at most once, and each tree met again adds no more
+    /// Whether a tree may be too deep. A path down passes each tree at most once, and each tree met again adds no more
     /// than the difference between its depths.
     pub(super) fn may_be_too_deep(&self) -> bool {
         self.more.saturating_add(self.deepest.into()) > self.max

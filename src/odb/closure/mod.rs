@@ -169,7 +169,7 @@ pub struct Closure<'a> {
 struct Between<'a> {
     wanted: Tips,
     known: Tips,
-    /// Wanted tags and blobs, and the tags that lead to wanted objects.
+    /// Wanted tags and blobs, and the tags that wanted tags lead to.
     found: Marks,
     /// The same for known objects.
     held: Marks,

@@ -42,7 +42,7 @@ pub struct Numbers<'a> {
     others: Vec<u64>,
     others_len: usize,
     /// Each slot has the tag and the number of an ID, see [`tagged`], or 0. The slot is chosen by the tag too, so an ID
-    /// is rarely compared in vain.
+    /// is rarely compared without need.
     recent: Vec<u64>,
     /// How many look-ups did not find their ID in `recent`.
     missed: usize,
@@ -113,7 +113,7 @@ impl<'a> Numbers<'a> {
                 false => bits.iter().filter_map(|rank| positions.get(rank)).for_each(&mut flip),
             }
         }
-        // This is so for a multi-pack-index, and where damage makes two bits the same object.
+        // The counts differ for a multi-pack-index, and where damage makes two bits name the same object.
         if marks.len() != u64::from(bits.len()) {
             marks.packed.fill(0);
             self.each_of_bits(order, bits, |number| marks.packed[number as usize / 64] |= 1 << (number % 64))?;
@@ -338,7 +338,7 @@ impl<'a> Numbers<'a> {
         range.pack.id_at(number - range.first)
     }
 
-    /// Like [`Numbers::id`], for an ID that is looked at at once.
+    /// Like [`Numbers::id`], for a caller that looks at the ID right away.
     pub fn read_id(&self, number: u32) -> ObjectId {
         if number >= STRAYS {
             return self.strays[(number - STRAYS) as usize].0;

@@ -19,7 +19,7 @@ use gix_object::Kind;
 /// Bitmaps are used to find objects between known and new commits if they have at most this many bytes for each new
 /// commit: all of them are read, which costs about as much as walking what these commits changed.
 const STORED_BYTES_EACH: u64 = 64 << 10;
-/// After bitmaps gave the rest, the trees of at most this many commits are compared at each end, and only trees of at
+/// When bitmaps gave the rest, the trees of at most this many commits are compared at each end, and only trees of at
 /// most this many bytes, or this many for each found object: reading large trees costs more than deltas for a few
 /// objects save.
 const COMPARED_MAX: usize = 8;
@@ -113,7 +113,7 @@ impl<'a> Closure<'a> {
         let (mut held, mut known_tips) = (Marks::default(), Tips::default());
         known_tips.add_known(known, &mut numbers, &mut held, &mut buffer)?;
         let none = Bits::none(stored.bitmaps.objects());
-        // If more known commits than there are new ones lie outside the bitmaps, walking trees is cheaper.
+        // If the bitmaps leave more known commits uncovered than there are new ones, walking trees is cheaper.
         let most = walk.reachable.len();
         let reached = match stored::reach(&mut numbers, &stored, &known_tips, none, &Marks::default(), most, pulse) {
             Ok(Some(reached)) => reached,
@@ -173,7 +173,7 @@ impl<'a> Closure<'a> {
 }
 
 /// Compares the trees of wanted commits with those at the boundary, skipping trees of more than `largest` bytes: what
-/// the client has is mostly another version of the new objects. Objects in between are stored as deltas on the newest.
+/// the client has is usually another version of the new objects. Objects in between are stored as deltas on the newest.
 /// Damage is ignored here.
 fn newest_relatives(
     numbers: &mut Numbers<'_>,

@@ -44,7 +44,7 @@ pub(super) struct Ends<'e> {
     pub(super) known_blobs: &'e [u32],
     /// How many levels deep new trees may be nested.
     pub(super) levels_max: Option<u64>,
-    /// Whether the objects the caller passes as found include everything below them.
+    /// Whether the objects that the caller passed as `held` include everything below them.
     pub(super) told: bool,
     /// Which other versions of objects to note.
     pub(super) relate: Relate,
@@ -109,7 +109,7 @@ pub(super) enum Relate {
     /// None: nothing will be packed.
     #[default]
     None,
-    /// Those in other packs: whoever wrote a pack has already tried those in the same one.
+    /// Those in other packs: the program that wrote a pack has tried those in it.
     Apart,
     /// All: the client may have them.
     All,
@@ -250,7 +250,7 @@ impl<'w, 'a> Trees<'w, 'a> {
     }
 
     /// Checks that no object that a tree calls a blob is called a tree elsewhere, or is one of `others`, none of which
-    /// is a blob: such an object was never read as what the other place calls it. Must not be used with [`Ends::told`].
+    /// is a blob: that it is a blob was never verified. Must not be used with [`Ends::told`].
     ///
     /// # Errors
     /// [`Broken`] naming such an object.
@@ -478,8 +478,8 @@ impl<'w, 'a> Trees<'w, 'a> {
         Ok(())
     }
 
-    /// Makes a tree be compared with the known tree that it is stored as a delta on: entries they share need no
-    /// look-up.
+    /// Arranges for a tree to be compared with the known tree that it is stored as a delta on: entries they share need
+    /// no look-up.
     fn read_told_base(&mut self, number: u32) -> Result<()> {
         let Some(base) = self.numbers.base(number).filter(|base| self.held.contains(*base)) else { return Ok(()) };
         let node = Node { number: base, depth: 0, before: None };

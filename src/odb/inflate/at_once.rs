@@ -2,7 +2,7 @@
 //!
 //! In: the bytes from the beginning of a stream on. Out: its content, or nothing: a malformed or incomplete stream is
 //! left to the general decoder, which reports the error. That decoder is made for long streams that arrive in pieces.
-//! Most streams in a pack have a few hundred bytes, and building the tables is what takes the time there.
+//! Most streams in a pack have a few hundred bytes, for which building the tables takes most of the time.
 
 use super::bits::Bits;
 use super::codes::{Codes, DISTANCE_BITS, END, FIXED, LITERAL, LITERAL_BITS, OwnCodes, RARE, SECOND};

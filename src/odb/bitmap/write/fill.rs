@@ -139,7 +139,7 @@ impl<'a> Fill<'a> {
                 EntryKind::Gitlink => continue,
             };
             let rank = self.rank_of(title, id)?;
-            // An object met as a blob is not read, and would not be if it were met as a tree later.
+            // An object met as a blob is not read, not even if it is met as a tree later.
             ensure!(self.trees.contains(rank) == (kind == EntryKind::Tree), "{id}, which it has as a {title}, is none");
             if !bits.insert(rank) {
                 continue;

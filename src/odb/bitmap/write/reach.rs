@@ -1,7 +1,7 @@
 //! Walks from a chosen commit to those that were chosen and written before.
 //!
 //! In: commits, ancestors before descendants. Out: everything that each reaches. A commit is walked over once or twice:
-//! where a walk meets the way of another one, the objects reachable from there are computed separately, and kept as
+//! where a walk meets commits of an earlier one, the objects reachable from there are computed separately, and kept as
 //! long as there is room.
 
 use super::choose::{NOTHING, Plan};
@@ -69,7 +69,7 @@ impl<'a> Reach<'a> {
         let mut bits = Bits::none(writer.objects);
         let walk = self.walks;
         self.walks += 1;
-        // Descendants first, so that the objects of a chosen commit are added before any of them is met on another way.
+        // Descendants first, so that the objects of a chosen commit are added before any of them is met on another path.
         let mut pending = BinaryHeap::from([(self.plan.places[start as usize], start)]);
         while let Some((_, number)) = pending.pop() {
             let at = number as usize;
