@@ -10,7 +10,6 @@ use crate::listing::{Listed, Listing};
 use crate::odb::Objects;
 use rustix::fs::FileType;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -171,16 +170,9 @@ impl Quarantine {
         }
         names.sort_by_cached_key(|(_, name)| (Rank::of(name), name.clone()));
         let mut new_entries = false;
-        let mut other_names = HashMap::new();
+        let mut pack_names = PackNames::default();
         for (is_directory, name) in names {
             let (from, to) = (from.join(&name), to.join(&name));
-            let to = if is_directory { to } else { beside_what_is_there(&from, to, &mut other_names)? };
-            if Rank::of(&name) == Rank::Keep {
-                if let Some(journal) = &self.journal {
-                    journal.note(Leftover::File(&to, &fs::read(&from)?), self.sharing);
-                }
-                moved.keeps.push(to.clone());
-            }
             if is_directory {
                 let is_new = !to.is_dir();
                 new_entries |= is_new;
@@ -191,7 +183,13 @@ impl Quarantine {
                 durable::mkdir_all(&self.destination, &to, self.sharing)?;
                 self.migrate_directory(&from, &to, is_fan_out(&name), moved)?;
             } else {
-                self.migrate_file(&from, &to, loose || Rank::of(&name) == Rank::Keep)?;
+                match Rank::of(&name) {
+                    _ if loose => self.migrate_loose(&from, &to)?,
+                    Rank::Keep => moved.keeps.push(self.migrate_keep(&from, &to, &mut pack_names)?),
+                    Rank::Loose | Rank::Pack | Rank::ReverseIndex | Rank::Index | Rank::Other => {
+                        self.migrate_file(&from, &pack_names.destination(&from, &to)?)?;
+                    }
+                }
                 new_entries = true;
             }
         }
@@ -217,35 +215,31 @@ impl Quarantine {
         Ok(durable::rename(from, to).is_ok())
     }
 
-    /// Moves a file into place. One that exists already stays; if its content differs that is an error, unless
-    /// `may_differ`: loose objects may be deflated differently, and a `.keep` may be from another push of the same pack
-    /// or from the operator.
-    fn migrate_file(&self, from: &Path, to: &Path, may_differ: bool) -> io::Result<()> {
-        let mut attempt = 0;
+    /// Moves a loose object into place, in front of one that exists already: that one holds the same, but it may be so old that a
+    /// gc which has seen no ref to it is about to remove it.
+    fn migrate_loose(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.in_folder(from, to, durable::rename)
+    }
+
+    /// Moves the `.keep` of a pack into place, and returns that place. One that exists already belongs to another push, which will
+    /// remove it, or to the operator: then the pack gets another name.
+    fn migrate_keep(&self, from: &Path, natural: &Path, names: &mut PackNames) -> io::Result<PathBuf> {
         loop {
-            let exists = match durable::link(from, to) {
-                Ok(()) => return durable::unlink(from),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => true,
-                Err(error) if error.kind() == io::ErrorKind::NotFound && from.exists() => {
-                    // gc removes fan-out directories that are empty for a moment.
-                    if let Some(parent) = to.parent() {
-                        durable::mkdir_all(&self.destination, parent, self.sharing)?;
-                    }
-                    attempt += 1;
-                    if attempt > VANISHED_RETRIES {
-                        return Err(error);
-                    }
-                    continue;
-                }
-                // The file system may have no hard links.
-                Err(_) => fs::symlink_metadata(to).is_ok(),
-            };
-            if !exists {
-                return durable::rename(from, to);
+            let to = names.destination(from, natural)?;
+            if let Some(journal) = &self.journal {
+                journal.note(Leftover::File(&to, &fs::read(from)?), self.sharing);
             }
-            if may_differ {
-                return durable::unlink(from);
+            if self.place(from, &to)? {
+                return Ok(to);
             }
+            names.take_another(natural)?;
+        }
+    }
+
+    /// Moves a file into place. One that exists already stays; with other content it is an error.
+    fn migrate_file(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut attempt = 0;
+        while !self.place(from, to)? {
             match same_content(from, to) {
                 Ok(true) => return durable::unlink(from),
                 Ok(false) => return Err(io::Error::other("files differ in contents")),
@@ -253,41 +247,78 @@ impl Quarantine {
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
+    }
+
+    /// Moves a file into place unless one exists there; returns whether it did.
+    fn place(&self, from: &Path, to: &Path) -> io::Result<bool> {
+        match self.in_folder(from, to, durable::link) {
+            Ok(()) => durable::unlink(from).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            // The file system may have no hard links.
+            Err(_) if fs::symlink_metadata(to).is_ok() => Ok(false),
+            Err(_) => durable::rename(from, to).map(|()| true),
+        }
+    }
+
+    /// Moves or links a file; the directory it is to lie in is made again if it vanishes: gc removes fan-out directories that are
+    /// empty for a moment.
+    fn in_folder(&self, from: &Path, to: &Path, act: fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+        let mut attempt = 0;
+        loop {
+            match act(from, to) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && attempt < VANISHED_RETRIES && from.exists() =>
+                {
+                    attempt += 1;
+                    if let Some(parent) = to.parent() {
+                        durable::mkdir_all(&self.destination, parent, self.sharing)?;
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
     }
 }
 
-/// The destination of a file, under another name if its pack exists already; a pack of that name with other content is
-/// an error. git does not care how a pack is named.
-fn beside_what_is_there(
-    from: &Path,
-    to: PathBuf,
-    other_names: &mut HashMap<OsString, OsString>,
-) -> io::Result<PathBuf> {
-    let Some(stem) = to.file_stem().filter(|stem| stem.as_bytes().starts_with(b"pack-")) else { return Ok(to) };
-    let other = match other_names.entry(stem.to_owned()) {
-        Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(unknown) => {
-            let name = match same_content(&from.with_extension("pack"), &to.with_extension("pack")) {
-                Ok(true) => {
-                    let width = stem.len() - b"pack-".len();
-                    let kind = gix_hash::Kind::from_hex_len(width).unwrap_or(gix_hash::Kind::Sha1);
-                    let mut hasher = gix_hash::hasher(kind);
-                    hasher.update(durable::unique("").as_bytes());
-                    format!("pack-{}", hasher.try_finalize().map_err(io::Error::other)?).into()
-                }
+/// Names of packs at the destination: a pack that exists there already gets another one. git does not care how a pack is named.
+#[derive(Default)]
+struct PackNames(HashMap<OsString, OsString>);
+
+impl PackNames {
+    /// The destination of a file; a pack of that name with other content is an error.
+    fn destination(&mut self, from: &Path, natural: &Path) -> io::Result<PathBuf> {
+        let Some(stem) = natural.file_stem().filter(|stem| stem.as_bytes().starts_with(b"pack-")) else {
+            return Ok(natural.to_owned());
+        };
+        if !self.0.contains_key(stem) {
+            match same_content(&from.with_extension("pack"), &natural.with_extension("pack")) {
+                Ok(true) => self.take_another(natural)?,
                 Ok(false) => return Err(io::Error::other("files differ in contents")),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => stem.to_owned(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.0.insert(stem.to_owned(), stem.to_owned());
+                }
                 Err(error) => return Err(error),
-            };
-            unknown.insert(name)
+            }
         }
-    };
-    let mut name = other.clone();
-    if let Some(extension) = to.extension() {
-        name.push(".");
-        name.push(extension);
+        let mut name = self.0[stem].clone();
+        if let Some(extension) = natural.extension() {
+            name.push(".");
+            name.push(extension);
+        }
+        Ok(natural.with_file_name(name))
     }
-    Ok(to.with_file_name(name))
+
+    /// Gives a pack a name that no other one has.
+    fn take_another(&mut self, natural: &Path) -> io::Result<()> {
+        let stem = natural.file_stem().unwrap_or_default();
+        let kind = gix_hash::Kind::from_hex_len(stem.len() - b"pack-".len()).unwrap_or(gix_hash::Kind::Sha1);
+        let mut hasher = gix_hash::hasher(kind);
+        hasher.update(durable::unique("").as_bytes());
+        let name = format!("pack-{}", hasher.try_finalize().map_err(io::Error::other)?);
+        self.0.insert(stem.to_owned(), name.into());
+        Ok(())
+    }
 }
 
 /// The order in which files are moved: a pack is found by its index, so the index comes last.
@@ -375,6 +406,7 @@ fn quoted_in_list(path: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::{Duration, SystemTime};
 
     struct Scratch(PathBuf);
 
@@ -454,6 +486,8 @@ mod tests {
     fn everything_is_migrated_and_what_is_there_stays() {
         let scratch = Scratch::new("quarantine-");
         scratch.write("ab/there", "deflated otherwise");
+        let old = SystemTime::now() - Duration::from_secs(30 * 24 * 60 * 60);
+        File::options().write(true).open(scratch.0.join("ab/there")).unwrap().set_modified(old).unwrap();
         scratch.write("pack/pack-1.pack", "pack");
         scratch.write("pack/pack-1.keep", "somebody else's");
         let quarantine = scratch.quarantine();
@@ -480,7 +514,8 @@ mod tests {
             files,
             [
                 "ab/new=loose",
-                "ab/there=deflated otherwise",
+                // A gc that knows of no ref to the old one may be about to remove it.
+                "ab/there=deflated thus",
                 "cd/new=loose",
                 "ef/new=loose",
                 "info/commit-graphs/x=a hook's",
@@ -491,6 +526,27 @@ mod tests {
                 "pack/pack-1.pack=pack",
             ]
         );
+    }
+
+    #[test]
+    fn a_keep_of_somebody_else_is_not_relied_on() {
+        // Of another push of the same pack, which has its .pack not there yet, and will remove its .keep when it is done.
+        let scratch = Scratch::new("quarantine-");
+        let stem = format!("pack-{}", "1".repeat(40));
+        scratch.write(&format!("pack/{stem}.keep"), "somebody else's");
+        let quarantine = scratch.quarantine();
+        for extension in ["pack", "keep", "idx"] {
+            write(quarantine.path(), &format!("pack/{stem}.{extension}"), "ours");
+        }
+        let keeps = quarantine.migrate().unwrap();
+        let other = keeps[0].file_stem().unwrap().to_str().unwrap();
+        assert_eq!(other.len(), stem.len());
+        let mut expected = [format!("pack/{stem}.keep=somebody else's")]
+            .into_iter()
+            .chain(["idx", "keep", "pack"].map(|extension| format!("pack/{other}.{extension}=ours")))
+            .collect::<Vec<_>>();
+        expected.sort();
+        assert_eq!(scratch.files(), expected);
     }
 
     #[test]
