@@ -116,11 +116,24 @@ pub fn create(path: &Path, mode: u32, sharing: Sharing) -> io::Result<File> {
 /// As `open(2)`.
 pub fn append(path: &Path, sharing: Sharing) -> io::Result<File> {
     fail_point("append", path)?;
-    let file = OpenOptions::new().append(true).create(true).mode(0o666).open(path)?;
-    if sharing != Sharing::Umask {
-        share(&file, sharing)?;
+    let mut options = OpenOptions::new();
+    options.append(true).mode(0o666);
+    loop {
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            file => return file,
+        }
+        match options.clone().create_new(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            file => {
+                let file = file?;
+                if sharing != Sharing::Umask {
+                    share(&file, sharing)?;
+                }
+                return Ok(file);
+            }
+        }
     }
-    Ok(file)
 }
 
 /// Opens an existing file for reading and writing.
@@ -165,8 +178,23 @@ pub fn fsync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Forces a directory's entries to disk. If it has been removed, forces the nearest directory left above it, which records that.
+///
+/// # Errors
+/// As [`fsync_directory`].
+pub fn fsync_what_is_left(directory: &Path) -> io::Result<()> {
+    for directory in directory.ancestors() {
+        match fsync_directory(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            outcome => return outcome,
+        }
+    }
+    Ok(())
+}
+
 /// Forces the content of files and the entries of directories to disk, as `sync` says. A directory must come before
-/// files with the same parent.
+/// files with the same parent. For a path that has been removed meanwhile, as gc removes empty fan-out directories, the
+/// directory above it is forced.
 ///
 /// # Errors
 /// As [`fsync`] and [`fsync_directory`]; the first one.
@@ -318,7 +346,13 @@ fn fsync_together(paths: &[PathBuf]) -> io::Result<()> {
 
 fn fsync_path(path: &Path) -> io::Result<()> {
     fail_point("fsync", path)?;
-    let file = File::open(path)?;
+    let file = match File::open(path) {
+        // It was removed, which the directory above records.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return path.parent().map_or(Err(error), fsync_what_is_left);
+        }
+        file => file?,
+    };
     match file.sync_all() {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput && file.metadata()?.is_dir() => Ok(()),
         outcome => outcome,
@@ -574,9 +608,13 @@ mod tests {
             fsync_together(&paths[..count]).unwrap();
             fsync_all(&paths[..count], Sync::Never).unwrap();
         }
-        paths.push(scratch.0.join("missing"));
-        assert_eq!(fsync_all(&paths, Sync::Each).unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert_eq!(fsync_together(&paths).unwrap_err().kind(), io::ErrorKind::NotFound);
+        // What was removed is recorded by the directory above; what cannot be looked at is an error.
+        paths.push(scratch.0.join("gone/deep/missing"));
+        fsync_all(&paths, Sync::Each).unwrap();
+        fsync_together(&paths).unwrap();
+        paths.push(scratch.0.join("0/below a file"));
+        assert_eq!(fsync_all(&paths, Sync::Each).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(fsync_together(&paths).unwrap_err().kind(), io::ErrorKind::NotADirectory);
     }
 
     #[test]
@@ -691,5 +729,35 @@ mod tests {
         for unclear in ["", "Dirty: many kB\n", "MemTotal: 1 kB\n", "Dirty 1 kB"] {
             check(unclear, UNWRITTEN_BYTES);
         }
+    }
+
+    #[cfg(feature = "failpoints")]
+    #[test]
+    fn a_directory_that_has_gone_is_forced_by_the_one_above() {
+        let scratch = Scratch::new();
+        fs::create_dir_all(scratch.0.join("refs/heads")).unwrap();
+        let tried = |force: &dyn Fn(&Path)| {
+            let armed = failpoints::record(&scratch.0);
+            force(&scratch.0.join("refs/heads/gone/deep"));
+            armed.seen()
+        };
+        let above = ["refs/heads/gone", "refs/heads"].map(|path| format!("fsync_directory {path}"));
+        let expected = |first: &str| [&[format!("{first} refs/heads/gone/deep")], &above[..]].concat();
+        assert_eq!(tried(&|path| fsync_what_is_left(path).unwrap()), expected("fsync_directory"));
+        assert_eq!(tried(&|path| fsync_all(&[path.to_owned()], Sync::Each).unwrap()), expected("fsync"));
+    }
+
+    #[test]
+    fn only_a_log_that_is_made_gets_the_modes_of_a_shared_repository() {
+        let scratch = Scratch::new();
+        let mode = |name: &str| fs::metadata(scratch.0.join(name)).unwrap().mode() & 0o777;
+        append(&scratch.0.join("new"), Sharing::Group).unwrap();
+        assert_eq!(mode("new") & 0o060, 0o060);
+        // Another user's file would refuse the change, and needs none to be written.
+        let path = scratch.0.join("old");
+        fs::write(&path, "a").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        append(&path, Sharing::Group).unwrap().write_all(b"b").unwrap();
+        assert_eq!((mode("old"), fs::read(&path).unwrap()), (0o600, b"ab".to_vec()));
     }
 }

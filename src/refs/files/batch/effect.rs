@@ -241,7 +241,7 @@ impl Batch<'_> {
     fn sync_directories(&mut self) -> io::Result<()> {
         for directory in std::mem::take(&mut self.unsynced) {
             if self.policy.sync.is_forced() {
-                fsync_what_is_left(&directory)?;
+                durable::fsync_what_is_left(&directory)?;
             }
         }
         Ok(())
@@ -288,35 +288,5 @@ impl Batch<'_> {
             // A reflog that cannot be removed does no harm: the ref is already deleted or about to be.
             let _ = reflog::remove(self.store, self.edits[*at].name.as_bstr());
         }
-    }
-}
-
-/// Forces a directory to disk. If it is gone, because the last ref in it was deleted, forces the one above, which
-/// records that.
-fn fsync_what_is_left(directory: &Path) -> io::Result<()> {
-    for directory in directory.ancestors() {
-        match durable::fsync_directory(directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            outcome => return outcome,
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #[cfg(feature = "failpoints")]
-    #[test]
-    fn a_directory_that_has_gone_is_forced_by_the_one_above() {
-        use super::fsync_what_is_left;
-        use crate::durable::{failpoints, unique};
-        let root = std::env::temp_dir().join(unique("effect-"));
-        std::fs::create_dir_all(root.join("refs/heads")).unwrap();
-        let armed = failpoints::record(&root);
-        fsync_what_is_left(&root.join("refs/heads/gone/deep")).unwrap();
-        let tried =
-            ["refs/heads/gone/deep", "refs/heads/gone", "refs/heads"].map(|path| format!("fsync_directory {path}"));
-        assert_eq!(armed.seen(), tried);
-        std::fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -97,7 +97,7 @@ fn hooks_see_the_environment_they_are_given_and_nothing_else() {
         .filter_map(|line| line.split('=').next())
         .filter(|name| !["_", "PWD", "SHLVL", "OLDPWD"].contains(name))
         .collect();
-    assert_eq!(names, ["GIT_DIR", "GIT_PUSH_OPTION_COUNT", "GIVEN"]);
+    assert_eq!(names, ["GIT_DIR", "GIT_PUSH_OPTION_COUNT", "GIVEN", "PATH"]);
     assert!(told.contains("GIT_DIR=.\n") && told.contains("GIT_PUSH_OPTION_COUNT=0\n"));
 }
 
@@ -203,4 +203,19 @@ fn configured_hooks_run_before_the_file_and_each_must_agree() {
     assert_eq!(answer.complaints(), [""; 0]);
     let (values, name) = line.rsplit_once(' ').expect("three words");
     assert_eq!(answer.said, format!("file\n{line}\nsecond {name} {values}\n"));
+}
+
+#[test]
+fn objects_that_somebody_packs_before_the_refs_change_are_no_disk_error() {
+    let pair = Pair::new();
+    pair.commit("three");
+    assert_eq!(pair.send(&pair.push(&["- HEAD refs/heads/a"])).complaints(), [""; 0]);
+    pair.at_server(&["repack", "-adq"]);
+    pair.at_server(&["update-ref", "-d", "refs/heads/a"]);
+    // The pack still has what the next push brings, so its loose copies, and their directories, go while refs are about to change.
+    let prune = "find objects -type f -path 'objects/??/*' >>pruned; env -u GIT_QUARANTINE_PATH git prune-packed -q";
+    pair.hook("reference-transaction", &format!("test $1 != preparing || {{ {prune}; }}"));
+    assert_eq!(pair.send(&pair.push(&["- HEAD refs/heads/b"])).complaints(), [""; 0]);
+    assert!(std::fs::metadata(pair.server.join("pruned")).expect("the hook was run").len() > 0);
+    pair.at_server(&["fsck", "--strict"]);
 }

@@ -169,7 +169,12 @@ impl Pair {
             version: Version::V0,
             now: 1_700_000_000,
             identity: "P <p@x>".into(),
-            hook_environment: vec![("GIVEN".into(), "yes".into()), ("GIT_DIR".into(), "/wrong".into())].into(),
+            hook_environment: vec![
+                ("GIVEN".into(), "yes".into()),
+                ("GIT_DIR".into(), "/wrong".into()),
+                ("PATH".into(), std::env::var_os("PATH").expect("there is one")),
+            ]
+            .into(),
             agent: "agent".into(),
             http: true,
             ..crate::testing::context(AccessMode::Pipe, config.clone())
