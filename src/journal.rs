@@ -45,6 +45,8 @@ const NOTES_MAX: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Journal {
     root: PathBuf,
+    /// Another directory that holds locks of this one's owners.
+    beside: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -55,6 +57,14 @@ struct State {
     /// Whether this file system or this user cannot have owner files.
     impossible: bool,
     temporaries: u32,
+}
+
+/// The kind of directory in which locks are searched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Root,
+    Objects,
+    Below,
 }
 
 /// A file of this process in the journal. It is removed when dropped, unless something is left that a later sweep must
@@ -133,7 +143,12 @@ pub enum Leftover<'a> {
 impl Journal {
     /// The journal for everything below a directory.
     pub fn of(root: &Path) -> Self {
-        Journal { root: root.to_owned(), state: Mutex::default() }
+        Journal { root: root.to_owned(), beside: None, state: Mutex::default() }
+    }
+
+    /// The journal of the refs at `root`, and of the repository whose refs these are where that is another directory.
+    pub fn of_refs(root: &Path, common_dir: &Path) -> Self {
+        Journal { beside: (root != common_dir).then(|| common_dir.to_owned()), ..Journal::of(root) }
     }
 
     /// Whether this is the journal of the given directory.
@@ -320,28 +335,28 @@ impl Journal {
     /// Breaks all locks that are links to a dead owner's file, also below symbolic links that stand for directories of
     /// a repository.
     fn break_locks(&self, owner: &fs::Metadata) -> io::Result<()> {
-        let (mut folders, mut seen) = (vec![self.root.clone()], HashSet::new());
-        while let Some(folder) = folders.pop() {
-            // A directory that is gone, as empty ones of refs may be, contains no lock.
-            let listing = fs::metadata(&folder).and_then(|found| {
-                let is_new = seen.insert((found.dev(), found.ino()));
-                is_new.then(|| Listing::open(&folder)).transpose()
-            });
-            let listing = match listing {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                listing => listing?,
-            };
-            for Listed { name, kind } in listing.into_iter().flatten().flatten() {
+        let roots = || [Some(&self.root), self.beside.as_ref()].into_iter().flatten();
+        let mut seen = HashSet::new();
+        let mut folders: Vec<(PathBuf, Place)> = roots().map(|root| (root.clone(), Place::Root)).collect();
+        while let Some((folder, place)) = folders.pop() {
+            // A directory that is gone, as empty ones of refs may be, contains no lock. One that cannot be read, such as
+            // an administrator's backup, is passed over: if it does contain a lock, the owner's file stays.
+            let is_new = fs::metadata(&folder).is_ok_and(|found| seen.insert((found.dev(), found.ino())));
+            let Some(listing) = is_new.then(|| Listing::open(&folder).ok()).flatten() else { continue };
+            for Listed { name, kind } in listing.flatten() {
                 let path = folder.join(&name);
-                let is_followed = || folder != self.root || FOLLOWED.iter().any(|followed| name == *followed);
-                if kind == FileType::Directory || (kind == FileType::Symlink && is_followed() && path.is_dir()) {
-                    let is_searched = if folder == self.root {
-                        !NOT_SEARCHED.iter().any(|left_out| name == *left_out)
-                    } else {
-                        folder != self.root.join(OBJECTS) || SEARCHED_OF_OBJECTS.iter().any(|kept| name == *kept)
-                    };
-                    if is_searched {
-                        folders.push(path);
+                let is_one_of = |names: &[&str]| names.iter().any(|one| name == *one);
+                let is_folder = match kind {
+                    FileType::Directory => true,
+                    FileType::Symlink => place == Place::Root && is_one_of(FOLLOWED) && path.is_dir(),
+                    _ => false,
+                };
+                if is_folder {
+                    match place {
+                        Place::Root if is_one_of(NOT_SEARCHED) => {}
+                        Place::Root if name == OBJECTS => folders.push((path, Place::Objects)),
+                        Place::Objects if !is_one_of(SEARCHED_OF_OBJECTS) => {}
+                        Place::Root | Place::Objects | Place::Below => folders.push((path, Place::Below)),
                     }
                 } else if name.as_bytes().ends_with(b".lock") && is_same(&path, owner) {
                     self.break_lock(&path, owner)?;
@@ -478,6 +493,8 @@ fn digest(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     struct Scratch(PathBuf);
 
@@ -634,6 +651,42 @@ mod tests {
         fs::rename(scratch.path("hooks/a.lock"), scratch.path("refs/heads/a.lock")).unwrap();
         assert!(scratch.journal().sweep());
         assert!(!owner.exists() && !scratch.path("refs/heads/a.lock").exists());
+    }
+
+    #[test]
+    fn the_search_for_locks_stays_in_the_repository_and_passes_what_it_may_not_read() {
+        let here = Origin::here().unwrap();
+        let (scratch, elsewhere) = (Scratch::new(), Scratch::new());
+        fs::create_dir(scratch.path("custom")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere.0, scratch.path("custom/link")).unwrap();
+        let outside = scratch.dead(&here, "refs/heads/outside.lock");
+        fs::rename(scratch.path("refs/heads/outside.lock"), elsewhere.path("outside.lock")).unwrap();
+        scratch.dead(&here, "refs/heads/a.lock");
+        // Lists first, whatever the order of the directory is: there is one on each side of `refs`.
+        let unreadable = ["a-backup", "zz-backup"].map(|name| scratch.path(name));
+        for folder in &unreadable {
+            fs::create_dir(folder).unwrap();
+            fs::set_permissions(folder, Permissions::from_mode(0o0)).unwrap();
+        }
+        assert!(scratch.journal().sweep());
+        assert!(!scratch.path("refs/heads/a.lock").exists());
+        assert!(outside.exists() && elsewhere.path("outside.lock").exists());
+        unreadable.iter().for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap());
+    }
+
+    #[test]
+    fn locks_of_a_repository_whose_refs_are_elsewhere_are_broken() {
+        let here = Origin::here().unwrap();
+        let (refs, repository) = (Scratch::new(), Scratch::new());
+        fs::create_dir(repository.path("objects/pack")).unwrap();
+        let locks = ["objects/maintenance.lock", "objects/pack/multi-pack-index.lock"];
+        for lock in locks {
+            refs.dead(&here, "refs/heads/a.lock");
+            fs::rename(refs.path("refs/heads/a.lock"), repository.path(lock)).unwrap();
+        }
+        assert!(Journal::of_refs(&refs.0, &repository.0).sweep());
+        assert_eq!(refs.entries(), 0);
+        assert!(locks.iter().all(|lock| !repository.path(lock).exists()));
     }
 
     #[test]

@@ -67,7 +67,19 @@ impl RefStore {
     /// Nothing is read yet. `git_dir` has HEAD and the per-worktree refs, `common_dir` the others; they differ only for
     /// linked worktrees.
     pub fn new(format: Format, git_dir: PathBuf, common_dir: PathBuf, hash: gix_hash::Kind) -> Self {
-        let journal = Arc::new(Journal::of(&common_dir));
+        let journal = Journal::of(&common_dir);
+        RefStore::with_journal(format, git_dir, common_dir, hash, journal)
+    }
+
+    /// The same, with a journal that knows of other directories, too.
+    pub fn with_journal(
+        format: Format,
+        git_dir: PathBuf,
+        common_dir: PathBuf,
+        hash: gix_hash::Kind,
+        journal: Journal,
+    ) -> Self {
+        let journal = Arc::new(journal);
         let storage = match format {
             Format::Files => Storage::Files(Files { git_dir, common_dir, hash, journal: journal.clone() }),
             Format::Reftable => Storage::Reftable(Reftable::new(&git_dir, &common_dir, hash, &journal)),

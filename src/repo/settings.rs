@@ -11,6 +11,7 @@ use super::config::Entries;
 use super::fsck::Changes;
 use super::promisor::PromisorRemote;
 use crate::durable::{Sharing, Sync};
+use crate::journal::Journal;
 use crate::protocol::Versions;
 use crate::protocol::proc_receive::Selector;
 use crate::refs::{Format, LogRefs, RefStore};
@@ -122,7 +123,8 @@ impl RefStorage {
             Some(name) if git_dir != common_dir => shared.join("worktrees").join(name),
             Some(_) | None => shared.clone(),
         };
-        RefStore::new(self.format, own, shared, hash)
+        let journal = Journal::of_refs(&shared, common_dir);
+        RefStore::with_journal(self.format, own, shared, hash, journal)
     }
 }
 
