@@ -16,6 +16,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+/// How often the directory of a new reflog is made again.
+const VANISHED_RETRIES: u32 = 5;
+
 /// The path of a ref's reflog.
 pub(super) fn path(store: &Files, name: &BStr) -> PathBuf {
     store.base(name).join("logs").join(OsStr::from_bytes(name))
@@ -41,16 +44,21 @@ pub(super) fn append(
     let path = path(store, name);
     let is_new = !path.exists();
     let directory = path.parent().unwrap_or(&path);
-    if is_new {
-        durable::mkdir_all(store.base(name), directory, policy.sharing)?;
-    }
-    let mut file = match durable::append(&path, policy.sharing) {
-        // The reflogs of earlier refs below this name may have left empty directories.
-        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
-            remove_empty_directories(&path)?;
-            durable::append(&path, policy.sharing)?
+    let mut attempt = 0;
+    let mut file = loop {
+        if is_new {
+            durable::mkdir_all(store.base(name), directory, policy.sharing)?;
         }
-        file => file?,
+        match durable::append(&path, policy.sharing) {
+            // The reflogs of earlier refs below this name may have left empty directories.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory && attempt < VANISHED_RETRIES => {
+                remove_empty_directories(&path)?;
+            }
+            // Another process that deletes the last other ref in the directory removes it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_new && attempt < VANISHED_RETRIES => {}
+            file => break file?,
+        }
+        attempt += 1;
     };
     durable::write_all(&mut file, &line(old, new, entry))?;
     let mut written = Vec::new();

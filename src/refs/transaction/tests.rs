@@ -573,6 +573,24 @@ fn nothing_is_lost_beside_git_packing_refs() {
     assert_eq!(repo.refs().lines().count(), expected, "{}", repo.refs());
 }
 
+#[cfg(feature = "failpoints")]
+#[test]
+fn the_directory_of_a_new_log_may_vanish_before_the_log_is_made() {
+    use crate::durable::failpoints::{self, Action};
+    let create = |repo: &Repo| repo.each(&[logged(change("refs/heads/a/b", NEW, Some(repo.commit("one"))), true)]);
+    let repo = Repo::new();
+    let recorded = failpoints::record(repo.dir());
+    create(&repo);
+    let append = recorded.seen().iter().position(|operation| operation.starts_with("append ")).unwrap();
+    drop(recorded);
+    let repo = Repo::new();
+    // As when another process deletes the last other ref of that directory.
+    let armed = failpoints::arm(repo.dir(), append as u64, Action::Fail(std::io::ErrorKind::NotFound));
+    assert!(create(&repo).iter().all(Result::is_ok));
+    assert_eq!(armed.seen().iter().filter(|operation| operation.starts_with("append ")).count(), 2);
+    assert!(repo.dir().join("logs/refs/heads/a/b").exists());
+}
+
 #[test]
 fn one_of_many_wins_each_round_of_a_race() {
     let repo = Repo::new();
