@@ -244,8 +244,9 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
         }
         match std::mem::replace(&mut self.way, Way::Over) {
             Way::Private(delivery) => {
+                let made = made?;
                 delivery.end(self.index)?;
-                match made? {
+                match made {
                     Made::Elsewhere(notes) if self.clock.began.elapsed() >= self.cache.patience.noted => {
                         Ok(Outcome::Made(notes, if self.note(&notes) { Role::Led } else { Role::Missed }))
                     }

@@ -284,6 +284,17 @@ fn who_reads_along_goes_on_where_the_writer_died() {
 }
 
 #[test]
+fn whoever_goes_on_where_the_writer_died_says_why_that_cannot_be() {
+    let answer = bytes(3 * BLOCK_BYTES);
+    let scratch = Scratch::new();
+    let cache = scratch.cache();
+    begun_by_the_dead(&cache, "x", &answer, 2);
+    let (heard, role) = ask(&cache, "x", &mut |_| anyhow::bail!("an object is missing"));
+    assert!(heard == answer[..heard.len()] && !heard.is_empty());
+    assert_eq!(role.expect_err("it cannot be made").to_string(), "an object is missing");
+}
+
+#[test]
 fn a_writer_of_whom_nothing_is_known_is_dead_when_he_says_nothing() {
     let scratch = Scratch::new();
     let cache = scratch.cache();
