@@ -336,6 +336,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 fn make_namespaces(root: &Path, parent: &Path) -> anyhow::Result<()> {
     ensure!(root.is_dir(), "the repositories' root '{}' is not there", root.display());
     let making = || format!("making '{}'", parent.display());
+    ensure_no_links(root, parent)?;
     durable::mkdir_all(root, parent, Sharing::Umask).with_context(making)?;
     ensure_no_links(root, parent)?;
     for directory in parent.ancestors().take_while(|directory| directory.starts_with(root)) {
@@ -521,7 +522,8 @@ mod tests {
         assert!(error.to_string().contains("symbolic link"), "{error}");
         assert!(create(&scratch.0.join("missing"), &name("acme/site"), Formats::default()).is_err());
         assert!(!scratch.0.join("missing").exists());
-        assert!(!scratch.0.join("real/site.git").exists());
+        assert!(create(&scratch.0, &name("acme/team/site"), Formats::default()).is_err());
+        assert_eq!(fs::read_dir(scratch.0.join("real")).unwrap().count(), 0);
     }
 
     #[test]
