@@ -1,7 +1,8 @@
-//! Making ahead: other threads make what cannot be copied while it is not yet its turn.
+//! Making entries ahead: other threads make entries that cannot be copied before it is their turn.
 //!
-//! In: recipes, in the order in which they will be asked for. Out: what was made of each, deflated. It is what would have been made in
-//! turn, byte for byte; where a thread fails nothing is made, and whoever asks makes it itself and says why it cannot be done.
+//! In: recipes, in the order in which they will be needed. Out: the deflated result of each. It is byte for byte what
+//! would be made in turn. Nothing fails here: if a thread fails, the caller makes the entry itself and reports why it
+//! cannot be made.
 
 use super::deflate::{Deflater, Levels};
 use super::make::{Maker, Outcome, Recipe};
@@ -16,43 +17,43 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 
-/// So many neighbours one thread makes: they rest on the same bases.
+/// How many neighbouring recipes one thread takes at a time: neighbours share bases.
 const BATCH: usize = 32;
-/// So many are handed over together: whoever takes them is woken less often.
+/// How many results are handed over at a time, so that the receiver wakes up less often.
 const GROUP: usize = 8;
-/// So many may be under way or waiting to be asked for.
+/// The most recipes in progress or waiting to be taken.
 const JOBS_MAX: usize = 32 * BATCH;
 /// Larger objects are made in turn.
 const OBJECT_BYTES_MAX: u64 = 1 << 20;
-/// So many bytes may wait; what would be more is made in turn.
+/// The most bytes of results that may wait; anything beyond is made in turn.
 const WAITING_BYTES: usize = 64 << 20;
 
-/// What was made.
+/// The result of a recipe.
 pub(super) struct Made {
     pub outcome: Outcome,
-    /// Before it was deflated.
+    /// The size before deflation.
     pub size: u64,
     pub deflated: Vec<u8>,
 }
 
-/// What was made of some, by their numbers.
+/// Some results, by number.
 type Group = Vec<(usize, Option<Made>)>;
 
-/// Threads at work.
+/// The threads at work.
 pub(super) struct Ahead {
     batches: Sender<Vec<(usize, Recipe)>>,
     results: Receiver<Group>,
     gathered: Vec<(usize, Recipe)>,
     ready: HashMap<usize, Option<Made>>,
-    /// How many bytes wait.
+    /// The bytes of results that wait.
     waiting: Arc<AtomicUsize>,
     asked: usize,
     taken: usize,
 }
 
 impl Ahead {
-    /// Starts threads that end with the scope or when this is dropped; `None` where there is to be but one. Where deltas are made on what
-    /// somebody has, bases are kept from the start.
+    /// Starts threads that end with the scope or when this is dropped; `None` if only one thread may be used.
+    /// `on_bases`: deltas are made on objects the client has, so bases are cached from the start.
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         opener: &Opener,
@@ -72,7 +73,7 @@ impl Ahead {
             let waiting = Arc::clone(&waiting);
             let work = move || {
                 let mut objects = opener.open();
-                // As much for all of them together as for one that is alone.
+                // The threads share the cache that a single one would have.
                 objects.set_cache_bytes(CACHE_BYTES / threads as u64);
                 if on_bases {
                     objects.expect_bases();
@@ -92,23 +93,23 @@ impl Ahead {
                     }
                 }
             };
-            // Without threads there is nothing ahead, which is slower and nothing else.
+            // Without threads nothing is made ahead, which is merely slower.
             spawn(scope, work).ok()?;
         }
         Some(Ahead { batches, results, gathered: Vec::new(), ready: HashMap::new(), waiting, asked: 0, taken: 0 })
     }
 
-    /// Whether there is room for more.
+    /// Whether more recipes may be asked for.
     pub(super) fn has_room(&self) -> bool {
         self.asked - self.taken < JOBS_MAX
     }
 
-    /// Whether it is time to ask for more: so that threads get many neighbours at once.
+    /// Whether more recipes should be asked for. Waiting for this gives threads many neighbours at once.
     pub(super) fn runs_low(&self) -> bool {
         self.asked - self.taken < JOBS_MAX / 2
     }
 
-    /// Asks for one; its number.
+    /// Asks for a recipe to be made; returns its number.
     pub(super) fn ask(&mut self, recipe: &Recipe) -> usize {
         self.gathered.push((self.asked, recipe.clone()));
         self.asked += 1;
@@ -118,15 +119,15 @@ impl Ahead {
         self.asked - 1
     }
 
-    /// Hands on what was asked for.
+    /// Hands the gathered recipes to the threads.
     pub(super) fn flush(&mut self) {
         if !self.gathered.is_empty() {
-            // Where no thread is left nothing comes back either.
+            // If no thread is left, no result comes back either.
             let _ = self.batches.send(std::mem::take(&mut self.gathered));
         }
     }
 
-    /// What was made of one, when it is its turn; each once.
+    /// Takes the result of a recipe, waiting for it if necessary; each only once.
     pub(super) fn take(&mut self, number: usize) -> Option<Made> {
         self.taken += 1;
         loop {
@@ -141,23 +142,25 @@ impl Ahead {
     }
 }
 
-/// Starts a thread that may die: its answers say so, and the scope, whose pack is complete without it, must not die of that.
+/// Starts a thread that may panic. Its answers then report the failure; the scope must survive, since the pack can be
+/// completed without it.
 fn spawn<'scope>(scope: &'scope Scope<'scope, '_>, work: impl FnOnce() + Send + 'scope) -> io::Result<()> {
     let survived = move || drop(catch_unwind(AssertUnwindSafe(work)));
     std::thread::Builder::new().spawn_scoped(scope, survived).map(drop)
 }
 
-/// Whether so many bytes more may wait; then they are counted.
+/// Whether this many more bytes may wait; if so, they are counted.
 fn may_wait(waiting: &AtomicUsize, bytes: usize) -> bool {
     let may = |waiting: usize| waiting.checked_add(bytes).filter(|sum| *sum <= WAITING_BYTES);
     waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may).is_ok()
 }
 
-/// What a thread owes for a batch. Each number is answered, even if the thread dies: who asked waits for it.
+/// The results that a thread owes for a batch. Each number is answered even if the thread panics, because the caller
+/// waits for it.
 struct Answers<'a> {
     outgoing: &'a Sender<Group>,
     left: VecDeque<usize>,
-    /// Not yet handed over.
+    /// Results not handed over yet.
     group: Group,
 }
 
@@ -166,7 +169,7 @@ impl<'a> Answers<'a> {
         Answers { outgoing, left, group: Vec::new() }
     }
 
-    /// The answer to the next number; whether somebody is there to hear it, as far as that is known.
+    /// Answers the next number; returns `false` once the receiver is known to be gone.
     fn next(&mut self, made: Option<Made>) -> bool {
         self.group.extend(self.left.pop_front().map(|number| (number, made)));
         self.group.len() < GROUP || self.outgoing.send(std::mem::take(&mut self.group)).is_ok()
@@ -176,7 +179,7 @@ impl<'a> Answers<'a> {
 impl Drop for Answers<'_> {
     fn drop(&mut self) {
         self.group.extend(self.left.drain(..).map(|number| (number, None)));
-        // Nobody may be there any more.
+        // The receiver may be gone.
         let _ = self.outgoing.send(std::mem::take(&mut self.group));
     }
 }

@@ -1,7 +1,7 @@
 //! Bundles: refs and a pack in one file (gitformat-bundle).
 //!
-//! In: refs, and what its readers have already. Out: a file, there whole or not at all. Which refs may leave the repository is
-//! the caller's to say: whoever gets the file gets everything in it.
+//! In: refs, and what the bundle's readers already have. Out: a file that is either complete or does not exist. Never
+//! checks which refs may leave the repository: whoever gets the file gets everything in it, so the caller decides.
 
 use super::PackStats;
 use super::select::{self, Request, Selection};
@@ -18,24 +18,24 @@ use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 
-/// The most bytes one line of a header may have that is read.
+/// The most bytes of one line when reading a header.
 const LINE_BYTES_MAX: u64 = 64 << 10;
-/// The most lines.
+/// The most lines of a header.
 const LINES_MAX: usize = 2_000_000;
 
-/// What stands before the pack.
+/// The part before the pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// The hash of object names.
     pub hash: gix_hash::Kind,
-    /// Commits whoever reads it must have, with everything behind them.
+    /// Commits that a reader must have, with everything reachable from them.
     pub prerequisites: Vec<ObjectId>,
-    /// The refs it brings.
+    /// The refs in the bundle.
     pub refs: Vec<(ObjectId, BString)>,
 }
 
 impl Header {
-    /// Version 2, which every git reads; version 3 where the hash must be named.
+    /// Encodes the header: version 2, which every git reads, or version 3 if the hash must be named.
     pub fn encode(&self) -> Vec<u8> {
         let mut text = match self.hash {
             gix_hash::Kind::Sha1 => b"# v2 git bundle\n".to_vec(),
@@ -53,10 +53,10 @@ impl Header {
         text
     }
 
-    /// Reads the header of a bundle of the repository's own hash.
+    /// Reads the header of a bundle that uses the repository's hash.
     ///
     /// # Errors
-    /// When it is none, or has capabilities that are not known.
+    /// When the header is malformed, uses another hash, or has unknown capabilities.
     pub fn read(input: &mut dyn BufRead, hash: gix_hash::Kind) -> Result<Self> {
         let mut header = Header { hash, prerequisites: Vec::new(), refs: Vec::new() };
         let mut format = gix_hash::Kind::Sha1;
@@ -92,8 +92,8 @@ impl Header {
     }
 }
 
-/// What is to be written: of `refs` those that lead to something new for whoever has `known`, with everything behind `known`.
-/// `None`: nothing is new.
+/// Plans a bundle of those `refs` that bring new objects to a reader who has everything reachable from `known`. Returns
+/// `None` if there is nothing new.
 ///
 /// # Errors
 /// When objects are missing or cannot be read.
@@ -117,7 +117,7 @@ pub fn plan(
                 (commit, Kind::Commit) if new.contains(&commit) => {}
                 _ if known.contains(&id) => continue,
                 (commit, Kind::Commit) if commit == id => continue,
-                // A new tag of something old.
+                // A new tag of an old commit.
                 (commit, Kind::Commit) => {
                     needed.insert(commit);
                 }
@@ -138,10 +138,11 @@ pub fn plan(
     Ok(Some((header, selection)))
 }
 
-/// Writes a bundle beside its place, forces it to the disk, and puts it there. `note` is told which file is about to be made.
+/// Writes a bundle to a temporary file, forces it to the disk, and renames it. `note` gets the path of the temporary
+/// file before it is created.
 ///
 /// # Errors
-/// When objects cannot be read, or the file cannot be written; then nothing is left of it.
+/// When objects cannot be read, or the file cannot be written; the temporary file is then removed.
 pub fn store(
     path: &Path,
     header: &Header,
@@ -151,7 +152,7 @@ pub fn store(
     note: &dyn Fn(&Path),
 ) -> Result<PackStats> {
     ensure!(path.file_name().is_some(), "a bundle needs a name");
-    // What a link leads to is written, as by git; what is no file is never put aside for one.
+    // Like git, write to the target of a symbolic link; and never replace anything but a regular file.
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     ensure!(path.metadata().map_or(true, |found| found.is_file()), "'{}' is no file", path.display());
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -163,7 +164,7 @@ pub fn store(
         Ok(stats)
     });
     if written.is_err() {
-        // What is left is ours alone; that it cannot be removed changes nothing.
+        // The temporary file is only ours; failing to remove it does no harm.
         let _ = durable::unlink(&fresh);
     }
     written.with_context(|| format!("writing '{}'", path.display()))
@@ -183,7 +184,7 @@ fn fill(
     Ok(stats)
 }
 
-/// A file as the end of a pack.
+/// A file as the sink of a pack.
 struct FileSink(File);
 
 impl Write for FileSink {

@@ -1,7 +1,7 @@
-//! Files that end with the hash of what stands before: packs, their indexes, commit-graphs.
+//! Files that end with a hash of their content: packs, their indexes, commit-graphs.
 //!
-//! In: bytes. Out: the same bytes, gathered, and the hash behind them. No collision detection: it guards against accidents, not
-//! attacks. What the bytes mean is not known here.
+//! In: bytes. Out: the same bytes, buffered, followed by the hash. There is no collision detection: the hash guards
+//! against accidents, not attacks. The bytes are never interpreted here.
 
 use crate::durable;
 use gix_hash::ObjectId;
@@ -9,20 +9,20 @@ use sha1::Digest;
 use std::fs::File;
 use std::io;
 
-/// Bytes collected before they are written.
+/// The number of bytes buffered before they are written.
 const BUFFER_LEN: usize = 64 << 10;
 
-/// The hash over a file, which is its trailer.
+/// The hash of a file, which is its trailer.
 #[derive(Clone)]
 pub enum Trailer {
-    /// In hardware, where there is some.
+    /// SHA-1, in hardware where available.
     Sha1(sha1::Sha1),
-    /// Whichever else.
+    /// Any other hash.
     Other(gix_hash::Hasher),
 }
 
 impl Trailer {
-    /// Of no bytes yet.
+    /// The hash of no bytes.
     pub fn new(hash: gix_hash::Kind) -> Self {
         match hash {
             gix_hash::Kind::Sha1 => Trailer::Sha1(sha1::Sha1::new()),
@@ -30,7 +30,7 @@ impl Trailer {
         }
     }
 
-    /// Takes in more bytes.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Trailer::Sha1(hasher) => hasher.update(bytes),
@@ -38,7 +38,7 @@ impl Trailer {
         }
     }
 
-    /// The hash of all of them.
+    /// The hash of all bytes added.
     pub fn finish(self) -> ObjectId {
         match self {
             Trailer::Sha1(hasher) => ObjectId::Sha1(hasher.finalize().into()),
@@ -47,7 +47,7 @@ impl Trailer {
     }
 }
 
-/// A file that ends with the hash of what stands before.
+/// A file that ends with a hash of its content.
 pub struct Checksummed<'a> {
     file: &'a mut File,
     hash: gix_hash::Kind,
@@ -56,12 +56,12 @@ pub struct Checksummed<'a> {
 }
 
 impl<'a> Checksummed<'a> {
-    /// Appends to a file that is empty.
+    /// Appends to a file that must be empty.
     pub fn new(file: &'a mut File, hash: gix_hash::Kind) -> Self {
         Checksummed { file, hash, hasher: Trailer::new(hash), buffer: Vec::with_capacity(BUFFER_LEN) }
     }
 
-    /// Which hash it ends with.
+    /// The hash function of the trailer.
     pub fn hash(&self) -> gix_hash::Kind {
         self.hash
     }
@@ -78,7 +78,7 @@ impl<'a> Checksummed<'a> {
         Ok(())
     }
 
-    /// Appends a number, the high byte first.
+    /// Appends a number in big-endian order.
     ///
     /// # Errors
     /// As `write(2)`.
@@ -93,7 +93,7 @@ impl<'a> Checksummed<'a> {
         Ok(())
     }
 
-    /// Writes the hash; returns it.
+    /// Writes the hash and returns it.
     ///
     /// # Errors
     /// As `write(2)`.
@@ -105,7 +105,7 @@ impl<'a> Checksummed<'a> {
     }
 }
 
-/// How files of git's say which hash their names are of (gitformat-pack).
+/// The number by which git's files identify the hash of object names (gitformat-pack).
 pub fn hash_number(hash: gix_hash::Kind) -> u8 {
     if hash == gix_hash::Kind::Sha1 { 1 } else { 2 }
 }

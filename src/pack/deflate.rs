@@ -1,87 +1,91 @@
-//! The way into zlib streams: one encoder and one buffer for many streams, and an encoder of its own for what is small.
+//! Deflating: one encoder and one buffer for many streams, and another encoder for small contents.
 //!
-//! In: content in pieces. Out: deflated bytes, handed on whenever the buffer is full.
+//! In: content in pieces. Out: deflated bytes, handed on whenever the buffer is full. The streams are never read back
+//! here.
 
 use super::small::{CONTENT_MAX, Small};
 use flate2::{Compress, Compression, FlushCompress, Status};
 use gix_object::Kind;
 use std::io;
 
-/// Deflated bytes collected before they are handed on.
+/// The most deflated bytes buffered before they are handed on.
 const BUFFER_LEN: usize = 64 << 10;
-/// What most objects need of that.
+/// The buffer's first size, which is enough for most objects.
 const FIRST_LEN: usize = 4 << 10;
 
-/// A delta of so many bytes is little: mostly places to copy from and a few names and lines, which no level makes much shorter.
+/// Up to this size a delta counts as little: it consists mostly of copy offsets and a few names and lines, which no
+/// level makes much shorter.
 const LITTLE: usize = 4 << 10;
-/// The same of an object of any kind: no level finds much in so few bytes.
+/// The same limit for an object: no level finds much in so few bytes.
 const LITTLE_OBJECT: usize = 64;
-/// And of a tree, which is names of objects mostly, as good as random.
+/// The same limit for a tree, which consists mostly of object names and so is nearly random.
 const LITTLE_TREE: usize = 128;
 
-/// zlib levels of a pack.
+/// The zlib levels of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Levels {
-    /// Of objects, and of large deltas.
+    /// The level of objects and of large deltas.
     pub usual: u32,
-    /// Of little deltas, and of objects that are smaller still.
+    /// The level of little deltas and of little objects.
     pub little: u32,
 }
 
 impl Levels {
-    /// One for all.
+    /// One level for everything.
     pub fn all(level: u32) -> Self {
         Levels { usual: level, little: level }
     }
 
-    /// Of a pack that stays: the owner's level, else 5. git's 6 takes a fifth more time for a thousandth fewer bytes.
+    /// The levels of a pack that is kept: the owner's level, or else 5. git's 6 takes a fifth more time for a
+    /// thousandth fewer bytes.
     pub fn kept(owner: Option<u32>) -> Self {
         Levels::all(owner.unwrap_or(5))
     }
 
-    /// Of a pack that is sent once. Where the owner has said nothing, level 3 is enough: 5 spares two bytes in a hundred of what is
-    /// stored whole and takes a quarter longer for it. For little deltas 1 is: others take three to six times as long, and spare one or
-    /// two bytes in a hundred of the pack.
+    /// The levels of a pack that is sent once: the owner's level, or else 3, and 1 for little deltas. Level 5 saves two
+    /// percent of the objects stored whole and takes a quarter longer for them. For little deltas the other levels take
+    /// three to six times as long, and save one or two percent of the pack.
     pub fn sent(owner: Option<u32>) -> Self {
         owner.map_or(Levels { usual: 3, little: 1 }, Levels::all)
     }
 
-    /// That of a delta of `size` bytes.
+    /// The level of a delta of `size` bytes.
     pub fn of_delta(self, size: usize) -> u32 {
         if size <= LITTLE { self.little } else { self.usual }
     }
 
-    /// That of an object.
+    /// The level of an object.
     pub fn of_object(self, kind: Kind, size: usize) -> u32 {
         let little = if kind == Kind::Tree { LITTLE_TREE } else { LITTLE_OBJECT };
         if size <= little { self.little } else { self.usual }
     }
 }
 
-/// A zlib encoder, used again for each stream.
+/// A zlib encoder that is reused for each stream.
 #[derive(Default)]
 pub(in crate::pack) struct Deflater {
-    /// Made for the first stream: its tables are what a push that deflates nothing would pay for in vain.
+    /// Made for the first stream: a push that deflates nothing need not pay for its tables.
     state: Option<Compress>,
-    /// That of the last stream.
+    /// The level of the last stream.
     level: u32,
     small: Small,
     buffer: Vec<u8>,
-    /// How much of it is in use, and may be: what comes out depends on that at level 0, and must not on what was deflated before.
+    /// How much of the buffer is filled, and how much may be. At level 0 the output depends on the latter, and must not
+    /// depend on earlier streams.
     filled: usize,
     room: usize,
 }
 
-/// Takes deflated bytes.
+/// Receives deflated bytes.
 type Out<'a, E> = dyn FnMut(&[u8]) -> Result<(), E> + 'a;
 
 impl Deflater {
-    /// Deflates content that is at hand.
+    /// Deflates content that is in memory as a whole.
     ///
     /// # Errors
-    /// What `out` says.
+    /// What `out` returns.
     pub fn whole<E: From<io::Error>>(&mut self, level: u32, content: &[u8], out: &mut Out<'_, E>) -> Result<(), E> {
-        // What is a match or not is all the fastest level asks, too.
+        // The fastest level also finds matches only, so the small encoder serves as well.
         if level == 1 && content.len() <= CONTENT_MAX {
             return out(self.small.deflate(content));
         }
@@ -90,10 +94,10 @@ impl Deflater {
         out(&self.buffer[..self.filled])
     }
 
-    /// Begins a stream; `level` as zlib counts them, more than 9 is 9.
+    /// Begins a stream; a zlib level above 9 counts as 9.
     ///
     /// # Errors
-    /// Where zlib cannot change its level, which it can at the beginning of a stream.
+    /// When zlib cannot change its level, which it can at the beginning of a stream.
     pub fn begin(&mut self, level: u32) -> io::Result<()> {
         let level = level.min(9);
         match &mut self.state {
@@ -111,18 +115,18 @@ impl Deflater {
         Ok(())
     }
 
-    /// More content.
+    /// Adds content.
     ///
     /// # Errors
-    /// What `out` says.
+    /// What `out` returns.
     pub fn push<E: From<io::Error>>(&mut self, bytes: &[u8], out: &mut Out<'_, E>) -> Result<(), E> {
         self.run(bytes, FlushCompress::None, out)
     }
 
-    /// The content is complete; the last bytes are handed on.
+    /// Ends the stream and hands on the last bytes.
     ///
     /// # Errors
-    /// What `out` says.
+    /// What `out` returns.
     pub fn end<E: From<io::Error>>(&mut self, out: &mut Out<'_, E>) -> Result<(), E> {
         self.run(&[], FlushCompress::Finish, out)?;
         out(&self.buffer[..self.filled])
@@ -149,7 +153,7 @@ impl Deflater {
             if done {
                 return Ok(());
             }
-            // There was no room for more.
+            // The buffer is full.
             if self.room < BUFFER_LEN {
                 self.room *= 2;
                 self.buffer.resize(self.buffer.len().max(self.room), 0);

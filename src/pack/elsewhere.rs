@@ -1,7 +1,7 @@
-//! What clients can get elsewhere: packs whose addresses stand for their objects (gitprotocol-v2, packfile-uris).
+//! Objects that clients can download elsewhere: packs whose URIs replace their objects (gitprotocol-v2, packfile-uris).
 //!
-//! In: a selection, addresses the owner configured, the protocols a client takes. Out: the selection without what lies at
-//! those addresses, and which of them are to be told. No address is looked at: whoever configures one answers for it.
+//! In: a selection, the URIs that the owner configured, the protocols that a client accepts. Out: the selection without
+//! the objects at those URIs, and the URIs to send. No URI is ever fetched: the owner is responsible for what is there.
 
 use super::select::Selection;
 use crate::odb::{Objects, Pack};
@@ -12,8 +12,9 @@ use gix_hash::ObjectId;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// Takes out of a selection what can be got elsewhere: first the objects of whole packs, each only if all of it is selected
-/// and the pack is still here to say what it holds; then single blobs. Returns what is to be told, each once.
+/// Removes from a selection what can be downloaded elsewhere: first the objects of whole packs, each pack only if all
+/// of its objects are selected and the pack still exists here, so that its content is known; then single blobs. Returns
+/// the URIs to send, each once.
 ///
 /// # Errors
 /// When packs cannot be read.
@@ -40,12 +41,12 @@ pub fn leave_out<'u>(
     Ok(told)
 }
 
-/// Whether an address begins with a protocol and a colon.
+/// Whether a URI begins with a protocol and a colon.
 fn is_of(uri: &[u8], protocol: &[u8]) -> bool {
     uri.strip_prefix(protocol).is_some_and(|rest| rest.starts_with(b":"))
 }
 
-/// The packs that are here under the hash of their content, which is their trailer, in the order of the configuration.
+/// The configured packs that exist here, in the order of the configuration; a pack is identified by its trailer.
 fn known<'u>(objects: &Objects, wanted: &[&'u PackUri]) -> Result<Vec<(&'u PackUri, Arc<Pack>)>> {
     if wanted.is_empty() {
         return Ok(Vec::new());
@@ -60,7 +61,7 @@ fn known<'u>(objects: &Objects, wanted: &[&'u PackUri]) -> Result<Vec<(&'u PackU
     Ok(known.into_iter().map(|(_, at, pack)| (at, pack)).collect())
 }
 
-/// Takes a whole pack out of a selection; nothing, if any of its objects is not selected.
+/// Removes a whole pack from a selection; does nothing if any of its objects is not selected.
 fn whole(selection: &mut Selection, objects: &Objects, pack: &Pack) -> bool {
     if pack.is_empty() || pack.len() > selection.count {
         return false;

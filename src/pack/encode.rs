@@ -1,43 +1,46 @@
-//! Deltas, made: what an object has in common with another one, and what not.
+//! Making deltas: finding what an object has in common with another one.
 //!
-//! In: two contents. Out: a delta in git's form (gitformat-pack, «Deltified representation»), or none where it would be no
-//! smaller than allowed. The base is known by its blocks; the object is looked through byte by byte for one of them.
+//! In: two contents. Out: a delta in git's format (gitformat-pack, "Deltified representation"), or none if it would
+//! exceed the limit. The base is indexed by blocks; the target is searched for them at every byte. Never reads an
+//! object.
 
 use crate::odb::prefix::common_prefix;
 
-/// What is looked for has this many bytes.
+/// The size of an indexed block.
 const BLOCK: usize = 16;
-/// A block that stands at more places than this is looked for at these alone.
+/// At most this many places of a block are compared.
 const PLACES_MAX: usize = 16;
-/// A match this long is good enough.
+/// A match of this length ends the search for a longer one.
 const LONG: usize = 4096;
-/// One copy reaches no further.
+/// The most bytes of one copy instruction.
 const COPY_MAX: usize = 0x1_0000;
-/// One insertion holds no more.
+/// The most bytes of one insert instruction.
 const OWN_MAX: usize = 0x7f;
-/// How a block stands in tables: the upper bits are its number, the lowest a tag, which is never 0. In between it says whether there is
-/// another one with the same slot.
+/// An entry of the tables: the upper bits are the block's number, the lowest a tag, which is never 0. The bit in
+/// between says whether another block follows in the same slot.
 const NUMBER_SHIFT: u32 = 8;
 const HAS_NEXT: u32 = 0x80;
 const TAG: u32 = 0x7f;
-/// No block.
+/// An empty slot.
 const NOTHING: u32 = 0;
-/// There is room for so many numbers.
+/// The most blocks whose numbers fit into an entry.
 const BLOCKS_MAX: usize = 1 << (u32::BITS - NUMBER_SHIFT);
-/// Of the hash: odd, with bits all over.
+/// Multipliers of the hash: odd, with their bits evenly spread.
 const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f];
 
-/// Makes deltas; what it allocates it uses again.
+/// Makes deltas; allocations are reused.
 #[derive(Default)]
 pub struct Encoder {
-    /// By hash: the first block of the base that has it, with a tag: most blocks that share a slot by chance differ in that.
+    /// By hash: the first block of the base in that slot, with its tag. Most blocks that share a slot by chance have
+    /// different tags.
     heads: Vec<u32>,
-    /// By block: the next one with the same slot, with its tag.
+    /// By block: the next one in the same slot, with its tag.
     next: Vec<u32>,
     delta: Vec<u8>,
 }
 
-/// The hash of a block. It is computed anew at each byte, which is sooner done than moving one on: none waits for the one before.
+/// The hash of a block. It is computed afresh at each byte, which is faster than a rolling hash because no step depends
+/// on the one before.
 #[derive(Clone, Copy)]
 struct Hash(u64);
 
@@ -62,12 +65,12 @@ impl Hash {
 }
 
 impl Encoder {
-    /// The delta that was made last.
+    /// The last delta made.
     pub fn delta(&self) -> &[u8] {
         &self.delta
     }
 
-    /// The delta that makes `target` of `base`, if it has at most `limit` bytes.
+    /// Makes the delta from `base` to `target`; `None` if it exceeds `limit` bytes.
     pub fn encode(&mut self, base: &[u8], target: &[u8], limit: usize) -> Option<&[u8]> {
         let blocks = base.as_chunks().0;
         if blocks.is_empty() || target.len() < BLOCK || blocks.len() > BLOCKS_MAX {
@@ -78,12 +81,13 @@ impl Encoder {
         number(base.len(), &mut self.delta);
         number(target.len(), &mut self.delta);
         let (mut at, mut own) = (0, 0);
-        // From there on it would have more bytes of its own than are allowed.
+        // If no match begins up to here, the inserted bytes alone exceed the limit.
         let mut end = limit.checked_sub(self.delta.len())?;
         while let Some(block) = target[at..].first_chunk() {
             let hash = Hash::of(block);
             let first = self.heads[hash.slot(bits)];
-            // Mostly there is none, or one that only has the same slot: one question, so that there is one answer to be guessed.
+            // Mostly there is no block, or one that merely shares the slot. Both are tested at once, so that only one
+            // branch must be predicted.
             let is_other = ((first ^ hash.tag()) & TAG != 0) & (first & HAS_NEXT == 0);
             let longest = if is_other { None } else { self.longest(base, &target[at..], first, hash.tag()) };
             let Some((mut from, mut length)) = longest else {
@@ -93,7 +97,7 @@ impl Encoder {
                 }
                 continue;
             };
-            // It may have begun earlier.
+            // The match may begin earlier.
             while at > own && from > 0 && target[at - 1] == base[from - 1] {
                 (at, from, length) = (at - 1, from - 1, length + 1);
             }
@@ -107,18 +111,18 @@ impl Encoder {
         (self.delta.len() <= limit).then_some(&self.delta)
     }
 
-    /// Indexes the blocks of the base; how many bits a slot has.
+    /// Indexes the blocks of the base; returns the number of bits in a slot's number.
     fn index(&mut self, blocks: &[[u8; BLOCK]]) -> u32 {
         let bits = (blocks.len().next_power_of_two().trailing_zeros() + 1).max(4);
         self.heads.clear();
         self.heads.resize(1 << bits, NOTHING);
         self.next.resize(self.next.len().max(blocks.len()), NOTHING);
         let mut after = None;
-        // From the end, so that the first places are found first.
+        // Backwards, so that the first places are found first.
         for (number, block) in blocks.iter().enumerate().rev() {
             let hash = Hash::of(block);
             let head = &mut self.heads[hash.slot(bits)];
-            // Of a run of the same only its begin is kept: a match goes on from there.
+            // Of a run of equal blocks only the first is kept: a match continues through the others.
             let next = if after == Some(block) { self.next[number + 1] } else { *head };
             self.next[number] = next;
             after = Some(block);
@@ -127,7 +131,8 @@ impl Encoder {
         bits
     }
 
-    /// The longest match of what `rest` begins with: where in the base, and how long. `block` is the first that it may be.
+    /// The longest match with the beginning of `rest`: its place in the base and its length. `block` is the first
+    /// candidate.
     fn longest(&self, base: &[u8], rest: &[u8], mut block: u32, tag: u32) -> Option<(usize, usize)> {
         let mut best = None;
         for _ in 0..PLACES_MAX {
@@ -151,7 +156,7 @@ impl Encoder {
     }
 }
 
-/// A size as the delta's head has it: seven bits a byte, the lowest first.
+/// Appends a size as in a delta's header: seven bits per byte, the lowest first.
 pub(super) fn number(mut size: usize, delta: &mut Vec<u8>) {
     while size >= 0x80 {
         delta.push(size as u8 | 0x80);
@@ -178,7 +183,7 @@ pub(super) fn copy(mut from: usize, mut length: usize, delta: &mut Vec<u8>) {
                 delta.push(byte);
             }
         }
-        // The greatest size is told by none.
+        // The greatest size is encoded by leaving it out.
         if size < COPY_MAX {
             for (bit, byte) in (size as u16).to_le_bytes().into_iter().enumerate() {
                 if byte != 0 {
@@ -198,7 +203,7 @@ mod tests {
     use crate::odb::delta;
     use proptest::prelude::*;
 
-    /// The delta makes the target again; how long it is.
+    /// Checks that the delta reproduces the target; returns the delta's length.
     fn check(base: &[u8], target: &[u8]) -> Option<usize> {
         let mut encoder = Encoder::default();
         let made = encoder.encode(base, target, usize::MAX)?;

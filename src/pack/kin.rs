@@ -1,7 +1,8 @@
-//! Versions of an object that no walk had beside it: what the stored deltas of others, or its size, tell of them.
+//! Delta bases for objects of which the walk saw no other version, guessed from stored deltas or from sizes.
 //!
-//! In: what is selected, and an object that is stored as a delta on what the client will not have. Out: what it may rest on instead. Where
-//! bitmaps told what is selected only trees at both ends of history were compared; what lies in between is known by none of its versions.
+//! In: a selection, and an object stored as a delta on an object that the client will not have. Out: another possible
+//! base. When bitmaps made the selection, only trees at both ends of the history were compared, so objects in between
+//! have no known versions. Nothing here checks that a guess is a good base.
 
 use super::select::{Selection, Spot};
 use super::sources::Sources;
@@ -9,29 +10,30 @@ use crate::odb::{EntryHead, EntryKind, Header, Objects, Pack, PackId};
 use gix_object::Kind;
 use std::collections::HashMap;
 
-/// So many pairs of versions are looked at.
+/// At most this many pairs of versions are examined.
 const PAIRS_MAX: usize = 1 << 16;
-/// So many deltas lie between an object and what it has in common with another version, at most: each has to be read.
+/// The most deltas between an object and the entry it shares with another version; each of them has to be read.
 const LINKS_MAX: usize = 8;
-/// Trees are taken for versions of the same where their sizes differ by this part at most.
+/// Trees count as alike if their sizes differ by at most one part in this many.
 const ALIKE: u64 = 8;
-/// Of more objects than these it is not asked whether they are trees.
+/// Only this many objects are examined for being trees.
 const ASKED_MAX: usize = 512;
-/// So many trees are remembered.
+/// The most trees that are remembered.
 const TREES_MAX: usize = 64;
 
-/// What was found out about versions.
+/// What has been found out about versions.
 #[derive(Default)]
 pub(super) struct Kin {
-    /// For entries of what is selected, and those they rest on, a version that the client has. Made when it is asked for.
+    /// For entries of selected objects, and those below them in their delta chains: a version that the client has.
+    /// Filled on first use.
     held: Option<HashMap<(PackId, u64), Spot>>,
-    /// Trees of which no version was found, with their sizes.
+    /// Trees without a known version, with their sizes.
     lone_trees: Vec<(u64, Spot)>,
     asked: usize,
 }
 
 impl Kin {
-    /// What the client has of the family of entries that rest on one of these.
+    /// A version that the client has in the family of entries whose delta chains contain one of these bases.
     pub(super) fn held(
         &mut self,
         (pack, bases): (PackId, &[u64]),
@@ -57,7 +59,7 @@ impl Kin {
         bases.iter().find_map(|offset| held.get(&(pack, *offset)).copied())
     }
 
-    /// For a tree, another one of about the same size that was asked about before: mostly both are roots.
+    /// For a tree: the remembered tree of the most similar size; mostly both are root trees.
     pub(super) fn alike(&mut self, of: Spot, header: impl FnOnce() -> Option<Header>) -> Option<Spot> {
         self.asked += 1;
         let is_asked = self.asked <= ASKED_MAX;
@@ -72,7 +74,7 @@ impl Kin {
     }
 }
 
-/// The entry at an offset and those it rests on, by offset, as far as they are looked at.
+/// The entry at an offset and the entries below it in its delta chain, by offset, up to [`LINKS_MAX`] deltas.
 pub(super) fn chain(pack: &Pack, mut offset: u64) -> Vec<u64> {
     let mut offsets = vec![offset];
     while offsets.len() <= LINKS_MAX

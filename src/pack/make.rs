@@ -1,7 +1,8 @@
-//! Entries that cannot be copied: an object's content as a delta on another version of it, or as it is.
+//! Making entries that cannot be copied: an object as a delta on another version of it, or whole.
 //!
-//! In: names. Out: what is to be deflated. Which versions come into question others know; whether one is worth it is seen here. A delta is
-//! put together from stored ones where there are such between the two, else looked for.
+//! In: names and candidate bases. Out: the bytes to deflate. Never looks for candidates, but decides whether a delta is
+//! worth it. A delta is composed of the stored deltas between both versions if there are any, otherwise their contents
+//! are compared.
 
 use super::deflate::Levels;
 use super::encode::Encoder;
@@ -13,63 +14,64 @@ use gix_hash::ObjectId;
 use gix_object::Kind;
 use std::rc::Rc;
 
-/// Smaller objects are not worth a delta, larger ones not the memory.
+/// Smaller objects are not worth a delta, larger ones would need too much memory.
 const RELATED_BYTES_MIN: usize = 80;
 const RELATED_BYTES_MAX: usize = 8 << 20;
-/// Stored deltas between two versions are long where they have so many bytes, and this part of the object's.
+/// Stored deltas between two versions count as long if they have this many bytes and at least one part in [`LONG_PART`]
+/// of the object's size.
 const LONG_BYTES_MIN: u64 = 512;
 const LONG_PART: u64 = 32;
 
-/// What is to be made.
+/// What to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Recipe {
     /// The object.
     pub id: ObjectId,
-    /// Where it lies.
+    /// Its location.
     pub location: Location,
-    /// Versions of it, the best first.
+    /// Candidate bases, the best first.
     pub bases: Vec<Version>,
-    /// Whether it may also be written as it is.
+    /// Whether the object may also be written whole.
     pub or_whole: bool,
 }
 
-/// What a delta may rest on.
+/// A candidate base of a delta.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version {
     /// The object.
     pub id: ObjectId,
-    /// Where it lies.
+    /// Its location.
     pub location: Location,
-    /// How the two have come from the same entry, if they have.
+    /// The stored deltas between it and the object, if both have an entry in common.
     pub kinship: Option<Kinship>,
 }
 
-/// Stored deltas between two entries of a pack. All are offsets.
+/// The stored deltas between two entries of a pack. All numbers are offsets in the pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kinship {
     /// The pack.
     pub pack: PackId,
-    /// What both rest on; it may be one of them.
+    /// The entry at the bottom of both chains; it may be one of the two.
     pub ancestor: u64,
-    /// The deltas from the object to the ancestor, none where it is the object.
+    /// The deltas from the object down to the ancestor; empty if the object is the ancestor.
     pub object: Vec<u64>,
-    /// The same of the version.
+    /// The deltas from the version down to the ancestor.
     pub version: Vec<u64>,
 }
 
-/// What has come of it.
+/// What has been made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// [`Maker::bytes`] is a delta on the n-th of the bases.
+    /// [`Maker::bytes`] is a delta on the n-th base.
     Delta(usize),
-    /// [`Maker::bytes`] is the object.
+    /// [`Maker::bytes`] is the whole object.
     Whole(Kind),
-    /// No delta is worth it.
+    /// No delta is worth it, and the object may not be written whole.
     Nothing,
 }
 
 impl Outcome {
-    /// At which level [`Maker::bytes`], which are so many, are deflated.
+    /// The level at which [`Maker::bytes`], which has `size` bytes, is deflated.
     pub(super) fn level(self, levels: Levels, size: usize) -> u32 {
         match self {
             Outcome::Delta(_) => levels.of_delta(size),
@@ -79,16 +81,16 @@ impl Outcome {
     }
 }
 
-/// Makes one after the other; what it allocates it uses again.
+/// Makes one entry after the other; allocations are reused.
 pub(super) struct Maker {
     encoder: Encoder,
     inflater: Inflater,
     content: Rc<Vec<u8>>,
     base: Vec<u8>,
     delta: Vec<u8>,
-    /// Which of these is to be deflated.
+    /// Which of these buffers holds the result.
     made: Source,
-    /// Whether somebody else makes what is too large for this database's limit. Else it is done without.
+    /// Whether another maker takes over what exceeds this database's size limit; if not, such a base is skipped.
     has_successor: bool,
 }
 
@@ -114,19 +116,19 @@ impl Default for Maker {
 }
 
 impl Maker {
-    /// One that leaves what is too large for its database's limit to somebody else.
+    /// A maker that leaves objects beyond its database's size limit to another one.
     pub(super) fn with_successor() -> Self {
         Maker { has_successor: true, ..Maker::default() }
     }
 
-    /// Makes one.
+    /// Makes one entry.
     ///
     /// # Errors
-    /// When the object is missing or corrupt, or somebody else is to make it.
+    /// When the object is missing or corrupt, or another maker has to make it.
     pub(super) fn make(&mut self, objects: &Objects, recipe: &Recipe) -> Result<Outcome> {
-        // What is stored of their history costs the least: neither content needs be there.
+        // Composing stored deltas costs the least: neither content has to be read.
         for (n, base) in recipe.bases.iter().enumerate() {
-            // Where an entry on the way is damaged, other copies of the contents may be good.
+            // If an entry in a chain is damaged, other copies of the contents may be intact.
             let Some(kinship) = &base.kinship else { continue };
             let derived = self.derive(objects, recipe, kinship, base);
             if self.or_without(derived)? {
@@ -135,10 +137,10 @@ impl Maker {
             }
         }
         if !recipe.or_whole && objects.size_at(recipe.location, &recipe.id)? > RELATED_BYTES_MAX as u64 {
-            // No delta comes of it, and nobody needs its content.
+            // No delta can be made, and the whole content is not wanted.
             return Ok(Outcome::Nothing);
         }
-        // The next version may rest on this one.
+        // Shared with the cache, because the next version may have this one as its base.
         let (kind, content) = objects.share_at(recipe.location, &recipe.id)?;
         self.content = content;
         for (n, base) in recipe.bases.iter().enumerate() {
@@ -152,7 +154,7 @@ impl Maker {
         Ok(if recipe.or_whole { Outcome::Whole(kind) } else { Outcome::Nothing })
     }
 
-    /// What is to be deflated after [`Maker::make`].
+    /// The bytes to deflate after [`Maker::make`].
     pub(super) fn bytes(&self) -> &[u8] {
         match self.made {
             Source::Content => &self.content,
@@ -161,14 +163,14 @@ impl Maker {
         }
     }
 
-    /// Takes a content that was found otherwise.
+    /// Lets the caller set the content, read in some other way.
     pub(super) fn content(&mut self) -> &mut Vec<u8> {
         self.made = Source::Content;
         self.content = Rc::default();
         Rc::make_mut(&mut self.content)
     }
 
-    /// Whether a delta was made. What could not be read is no base.
+    /// Whether a delta was made; a base that cannot be read is skipped.
     fn or_without(&self, made: Result<bool>) -> Result<bool> {
         match made {
             Err(error) if self.has_successor && error.is::<TooLarge>() => Err(error),
@@ -176,8 +178,9 @@ impl Maker {
         }
     }
 
-    /// Makes a delta of the stored ones between the two, under the conditions of [`Maker::relate`]. Where these are long, contents are left to
-    /// be compared: what both have in common and the entry that they came of has not would be in it once more.
+    /// Composes a delta of the stored ones between two versions, under the conditions of [`Maker::relate`]. Long ones
+    /// are left to a comparison of contents: the composed delta would repeat everything that both versions have in
+    /// common but their common ancestor lacks.
     fn derive(&mut self, objects: &Objects, recipe: &Recipe, kinship: &Kinship, base: &Version) -> Result<bool> {
         let pack = objects.pack(kinship.pack);
         let stored = stored_bytes(&pack, kinship.object.iter().chain(&kinship.version))?;
@@ -201,7 +204,7 @@ impl Maker {
             && script.encode(delta_bytes_max(size, &base.id), &mut self.delta))
     }
 
-    /// The stored deltas at these offsets as one, the uppermost first.
+    /// Composes the stored deltas at these offsets, ordered from the top of the chain.
     fn script(&mut self, pack: &Pack, offsets: &[u64]) -> Result<Option<Script>> {
         let mut whole: Option<Script> = None;
         for &offset in offsets {
@@ -218,8 +221,8 @@ impl Maker {
         Ok(whole)
     }
 
-    /// Makes a delta, if it has at most half the size with the name of its base. Where the base is sent itself its own turn tells what is
-    /// wrong with it.
+    /// Makes a delta by comparing contents, if it has at most half the size, including the name of its base. Errors of
+    /// a base are ignored: if the base is sent too, they are reported at its own turn.
     fn relate(&mut self, objects: &Objects, kind: Kind, base: &Version) -> Result<bool> {
         let size = self.content.len();
         if !(RELATED_BYTES_MIN..=RELATED_BYTES_MAX).contains(&size)
@@ -233,12 +236,12 @@ impl Maker {
     }
 }
 
-/// How many bytes the stored deltas at these offsets have, before they were deflated.
+/// The total size of the stored deltas at these offsets, before deflation.
 fn stored_bytes<'a>(pack: &Pack, mut offsets: impl Iterator<Item = &'a u64>) -> Result<u64> {
     offsets.try_fold(0, |sum: u64, offset| Ok(sum.saturating_add(pack.head_at(*offset)?.size)))
 }
 
-/// A delta that has more bytes is not worth it: half the size, with the name of its base.
+/// The largest delta that is worth it: half the object's size, less the name of the base.
 fn delta_bytes_max(size: usize, base: &ObjectId) -> usize {
     size / 2 - base.as_bytes().len()
 }

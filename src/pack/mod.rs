@@ -1,4 +1,5 @@
-//! Packs: which objects go out and from which bytes; packs that come in.
+//! Packs: which objects are sent and from which bytes, and packs that are received. Nothing here knows HTTP, or who may
+//! read what.
 
 mod ahead;
 pub mod bundle;
@@ -21,20 +22,20 @@ mod trailer;
 pub mod unpack;
 pub mod write;
 
-/// What was sent.
+/// Statistics of a pack that was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PackStats {
     /// Objects in the pack.
     pub objects: u32,
-    /// Of them deltas.
+    /// How many of them are deltas.
     pub deltas: u32,
-    /// Objects copied as they were stored.
+    /// Objects copied as they are stored.
     pub reused: u32,
-    /// Of them deltas.
+    /// How many of those are deltas.
     pub reused_deltas: u32,
-    /// Objects in packs that went out as they are, unread; they count nowhere but in `objects`.
+    /// Objects of packs sent as whole files, without parsing; counted in `objects` as well, but nowhere else.
     pub pack_reused: u32,
-    /// Bytes of the pack.
+    /// The size of the pack in bytes.
     pub bytes: u64,
 }
 

@@ -1,7 +1,7 @@
 //! A pack's bytes on their way out: counted, hashed for the trailer, gathered into large writes.
 //!
-//! In: headers, deflated content, parts of stored packs. Out: one stream. What is copied in long runs never passes through memory of
-//! ours but to be hashed. Nothing of objects is known here.
+//! In: headers, deflated content, parts of stored packs. Out: one stream. Long copied runs are sent by the sink from
+//! the file, and read here only for the hash. Nothing here knows objects.
 
 use super::trailer::Hashing;
 use crate::odb::Pack;
@@ -10,39 +10,39 @@ use anyhow::Result;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes are handed on in pieces of about this size.
+/// The approximate size of the pieces handed on.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
-/// Copied bytes are handed on from the file itself when there are so many of them in a row.
+/// At least this many contiguous copied bytes are sent from the file itself.
 const RUN_BYTES: u64 = 64 << 10;
-/// And hashed when there are so many, while they are still in the processor's cache.
+/// After this many they are hashed and sent, while they are still in the processor's cache.
 const RUN_BYTES_MAX: u64 = 256 << 10;
 
 /// Bytes on their way out: counted, hashed, gathered.
 pub(super) struct Output<'a> {
     pub(super) sink: &'a mut dyn Sink,
-    /// The trailer in the making. No collision can be hidden in it that the names do not show.
+    /// The trailer so far. It needs no collision detection, since the objects' names would show a collision.
     trailer: Hashing,
     place: u64,
-    /// How many entries are complete.
+    /// The number of complete entries.
     entries: u64,
     gathered: Vec<u8>,
-    /// Copied bytes that are not yet hashed and not handed on.
+    /// Copied bytes not yet hashed and handed on.
     run: Option<(Arc<Pack>, Range<u64>)>,
 }
 
 impl<'a> Output<'a> {
-    /// `threads`: as [`crate::odb::threads`] takes them.
+    /// `threads` is as in [`crate::odb::threads`].
     pub(super) fn new(sink: &'a mut dyn Sink, hash: gix_hash::Kind, threads: usize) -> Self {
         let trailer = Hashing::new(hash, threads);
         Output { sink, trailer, place: 0, entries: 0, gathered: Vec::with_capacity(PIECE_BYTES), run: None }
     }
 
-    /// How many bytes have been written.
+    /// The number of bytes written so far.
     pub(super) fn place(&self) -> u64 {
         self.place
     }
 
-    /// So many entries are complete now.
+    /// Sets the number of complete entries.
     pub(super) fn entries(&mut self, count: u64) -> Result<()> {
         self.entries = count;
         Ok(self.sink.tick(count)?)
@@ -60,7 +60,7 @@ impl<'a> Output<'a> {
         }
         if bytes.len() >= PIECE_BYTES {
             self.trailer.lent(bytes);
-            // An entry may be long, and the client slow: its time may be over within one.
+            // An entry may be long and the client slow, so the deadline may pass within one.
             for piece in bytes.chunks(PIECE_BYTES) {
                 self.sink.tick(self.entries)?;
                 self.sink.write_all(piece)?;
@@ -75,20 +75,20 @@ impl<'a> Output<'a> {
         if !self.gathered.is_empty() {
             self.sink.tick(self.entries)?;
             self.sink.write_all(&self.gathered)?;
-            // Hashed here, not when it came: most of it comes in small pieces.
+            // Hashed here rather than on arrival, because most bytes arrive in small pieces.
             self.gathered = self.trailer.gathered(std::mem::take(&mut self.gathered));
         }
         Ok(())
     }
 
-    /// Hands all on that was written so far, for whoever waits for it.
+    /// Hands on everything written so far, for a client that is waiting.
     pub(super) fn hurry(&mut self) -> Result<()> {
         self.end_run()?;
         self.flush()?;
         Ok(self.sink.flush()?)
     }
 
-    /// Copies a part of a pack; neighbours go together.
+    /// Copies a part of a pack; adjacent parts are joined.
     pub(super) fn copy(&mut self, pack: &Arc<Pack>, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
         self.place += range.end - range.start;
         match &mut self.run {
@@ -119,7 +119,7 @@ impl<'a> Output<'a> {
         Ok(pack.send(self.sink, run)?)
     }
 
-    /// An entry's header: kind, size, and the distance to the base of an OFS_DELTA.
+    /// Writes an entry's header: kind, size, and for an OFS_DELTA the distance to its base.
     pub(super) fn head(&mut self, kind: u8, size: u64, distance: Option<u64>) -> Result<()> {
         let mut head = [0; 20];
         let mut length = 0;
@@ -135,7 +135,7 @@ impl<'a> Output<'a> {
             left >>= 7;
         }
         if let Some(mut distance) = distance {
-            // From the last byte to the first; each step but the last stands for one more than it says.
+            // Filled from the last byte to the first; each byte but the last counts from one instead of zero.
             let mut digits = [0; 10];
             let mut at = digits.len() - 1;
             digits[at] = (distance & 0x7f) as u8;
@@ -150,7 +150,7 @@ impl<'a> Output<'a> {
         self.write(&head[..length])
     }
 
-    /// Writes the trailer; how many bytes the pack has.
+    /// Writes the trailer; returns the size of the pack in bytes.
     pub(super) fn finish(mut self) -> Result<u64> {
         self.end_run()?;
         self.flush()?;

@@ -1,9 +1,9 @@
-//! The plan of a pack: which objects, in which order, each from where and resting on what.
+//! The plan of a pack: which objects, in which order, each from which bytes and on which base.
 //!
-//! In: a selection. Out: one step for each object. Only headers of entries are read here; what a step needs of those before it is that they
-//! are there, not what has come of them, so that steps can be planned ahead. A delta rests on an object that was written before
-//! it, that is written later from the same pack, or that the client has. What is waited for stays as it is stored; so no two deltas can
-//! rest on each other.
+//! In: a selection. Out: one step for each object. Only headers of entries are read here, never contents. A step
+//! depends on which objects precede it, but not on how they were written, so steps can be planned ahead. A delta's base
+//! is an object that was written before it, one that is written later from the same pack, or one that the client has.
+//! An object awaited as a base stays as it is stored, so two deltas can never be based on each other.
 
 use super::kin::{Kin, chain};
 use super::make::{Kinship, Recipe, Version};
@@ -17,79 +17,81 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// So many deltas made here may lie one on the other.
+/// The most new deltas in a chain.
 const DEPTH_MAX: u32 = 50;
-/// So many bases are looked at of a stored chain of them.
+/// How many bases of a stored delta chain are examined.
 const CHAIN_MAX: usize = 64;
-/// Loose objects larger than this are never in memory as a whole.
+/// Loose objects larger than this are never held in memory as a whole.
 const LARGE_BYTES: u64 = 8 << 20;
-/// A delta that makes an empty object has two sizes, and nothing else.
+/// The size limit of a delta that makes an empty object: it holds the two sizes and nothing else.
 const EMPTY_DELTA_MAX: u64 = 20;
 
-/// One object's turn.
+/// The plan for one object.
 pub(super) struct Step {
-    /// What is written.
+    /// The object to write.
     pub object: Object,
-    /// From what.
+    /// How to write it.
     pub how: How,
 }
 
-/// An object in its turn.
+/// An object to write.
 pub(super) enum Object {
-    /// An entry of the n-th of the packs.
+    /// An entry of the n-th pack.
     Packed {
-        /// Which pack.
+        /// The pack's number.
         source: u32,
-        /// The index position.
+        /// The position in the index.
         position: u32,
-        /// The entry.
+        /// The entry's bytes in the pack.
         range: Range<u64>,
-        /// What the index has for its checksum, if it has any.
+        /// The checksum in the index, if it has one.
         crc32: Option<u32>,
     },
-    /// A loose one: its number among those that go out.
+    /// A loose object: its number among those selected.
     Stray(usize),
 }
 
-/// What an object is written from. There are as many as objects: it is kept small.
+/// How an object is written. There is one for each object, so it is kept small.
 pub(super) enum How {
-    /// The entry has no header that can be read.
+    /// The entry's header is unreadable: look for another copy of the object.
     Recover,
-    /// From the entry as it is stored.
+    /// Copy the stored entry.
     Copy(Base),
-    /// From its content.
+    /// Make a new entry from the object's content.
     Make(Box<Making>),
-    /// From a loose object's file, piece by piece.
+    /// Deflate a loose object's file piece by piece.
     Stream(gix_object::Kind, u64),
-    /// The empty tree, which need not be stored.
+    /// The empty tree, which may not be stored anywhere.
     Empty,
 }
 
 /// How an object is made.
 pub(super) struct Making {
-    /// From what.
+    /// What to make.
     pub recipe: Recipe,
     /// Where the bases of the recipe are.
     pub bases: Vec<Spot>,
 }
 
-/// The entries that are taken from one pack, in its order.
+/// The selected entries of one pack, in pack order.
 enum Entries {
-    /// Most of them: which one is the next to be looked at, and those that were looked up, the last one first.
+    /// Most entries of the pack are selected: the rank of the next one to examine, and the entries looked up, the last
+    /// one first.
     Most(u32, Vec<Entry>),
-    /// Few of many: the whole order needs not be known. Index positions and extents, the last one first.
+    /// Few are selected, so that the order of the whole pack is not needed: index positions and extents, the last one
+    /// first.
     Few(Vec<(u32, Range<u64>)>),
 }
 
-/// What an index tells of an entry.
+/// What the index knows of an entry.
 struct Entry {
     position: u32,
     range: Range<u64>,
     crc32: Option<u32>,
 }
 
-/// So many entries are looked up together. The index is read in no order that a cache could follow; but where nothing else is done in
-/// between, the processor waits for many places at once.
+/// How many entries are looked up together. The index is accessed in an order that no cache can predict; doing nothing
+/// else in between lets the processor wait for many accesses at once.
 const LOOKED_UP: usize = 256;
 
 impl Entries {
@@ -117,7 +119,7 @@ impl Entries {
             Entries::Most(rank, found) => {
                 let order = pack.by_offset();
                 while found.is_empty() && *rank < pack.len() {
-                    // With the one behind them, which tells where the last one ends.
+                    // Including the entry after them, which tells where the last one ends.
                     let near: Vec<u32> = order.iter_from(*rank).take(LOOKED_UP + 1).collect();
                     let offsets: Vec<u64> = near.iter().map(|position| pack.offset_at(*position)).collect();
                     let looked_up = near.len().min(LOOKED_UP);
@@ -140,18 +142,18 @@ struct Early {
     source: u32,
     position: u32,
     range: Range<u64>,
-    /// Whether the one before it is of the same family.
+    /// Whether the previous one is of the same family.
     is_next: bool,
 }
 
 impl Early {
-    /// All that has a family. One member after the other, so that each is read once.
+    /// All members of families, in the order of the families, so that each content is read once.
     fn all(selection: &Selection, sources: &Sources<'_>) -> Vec<Self> {
         let mut all = Vec::new();
         for family in selection.families.iter() {
             let first = all.len();
             for spot in family {
-                // It may have been taken out since it was found.
+                // The object may have been removed from the selection since.
                 if let Spot::Packed(pack, position) = spot
                     && let Some(source) = sources.of(pack, position)
                 {
@@ -176,33 +178,33 @@ impl Early {
 
 /// Plans one step after the other.
 pub(super) struct Plan<'a> {
-    /// The packs, with what was written of them.
+    /// The packs, with what has been written from them.
     pub sources: Sources<'a>,
     objects: &'a Objects,
     selection: &'a Selection,
-    /// What comes before its turn, and how much of it has come.
+    /// The entries that come before their turn, and how many of them have been planned.
     early: Vec<Early>,
     come: usize,
-    /// The pack that is being gone through, and what is left of it.
+    /// The current pack, and what is left of it.
     current: u32,
     entries: Option<Entries>,
     pack: Option<Arc<Pack>>,
     strays: usize,
-    /// How many deltas made here lie one on the other below an object, at most.
+    /// The length of the longest chain of new deltas below an object.
     depths: HashMap<Spot, u32>,
-    /// For offsets of bases that are not sent, what is written instead of a delta on one of them.
+    /// For bases that are not sent, by offset: the object written in place of a delta on one of them.
     stand_ins: HashMap<(PackId, u64), Spot>,
-    /// Versions that no walk had side by side.
+    /// Guesses for objects of which the walk saw no other version.
     kin: Kin,
-    /// Loose objects whose turn has been.
+    /// Loose objects already planned.
     loose: HashSet<u32>,
-    /// What deltas that are planned already rest on though it comes later, with all that is stored below: it stays as it is stored, and
-    /// rests on nothing that might rest on them.
+    /// Objects that come later but are needed by deltas already planned, with everything in their stored delta chains.
+    /// They are written as stored, never on a base that might in turn depend on those deltas.
     awaited: HashSet<Spot>,
 }
 
 impl<'a> Plan<'a> {
-    /// Families go out first, then objects pack by pack in the order in which they are stored, then the loose ones.
+    /// A plan that begins with the families; then come the objects of each pack in pack order, then the loose ones.
     pub(super) fn new(selection: &'a Selection, objects: &'a Objects, options: &PackOptions) -> Self {
         let sources = Sources::new(selection, objects, options.thin);
         Plan {
@@ -223,7 +225,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The next step; `None` behind the last.
+    /// The next step; `None` after the last.
     ///
     /// # Errors
     /// When an object is missing or its pack is damaged beyond repair.
@@ -237,7 +239,7 @@ impl<'a> Plan<'a> {
                 if taken.is_early(range.start) {
                     continue;
                 }
-                // Taken and put back: there are as many steps as objects.
+                // Taken out and put back, to avoid counting references at each of as many steps as there are objects.
                 let pack = self.pack.take().unwrap_or_else(|| Arc::clone(&taken.pack));
                 let how = self
                     .entry(&pack, position, &range)
@@ -268,7 +270,7 @@ impl<'a> Plan<'a> {
                 true => How::Copy(Base::None),
                 false => self.make(&pack, position, bases, false),
             },
-            // Another copy may be good.
+            // Another copy may be intact.
             _ => How::Recover,
         };
         self.come += 1;
@@ -277,8 +279,8 @@ impl<'a> Plan<'a> {
         Ok(Some(Step { object: Object::Packed { source, position, range, crc32 }, how }))
     }
 
-    /// What can be copied is never inflated. A stored delta whose base is not sent, and what is stored whole beside a version in
-    /// another pack or the client's, gets a new delta, on one other version.
+    /// Plans an entry. Whatever can be copied is never inflated. A new delta is made of a stored delta whose base is
+    /// not sent, and of an object stored whole if the client or another pack has another version of it.
     fn entry(&mut self, pack: &Arc<Pack>, position: u32, range: &Range<u64>) -> Result<How> {
         ensure!(
             range.start < range.end && range.end <= pack.body_end(),
@@ -288,7 +290,7 @@ impl<'a> Plan<'a> {
         );
         let head = match pack.head_at(range.start) {
             Ok(head) if head.data < range.end => head,
-            // Another copy may be good.
+            // Another copy may be intact.
             _ => return Ok(How::Recover),
         };
         let spot = Spot::Packed(pack.id(), position);
@@ -298,8 +300,8 @@ impl<'a> Plan<'a> {
         let base = match head.kind {
             EntryKind::Whole(_) if self.awaited.contains(&spot) => return Ok(How::Copy(Base::None)),
             EntryKind::Whole(_) => {
-                // Where another version lies in the same pack, whoever made it has found no delta worth its while, and the
-                // object may be the other one's base.
+                // If the other version is in the same pack, whoever made that pack found no delta worth making, and
+                // this object may be the other one's base.
                 let elsewhere = |other: Spot| match other {
                     Spot::Packed(other, _) => other != pack.id(),
                     Spot::Loose(_) => true,
@@ -334,7 +336,7 @@ impl<'a> Plan<'a> {
         Ok(self.make(pack, position, bases, true))
     }
 
-    /// Notes what a stored delta rests on, as far as that is not planned yet.
+    /// Marks as awaited the chain of bases below a stored delta, as far as they are not planned yet.
     fn wait_for(&mut self, pack: &Pack, mut stored: EntryKind) {
         loop {
             let offset = match stored {
@@ -372,7 +374,7 @@ impl<'a> Plan<'a> {
         bases.iter().filter_map(version).collect()
     }
 
-    /// The stored deltas between two objects, if there are some.
+    /// The stored deltas between two objects, if both are in the same pack and have an entry in common.
     fn kinship(&self, object: Spot, version: Spot) -> Option<Kinship> {
         let (Spot::Packed(pack, object), Spot::Packed(other, version)) = (object, version) else { return None };
         if pack != other {
@@ -389,7 +391,7 @@ impl<'a> Plan<'a> {
         Some(Kinship { pack: pack.id(), ancestor, object, version })
     }
 
-    /// Name and place of an object.
+    /// The name and location of an object.
     fn found(&self, spot: Spot) -> Option<(ObjectId, Location)> {
         match spot {
             Spot::Packed(pack, position) => {
@@ -403,7 +405,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The candidates that may carry one more delta, and notes how deep the object lies then.
+    /// Keeps the candidates on which one more delta may be based, and records the depth of the object on the deepest of
+    /// them.
     fn recipe_bases(&mut self, of: Spot, candidates: impl IntoIterator<Item = Spot>) -> Vec<Spot> {
         let depth = |spot: &Spot| self.depths.get(spot).map_or(1, |depth| depth + 1);
         let mut bases: Vec<Spot> = candidates.into_iter().filter(|spot| depth(spot) <= DEPTH_MAX).collect();
@@ -415,24 +418,25 @@ impl<'a> Plan<'a> {
         bases
     }
 
-    /// The nearest other version of an object that a delta can rest on.
+    /// The nearest other version on which a delta can be based.
     fn nearest(&self, of: Spot) -> Option<Spot> {
         self.selection.relatives.nearest(of, |other| self.sources.is_held(other) || self.is_planned(other))
     }
 
-    /// A version that neither a walk nor a base they have in common has shown. Who has nothing yet gets what is stored whole anyway.
+    /// A version known neither from a walk nor from a common base. Not used if the client has nothing yet: it gets the
+    /// objects stored whole in any case.
     fn distant(&mut self, pack: &Arc<Pack>, position: u32, above: &[u64]) -> Option<Spot> {
         if !self.sources.are_any_held() {
             return None;
         }
         let held = self.kin.held((pack.id(), above), self.selection, &self.sources, self.objects);
-        // What cannot be read is found out when it is made.
+        // An unreadable object is reported when it is made.
         let header = || self.objects.header_in(pack, pack.offset_at(position)).ok();
         held.or_else(|| self.kin.alike(Spot::Packed(pack.id(), position), header))
     }
 
-    /// What a delta can rest on of the chain of bases of a stored one, or what stands in for one of these: it rests on the
-    /// same. Offsets of bases that are not sent are collected in `above`.
+    /// A base from the chain below a stored delta, or an object written in place of a delta on one of that chain. The
+    /// offsets of bases that are not sent are collected in `above`.
     fn in_chain(&self, pack: &Pack, mut stored: EntryKind, above: &mut Vec<u64>) -> Option<Spot> {
         while above.len() < CHAIN_MAX {
             let offset = match stored {
@@ -456,7 +460,7 @@ impl<'a> Plan<'a> {
         None
     }
 
-    /// Whether a delta can rest on what will have been written of an object.
+    /// Whether an object is planned already, so that a delta can be based on it.
     fn is_planned(&self, spot: Spot) -> bool {
         match spot {
             Spot::Loose(number) => self.loose.contains(&number),
@@ -466,7 +470,7 @@ impl<'a> Plan<'a> {
 
     fn stray(&mut self, stray: &Stray) -> Result<How> {
         if stray.id.is_empty_tree() {
-            // git knows this one even where it is not stored.
+            // git knows the empty tree even where it is not stored.
             return Ok(How::Empty);
         }
         let location = Location::Loose(stray.directory);
@@ -481,8 +485,8 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether an entry is a delta that makes an empty object. C git indexes such, but has none when it is asked for its kind or size: whoever is
-/// given one cannot use it.
+/// Whether an entry is a delta that makes an empty object. C git indexes such a delta, but then fails to tell its kind
+/// or size, so that a client cannot use it.
 pub(super) fn makes_nothing(pack: &Pack, position: u32, head: &EntryHead) -> bool {
     let is_small_delta = head.size <= EMPTY_DELTA_MAX && !matches!(head.kind, EntryKind::Whole(_));
     is_small_delta && {

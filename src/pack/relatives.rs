@@ -1,21 +1,21 @@
-//! Relatives: which objects are versions of the same, and so may serve as each other's delta base.
+//! Relatives: objects that are versions of the same file or directory, and so may serve as each other's delta base.
 //!
-//! In: pairs of objects; or objects and what each is a version of. Out: the nearest one of use; or families. What is of use, who
-//! writes knows.
+//! In: pairs of objects; or objects with the family of each. Out: the nearest usable relative; or families. Which
+//! relatives are usable is never decided here: the caller knows.
 
 use super::select::Spot;
 use std::cmp::Reverse;
 
-/// So many are looked at before it is given up.
+/// How many relatives are examined at most.
 const LOOKS_MAX: usize = 64;
 
-/// Objects that are stored whole and are versions of the same: those of about the same size are most alike. Where many packs were
-/// made apart, each has such.
+/// Versions of the same file or directory that are stored whole, sorted by size because those of similar size are most
+/// alike. Packs that were made independently each have such versions.
 #[derive(Debug, Clone, Default)]
 pub struct Families(Vec<(u32, Reverse<u64>, Spot)>);
 
 impl FromIterator<(u32, u64, Spot)> for Families {
-    /// Of what each is a version, its size, and which one.
+    /// Each item is the number of a family, the object's size, and where it is.
     fn from_iter<I: IntoIterator<Item = (u32, u64, Spot)>>(members: I) -> Self {
         let mut all: Vec<_> = members.into_iter().map(|(family, size, spot)| (family, Reverse(size), spot)).collect();
         all.sort_unstable();
@@ -24,15 +24,15 @@ impl FromIterator<(u32, u64, Spot)> for Families {
 }
 
 impl Families {
-    /// Each family that has more than one member, the largest member first: what is left out of it makes a smaller delta than
-    /// what is put in.
+    /// Each family with more than one member, the largest member first: a delta that leaves bytes out is smaller than
+    /// one that inserts them.
     pub fn iter(&self) -> impl Iterator<Item = impl Iterator<Item = Spot> + '_> + '_ {
         let families = self.0.chunk_by(|one, other| one.0 == other.0).filter(|family| family.len() > 1);
         families.map(|family| family.iter().map(|(_, _, spot)| *spot))
     }
 }
 
-/// Pairs of versions of the same, each in both directions, in order.
+/// Pairs of versions, each in both directions, sorted.
 #[derive(Debug, Clone, Default)]
 pub struct Relatives(Vec<(Spot, Spot)>);
 
@@ -51,12 +51,12 @@ impl Relatives {
         self.0.iter().copied()
     }
 
-    /// Whether there are none at all.
+    /// Whether there are no pairs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The nearest relative of an object that is of use: the fewest pairs away, among the nearest so many.
+    /// The nearest usable relative: the one the fewest pairs away, among the nearest `LOOKS_MAX`.
     pub fn nearest(&self, of: Spot, is_of_use: impl Fn(Spot) -> bool) -> Option<Spot> {
         if self.0.is_empty() {
             return None;

@@ -1,12 +1,12 @@
-//! The reverse index of a pack, `.rev`, version 1 (gitformat-pack).
+//! Writing the reverse index of a pack, `.rev`, version 1 (gitformat-pack).
 //!
-//! In: positions in the index, in the order of the pack. Out: the file's bytes. The reader is in `odb`.
+//! In: index positions in pack order. Out: the bytes of the file. The file is never read here, but in `odb`.
 
 use super::checksummed::{Checksummed, hash_number};
 use gix_hash::{ObjectId, oid};
 use std::io;
 
-/// Writes a whole file; `checksum` is the pack's trailer. Returns its own.
+/// Writes a whole file. `checksum` is the pack's trailer; returns the file's own.
 ///
 /// # Errors
 /// As `write(2)`.

@@ -1,17 +1,19 @@
-//! Stored deltas as scripts: put together and turned round, so that a delta can be made without the contents of both sides.
+//! Stored deltas as scripts that can be composed and reversed, so that a delta can be made without the contents of both
+//! sides.
 //!
-//! In: deltas as they are stored, one behind the other or towards each other. Out: one delta. What they were made of is not searched again.
+//! In: stored deltas along one chain, or from two chains that meet. Out: one delta. Contents are never compared here.
 
 use super::encode;
 use crate::odb::delta::{self, Instruction, Instructions};
 use anyhow::{Context, Result, ensure};
 
-/// Shorter pieces of the base are not worth an instruction when a script is turned round.
+/// Shorter copied pieces are not worth an instruction when a script is reversed.
 const COPY_MIN: usize = 4;
-/// A script of more pieces makes no delta that is worth it. Put together, two of few can have as many as the content has bytes.
+/// A script with more pieces makes no useful delta. Composing two short scripts can yield as many pieces as the content
+/// has bytes.
 const STEPS_MAX: usize = 1 << 16;
 
-/// How one content is made of another.
+/// How one content is made from another.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Script {
     base_size: usize,
@@ -23,7 +25,7 @@ pub(super) struct Script {
 /// One piece of the content.
 #[derive(Debug, Clone, Copy)]
 struct Step {
-    /// Where it stands in the content.
+    /// Its position in the content.
     at: usize,
     length: usize,
     from: From,
@@ -31,9 +33,9 @@ struct Step {
 
 #[derive(Debug, Clone, Copy)]
 enum From {
-    /// There in the base.
+    /// From this position of the base.
     Base(usize),
-    /// There in the script's own bytes.
+    /// From this position of the script's own bytes.
     Own(usize),
 }
 
@@ -47,10 +49,10 @@ impl From {
 }
 
 impl Script {
-    /// The script that a delta is.
+    /// Parses a delta.
     ///
     /// # Errors
-    /// When the delta is malformed, or has too many pieces.
+    /// When the delta is malformed or has too many pieces.
     pub(super) fn parse(delta: &[u8]) -> Result<Self> {
         let (base_size, size, at) = delta::sizes(delta)?;
         let size = usize::try_from(size).context("object is too large for this machine")?;
@@ -78,12 +80,12 @@ impl Script {
         Script { base_size, ..Script::default() }
     }
 
-    /// How many bytes it is for.
+    /// The size of the base in bytes.
     pub(super) fn base_size(&self) -> usize {
         self.base_size
     }
 
-    /// How many bytes it makes.
+    /// The size of the content in bytes.
     pub(super) fn size(&self) -> usize {
         self.size
     }
@@ -113,10 +115,11 @@ impl Script {
         self.push(bytes.len(), from);
     }
 
-    /// The script that makes of `below`'s base what this one makes of what `below` makes.
+    /// Composes this script with `below`, whose content is this script's base: the result makes this script's content
+    /// from `below`'s base.
     ///
     /// # Errors
-    /// When they do not belong together, or it would have too many pieces.
+    /// When the sizes do not match, or the result has too many pieces.
     pub(super) fn over(&self, below: &Script) -> Result<Self> {
         ensure!(self.base_size == below.size, "delta is for a base of {} bytes, not {}", self.base_size, below.size);
         let mut script = Script::empty(below.base_size);
@@ -144,10 +147,10 @@ impl Script {
         Ok(script)
     }
 
-    /// The script that makes `base`, which this one's base is, of what this one makes.
+    /// Reverses the script: the result makes `base` from this script's content. `base` must be this script's base.
     ///
     /// # Errors
-    /// When it is another base.
+    /// When the size of `base` does not match.
     pub(super) fn reversed(&self, base: &[u8]) -> Result<Self> {
         ensure!(base.len() == self.base_size, "delta is for a base of {} bytes, not {}", self.base_size, base.len());
         let copied = |step: &Step| match step.from {
@@ -172,7 +175,7 @@ impl Script {
         Ok(script)
     }
 
-    /// The script as a delta; `None` where it would have more than `limit` bytes.
+    /// Encodes the script as a delta; returns `false` if it exceeds `limit` bytes.
     pub(super) fn encode(&self, limit: usize, delta: &mut Vec<u8>) -> bool {
         delta.clear();
         encode::number(self.base_size, delta);
@@ -209,7 +212,7 @@ mod tests {
         made
     }
 
-    /// A version: lines of a text, some left out, some moved, some new.
+    /// Makes a version: the lines of a text, some removed, some moved, some new.
     fn version(edits: &[(u16, u16, u8)]) -> Vec<u8> {
         let mut lines: Vec<Vec<u8>> = (0..400).map(|n| format!("line {n} of a file\n").into_bytes()).collect();
         for &(at, other, what) in edits {
@@ -250,7 +253,8 @@ mod tests {
         }
         let mut beyond = whole.clone();
         beyond[0] ^= 1;
-        // The base's size alone is another one: what is copied to its end is beyond it, or nobody has such a base.
+        // Only the size of the base differs: copying to the end exceeds it, or the script cannot be reversed on the
+        // real base.
         assert!(Script::parse(&beyond).and_then(|script| script.reversed(&one)).is_err());
     }
 
@@ -269,7 +273,7 @@ mod tests {
             encode::number(made, &mut delta);
             [delta, own].concat()
         };
-        // Two bytes from here and there of sixteen thousand; then all of that again and again.
+        // Two bytes each from scattered places among sixteen thousand; then all of that again and again.
         let scattered =
             Script::parse(&instructions(16_384, 8_000, &|n| vec![0x93, n as u8, (n >> 8) as u8 ^ 0x15, 2])).unwrap();
         let again = |count| Script::parse(&instructions(scattered.size(), count, &|_| vec![0xb0, 0x80, 0x3e])).unwrap();

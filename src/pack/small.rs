@@ -1,40 +1,41 @@
-//! zlib streams of what is small: fixed codes, matches taken as they are met, nothing to set up.
+//! zlib streams of small contents: fixed codes, greedy matching, almost no setup.
 //!
-//! In: a content. Out: its stream (RFC 1950, RFC 1951). A general encoder clears tables of more than a hundred kilobytes for each stream
-//! and thinks about codes of its own; where the content is a delta of fifty bytes that is nearly all of the work, and comes to nothing.
+//! In: a content. Out: its stream (RFC 1950, RFC 1951). A general encoder clears more than a hundred kilobytes of
+//! tables for each stream and considers dynamic codes; for a delta of fifty bytes that is nearly all of the work, and
+//! in vain. Never fails.
 
 use crate::odb::inflate::FIXED_CODES;
 use crate::odb::prefix::common_prefix;
 
-/// The most that is taken; the fastest level of zlib has fixed codes too.
+/// The largest content accepted; up to this size the fastest level of zlib uses fixed codes too.
 pub(super) const CONTENT_MAX: usize = 16 << 10;
 
-/// A match is found by so many bytes.
+/// The number of bytes that are hashed to find a match.
 const FOUND_BY: usize = 4;
 /// The longest match.
 const MATCH_MAX: usize = 258;
-/// The code that ends a block.
+/// The code for the end of a block.
 const END: usize = 256;
-/// The code of the shortest match, of three bytes, and of the longest.
+/// The codes of the shortest match, which is three bytes, and of the longest.
 const SHORTEST: usize = 257;
 const LONGEST: usize = 285;
-/// What stands before and behind the bytes of a block that is only stored.
+/// The number of bytes that a stored block adds to its content.
 const STORED_BYTES: usize = 5;
 
-/// Makes streams; what it allocates it uses again.
+/// Makes streams; allocations are reused.
 #[derive(Default)]
 pub(super) struct Small {
-    /// By hash: behind which byte the same was met last.
+    /// By hash: one more than the position where these bytes were last seen; 0 for none.
     places: Vec<u16>,
     stream: Vec<u8>,
 }
 
 impl Small {
-    /// The stream of a content of at most [`CONTENT_MAX`] bytes.
+    /// Makes the stream of a content of at most [`CONTENT_MAX`] bytes.
     pub(super) fn deflate(&mut self, content: &[u8]) -> &[u8] {
         assert!(content.len() <= CONTENT_MAX, "whoever asks knows the size");
         self.stream.clear();
-        // Window of 32 KiB, fastest.
+        // A window of 32 KiB, fastest level.
         self.stream.extend_from_slice(&[0x78, 0x01]);
         if !self.block(content) {
             let size = content.len() as u16;
@@ -48,7 +49,7 @@ impl Small {
         &self.stream
     }
 
-    /// Writes a block with fixed codes; `false` as soon as it is larger than what it stands for.
+    /// Writes a block with fixed codes; returns `false` as soon as it is larger than a stored block.
     fn block(&mut self, content: &[u8]) -> bool {
         let bits = content.len().next_power_of_two().trailing_zeros().clamp(4, 12) + 1;
         self.places.clear();
@@ -107,18 +108,18 @@ impl Bits<'_> {
         self.put(code.into(), bits.into());
     }
 
-    /// So many bytes as they stand so far back.
+    /// A match: copies `length` bytes from `distance` bytes back.
     fn repeat(&mut self, length: usize, distance: usize) {
         if length == MATCH_MAX {
             self.code(LONGEST);
         } else {
-            // Each code stands for a span; spans double with every fourth one.
+            // Each code covers a range of lengths; the ranges double after every fourth code.
             let more = length - 3;
             let bits = more.checked_ilog2().unwrap_or(0).saturating_sub(2);
             self.code(SHORTEST + (bits as usize * 4) + (more >> bits));
             self.put(more & ((1 << bits) - 1), bits);
         }
-        // The same with every second one.
+        // The same for distances, where they double after every second code.
         let back = distance - 1;
         let bits = back.checked_ilog2().unwrap_or(0).saturating_sub(1);
         let code = (bits as usize * 2) + (back >> bits);
@@ -140,7 +141,7 @@ mod tests {
     use proptest::prelude::*;
     use std::io::Read;
 
-    /// The content comes back; how long its stream is.
+    /// Checks that the content can be restored; returns the length of its stream.
     fn check(content: &[u8]) -> usize {
         let mut small = Small::default();
         small.deflate(b"something before something before");

@@ -1,7 +1,7 @@
-//! The packs that objects are taken from.
+//! The packs from which objects are taken.
 //!
-//! In: a selection, and what has been planned and written so far. Out: whether an object is there for a delta to rest on, and where it came
-//! to lie. Nothing is read here but indexes.
+//! In: a selection, and what has been planned and written so far. Out: whether a delta can be based on an object, and
+//! where that was written. Only indexes are read here, never entries.
 
 use super::select::{Positions, Selection, Spot, Stray};
 use crate::odb::ids::IdSet;
@@ -11,59 +11,60 @@ use gix_hash::{ObjectId, oid};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Where the base of a stored delta is, for the client.
+/// Where the client finds the base of a stored delta.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Base {
-    /// There is none: it is no delta.
+    /// The entry is not a delta.
     None,
-    /// In this pack: the entry at this offset of the n-th of the packs.
+    /// Earlier in the new pack: the entry at this offset of the n-th source pack.
     Written(u32, u64),
-    /// In this pack, further on. It is known by name.
+    /// Later in the new pack. It is referred to by name.
     Later,
     /// The client has it.
     Held(Box<ObjectId>),
 }
 
-/// The packs objects are taken from.
+/// The packs from which objects are taken.
 pub(super) struct Sources<'a> {
     objects: &'a Objects,
     packs: Vec<Taken<'a>>,
-    /// Where each stands among them: there may be hundreds.
+    /// The number of each pack, by its id: there may be hundreds.
     by_id: HashMap<PackId, u32>,
     bases: Vec<(Arc<Pack>, &'a Positions)>,
-    /// The same of bases.
+    /// The positions of bases, by pack.
     bases_by_id: HashMap<PackId, &'a Positions>,
     loose_bases: &'a [Stray],
-    /// Blobs the client has, some of them in `bases` too.
+    /// Blobs the client has; some of them are in `bases` too.
     held_blobs: Option<&'a IdSet>,
 }
 
-/// What is taken from one pack, and where it came to lie.
+/// What is taken from one pack, and where it was written.
 pub(super) struct Taken<'a> {
     /// The pack.
     pub pack: Arc<Pack>,
-    /// What goes out of it.
+    /// The selected objects.
     pub positions: &'a Positions,
     /// The entries planned so far.
     offsets: Offsets,
-    /// From this offset on, entries stand from that offset on.
+    /// Where entries were written, in runs: from the first offset in the source on, entries are at the second offset in
+    /// the new pack and following.
     runs: Vec<(u64, u64)>,
-    /// Entries that were planned before their turn, by offset, and where they stand.
+    /// Entries planned before their turn: source offset and new offset.
     early: HashMap<u64, u64>,
 }
 
-/// Offsets that were noted in ascending order: half of each, because there are as many as objects. Where a damaged index has another
-/// order some of them are not found.
+/// A set of offsets added in ascending order. Only the lower half of each is stored, as there are as many as objects.
+/// If a damaged index has another order, some of them are not found.
 #[derive(Default)]
 struct Offsets {
-    /// What 32 bits have of each.
+    /// The lower 32 bits of each.
     low: Vec<u32>,
-    /// For each upper half, beginning with 0, where its offsets end.
+    /// For each value of the upper 32 bits, beginning with 0, where its offsets end.
     ends: Vec<usize>,
 }
 
 impl Offsets {
-    /// Of so many.
+    /// An empty set with room for this many.
     fn of(objects: u64) -> Self {
         Offsets { low: Vec::with_capacity(usize::try_from(objects).unwrap_or(0)), ends: Vec::new() }
     }
@@ -82,7 +83,7 @@ impl Offsets {
         let Some(end) = self.ends.get(high) else { return false };
         let start = high.checked_sub(1).map_or(0, |before| self.ends[before]);
         let (same, low) = (self.low.get(start..*end).unwrap_or_default(), offset as u32);
-        // Bases are near, mostly.
+        // Bases are mostly nearby.
         let mut near = 16;
         while near < same.len() && same[same.len() - near] > low {
             near *= 2;
@@ -91,7 +92,7 @@ impl Offsets {
     }
 }
 
-/// The upper half of an offset. Packs of so many bytes that these would take room do not exist.
+/// The upper half of an offset. Existing packs are small enough for `ends` to stay short.
 fn upper(offset: u64) -> usize {
     (offset >> 32) as usize
 }
@@ -102,7 +103,7 @@ impl Positions {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        // Mostly there are none in a word: a partial clone asks for few of many objects.
+        // Most words are empty: a partial clone selects few of many objects.
         let words = self.bits.iter().enumerate().filter(|(_, word)| **word != 0);
         words.flat_map(|(index, word)| {
             let first = index as u32 * 64;
@@ -112,7 +113,7 @@ impl Positions {
 }
 
 impl Taken<'_> {
-    /// Whether the entry at `offset` is planned already.
+    /// Whether the entry at `offset` has been planned.
     fn has(&self, offset: u64) -> bool {
         self.offsets.contains(offset) || self.is_early(offset)
     }
@@ -123,8 +124,8 @@ impl Taken<'_> {
 }
 
 impl<'a> Sources<'a> {
-    /// Large packs go first: what small ones repeat is written when their deltas need it. Of those that are about as large, the order of the
-    /// selection holds.
+    /// Orders the packs. Large ones go first: they have bases for objects that small packs store again. Packs of about
+    /// the same size keep the order of the selection.
     pub(super) fn new(selection: &'a Selection, objects: &'a Objects, thin: bool) -> Self {
         let taken = |positions: &'a Positions| Taken {
             pack: objects.pack(positions.pack),
@@ -144,23 +145,23 @@ impl<'a> Sources<'a> {
         Sources { objects, packs, by_id, bases, bases_by_id, loose_bases, held_blobs }
     }
 
-    /// What is taken from the n-th pack; `None` behind the last.
+    /// What is taken from the n-th pack; `None` after the last.
     pub(super) fn taken(&self, source: u32) -> Option<&Taken<'a>> {
         self.packs.get(source as usize)
     }
 
-    /// Which pack an object is taken from, if it is from this one.
+    /// The number of the pack, if the object is taken from it.
     pub(super) fn of(&self, pack: PackId, position: u32) -> Option<u32> {
         let source = *self.by_id.get(&pack)?;
         self.packs[source as usize].positions.contains(position).then_some(source)
     }
 
-    /// Notes that the entry at `offset` of a pack is planned, in its turn.
+    /// Notes that the entry at `offset` of a pack has been planned in its turn.
     pub(super) fn note(&mut self, source: u32, offset: u64) {
         self.packs[source as usize].offsets.push(offset);
     }
 
-    /// The same before its turn.
+    /// Notes that the entry at `offset` of a pack has been planned before its turn.
     pub(super) fn note_early(&mut self, source: u32, offset: u64) {
         self.packs[source as usize].early.entry(offset).or_insert(0);
     }
@@ -170,7 +171,7 @@ impl<'a> Sources<'a> {
         Arc::clone(&self.packs[source as usize].pack)
     }
 
-    /// Notes that the entry at `offset` of a pack stands at `place` now.
+    /// Notes that the entry at `offset` of a pack was written at `place`.
     pub(super) fn put(&mut self, source: u32, offset: u64, place: u64) {
         let Taken { runs, early, .. } = &mut self.packs[source as usize];
         if let Some(early) = early.get_mut(&offset) {
@@ -183,7 +184,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// Where an entry that was written stands.
+    /// Where an entry was written.
     pub(super) fn place(&self, source: u32, offset: u64) -> Option<u64> {
         let Taken { runs, early, .. } = &self.packs[source as usize];
         if let Some(place) = early.get(&offset) {
@@ -193,13 +194,13 @@ impl<'a> Sources<'a> {
         Some(to + (offset - from))
     }
 
-    /// Where an object that was taken from a pack stands; `None` where it was not.
+    /// Where an object taken from a pack was written; `None` if it was not planned.
     pub(super) fn place_of(&self, pack: PackId, position: u32) -> Option<u64> {
         let (source, offset) = self.planned(pack, position)?;
         self.place(source, offset)
     }
 
-    /// The entry of an object, if it is planned already.
+    /// The entry of an object, if it has been planned.
     pub(super) fn planned(&self, pack: PackId, position: u32) -> Option<(u32, u64)> {
         let source = *self.by_id.get(&pack)?;
         let taken = &self.packs[source as usize];
@@ -207,12 +208,12 @@ impl<'a> Sources<'a> {
         taken.has(offset).then_some((source, offset))
     }
 
-    /// Whether it is known of any object that the client has it.
+    /// Whether the client is known to have any object.
     pub(super) fn are_any_held(&self) -> bool {
         !self.bases.is_empty() || !self.loose_bases.is_empty() || self.held_blobs.is_some()
     }
 
-    /// Whether the client has an object.
+    /// Whether the client is known to have an object.
     pub(super) fn is_held(&self, spot: Spot) -> bool {
         match spot {
             Spot::Packed(pack, position) => {
@@ -225,14 +226,14 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// Where the base of a delta is: at `offset` of the same pack. `None`: nowhere.
+    /// Where the base at `offset` of the same pack can be found; `None` if nowhere.
     pub(super) fn base_at(&self, source: u32, offset: u64) -> Result<Option<Base>> {
         let taken = &self.packs[source as usize];
         if taken.has(offset) {
             return Ok(Some(Base::Written(source, offset)));
         }
         if self.bases.is_empty() && self.held_blobs.is_none() && self.packs.len() == 1 {
-            // It was not sent, and there is nowhere else where it could be. Its name is not looked for.
+            // It was not sent and cannot be anywhere else, so its name need not be looked up.
             return Ok(None);
         }
         match taken.pack.position_at_offset(offset) {
@@ -241,7 +242,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// The same for a base given by name.
+    /// Where the base with this name can be found.
     pub(super) fn base_named(&self, source: u32, id: &oid) -> Option<Base> {
         let taken = &self.packs[source as usize];
         let position = taken.pack.position(id)?;
@@ -252,7 +253,7 @@ impl<'a> Sources<'a> {
         Some(if taken.has(offset) { Base::Written(source, offset) } else { Base::Later })
     }
 
-    /// The base is stored at `position` of a pack, but not sent from there.
+    /// Where a base can be found that is stored at `position` of a pack, but not sent from there.
     fn base_elsewhere(&self, source: u32, position: u32) -> Option<Base> {
         let id = &self.packs[source as usize].pack.read_id_at(position);
         let held = |(pack, positions): &(Arc<Pack>, &Positions)| {
@@ -261,7 +262,8 @@ impl<'a> Sources<'a> {
         if self.held_blobs.is_some_and(|names| names.contains(id)) || self.bases.iter().any(held) {
             return Some(Base::Held(Box::new(id.to_owned())));
         }
-        // Another copy of it may have been taken. One from this pack would be no safe base: it may rest on this object.
+        // Another copy of it may have been sent from an earlier pack. One from this pack would not be a safe base: it
+        // may itself be based on this object.
         let written = |(at, other): (u32, &Taken<'_>)| {
             let offset = other.pack.offset_at(other.pack.position(id)?);
             other.has(offset).then_some(Base::Written(at, offset))
@@ -270,7 +272,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// How large a pack is, roughly.
+/// The approximate size of a pack: the binary logarithm of its number of objects, plus one.
 pub fn magnitude(pack: &Pack) -> u32 {
     u32::BITS - pack.len().leading_zeros()
 }

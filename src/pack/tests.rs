@@ -1,4 +1,4 @@
-//! Selection and writing on repositories that git made, judged by git.
+//! Selection and writing, tested on repositories made by git, with git as the judge.
 
 use super::PackStats;
 use super::deflate::Levels;
@@ -25,10 +25,10 @@ mod random;
 use damage::damage;
 use random::{Random, random_history};
 
-/// Nothing may be missing, and trees may be as deep as git's defaults let them.
+/// Nothing may be missing, and trees may be as deep as git allows by default.
 const TERMS: Terms = Terms { missing: Missing::Refused, tree_depth_max: 2048 };
 
-/// A bare repository below the temporary directory, removed when dropped.
+/// A bare repository in the temporary directory, removed when dropped.
 struct Repo {
     dir: PathBuf,
     hash: gix_hash::Kind,
@@ -41,7 +41,7 @@ impl Drop for Repo {
 }
 
 impl Repo {
-    /// An empty repository, made without starting git.
+    /// An empty repository, made without running git.
     fn new(hash: gix_hash::Kind) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -76,7 +76,8 @@ impl Repo {
     }
 
     fn script(&self, script: &str) {
-        // `c <name> [parent…]` commits the work tree as refs/heads/<name>, a second after the one before; `at <name>` goes back.
+        // `c <name> [parent…]` commits the work tree as refs/heads/<name>, one second after the previous commit; `at
+        // <name>` goes back.
         let tools = r#"
             set -e
             export GIT_DIR="$PWD" GIT_WORK_TREE="$PWD/work"
@@ -127,12 +128,12 @@ impl Repo {
         Objects::new(self.hash, vec![self.dir.join("objects")])
     }
 
-    /// What git would send by a walk.
+    /// The objects git would send after a walk.
     fn expected(&self, wants: &[ObjectId], haves: &[ObjectId]) -> BTreeSet<ObjectId> {
         self.listed(wants, haves, &["rev-list", "--objects", "--stdin"])
     }
 
-    /// The same by bitmaps, which leave out whatever can be reached from the haves.
+    /// The objects git would send using bitmaps, which leave out everything reachable from the haves.
     fn expected_at_least(&self, wants: &[ObjectId], haves: &[ObjectId]) -> BTreeSet<ObjectId> {
         self.listed(wants, haves, &["rev-list", "--objects", "--use-bitmap-index", "--stdin"])
     }
@@ -146,13 +147,13 @@ impl Repo {
         String::from_utf8_lossy(&listed).lines().map(id).collect()
     }
 
-    /// A pack of everything behind the haves.
+    /// A pack of everything reachable from the haves.
     fn packed(&self, haves: &[ObjectId]) -> Vec<u8> {
         let lines: String = haves.iter().map(|id| format!("{id}\n")).collect();
         self.run(&["pack-objects", "--revs", "--stdout", "-q"], lines.as_bytes()).unwrap()
     }
 
-    /// A new repository that has the objects of another one.
+    /// A new repository that borrows the objects of another one.
     fn on(other: &Repo) -> Self {
         let repo = Repo::new(other.hash);
         std::fs::write(repo.dir.join("objects/info/alternates"), format!("{}/objects\n", other.dir.display())).unwrap();
@@ -184,10 +185,11 @@ fn pack(objects: &Objects, wants: &[ObjectId], common: &[ObjectId], options: &Pa
     (out, stats)
 }
 
-/// All forms a client may ask for: thin, ofs-delta.
+/// All combinations of thin and ofs-delta that a client may ask for.
 const FORMS: [(bool, bool); 4] = [(false, true), (true, true), (false, false), (true, false)];
 
-/// Our answer is complete for a client that has the haves, holds what git would send, and rests on nothing else.
+/// Checks that our pack is complete for a client that has the haves, contains what git would send, and needs no other
+/// bases.
 fn check_ids(repo: &Repo, wants: &[ObjectId], haves: &[ObjectId], forms: &[(bool, bool)]) {
     let objects = repo.objects();
     let expected = repo.expected(wants, haves);
@@ -215,7 +217,7 @@ fn check_ids(repo: &Repo, wants: &[ObjectId], haves: &[ObjectId], forms: &[(bool
     assert_eq!(connectivity::check(&objects, wants, haves, TERMS, &mut Silent).unwrap(), Ok(()));
 }
 
-/// Whether a repository's packs hold deltas by offset.
+/// Whether a repository's packs have OFS_DELTA entries.
 fn has_ofs_deltas(repo: &Repo) -> bool {
     let objects = repo.objects();
     objects.packs(true).unwrap().into_iter().map(|id| objects.pack(id)).any(|pack| {
@@ -279,7 +281,7 @@ const REQUESTS: &[(&[&str], &[&str])] = &[
     (&["m2"], &["other"]),
 ];
 
-/// Those that reach the most code.
+/// The requests that reach the most code.
 const FEW: &[(&[&str], &[&str])] = &[
     (&["m2", "ann2", "treetag", "blobtag", "sub", "empty", "other", "revert"], &[]),
     (&["m2"], &["two"]),
@@ -368,7 +370,7 @@ fn a_whole_pack_goes_out_as_it_is() {
     let (bytes, stats) = pack(&objects, &tips, &[], &options(true, true));
     assert!(bytes == stored);
     assert_eq!(stats.pack_reused, stats.objects);
-    // Deltas by offset have to be rewritten for a client that cannot read them.
+    // OFS_DELTA entries must be rewritten for a client that cannot read them.
     let (bytes, stats) = pack(&objects, &tips, &[], &options(true, false));
     assert!(bytes != stored);
     assert_eq!((stats.pack_reused, stats.reused), (0, stats.objects));
@@ -377,7 +379,7 @@ fn a_whole_pack_goes_out_as_it_is() {
 
 #[test]
 fn who_waits_for_a_pack_has_its_beginning_before_anything_is_made() {
-    /// An answer, and how much of it there was when it was handed on.
+    /// An answer, and its length at each flush.
     #[derive(Default)]
     struct Heard(Vec<u8>, Vec<usize>);
     impl Write for Heard {
@@ -395,7 +397,7 @@ fn who_waits_for_a_pack_has_its_beginning_before_anything_is_made() {
         }
     }
     impl Sink for Heard {}
-    // Old versions rest on the newest, which is not asked for.
+    // Old versions are deltas on the newest one, which is not wanted.
     let repo = Repo::made_by(
         gix_hash::Kind::Sha1,
         r#"
@@ -415,7 +417,7 @@ fn who_waits_for_a_pack_has_its_beginning_before_anything_is_made() {
     };
     let Heard(bytes, at) = heard(&["v18"], &["v0"]);
     assert!(matches!(at[..], [once] if once >= 12 && once + 100 < bytes.len()), "{at:?} of {}", bytes.len());
-    // A few are soon made, and what is copied needs no time.
+    // A few deltas are made quickly, and copying takes no time.
     assert_eq!([heard(&["v5"], &["v2"]).1, heard(&["v20"], &[]).1], [Vec::<usize>::new(), Vec::new()]);
 }
 
@@ -536,7 +538,7 @@ fn what_is_too_large_for_a_delta_is_copied_and_not_read() {
     repo.git(&["-c", "core.bigFileThreshold=1m", "-c", "pack.indexVersion=1", "repack", "-adq"]);
     let mut objects = repo.objects();
     objects.set_object_limit(1 << 20);
-    // Nor is it held where zlib's checksum is the only one.
+    // It is not held in memory either where zlib's checksum is the only one.
     let options = PackOptions { memory: 1 << 20, ..options(true, true) };
     let (bytes, stats) = pack(&objects, &repo.ids(&["two"]), &repo.ids(&["one"]), &options);
     assert!(stats.reused > 0, "{stats:?}");
@@ -548,7 +550,7 @@ fn what_is_too_large_for_a_delta_is_copied_and_not_read() {
 
 #[test]
 fn threads_make_the_same_pack_and_fail_with_the_same_words() {
-    // Each version is loose or a delta on one that is not sent: a hundred and more have to be made.
+    // Each version is loose, or a delta on one that is not sent, so that more than a hundred must be made.
     let history = "seq 1 300 >a; c one
         for i in $(seq 1 150); do seq $i 300 >a; echo $i >b$((i % 7)); c v$i $(git rev-parse HEAD || :); done";
     let history = history.replace("$(git rev-parse HEAD || :)", "one");
@@ -587,7 +589,7 @@ fn threads_make_the_same_pack_and_fail_with_the_same_words() {
 
 #[test]
 fn a_version_that_is_too_large_for_threads_carries_a_delta_all_the_same() {
-    // All of them are loose. The large ones are about a mebibyte, some smaller and some larger than that.
+    // All objects are loose. The large ones have about a mebibyte, some of them less and some more.
     let history = "last=; for i in $(seq 1 70); do seq $i 200 >a; c v$i $last; last=v$i; done; rm a
         for size in 66 55 67 54 68; do seq -f 'line %.0f of many' 1 ${size}000 >big; c big$size $last; last=big$size; done";
     let repo = Repo::made_by(gix_hash::Kind::Sha1, history);
