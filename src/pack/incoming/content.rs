@@ -1,7 +1,7 @@
-//! What an object holds: in memory, or in a file that goes when it is no longer needed.
+//! The content of an object: in memory, or in a temporary file.
 //!
-//! In: bases and deltas that may be too large for memory. Out: results in chunks. No more than a chunk of anything is held
-//! here, whatever the numbers in a delta say.
+//! In: bases and deltas that may be too large for memory. Out: results in chunks. Never holds more than a chunk,
+//! whatever the numbers in a delta say.
 
 use super::Fault;
 use super::store::{Store, Temporary};
@@ -9,22 +9,22 @@ use crate::odb::delta;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-/// Bytes handled at a time.
+/// The number of bytes handled at a time.
 pub(super) const CHUNK_LEN: usize = 64 << 10;
 
 /// The content of an object.
 pub(super) enum Content {
     /// In memory.
     Memory(Vec<u8>),
-    /// In a file, with its length.
+    /// In a file, which is removed on drop, with its length.
     File(Temporary, u64),
 }
 
-/// Takes a part of some content.
+/// Receives content part by part.
 pub(super) type Each<'a> = dyn FnMut(&[u8]) -> Result<(), Fault> + 'a;
 
 impl Content {
-    /// Bytes of content.
+    /// The size of the content in bytes.
     pub fn len(&self) -> u64 {
         match self {
             Content::Memory(bytes) => bytes.len() as u64,
@@ -32,7 +32,7 @@ impl Content {
         }
     }
 
-    /// Bytes of memory it takes.
+    /// The bytes of memory it occupies.
     pub fn held(&self) -> u64 {
         match self {
             Content::Memory(bytes) => bytes.capacity() as u64,
@@ -40,7 +40,7 @@ impl Content {
         }
     }
 
-    /// Appends a part that is there to `out`.
+    /// Appends a part of the content to `out`.
     fn append(&self, offset: u64, size: usize, out: &mut Vec<u8>) -> io::Result<()> {
         match self {
             Content::Memory(bytes) => {
@@ -58,7 +58,7 @@ impl Content {
     }
 }
 
-/// The sizes a delta begins with, of its base and of its result; `None` when they are malformed.
+/// Reads the sizes at the beginning of a delta, of its base and of its result; `None` if they are malformed.
 pub(super) fn sizes(delta: &mut dyn Read) -> io::Result<Option<(u64, u64)>> {
     let mut head = Vec::new();
     let mut ends = 0;
@@ -71,8 +71,8 @@ pub(super) fn sizes(delta: &mut dyn Read) -> io::Result<Option<(u64, u64)>> {
     Ok(delta::sizes(&head).ok().map(|(base, result, _)| (base, result)))
 }
 
-/// Follows the instructions of a delta that make `result_len` bytes of a base; `false` when they are malformed, or make
-/// more or less.
+/// Applies the instructions of a delta, which must make `result_len` bytes. Returns `false` if they are malformed, or
+/// make more or fewer.
 pub(super) fn apply(base: &Content, delta: &mut dyn Read, result_len: u64, each: &mut Each<'_>) -> Result<bool, Fault> {
     let mut out = Vec::with_capacity(CHUNK_LEN);
     let mut left = result_len;
@@ -115,7 +115,7 @@ pub(super) fn apply(base: &Content, delta: &mut dyn Read, result_len: u64, each:
     Ok(left == 0)
 }
 
-/// Offset and size of a copy, each of at most 32 bits.
+/// Reads the offset and the size of a copy instruction.
 fn copy(code: u8, delta: &mut dyn Read) -> io::Result<Option<(u64, u64)>> {
     let (mut offset, mut size) = (0_u64, 0_u64);
     for bit in 0..7 {

@@ -1,24 +1,24 @@
-//! What is known of the entries of an incoming pack: flat columns that grow as entries really arrive.
+//! The entries of an incoming pack, in flat columns that grow as entries arrive.
 //!
-//! [`Layout`] is complete after the scan and only read afterwards, by all threads. [`Names`] are filled in as deltas are
-//! resolved, by one.
+//! [`Layout`] is complete after the scan; after that all threads only read it. [`Names`] are filled in by one thread as
+//! deltas are resolved. The number of objects in the pack's header never sizes anything here.
 
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 
-/// How an entry is stored: git's numbers.
+/// How an entry is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stored {
     /// The object itself.
     Whole(Kind),
-    /// A delta on an entry before it.
+    /// A delta on an earlier entry.
     OfsDelta,
-    /// A delta on an object by name.
+    /// A delta on an object referred to by name.
     RefDelta,
 }
 
 impl Stored {
-    /// From the three bits of an entry's header.
+    /// The meaning of the three type bits in an entry's header.
     pub fn from_code(code: u8) -> Option<Self> {
         Some(match code {
             1 => Stored::Whole(Kind::Commit),
@@ -32,7 +32,7 @@ impl Stored {
     }
 }
 
-/// The three bits of an entry that stores an object of this kind.
+/// The three type bits for an object of this kind.
 pub(super) fn code_of(kind: Kind) -> u8 {
     match kind {
         Kind::Commit => 1,
@@ -42,7 +42,7 @@ pub(super) fn code_of(kind: Kind) -> u8 {
     }
 }
 
-/// Where the entries lie.
+/// Where the entries are.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
     offsets: Vec<u64>,
@@ -52,12 +52,12 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Bytes of memory one entry takes here and in [`Names`], with room for the order by name.
+    /// The bytes of memory that one entry takes here and in [`Names`], including sorting it by name.
     pub fn bytes_per_entry(hash: gix_hash::Kind) -> u64 {
         (8 + 1 + 4 + 1 + 16 + hash.len_in_bytes()) as u64
     }
 
-    /// Adds the entry that begins where the last one ended, with a header of `header_len` bytes.
+    /// Adds an entry, which must begin where the last one ended and has a header of `header_len` bytes.
     pub fn push(&mut self, offset: u64, header_len: u8, crc: u32, end: u64) {
         self.offsets.push(offset);
         self.header_lens.push(header_len);
@@ -65,27 +65,27 @@ impl Layout {
         self.end = end;
     }
 
-    /// How many entries there are. A pack has fewer than 2^32: its header counts them in 32 bits.
+    /// The number of entries. A pack has fewer than 2^32, since its header counts them in 32 bits.
     pub fn len(&self) -> u32 {
         u32::try_from(self.offsets.len()).expect("no more entries are pushed than a pack header counts")
     }
 
-    /// Where the entry begins.
+    /// Where an entry begins.
     pub fn offset(&self, index: u32) -> u64 {
         self.offsets[index as usize]
     }
 
-    /// Where its zlib stream begins.
+    /// Where an entry's zlib stream begins.
     pub fn data(&self, index: u32) -> u64 {
         self.offset(index) + u64::from(self.header_lens[index as usize])
     }
 
-    /// Where it ends.
+    /// Where an entry ends.
     pub fn end(&self, index: u32) -> u64 {
         self.offsets.get(index as usize + 1).copied().unwrap_or(self.end)
     }
 
-    /// The CRC32 of its bytes.
+    /// The CRC32 of an entry's bytes.
     pub fn crc(&self, index: u32) -> u32 {
         self.crcs[index as usize]
     }
@@ -96,7 +96,7 @@ impl Layout {
     }
 }
 
-/// What the entries are.
+/// The names and kinds of the entries' objects.
 #[derive(Debug)]
 pub(super) struct Names {
     hash_len: usize,
@@ -105,12 +105,12 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// For a pack of objects named by `hash`.
+    /// Columns for object names of this hash.
     pub fn new(hash: gix_hash::Kind) -> Self {
         Names { hash_len: hash.len_in_bytes(), ids: Vec::new(), kinds: Vec::new() }
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub fn len(&self) -> u32 {
         u32::try_from(self.kinds.len()).expect("no more entries are pushed than a pack header counts, and their bases")
     }
@@ -127,32 +127,32 @@ impl Names {
         self.kinds.push(None);
     }
 
-    /// Says what a delta has become.
+    /// Sets the object that a delta has been resolved to.
     pub fn set(&mut self, index: u32, id: &oid, kind: Kind) {
         let at = index as usize * self.hash_len;
         self.ids[at..at + self.hash_len].copy_from_slice(id.as_bytes());
         self.kinds[index as usize] = Some(kind);
     }
 
-    /// The kind, where it is known.
+    /// An entry's kind, if it is known yet.
     pub fn kind(&self, index: u32) -> Option<Kind> {
         self.kinds[index as usize]
     }
 
-    /// The name's bytes; zeros while it is not known.
+    /// The bytes of an entry's name; zeros while it is unknown.
     pub fn id(&self, index: u32) -> &[u8] {
         let at = index as usize * self.hash_len;
         &self.ids[at..at + self.hash_len]
     }
 
-    /// The name; the null id while it is not known.
+    /// An entry's name; the null id while it is unknown.
     pub fn object_id(&self, index: u32) -> ObjectId {
         ObjectId::from_bytes_or_panic(self.id(index))
     }
 
-    /// All entries in the order of their names, equal ones in the order of the pack.
+    /// All entries in the order of their names, equal ones in pack order.
     pub fn order(&self) -> Vec<u32> {
-        // Comparing eight bytes beside the position is several times faster than fetching both names each time.
+        // Comparing eight bytes stored beside the position is several times faster than fetching both names each time.
         let mut keyed: Vec<(u64, u32)> = (0..)
             .zip(self.ids.chunks_exact(self.hash_len))
             .map(|(index, id)| {

@@ -1,6 +1,7 @@
-//! What happens to each object once its content is known: checked, compared with what exists, or written loose.
+//! Examining each object once its content is known: it is checked, then compared with an existing one or written loose.
 //!
-//! In: objects in any order. Out: faults, notes for the user. Each thread has an examiner of its own.
+//! In: objects in any order. Out: faults, and notes for the user. Each thread has its own examiner; nothing here
+//! resolves deltas.
 
 use super::entries::Names;
 use super::oversized::Oversized;
@@ -11,21 +12,21 @@ use crate::repo::fsck::{Checker, Files, Finding, Rules};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 
-/// Notes beyond this many are left out.
+/// The most notes; further ones are dropped unless they are errors.
 const NOTES_MAX: usize = 200;
 
-/// What is asked of each object; all threads are told the same.
+/// The settings for examining, the same for all threads.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
     hash: gix_hash::Kind,
     fsck: Option<&'a Rules>,
     object_size_max: Option<u64>,
-    /// What all threads together may hold.
+    /// The bytes that all threads together may hold.
     memory: u64,
 }
 
 impl<'a> Asked<'a> {
-    /// As the options say.
+    /// Takes the settings from the options.
     pub fn of(options: &'a ReceiveOptions<'_>) -> Self {
         let ReceiveOptions { hash, object_size_max, memory, .. } = *options;
         Asked { hash, fsck: options.fsck.as_ref(), object_size_max, memory }
@@ -39,9 +40,9 @@ pub(super) struct Examiner<'a> {
     checker: Option<Checker<'a>>,
     unpacker: Option<Unpacker<'a>>,
     existing: Vec<u8>,
-    /// Which tree of deltas is resolved now, where threads share them.
+    /// The tree of deltas being resolved, where threads share the trees.
     tree: usize,
-    /// With the tree each belongs to.
+    /// Notes, each with its tree of deltas.
     notes: Vec<(usize, String)>,
     oversized: Oversized,
     content_max: u64,
@@ -63,22 +64,22 @@ impl<'a> Examiner<'a> {
         }
     }
 
-    /// What is found from now on belongs to this tree of deltas.
+    /// Attributes what is found from here on to a tree of deltas.
     pub fn begin_tree(&mut self, tree: usize) {
         self.tree = tree;
     }
 
-    /// Objects are written loose from now on.
+    /// Makes the examiner write objects loose.
     pub fn unpack_with(&mut self, unpacker: Unpacker<'a>) {
         self.unpacker = Some(unpacker);
     }
 
-    /// Whole objects above this size are not held in memory.
+    /// The size above which whole objects are not held in memory.
     pub fn content_max(&self) -> u64 {
         self.content_max
     }
 
-    /// An object in memory.
+    /// Examines an object in memory.
     pub fn object(&mut self, id: &oid, kind: Kind, content: &[u8]) -> Result<(), Fault> {
         self.look_at_size(id, content.len() as u64)?;
         if let Some(checker) = &mut self.checker {
@@ -94,7 +95,7 @@ impl<'a> Examiner<'a> {
         }
     }
 
-    /// One that exists already makes nothing larger.
+    /// Records an object that is too large, unless it exists already: then the repository does not grow.
     fn look_at_size(&mut self, id: &oid, size: u64) -> Result<(), Fault> {
         if self.oversized.is(size) && !self.objects.contains(id).map_err(|error| unreadable(id, &error))? {
             self.oversized.add(self.tree, id, size);
@@ -102,15 +103,15 @@ impl<'a> Examiner<'a> {
         Ok(())
     }
 
-    /// An object that exists already must be the same (UN-10). What is too large for memory is compared by kind and size alone:
-    /// its name has been computed with collision detection like every other.
+    /// Compares an object that exists already, which must be the same (UN-10). For an object too large for memory only
+    /// kind and size are compared: its name was computed with collision detection, like all names.
     fn compare(&mut self, id: &oid, kind: Kind, content: Option<&[u8]>, size: u64) -> Result<(), Fault> {
         let Some(header) = self.objects.header_as_listed(id).map_err(|error| unreadable(id, &error))? else {
             return Ok(());
         };
         let mut same = header.kind == kind && header.size == size;
         if let Some(content) = content.filter(|_| same && size <= self.content_max) {
-            // One that has vanished since is no obstacle.
+            // An object that has vanished since does no harm.
             same = match self.objects.find(id, &mut self.existing).map_err(|error| unreadable(id, &error))? {
                 Some(kind_there) => kind_there == kind && self.existing == content,
                 None => true,
@@ -119,7 +120,7 @@ impl<'a> Examiner<'a> {
         if same { Ok(()) } else { Err(Fault::new(format!("SHA1 COLLISION FOUND WITH {id} !"))) }
     }
 
-    /// An object that comes in chunks.
+    /// Begins an object that comes in chunks.
     pub fn begin_large(&mut self, kind: Kind, size: u64) -> Result<Large, Fault> {
         if self.checker.is_some() && kind != Kind::Blob {
             return Err(Fault::new(format!("{kind} of {size} bytes is too large to be checked")));
@@ -141,7 +142,8 @@ impl<'a> Examiner<'a> {
         }
     }
 
-    /// Takes over what the examiners of threads have found, in the order in which one would have; nothing of trees behind `last`.
+    /// Takes over the findings of the threads' examiners, in the order in which one thread would have made them; those
+    /// of trees after `last` are dropped.
     pub fn absorb(&mut self, others: Vec<Findings>, last: usize) {
         let (mut notes, mut oversized) = (Vec::new(), Vec::new());
         for other in others {
@@ -160,12 +162,13 @@ impl<'a> Examiner<'a> {
         }
     }
 
-    /// What the examiner of this thread has found, for the one that goes on.
+    /// Returns what this thread's examiner has found.
     pub fn into_findings(self) -> Findings {
         Findings { notes: self.notes, oversized: self.oversized, files: self.checker.map(Checker::into_files) }
     }
 
-    /// All objects are stored: what could not be checked alone is, and loose objects are forced to disk.
+    /// Completes the examination once all objects are stored: performs the checks that need other objects, and forces
+    /// loose objects to the disk.
     pub fn finish(&mut self, names: &Names, options: &ReceiveOptions<'_>) -> Result<(), Fault> {
         if self.oversized.any() {
             let mut objects = stored(options)?;
@@ -191,13 +194,13 @@ impl<'a> Examiner<'a> {
         }
     }
 
-    /// Lines for the user.
+    /// The lines for the user.
     pub fn into_notes(self) -> Vec<String> {
         self.notes.into_iter().map(|(_, note)| note).collect()
     }
 }
 
-/// All objects there are now: the pack is new in the quarantine, and an open database need not look for new packs.
+/// Opens all objects, including the new pack in the quarantine, since an open database does not notice new packs.
 fn stored(options: &ReceiveOptions<'_>) -> Result<Objects, Fault> {
     let mut directories = vec![options.directory.to_owned()];
     for directory in options.objects.directories().map_err(|error| Fault::Ours(format!("{error:#}")))? {
@@ -216,14 +219,14 @@ fn write_fault(error: &std::io::Error) -> Fault {
     Fault::Ours(format!("failed to write object: {error}"))
 }
 
-/// What one thread's examiner leaves to the next.
+/// What a thread's examiner has found.
 pub(super) struct Findings {
     notes: Vec<(usize, String)>,
     oversized: Oversized,
     files: Option<Files>,
 }
 
-/// An object whose content passes by in chunks.
+/// An object whose content passes in chunks.
 pub(super) struct Large {
     kind: Kind,
     size: u64,
@@ -254,7 +257,8 @@ impl Large {
 mod tests {
     use super::*;
 
-    /// The beginning of one of two files whose SHA-1 is the same (Stevens and others 2017, «The first collision for full SHA-1»).
+    /// The beginning of one of the two files with the same SHA-1 (Stevens et al. 2017, "The first collision for full
+    /// SHA-1").
     #[rustfmt::skip]
     const COLLISION: &[&str] = &[
         "255044462d312e330a25e2e3cfd30a0a0a312030206f626a0a3c3c2f57696474682032203020522f4865696768742033",
@@ -278,7 +282,7 @@ mod tests {
         let asked = Asked { hash: gix_hash::Kind::Sha1, fsck: None, object_size_max: None, memory: 1 << 20 };
         let name = |content: &[u8], piece: usize| {
             let mut examiner = Examiner::new(asked, &objects);
-            // The attack is on these blocks and no others: a header before them, and it is none.
+            // The collision is in these blocks only; with a header before them there is none.
             let hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
             let mut large = Large { kind: Kind::Blob, size: content.len() as u64, hasher };
             content.chunks(piece).for_each(|piece| large.chunk(piece, &mut examiner).unwrap());
@@ -290,7 +294,7 @@ mod tests {
             assert!(text.ends_with("f92d74e3874587aaf443d1db961d4e26dde13e9c"), "the name both files have: {text}");
             assert!(name(&bytes[..319], piece).is_ok() && name(&bytes[..256], piece).is_ok(), "both blocks are needed");
         }
-        // As a blob it is like any other.
+        // As a blob, with its header, the content is harmless.
         assert!(super::super::name_of(gix_hash::Kind::Sha1, Kind::Blob, &bytes).is_ok());
     }
 }

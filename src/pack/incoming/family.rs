@@ -1,14 +1,14 @@
-//! Who is a delta on whom.
+//! Which entries are deltas on which.
 //!
-//! In: the deltas of a pack as the scan met them. Out: the deltas on an entry, by its position and by its name. Sorted once,
-//! searched by bisection: nothing here grows faster than the number of deltas.
+//! In: the deltas of a pack as the scan found them. Out: the deltas on an entry, by its position and by its name. They
+//! are sorted once and found by binary search; nothing here takes more than linear memory.
 
 use super::scan::Deltas;
 use gix_hash::{ObjectId, oid};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The deltas of a pack, by their bases.
+/// The deltas of a pack, by base.
 pub(super) struct Family {
     /// The children of entry `n` are `children[first[n]..first[n + 1]]`.
     first: Vec<u32>,
@@ -16,13 +16,13 @@ pub(super) struct Family {
     by_name: ByName,
 }
 
-/// Deltas whose base is known by its name.
+/// Deltas that refer to their base by name.
 struct ByName {
-    /// In the order of the bases' names.
+    /// Bases and deltas, in the order of the bases' names.
     deltas: Vec<(ObjectId, u32)>,
-    /// Where the deltas on the n-th base begin; one more than there are bases.
+    /// Where the deltas on the n-th base begin; one element more than there are bases.
     groups: Vec<u32>,
-    /// Whether the deltas on the n-th base have been given to a base: the same object may be in the pack twice.
+    /// Whether the deltas on the n-th base have been taken, since the base may be in the pack twice.
     taken: Vec<AtomicBool>,
 }
 
@@ -49,8 +49,9 @@ impl Family {
         }
         drop(next);
 
-        // Largest subtrees last: the base's content can be given up before the walk goes down into the last one, so that no
-        // more contents are alive than the binary logarithm of the number of entries. Bases come before their deltas.
+        // Largest subtrees last: the content of a base can be given up before the walk descends into the last child, so
+        // the number of contents held is at most the binary logarithm of the number of entries. Bases precede their
+        // deltas.
         let mut weights = vec![1_u32; len as usize];
         for &(base, delta) in deltas.by_position.iter().rev() {
             weights[base as usize] = weights[base as usize].saturating_add(weights[delta as usize]);
@@ -64,7 +65,7 @@ impl Family {
         Family { first, children, by_name: ByName::new(deltas.by_name) }
     }
 
-    /// The deltas by position on an entry; entries appended later have none.
+    /// The places of the deltas that refer to an entry by offset; entries appended later have none.
     pub fn children(&self, index: u32) -> Range<u32> {
         match self.first.get(index as usize..).and_then(|firsts| firsts.get(..2)) {
             Some(&[start, end]) => start..end,
@@ -72,22 +73,22 @@ impl Family {
         }
     }
 
-    /// The delta at a place that [`Family::children`] gave.
+    /// The delta at a place from [`Family::children`].
     pub fn child_at(&self, at: u32) -> u32 {
         self.children[at as usize]
     }
 
-    /// The delta at a place that [`Family::take`] gave.
+    /// The delta at a place from [`Family::take`].
     pub fn by_name_at(&self, at: u32) -> u32 {
         self.by_name.deltas[at as usize].1
     }
 
-    /// Whether there may be deltas on an entry whose name is not known yet.
+    /// Whether an entry may have deltas on it, although its name is not known yet.
     pub fn may_be_base(&self, index: u32) -> bool {
         !self.by_name.deltas.is_empty() || !self.children(index).is_empty()
     }
 
-    /// The bases that nobody has offered so far, in the order of the first deltas on them.
+    /// The bases that have not been found so far, in the order of the first deltas on them.
     pub fn missing_bases(&self) -> Vec<ObjectId> {
         let by_name = &self.by_name;
         let mut missing: Vec<&(ObjectId, u32)> = by_name
@@ -101,12 +102,12 @@ impl Family {
         missing.into_iter().map(|(base, _)| *base).collect()
     }
 
-    /// Whether there are deltas on an object that nobody has offered so far.
+    /// Whether there are deltas on an object that has not been found so far.
     pub fn is_missing(&self, id: &oid) -> bool {
         self.by_name.group(id).is_some_and(|group| !self.by_name.taken[group].load(Ordering::Relaxed))
     }
 
-    /// Gives the deltas on an object to whoever asks first.
+    /// Takes the deltas on an object; only the first caller gets them.
     pub fn take(&self, id: &oid) -> Range<u32> {
         let by_name = &self.by_name;
         match by_name.group(id) {
@@ -132,7 +133,7 @@ impl ByName {
         ByName { deltas, groups, taken }
     }
 
-    /// Which of the bases an object is.
+    /// The number of the base with this name.
     fn group(&self, id: &oid) -> Option<usize> {
         let bases = &self.groups[..self.taken.len()];
         bases.binary_search_by(|&start| self.deltas[start as usize].0.as_slice().cmp(id.as_bytes())).ok()

@@ -1,7 +1,7 @@
-//! A pack that comes in: read once as a stream, checked, resolved, stored with its index.
+//! Receiving a pack: read once as a stream, checked, resolved, stored with its index.
 //!
-//! In: a body, a quarantine. Out: a kept pack with `.idx`, `.rev` and `.keep`, or loose objects. Nothing of it is visible to
-//! other requests, and nothing is written outside the quarantine. No thread is started for a small pack.
+//! In: a body, a quarantine. Out: a kept pack with `.idx`, `.rev` and `.keep`, or loose objects. Nothing becomes
+//! visible to other requests or is written outside the quarantine. Small packs start no threads.
 
 mod content;
 mod entries;
@@ -28,53 +28,54 @@ use scan::{Input, Scanned};
 use std::io;
 use std::path::Path;
 
-/// The title of what is done when all of a pack has arrived, in git's words.
+/// The title of the stage after the whole pack has arrived, in git's words.
 pub const RESOLVING: &str = "Resolving deltas";
 
 /// How a pack is received.
 pub struct ReceiveOptions<'a> {
-    /// The hash of names and trailer.
+    /// The hash of object names and the trailer.
     pub hash: gix_hash::Kind,
     /// The quarantine's object directory; a kept pack goes to its `pack/`.
     pub directory: &'a Path,
-    /// Where bases of thin packs are found, and objects that exist already (the quarantine in front of the repository).
+    /// Where bases of thin packs and existing objects are found: the quarantine in front of the repository.
     pub objects: &'a Objects,
-    /// Packs of fewer objects than this become loose objects (receive.unpackLimit); 0 never.
+    /// Packs with fewer objects than this become loose objects (receive.unpackLimit); 0 for none.
     pub unpack_limit: u64,
     /// The most bytes the pack may have as it arrives (receive.maxInputSize).
     pub max_input_size: Option<u64>,
     /// The most bytes one object may have (artifacts.maxObjectSize).
     pub object_size_max: Option<u64>,
-    /// What the repository has room for (artifacts.maxRepositorySize).
+    /// How much room is left in the repository (artifacts.maxRepositorySize).
     pub room: Option<Room>,
-    /// By which rules every object is parsed and checked, if any: refused with `fsck error in packed object`.
+    /// The rules by which every object is checked, if any; violations are refused with `fsck error in packed object`.
     pub fsck: Option<Rules>,
-    /// Bytes that may be held in memory, all threads together.
+    /// The bytes that may be held in memory, by all threads together.
     pub memory: u64,
-    /// How many threads resolve deltas where there are many (pack.threads); 0: one for each processor, eight at most.
+    /// How many threads resolve the deltas of a large pack (pack.threads); 0 for one per processor, eight at most.
     pub threads: usize,
-    /// Whether a `.rev` is written.
+    /// Whether to write a `.rev`.
     pub reverse_index: bool,
-    /// zlib level of loose objects and of bases appended to thin packs.
+    /// The zlib level of loose objects, and of bases appended to thin packs.
     pub compression: u32,
-    /// Whether what is written is forced to disk.
+    /// Which files are forced to the disk.
     pub sync: Syncs,
-    /// Modes of new files.
+    /// The modes of new files.
     pub sharing: Sharing,
-    /// Whether a pack that is kept must bring the bases of all its deltas.
+    /// Whether a pack that is kept must contain the bases of all its deltas.
     pub reject_thin: bool,
-    /// Whether a pack that is kept may have an object twice: who made it himself finds out why.
+    /// Whether a pack that is kept may contain an object twice; for callers that make the pack themselves and deal with
+    /// it.
     pub twice: bool,
-    /// The line in the `.keep` file that protects the pack until refs point to it (UN-13).
+    /// The content of the `.keep` file, which protects the pack until refs point to it (UN-13).
     pub keep_message: String,
 }
 
 /// How full a repository is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// The most bytes its objects may take.
+    /// The most bytes its objects may occupy.
     pub max: u64,
-    /// The bytes they take before the push.
+    /// The bytes they occupy before the push.
     pub used: u64,
 }
 
@@ -84,29 +85,29 @@ impl Room {
     }
 }
 
-/// What of received objects is forced to the disk.
+/// Which of the received files are forced to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Syncs {
     /// Loose objects.
     pub loose: Sync,
     /// Packs.
     pub pack: Sync,
-    /// What is written beside a pack.
+    /// The files that accompany a pack.
     pub pack_metadata: Sync,
 }
 
 impl Syncs {
-    /// The same for all of it.
+    /// The same for all files.
     pub fn all(sync: Sync) -> Self {
         Syncs { loose: sync, pack: sync, pack_metadata: sync }
     }
 }
 
-/// The most content held in memory at once for one object.
+/// The most content of one object that is held in memory.
 const CONTENT_MAX: u64 = 32 << 20;
 
 impl ReceiveOptions<'_> {
-    /// Content above this size passes by in chunks, or waits in files.
+    /// Content above this size is processed in chunks or kept in files.
     fn content_max(&self) -> u64 {
         content_max(self.memory)
     }
@@ -119,28 +120,28 @@ fn content_max(memory: u64) -> u64 {
 /// A pack that was received completely.
 #[derive(Debug, Default)]
 pub struct IncomingPack {
-    /// Objects in the stream.
+    /// The number of objects in the stream.
     pub objects: u32,
-    /// The pack's name, where it was kept (its `.keep` file stands beside it); `None`: loose objects were written.
+    /// The name of the pack if it was kept, with its `.keep` file; `None` if loose objects were written.
     pub kept: Option<ObjectId>,
-    /// Bytes of the stream.
+    /// The size of the stream in bytes.
     pub bytes: u64,
-    /// Complete lines for the user on band 2: `warning: object …`.
+    /// Complete lines for the user on band 2, such as `warning: object …`.
     pub notes: Vec<String>,
 }
 
 /// Why a pack was refused.
 #[derive(Debug)]
 pub struct UnpackError {
-    /// What `unpack …` in the report says, in git's words: `eof before pack header was fully read`,
-    /// `protocol error (pack signature mismatch detected)`, `index-pack abnormal exit`, `unpack-objects abnormal exit` (UN-03, UN-04).
+    /// The text after `unpack ` in the report, in git's words: `eof before pack header was fully read`, `protocol error
+    /// (pack signature mismatch detected)`, `index-pack abnormal exit`, `unpack-objects abnormal exit` (UN-03, UN-04).
     pub status: String,
-    /// What the user is told on band 2 (UN-05), without the prefix `fatal: `: `pack exceeds maximum allowed size (512 bytes)`.
-    /// Empty where git says nothing there.
+    /// The message for the user on band 2 (UN-05), without the prefix `fatal: `: `pack exceeds maximum allowed size
+    /// (512 bytes)`. Empty where git sends none.
     pub detail: String,
     /// Complete lines for the user on band 2, before the detail: `error: object …: treeNotSorted: not properly sorted`.
     pub notes: Vec<String>,
-    /// What the operator should know, where it is nothing that the client has sent: a full disk.
+    /// The reason for the operator, if the fault is not the client's: a full disk, say.
     pub fault: Option<String>,
 }
 
@@ -150,15 +151,16 @@ impl UnpackError {
     }
 }
 
-/// Packs that become loose objects are held in memory up to this size.
+/// The size up to which packs that become loose objects are held in memory.
 const LOOSE_PACK_MEMORY: u64 = 1 << 20;
 
 impl IncomingPack {
-    /// Reads one pack from `body` to the end of the body: what follows the trailer is an error (R1). Nothing stays behind on error
-    /// but files in the quarantine, which its owner removes.
+    /// Reads one pack, which must fill `body` to its end: bytes after the trailer are an error. On error only files in
+    /// the quarantine are left, which its owner removes.
     ///
     /// # Errors
-    /// See [`UnpackError`]. Bad packs, limits, failed writes; the client's going is told by its `Io` text alone.
+    /// See [`UnpackError`]. Bad packs, exceeded limits, failed writes; if the client has gone, only the text of the I/O
+    /// error says so.
     pub fn receive(
         body: &mut dyn Body,
         options: &ReceiveOptions<'_>,
@@ -237,7 +239,7 @@ fn receive_objects(
     Ok(IncomingPack { objects: count, kept: Some(trailer), bytes, notes: Vec::new() })
 }
 
-/// Whether what came of `count` objects fits into the repository.
+/// Checks that what came of `count` objects fits into the repository.
 fn room_for(count: u32, options: &ReceiveOptions<'_>) -> Result<(), Fault> {
     match options.room {
         Some(room) if count > 0 && usage::of(options.directory)? > room.left() => Err(Fault::Full(room)),
@@ -245,22 +247,22 @@ fn room_for(count: u32, options: &ReceiveOptions<'_>) -> Result<(), Fault> {
     }
 }
 
-/// What ends the reception of a pack. git words some of them differently in unpack-objects and in index-pack.
+/// What ends receiving a pack. git words some of these differently in unpack-objects and in index-pack.
 #[derive(Debug)]
 enum Fault {
     /// The text after `fatal: `.
     Said(String),
-    /// The same, of what is nothing that the client has sent.
+    /// The same, for a fault that is not the client's.
     Ours(String),
-    /// What the system did not do, or a body that broke off.
+    /// A failed system call, or a body that broke off.
     Failed(io::Error),
     /// More bytes than receive.maxInputSize allows.
     TooLarge(u64),
     /// More bytes than artifacts.maxRepositorySize leaves room for.
     Full(Room),
-    /// The trailer is not the hash of what came before it.
+    /// The trailer is not the hash of the bytes before it.
     WrongTrailer,
-    /// So many deltas have no base.
+    /// This many deltas have no base.
     Unresolved(u32),
 }
 
@@ -269,7 +271,8 @@ impl Fault {
         Fault::Said(text.into())
     }
 
-    /// What is not the client's, if so: what is wrong with a body is no error of a system call.
+    /// The text of a fault that is not the client's. An I/O error counts only if a system call failed; other ones are
+    /// about the body.
     fn ours(&self) -> Option<String> {
         match self {
             Fault::Ours(text) => Some(text.clone()),
@@ -308,13 +311,13 @@ fn bad_object(offset: u64, what: impl std::fmt::Display) -> Fault {
     Fault::Said(format!("pack has bad object at offset {offset}: {what}"))
 }
 
-/// A size for people, as git writes it.
+/// Formats a size for humans, as git does.
 fn humanised(bytes: u64) -> String {
     let hundredths = |unit: u64| u128::from(bytes) * 100 / u128::from(unit);
     let (value, unit) = if bytes > 1 << 30 {
         (hundredths(1 << 30), "GiB")
     } else if bytes > 1 << 20 {
-        // git rounds by adding half of a hundredth.
+        // git rounds by adding half a hundredth.
         ((u128::from(bytes + 5243) * 100) >> 20, "MiB")
     } else if bytes > 1 << 10 {
         ((u128::from(bytes + 5) * 100) >> 10, "KiB")
@@ -324,7 +327,7 @@ fn humanised(bytes: u64) -> String {
     format!("{}.{:02} {unit}", value / 100, value % 100)
 }
 
-/// An object's name. SHA-1 that is part of a known kind of collision attack is refused.
+/// Computes an object's name. Content that bears the marks of a known SHA-1 collision attack is refused.
 fn name_of(hash: gix_hash::Kind, kind: gix_object::Kind, content: &[u8]) -> Result<ObjectId, Fault> {
     let mut hasher = gix_hash::hasher(hash);
     hasher.update(&gix_object::encode::loose_header(kind, content.len() as u64));

@@ -1,7 +1,8 @@
-//! Objects that are larger than the repository takes (artifacts.maxObjectSize).
+//! Objects larger than the repository accepts (artifacts.maxObjectSize).
 //!
-//! In: sizes, as they are declared and as they are. Out: a line for each of the first few, with a path under which a pushed
-//! commit has it. They are named when all objects are there; what is far too large, or too many, ends the pack before.
+//! In: declared and actual sizes. Out: a line for each of the first few such objects, with a path in a pushed commit.
+//! They are reported once all objects have arrived, so that paths are known; only a far too large object, or too many
+//! of them, end the pack earlier. Nothing is refused here for other reasons.
 
 use super::entries::Names;
 use super::{Fault, humanised};
@@ -13,45 +14,45 @@ use gix_object::tree::EntryRef;
 use gix_object::{CommitRefIter, Kind, TreeRefIter};
 use std::collections::HashSet;
 
-/// So many are named.
+/// The most objects that are reported.
 const NAMED_MAX: usize = 10;
-/// What declares to be larger is not read to its end to learn its name.
+/// An object that declares more bytes is not read to its end to learn its name.
 const READ_MAX: u64 = 4 << 30;
-/// Paths longer than this are not looked into.
+/// Deeper trees are not searched for paths.
 const DEPTH_MAX: usize = 1000;
 
-/// Those one thread has met.
+/// The oversized objects that one thread has found.
 #[derive(Default)]
 pub(super) struct Oversized {
     max: Option<u64>,
-    /// With the tree of deltas each belongs to.
+    /// Each with its tree of deltas.
     found: Vec<(usize, ObjectId, u64)>,
 }
 
 impl Oversized {
-    /// None yet.
+    /// An empty list with this limit.
     pub fn new(max: Option<u64>) -> Self {
         Oversized { max, found: Vec::new() }
     }
 
-    /// Whether an object is too large.
+    /// Whether an object of this size is too large.
     pub fn is(&self, size: u64) -> bool {
         self.max.is_some_and(|max| size > max)
     }
 
-    /// Whether there are any.
+    /// Whether any have been found.
     pub fn any(&self) -> bool {
         !self.found.is_empty()
     }
 
-    /// One whose name is known, of a tree of deltas.
+    /// Adds an object whose name is known, with its tree of deltas.
     pub fn add(&mut self, tree: usize, id: &oid, size: u64) {
         if self.found.len() < NAMED_MAX {
             self.found.push((tree, id.to_owned(), size));
         }
     }
 
-    /// Takes over what threads have met, in the order of the trees.
+    /// Takes over what threads have found, in the order of the trees.
     pub fn absorb(&mut self, others: Vec<Oversized>) {
         let mut found: Vec<_> = others.into_iter().flat_map(|other| other.found).collect();
         found.sort_by_key(|(tree, ..)| *tree);
@@ -59,8 +60,8 @@ impl Oversized {
         self.found.extend(found.into_iter().take(room));
     }
 
-    /// The fault, where there are any, and a line for each. `objects` has all that came; no tree is read in which more than
-    /// `memory` would have to be held.
+    /// The fault, if any objects are too large, and a line for each. `objects` must have all objects received; at most
+    /// `memory` bytes are spent on trees to be searched.
     pub fn fault(&mut self, names: &Names, objects: &Objects, memory: u64) -> Option<(Vec<String>, Fault)> {
         let max = self.max.filter(|_| !self.found.is_empty())?;
         let mut paths = Paths { objects, unseen: HashSet::new(), steps: Vec::new(), left: memory, content: Vec::new() };
@@ -78,22 +79,22 @@ fn text(max: u64) -> String {
     format!("pack has objects larger than the limit of {} (artifacts.maxObjectSize)", humanised(max))
 }
 
-/// What the scan counts, by the sizes entries declare.
+/// Counts oversized objects during the scan, by their declared sizes.
 pub(super) struct Declared {
     max: Option<u64>,
     count: usize,
 }
 
 impl Declared {
-    /// None yet.
+    /// Nothing counted yet.
     pub fn new(max: Option<u64>) -> Self {
         Declared { max, count: 0 }
     }
 
-    /// An object of this size will come of what is read now.
+    /// Takes the declared size of the object about to be read.
     ///
     /// # Errors
-    /// When reading on would cost more than its name is worth.
+    /// When reading on would cost more than learning the object's name is worth.
     pub fn look_at(&mut self, size: u64) -> Result<(), Fault> {
         let Some(max) = self.max.filter(|max| size > *max) else { return Ok(()) };
         self.count += 1;
@@ -101,7 +102,7 @@ impl Declared {
     }
 }
 
-/// A tree on the way: where it stands in another, and under which name.
+/// A tree on the way to an object: its parent and its name there.
 struct Step {
     parent: Option<usize>,
     depth: usize,
@@ -109,18 +110,18 @@ struct Step {
     tree: ObjectId,
 }
 
-/// Finds objects in the trees that came, from the commits that came.
+/// Finds paths of objects, from the received commits through the received trees.
 struct Paths<'a> {
     objects: &'a Objects,
     unseen: HashSet<ObjectId>,
     steps: Vec<Step>,
-    /// Bytes that may still be held.
+    /// The bytes that may still be allocated.
     left: u64,
     content: Vec<u8>,
 }
 
 impl Paths<'_> {
-    /// A path for each of `wanted` that is found.
+    /// A path for each of `wanted`, where one is found.
     fn find(&mut self, names: &Names, wanted: &[(ObjectId, u64)]) -> Vec<Option<BString>> {
         let mut found: Vec<Option<BString>> = vec![None; wanted.len()];
         let mut commits = Vec::new();
@@ -168,7 +169,7 @@ impl Paths<'_> {
         (kind == Kind::Commit).then(|| CommitRefIter::from_bytes(&self.content, commit.kind()).tree_id().ok())?
     }
 
-    /// Each tree that came is looked into once, as long as there is memory.
+    /// Whether to search a tree: each received tree is searched once, as long as there is memory.
     fn goes_into(&mut self, entry: &EntryRef<'_>) -> bool {
         let held = (size_of::<Step>() + entry.filename.len()) as u64;
         if !entry.mode.is_tree() || held > self.left || !self.unseen.remove(entry.oid) {

@@ -1,7 +1,8 @@
-//! The second pass: every delta whose base is in the pack becomes an object with a name.
+//! The second pass: resolves every delta whose base is in the pack, and names the results.
 //!
-//! In: the stored pack, who is a delta on whom. Out: names. Trees of deltas are given out one by one, to several threads
-//! where the pack is large; all share one budget of memory.
+//! In: the stored pack, and which entries are deltas on which. Out: names. Trees of deltas are resolved one by one, by
+//! several threads if the pack is large; all of them share one memory budget. Nothing here reads bases outside the
+//! pack.
 
 use super::entries::{Layout, Names};
 use super::examine::{Asked, Examiner};
@@ -19,40 +20,41 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
-/// Packs with less to do are resolved by the calling thread.
+/// Packs with fewer deltas are resolved by the calling thread.
 const THREADS_FROM_DELTAS: u32 = 2_000;
-/// Resolved objects that a thread hands over at once.
+/// How many resolved objects a thread hands over at a time.
 const BATCH_LEN: usize = 256;
-/// How often the pulse is felt while threads work.
+/// The longest time between ticks while threads work.
 const PULSE: Duration = Duration::from_millis(100);
 
 /// The memory for contents that are kept because they will be needed again.
 pub(super) struct Budget {
     pub limit: u64,
     pub held: AtomicU64,
-    /// What is larger goes through files.
+    /// Larger contents are kept in files.
     pub content_max: u64,
-    /// No base and no result is larger than its delta says.
+    /// The largest base or result that any delta declares; anything larger is an error.
     pub object_max: u64,
 }
 
-/// How many threads, and what they share.
+/// The number of threads, and their shared budget.
 pub(super) struct Threads {
     pub count: usize,
     pub budget: Budget,
 }
 
 impl Threads {
-    /// Each thread must be able to resolve the worst delta; what memory is left holds bases.
+    /// Leaves each thread enough memory to resolve the worst delta; the rest is for keeping bases.
     pub fn for_pack(layout: &Layout, deltas: &Deltas, options: &ReceiveOptions<'_>, loose: bool) -> Self {
         let entries = u64::from(layout.len()) * Layout::bytes_per_entry(options.hash);
         let free = options.memory.saturating_sub(entries.saturating_mul(2));
         let content_max = options.content_max();
-        // A base, a delta, and a result in a buffer that doubles; buffers for what goes through files.
+        // A base, a delta, and a result in a buffer that doubles; or the buffers for contents in files.
         let needed = (3 * deltas.object_max.min(content_max) + deltas.delta_max.min(content_max)).max(1 << 20);
         let mut count = 1;
         if !loose && deltas.count >= THREADS_FROM_DELTAS {
-            // Half of it: where no base can be kept, each branch of a chain makes all of the chain again.
+            // Only half of what would fit: where no base can be kept, each branch of a chain resolves the whole chain
+            // again.
             count = threads(options.threads).min(usize::try_from(free / needed / 2).unwrap_or(usize::MAX)).max(1);
         }
         let limit = free.saturating_sub(needed.saturating_mul(count as u64));
@@ -61,7 +63,7 @@ impl Threads {
     }
 }
 
-/// A pack between scan and index.
+/// A pack between the scan and the index.
 #[derive(Clone, Copy)]
 pub(super) struct Pack<'a> {
     pub store: &'a Store,
@@ -71,20 +73,20 @@ pub(super) struct Pack<'a> {
     pub hash: gix_hash::Kind,
 }
 
-/// An object with deltas on it.
+/// An object at the root of a tree of deltas.
 pub(super) struct Root {
-    /// Its entry; [`OUTSIDE`] where it is not in the pack.
+    /// Its entry; [`OUTSIDE`] if it is not in the pack.
     pub entry: u32,
-    /// Its kind and that of all that come of it.
+    /// Its kind, which all objects resolved from it share.
     pub kind: Kind,
-    /// The deltas by name on it, as [`Family::take`] gave them.
+    /// The deltas that refer to it by name, from [`Family::take`].
     pub by_name: Range<u32>,
 }
 
-/// No entry has this position: a pack has fewer than 2^32.
+/// A position that no entry has, since a pack has fewer than 2^32.
 pub(super) const OUTSIDE: u32 = u32::MAX;
 
-/// What a resolved delta is.
+/// The object that a delta has been resolved to.
 struct Resolved {
     entry: u32,
     kind: Kind,
@@ -123,8 +125,9 @@ pub(super) fn resolve(
     Ok(resolved)
 }
 
-/// The same with several threads; this one collects the names and feels the pulse. Of several faults the one is told that one
-/// thread would have met first: trees are given out in order, and none is left unfinished but those behind a fault.
+/// Does the same with several threads, while this one collects the names and ticks. Of several faults it returns the
+/// one that a single thread would have met first: trees are started in order, and only trees after a fault are left
+/// unfinished.
 fn resolve_in_threads(
     pack: Pack<'_>,
     names: &mut Names,
@@ -137,7 +140,7 @@ fn resolve_in_threads(
     let directories = options.objects.directories().map_err(|error| Fault::Ours(format!("{error:#}")))?;
     let (asked, memory) = (Asked::of(options), options.memory);
     let next = AtomicUsize::new(0);
-    // No tree from this one on is resolved any more.
+    // Trees from this one on are no longer resolved.
     let end = AtomicUsize::new(roots.len());
     let mut resolved = 0_u32;
     let mut outcome: Result<(), Fault> = Ok(());
@@ -149,7 +152,7 @@ fn resolve_in_threads(
             .map(|_| {
                 let (sender, directories, next, end) = (sender.clone(), directories.clone(), &next, &end);
                 scope.spawn(move || {
-                    // An open database serves one thread.
+                    // An open database serves only one thread.
                     let objects = Objects::new(pack.hash, directories);
                     objects.set_cache_bytes(memory / 32);
                     let mut examiner = Examiner::new(asked, &objects);
@@ -193,7 +196,8 @@ fn resolve_in_threads(
     fault.map_or(Ok(resolved), |(_, fault)| Err(fault))
 }
 
-/// One thread: takes the next tree until there is none, or there is a fault in an earlier one. A fault comes with its tree.
+/// The work of one thread: takes trees until there are none left, or an earlier one has a fault. A fault is returned
+/// with its tree.
 fn work(
     pack: Pack<'_>,
     roots: &[Root],
@@ -202,7 +206,7 @@ fn work(
     examiner: &mut Examiner<'_>,
     sender: &SyncSender<Vec<Resolved>>,
 ) -> Result<(), (usize, Fault)> {
-    // The collector outlives the workers, so that sending only fails when it panics; then nobody asks for the outcome.
+    // The collector outlives the workers, so sending fails only if it panics, and then the result is not needed.
     let send = |batch| sender.send(batch).map_err(|_| Fault::new("resolving was given up"));
     let mut resolver = Resolver::new();
     let mut batch = Vec::with_capacity(BATCH_LEN);
@@ -223,7 +227,7 @@ fn work(
             if stopped { Err(Fault::new("resolving was given up")) } else { Ok(()) }
         });
         match walked {
-            // Whoever said so has the fault.
+            // The thread that set `end` reports the fault.
             Err(_) if stopped => return Ok(()),
             Err(fault) => {
                 end.fetch_min(tree, Ordering::Relaxed);

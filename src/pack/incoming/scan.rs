@@ -1,7 +1,8 @@
-//! The first pass: the stream read once, every entry inflated, every whole object named.
+//! The first pass: reads the stream once, inflates every entry, names every whole object.
 //!
-//! In: a body nobody trusts. Out: the bytes, stored; where each entry lies; who is a delta on whom. The header's count and
-//! every size in the stream are claims: they end the reading, they never size an allocation.
+//! In: an untrusted body. Out: the stored bytes; where each entry is; which entries are deltas on which. The object
+//! count in the header and all sizes in the stream are mere claims: they may end the reading, but never size an
+//! allocation.
 
 use super::entries::{Layout, Names, Stored};
 use super::examine::Examiner;
@@ -15,35 +16,35 @@ use flate2::{Decompress, FlushDecompress, Status};
 use gix_hash::ObjectId;
 use std::io;
 
-/// Bytes read from the body at a time.
+/// The number of bytes read from the body at a time.
 const BUFFER_LEN: usize = 128 << 10;
-/// The same, until a read has filled it: fresh memory is what a small push would pay for most.
+/// The same until a read has filled it: fresh memory is the largest cost of a small push.
 const FIRST_LEN: usize = 16 << 10;
-/// Bases and results of deltas may be so many times larger than the memory: they wait in files meanwhile.
+/// How many times larger than the memory a delta's base or result may be; meanwhile they are kept in files.
 const DELTA_OBJECT_FACTOR: u64 = 8;
-/// The most bytes of an empty pack: header and trailer.
+/// The most bytes that an empty pack has: header and trailer.
 const FRAME_LEN: u64 = 12 + 32;
-/// Bytes inflated at a time of what is not held in memory, and at first of what is.
+/// How many bytes are inflated at a time if they are not held in memory, and at first if they are.
 const CHUNK_LEN: usize = 64 << 10;
-/// Room behind the declared size: zlib runs at full speed up to the last byte, and what is longer is noticed.
+/// Room after the declared size, so that zlib runs at full speed up to the last byte and excess bytes are noticed.
 const SLACK_LEN: usize = 320;
 /// The shortest delta that C git applies (`DELTA_SIZE_MIN`).
 const DELTA_LEN_MIN: usize = 4;
-/// A delta begins with two sizes of at most ten bytes each.
+/// The most bytes of the two sizes at the beginning of a delta: ten each.
 const DELTA_SIZES_LEN_MAX: usize = 20;
 
-/// The stream: what was consumed goes to the store, into the trailer's hash and into the entry's CRC32.
+/// The stream. Consumed bytes go to the store, into the trailer's hash and into the entry's CRC32.
 pub(super) struct Input<'a> {
     body: &'a mut dyn Body,
     store: Store,
     trailer: Trailer,
     crc: crc32fast::Hasher,
     buffer: Vec<u8>,
-    /// The buffer holds `..stored` (done with), `stored..start` (consumed) and `start..end` (not looked at).
+    /// The buffer holds `..stored` (stored and hashed), `stored..start` (consumed) and `start..end` (not consumed yet).
     stored: usize,
     start: usize,
     end: usize,
-    /// Where the part of the current entry begins that is not in `crc` yet.
+    /// Where the bytes of the current entry begin that are not in `crc` yet.
     entry: usize,
     consumed: u64,
     size_max: Option<u64>,
@@ -68,17 +69,17 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Keeps packs of up to this size off the disk. Reading the header stores nothing yet.
+    /// Keeps packs of up to this size off the disk. May still be called after the header has been read.
     pub fn hold_in_memory(&mut self, size_max: u64) {
         self.store.hold_in_memory(usize::try_from(size_max).unwrap_or(usize::MAX));
     }
 
-    /// Bytes of the stream before the next one.
+    /// The number of bytes consumed.
     fn offset(&self) -> u64 {
         self.consumed
     }
 
-    /// Hands on what was consumed.
+    /// Stores and hashes the consumed bytes.
     fn store(&mut self) -> io::Result<()> {
         let consumed = &self.buffer[self.stored..self.start];
         self.trailer.update(consumed);
@@ -91,7 +92,7 @@ impl<'a> Input<'a> {
         Ok(())
     }
 
-    /// Reads more behind what is there.
+    /// Reads more into the buffer.
     fn fill(&mut self) -> Result<(), Fault> {
         self.store()?;
         if self.end == self.buffer.len() && self.end < BUFFER_LEN {
@@ -113,7 +114,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// What can be read without waiting; at least one byte.
+    /// The bytes that can be read without waiting; at least one.
     fn available(&mut self) -> Result<&[u8], Fault> {
         if self.start == self.end {
             self.fill()?;
@@ -130,7 +131,7 @@ impl<'a> Input<'a> {
             _ => {}
         }
         match self.room {
-            // Whether the rest fits exactly is seen when it is stored: this ends what never will.
+            // Whether the result fits exactly is checked once it is stored; this stops what can never fit.
             Some(room) if self.consumed > room.left().saturating_add(FRAME_LEN) => Err(Fault::Full(room)),
             _ => Ok(()),
         }
@@ -161,7 +162,7 @@ impl<'a> Input<'a> {
         std::mem::take(&mut self.crc).finalize()
     }
 
-    /// Reads the pack's header: how many objects it claims to have.
+    /// Reads the pack's header; returns the number of objects it claims.
     pub fn header(&mut self) -> Result<u32, UnpackError> {
         let mut header = [0; 12];
         if self.exactly(&mut header).is_err() {
@@ -182,35 +183,35 @@ impl<'a> Input<'a> {
 fn read_fault(error: io::Error) -> Fault {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => Fault::new("early EOF"),
-        // Which limit of time is over, in the words that work of ours ends with at the same one.
+        // The text already says which time limit was exceeded, in the same words as elsewhere.
         io::ErrorKind::TimedOut => error.into(),
         _ => Fault::new(format!("read error on input: {error}")),
     }
 }
 
-/// The deltas of a pack, by what they are a delta on.
+/// The deltas of a pack, by base.
 #[derive(Debug, Default)]
 pub(super) struct Deltas {
-    /// Base and delta, positions of entries.
+    /// The positions of base and delta.
     pub by_position: Vec<(u32, u32)>,
-    /// The base's name, and the delta's position.
+    /// The base's name and the delta's position.
     pub by_name: Vec<(ObjectId, u32)>,
-    /// All of them; more than the two lists have where an offset leads to no entry.
+    /// The number of all deltas, including those whose offset leads to no entry.
     pub count: u32,
-    /// The largest base or result any of them declares.
+    /// The size of the largest base or result that any delta declares.
     pub object_max: u64,
-    /// The largest delta.
+    /// The size of the largest delta.
     pub delta_max: u64,
 }
 
-/// A pack that was read to its end, and whose trailer is right.
+/// A pack read to its end, with a correct trailer.
 pub(super) struct Scanned {
     pub store: Store,
     pub layout: Layout,
     pub names: Names,
     pub deltas: Deltas,
     pub trailer: ObjectId,
-    /// Bytes of the stream, trailer included.
+    /// The size of the stream in bytes, including the trailer.
     pub bytes: u64,
 }
 
@@ -250,7 +251,7 @@ struct Scan<'a, 'o> {
     declared: Declared,
 }
 
-/// What one call of zlib did.
+/// The result of one call of zlib.
 struct Step {
     made: usize,
     idle: bool,
@@ -258,7 +259,7 @@ struct Step {
 }
 
 impl Step {
-    /// Faults in git's words: too much, too little, or nothing to go on with.
+    /// Faults in git's words: too many bytes, too few, or no progress.
     fn check(&self, at: u64, too_long: bool) -> Result<(), Fault> {
         if too_long || (self.idle && !self.ended) {
             return Err(bad_object(at, "inflate returned -5"));
@@ -297,7 +298,7 @@ impl Scan<'_, '_> {
                 let base = self.base_offset(at)?;
                 let header_end = self.input.offset();
                 self.delta(at, size)?;
-                // A distance that leads between two entries leaves the delta unresolved.
+                // A distance that leads into the middle of an entry leaves the delta unresolved.
                 if let Some(base) = self.layout.at_offset(base) {
                     self.deltas.by_position.push((base, self.layout.len()));
                 }
@@ -319,7 +320,7 @@ impl Scan<'_, '_> {
         self.check_memory()
     }
 
-    /// Type and size; more bytes than needed may spell the size.
+    /// Reads an entry's type and size; the size may be spelled with more bytes than needed.
     fn entry_header(&mut self) -> Result<(u8, u64), Fault> {
         let mut byte = self.input.byte()?;
         let code = (byte >> 4) & 7;
@@ -353,7 +354,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// Inflates a delta to see that it can be, and learns what resolving it will need.
+    /// Inflates a delta to check its stream, and learns what resolving it will need.
     fn delta(&mut self, at: u64, size: u64) -> Result<(), Fault> {
         self.names.push_unknown();
         self.deltas.count += 1;
@@ -366,8 +367,8 @@ impl Scan<'_, '_> {
             head_len += more;
             Ok(())
         })?;
-        // Shorter ones C git does not apply, and of one that makes an empty object it knows neither kind nor size («missing»): whoever
-        // fetched it later would fail.
+        // C git does not apply shorter deltas, and it cannot tell the kind and size of an object that a delta makes
+        // empty ("missing"), so that later fetches would fail.
         let is_read = |&(_, result, _): &(u64, u64, usize)| head_len >= DELTA_LEN_MIN && result > 0;
         let sizes = delta::sizes(&head[..head_len]).ok().filter(is_read);
         let Some((base, result, _)) = sizes else {
@@ -383,7 +384,7 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// The columns may take half of the memory; then there is still room to resolve deltas.
+    /// Refuses a pack whose columns take more than half of the memory; the rest is needed to resolve deltas.
     fn check_memory(&self) -> Result<(), Fault> {
         let entries = u64::from(self.layout.len()) * Layout::bytes_per_entry(self.options.hash);
         let lists = self.deltas.by_position.len() * size_of::<(u32, u32)>()
@@ -395,7 +396,7 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// Inflates an object of exactly `size` bytes into the front of `self.content`, which grows as bytes really come.
+    /// Inflates an object of exactly `size` bytes to the front of `self.content`, which grows only as bytes arrive.
     fn inflate_all(&mut self, at: u64, size: u64) -> Result<usize, Fault> {
         let size = usize::try_from(size).map_err(|_| Fault::new("object size too large for this platform"))?;
         let full = size.saturating_add(SLACK_LEN);
@@ -415,7 +416,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// Inflates exactly `size` bytes and holds only a chunk of them at a time.
+    /// Inflates exactly `size` bytes, holding only a chunk of them at a time.
     fn inflate_in_chunks(
         &mut self,
         at: u64,
@@ -423,7 +424,7 @@ impl Scan<'_, '_> {
         each: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         self.inflate.reset(true);
-        // What fits at once needs no window kept for a next call, and no more room than that.
+        // If everything fits at once, zlib need not keep a window for the next call, and no more room is needed.
         let all = usize::try_from(size).map_or(CHUNK_LEN, |size| size.saturating_add(SLACK_LEN));
         let at_once = all <= CHUNK_LEN;
         let room = all.min(CHUNK_LEN);
@@ -432,7 +433,7 @@ impl Scan<'_, '_> {
         }
         let flush = if at_once { FlushDecompress::Finish } else { FlushDecompress::None };
         let mut left = size;
-        // Of a stream that is to be made at once the parts stand one behind the other.
+        // When inflating at once, the parts follow each other in the buffer.
         let mut filled = 0;
         loop {
             let step = self.step(at, filled, room, flush)?;
@@ -451,7 +452,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// Inflates what is available into `self.content[from..to]`.
+    /// Inflates the available bytes into `self.content[from..to]`.
     fn step(&mut self, at: u64, from: usize, to: usize, flush: FlushDecompress) -> Result<Step, Fault> {
         let available = self.input.available()?;
         let (taken, made) = (self.inflate.total_in(), self.inflate.total_out());
@@ -466,7 +467,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// The trailer, and nothing behind it.
+    /// Reads the trailer, after which nothing may follow.
     fn end(mut self) -> Result<Scanned, Fault> {
         self.input.store()?;
         let mut trailer = self.options.hash.null();
@@ -476,7 +477,7 @@ impl Scan<'_, '_> {
         if hasher.finish() != trailer {
             return Err(Fault::WrongTrailer);
         }
-        // What came with the last read, and what is still to come.
+        // Checks the bytes that came with the last read, and those still to come.
         let behind = body.finish().map_err(read_fault)?;
         if behind > 0 || start < end {
             return Err(Fault::new("pack has junk at the end"));

@@ -1,7 +1,7 @@
-//! Where the bytes of the pack stay while it is read and resolved.
+//! Storage for the bytes of a pack while it is read and resolved.
 //!
-//! In: bytes in order. Out: any part of them again. Small packs that become loose objects never touch the disk;
-//! others are a file in the quarantine that is either kept under its final name or removed when dropped.
+//! In: bytes in order. Out: any part of them. Small packs that become loose objects never touch the disk; others are a
+//! file in the quarantine, which is either kept under its final name or removed on drop.
 
 use crate::durable::{self, Sharing};
 use std::fs::File;
@@ -20,22 +20,22 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// All bytes go to a file in `directory`.
+    /// A store that writes all bytes to a file in `directory`.
     pub fn new(directory: &Path, sharing: Sharing) -> Self {
         Store { directory: directory.to_owned(), sharing, memory: Vec::new(), memory_max: 0, file: None, len: 0 }
     }
 
-    /// Up to `memory_max` bytes are held in memory before a file is made.
+    /// Lets up to `memory_max` bytes stay in memory before a file is created.
     pub fn hold_in_memory(&mut self, memory_max: usize) {
         self.memory_max = memory_max;
     }
 
-    /// Bytes so far.
+    /// The number of bytes stored.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Appends.
+    /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.len += bytes.len() as u64;
         if let Some(temporary) = &mut self.file {
@@ -52,7 +52,7 @@ impl Store {
         Ok(())
     }
 
-    /// Replaces bytes that are there; the next [`Store::write`] appends again.
+    /// Replaces stored bytes; the next [`Store::write`] appends again.
     pub fn overwrite(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if let Some(temporary) = &mut self.file {
             temporary.file.seek(SeekFrom::Start(offset))?;
@@ -68,7 +68,7 @@ impl Store {
         Ok(())
     }
 
-    /// As many bytes at `offset` as `buffer` takes and there are.
+    /// Reads at `offset` as many bytes as are there and fit into `buffer`.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some(temporary) = &self.file {
             return temporary.file.read_at(buffer, offset);
@@ -80,12 +80,12 @@ impl Store {
         Ok(size)
     }
 
-    /// A file beside it that is removed when dropped.
+    /// Creates another file in the same directory, which is removed on drop.
     pub fn temporary(&self, prefix: &str) -> io::Result<Temporary> {
         Temporary::create(&self.directory, prefix, self.sharing)
     }
 
-    /// The file, which is made now where all bytes are in memory.
+    /// Returns the file; creates it if all bytes are in memory.
     pub fn into_temporary(mut self) -> io::Result<Temporary> {
         match self.file.take() {
             Some(temporary) => Ok(temporary),
@@ -98,7 +98,7 @@ impl Store {
     }
 }
 
-/// A file that is removed when dropped, unless it got its final name.
+/// A file that is removed on drop, unless it has been given its final name.
 pub(in crate::pack) struct Temporary {
     /// The file, open for reading and writing.
     pub file: File,
@@ -107,14 +107,14 @@ pub(in crate::pack) struct Temporary {
 }
 
 impl Temporary {
-    /// Creates a file nobody may write to by name (git gives packs and indexes 0444).
+    /// Creates a read-only file (git gives packs and indexes mode 0444).
     pub fn create(directory: &Path, prefix: &str, sharing: Sharing) -> io::Result<Self> {
         let path = directory.join(durable::unique(prefix));
         let file = durable::create(&path, 0o444, sharing)?;
         Ok(Temporary { file, path, named: false })
     }
 
-    /// Where it is for now.
+    /// Its temporary path.
     pub fn path(&self) -> PathBuf {
         self.path.clone()
     }
@@ -130,7 +130,7 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.named {
-            // What cannot be removed goes with the quarantine.
+            // If it cannot be removed, it goes with the quarantine.
             let _ = durable::unlink(&self.path);
         }
     }

@@ -1,4 +1,4 @@
-//! Whole packs, received into a quarantine: made by git, or by hand where git would not make them.
+//! Whole packs received into a quarantine: made by git, or by hand where git would not make them.
 
 use super::*;
 use crate::pack::checksummed::Trailer;
@@ -17,7 +17,7 @@ mod limits;
 mod refusals;
 mod threads;
 
-/// A bare repository in a directory of its own, removed at the end.
+/// A bare repository in its own directory, removed on drop.
 struct Repo {
     path: PathBuf,
     hash: gix_hash::Kind,
@@ -84,7 +84,8 @@ impl Repo {
         ObjectId::from_hex(self.line(&["hash-object", "-w", "--stdin"], content).as_bytes()).unwrap()
     }
 
-    /// A commit per content of the file `f` (and one more file that stays), on top of each other; returns the last.
+    /// Makes a chain of commits, one for each content of the file `f`, with another file that stays the same; returns
+    /// the last.
     fn history(&self, contents: &[Vec<u8>]) -> String {
         let mut stream = Vec::new();
         for (round, content) in contents.iter().enumerate() {
@@ -101,7 +102,7 @@ impl Repo {
         self.line(&["rev-parse", "refs/heads/made"], b"")
     }
 
-    /// A pack of what is reachable from these revisions.
+    /// A pack of everything reachable from these revisions.
     fn pack(&self, revisions: &str, options: &[&str]) -> Vec<u8> {
         let mut args = vec!["pack-objects", "--revs", "--stdout", "--quiet"];
         args.extend(options);
@@ -120,7 +121,7 @@ impl Repo {
         Quarantine::before(&self.objects(), Vec::new(), None, Sharing::Umask, Sync::Never).unwrap()
     }
 
-    /// Receives into a quarantine, which is handed back.
+    /// Receives a pack into a quarantine, which is returned.
     fn receive(
         &self,
         pack: &[u8],
@@ -152,7 +153,7 @@ impl Repo {
         (received, quarantine)
     }
 
-    /// The refusal of a pack, after which nothing must be left.
+    /// Returns the refusal of a pack, after checking that nothing is left behind.
     fn refuses(&self, pack: &[u8], adjust: impl FnOnce(&mut ReceiveOptions<'_>)) -> UnpackError {
         let before = files(&self.path);
         let (received, quarantine) = self.receive(pack, adjust);
@@ -168,7 +169,7 @@ impl Repo {
     }
 }
 
-/// Names of all files below, sorted.
+/// The paths of all files below a directory, sorted.
 fn files(path: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![path.to_owned()];
@@ -209,7 +210,7 @@ impl Body for Bytes<'_> {
     }
 }
 
-/// A pack by hand.
+/// Builds a pack by hand.
 struct Builder {
     hash: gix_hash::Kind,
     bytes: Vec<u8>,
@@ -227,7 +228,7 @@ impl Builder {
         Builder { hash: gix_hash::Kind::Sha1, bytes: b"PACK\0\0\0\x02\0\0\0\0".to_vec(), count: 0 }
     }
 
-    /// Returns the entry's offset.
+    /// Adds an entry; returns its offset.
     fn entry(&mut self, code: u8, size: u64, between: &[u8], stream: &[u8]) -> u64 {
         let offset = self.bytes.len() as u64;
         let mut byte = (code << 4) | (size & 0x0f) as u8;
@@ -296,7 +297,7 @@ fn varint(mut number: u64) -> Vec<u8> {
     }
 }
 
-/// A delta that appends to a base of `base` bytes (fewer than 64 KiB).
+/// A delta that appends to a base of `base` bytes, fewer than 64 KiB.
 fn appending(base: usize, more: &[u8]) -> Vec<u8> {
     let mut delta = varint(base as u64);
     delta.extend(varint((base + more.len()) as u64));
@@ -314,7 +315,7 @@ fn id_of(content: &[u8]) -> ObjectId {
     name_of(gix_hash::Kind::Sha1, Kind::Blob, content).unwrap()
 }
 
-/// Bytes that do not deflate well, the same for the same seed.
+/// Bytes that do not deflate well, reproducible from the seed.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..len)
@@ -327,7 +328,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Contents of a file that grows, with something changed here and there.
+/// The versions of a file that grows and changes here and there.
 fn contents(count: usize) -> Vec<Vec<u8>> {
     let mut lines: Vec<String> = (0..200).map(|line| format!("line {line} of the file\n")).collect();
     (0..count)
@@ -340,7 +341,7 @@ fn contents(count: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Receives and compares all that is stored with what `git index-pack` makes of the same pack.
+/// Receives a pack and compares everything stored with what `git index-pack` makes of it.
 fn check_like_git(source: &Repo, pack: &[u8], git_options: &[&str], destination: &Repo) {
     let other = Repo::with(source.hash);
     for entry in fs::read_dir(destination.objects_directory().join("pack")).unwrap() {
@@ -360,7 +361,8 @@ fn check_like_git(source: &Repo, pack: &[u8], git_options: &[&str], destination:
     let theirs =
         |extension: &str| fs::read(other.objects_directory().join(format!("pack/pack-{name}.{extension}"))).unwrap();
     if ours("pack").len() > pack.len() {
-        // Bases were added, and another zlib deflates them otherwise: the same objects, and an index that fits.
+        // Bases were added, which another zlib deflates differently: compare the objects, and check that the index
+        // fits.
         let ids = |idx: Vec<u8>| -> Vec<String> {
             let listed = other.line(&["show-index", &format!("--object-format={}", source.hash)], &idx);
             listed.lines().map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect()
@@ -480,7 +482,7 @@ fn a_thin_pack_is_completed_as_git_does_it() {
 
 #[test]
 fn a_base_that_is_in_the_pack_is_not_added_again() {
-    // R5: the base is known here, and comes along, before or behind its deltas.
+    // The repository has the base, and it is also in the pack, before or after its deltas.
     let (base, result) = (b"the base of it all\n".to_vec(), b"the base of it all\nand more".to_vec());
     for base_first in [true, false] {
         let repo = Repo::new();
@@ -505,7 +507,7 @@ fn a_base_that_is_in_the_pack_is_not_added_again() {
 
 #[test]
 fn headers_longer_than_needed_are_kept_as_they_are() {
-    // R6: the index's CRC32 is over the bytes as they came.
+    // The CRC32 in the index must be over the bytes as they came.
     let repo = Repo::new();
     let mut builder = Builder::new();
     builder.bytes.extend([0xb5, 0x80, 0x80, 0x00]);
@@ -564,14 +566,14 @@ fn gitmodules_are_checked_wherever_they_come() {
         builder.whole(Kind::Tree, &tree);
         refused(&builder.finish(), limit);
     }
-    // In the repository already.
+    // The object exists in the repository already.
     repo.blob(modules);
     let mut builder = Builder::new();
     builder.whole(Kind::Tree, &tree);
     refused(&builder.finish(), 0);
 }
 
-/// The N-th operation on the disk fails, for every N: the push is refused and leaves nothing, or is complete.
+/// Lets the n-th disk operation fail, for every n: the push is either refused and leaves nothing, or is complete.
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_failing_disk_leaves_the_old_or_the_new() {
@@ -625,7 +627,7 @@ fn a_failing_disk_leaves_the_old_or_the_new() {
                 .filter(|path| !before.contains(path) && path.to_string_lossy().contains("tmp_"))
                 .collect();
             match operations.get(usize::try_from(n).unwrap()) {
-                // What cleans up may fail itself; then gc finds the rest by its name.
+                // If cleaning up fails too, gc finds the rest by its name.
                 Some(failed) => {
                     let cleaning = failed.starts_with("unlink ") || failed.starts_with("rmdir ");
                     assert!(left.is_empty() || cleaning, "{failed}: {left:?}");
@@ -644,7 +646,7 @@ fn a_failing_disk_leaves_the_old_or_the_new() {
 #[test]
 fn objects_that_are_not_worth_their_names_end_the_pack() {
     let repo = Repo::new();
-    // The zlib stream never comes to its end, and is not waited for.
+    // The zlib stream never ends, and is not read to its end.
     let mut builder = Builder::new();
     builder.entry(3, 1 << 40, &[], &deflated(&[0; 1000]));
     let error = repo.refuses(&builder.finish(), |options| options.object_size_max = Some(100));

@@ -1,7 +1,7 @@
 //! Thin packs: deltas on objects that only the repository has.
 //!
-//! In: a pack some of whose deltas have no base. Out: the same pack with those bases behind its entries, each once and none
-//! that is in the pack already. Packs that become loose objects are resolved against the bases and stay as they are.
+//! In: a pack in which some deltas lack their base. Out: the same pack with those bases appended, each once, and none
+//! that the pack has already. Packs that become loose objects are resolved against the bases, but never extended.
 
 use super::entries::{Layout, Names, code_of};
 use super::examine::Examiner;
@@ -16,7 +16,7 @@ use crate::stream::Pulse;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 
-/// What is completed.
+/// The pack to complete.
 pub(super) struct Completion<'a> {
     pub store: &'a mut Store,
     pub layout: &'a mut Layout,
@@ -27,10 +27,11 @@ pub(super) struct Completion<'a> {
 }
 
 impl Completion<'_> {
-    /// Adds bases and resolves what is a delta on them. Begins with `resolved` deltas and returns how many are resolved then.
+    /// Adds bases and resolves the deltas on them. Begins with `resolved` deltas and returns how many are resolved in
+    /// the end.
     ///
-    /// A base that is missing may be a delta on another one: in the order of the deltas in the pack, as git goes, few are
-    /// added in vain, because bases mostly come before their deltas.
+    /// A missing base may itself be the result of a delta on another missing one. Bases are therefore added in the
+    /// order of the deltas in the pack, as in git: bases mostly precede their deltas, so few are added needlessly.
     pub fn run(
         mut self,
         loose: bool,
@@ -52,7 +53,7 @@ impl Completion<'_> {
             let root = Root { entry, kind, by_name: self.family.take(&id) };
             let (names, hash) = (&mut *self.names, self.options.hash);
             let pack = Pack { store: self.store, layout: self.layout, family: self.family, budget: self.budget, hash };
-            // What is too large for memory is taken from the pack again.
+            // A base too large for memory is read back from the pack.
             let large = !loose && content.len() as u64 > self.budget.content_max;
             let content = if large { None } else { Some(content) };
             resolver.tree(pack, &root, content, examiner, &mut |entry, id| {
@@ -64,7 +65,7 @@ impl Completion<'_> {
         Ok(resolved)
     }
 
-    /// The base from the repository, if it has it.
+    /// Reads a base from the repository, if it is there.
     fn base(&self, id: &oid) -> Result<Option<(Kind, Vec<u8>)>, Fault> {
         let objects = self.options.objects;
         let corrupt = || Fault::new(format!("local object {id} is corrupt"));
@@ -87,7 +88,7 @@ impl Completion<'_> {
         Ok(Some((kind, content)))
     }
 
-    /// Adds an object behind the last entry.
+    /// Appends an object after the last entry.
     fn append(&mut self, id: &oid, kind: Kind, content: &[u8], deflater: &mut Deflater) -> Result<u32, Fault> {
         let entry = self.layout.len();
         if entry == OUTSIDE {
@@ -121,9 +122,9 @@ fn entry_header(kind: Kind, size: u64) -> Vec<u8> {
     header
 }
 
-/// Counts the entries in the header of a pack to which some were added, and makes the trailer anew.
+/// Updates the object count in the header of a pack that was extended, and computes the new trailer.
 ///
-/// While the file is read again, the part that came from outside is held against the trailer it came with.
+/// While the file is read again, the received part is checked against its original trailer.
 pub(super) fn new_trailer(
     store: &mut Store,
     count: u32,

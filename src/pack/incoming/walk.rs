@@ -1,7 +1,7 @@
-//! One tree of deltas, from its root down.
+//! Resolving one tree of deltas, from its root down.
 //!
-//! In: an object with deltas on it. Out: every object that comes of it, examined and named. Depth first without recursion;
-//! contents beyond the budget are given up and made again from the pack when they are needed.
+//! In: an object with deltas on it. Out: every object resolved from it, examined and named. The walk is depth-first and
+//! never recursive; contents beyond the budget are given up and made again from the pack when needed.
 
 use super::content::{self, CHUNK_LEN, Content, Part};
 use super::examine::Examiner;
@@ -19,30 +19,31 @@ use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-/// The deepest chain of deltas. git makes none deeper than 4095.
+/// The longest chain of deltas; git makes none longer than 4095.
 const DEPTH_MAX: usize = 10_000;
-/// Buffers up to this size are used again.
+/// Buffers up to this size are reused.
 const SPARE_MAX: usize = 1 << 20;
 const SPARES: usize = 8;
 /// Buffers up to this size are not worth shrinking.
 const SPARE_MIN: usize = 2 << 10;
-/// Bytes that may be made again: so many, and so many for each that was made. Where a single content fits into memory and no more, chains of 50 take up
-/// to thirteen of these; where five do, chains of 4095 as many. What is made to take more could keep a processor for hours with a megabyte.
+/// The limit on bytes that are made again: a fixed amount, plus [`AGAIN_EACH`] per byte made. If only one content fits
+/// into memory, chains of 50 need a factor of up to thirteen; if five fit, so do chains of 4095. A pack crafted to need
+/// more could keep a processor busy for hours with a megabyte.
 const AGAIN_BEYOND: u64 = 1 << 30;
 const AGAIN_EACH: u64 = 32;
-/// No content costs less than one of so many bytes.
+/// Each content counts as at least this many bytes.
 const AGAIN_MIN: u64 = 256;
-/// Contents in files that are kept because they will be needed again.
+/// The most contents kept in files because they will be needed again.
 const FILES_MAX: usize = 4;
-/// Compressed bytes read at a time.
+/// How many compressed bytes are read at a time.
 const READ_LEN: usize = 64 << 10;
 
-/// One object on the way down.
+/// An object on the path from the root to the current one.
 struct Frame {
     entry: u32,
-    /// `None` when it was given up; it can be made again from the frames below.
+    /// `None` if it was given up; it can be made again from the frames below.
     content: Option<Content>,
-    /// Deltas on it that are still to be resolved.
+    /// The deltas on it that are not resolved yet.
     children: Range<u32>,
     by_name: Range<u32>,
 }
@@ -53,26 +54,26 @@ impl Frame {
     }
 }
 
-/// Takes each resolved delta: its entry and its name.
+/// Receives each resolved delta: its entry and its name.
 type Done<'a> = dyn FnMut(u32, &ObjectId) -> Result<(), Fault> + 'a;
 
-/// Who examines what is made; nobody, where it was made before.
+/// The examiner of an object that is made; `None` if it has been made before.
 type Examining<'a, 'e> = Option<(Kind, &'a mut Examiner<'e>)>;
 
-/// What resolves deltas: buffers that are used again.
+/// Resolves deltas, with buffers that are reused.
 pub(super) struct Resolver {
     inflater: Inflater,
     window: Window,
     delta: Vec<u8>,
     spares: Vec<Vec<u8>>,
     stack: Vec<Frame>,
-    /// Frames below this one have given up their content.
+    /// All frames below this one have given up their content.
     lowest: usize,
     /// How many contents are in files.
     files: usize,
-    /// Bytes that were made of deltas.
+    /// The number of bytes made from deltas.
     made: u64,
-    /// Bytes that were made again, since they had been given up.
+    /// The number of bytes made again after having been given up.
     again: u64,
 }
 
@@ -91,8 +92,7 @@ impl Resolver {
         }
     }
 
-    /// Resolves everything that is a delta on `root`, or on what comes of it. `content` is the root's where it is not in the
-    /// pack.
+    /// Resolves all deltas on `root`, and those on the results. `content` is given for a root outside the pack.
     pub fn tree(
         &mut self,
         pack: Pack<'_>,
@@ -117,7 +117,7 @@ impl Resolver {
         examiner: &mut Examiner<'_>,
         done: &mut Done<'_>,
     ) -> Result<(), Fault> {
-        // The content of a root from outside cannot be made again: it stays.
+        // The content of a root outside the pack is kept, as it cannot be made again.
         let bottom = usize::from(root.entry == OUTSIDE);
         self.lowest = bottom;
         let children = pack.family.children(root.entry);
@@ -153,7 +153,8 @@ impl Resolver {
 
     fn next_child(&mut self, family: &Family, top: usize) -> Option<u32> {
         let frame = &mut self.stack[top];
-        // What hangs on those whose bases are named is known when their own names are: it may be more than all else, and comes last.
+        // What depends on deltas by name is unknown until they have names themselves. It may be more than everything
+        // else, so it comes last.
         match frame.children.next() {
             Some(at) => Some(family.child_at(at)),
             None => frame.by_name.next().map(|at| family.by_name_at(at)),
@@ -194,7 +195,7 @@ impl Resolver {
         self.spare(content);
     }
 
-    /// Gives up contents from below until the budget is kept, but nothing from `level` up.
+    /// Gives up contents from the bottom until the budget is met, but none at `level` or above.
     fn keep_within(&mut self, budget: &Budget, level: usize) {
         while self.lowest < level && (budget.held.load(Ordering::Relaxed) > budget.limit || self.files > FILES_MAX) {
             self.give_up(budget, self.lowest);
@@ -212,7 +213,8 @@ impl Resolver {
         }
     }
 
-    /// Makes the content of a frame that has given it up: from the nearest one below that has it, or from the pack.
+    /// Makes the content of a frame that has given it up: from the nearest frame below that has its content, or from
+    /// the pack.
     fn load(&mut self, pack: Pack<'_>, top: usize, bottom: usize) -> Result<(), Fault> {
         if self.stack[top].content.is_some() {
             return Ok(());
@@ -251,11 +253,11 @@ impl Resolver {
         Ok(())
     }
 
-    /// The content of a whole entry.
+    /// Reads the content of a whole entry.
     fn whole(&mut self, pack: Pack<'_>, entry: u32) -> Result<Content, Fault> {
         let size = self.declared_size(pack, entry)?;
         if size > pack.budget.object_max {
-            // It is larger than any delta says its base is.
+            // It is larger than any delta declares its base to be.
             return Err(bad_object(pack.layout.offset(entry), "failed to apply delta"));
         }
         if size <= pack.budget.content_max {
@@ -278,7 +280,8 @@ impl Resolver {
         Ok(Content::File(file, size))
     }
 
-    /// The object that a delta makes of the content of a frame. No content where it is large and nobody is a delta on it.
+    /// Makes the object of a delta on the content of a frame. The content is not returned if it is large and has no
+    /// deltas on it.
     fn make(
         &mut self,
         pack: Pack<'_>,
@@ -326,7 +329,7 @@ impl Resolver {
         size_in_header(bytes.piece(pack.layout.offset(entry))?).ok_or_else(inconsistent)
     }
 
-    /// Inflates an entry that the scan has inflated before: its size is what it says.
+    /// Inflates an entry whose size was verified by the scan.
     fn inflate(&mut self, pack: Pack<'_>, entry: u32, size: u64, out: &mut Vec<u8>) -> Result<(), Fault> {
         let mut bytes = Bytes { window: &mut self.window, store: pack.store, end: pack.layout.end(entry) };
         self.inflater.whole(&mut bytes, pack.layout.data(entry), size, out).map_err(|_| inconsistent())?;
@@ -338,7 +341,7 @@ fn inconsistent() -> Fault {
     Fault::new("serious inflate inconsistency")
 }
 
-/// An object in memory: looked at, unless it was before.
+/// Examines an object in memory, unless it has been made before.
 fn examined(
     pack: Pack<'_>,
     content: Vec<u8>,
@@ -355,7 +358,7 @@ fn examined(
     Ok((id, Some(Content::Memory(content))))
 }
 
-/// Makes an object of which base, delta or result are too large for memory.
+/// Makes an object whose base, delta or result is too large for memory.
 fn make_in_chunks(
     pack: Pack<'_>,
     base: &Content,
@@ -407,7 +410,7 @@ fn inflating<'a>(pack: Pack<'a>, entry: u32) -> ZlibDecoder<BufReader<Part<'a>>>
     ZlibDecoder::new(BufReader::with_capacity(READ_LEN, part))
 }
 
-/// Bytes of the pack that were read last.
+/// The bytes of the pack that were read last.
 #[derive(Default)]
 struct Window {
     bytes: Vec<u8>,

@@ -1,7 +1,7 @@
-//! What stands beside a kept pack: `.keep`, `.rev`, `.idx`.
+//! Writing the files of a kept pack: `.pack`, `.keep`, `.rev`, `.idx`.
 //!
-//! In: a complete pack in a temporary file. Out: the four files under their final names, the index last: readers find packs
-//! by it. All are written before any is forced to disk.
+//! In: a complete pack in a temporary file. Out: the four files under their final names, the index last, because
+//! readers find packs by it. None is forced to the disk before all have been written.
 
 use super::entries::{Layout, Names};
 use super::store::{Store, Temporary};
@@ -13,10 +13,10 @@ use gix_hash::oid;
 use std::io;
 use std::path::PathBuf;
 
-/// Larger offsets take 64 bits.
+/// Larger offsets take 64 bits in the index.
 const OFFSET_32_MAX: u64 = 0x7fff_ffff;
 
-/// Keeps a pack: its files get their names, and no other name they are given is on the disk before their content is.
+/// Keeps a pack: gives its files their final names. On the disk no final name precedes the file's content.
 pub(super) fn keep(
     store: Store,
     layout: &Layout,
@@ -25,8 +25,8 @@ pub(super) fn keep(
     options: &ReceiveOptions<'_>,
 ) -> Result<(), Fault> {
     let order = names.order();
-    // C git accepts these where it checks no objects. But a delta that names such an object may be led to one that rests on itself, and git
-    // dies by a multi-pack-index of such a pack.
+    // C git accepts duplicates unless it checks objects. But a delta that refers to such an object by name may be
+    // resolved to a copy that depends on the delta itself, and git dies writing a multi-pack-index of such a pack.
     let twice = order.windows(2).find(|pair| names.id(pair[0]) == names.id(pair[1]));
     if let Some(twice) = twice.filter(|_| !options.twice) {
         let id = names.object_id(twice[0]);
@@ -41,7 +41,7 @@ pub(super) fn keep(
     let mut rev = None;
     if options.reverse_index {
         let mut file = Temporary::create(&packs, "tmp_rev_", options.sharing)?;
-        // Entries are numbered in the order of the pack.
+        // Entries are numbered in pack order.
         let mut positions = vec![0_u32; order.len()];
         for (position, &entry) in (0_u32..).zip(&order) {
             positions[entry as usize] = position;
@@ -66,7 +66,7 @@ pub(super) fn keep(
     Ok(())
 }
 
-/// The index, version 2 (gitformat-pack).
+/// Writes the index, version 2 (gitformat-pack).
 fn index(
     out: &mut Checksummed<'_>,
     layout: &Layout,

@@ -1,4 +1,4 @@
-//! Objects that are there already, or twice in a pack.
+//! Objects that exist already, or that a pack has twice.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn the_same_object_twice_is_no_pack_to_keep() {
     quarantine.migrate().unwrap();
     repo.fsck();
 
-    // A delta by name on one of the two, which git calls resolved twice.
+    // A delta that refers by name to an object that is there twice, which git reports as resolved twice.
     let mut builder = Builder::new();
     builder.blob(b"hello");
     builder.blob(b"hello");
@@ -44,7 +44,7 @@ fn an_existing_object_with_other_content_is_a_collision() {
         let error = repo.refuses(&builder.finish(), |_| ());
         assert_eq!(error.detail, format!("SHA1 COLLISION FOUND WITH {id} !"));
     }
-    // The same content is no collision, packed or loose.
+    // The same content is not a collision, packed or loose.
     let repo = Repo::new();
     let tip = repo.history(&contents(5));
     let pack = repo.pack(&tip, &["--delta-base-offset"]);

@@ -1,4 +1,4 @@
-//! How large a pack, its objects and what is held of them may be.
+//! Limits on the size of a pack and of its objects, and on memory.
 
 use super::*;
 
@@ -64,7 +64,6 @@ fn a_zlib_bomb_fits_into_a_small_budget() {
 
 #[test]
 fn a_delta_that_declares_too_much_is_refused_before_anything_is_allocated() {
-    // R3
     let repo = Repo::new();
     let mut builder = Builder::new();
     let base = builder.blob(b"hello");
@@ -78,7 +77,7 @@ fn a_delta_that_declares_too_much_is_refused_before_anything_is_allocated() {
 
 #[test]
 fn many_large_results_fit_into_the_budget() {
-    // R2: each level has two deltas, and the next level hangs on one of them; each result is as large as the base.
+    // Each level has two deltas, one of which is the base of the next level; each result is as large as the base.
     let repo = Repo::new();
     let len = 1_u32 << 20;
     let mut builder = Builder::new();
@@ -104,7 +103,8 @@ fn many_large_results_fit_into_the_budget() {
 
 #[test]
 fn contents_that_were_given_up_are_made_again() {
-    // Bases by name, so that the order is not known before: a path of 60, and at each step a branch of three.
+    // Bases are referred to by name, so that the order is not known in advance: a path of 60, with three branches at
+    // each step.
     let repo = Repo::new();
     let mut builder = Builder::new();
     let mut content = noise(3, 20_000);
@@ -134,7 +134,8 @@ fn contents_that_were_given_up_are_made_again() {
     }
 }
 
-/// A chain of which each step has another delta, which waits until all that lies behind the step is done, or does not have to.
+/// A chain in which each step has a second delta on it. With `by_name` that delta may have to wait until the rest of
+/// the chain is done; otherwise it comes first.
 fn comb(steps: u16, size: usize, by_name: bool) -> Vec<u8> {
     let mut builder = Builder::new();
     let mut content = vec![0; size];
