@@ -1,7 +1,7 @@
-//! The hash over a pack on its way out, which stands behind it.
+//! The hash over an outgoing pack, which becomes its trailer.
 //!
-//! In: the pack's bytes in their order, as they are sent: gathered ones, and parts of stored packs. Out: the hash. Where there are many
-//! another thread computes it while the next ones are prepared. Nothing is sent here.
+//! In: the pack's bytes in order: gathered ones, and parts of stored packs. Out: the hash. For a long pack another
+//! thread computes it while the next bytes are prepared. Nothing is sent here.
 
 use super::checksummed::Trailer;
 use super::output::PIECE_BYTES;
@@ -13,23 +13,23 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
-/// So many bytes are hashed sooner than a thread is started for them.
+/// Hashing up to this many bytes is faster than starting a thread for them.
 const HASHED_HERE: u64 = 1 << 20;
-/// So many pieces wait at most.
+/// The most pieces that wait to be hashed.
 const WAITING_MAX: usize = 4;
 
-/// A hash in the making.
+/// A hash being computed.
 pub(super) struct Hashing {
     state: State,
-    /// Bytes that are still hashed here; then a thread is started, if there may be one.
+    /// How many bytes are still hashed by this thread, before another one takes over if it may.
     here: u64,
-    /// As [`threads`] takes them.
+    /// The number of threads allowed, as in [`threads`].
     threads: usize,
 }
 
 enum State {
     Here(Trailer),
-    /// Buffers come back. Who could not go on says why at the end.
+    /// Another thread hashes and returns empty buffers. If it fails, its result says why.
     Apart {
         pieces: SyncSender<Piece>,
         spare: Receiver<Vec<u8>>,
@@ -43,12 +43,12 @@ enum Piece {
 }
 
 impl Hashing {
-    /// Of no bytes yet.
+    /// The hash of no bytes.
     pub(super) fn new(hash: gix_hash::Kind, threads: usize) -> Self {
         Hashing { state: State::Here(Trailer::new(hash)), here: HASHED_HERE, threads }
     }
 
-    /// Takes in gathered bytes, and gives back a buffer that is empty.
+    /// Hashes gathered bytes and returns an empty buffer.
     pub(super) fn gathered(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
         match self.state_for(bytes.len() as u64) {
             State::Here(trailer) => {
@@ -63,7 +63,7 @@ impl Hashing {
         }
     }
 
-    /// Takes in bytes that stay where they are.
+    /// Hashes bytes that remain the caller's.
     pub(super) fn lent(&mut self, bytes: &[u8]) {
         match self.state_for(bytes.len() as u64) {
             State::Here(trailer) => trailer.update(bytes),
@@ -73,10 +73,10 @@ impl Hashing {
         }
     }
 
-    /// Takes in a part of a pack. `buffer` is lent, for what cannot be mapped.
+    /// Hashes a part of a pack. `buffer` is used where the pack is not mapped.
     ///
     /// # Errors
-    /// When it cannot be read; perhaps only at the end.
+    /// When the part cannot be read; possibly only reported at the end.
     pub(super) fn stored(&mut self, pack: &Arc<Pack>, part: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
         match self.state_for(part.end - part.start) {
             State::Here(trailer) => pack.each_piece(part, buffer, &mut |piece| trailer.update(piece))?,
@@ -85,7 +85,7 @@ impl Hashing {
         Ok(())
     }
 
-    /// The hash of all of them.
+    /// Returns the hash of all bytes.
     ///
     /// # Errors
     /// When a part of a pack could not be read.
@@ -100,7 +100,7 @@ impl Hashing {
         }
     }
 
-    /// What takes in the next so many bytes.
+    /// The state for hashing the next `bytes` bytes.
     fn state_for(&mut self, bytes: u64) -> &mut State {
         let was_here = self.here > 0;
         self.here = self.here.saturating_sub(bytes);
@@ -110,7 +110,7 @@ impl Hashing {
         &mut self.state
     }
 
-    /// Lets another thread go on; where none can be started nothing changes.
+    /// Hands the hash over to another thread; if none can be started, nothing changes.
     fn part(&mut self) {
         let State::Here(trailer) = &self.state else { return };
         let mut trailer = trailer.clone();
@@ -123,7 +123,7 @@ impl Hashing {
                     Piece::Gathered(mut bytes) => {
                         trailer.update(&bytes);
                         bytes.clear();
-                        // Nobody may want it any more.
+                        // The receiver may be gone.
                         let _ = hashed.send(bytes);
                     }
                     Piece::Stored(pack, part) => {

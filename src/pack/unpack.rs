@@ -1,7 +1,8 @@
-//! Loose objects, written.
+//! Writing loose objects.
 //!
-//! In: objects, whole or in chunks. Out: files `objects/xx/…` in a quarantine, forced to disk together at the end.
-//! An object that is loose already is not written again; it is made young, so that gc does not take it away meanwhile.
+//! In: objects, whole or in chunks. Out: files `objects/xx/…` in a quarantine, forced to the disk together at the end.
+//! An object that is loose already is never written again; its file gets a new modification time, so that gc does not
+//! remove it meanwhile.
 
 use super::deflate::Deflater;
 use super::incoming::ReceiveOptions;
@@ -19,16 +20,16 @@ use std::path::{Path, PathBuf};
 pub struct Unpacker<'a> {
     options: &'a ReceiveOptions<'a>,
     deflater: Deflater,
-    /// The object that is being written in chunks.
+    /// The object being written in chunks.
     open: Option<Temporary>,
     fan_out: BTreeSet<u8>,
     written: Vec<PathBuf>,
-    /// Folders in which others have put objects that are pushed here, too.
+    /// Directories with objects written by other pushes that this push needs too.
     relied_on: BTreeSet<PathBuf>,
 }
 
 impl<'a> Unpacker<'a> {
-    /// Writes nothing yet.
+    /// An unpacker that has written nothing.
     pub fn new(options: &'a ReceiveOptions<'a>) -> Self {
         Unpacker {
             options,
@@ -40,7 +41,7 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// Writes an object unless it is there.
+    /// Writes an object unless it is loose already.
     ///
     /// # Errors
     /// When writing fails.
@@ -53,10 +54,11 @@ impl<'a> Unpacker<'a> {
             self.chunk(content)?;
             return self.place(id);
         }
-        // Nobody looks into the quarantine yet.
+        // Nothing reads the quarantine yet, so the file may have its final name from the start.
         let path = self.path_of(id)?;
         let mut file = match durable::create(&path, 0o444, self.options.sharing) {
-            // Twice in this pack, and in one of the repository's too.
+            // The object is in this pack twice. `freshen` has not found its first copy because the repository has it in
+            // a pack too.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             file => file?,
         };
@@ -77,7 +79,7 @@ impl<'a> Unpacker<'a> {
         self.chunk(&gix_object::encode::loose_header(kind, size))
     }
 
-    /// More of the content.
+    /// Adds content.
     ///
     /// # Errors
     /// When writing fails.
@@ -86,7 +88,7 @@ impl<'a> Unpacker<'a> {
         self.deflater.push(bytes, &mut |deflated| durable::write_all(file, deflated))
     }
 
-    /// The content is complete, and this is its name.
+    /// Ends the object, which has this name.
     ///
     /// # Errors
     /// When writing fails.
@@ -107,7 +109,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Where an object is to lie, in a folder that is there.
+    /// The path of an object; creates its directory.
     fn path_of(&mut self, id: &oid) -> io::Result<PathBuf> {
         let path = loose_path(self.options.directory, id);
         if self.fan_out.insert(id.first_byte())
@@ -121,7 +123,7 @@ impl<'a> Unpacker<'a> {
         Ok(path)
     }
 
-    /// Sees to it that what was written is on the disk before its names are, and that what was found to be there is.
+    /// Forces the files written to the disk before their names, and also the existing files that this push needs.
     ///
     /// # Errors
     /// When that fails.
@@ -131,18 +133,19 @@ impl<'a> Unpacker<'a> {
         if self.relied_on.is_empty() {
             return durable::barrier(&written, self.options.directory, sync);
         }
-        // Nobody may force later what is not moved.
+        // The migration does not force files that it does not move.
         let relied_on = std::mem::take(&mut self.relied_on).into_iter();
         durable::fsync_all(&relied_on.chain(written).collect::<Vec<PathBuf>>(), sync)
     }
 
-    /// Whether the object is loose; if so its file is as young as a new one. One that cannot be made young is written anew.
+    /// Whether the object is loose already; if so, its file gets a new modification time. If that fails, the object is
+    /// written again.
     fn freshen(&mut self, id: &oid) -> io::Result<bool> {
         let objects = self.options.objects;
-        // What has come in this moment is written once more.
+        // An object that has just been added by another process is simply written again.
         let Some(location) = objects.locate_as_listed(id).map_err(io::Error::other)? else { return Ok(false) };
         match location {
-            // A repack that began before refs need it may be about to remove that pack.
+            // A repack that started before refs need the object may be about to remove that pack.
             Location::Packed { .. } => Ok(false),
             Location::Loose(directory) => {
                 let Some(directory) = loose_directory(objects, directory)? else { return Ok(false) };
@@ -150,7 +153,8 @@ impl<'a> Unpacker<'a> {
                 if durable::touch(&path).is_err() {
                     return Ok(false);
                 }
-                // Another push may have put it there in this moment, and wait for the disk yet. It answers for what it holds.
+                // Another push may have written it just now without having forced it to the disk. Alternates are
+                // responsible for their own files.
                 let alternates = objects.alternates().map_err(io::Error::other)?;
                 if directory != self.options.directory && !alternates.contains(&directory) {
                     self.relied_on.extend(path.parent().map(Path::to_owned));

@@ -1,7 +1,7 @@
-//! Writing a pack: each step of its plan in turn, the trailer.
+//! Writing a pack: each step of its plan in turn, then the trailer.
 //!
-//! In: a selection. Out: one pack, the same bytes each time. What cannot be copied is made ahead by other threads where there is much of
-//! it.
+//! In: a selection. Out: one pack, always with the same bytes. If there are many entries that cannot be copied, other
+//! threads make them ahead. Which objects are sent is never decided here.
 
 use super::PackStats;
 use super::ahead::{Ahead, Made};
@@ -25,29 +25,30 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::thread::Scope;
 
-/// So many objects are made in turn before threads are started for the others: a small answer pays for none.
+/// How many objects are made in turn before threads are started, so that a small answer pays for none.
 const MADE_ALONE: u32 = 64;
-/// Packs of so few objects go out in one piece, with their length: they are soon made.
+/// Packs with at most this many objects are sent in one piece, with their length, as they are made quickly.
 const SMALL: u32 = 32;
-/// So many steps are planned ahead at most: most of them are copied.
+/// The most steps planned ahead; most of them are copies.
 const STEPS_MAX: usize = 16 << 10;
 
-/// How the pack may look.
+/// Options for the format of a pack, and for making it.
 #[derive(Debug, Clone, Copy)]
 pub struct PackOptions {
-    /// Deltas on objects the client has (thin-pack).
+    /// Whether deltas may be based on objects the client has (thin-pack).
     pub thin: bool,
-    /// Deltas by offset (ofs-delta); else by name.
+    /// Whether deltas refer to their bases by offset (ofs-delta) or by name.
     pub ofs_delta: bool,
-    /// zlib levels for what must be deflated (pack.compression).
+    /// The zlib levels of everything that must be deflated (pack.compression).
     pub levels: Levels,
-    /// Threads that make what cannot be copied, if there is much of it (pack.threads); 0: one for each processor.
+    /// The number of threads that make entries, if there are many to make (pack.threads); 0 for one per processor.
     pub threads: usize,
-    /// Bytes that may be held in memory.
+    /// The bytes that may be held in memory.
     pub memory: u64,
 }
 
-/// Writes header, entries and trailer. Corruption found on the way is an error before the last byte goes out (DESIGN B20).
+/// Writes header, entries and trailer. Corruption that is found on the way is an error before the trailer is sent, so
+/// that the client cannot take the pack for complete.
 ///
 /// # Errors
 /// When an object is missing or corrupt, or the client has gone.
@@ -81,15 +82,16 @@ pub fn write(selection: &Selection, objects: &Objects, options: &PackOptions, ou
     })
 }
 
-/// What is said of a pack that goes out as its file stands.
+/// The statistics of a pack sent as a whole file.
 pub fn stats_of_whole(pack: &Pack) -> PackStats {
     PackStats { objects: pack.len(), pack_reused: pack.len(), bytes: pack.size(), ..PackStats::default() }
 }
 
-/// The pack that is exactly what is selected: its file is the answer, trailer included. A pack on disk rests on nothing outside.
+/// The pack that holds exactly the selected objects, if there is one: its file is the answer, including the trailer. A
+/// pack on disk never needs bases outside it.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the pack cannot be read.
 pub fn whole_pack(selection: &Selection, objects: &Objects, options: &PackOptions) -> Result<Option<Arc<Pack>>> {
     let [positions] = selection.packed.as_slice() else { return Ok(None) };
     let pack = objects.pack(positions.pack);
@@ -114,19 +116,19 @@ struct Writer<'a, 'scope, 'env> {
     selection: &'a Selection,
     scope: &'scope Scope<'scope, 'env>,
     plan: Plan<'a>,
-    /// The pack that the last step took from.
+    /// The pack from which the last step took an entry.
     pack: Option<(u32, Arc<Pack>)>,
     out: Output<'a>,
     stats: PackStats,
-    /// Lent: an entry's bytes, where packs cannot be mapped.
+    /// A buffer for an entry's bytes, used where packs are not mapped.
     stored: Vec<u8>,
     deflater: Deflater,
     inflater: Inflater,
     maker: Maker,
-    /// How many objects were made.
+    /// How many objects have been made.
     made: u32,
     ahead: Option<Ahead>,
-    /// Where loose objects came to stand that a delta may rest on.
+    /// Where loose objects that may serve as bases were written.
     loose_places: HashMap<u32, u64>,
     written: u32,
 }
@@ -152,12 +154,13 @@ impl Writer<'_, '_, '_> {
         Ok(())
     }
 
-    /// Plans the next step, and where threads are at work many more. With a step goes the number under which it is made ahead.
+    /// Plans the next step, and many more if threads are at work. Each step comes with the number under which it is
+    /// made ahead, if it is.
     fn look_ahead(&mut self, steps: &mut VecDeque<(Step, Option<usize>)>) -> Result<()> {
         if self.made == MADE_ALONE && self.ahead.is_none() {
             let on_bases = !self.selection.bases.is_empty() || !self.selection.loose_bases.is_empty();
             self.ahead = Ahead::start(self.scope, &self.objects.opener(), self.options, on_bases);
-            // Once is enough where none can be started.
+            // If no thread can be started, do not try again.
             self.made += 1;
         }
         let Some(ahead) = &mut self.ahead else {
@@ -223,7 +226,7 @@ impl Writer<'_, '_, '_> {
             _ => return self.recovered(pack.id_at(position)),
         };
         if !self.is_sound(pack, crc32, &range, &head)? {
-            // Another copy may be good.
+            // Another copy may be intact.
             return self.recovered(pack.id_at(position));
         }
         match how {
@@ -236,7 +239,7 @@ impl Writer<'_, '_, '_> {
         }
     }
 
-    /// Copies an entry, with another header where its base has come to stand elsewhere.
+    /// Copies an entry, with a new header if the distance to its base has changed.
     fn copy(&mut self, pack: &Arc<Pack>, source: u32, range: Range<u64>, head: &EntryHead, base: &Base) -> Result<()> {
         self.stats.reused += 1;
         if *base == Base::None {
@@ -263,16 +266,17 @@ impl Writer<'_, '_, '_> {
                 self.out.head(7, head.size, None)?;
                 self.out.write(id.as_bytes())?;
             }
-            // It names its base already.
+            // The entry refers to its base by name already.
             _ => return self.out.copy(pack, range, &mut self.stored),
         }
         self.out.copy(pack, head.data..range.end, &mut self.stored)
     }
 
-    /// Writes an object that was made ahead or is made now; `false`: nothing came of it.
+    /// Writes an object that has been made ahead, or makes it; returns `false` if the entry is to be copied instead.
     fn make(&mut self, making: &Making, ahead: Option<Made>) -> Result<bool> {
         if self.made == 0 && self.selection.count > SMALL {
-            // Thinking begins here. The client hears that a pack is coming, and starts what takes it in.
+            // From here on entries take time to make. The client should learn that a pack is coming, and start the
+            // program that reads it.
             self.out.hurry()?;
         }
         self.made = self.made.saturating_add(1);
@@ -312,11 +316,11 @@ impl Writer<'_, '_, '_> {
         Ok(true)
     }
 
-    /// Whether an entry is as it was when its index was written.
+    /// Whether an entry is unchanged since its index was written.
     fn is_sound(&mut self, pack: &Pack, crc32: Option<u32>, range: &Range<u64>, head: &EntryHead) -> Result<bool> {
         let Some(expected) = crc32 else {
             let EntryHead { data, size, .. } = *head;
-            // Indexes of version 1 have no checksums; zlib's own must do.
+            // Version 1 indexes have no checksums, so rely on the one in the zlib stream.
             let bytes = pack.bytes(data..range.end, &mut self.stored)?;
             if size > self.options.memory {
                 let mut stream = flate2::bufread::ZlibDecoder::new(bytes);
@@ -331,7 +335,7 @@ impl Writer<'_, '_, '_> {
         Ok(crc.finalize() == expected)
     }
 
-    /// Writes an object whose entry is damaged from wherever else it is found; nobody but its name vouches for it.
+    /// Writes an object whose entry is damaged, from another copy. Its name is the only check.
     fn recovered(&mut self, id: &oid) -> Result<()> {
         let kind = self.objects.find(id, self.maker.content()).context("its entry is damaged")?;
         let kind = kind.context("its entry is damaged")?;
@@ -340,7 +344,7 @@ impl Writer<'_, '_, '_> {
         self.deflated(kind)
     }
 
-    /// Writes the maker's content as an object of its own.
+    /// Writes the maker's content as a whole object.
     fn deflated(&mut self, kind: Kind) -> Result<()> {
         self.out.head(number(kind), self.maker.bytes().len() as u64, None)?;
         self.deflater.whole(self.options.levels.usual, self.maker.bytes(), &mut |bytes| self.out.write(bytes))
@@ -357,7 +361,7 @@ impl Writer<'_, '_, '_> {
         }
     }
 
-    /// Writes an object that is no longer where it lay loose: as its entry stands where that is whole and sound, else from memory.
+    /// Writes an object that is no longer loose: a copy of its entry if that is whole and sound, otherwise from memory.
     fn packed_since(&mut self, id: &oid) -> Result<()> {
         if let Some(Location::Packed { pack, position }) = self.objects.locate(id)? {
             let pack = self.objects.pack(pack);
@@ -373,7 +377,7 @@ impl Writer<'_, '_, '_> {
         self.recovered(id)
     }
 
-    /// Passes a large loose object from one zlib stream into another, and compares its name at the end.
+    /// Passes a large loose object from one zlib stream to another, and verifies its name at the end.
     fn large_stray(&mut self, stray: &Stray, kind: Kind, size: u64) -> Result<()> {
         let directories = self.objects.directories()?;
         let directory = directories.get(stray.directory as usize).context("its directory is unknown")?;

@@ -1,7 +1,7 @@
 //! Selection: which objects a fetch needs.
 //!
-//! In: names of what is wanted and of what the client has. Out: bits, one for each object of a pack that goes out. Contents of
-//! blobs are never looked at.
+//! In: the names of wanted objects and of objects the client has. Out: for each pack, a bit for each of its objects.
+//! Blobs are never read.
 
 use super::relatives::{Families, Relatives};
 use crate::odb::closure::{Closure, Effort, Filter, Marks, Missing, Numbers, Search};
@@ -11,22 +11,22 @@ use crate::stream::Pulse;
 use anyhow::Context;
 use gix_hash::{ObjectId, oid};
 
-/// What is to be selected.
+/// What to select.
 #[derive(Debug, Clone, Default)]
 pub struct Request<'a> {
-    /// Objects the client asked for, any kind.
+    /// Objects the client wants, of any kind.
     pub wants: &'a [ObjectId],
-    /// Objects the client is known to have, with everything behind them.
+    /// Objects the client has, with everything reachable from them.
     pub common: &'a [ObjectId],
-    /// Annotated tags to add when what they peel to is selected (include-tag, PO-04): tag, what it peels to.
+    /// Annotated tags to add if the objects they peel to are selected (include-tag, PO-04): each with what it peels to.
     pub tags: &'a [(ObjectId, ObjectId)],
-    /// What tags are said to peel to, which spares reading them; may be less than all.
+    /// Tags with the objects they peel to, as recorded elsewhere, which saves reading them; need not be complete.
     pub peeled: &'a [(ObjectId, ObjectId)],
-    /// What is left out on purpose.
+    /// The object filter.
     pub filter: Option<&'a Filter>,
-    /// Which trees and blobs may be missing: the client gets them elsewhere.
+    /// Which trees and blobs may be missing; the client gets those elsewhere.
     pub missing: Missing,
-    /// Whether deltas may rest on objects the client has but the pack lacks.
+    /// Whether deltas may be based on objects that the client has but the pack lacks.
     pub thin: bool,
 }
 
@@ -44,37 +44,37 @@ pub struct Positions {
 pub struct Stray {
     /// Its name.
     pub id: ObjectId,
-    /// In which object directory.
+    /// The number of its object directory.
     pub directory: u32,
-    /// Its number among those met, as [`Spot::Loose`] has it.
+    /// Its number among the loose objects found, as in [`Spot::Loose`].
     pub number: u32,
 }
 
-/// An object, by where it lies.
+/// The place of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Spot {
     /// In a pack, at an index position.
     Packed(PackId, u32),
-    /// In no pack: its number among those met.
+    /// Loose: its number among the loose objects found.
     Loose(u32),
 }
 
-/// The objects that go out.
+/// The objects to send.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// Packed ones.
+    /// The packed objects.
     pub packed: Vec<Positions>,
-    /// Loose ones.
+    /// The loose objects.
     pub strays: Vec<Stray>,
-    /// Objects the client is known to have, as delta bases (only with `thin`).
+    /// Packed objects the client has, as delta bases (only with `thin`).
     pub bases: Vec<Positions>,
-    /// Loose objects the client is known to have, the same way.
+    /// Loose objects the client has, likewise.
     pub loose_bases: Vec<Stray>,
-    /// Names of blobs of which the same is true. Those that are versions of selected ones are also in the sets above.
+    /// Names of blobs the client has, likewise. Those that are versions of selected blobs are also in the sets above.
     pub held_blobs: IdSet,
-    /// Which selected objects and bases are versions of the same.
+    /// Pairs of selected objects and bases that are versions of the same.
     pub relatives: Relatives,
-    /// Selected ones that are stored whole, where there are several packs.
+    /// Selected objects that are stored whole, grouped by what they are versions of; only if there are several packs.
     pub families: Families,
     /// How many objects are selected.
     pub count: u32,
@@ -94,12 +94,12 @@ impl Positions {
 }
 
 impl Selection {
-    /// Whether an object goes out, whichever of its copies was chosen.
+    /// Whether an object is selected, whichever copy of it was chosen.
     pub fn contains(&self, objects: &Objects, id: &oid) -> bool {
         self.is_packed(objects, id) || self.strays.iter().any(|stray| *stray.id == *id)
     }
 
-    /// A loose object that goes out or that the client has, by its number.
+    /// The selected loose object, or loose base, with this number.
     pub fn loose(&self, number: u32) -> Option<&Stray> {
         let find = |strays: &'_ [Stray]| strays.binary_search_by_key(&number, |stray| stray.number).ok();
         find(&self.strays)
@@ -107,12 +107,12 @@ impl Selection {
             .or_else(|| find(&self.loose_bases).map(|at| &self.loose_bases[at]))
     }
 
-    /// Whether an object goes out from a pack.
+    /// Whether an object is selected from a pack.
     pub fn is_packed(&self, objects: &Objects, id: &oid) -> bool {
         self.packed_at(objects, id).is_some()
     }
 
-    /// Takes an object out; whether it was in.
+    /// Removes an object; returns whether it was selected.
     pub fn remove(&mut self, objects: &Objects, id: &oid) -> bool {
         if self.remove_packed(objects, id) {
             return true;
@@ -123,7 +123,7 @@ impl Selection {
         true
     }
 
-    /// The same, where it would go out from a pack.
+    /// Removes an object if it is selected from a pack; returns whether it was.
     pub fn remove_packed(&mut self, objects: &Objects, id: &oid) -> bool {
         let Some((at, position)) = self.packed_at(objects, id) else { return false };
         self.packed[at].remove(position);
@@ -131,7 +131,7 @@ impl Selection {
         true
     }
 
-    /// The set an object is in, and its position there. An object is in one set at most.
+    /// The set that contains an object, and its position there. An object is in at most one set.
     fn packed_at(&self, objects: &Objects, id: &oid) -> Option<(usize, u32)> {
         self.packed.iter().enumerate().find_map(|(at, positions)| {
             let position = objects.pack(positions.pack).position(id)?;
@@ -140,14 +140,15 @@ impl Selection {
     }
 }
 
-/// Selects everything reachable from the wants and not from the common objects (PO-01) that the filter lets pass.
+/// Selects everything reachable from the wants and not from the common objects (PO-01), as far as the filter lets it
+/// pass.
 ///
 /// # Errors
 /// When an object is missing or corrupt, or the client has gone.
 pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -> anyhow::Result<Selection> {
     pulse.begin("Enumerating objects", None)?;
     if !request.common.is_empty() {
-        // What is read here is read again when deltas are made of it.
+        // Objects read here are read again as bases when deltas are made.
         objects.expect_bases();
     }
     let all = Filter::default();
@@ -166,11 +167,11 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
     let count = u32::try_from(closure.found.len()).context("more objects than a pack can hold")?;
     pulse.tick(count.into())?;
     pulse.end()?;
-    // git shows this stage too; here the counting is done already.
+    // git shows this stage too; here the counting is already done.
     pulse.begin("Counting objects", Some(count.into()))?;
     pulse.tick(count.into())?;
     pulse.end()?;
-    // A base that a filter has left out would have to be fetched alone.
+    // A base that a filter left out would have to be fetched separately.
     let (held, held_blobs) = match request.thin && filter.leaves_trees() {
         true => (std::mem::take(&mut closure.held), std::mem::take(&mut closure.held_blobs)),
         false => Default::default(),
@@ -178,7 +179,7 @@ pub fn select(objects: &Objects, request: &Request<'_>, pulse: &mut dyn Pulse) -
     Ok(selection(objects, &closure, held, held_blobs, count))
 }
 
-/// What was found in the terms of packs; of what is `held` deltas may be made.
+/// Turns what was found into positions in packs; objects in `held` may be delta bases.
 fn selection(objects: &Objects, closure: &Closure<'_>, mut held: Marks, held_blobs: IdSet, count: u32) -> Selection {
     let Closure { numbers, found, relatives, firsts, .. } = closure;
     let positions = |marks| numbers.by_pack(marks).map(|(pack, bits)| Positions { pack, bits }).collect::<Vec<_>>();
@@ -205,7 +206,7 @@ fn selection(objects: &Objects, closure: &Closure<'_>, mut held: Marks, held_blo
         let pack = objects.pack(pack);
         match pack.head_at(pack.offset_at(position)) {
             Ok(EntryHead { kind: EntryKind::Whole(_), size, .. }) => Some(size),
-            // What cannot be read is found out in its turn.
+            // An unreadable entry is reported at its turn.
             _ => None,
         }
     };

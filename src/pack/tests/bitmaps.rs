@@ -1,4 +1,4 @@
-//! Bitmaps: git reads what we write, and we read what either wrote.
+//! Bitmaps: git reads those we write, and we read those that either wrote.
 
 use super::*;
 use crate::odb::bitmap::write::{Files, NotClosed, Summary, for_midx, for_pack};
@@ -12,7 +12,7 @@ impl Repo {
         tips.lines().map(|line| ObjectId::from_hex(line.as_bytes()).unwrap()).collect()
     }
 
-    /// What git says when it must answer by bitmaps, and whether it did.
+    /// git's output when it should use bitmaps, and whether it did.
     fn by_bitmaps(&self, args: &[&str], input: &str) -> (String, bool) {
         let events = self.dir.join("events");
         let mut command = self.command("git");
@@ -34,7 +34,7 @@ pub(super) fn write_for_pack(repo: &Repo) -> Summary {
     for_pack(&objects, pack, &repo.tips(), Files::default(), &mut Silent).unwrap()
 }
 
-/// git believes the bitmaps there are, and they tell it the truth.
+/// Checks that git uses the bitmaps, and that they are correct.
 fn check_by_git(repo: &Repo) {
     let heads = repo.git(&["for-each-ref", "--format=%(refname)", "refs/heads"]);
     for head in heads.lines() {
@@ -59,7 +59,7 @@ fn git_reads_the_bitmaps_of_a_pack() {
     }
 }
 
-/// Packs that overlap, each with what an older one has too; nothing is loose.
+/// Overlapping packs, each of which repeats objects of an older one; nothing is loose.
 const PACKS: &str = r#"
     for tip in one two merge m2; do git rev-list --objects $tip | git pack-objects -q ../objects/pack/pack >/dev/null; done
     git rev-list --objects --all | git pack-objects -q ../objects/pack/pack >/dev/null
@@ -72,7 +72,7 @@ fn write_for_midx(repo: &Repo) -> Summary {
     for_midx(&repo.objects(), &repo.dir.join("objects"), &repo.tips(), Files::default(), &mut Silent).unwrap()
 }
 
-/// The bitmaps are those of a multi-pack-index.
+/// Checks that the bitmaps are those of a multi-pack-index.
 fn check_midx(repo: &Repo) {
     let stored = repo.objects().bitmaps(u64::MAX).unwrap().expect("bitmaps can be used");
     assert!(matches!(stored.order, Order::Midx(_)));
@@ -84,7 +84,7 @@ fn bitmaps_of_a_multi_pack_index_tell_what_git_would_send() {
     for (at, config) in
         ["", "-c pack.writebitmaplookuptable=true", "-c pack.writebitmaphashcache=false"].iter().enumerate()
     {
-        // The pack that comes first is not the first by name.
+        // The preferred pack is not the first by name.
         let preferred = "--preferred-pack=$(ls ../objects/pack/*.idx | tail -n 1 | xargs basename)";
         let write = format!("git {config} multi-pack-index write --bitmap {preferred}");
         let hash = if at == 2 { gix_hash::Kind::Sha256 } else { gix_hash::Kind::Sha1 };
@@ -121,13 +121,14 @@ fn bitmaps_of_an_older_multi_pack_index_are_left_alone() {
     assert_eq!(objects.take_warnings(), Vec::<String>::new());
 }
 
-/// All but a few objects of a pack: the others are looked for, in a reverse index that may be damaged. So are few of many.
+/// All but a few objects of a pack are selected: the others are looked up in a reverse index, which may be damaged. The
+/// same for a few of many.
 #[test]
 fn what_bitmaps_leave_out_of_a_pack_is_not_sent() {
     let many = "for n in $(seq 200); do echo $n >$n; done; c many m2; echo x >1; c more many; git repack -adbq";
     let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{many}"));
     check(&repo, &["many", "ann2", "other", "sub", "revert"], &[], &FORMS[1..2]);
-    // These are few of all.
+    // These are few of all objects.
     check(&repo, &["one"], &[], &FORMS[1..2]);
     let rev = repo.git(&["rev-parse", "--git-path", "objects/pack"]);
     let rev = std::fs::read_dir(repo.dir.join(rev)).unwrap().map(|file| file.unwrap().path());
@@ -142,7 +143,7 @@ fn what_bitmaps_leave_out_of_a_pack_is_not_sent() {
     check(&repo, &["one"], &[], &FORMS[1..2]);
 }
 
-/// A large file is checked by another thread.
+/// A large file is verified by another thread.
 #[test]
 fn bitmaps_that_are_damaged_are_not_believed_whoever_finds_out() {
     let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\ngit repack -adbq"));
@@ -150,7 +151,7 @@ fn bitmaps_that_are_damaged_are_not_believed_whoever_finds_out() {
     let (path, hashes) = (stored.order.bitmap_path(), 4 * stored.order.len() as usize);
     let sound = std::fs::read(&path).unwrap();
     for (threads, damaged) in [(1, false), (1, true), (2, false), (2, true)] {
-        // What is put in before the hashes of names is passed over.
+        // Bytes inserted before the name hashes are skipped.
         let mut bytes = sound[..sound.len() - 20].to_vec();
         let at = bytes.len() - hashes;
         bytes.splice(at..at, vec![0; 2 << 20]);
@@ -174,7 +175,7 @@ fn bitmaps_that_are_damaged_are_not_believed_whoever_finds_out() {
     }
 }
 
-/// Puts a new checksum at the end.
+/// Writes a new checksum at the end.
 fn reseal(bytes: &mut [u8]) {
     let end = bytes.len() - 20;
     let trailer = sha1::Sha1::digest(&bytes[..end]);
@@ -200,7 +201,7 @@ fn the_order_of_a_multi_pack_index_may_stand_in_a_file_of_its_own() {
     for extension in ["rev", "bitmap"] {
         let name = |id: &ObjectId| midx.with_file_name(format!("multi-pack-index-{id}.{extension}"));
         let mut bytes = std::fs::read(name(&old)).unwrap();
-        // A bitmap has the checksum behind its head, a reverse index before its own.
+        // A bitmap has the pack checksum after its header, a reverse index before its own checksum.
         let at = if extension == "rev" { bytes.len() - 40 } else { 12 };
         assert_eq!(bytes[at..at + 20], *old.as_bytes());
         bytes[at..at + 20].copy_from_slice(&new);
@@ -262,7 +263,7 @@ fn a_damaged_multi_pack_index_never_makes_bitmaps_lie() {
             std::fs::remove_file(path).unwrap();
             std::fs::write(path, bytes).unwrap();
             let (selection, warnings) = selected();
-            // Where an index does not find what it should, there is no answer.
+            // If an index lacks what it should have, there is no answer.
             if selection.is_ok() || always {
                 assert_eq!(selection.unwrap(), expected, "byte {at}");
             }
@@ -347,7 +348,7 @@ fn bitmaps_we_wrote_for_random_histories_tell_what_git_would_send() {
 
 #[test]
 fn no_commit_is_walked_over_for_each_branch_anew() {
-    // A long line of history, and from it branches where no commit is near that is chosen.
+    // A long line of history, with branches on which no nearby commit is chosen for a bitmap.
     let repo = Repo::new(gix_hash::Kind::Sha1);
     let mut stream = String::new();
     let mut commit = |branch: &str, from: usize, time: usize, file: usize| {
@@ -376,7 +377,7 @@ fn no_commit_is_walked_over_for_each_branch_anew() {
     let (objects, mut pulse) = (repo.objects(), Most(0));
     let [pack] = objects.packs(true).unwrap()[..] else { panic!("git left more than one pack") };
     for_pack(&objects, pack, &repo.tips(), Files::default(), &mut pulse).unwrap();
-    // Two trees a commit, some of them twice.
+    // Two trees per commit, some of them twice.
     assert!(pulse.0 < 2 * 2 * 2060, "{} trees were read", pulse.0);
     check_by_git(&repo);
 }
@@ -388,7 +389,7 @@ fn bitmaps_tell_what_git_would_send() {
         let repo = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\n{repack}"));
         assert!(repo.objects().bitmaps(u64::MAX).unwrap().is_some());
         REQUESTS.iter().for_each(|(wants, haves)| check(&repo, wants, haves, &FORMS[1..2]));
-        // Whether something can be reached at all is asked of them too.
+        // Bitmaps also answer whether something is reachable at all.
         let (objects, wants, filter) = (repo.objects(), repo.ids(&["m2", "ann2"]), Filter::default());
         let search = Search {
             wants: &wants,
@@ -401,7 +402,7 @@ fn bitmaps_tell_what_git_would_send() {
         };
         let found = Closure::find(&objects, &search, &mut Silent).unwrap().found;
         assert_eq!(found.len(), repo.expected(&wants, &[]).len() as u64);
-        // What came since has none.
+        // Newer commits have no bitmaps.
         repo.script(
             "at m2; seq 1 450 >big; mkdir -p d; echo new >d/new; c new m2; at side; c newer side new; git tag -m x x newer",
         );
@@ -432,7 +433,7 @@ fn bitmaps_of_random_histories_tell_what_git_would_send() {
             let names: Vec<_> = (0..1 + random.below(5)).map(|_| format!("b{}", 1 + random.below(160))).collect();
             check(&repo, &names.iter().map(String::as_str).collect::<Vec<_>>(), &[], &FORMS[1..2]);
         }
-        // What lies between many commits is told by them too, as far as both ends are known to them or near.
+        // Bitmaps also give the objects between commits, if both ends have bitmaps or are near ones that have.
         for _ in 0..8 {
             let wants: Vec<_> = (0..1 + random.below(3)).map(|_| format!("b{}", 135 + random.below(26))).collect();
             let haves: Vec<_> = (0..1 + random.below(3)).map(|_| format!("b{}", 1 + random.below(30))).collect();
@@ -476,7 +477,7 @@ fn damaged_bitmaps_are_not_believed() {
         let (selection, warnings) = selected();
         assert_eq!(selection.unwrap(), expected, "byte {at}");
         assert_eq!(warnings.len(), 1, "byte {at}: {warnings:?}");
-        // A lie with a good checksum ends somewhere, with what it says or with the truth.
+        // A wrong bitmap with a correct checksum must still end, with a wrong answer or a correct one.
         if at < sound.len() - 20 {
             reseal(&mut bytes);
             write(&bytes);
@@ -487,8 +488,8 @@ fn damaged_bitmaps_are_not_believed() {
     assert_eq!(selected().0.unwrap(), expected);
 }
 
-/// A hundred tags on what branches hold, and five beside: a tag of another, of a tree, of a blob, of commits that no branch has and of
-/// one of these again. All tags with what they peel to, as refs have it.
+/// A hundred tags on objects of branches, and five others: tags of another tag, of a tree, of a blob, and two of
+/// commits that are on no branch. Returns all tags with what they peel to, as refs record it.
 fn tagged() -> (Repo, Vec<(ObjectId, ObjectId)>) {
     let repo = Repo::made_by(gix_hash::Kind::Sha1, SHAPES);
     repo.script("at m2; echo beside >d/beside; c beside m2; echo more >>d/beside; c beside2 beside");
@@ -512,7 +513,7 @@ fn tagged() -> (Repo, Vec<(ObjectId, ObjectId)>) {
     (repo, peeled)
 }
 
-/// What is selected of all that refs point to, if that can be found out.
+/// The objects selected for everything that refs point to, if they can be determined.
 fn selected(
     repo: &Repo,
     wants: &[ObjectId],
@@ -540,7 +541,7 @@ fn whatever_is_said_of_tags_what_they_lead_to_is_sent() {
             assert!(selected(&repo, &wants, peeled, None).unwrap() == expected);
         }
     }
-    // What is new lies beside the pack.
+    // New objects are outside the pack.
     repo.script("at m2; echo new >d/new; c new m2; git tag -a -m x newest new; git branch -D new");
     let wants = repo.tips();
     assert!(selected(&repo, &wants, &right, None).unwrap() == repo.expected(&wants, &[]));
@@ -563,7 +564,7 @@ fn tags_are_not_read_where_all_is_found_without_them() {
     });
     let on_one: Vec<ObjectId> = peeled.iter().filter(|(_, of)| *of == one).map(|(tag, _)| *tag).collect();
     assert!(on_one.len() >= 25);
-    // They are damaged; who reads them notices.
+    // They are damaged, so reading them is noticed.
     let objects = repo.objects();
     let [pack] = objects.packs(true).unwrap()[..] else { panic!("git left more than one pack") };
     let pack = objects.pack(pack);

@@ -17,13 +17,13 @@ fn a_missing_object_is_named() {
         let error = select(&objects, &request, &mut Silent).unwrap_err();
         assert_eq!(error.downcast_ref::<Broken>().map(|broken| broken.id), Some(id), "{error:#}");
         assert_eq!(connectivity::check(&objects, &wants, &[], TERMS, &mut Silent).unwrap(), Err(Gap::Object(id)));
-        // What is missing behind a known tip is not asked for.
+        // What is missing below a known tip does not matter.
         assert_eq!(connectivity::check(&objects, &repo.ids(&["revert"]), &wants, TERMS, &mut Silent).unwrap(), Ok(()));
         std::fs::write(&path, content).unwrap();
     }
 }
 
-/// A commit that changes nothing needs nothing that the client lacks.
+/// A commit that changes nothing needs no object that the client lacks.
 #[test]
 fn a_missing_tree_that_the_client_has_is_not_asked_for() {
     let script = "echo a >f; git add f; git commit -qm1; git tag one; git commit -q --allow-empty -m2; git tag two
@@ -96,7 +96,8 @@ fn a_version_that_cannot_be_read_is_no_base() {
     assert_eq!(made.unwrap(), Outcome::Whole(gix_object::Kind::Blob));
 }
 
-/// A name can be called whatever one likes. Whether the object is there proves nothing about what lies behind it.
+/// A tree may declare any object to be a blob. That the object exists does not prove that what it refers to exists as
+/// well.
 #[test]
 fn what_is_called_a_blob_and_something_else_too_is_not_connected() {
     let repo = Repo::made_by(gix_hash::Kind::Sha1, SHAPES);
@@ -116,7 +117,7 @@ fn what_is_called_a_blob_and_something_else_too_is_not_connected() {
     let tag = |kind: &str, of: ObjectId| {
         write("tag", format!("object {of}\ntype {kind}\ntag t\ntagger T <t> 1 +0000\n\n").as_bytes())
     };
-    // Ours and git's word on what these tips reach.
+    // Compares our verdict and git's on what these tips reach.
     let check = |tips: &[ObjectId], known: &[ObjectId], expected: bool, case: &str| {
         let (tips_text, known_text) = (format!("{tips:?}"), format!("{known:?}"));
         let input: String =
@@ -159,7 +160,7 @@ fn what_is_called_a_blob_and_something_else_too_is_not_connected() {
             false,
             "known as blob",
         );
-        // git does not look what it is.
+        // git does not check the object's type.
         let ours = connectivity::check(&repo.objects(), &[first], &[old], TERMS, &mut Silent).unwrap();
         assert_eq!(ours, Err(Gap::Object(inner)), "a blob alone");
         check(&[commit(tree(&[(gitlink, "a", inner)]), &[old])], &[old], true, "a gitlink alone");
@@ -167,7 +168,7 @@ fn what_is_called_a_blob_and_something_else_too_is_not_connected() {
     let two = repo.id("two");
     check(&[commit(tree(&[(blob, "a", whole), (directory, "d", whole)]), &[two])], &[two], false, "known as tree");
     check(&[commit(tree(&[(gitlink, "a", whole), (directory, "b", whole)]), &[old])], &[old], true, "a gitlink's name");
-    // What refs point to is known, but not as what a commit says that it is.
+    // Objects that refs point to are known, but not as the type that a commit declares.
     let annotated = repo.id("ann");
     for other in [annotated, whole, repo.id("two:big")] {
         check(&[commit(repo.id("two^{tree}"), &[other])], &[old, two, other], false, "a parent that is no commit");

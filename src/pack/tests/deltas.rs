@@ -1,4 +1,4 @@
-//! Deltas: stored ones that are used again, and new ones on what is known of other versions.
+//! Deltas: reusing stored ones, and making new ones on other known versions.
 
 use super::bitmaps::write_for_pack;
 use super::*;
@@ -9,7 +9,7 @@ use crate::pack::write::number;
 
 #[test]
 fn a_thin_pack_rests_on_what_the_client_has() {
-    // A file is stored as a delta on the one before it, which the client has.
+    // A file is stored as a delta on its previous version, which the client has.
     let repo = Repo::made_by(
         gix_hash::Kind::Sha1,
         "seq 1 4000 >big; c one; seq 1 4001 >big; c two one
@@ -26,7 +26,7 @@ fn a_thin_pack_rests_on_what_the_client_has() {
     });
     let (wants, haves) = match delta {
         Some(1) => (haves, wants),
-        // git made the older one the delta: a client that has the other history wants it.
+        // git made the older one the delta, so use a client that has the newer history.
         Some(_) => (wants, vec![repo.id("two^{tree}")]),
         None => panic!("git made no delta"),
     };
@@ -37,7 +37,7 @@ fn a_thin_pack_rests_on_what_the_client_has() {
     check_ids(&repo, &wants, &haves, &FORMS);
 }
 
-/// git indexes a delta that makes an empty object, but knows neither its kind nor its size.
+/// git indexes a delta that makes an empty object, but cannot tell the object's kind and size.
 #[test]
 fn a_delta_that_makes_nothing_goes_out_whole() {
     use sha1::Digest as _;
@@ -67,7 +67,7 @@ fn a_delta_that_makes_nothing_goes_out_whole() {
     }
 }
 
-/// Ten versions of a file of some 20 kB that no zlib makes small, each with one line changed.
+/// Ten versions of a file of about 20 kB that zlib cannot make small, each with one line changed.
 const VERSIONS: &str = r#"
     for line in $(seq 300); do echo $line $(echo $line | sha1sum); done >file; c v0
     for n in $(seq 9); do sed -i "$((n * 30))s/.*/changed $n/" file; c v$n v$((n - 1)); done
@@ -88,15 +88,15 @@ fn new_versions_go_out_as_deltas_on_others() {
         small(&loose, &["v9"], &["v5"], (true, ofs_delta), 3_000);
         small(&loose, &["v9"], &["v5"], (false, ofs_delta), 15_000);
     }
-    // In a pack the newest version is whole and the old ones are deltas on it, of which the client has some.
+    // In a pack the newest version is whole and the old ones are deltas on it; the client has some of them.
     let packed = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\ngit repack -adfq"));
     small(&packed, &["v9"], &["v5"], (true, true), 3_000);
     small(&packed, &["v7"], &["v5"], (true, true), 2_000);
-    // All of them rest on the newest, which is not asked for: one stands in for it.
+    // All are deltas on the newest one, which is not wanted: another version stands in for it.
     let flat = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\ngit repack -adfq --depth=1"));
     small(&flat, &["v7"], &[], (false, true), 16_000);
     small(&flat, &["v7"], &[], (false, false), 16_000);
-    // As pushes leave it: a pack for each version, with nothing in it to rest on.
+    // As pushes leave it: one pack for each version, without any base in it.
     let packs = "for n in $(seq 0 9); do { echo v$n; [ $n = 0 ] || echo ^v$((n - 1)); } | git pack-objects -q --revs ../objects/pack/pack >/dev/null; done
         git prune-packed -q";
     let many = Repo::made_by(gix_hash::Kind::Sha1, &format!("{VERSIONS}\n{packs}"));
@@ -118,7 +118,7 @@ fn what_a_delta_puts_in_is_deflated_as_text() {
     assert!(stats.deltas > 0 && stats.bytes < 4_500, "120 lines are 6,000 bytes: {stats:?}");
 }
 
-/// Old versions are deltas on the newest.
+/// Old versions are deltas on the newest one.
 const ON_THE_NEWEST: &str = r#"
     for n in $(seq 0 9); do
         { seq 1 1000; for line in $(seq $((10 + n * 3))); do echo "line $line of those that were added"; done; seq 2000 9000; } >file; c v$n $last
@@ -130,12 +130,12 @@ const ON_THE_NEWEST: &str = r#"
 fn old_versions_are_turned_round_on_what_nobody_asked_for() {
     let repo = Repo::made_by(gix_hash::Kind::Sha1, ON_THE_NEWEST);
     for (want, have) in [("v7", "v5"), ("v8", "v1"), ("v3", "v2")] {
-        // Each with nothing at hand.
+        // Each with nothing cached.
         [(true, true), (true, false)].iter().for_each(|form| check(&repo, &[want], &[have], &[*form]));
         let (_, stats) = pack(&repo.objects(), &repo.ids(&[want]), &repo.ids(&[have]), &options(true, true));
         assert!(stats.bytes < 4_000 && stats.deltas > 0, "{want} {have}: {stats:?}");
     }
-    // Of what is damaged nothing is taken.
+    // Nothing is taken from a damaged object.
     damage(&repo, &repo.id("v9:file"));
     let (wants, haves) = (repo.ids(&["v7"]), repo.ids(&["v5"]));
     let objects = repo.objects();
@@ -147,7 +147,7 @@ fn old_versions_are_turned_round_on_what_nobody_asked_for() {
 
 #[test]
 fn what_two_versions_have_in_common_and_their_stored_base_has_not_is_seen() {
-    // Both are stored as deltas on one that nobody asks for and that lacks 300 of their lines.
+    // Both are stored as deltas on an object that is not wanted and that lacks 300 of their lines.
     let repo = Repo::made_by(
         gix_hash::Kind::Sha1,
         r#"
@@ -169,7 +169,7 @@ fn what_two_versions_have_in_common_and_their_stored_base_has_not_is_seen() {
 
 #[test]
 fn what_came_by_many_pushes_goes_out_as_deltas_on_each_other() {
-    // Each version came as a delta on the one before it, which stands whole behind it in the same pack.
+    // Each version came as a delta on the previous one, which is stored whole after it in the same pack.
     let pushes = r#"
         for n in $(seq 0 9); do
             test $n = 0 || not="^v$((n - 1))"
@@ -187,7 +187,7 @@ fn what_came_by_many_pushes_goes_out_as_deltas_on_each_other() {
 
 #[test]
 fn what_lies_whole_in_many_packs_goes_out_family_by_family() {
-    // Packs made of names alone, some versions whole in each; commits of another history lie between.
+    // Packs made from names only, each with some versions stored whole; commits of another history are in between.
     let packs = r#"
         for n in $(seq 0 9); do
             git checkout -q --orphan other$n; git rm -qrf .; echo $n >page; c o$n; git checkout -qf v$n 2>/dev/null || true
@@ -206,7 +206,7 @@ fn what_lies_whole_in_many_packs_goes_out_family_by_family() {
 
 #[test]
 fn large_directories_are_not_read_for_the_sake_of_a_few_deltas() {
-    // A file changes in a directory of 4,000 and in one where it is alone; all is stored whole.
+    // A file changes in a directory of 4,000 files and in another one where it is alone; everything is stored whole.
     let repo = Repo::made_by(
         gix_hash::Kind::Sha1,
         r#"
@@ -239,7 +239,7 @@ fn what_came_after_bitmaps_goes_out_as_deltas() {
     }
 }
 
-/// Stores all objects in one pack: first these, each whole or as a delta on one before it, then the others, whole.
+/// Stores all objects in one pack: first these, each whole or as a delta on an earlier one, then the others, whole.
 fn pack_by_hand(repo: &Repo, first: &[(&str, Option<&str>)]) {
     let objects = repo.objects();
     let listed = repo.git(&["rev-list", "--objects", "--no-object-names", "--all"]);
@@ -281,7 +281,8 @@ fn pack_by_hand(repo: &Repo, first: &[(&str, Option<&str>)]) {
 
 #[test]
 fn what_no_walk_has_seen_beside_its_versions_goes_out_as_a_delta_all_the_same() {
-    // In the middle of history a file and two roots are stored as deltas on versions that nobody asked for, and the last file on that one.
+    // In the middle of history a file and two root trees are stored as deltas on versions that are not wanted; the last
+    // version of the file is a delta on that file.
     let repo = Repo::made_by(
         gix_hash::Kind::Sha1,
         r#"

@@ -1,4 +1,4 @@
-//! Filters: what is selected is what git would send, and rests on nothing the client lacks.
+//! Filters: the selection is what git would send, and needs no bases that the client lacks.
 
 use super::*;
 use crate::odb::closure::{Filter, Patterns, TooManyPaths};
@@ -6,7 +6,7 @@ use crate::protocol::Limits;
 use crate::protocol::filter::FilterSpec;
 use gix_object::Kind;
 
-/// A filter as the service makes it of its text; expressions are names of git's.
+/// Makes a filter from its text, as the service does; expressions are resolved by git.
 fn filter(repo: &Repo, text: &str) -> Filter {
     fn add(repo: &Repo, spec: &FilterSpec, filter: &mut Filter) {
         match spec {
@@ -26,7 +26,7 @@ fn filter(repo: &Repo, text: &str) -> Filter {
     filter
 }
 
-/// What git would send.
+/// The objects git would send.
 fn expected(repo: &Repo, wants: &[ObjectId], haves: &[ObjectId], filter: &str) -> BTreeSet<ObjectId> {
     let mut input = String::new();
     wants.iter().for_each(|id| input.push_str(&format!("{id}\n")));
@@ -50,7 +50,7 @@ fn check_filter(repo: &Repo, wants: &[ObjectId], haves: &[ObjectId], text: &str)
     let (ours, gits) = (selected(repo, wants, haves, text), expected(repo, wants, haves, text));
     let case = format!("{text}: wants {wants:?} haves {haves:?}");
     assert_eq!(gits.difference(&ours).collect::<Vec<_>>(), Vec::<&ObjectId>::new(), "{case}: missing");
-    // Trees and blobs that are asked for by name git leaves out all the same where it meets them below something else.
+    // git leaves out trees and blobs that are wanted by name if it also finds them below something else.
     let more: BTreeSet<_> = ours.difference(&gits).copied().collect();
     let named = named(repo, wants);
     assert_eq!(more.difference(&named).collect::<Vec<_>>(), Vec::<&ObjectId>::new(), "{case}: too many");
@@ -58,7 +58,7 @@ fn check_filter(repo: &Repo, wants: &[ObjectId], haves: &[ObjectId], text: &str)
     asked.for_each(|want| assert!(ours.contains(want), "{case}: {want} was asked for"));
 }
 
-/// Trees and blobs among the wants and what their tags lead to.
+/// The trees and blobs among the wants, and those that their tags peel to.
 fn named(repo: &Repo, wants: &[ObjectId]) -> BTreeSet<ObjectId> {
     let objects = repo.objects();
     let peeled = wants.iter().map(|id| objects.peel(id).unwrap().unwrap());
@@ -92,7 +92,7 @@ const PATTERNS: &str = r#"
     printf '/*\n!/d/' | git hash-object -w --stdin | xargs git update-ref refs/tags/unended
 "#;
 
-/// Requests on [`SHAPES`], each with objects of other kinds.
+/// Requests on [`SHAPES`], including objects of other kinds.
 const ASKED: &[(&[&str], &[&str])] = &[
     (&["m2"], &[]),
     (&["m2"], &["two"]),
@@ -107,7 +107,7 @@ const ASKED: &[(&[&str], &[&str])] = &[
 
 #[test]
 fn each_filter_selects_what_git_would() {
-    // With bitmaps, and with bitmaps that know only a part of it.
+    // With bitmaps, and with bitmaps for only a part of the objects.
     let packs = "git rev-list --objects two | git pack-objects -q ../objects/pack/pack >/dev/null
         git rev-list --objects --all | git pack-objects -q ../objects/pack/pack >/dev/null
         git prune-packed -q; git multi-pack-index write --bitmap";
@@ -127,7 +127,7 @@ fn each_filter_selects_what_git_would() {
     }
 }
 
-/// Numbers that look random, the same ones each time.
+/// Pseudorandom numbers, always the same.
 struct Random(u64);
 
 impl Random {
@@ -137,7 +137,7 @@ impl Random {
     }
 }
 
-/// A history of few names and few contents, so that the same trees and blobs lie at many paths and depths.
+/// A history with few names and few contents, so that the same trees and blobs occur at many paths and depths.
 fn tangled(random: &mut Random) -> Repo {
     let repo = Repo::new(gix_hash::Kind::Sha1);
     let mut stream = String::new();
@@ -146,7 +146,7 @@ fn tangled(random: &mut Random) -> Repo {
         repo.git(&["update-ref", &format!("refs/tags/{name}"), String::from_utf8_lossy(&id).trim_end()]);
     }
     for commit in 0..14 {
-        // Each branch begins anew.
+        // Each branch starts with a root commit.
         let branch = if commit < 3 { commit } else { random.below(3) };
         stream += &format!("commit refs/heads/b{branch}\nmark :{}\n", commit + 1);
         stream += &format!("committer C <c@example.com> {} +0000\ndata 1\nx\n", 1_700_000_000 + commit);
@@ -164,7 +164,7 @@ fn tangled(random: &mut Random) -> Repo {
             }
         }
         if random.below(2) == 0 {
-            // The same tree once more, deeper or higher.
+            // The same tree again, deeper or higher.
             let (from, to) = [("a/y", "c/b/x"), ("c/b/x", "a/y"), ("b", "c/a/b/x")][random.below(3) as usize];
             stream += &format!("M 100644 inline {from}/new\ndata 2\n{commit:02}\nC {from} {to}\n");
         }
@@ -198,7 +198,8 @@ fn random_histories_are_filtered_as_git_would() {
         let (one, other) = (parts[round % 4], parts[(round + 1) % 4]);
         let both = format!("combine:{one}+{other}");
         let ours = selected(&repo, &tips, &[], &both);
-        // git asks each part of a combination only until it has said yes once, and may lose what both let pass elsewhere.
+        // git asks each part of a combination only until it has accepted an object once, and may miss objects that all
+        // parts accept elsewhere.
         assert!(expected(&repo, &tips, &[], &both).is_subset(&ours), "{both}");
         for part in [one, other] {
             assert!(ours.is_subset(&expected(&repo, &tips, &[], part)), "{both}");
@@ -225,7 +226,7 @@ fn what_is_left_out_is_not_even_looked_for() {
     }
 }
 
-/// A delta may rest on a tree that was sent with `blob:none` before, not on a blob that was not.
+/// A delta may be based on a tree that was sent with `blob:none` before, but not on a blob that was not.
 #[test]
 fn thin_packs_rest_on_nothing_that_a_filter_left_out() {
     let repo = Repo::made_by(
@@ -252,7 +253,7 @@ fn thin_packs_rest_on_nothing_that_a_filter_left_out() {
         assert_eq!(!selection.bases.is_empty(), thin_bases, "{text}");
         let mut out = Vec::new();
         write(&selection, &objects, &options(true, true), &mut out).unwrap();
-        // The client has what the filter let it have, and nothing else.
+        // The client has exactly what the filter let pass.
         let client = Repo::new(repo.hash);
         let has: String = expected(&repo, &haves, &[], text).iter().map(|id| format!("{id}\n")).collect();
         let before = repo.run(&["pack-objects", "--stdout", "-q"], has.as_bytes()).unwrap();
@@ -262,7 +263,8 @@ fn thin_packs_rest_on_nothing_that_a_filter_left_out() {
     }
 }
 
-/// A server that is a partial clone itself: what a promisor's pack names may be missing, and nothing else (CO-06).
+/// A server that is a partial clone itself: objects referred to by a promisor pack may be missing, others may not
+/// (CO-06).
 #[test]
 fn promised_objects_may_be_missing() {
     let origin = Repo::made_by(gix_hash::Kind::Sha1, &format!("{SHAPES}\ngit repack -adq"));
@@ -272,7 +274,7 @@ fn promised_objects_may_be_missing() {
         let partial = Repo::new(origin.hash);
         partial.git(&["remote", "add", "origin", &format!("file://{}", origin.dir.display())]);
         partial.git(&["fetch", "-q", &format!("--filter={filter}"), "origin", "+refs/*:refs/*"]);
-        // From here on nothing is fetched when it is missing.
+        // From here on missing objects are not fetched.
         partial.git(&["config", "remote.origin.url", "nowhere"]);
         let commit = |tree: &str| {
             let tree = partial.run(&["mktree", "--missing"], tree.as_bytes()).unwrap();
@@ -292,7 +294,7 @@ fn promised_objects_may_be_missing() {
         assert_eq!(check(&below, Missing::Promised), Ok(()), "{filter}");
         assert_eq!(check(&moved, Missing::Refused), Err(Gap::Object(big)), "{filter}");
         assert_eq!(check(&invented, Missing::Promised), Err(Gap::Object(unknown)), "{filter}: nobody promised that");
-        // A client that fetches them elsewhere gets what is here.
+        // A client that fetches missing objects elsewhere gets those that are here.
         let send = |tip: &str, missing| {
             let wants = [ObjectId::from_hex(tip.as_bytes()).unwrap()];
             let request = Request { wants: &wants, missing, ..Request::default() };
@@ -305,7 +307,7 @@ fn promised_objects_may_be_missing() {
     }
 }
 
-/// Patterns that could take long are counted by what they could take.
+/// Patterns that could take long are limited by the worst case.
 #[test]
 fn patterns_are_not_held_against_paths_for_ever() {
     let repo = Repo::new(gix_hash::Kind::Sha1);
@@ -316,7 +318,7 @@ fn patterns_are_not_held_against_paths_for_ever() {
     let wants = [ObjectId::from_hex(commit.as_bytes()).unwrap()];
     let find = |stars: usize| {
         let mut filter = Filter::default();
-        // The last one decides, so that nothing takes long here.
+        // The last pattern decides, so that matching is fast here.
         let patterns = format!("/{}\n!*\n", "*".repeat(stars));
         filter.only_at(Patterns::parse(patterns.as_bytes())).unwrap();
         let request = Request { wants: &wants, filter: Some(&filter), ..Request::default() };
@@ -326,7 +328,7 @@ fn patterns_are_not_held_against_paths_for_ever() {
     assert!(find(4 << 20).unwrap_err().is::<TooManyPaths>());
 }
 
-/// A few trees that stand at more paths than anybody could walk: each holds the one before it eight times.
+/// A few trees at more paths than could ever be walked: each contains the previous one eight times.
 #[test]
 fn a_tree_at_very_many_paths_is_walked_as_often_as_patterns_can_tell_it_apart() {
     let repo = Repo::new(gix_hash::Kind::Sha1);
@@ -351,7 +353,7 @@ fn a_tree_at_very_many_paths_is_walked_as_often_as_patterns_can_tell_it_apart() 
         let request = Request { wants: &wants, filter: Some(&filter), ..Request::default() };
         select(&repo.objects(), &request, &mut Silent).map(|selection| selection.count)
     };
-    // The commit, 17 trees and what matches.
+    // The commit, 17 trees and the matches.
     assert_eq!(find("leaf\n").unwrap(), 19);
     assert_eq!(find("/*\n!/*/\n/d3/\n").unwrap(), 20);
     assert_eq!(find("/d1/d2/d3/*\n!d5/\n!other\n").unwrap(), 19);

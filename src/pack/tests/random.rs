@@ -1,8 +1,8 @@
-//! Random histories and large repositories, beside git.
+//! Random histories and large repositories, compared with git.
 
 use super::*;
 
-/// A generator of numbers that gives the same for the same seed.
+/// A generator of numbers that depend only on the seed.
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -68,7 +68,7 @@ fn check_random(seed: u64) {
     };
     arrange.iter().for_each(|args| drop(repo.git(args)));
     if seed.is_multiple_of(3) {
-        // The same again in small packs that overlap.
+        // The same objects again, in small overlapping packs.
         for _ in 0..3 {
             let tip = repo.id(&format!("b{}", 1 + random.below(commits)));
             let listed = repo.run(&["rev-list", "--objects", &tip.to_string()], b"").unwrap();
@@ -101,7 +101,7 @@ fn random_histories_are_sent_as_git_would() {
     (0..seeds).for_each(check_random);
 }
 
-/// Prints what a request costs us and git; needs RUN_SLOW_TESTS, and takes a repository from BENCH_REPOSITORY.
+/// Prints the cost of a request for us and for git; needs RUN_SLOW_TESTS, and takes a repository from BENCH_REPOSITORY.
 #[test]
 fn a_large_repository_is_sent_as_git_would() {
     if std::env::var_os("RUN_SLOW_TESTS").is_none() {
@@ -132,7 +132,7 @@ fn a_large_repository_is_sent_as_git_would() {
 }
 
 fn measure(repo: &Repo, what: &str, wants: &[ObjectId], haves: &[ObjectId]) {
-    // Nanoseconds of processor time of this thread.
+    // The processor time of this thread in nanoseconds.
     let time = || -> u64 {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
         text.split(' ').next().unwrap().parse().unwrap()

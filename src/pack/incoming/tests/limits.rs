@@ -165,9 +165,9 @@ fn comb(steps: u16, size: usize, by_name: bool) -> Vec<u8> {
 fn deltas_that_would_be_resolved_again_and_again_are_refused() {
     let repo = Repo::new();
     let memory = |options: &mut ReceiveOptions<'_>| options.memory = 1 << 20;
-    // What hangs by a name comes last: nothing waits for it.
+    // The side delta by name comes last, so nothing waits for it.
     repo.receive(&comb(2000, 60_000, false), memory).0.unwrap();
-    // Where both do, nobody knows what hangs on either.
+    // If both are by name, what depends on either is unknown.
     repo.receive(&comb(100, 60_000, true), memory).0.unwrap();
     repo.receive(&comb(250, 60_000, true), |options| options.memory = 2 << 20).0.unwrap();
     let error = repo.refuses(&comb(1500, 60_000, true), memory);
@@ -176,7 +176,8 @@ fn deltas_that_would_be_resolved_again_and_again_are_refused() {
 
 #[test]
 fn objects_larger_than_the_memory_pass_through_files() {
-    // A file of 3 MB that changes here and there, received with 2 MB; the limit for one content is then 256 KB.
+    // A file of 3 MB that changes here and there, received with 2 MB of memory; the limit for one content is then 256
+    // KB.
     let mut content = noise(5, 3 << 20);
     let mut all = Vec::new();
     for round in 0..8 {
@@ -184,7 +185,7 @@ fn objects_larger_than_the_memory_pass_through_files() {
         content.extend(noise(round as u64 + 6, 1000));
         all.push(content.clone());
     }
-    // ... and one of which little is left.
+    // And a version with little left of it.
     all.push(content[1000..2000].to_vec());
     let source = Repo::new();
     let old = source.history(&all[..3]);
@@ -206,7 +207,7 @@ fn objects_larger_than_the_memory_pass_through_files() {
             repo.fsck();
             repo.git(&["rev-list", "--objects", "--quiet", &tip], b"");
             if limit == 0 {
-                // They exist now.
+                // The objects exist from here on.
                 repo.receive(&pack, memory).0.unwrap();
             }
         }
@@ -257,7 +258,7 @@ fn the_largest_object_is_obeyed_to_the_byte_and_named_with_its_path() {
     let repo = Repo::new();
     let content = noise(8, 300_000);
     let (id, pack) = commit_of(&content);
-    // In memory, in chunks; kept, loose.
+    // In memory or in chunks; kept or loose.
     for (memory, limit) in [(64 << 20, 0), (64 << 20, 9), (1 << 20, 0), (1 << 20, 9)] {
         let set = |options: &mut ReceiveOptions<'_>, max: u64| {
             options.memory = memory;
@@ -272,7 +273,7 @@ fn the_largest_object_is_obeyed_to_the_byte_and_named_with_its_path() {
             "pack has objects larger than the limit of 292.97 KiB (artifacts.maxObjectSize)".to_owned()
         );
     }
-    // What a delta makes, for which a commit need not come.
+    // The result of a delta; no commit need contain it.
     let mut builder = Builder::new();
     let base = builder.blob(b"hello");
     builder.ofs_delta(base, &appending(5, b"!"));
@@ -280,7 +281,7 @@ fn the_largest_object_is_obeyed_to_the_byte_and_named_with_its_path() {
     assert!(repo.receive(&pack, |options| options.object_size_max = Some(6)).0.is_ok());
     let error = repo.refuses(&pack, |options| options.object_size_max = Some(5));
     assert_eq!(error.notes, [format!("error: object {} has 6 bytes", id_of(b"hello!"))]);
-    // One that is there already makes nothing larger.
+    // An object that exists already does not make the repository larger.
     repo.blob(b"hello!");
     assert!(repo.receive(&pack, |options| options.object_size_max = Some(5)).0.is_ok());
 }
@@ -306,10 +307,10 @@ fn a_full_repository_takes_no_more_to_the_byte() {
         assert!(repo.receive(&pack, |options| set(options, 1000 + size)).0.is_ok());
         let error = repo.refuses(&pack, |options| set(options, 999 + size));
         assert!(error.detail.contains("the pack does not fit (artifacts.maxRepositorySize)"), "{error:?}");
-        // What cannot fit is not waited for.
+        // A pack that cannot fit is refused before it has arrived.
         let error = repo.refuses(&pack[..2000], |options| set(options, 1500));
         assert!(error.detail.contains("(artifacts.maxRepositorySize)"), "{error:?}");
-        // A branch for what is there already needs no room.
+        // A branch for existing objects needs no room.
         let empty = Builder::new().finish();
         assert!(repo.receive(&empty, |options| set(options, 10)).0.is_ok());
     }

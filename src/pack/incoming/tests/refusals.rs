@@ -1,4 +1,4 @@
-//! Packs that are none: cut off, lying about themselves, or of deltas that lead nowhere.
+//! Malformed packs: truncated, lying about themselves, or with deltas that lead nowhere.
 
 use super::*;
 
@@ -14,7 +14,6 @@ fn what_is_no_pack_is_told_in_gits_words() {
 
 #[test]
 fn bytes_behind_the_trailer_are_refused() {
-    // R1
     let repo = Repo::new();
     let mut builder = Builder::new();
     builder.blob(b"hello");
@@ -50,7 +49,7 @@ fn a_count_that_lies_is_refused() {
     assert_eq!(repo.refuses(&with_count(1), |_| ()).detail, "pack is corrupted (SHA1 mismatch)");
     assert_eq!(repo.refuses(&with_count(1), |options| options.unpack_limit = 9).detail, "final sha1 did not match");
     for count in [3, u32::MAX] {
-        // The trailer is taken for an entry.
+        // The trailer is parsed as an entry.
         repo.refuses(&with_count(count), |_| ());
     }
     assert!(repo.receive(&with_count(2), |_| ()).0.is_ok());
@@ -103,7 +102,7 @@ fn unknown_types_and_offsets_out_of_the_pack_are_refused() {
     assert!(with_distance(&[0]).ends_with(out_of_bound));
     assert!(with_distance(&[0x7f]).ends_with(out_of_bound));
     assert!(with_distance(&[0xff; 12]).contains("overflow"));
-    // Between two entries, and into the header.
+    // Into the middle of an entry, and into the header.
     assert_eq!(with_distance(&[1]), "pack has 1 unresolved delta");
     assert_eq!(with_distance(&[17]), "pack has 1 unresolved delta");
 }
@@ -191,10 +190,10 @@ fn deltas_that_do_not_fit_their_base_are_refused() {
     check(&[5, 4, 0x90, 5]);
     check(&[5, 1, 0]);
     check(&[5, 1, 2, b'x']);
-    // An empty object, but C git applies no delta of less than four bytes.
+    // These make an empty object, but C git applies no delta shorter than four bytes.
     check(&[5, 0]);
     check(&[0x85, 0, 0]);
-    // And of one that makes an empty object, however long, it knows neither kind nor size.
+    // Of an object that a delta makes empty, however long the delta, C git can tell neither kind nor size.
     check(&[5, 0x80, 0x80, 0]);
     check(&[0x85, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0, 0x80, 0]);
 }
@@ -220,7 +219,7 @@ fn flipped_bytes_never_panic_and_leave_nothing() {
         if round % 5 == 0 {
             bytes.truncate(bytes.len() - usize::from(random[7]));
         }
-        // With a trailer that is right, so that more is looked at.
+        // With a correct trailer, so that more code is reached.
         let pack = with_trailer(bytes, gix_hash::Kind::Sha1);
         let (received, quarantine) = repo.receive(&pack, |options| {
             options.unpack_limit = if round % 3 == 0 { 1000 } else { 0 };

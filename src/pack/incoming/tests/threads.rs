@@ -1,8 +1,8 @@
-//! Several threads store, say and refuse what one does.
+//! Several threads store, report and refuse the same as one.
 
 use super::*;
 
-/// What came of a pack: of an accepted one the report and all files, of a refused one every word.
+/// The outcome for a pack: if accepted, the report and all files; if refused, every word.
 fn outcome(repo: &Repo, pack: &[u8], adjust: &dyn Fn(&mut ReceiveOptions<'_>), threads: usize) -> Vec<String> {
     let (received, quarantine) = repo.receive(pack, |options| {
         options.threads = threads;
@@ -22,7 +22,7 @@ fn outcome(repo: &Repo, pack: &[u8], adjust: &dyn Fn(&mut ReceiveOptions<'_>), t
     told
 }
 
-/// Receives with 1, 2 and 5 threads, and hands back what one made of it.
+/// Receives with 1, 2 and 5 threads, and returns the outcome with one.
 fn check(repo: &Repo, pack: &[u8], adjust: &dyn Fn(&mut ReceiveOptions<'_>)) -> Vec<String> {
     let alone = outcome(repo, pack, adjust, 1);
     for threads in [2, 5, 2, 5] {
@@ -31,7 +31,7 @@ fn check(repo: &Repo, pack: &[u8], adjust: &dyn Fn(&mut ReceiveOptions<'_>)) -> 
     alone
 }
 
-/// `chains` chains of `len` deltas, by place and by name in turn; `odd` may put something behind a chain.
+/// `chains` chains of `len` deltas, alternately by offset and by name; `odd` may add something after a chain.
 fn chains(chains: u32, len: u8, odd: &dyn Fn(&mut Builder, u32, u64)) -> Builder {
     let mut builder = Builder::new();
     for n in 0..chains {
@@ -60,7 +60,7 @@ fn threads_store_what_one_does() {
     let stored = check(&Repo::new(), &pack, &|options| options.fsck = Some(Rules::strict()));
     assert_eq!(stored.len(), 5, "{stored:?}");
 
-    // Deltas by name, objects that come twice (which become loose), contents that do not fit into the memory.
+    // Deltas by name, objects that occur twice (which become loose), contents that do not fit into memory.
     let large = noise(1, 400_000);
     let with_twins = chains(40, 60, &|builder, n, _| {
         builder.blob(&(n / 2).to_be_bytes());
@@ -104,14 +104,14 @@ fn of_many_faults_threads_tell_the_one_that_one_meets() {
     let told = check(&repo, &builder.finish(), &|_| ());
     assert_eq!(told[0], "index-pack abnormal exit");
     assert!(told[1].ends_with("failed to apply delta"), "{told:?}");
-    // The fault is that of the first chain that has one, whatever stands behind it.
+    // The fault reported is that of the first faulty chain, whatever follows it.
     let first = chains(60, 50, &|builder, n, base| {
         if n == 5 {
             bad(builder, base);
         }
     });
     assert_eq!(check(&repo, &first.finish(), &|_| ()), told);
-    // A base that nobody has.
+    // A base that does not exist.
     let mut orphan = chains(60, 50, &|_, _, _| ());
     orphan.ref_delta(&id_of(b"nowhere"), &appending(7, b"x"));
     assert_eq!(check(&repo, &orphan.finish(), &|_| ())[1], "pack has 1 unresolved delta");
@@ -122,7 +122,7 @@ fn threads_say_what_one_says_and_in_its_order() {
     let repo = Repo::new();
     let blob = id_of(b"");
     let entry = |mode: &str, name: u32| [format!("{mode} {name:05}").as_bytes(), b"\0", blob.as_slice()].concat();
-    // Of each tree comes one with a mode that is warned of; of some one that is not sorted, which is an error.
+    // Of each tree there is a copy with a mode that causes a warning; of some also an unsorted one, which is an error.
     let pack = |errors: u32| {
         let mut builder = Builder::new();
         builder.blob(b"");
