@@ -24,8 +24,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// Variables that hooks do not inherit. With them, a git or a copy of this program that a hook runs would take itself
-/// for a CGI program.
+/// Variables that hooks do not inherit, so that a hook may push or run this program: with them it would take itself for
+/// a CGI program.
 const NOT_FOR_HOOKS: &[&str] =
     &["REQUEST_METHOD", "GATEWAY_INTERFACE", "PATH_INFO", "PATH_TRANSLATED", "CONTENT_LENGTH", "CONTENT_TYPE"];
 

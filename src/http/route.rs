@@ -1,7 +1,7 @@
 //! ROUTES: the table of all URLs.
 //!
-//! In: method, path and query. Out: repository, operation and scope. The path and the method alone determine the
-//! repository and the row, the query whether `info/refs` is an advertisement; nothing is looked up here.
+//! In: method, path and query. Out: repository, operation and scope. The path alone determines the repository and the
+//! row; the method must fit the row, and the query turns `info/refs` into an advertisement. Nothing is looked up here.
 
 use super::request::{Form, Method, Reject, Request};
 use crate::auth::Scope;

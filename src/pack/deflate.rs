@@ -85,7 +85,7 @@ impl Deflater {
     /// # Errors
     /// What `out` returns.
     pub fn whole<E: From<io::Error>>(&mut self, level: u32, content: &[u8], out: &mut Out<'_, E>) -> Result<(), E> {
-        // The fastest level also finds matches only, so the small encoder serves as well.
+        // zlib's fastest level does little more than take matches as they come, so the small encoder serves as well.
         if level == 1 && content.len() <= CONTENT_MAX {
             return out(self.small.deflate(content));
         }

@@ -124,8 +124,8 @@ impl Taken<'_> {
 }
 
 impl<'a> Sources<'a> {
-    /// Orders the packs. Large ones go first: they have bases for objects that small packs store again. Packs of about
-    /// the same size keep the order of the selection.
+    /// Orders the packs. Large ones go first, so that a base which a small pack's delta needs has already been written
+    /// if a large pack has it too. Packs of about the same size keep the order of the selection.
     pub(super) fn new(selection: &'a Selection, objects: &'a Objects, thin: bool) -> Self {
         let taken = |positions: &'a Positions| Taken {
             pack: objects.pack(positions.pack),

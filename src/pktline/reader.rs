@@ -3,8 +3,8 @@
 use super::{FrameError, Packet};
 use std::io::{self, Read};
 
-/// Packets must be shorter than this, including the four length digits. As in git's own reader, whose buffer of 65520 bytes
-/// must hold the payload and a NUL, that is three bytes more than a writer may send.
+/// Packets must be shorter than this, including the four length digits. As in git's own reader, whose buffer of 65520
+/// bytes must hold the payload and a NUL, that is three bytes more than a writer may send.
 const LENGTH_MAX: usize = super::PAYLOAD_MAX + 8;
 
 /// A reader of packets from a borrowed stream.

@@ -26,7 +26,7 @@ fn a_thin_pack_rests_on_what_the_client_has() {
     });
     let (wants, haves) = match delta {
         Some(1) => (haves, wants),
-        // git made the older one the delta, so use a client that has the newer history.
+        // git made the older one the delta, so use a client that has the newer version and wants the older one.
         Some(_) => (wants, vec![repo.id("two^{tree}")]),
         None => panic!("git made no delta"),
     };
