@@ -1,4 +1,6 @@
 //! A request as it arrived, and refusals with an HTTP status.
+//!
+//! In: what an edge has parsed. Out: a [`Request`], or a [`Reject`]. Nothing here decides whether a request is allowed.
 
 use super::Conditions;
 use crate::auth::Credentials;

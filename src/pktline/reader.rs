@@ -1,4 +1,6 @@
 //! Reads packets and never a byte beyond them, because a pack may follow a flush.
+//!
+//! In: a stream. Out: packets, borrowed from the reader's buffer.
 
 use super::{FrameError, Packet};
 use std::io::{self, Read};

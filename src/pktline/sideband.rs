@@ -1,4 +1,7 @@
 //! Side bands: 1 data, 2 progress, 3 error (gitprotocol-pack, Packfile Data).
+//!
+//! In: bytes for a band. Out: packets into a sink. Never ends the conversation: the flush after the bands is the
+//! caller's.
 
 use super::writer::digits;
 use crate::stream::{Pulse, Sink};

@@ -1,4 +1,6 @@
 //! Writes packets, each with one `write_all`.
+//!
+//! In: payloads. Out: packets, in a sink or a buffer. A payload is never split over several packets.
 
 use super::PAYLOAD_MAX;
 use std::io::{self, Write};

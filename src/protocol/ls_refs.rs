@@ -1,4 +1,6 @@
 //! The arguments of ls-refs (gitprotocol-v2, ls-refs).
+//!
+//! In: packets after the envelope. Out: an [`LsRefsRequest`]. No ref is read here.
 
 use super::command::{ArgumentLines, Ended};
 use super::{Limits, ProtocolError, shown};

@@ -1,4 +1,6 @@
-//! The protocol's messages: each is parsed or encoded here. Never touches a repository, and has no side effects.
+//! The protocol's messages.
+//!
+//! In: packets, or values to send. Out: parsed requests, or lines. Never touches a repository, and has no side effects.
 
 pub mod capability;
 pub mod certificate;

@@ -1,4 +1,6 @@
 //! The arguments of object-info (gitprotocol-v2, object-info).
+//!
+//! In: packets after the envelope. Out: an [`ObjectInfoRequest`]. No object is looked up here.
 
 use super::command::{ArgumentLines, Ended};
 use super::{Limits, ProtocolError, shown};
