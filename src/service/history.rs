@@ -218,7 +218,7 @@ impl<'r> History<'r> {
 
     /// Prepares one round; what was found out stays for the next one.
     pub fn round<'h>(&'h mut self, pulse: &'h mut dyn Pulse) -> RoundHistory<'h, 'r> {
-        RoundHistory { history: self, pulse }
+        RoundHistory { history: self, pulse, queried: 0 }
     }
 
     /// Whether this client may know that we have an object.
@@ -242,6 +242,8 @@ impl<'r> History<'r> {
 pub struct RoundHistory<'h, 'r> {
     history: &'h mut History<'r>,
     pulse: &'h mut dyn Pulse,
+    /// How many haves were queried.
+    queried: u64,
 }
 
 impl Ancestry for RoundHistory<'_, '_> {
@@ -262,6 +264,8 @@ impl Ancestry for RoundHistory<'_, '_> {
     }
 
     fn known(&mut self, id: &oid) -> anyhow::Result<Option<Vec<ObjectId>>> {
+        self.queried += 1;
+        self.pulse.tick(self.queried)?;
         let History { repository, absent, .. } = self.history;
         if absent.contains(id) {
             return Ok(None);

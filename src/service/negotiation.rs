@@ -99,6 +99,8 @@ pub struct Negotiator {
     common: Vec<ObjectId>,
     /// The common objects together with the parents of the commits among them.
     implied: HashSet<ObjectId>,
+    /// The haves among them: a client that repeats one hears the same, and history is not queried again.
+    taken: HashSet<ObjectId>,
     /// The last have that was common.
     last: Option<ObjectId>,
     /// Whether `ready` has been sent.
@@ -119,6 +121,7 @@ impl Negotiator {
             wants: wants.to_vec(),
             common: Vec::new(),
             implied: HashSet::new(),
+            taken: HashSet::new(),
             last: None,
             ready: false,
             asked: (0, false),
@@ -237,12 +240,15 @@ impl Negotiator {
 
     /// Returns whether a have is common; if so, its parents count as common from then on.
     fn take(&mut self, have: &ObjectId, history: &mut dyn Ancestry) -> anyhow::Result<bool> {
-        let Some(parents) = history.known(have)? else {
-            return Ok(false);
-        };
-        self.implied.extend(parents);
-        if self.implied.insert(*have) {
-            self.common.push(*have);
+        if !self.taken.contains(have) {
+            let Some(parents) = history.known(have)? else {
+                return Ok(false);
+            };
+            self.taken.insert(*have);
+            self.implied.extend(parents);
+            if self.implied.insert(*have) {
+                self.common.push(*have);
+            }
         }
         self.last = Some(*have);
         Ok(true)
@@ -336,6 +342,30 @@ mod tests {
 
     fn mode(acks: AckMode) -> UploadRequest {
         UploadRequest { acks, ..UploadRequest::default() }
+    }
+
+    #[test]
+    fn a_have_that_is_repeated_is_looked_up_once() {
+        struct Counted(Drawn, usize);
+        impl Ancestry for Counted {
+            fn expect(&mut self, haves: &[ObjectId]) -> anyhow::Result<()> {
+                self.0.expect(haves)
+            }
+            fn known(&mut self, have: &oid) -> anyhow::Result<Option<Vec<ObjectId>>> {
+                self.1 += 1;
+                self.0.known(have)
+            }
+            fn reaches_all(&mut self, wants: &[ObjectId], common: &HashSet<ObjectId>) -> anyhow::Result<bool> {
+                self.0.reaches_all(wants, common)
+            }
+        }
+        for acks in [AckMode::Section, AckMode::Plain, AckMode::Detailed] {
+            let mut history = Counted(Drawn([('a', ""), ('b', "a")].into()), 0);
+            let mut negotiator = Negotiator::new(&[id('b')], &UploadRequest { acks, ..UploadRequest::default() });
+            let haves = "ababab".chars().map(id).collect();
+            negotiator.round(&Round { haves, end: RoundEnd::Flush }, &mut history).expect("drawn history can be read");
+            assert_eq!(history.1, 2, "{acks:?}");
+        }
     }
 
     #[test]

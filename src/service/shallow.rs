@@ -96,10 +96,11 @@ impl Boundary {
                 let mut history = History::new(repository, rule).exact();
                 let mut history = history.round(pulse);
                 history.expect(&self.client)?;
+                let mut met = IdSet::default();
                 for id in &self.client {
                     if let Some(parents) = history.known(id)? {
                         self.unshallow.push(*id);
-                        self.beyond.extend(parents);
+                        self.beyond.extend(parents.into_iter().filter(|parent| met.insert(*parent)));
                     }
                 }
                 return Ok(true);
@@ -164,11 +165,13 @@ impl Boundary {
         self.shallow.extend(extent.ends.iter().filter(|id| !client.contains(*id)));
         self.unshallow.extend(self.client.iter().filter(|id| extent.has_inside(id)));
         let mut commits = Commits::new(objects);
-        let mut parents = Vec::new();
+        // Many commits may have the same parents, and the client names as many commits as it likes.
+        let (mut parents, mut met) = (Vec::new(), IdSet::default());
         for id in &self.unshallow {
             let number = commits.number(id);
             commits.parents(number, &mut parents)?;
-            self.beyond.extend(parents.iter().map(|parent| commits.id(*parent).to_owned()));
+            let new = parents.iter().map(|parent| commits.id(*parent).to_owned()).filter(|id| met.insert(*id));
+            self.beyond.extend(new);
         }
         Ok(())
     }

@@ -771,3 +771,62 @@ fn endless_lines_end_at_a_limit() {
     answer.is_sound("haves");
     assert!(answer.body.windows(4).any(|four| four == b"PACK"));
 }
+
+/// The ID of an object of a kind.
+fn named(kind: &str, content: &[u8]) -> String {
+    let digest = sha1::Sha1::digest([format!("{kind} {}\0", content.len()).as_bytes(), content].concat());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn commit_of(tree: &str, parents: &[String]) -> Vec<u8> {
+    let parents: String = parents.iter().map(|parent| format!("parent {parent}\n")).collect();
+    let who = "A <a@example.com> 1 +0000";
+    format!("tree {tree}\n{parents}author {who}\ncommitter {who}\n\nc\n").into_bytes()
+}
+
+#[test]
+fn an_entry_with_a_huge_name_is_not_read_for_each_entry_of_another_version() {
+    let attacked = Attacked::new();
+    let served = attacked.served();
+    served.git(&["config", "receive.fsckObjects", "false"]);
+    // The trees are compared in the order in which a pack has them.
+    served.git(&["config", "receive.unpackLimit", "1"]);
+    let (blob, hex) = (b"x\n", named("blob", b"x\n"));
+    let entry = |name: &[u8]| [b"100644 ", name, b"\0", &id(&hex)].concat();
+    let huge = entry(&vec![b'z'; 24 << 20]);
+    let many: Vec<u8> = (0..100_000).flat_map(|n| entry(format!("{n:06}").as_bytes())).collect();
+    let first = commit_of(&named("tree", &huge), &[]);
+    let second = commit_of(&named("tree", &many), &[named("commit", &first)]);
+    let pack = Pack::new(2, 5).object(BLOB, blob).object(TREE, &huge).object(TREE, &many);
+    let pack = pack.object(COMMIT, &first).object(COMMIT, &second).finish();
+    let new = named("commit", &second);
+    // 100,000 times 24 MiB take longer.
+    let slow = |request: Cgi| request.env("ARTIFACTS_TIMEOUT", "15").env("ARTIFACTS_MEMORY", "256m").megabytes(500);
+    let answer = slow(attacked.push(&[(NULL, &new, "refs/heads/huge")], &pack)).run();
+    assert_eq!(answer.report(), ["unpack ok", "ok refs/heads/huge"]);
+    let clone = framed(&["command=fetch", "0001", &format!("want {new}"), "no-progress", "done", "0000"]);
+    let answer = slow(attacked.post(UPLOAD, 2, clone)).run();
+    assert!(answer.body.ends_with(b"0000"), "{}", answer.body[..200].escape_ascii());
+}
+
+#[test]
+fn a_have_with_very_many_parents_costs_them_once() {
+    let attacked = Attacked::new();
+    let served = attacked.served();
+    let tree = served.tip("refs/heads/main^{tree}");
+    let parents: Vec<Vec<u8>> =
+        (0..20_000).map(|n| [&commit_of(&tree, &[])[..], n.to_string().as_bytes()].concat()).collect();
+    let names: Vec<String> = parents.iter().map(|parent| named("commit", parent)).collect();
+    let octopus = commit_of(&tree, &names);
+    let pack = parents.iter().fold(Pack::new(2, 20_001), |pack, parent| pack.object(COMMIT, parent));
+    let pack = pack.object(COMMIT, &octopus).finish();
+    let new = named("commit", &octopus);
+    let answer = attacked.push(&[(NULL, &new, "refs/heads/octopus")], &pack).run();
+    assert_eq!(answer.report(), ["unpack ok", "ok refs/heads/octopus"]);
+    let have = format!("have {new}");
+    let lines = ["command=fetch", "0001", &format!("want {}", attacked.tip)];
+    let lines: Vec<&str> = lines.into_iter().chain(std::iter::repeat_n(&*have, 100_000)).chain(["0000"]).collect();
+    // One by one they would take minutes.
+    let answer = attacked.post(UPLOAD, 2, framed(&lines)).env("ARTIFACTS_TIMEOUT", "20").run();
+    assert!(answer.text().contains(&format!("ACK {new}")), "{}", answer.text());
+}

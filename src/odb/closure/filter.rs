@@ -28,6 +28,8 @@ pub struct Filter {
     /// The number of patterns, and of stars in them.
     patterns: u64,
     stars: u64,
+    /// The bytes of all patterns.
+    pattern_bytes: u64,
 }
 
 impl Default for Filter {
@@ -43,6 +45,7 @@ impl Default for Filter {
             reach: 0,
             patterns: 0,
             stars: 0,
+            pattern_bytes: 0,
         }
     }
 }
@@ -80,6 +83,7 @@ impl Filter {
         self.reach = self.reach.max(paths.reach());
         self.patterns += paths.count();
         self.stars += paths.stars();
+        self.pattern_bytes += paths.bytes();
         self.sparse.push(paths);
         Ok(())
     }
@@ -152,9 +156,12 @@ impl Filter {
         depth > self.reach
     }
 
-    /// The cost of matching one path, in comparisons with a pattern without stars.
+    /// The cost of matching one path, in comparisons with a short pattern without stars. No comparison without stars
+    /// looks at more bytes than the pattern has, or the path.
     pub(super) fn comparisons(&self, path: &[u8]) -> u64 {
-        self.patterns + self.stars.saturating_mul(path.len() as u64) / 64
+        let len = path.len() as u64;
+        let bytes = self.pattern_bytes.min(self.patterns.saturating_mul(len));
+        self.patterns + self.stars.saturating_mul(len).saturating_add(bytes) / 64
     }
 
     /// One bit for each pattern file: whether the directory at a path is included, given the bits of its parent in

@@ -64,6 +64,11 @@ impl Patterns {
         self.0.len() as u64
     }
 
+    /// The bytes of all of them.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.iter().map(|pattern| pattern.text.len() as u64).sum()
+    }
+
     /// The number of stars in them. Each may be tried at every place of a path, and those between `**` more than once.
     pub(super) fn stars(&self) -> u64 {
         let stars = |pattern: &Pattern| {
@@ -306,6 +311,17 @@ mod tests {
         check("x/a**b\n", "x/a/b", None);
         check("x/a**b\n", "x/acb", Some(true));
         check("/**\n", "/", None);
+    }
+
+    /// A comparison looks at each byte of a pattern once, so patterns of many bytes against long paths count as many.
+    #[test]
+    fn long_patterns_count_as_many_where_paths_are_long() {
+        let mut filter = crate::odb::closure::Filter::default();
+        let text = format!("?{}\n*.c\n", "x".repeat(1 << 20));
+        filter.only_at(Patterns::parse(text.as_bytes())).unwrap();
+        assert_eq!(filter.comparisons(b"a.c"), 2);
+        let long = vec![b'x'; 1 << 20];
+        assert!(filter.comparisons(&long) >= 2 * (1 << 20) / 64);
     }
 
     /// Sixty stars do not make the time grow exponentially.

@@ -64,6 +64,8 @@ impl Tree {
         let ours = self.content.as_ref().map_or(&[][..], |content| content);
         let theirs = last.bytes();
         let (mut at, mut their) = (0, 0);
+        // An entry of theirs that was parsed, and its number.
+        let mut standing: Option<(usize, Entry)> = None;
         loop {
             // The number of bytes from here on that are the same in both.
             let mut same = 0;
@@ -93,7 +95,12 @@ impl Tree {
             let entry = Entry::parse(ours, at, hash_len)?;
             let (before, mut other) = (their, None);
             while let Some(&[start, end]) = last.starts.get(their..their + 2) {
-                match Entry::parse(theirs, start, hash_len)?.order(theirs, &entry, ours) {
+                // Many of our entries may come before one of theirs, which is as long as whoever pushed it liked.
+                let standing = match &mut standing {
+                    Some((number, standing)) if *number == their => standing,
+                    other => &mut other.insert((their, Entry::between(theirs, start, end, hash_len)?)).1,
+                };
+                match standing.order(theirs, &entry, ours) {
                     Ordering::Less => their += 1,
                     Ordering::Equal => {
                         other = Some(end - hash_len);
@@ -166,6 +173,13 @@ impl Entry {
         let name = place..place + bytes[place..].find_byte(0)?;
         let id = name.end + 1;
         (!name.is_empty() && id + hash_len <= bytes.len()).then_some(Entry { kind, name, id })
+    }
+
+    /// The entry from `start` to `end`; `None` if its mode is malformed.
+    fn between(bytes: &[u8], start: usize, end: usize, hash_len: usize) -> Option<Self> {
+        let (kind, name) = mode(bytes, start)?;
+        let id = end - hash_len;
+        Some(Entry { kind, name: name..id - 1, id })
     }
 
     /// The order of two entries in a tree: names compare as if those of trees ended in a slash.

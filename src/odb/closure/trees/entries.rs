@@ -130,6 +130,7 @@ impl Trees<'_, '_> {
         let above = self.path.len();
         enter(&mut self.path, name);
         count_comparisons(&mut self.compared, self.filter, &self.path)?;
+        self.pulse.tick(self.count)?;
         let admitted = self.filter.admits(&self.path, self.inside);
         self.path.truncate(above);
         Ok(admitted)
