@@ -186,8 +186,11 @@ fn a_corrupt_record_is_the_stores_fault_and_says_which() {
         let listing = scratch.store.list(NAME).unwrap();
         assert_eq!((listing.records.len(), listing.unreadable.len()), (0, 1), "{text:.60}");
     }
-    fs::write(&path, with("note", json!("x".repeat(15_000)))).unwrap();
+    let largest = with("note", json!("x".repeat(16_384 - with("note", json!("")).len())));
+    fs::write(&path, &largest).unwrap();
     assert!(scratch.claim(NAME, &token.plaintext, NOW).starts_with("live"));
+    fs::write(&path, largest + " ").unwrap();
+    assert!(scratch.claim(NAME, &token.plaintext, NOW).ends_with("too large for a token's record"));
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     assert!(scratch.claim(NAME, &token.plaintext, NOW).starts_with("store: "));
@@ -375,4 +378,57 @@ fn a_crash_while_a_token_is_revoked_leaves_it_live_or_revoked() {
         assert_eq!(scratch.claim(NAME, &token.plaintext, NOW), "Revoked");
         revoked.is_ok()
     });
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_token_is_on_the_disk_before_anybody_hears_of_it_and_so_is_its_end() {
+    let scratch = Scratch::new();
+    let watched = |work: &dyn Fn() -> PathBuf| {
+        let armed = durable::failpoints::record(&scratch.root);
+        let file = work();
+        let place = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            match path.parent() {
+                Some(folder) if name.starts_with(UNFINISHED) => folder.join("unfinished").display().to_string(),
+                Some(_) | None => path.display().to_string().replace(file.file_name().unwrap().to_str().unwrap(), "it"),
+            }
+        };
+        armed.operations().iter().map(|done| format!("{} {}", done.name, place(&done.path))).collect::<Vec<_>>()
+    };
+    let folders = [".artifacts", "tokens", "acme", "team", "site.git"];
+    let mut expected = Vec::new();
+    let mut above = String::new();
+    for folder in folders {
+        let made = format!("{above}{folder}");
+        expected.extend([format!("mkdir {made}"), format!("fsync_directory {}", above.trim_end_matches('/'))]);
+        above = format!("{made}/");
+    }
+    let record = ["create unfinished", "write unfinished", "fsync unfinished", "rename it", "fsync_directory "];
+    let record = record.map(|done| done.replacen(' ', &format!(" {above}"), 1).trim_end_matches('/').to_owned());
+    expected.extend(record.clone());
+    let make = || scratch.file(&scratch.token(Scope::Read));
+    assert_eq!(watched(&make), expected);
+    assert_eq!(watched(&make), record);
+    let token = scratch.token(Scope::Read);
+    let revoke = || {
+        scratch.store.revoke(NAME, &Which::Secret(&token.secret), NOW).unwrap().unwrap();
+        scratch.file(&token)
+    };
+    assert_eq!(watched(&revoke), record);
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_token_that_could_not_be_made_leaves_no_file() {
+    use durable::failpoints::{Action, arm};
+    let scratch = Scratch::new();
+    let folder = scratch.file(&scratch.token(Scope::Read)).parent().unwrap().to_owned();
+    // To write, to force it to the disk, and to name it.
+    for n in 1..4 {
+        let armed = arm(&scratch.root, n, Action::Fail(io::ErrorKind::StorageFull));
+        scratch.store.create(NAME, None, Scope::Read, 60, NOW).map(drop).unwrap_err();
+        drop(armed);
+        assert_eq!(entries(&folder).unwrap().len(), 1, "{n}");
+    }
 }
