@@ -690,6 +690,44 @@ mod tests {
         assert_eq!(recorded.seen().len(), 2);
     }
 
+    #[cfg(feature = "failpoints")]
+    #[test]
+    fn what_takes_the_place_of_a_file_is_on_the_disk_first_and_what_fails_leaves_nothing() {
+        use failpoints::Action;
+        let scratch = Scratch::new();
+        let (place, fresh) = (scratch.0.join("place"), scratch.0.join("fresh"));
+        let run = || replace(&place, b"new", &fresh, create(&fresh, 0o666, Sharing::Umask).unwrap());
+        fs::write(&place, "old").unwrap();
+        // It cannot be written, not be forced to the disk, not get its name.
+        for n in 1..4 {
+            let armed = failpoints::arm(&scratch.0, n, Action::Fail(io::ErrorKind::StorageFull));
+            run().unwrap_err();
+            drop(armed);
+            assert_eq!((fs::read(&place).unwrap(), fresh.exists()), (b"old".to_vec(), false), "{n}");
+        }
+        let recorded = failpoints::record(&scratch.0);
+        run().unwrap();
+        assert_eq!(recorded.seen(), ["create fresh", "write fresh", "fsync fresh", "rename place", "fsync_directory "]);
+        assert_eq!(fs::read(&place).unwrap(), b"new");
+    }
+
+    #[cfg(feature = "failpoints")]
+    #[test]
+    fn what_a_disk_did_not_take_of_a_file_is_an_error_though_a_flush_of_all_went_well() {
+        use failpoints::Action;
+        let scratch = Scratch::new();
+        let paths = ["a", "b", "c"].map(|name| scratch.0.join(name));
+        paths.iter().for_each(|path| fs::write(path, "content").unwrap());
+        let recorded = failpoints::record(&scratch.0);
+        fsync_all(&paths, Sync::Now).unwrap();
+        assert_eq!(recorded.seen(), ["flush a", "write_out a", "write_out b", "write_out c"]);
+        drop(recorded);
+        for n in 0..4 {
+            let _armed = failpoints::arm(&scratch.0, n, Action::FailAs(rustix::io::Errno::IO.raw_os_error()));
+            fsync_all(&paths, Sync::Now).unwrap_err();
+        }
+    }
+
     #[test]
     fn one_flush_is_for_one_file_system() {
         let scratch = Scratch::new();
