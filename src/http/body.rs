@@ -661,4 +661,18 @@ mod tests {
         bytes.extend_from_slice(&plain[10..]);
         check(&bytes, Extent::ToEnd, true, "hello/0");
     }
+
+    #[test]
+    fn a_gzip_header_has_at_most_4096_bytes() {
+        let named = |size: usize| {
+            let mut bytes = b"\x1f\x8b\x08\x08\0\0\0\0\0\x03".to_vec();
+            bytes.resize(size - 1, b'n');
+            bytes.push(0);
+            bytes.extend_from_slice(&gzipped(b"hello")[10..]);
+            bytes
+        };
+        check(&named(4096), Extent::ToEnd, true, "hello/0");
+        let refused = "!zlib error inflating request/zlib error inflating request";
+        check(&named(4097), Extent::ToEnd, true, refused);
+    }
 }
