@@ -525,6 +525,10 @@ mod tests {
         check(&with(&["push-cert-end\n", "O A c", "0000"]), both);
         check(&["O A c", "push-cert", "v\n", "\n", "O A a\n", "push-cert-end\n", "0000"], both);
         check(&["push-cert", "no end\n", "push-cert-end\n", "0000"], "malformed push certificate no end\\n");
+        check(
+            &["push-cert", "\n", "\n", "push-cert-end", "0000"],
+            "protocol error: expected old/new/ref, got 'push-cert-end'",
+        );
         check(&["push-cert", "\n", "\n", "x\n", "0000"], "protocol error: expected old/new/ref, got 'x'");
         check(&["push-cert", "a\0b\n", "0000"], "protocol error: a push certificate contains a NUL byte");
         check(&["push-cert", "0001"], "protocol error: got an unexpected packet");
