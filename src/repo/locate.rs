@@ -408,6 +408,12 @@ mod tests {
         assert!(kind(&scratch.named("ns/two")).contains("symbolic link"));
         assert!(kind(&scratch.named("other/one")).contains("symbolic link"));
         assert_eq!(kind(&scratch.at("other/two")), "here two.git", "webserver mode follows them, as git does");
+        for inside in ["objects", "refs"] {
+            let borrower = scratch.repository(&format!("ns/{inside}.git"));
+            std::fs::remove_dir_all(borrower.join(inside)).unwrap();
+            std::os::unix::fs::symlink(real.join(inside), borrower.join(inside)).unwrap();
+            assert!(kind(&scratch.named(&format!("ns/{inside}"))).contains("symbolic link"), "{inside}");
+        }
     }
 
     #[test]
@@ -448,7 +454,14 @@ mod tests {
         check("[extensions]\nobjectFormat=sha256\n", "v1-only extension found: objectformat");
         check("[extensions]\nfoo=1\n", "here");
         check("[core]\nrepositoryformatversion=1\n[extensions]\nobjectFormat=sha256\n", "here");
+        // What somebody says of all repositories says nothing about the form of this one.
+        std::fs::write(path.join("config"), "[core]\nrepositoryformatversion=1\n").unwrap();
+        let sources =
+            ConfigSources { overrides: vec![("extensions.foo".into(), Some("1".into()))], ..Default::default() };
+        assert_eq!(kind(&by_path(&path, &search(AccessMode::WebServer, &sources))), "here r.git");
         check("[broken\n", "bad config line 1 in file");
+        std::fs::write(path.join("HEAD"), "ref: elsewhere/main\n").unwrap();
+        assert_eq!(kind(&scratch.at("r.git")), "absent");
         std::fs::write(path.join("HEAD"), vec![b'x'; 5000]).unwrap();
         check("", "cannot read '");
     }
@@ -479,5 +492,13 @@ mod tests {
         check(&[shown], "here");
         check(&[&parent], "here");
         check(&["/elsewhere"], "dubious ownership");
+        check(&[&format!("{shown}/*")], "dubious ownership");
+        // Whoever writes the file decides where it leads.
+        std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        let file = scratch.0.join("file");
+        std::fs::write(&file, "gitdir: ns/r.git\n").unwrap();
+        assert_eq!(kind(&scratch.at("file")), "here r.git");
+        std::os::unix::fs::chown(&file, Some(12345), None).unwrap();
+        assert!(kind(&scratch.at("file")).contains("dubious ownership"));
     }
 }
