@@ -82,6 +82,8 @@ fn what_is_left_of_a_pack_without_an_index_goes_after_a_day() {
     let kept = ["pack-3.pack", "pack-3.keep", "pack-4.pack", "pack-4.promisor", "tmp_pack_1", "pack-5.other"]
         .map(|name| served.pack(name));
     gone.iter().chain(&kept).for_each(|path| fs::write(path, "left").unwrap());
+    // As one that was packed long ago and has just got its name.
+    fs::File::options().write(true).open(&gone[0]).unwrap().set_modified(UNIX_EPOCH).unwrap();
     assert_eq!(served.maintain(DAY - 60).remains_removed, 0, "somebody may be about to put an index there");
     assert!(gone.iter().all(|path| path.exists()));
     let report = served.maintain(DAY + 60);
@@ -89,6 +91,18 @@ fn what_is_left_of_a_pack_without_an_index_goes_after_a_day() {
     assert!(gone.iter().all(|path| !path.exists()) && kept.iter().all(|path| path.exists()));
     assert_eq!(served.maintain(DAY + 60).remains_removed, 0);
     served.git(&["fsck", "--strict"]);
+}
+
+#[test]
+fn what_is_left_of_a_pack_stays_where_nothing_may_go_and_where_objects_may_be_missing() {
+    for config in [["extensions.preciousObjects", "true"], ["remote.origin.promisor", "true"]] {
+        let served = Served::new();
+        served.git(&["config", config[0], config[1]]);
+        let left = served.pack("pack-1.pack");
+        fs::write(&left, "left").unwrap();
+        assert_eq!(served.maintain(DAY + 60).remains_removed, 0, "{config:?}");
+        assert!(left.exists(), "{config:?}");
+    }
 }
 
 #[test]
