@@ -265,6 +265,21 @@ fn a_flipped_or_missing_byte_is_never_given_out() {
 }
 
 #[test]
+fn blocks_that_stand_in_each_others_place_are_never_given_out() {
+    let scratch = Scratch::new();
+    let cache = scratch.cache();
+    let answer = bytes(2 * BLOCK_BYTES);
+    ask_for(&cache, "swapped", &answer);
+    let path = cache.path(&key("swapped"));
+    let mut file = fs::read(&path).expect("it was kept");
+    let begin = file.windows(8).position(|bytes| *bytes == answer[..8]).expect("the answer stands in it");
+    let (one, other) = file[begin - 8..].split_at_mut(BLOCK_BYTES + 8);
+    one.swap_with_slice(&mut other[..BLOCK_BYTES + 8]);
+    fs::write(&path, file).expect("it is ours");
+    assert!(ask_for(&cache, "swapped", &answer) == (answer, Role::Led));
+}
+
+#[test]
 fn who_reads_along_goes_on_where_the_writer_died() {
     let answer = bytes(3 * BLOCK_BYTES + 5);
     for blocks in 0..=4 {
@@ -583,6 +598,19 @@ fn what_nobody_asked_for_lately_goes_when_the_size_is_reached() {
         .expect("it is ours");
     ask_for(&cache, "g", &answer);
     assert!(!part.exists());
+}
+
+#[test]
+fn many_small_answers_take_no_more_than_all_may_together() {
+    let scratch = Scratch::new();
+    let answer = bytes(1000);
+    ask_for(&scratch.cache(), "0", &answer);
+    let size = fs::metadata(scratch.cache().path(&key("0"))).expect("it was kept").len();
+    let cache = scratch.cache_of(20 * size, EAGER);
+    for number in 1..60 {
+        assert_eq!(ask_for(&cache, &number.to_string(), &answer).1, Role::Led);
+        assert_eq!(scratch.files().len(), 20.min(number + 1), "{number}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::cache::{Patience, Settings};
+use bstr::ByteSlice;
 use std::time::Duration;
 
 /// A cache directory beside a repository, in which even the smallest pack is kept.
@@ -104,6 +105,11 @@ fn whatever_decides_a_pack_makes_it_another_one() {
     repo.git(&["tag", "-a", "-m", "new", "new", "main"]);
     assert_eq!(kept.pack(http(Version::V2), &v2("want <main>")).1, "hit");
     assert_eq!(kept.pack(http(Version::V2), &v2("want <main>|include-tag")).1, "lead");
+    // Where our own history ends.
+    std::fs::write(repo.path.join("shallow"), repo.id("one") + "\n").expect("scratch can be written");
+    assert_eq!(kept.pack(http(Version::V2), &v2("want <main>")).1, "lead");
+    std::fs::remove_file(repo.path.join("shallow")).expect("it is there");
+    assert_eq!(kept.pack(http(Version::V2), &v2("want <main>")).1, "hit");
 }
 
 #[test]
@@ -247,4 +253,47 @@ fn what_lies_elsewhere_is_told_of_a_kept_pack_too() {
     asks("https://one/", "hit");
     configure("two");
     asks("https://two/", "lead");
+    // Who cannot fetch from there gets all of it.
+    let request = request.replace("https", "ftp");
+    let (answer, error, role) = kept.ask(http(Version::V2), &request);
+    assert_eq!((error, role), (None, Some("lead")));
+    assert!(objects(&repo, &pack_behind(&answer)).contains(&blob));
+}
+
+/// Sections go through bands as well.
+fn pack_behind(answer: &[u8]) -> Vec<u8> {
+    let bytes = pack_in(answer);
+    bytes[bytes.find(b"PACK").expect("there is one")..].to_vec()
+}
+
+#[test]
+fn what_lies_elsewhere_no_longer_goes_out_again() {
+    let repo = Repo::drawn();
+    let kept = Kept::beside(&repo);
+    repo.git(&["config", "uploadpack.allowSidebandAll", "true"]);
+    for name in repo.git(&["for-each-ref", "--format=%(refname)"]).lines().filter(|name| *name != "refs/heads/main") {
+        repo.git(&["update-ref", "--no-deref", "-d", name]);
+    }
+    repo.git(&["repack", "-q", "-a", "-d"]);
+    let packs = std::fs::read_dir(repo.path.join("objects/pack")).expect("it is there").flatten();
+    let pack = packs.map(|entry| entry.path()).find(|path| path.extension().is_some_and(|found| found == "pack"));
+    let stem = pack.expect("there is one").file_stem().expect("it has a name").to_string_lossy().into_owned();
+    let hash = stem.strip_prefix("pack-").expect("packs are called so");
+    let (two, tip) = (repo.id("main"), repo.id("one"));
+    repo.commit("four", &[&two], "main");
+    let request = "command=fetch|0001|sideband-all|packfile-uris https|want <main>|done|0000";
+    let asks = |expected: &str, is_whole: bool| {
+        let (answer, error, role) = kept.ask(http(Version::V2), request);
+        assert_eq!((error, role), (None, Some(expected)));
+        assert_eq!(objects(&repo, &pack_behind(&answer)).contains(&tip), is_whole);
+    };
+    let configure = |hash: &str| {
+        repo.git(&["config", "artifacts.packfileUri", &format!("{hash} https://one/{stem}.pack")]);
+    };
+    configure(&"1".repeat(40));
+    asks("lead", true);
+    configure(hash);
+    asks("lead", false);
+    configure(&"1".repeat(40));
+    asks("hit", true);
 }
