@@ -56,7 +56,7 @@ impl Served {
         self.run(later, false)
     }
 
-    fn run(&self, later: u64, full: bool) -> Report {
+    fn open(&self, later: u64) -> Repository {
         let config = ConfigSources::default();
         let mode = AccessMode::Tokens;
         let search = Search { mode, config: &config, object_directory: None, check_owner: false, strict: true };
@@ -66,9 +66,12 @@ impl Served {
             http: false,
             ..crate::testing::context(mode, config)
         };
-        let repository = Repository::open(*here, Grant::new(Scope::Read, None), context);
+        Repository::open(*here, Grant::new(Scope::Read, None), context)
+    }
+
+    fn run(&self, later: u64, full: bool) -> Report {
         let options = Options { loose_limit: LOOSE_LIMIT_DEFAULT, full, dry_run: false };
-        match run(&repository, options, &mut Silent).unwrap() {
+        match run(&self.open(later), options, &mut Silent).unwrap() {
             Ran::Done(report) => report,
             Ran::Busy(who) => panic!("{who}"),
         }
@@ -118,6 +121,29 @@ fn a_pack_that_has_lost_its_index_stays_where_anything_is_missing() {
     assert!(index.with_extension("pack").exists());
     served.git(&["index-pack", index.with_extension("pack").to_str().unwrap()]);
     served.git(&["fsck", "--strict"]);
+}
+
+#[test]
+fn a_pack_that_somebody_protects_at_the_last_moment_stays_and_so_does_the_new_one() {
+    for extension in ["keep", "promisor", "mtimes"] {
+        let served = Served::new();
+        let repository = served.open(0);
+        let packs = local::packs(&repository.objects).unwrap();
+        // What is made of packs may have the name that one of them has.
+        assert_eq!(prune::packs(&packs[0], &packs).unwrap(), 0);
+        assert!(packs[0].path().exists());
+        let tree = served.git(&["hash-object", "-t", "tree", "-w", "/dev/null"]);
+        served.git(&["update-ref", "refs/heads/main", &served.git(&["commit-tree", "-m", "two", &tree])]);
+        served.git(&["repack", "-q"]);
+        let now = local::packs(&repository.reopened()).unwrap();
+        let made = now.iter().find(|pack| pack.path() != packs[0].path()).unwrap();
+        fs::write(packs[0].path().with_extension(extension), "").unwrap();
+        assert_eq!(prune::packs(made, &packs).unwrap(), 0, "{extension}");
+        assert!(["pack", "idx"].iter().all(|kind| packs[0].path().with_extension(kind).exists()), "{extension}");
+        fs::remove_file(packs[0].path().with_extension(extension)).unwrap();
+        assert_eq!(prune::packs(made, &packs).unwrap(), 1);
+        assert!(!packs[0].path().exists());
+    }
 }
 
 #[test]
