@@ -70,3 +70,30 @@ fn the_key_for_any_object_sets_and_clears_the_others() {
     check(&[("Any", true)], "yyy");
     check(&[("Any", true), ("Any", false)], "---");
 }
+
+#[test]
+fn a_token_may_have_less_where_a_namespace_hides_refs_and_where_the_owner_says_so() {
+    let repo = Repo::drawn();
+    repo.git(&["update-ref", "refs/namespaces/n/refs/heads/main", "main"]);
+    let wants = ["<main>", "<root>", "<main^{tree}>", "<refs/secret/side:side>"];
+    let check = |namespace: Option<&str>, expected: &str| {
+        let may = |want: &&str| {
+            let mut repository = repo.open(tokens(Version::V2));
+            repository.context.namespace = namespace.map(Into::into);
+            let (mut bytes, mut summary) = (Vec::new(), Summary::default());
+            let mut out = Out { sink: &mut bytes, channel: &mut ErrorChannel::Status, summary: &mut summary };
+            let input = repo.packets(&format!("command=fetch|0001|want {want}|done|0000"));
+            let served = run(&UPLOAD, &repository, &mut Given { left: &input, stateless: true }, &mut out);
+            if served.is_ok() { 'y' } else { '-' }
+        };
+        assert_eq!(wants.iter().map(may).collect::<String>(), expected, "{namespace:?}");
+    };
+    check(None, "yyyy");
+    check(Some("n"), "yyy-");
+    repo.git(&["config", "uploadpack.allowReachableSHA1InWant", "false"]);
+    check(None, "y---");
+    check(Some("n"), "y---");
+    repo.git(&["config", "uploadpack.allowReachableSHA1InWant", "true"]);
+    check(None, "yyyy");
+    check(Some("n"), "yyy-");
+}
