@@ -255,6 +255,9 @@ fn a_group_the_operator_lets_in_may_read_everything() {
     for (given, expected) in [(0o750, 0o750), (0o2750, 0o2750), (0o770, 0o770), (0o755, 0o750)] {
         let scratch = Scratch::new();
         fs::create_dir_all(scratch.store.directory()).unwrap();
+        if rustix::process::geteuid().is_root() {
+            chown(scratch.store.directory(), None, Some(12345)).unwrap();
+        }
         fs::set_permissions(scratch.store.directory(), fs::Permissions::from_mode(given)).unwrap();
         let token = scratch.token(Scope::Read);
         scratch.store.revoke(NAME, &Which::Secret(&token.secret), NOW).unwrap().unwrap();
@@ -262,8 +265,9 @@ fn a_group_the_operator_lets_in_may_read_everything() {
         assert_eq!(mode(&file), 0o640);
         let made = file.ancestors().skip(1).take_while(|path| *path != scratch.store.directory());
         assert_eq!(made.map(mode).collect::<Vec<_>>(), [expected; 3]);
-        let group = fs::metadata(scratch.store.directory()).unwrap().gid();
-        assert_eq!(fs::metadata(&file).unwrap().gid(), group);
+        let group = |path: &Path| fs::metadata(path).unwrap().gid();
+        let made = file.ancestors().take_while(|path| *path != scratch.store.directory());
+        assert_eq!(made.map(group).collect::<Vec<_>>(), [group(scratch.store.directory()); 4]);
     }
 }
 
