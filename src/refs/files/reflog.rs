@@ -42,11 +42,15 @@ pub(super) fn append(
         return Ok(());
     }
     let path = path(store, name);
-    let is_new = !path.exists();
     let directory = path.parent().unwrap_or(&path);
-    let mut attempt = 0;
+    let (mut written, mut attempt) = (Vec::new(), 0);
     let mut file = loop {
+        written.clear();
+        let is_new = !path.exists();
         if is_new {
+            // The reflog's directory has a new entry, and so has each one above it up to the first that exists.
+            let made = directory.ancestors().take_while(|above| !above.is_dir()).count();
+            written.extend(directory.ancestors().take(made + 1).map(ToOwned::to_owned));
             durable::mkdir_all(store.base(name), directory, policy.sharing)?;
         }
         match durable::append(&path, policy.sharing) {
@@ -61,10 +65,6 @@ pub(super) fn append(
         attempt += 1;
     };
     durable::write_all(&mut file, &line(old, new, entry))?;
-    let mut written = Vec::new();
-    if is_new {
-        written.push(directory.to_owned());
-    }
     written.push(path);
     durable::barrier(&written, store.base(name), policy.sync)
 }

@@ -11,6 +11,7 @@ use crate::audit::Summary;
 use crate::durable::failpoints::{self, Armed, Operation};
 use crate::service::{ErrorChannel, Out};
 use crate::stream::{Pulse, Sink};
+use bstr::ByteSlice;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -252,11 +253,13 @@ fn refs(pair: &Pair, directory: &Path) -> HashMap<String, String> {
     listed.lines().filter_map(|line| line.split_once(' ')).map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
 }
 
-/// Checks both kinds of disk. Where order is kept there are no reflogs, because with them a push cannot make use of the
-/// order. `push` fills the repository, and returns the push to make.
+/// Checks both kinds of disk, and one on which each file is forced by itself: a flush of everything would hide that one
+/// was forgotten. Where order is kept there are no reflogs, because with them a push cannot make use of the order.
+/// `push` fills the repository, and returns the push to make.
 fn check(push: impl Fn(&Pair) -> Push, atomic: bool) {
-    for (keeps_order, logs) in [(false, true), (true, false)] {
+    for (keeps_order, logs, method) in [(false, true, "batch"), (true, false, "batch"), (false, true, "fsync")] {
         let pair = served(logs);
+        pair.at_server(&["config", "core.fsyncMethod", method]);
         let push = push(&pair);
         check_on(&pair, &push, atomic, keeps_order);
     }
@@ -291,6 +294,16 @@ fn check_on(pair: &Pair, push: &Push, atomic: bool, keeps_order: bool) {
             let count = changed.iter().filter(|name| is_new(name)).count();
             assert!(!atomic || count == 0 || count == changed.len(), "{case}: {count} of {}", changed.len());
             assert!(number + 1 < acknowledged || count == changed.len(), "{case}: acknowledged, and lost");
+            for name in changed.iter().filter(|_| number + 1 >= acknowledged) {
+                let log = Path::new("logs").join(name);
+                if let (Some(id), true) = (new.get(*name), pair.server.join(&log).exists()) {
+                    let lines = files.get(log.as_os_str()).and_then(Option::as_ref).map(|lines| lines.to_str_lossy());
+                    assert!(
+                        lines.is_some_and(|lines| lines.contains(id)),
+                        "{case}: what the log of {name} said is lost"
+                    );
+                }
+            }
             looked += 1;
         }
     }
@@ -336,7 +349,7 @@ fn served(logs: bool) -> Pair {
     pair
 }
 
-const UPDATES: [&str; 3] = ["HEAD~3 HEAD refs/heads/main", "- HEAD~1 refs/heads/new/one", "- HEAD refs/tags/new"];
+const UPDATES: [&str; 3] = ["HEAD~3 HEAD refs/heads/main", "- HEAD~1 refs/changes/new/one", "- HEAD refs/tags/new"];
 
 #[test]
 fn loose_objects_and_refs_survive_a_loss_of_power() {
@@ -381,8 +394,9 @@ fn many_refs_in_packed_refs_survive_a_loss_of_power() {
     let updates: Vec<String> = (0..70).map(|number| format!("- HEAD refs/heads/many/{number}")).collect();
     let updates: Vec<&str> = updates.iter().map(String::as_str).collect();
     // Seventy reflogs would add some two hundred disks.
-    for keeps_order in [false, true] {
+    for (keeps_order, method) in [(false, "batch"), (true, "batch"), (false, "fsync")] {
         let pair = served(false);
+        pair.at_server(&["config", "core.fsyncMethod", method]);
         check_on(&pair, &pair.push(&updates), false, keeps_order);
     }
 }
@@ -390,8 +404,9 @@ fn many_refs_in_packed_refs_survive_a_loss_of_power() {
 #[test]
 fn refs_in_tables_survive_a_loss_of_power() {
     let updates = [&UPDATES[..], &["HEAD~2 - refs/heads/packed"]].concat();
-    for keeps_order in [false, true] {
+    for (keeps_order, method) in [(false, "batch"), (true, "batch"), (false, "fsync")] {
         let pair = served(false);
+        pair.at_server(&["config", "core.fsyncMethod", method]);
         pair.at_server(&["refs", "migrate", "--ref-format=reftable"]);
         pair.at_server(&["config", "core.logAllRefUpdates", "always"]);
         check_on(&pair, &pair.push(&updates), false, keeps_order);
@@ -469,4 +484,64 @@ fn what_another_push_has_just_put_there_is_forced_to_the_disk_by_whoever_relies_
         operations.iter().any(|operation| operation.name.starts_with("fsync") && operation.path.ends_with(path))
     };
     assert!(is_forced(&Path::new("objects").join(&blob.trim()[..2])) && is_forced(Path::new("objects")));
+}
+
+/// Hooks may move refs on their own, and history is cut before a ref moves: neither waits for the flush that a ref's name waits for.
+#[test]
+fn objects_are_on_the_disk_before_anybody_else_may_rely_on_them() {
+    let check = |case: &str, expected: bool, prepare: &dyn Fn(&Pair) -> Push| {
+        let pair = served(false);
+        let push = prepare(&pair);
+        let (operations, _) = watch(&pair, &push, false);
+        let migrated = operations
+            .iter()
+            .rposition(|operation| {
+                operation.name == "rename" && operation.path.starts_with("objects") || operation.path.ends_with("pack")
+            })
+            .unwrap();
+        let behind = &operations[migrated + 1..];
+        let locked = behind.iter().position(|operation| operation.path.extension().is_some_and(|end| end == "lock"));
+        let forced = |operation: &Operation| operation.name.starts_with("fsync") || operation.name == "flush";
+        assert_eq!(behind[..locked.unwrap_or(0)].iter().any(forced), expected, "{case}");
+    };
+    let usual = |pair: &Pair| pair.push(&["- HEAD refs/heads/new"]);
+    check("nobody", false, &usual);
+    check("the hook update", true, &|pair| {
+        pair.hook("update", "exit 0");
+        usual(pair)
+    });
+    check("the hook proc-receive", true, &|pair| {
+        pair.at_server(&["config", "receive.procReceiveRefs", "refs/for"]);
+        pair.hook("proc-receive", "printf 000dversion=100000013; printf 'ok refs/for/new0000'; cat > /dev/null");
+        pair.push(&["- HEAD refs/for/new", "- HEAD refs/heads/new"])
+    });
+    check("the file shallow", true, &|pair| {
+        pair.at_server(&["config", "receive.shallowUpdate", "true"]);
+        let mut push = usual(pair);
+        push.shallow = vec![pair.client_id("HEAD")];
+        push.pack = pair.pack("HEAD\n^HEAD~1\n");
+        push
+    });
+}
+
+#[test]
+fn history_is_cut_on_the_disk_before_a_ref_leads_there() {
+    for method in ["batch", "fsync"] {
+        let pair = served(false);
+        pair.at_server(&["config", "core.fsyncMethod", method]);
+        pair.at_server(&["config", "receive.shallowUpdate", "true"]);
+        let mut push = pair.push(&["- HEAD refs/heads/new"]);
+        push.shallow = vec![pair.client_id("HEAD")];
+        push.pack = pair.pack("HEAD\n^HEAD~1\n");
+        let (operations, _) = watch(&pair, &push, false);
+        let at = |name: &str, path: &Path| {
+            let found = operations.iter().position(|operation| operation.name == name && operation.path == path);
+            found.unwrap_or_else(|| panic!("no {name} {}", path.display()))
+        };
+        let cut = at("rename", Path::new("shallow"));
+        assert!(at("fsync", &operations[cut].from) < cut, "{method}");
+        let behind = &operations[cut..at("rename", Path::new("refs/heads/new"))];
+        let forced = |operation: &Operation| operation.name == "fsync_directory" && operation.path == Path::new("");
+        assert!(behind.iter().any(forced), "{method}");
+    }
 }
