@@ -582,3 +582,77 @@ fn a_damaged_log_is_an_error_or_lines_and_never_more() {
         }
     }
 }
+
+/// Many refs in a table of their own, which is too heavy to be made anew, and small tables upon it in which one of the refs is deleted.
+fn piled_up_on_many() -> Repo {
+    let repo = reftable();
+    let ids = [repo.commit("one"), repo.commit("two")];
+    let many: Vec<RefChange> =
+        (0..500).map(|number| change(&format!("refs/heads/n{number}"), NEW, Some(ids[0]))).collect();
+    assert!(repo.each(&many).iter().all(Result::is_ok));
+    for arguments in [["-d", "refs/heads/n7"], ["refs/heads/n8", &ids[1].to_string()], ["-d", "refs/heads/n9"]] {
+        let mut git = repo.command(&["update-ref", arguments[0], arguments[1]]);
+        assert!(git.env("GIT_TEST_REFTABLE_AUTOCOMPACTION", "false").status().unwrap().success());
+    }
+    assert_eq!(tables(&repo).len(), 4);
+    repo
+}
+
+#[test]
+fn what_was_deleted_stays_deleted_where_tables_upon_a_large_one_are_made_one() {
+    let repo = piled_up_on_many();
+    let (refs, largest) = (repo.refs(), tables(&repo).remove(0));
+    super::compact::compact(&stack_of(&repo), gix_hash::Kind::Sha1, &policy()).unwrap();
+    assert_eq!((tables(&repo).len(), &tables(&repo)[0]), (2, &largest), "the large one is left alone");
+    assert_eq!((repo.refs(), repo.our_refs(&[])), (refs.clone(), refs));
+    repo.check();
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn tables_that_are_made_one_go_when_the_new_one_and_its_list_are_on_the_disk() {
+    use crate::durable::{Sync, failpoints};
+    for sync in [Sync::Now, Sync::Each] {
+        let repo = piled_up_on_many();
+        let old = tables(&repo).pop().unwrap();
+        let policy = LockPolicy { sync, ..policy() };
+        let recorded = failpoints::record(repo.dir());
+        super::compact::compact(&stack_of(&repo), gix_hash::Kind::Sha1, &policy).unwrap();
+        let done = recorded.operations();
+        let at = |name: &str, path: &std::path::Path| {
+            let found = done.iter().position(|done| done.name == name && repo.dir().join(&done.path) == path);
+            found.unwrap_or_else(|| panic!("no {name} {}: {:?}", path.display(), recorded.seen()))
+        };
+        let new = tables(&repo).pop().unwrap();
+        let list = repo.dir().join("reftable/tables.list");
+        let forced = |from: usize, to: usize, what: &[&str]| {
+            assert!(done[from..to].iter().any(|done| what.contains(&done.name)), "{sync:?}: {:?}", recorded.seen());
+        };
+        let (named, listed, removed) = (at("rename", &new), at("rename", &list), at("unlink", &old));
+        forced(0, named, &["fsync"]);
+        forced(named, listed, &["fsync", "flush"]);
+        forced(listed, removed, &["fsync_directory"]);
+    }
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_transaction_that_fails_leaves_no_table() {
+    use crate::durable::failpoints::{Action, arm};
+    let repo = reftable();
+    let one = repo.commit("one");
+    repo.each(&[change("refs/heads/a", NEW, Some(one))]);
+    let mut failed = 0;
+    for n in 0..30 {
+        let armed = arm(repo.dir(), n, Action::Fail(std::io::ErrorKind::StorageFull));
+        let made = repo.each(&[change("refs/heads/b", NEW, Some(one))]);
+        drop(armed);
+        if made[0].is_err() {
+            assert_eq!(leftovers(&repo), [""; 0], "{n}");
+            failed += 1;
+        }
+        repo.each(&[change("refs/heads/b", None, None)]);
+        assert_eq!(refusals(&repo.each(&[change("refs/heads/a", None, Some(one))])), ["ok"], "{n}");
+    }
+    assert!(failed > 2, "{failed}");
+}

@@ -180,10 +180,43 @@ fn a_symbolic_ref_is_followed_and_logged() {
     assert_eq!(repo.git(&["reflog", "show", "--format=%H %gs", "refs/heads/a"]), format!("{two} push"));
     let both = [change("refs/heads/s", None, Some(one)), change("refs/heads/a", None, Some(one))];
     assert_eq!(refusals(&repo.each(&both)), ["refname conflict", "ok"]);
+    repo.git(&["symbolic-ref", "refs/heads/t", "refs/heads/a"]);
+    let both = [change("refs/heads/t", None, Some(two)), change("refs/heads/s", None, Some(one))];
+    assert_eq!(refusals(&repo.each(&both)), ["refname conflict", "ok"]);
+    repo.git(&["symbolic-ref", "--delete", "refs/heads/t"]);
     repo.git(&["symbolic-ref", "refs/heads/s", "refs/heads/born"]);
     assert_eq!(refusals(&repo.each(&[change("refs/heads/s", NEW, Some(two))])), ["ok"]);
     assert_eq!(refusals(&repo.each(&[change("refs/heads/s", Some(Some(two)), None)])), ["ok"]);
     assert_eq!(repo.refs(), format!("refs/heads/a {one}\n"));
+}
+
+#[test]
+fn as_many_symbolic_refs_are_followed_as_git_reads() {
+    let repo = Repo::new();
+    let (one, two) = (repo.commit("one"), repo.commit("two"));
+    for length in 1..9 {
+        repo.git(&["update-ref", "refs/heads/0", &one.to_string()]);
+        let name = format!("refs/heads/{length}");
+        repo.git(&["symbolic-ref", &name, &format!("refs/heads/{}", length - 1)]);
+        let is_read = repo.command(&["rev-parse", "-q", "--verify", &name]).output().unwrap().status.success();
+        assert_eq!(repo.each(&[change(&name, None, Some(two))])[0].is_ok(), is_read, "{length}");
+        assert_eq!(repo.lines("refs/heads/0"), [if is_read { two } else { one }.to_string()], "{length}");
+    }
+}
+
+#[test]
+fn logs_go_with_refs_that_are_deleted_in_one_step() {
+    let repo = Repo::new();
+    let one = repo.commit("one");
+    let names = ["refs/heads/a", "refs/heads/deep/b", "refs/heads/c"];
+    let create = names.map(|name| logged(change(name, NEW, Some(one)), true));
+    assert!(repo.each(&create).iter().all(Result::is_ok));
+    assert!(names.iter().all(|name| repo.exists(&format!("logs/{name}"))));
+    let gone = [names[0], names[1]].map(|name| logged(change(name, Some(Some(one)), None), true));
+    assert!(repo.atomic(&gone).iter().all(Result::is_ok));
+    assert_eq!(names.map(|name| repo.exists(&format!("logs/{name}"))), [false, false, true]);
+    assert!(!repo.exists("logs/refs/heads/deep"));
+    repo.check();
 }
 
 #[test]
