@@ -484,6 +484,14 @@ fn damaged_bitmaps_are_not_believed() {
             let _ = selected();
         }
     }
+    // As good as new, and made for another pack.
+    let mut bytes = sound.clone();
+    bytes[12] ^= 1;
+    reseal(&mut bytes);
+    write(&bytes);
+    let (selection, warnings) = selected();
+    assert_eq!(selection.unwrap(), expected);
+    assert!(warnings.len() == 1 && warnings[0].contains("belongs to another pack"), "{warnings:?}");
     write(&sound[..sound.len() - 1]);
     assert_eq!(selected().0.unwrap(), expected);
 }
