@@ -107,6 +107,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_gc_pid_that_somebody_else_has_written_meanwhile_stays() {
+        let path = std::env::temp_dir().join(durable::unique("gc-pid-"));
+        for (found, stays) in [("1 here", false), ("2 here", true)] {
+            fs::write(&path, found).unwrap();
+            drop(GcPid { path: path.clone(), content: "1 here".into() });
+            assert_eq!(path.exists(), stays, "{found}");
+        }
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
     fn a_gc_counts_as_long_as_it_may_live() {
         let path = std::env::temp_dir().join(durable::unique("gc-pid-"));
         let check = |content: &str, later: u64, expected: bool| {
