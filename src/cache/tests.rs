@@ -677,6 +677,18 @@ fn what_is_no_file_holds_nobody_up() {
 }
 
 #[test]
+fn a_link_to_a_file_is_not_followed() {
+    let scratch = Scratch::new();
+    let cache = scratch.cache();
+    ask_for(&cache, "a", b"made");
+    let (path, aside) = (cache.path(&key("a")), scratch.0.join("aside"));
+    fs::rename(&path, &aside).expect("it was kept");
+    std::os::unix::fs::symlink(&aside, &path).expect("there is room");
+    assert_eq!(ask_for(&cache, "a", b"made anew"), (b"made anew".to_vec(), Role::Missed));
+    assert!(aside.exists());
+}
+
+#[test]
 fn parts_of_names_are_not_taken_for_ours() {
     // A directory in place of a file cannot be read, and does no harm.
     let scratch = Scratch::new();
