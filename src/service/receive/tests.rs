@@ -214,6 +214,14 @@ fn what_the_rules_refuse_git_refuses_in_the_same_words() {
             &["1111111111111111111111111111111111111111 - refs/heads/corrupt"],
         ),
         (
+            "a corrupt ref may go whatever it is said to be",
+            |pair| {
+                let path = pair.server.join("refs/heads/corrupt");
+                std::fs::write(path, "1".repeat(40) + "\n").expect("scratch can be written");
+            },
+            &["2222222222222222222222222222222222222222 - refs/heads/corrupt"],
+        ),
+        (
             "aliases agree",
             |pair| drop(pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"])),
             &["HEAD~1 HEAD refs/heads/alias", "HEAD~1 HEAD refs/heads/main"],
@@ -640,8 +648,14 @@ fn maintenance_is_not_run_after_a_push_that_changed_nothing_and_need_not_be_poss
     let repository = pair.open_with(|context| context.hook_environment = environment.into());
     assert_eq!(send(&repository, &pair.push(&["- HEAD refs/hidden/a"]).bytes()).complaints().len(), 1);
     assert!(!pair.server.join("called").exists());
-    let repository =
-        pair.open_with(|context| context.hook_environment = vec![("PATH".into(), "/nowhere".into())].into());
+    let nowhere =
+        || pair.open_with(|context| context.hook_environment = vec![("PATH".into(), "/nowhere".into())].into());
+    for detach in ["true", "false"] {
+        pair.at_server(&["config", "maintenance.autoDetach", detach]);
+        let answer = send(&nowhere(), &pair.push(&["- HEAD refs/hidden/a"]).bytes());
+        assert_eq!((answer.complaints().len(), answer.summary.error), (1, None), "{detach}");
+    }
+    let repository = nowhere();
     let answer = send(&repository, &pair.push(&["- HEAD refs/heads/a"]).bytes());
     assert_eq!((answer.complaints(), answer.said.as_str()), (vec![], ""));
     let error = answer.summary.error.unwrap_or_default();
@@ -659,3 +673,53 @@ fn objects_and_refs_may_be_of_sha256() {
 
 /// What a hook says before its results.
 const GREETING: [&str; 2] = ["version=1", "0000"];
+
+#[test]
+fn an_atomic_push_that_is_refused_before_hooks_are_asked_leaves_no_objects() {
+    let pair = Pair::new();
+    pair.at_server(&["config", "receive.hideRefs", "refs/hidden"]);
+    let new = pair.commit("three");
+    let push = pair.push(&["- HEAD refs/heads/new", "- HEAD refs/hidden/new"]).and("atomic");
+    let expected = ["ng refs/heads/new atomic push failure", "ng refs/hidden/new deny updating a hidden ref"];
+    assert_eq!(pair.send(&push).complaints(), expected);
+    let found = pair.git_with(&pair.server, &["cat-file", "--batch-check"], new.as_bytes());
+    assert_eq!(String::from_utf8_lossy(&found), format!("{new} missing\n"));
+    pair.assert_clean();
+}
+
+#[test]
+fn a_pack_that_somebody_means_to_keep_is_kept() {
+    let pair = Pair::new();
+    pair.at_server(&["config", "receive.unpackLimit", "1"]);
+    pair.commit("three");
+    let push = pair.push(&["- HEAD refs/heads/new"]);
+    let trailer = gix_hash::ObjectId::try_from(&push.pack[push.pack.len() - 20..]).expect("it ends with its name");
+    let keep = pair.server.join(format!("objects/pack/pack-{trailer}.keep"));
+    std::fs::write(&keep, "the operator's\n").expect("scratch can be written");
+    assert_eq!(pair.send(&push).complaints(), [""; 0]);
+    assert!(keep.with_extension("idx").exists());
+    assert_eq!(std::fs::read_to_string(&keep).expect("it is still there"), "the operator's\n");
+}
+
+#[test]
+fn nothing_is_deleted_for_a_body_that_ends_before_its_announced_end() {
+    struct Short<'a>(&'a [u8]);
+    impl std::io::Read for Short<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.0.read(buffer)
+        }
+    }
+    impl crate::stream::Body for Short<'_> {
+        fn finish(&mut self) -> std::io::Result<u64> {
+            Err(std::io::ErrorKind::InvalidData.into())
+        }
+    }
+    let pair = Pair::new();
+    pair.at_server(&["branch", "gone"]);
+    let before = pair.refs();
+    let bytes = pair.push(&["HEAD - refs/heads/gone"]).bytes();
+    let (mut sink, mut channel, mut summary) = (Vec::new(), ErrorChannel::Status, Summary::default());
+    let mut out = Out { sink: &mut sink, channel: &mut channel, summary: &mut summary };
+    assert!(serve(&pair.open(), &mut Short(&bytes), &mut out).is_err());
+    assert_eq!(pair.refs(), before);
+}

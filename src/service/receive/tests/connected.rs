@@ -227,3 +227,69 @@ fn what_builds_on_its_branch_must_be_complete_as_well() {
     let blob = template.push(&["- HEAD:file refs/tags/blob"]);
     assert_eq!(check_beside_git(&template, &blob.bytes(), "blob").complaints(), [""; 0]);
 }
+
+#[test]
+fn what_a_client_calls_a_ref_outside_of_refs_is_no_proof_of_complete_history() {
+    let pair = Pair::new();
+    let broken = format!("tree {}\nauthor A <a@x> 1 +0000\ncommitter A <a@x> 1 +0000\n\nno tree\n", "1".repeat(40));
+    let mut ids = [&pair.server, &pair.client].map(|place| {
+        let id =
+            pair.git_with(place, &["hash-object", "-t", "commit", "-w", "--stdin", "--literally"], broken.as_bytes());
+        String::from_utf8(id).expect("it is hexadecimal").trim_end().to_owned()
+    });
+    let broken = std::mem::take(&mut ids[0]);
+    std::fs::write(pair.server.join("ORIG_HEAD"), format!("{broken}\n")).expect("scratch can be written");
+    let top = pair.git(&pair.client, &["commit-tree", "-p", &broken, "-m", "top", "HEAD^{tree}"]);
+    let mut push = pair.push(&["- HEAD refs/heads/plain", "- HEAD ORIG_HEAD"]);
+    push.lines[0] = format!("{} {top} refs/heads/new", pair.null());
+    push.pack = pair.git_with(&pair.client, &["pack-objects", "-q", "--stdout"], format!("{top}\n").as_bytes());
+    let answer = check_beside_git(&pair, &push.bytes(), "ORIG_HEAD");
+    assert_eq!(answer.complaints(), ["ng refs/heads/new missing necessary objects", "ng ORIG_HEAD funny refname"]);
+}
+
+#[test]
+fn a_ref_whose_object_is_lost_completes_nobodys_history() {
+    for is_borrowed in [false, true] {
+        let pair = Pair::new();
+        let lost = pair.commit("three");
+        pair.commit("four");
+        let mut place = pair.server.clone();
+        if is_borrowed {
+            pair.git(&pair.scratch.0, &["clone", "-q", "--bare", "server.git", "other.git"]);
+            place = pair.scratch.0.join("other.git");
+            let line = format!("{}\n", place.join("objects").display());
+            std::fs::write(pair.server.join("objects/info/alternates"), line).expect("scratch can be written");
+        }
+        std::fs::write(place.join("refs/heads/lost"), format!("{lost}\n")).expect("scratch can be written");
+        let mut push = pair.push(&["- HEAD refs/heads/new"]);
+        push.pack = pair.pack("HEAD\n^HEAD~1\n");
+        let answer = pair.send(&push);
+        assert_eq!(answer.complaints(), ["ng refs/heads/new missing necessary objects"], "{is_borrowed}");
+    }
+}
+
+#[test]
+fn what_a_pack_promises_may_be_missing_in_a_partial_clone_alone() {
+    for is_partial in [false, true] {
+        let pair = Pair::new();
+        let line = format!("100644 blob {}\tpromised\n", "1".repeat(40));
+        let trees = [&pair.client, &pair.server].map(|place| {
+            let tree = pair.git_with(place, &["mktree", "--missing"], line.as_bytes());
+            String::from_utf8(tree).expect("it is hexadecimal").trim_end().to_owned()
+        });
+        let made = pair.git_with(&pair.server, &["pack-objects", "-q", "objects/pack/pack"], trees[1].as_bytes());
+        let made = String::from_utf8(made).expect("it is hexadecimal");
+        let promisor = format!("objects/pack/pack-{}.promisor", made.trim_end());
+        std::fs::write(pair.server.join(promisor), "").expect("scratch can be written");
+        if is_partial {
+            pair.at_server(&["config", "remote.origin.promisor", "true"]);
+        }
+        let top = pair.git(&pair.client, &["commit-tree", "-p", "HEAD", "-m", "top", &trees[0]]);
+        let mut push = pair.push(&["- HEAD refs/heads/new"]);
+        push.lines[0] = format!("{} {top} refs/heads/new", pair.null());
+        push.pack = pair.git_with(&pair.client, &["pack-objects", "-q", "--stdout"], format!("{top}\n").as_bytes());
+        let answer = pair.send(&push);
+        let refused = if is_partial { vec![] } else { vec!["ng refs/heads/new missing necessary objects"] };
+        assert_eq!(answer.complaints(), refused);
+    }
+}

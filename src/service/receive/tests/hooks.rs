@@ -152,6 +152,20 @@ fn the_end_of_a_hook_by_a_signal_is_told() {
 }
 
 #[test]
+fn a_hook_that_nobody_reads_any_longer_says_no_as_in_git() {
+    for signal in ["PIPE", "TERM"] {
+        let pair = Pair::new();
+        pair.commit("three");
+        pair.hook("pre-receive", &format!("kill -{signal} $$"));
+        let push = pair.push(&["- HEAD refs/heads/a"]);
+        let (ours, theirs) = (pair.send(&push), pair.copy().send_to_git(&push.bytes()));
+        assert_eq!(ours.complaints(), ["ng refs/heads/a pre-receive hook declined"], "{signal}");
+        assert_eq!(theirs.complaints(), ours.complaints(), "{signal}");
+        assert_eq!(ours.said.contains("died of signal"), signal == "TERM", "{signal}: {}", ours.said);
+    }
+}
+
+#[test]
 fn no_hook_hears_of_a_symbolic_ref_that_led_nowhere_and_was_to_go() {
     let pair = Pair::new();
     pair.at_server(&["symbolic-ref", "refs/heads/dangling", "refs/heads/nowhere"]);
@@ -218,4 +232,21 @@ fn objects_that_somebody_packs_before_the_refs_change_are_no_disk_error() {
     assert_eq!(pair.send(&pair.push(&["- HEAD refs/heads/b"])).complaints(), [""; 0]);
     assert!(std::fs::metadata(pair.server.join("pruned")).expect("the hook was run").len() > 0);
     pair.at_server(&["fsck", "--strict"]);
+}
+
+#[test]
+fn of_an_atomic_push_no_ref_behind_a_declined_one_is_shown_to_the_update_hook() {
+    let pair = Pair::new();
+    pair.commit("three");
+    pair.hook("update", "echo $1 >> told; test $1 != refs/heads/b");
+    let push = pair.push(&["- HEAD refs/heads/a", "- HEAD refs/heads/b", "- HEAD refs/heads/c"]).and("atomic");
+    let copy = pair.copy();
+    let expected =
+        ["ng refs/heads/a atomic push failure", "ng refs/heads/b hook declined", "ng refs/heads/c atomic push failure"];
+    assert_eq!(pair.send(&push).complaints(), expected);
+    assert_eq!(copy.send_to_git(&push.bytes()).complaints(), expected);
+    for pair in [pair, copy] {
+        let told = std::fs::read_to_string(pair.server.join("told")).expect("the hook was run");
+        assert_eq!(told, "refs/heads/a\nrefs/heads/b\n");
+    }
 }
