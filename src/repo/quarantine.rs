@@ -22,6 +22,11 @@ pub fn keep_message(program: &str) -> String {
     format!("{program} {} on {}", std::process::id(), rustix::system::uname().nodename().to_string_lossy())
 }
 
+/// Whether a `.keep` was made by a push, git's or ours, rather than by the operator.
+fn is_of_a_push(keep: &Path) -> bool {
+    fs::read(keep).is_ok_and(|content| content.starts_with(b"receive-pack "))
+}
+
 /// How often a file is migrated again if the one it is compared with disappears.
 const VANISHED_RETRIES: u32 = 5;
 
@@ -221,8 +226,8 @@ impl Quarantine {
         self.in_folder(from, to, durable::rename)
     }
 
-    /// Moves the `.keep` of a pack into place, and returns that place. One that exists already belongs to another push, which will
-    /// remove it, or to the operator: then the pack gets another name.
+    /// Moves the `.keep` of a pack into place, and returns that place. If there is one of another push already, which that
+    /// push will remove, the pack gets another name; one of the operator stays.
     fn migrate_keep(&self, from: &Path, natural: &Path, names: &mut PackNames) -> io::Result<PathBuf> {
         loop {
             let to = names.destination(from, natural)?;
@@ -231,6 +236,9 @@ impl Quarantine {
             }
             if self.place(from, &to)? {
                 return Ok(to);
+            }
+            if !is_of_a_push(&to) {
+                return durable::unlink(from).map(|()| to);
             }
             names.take_another(natural)?;
         }
@@ -529,11 +537,11 @@ mod tests {
     }
 
     #[test]
-    fn a_keep_of_somebody_else_is_not_relied_on() {
-        // Of another push of the same pack, which has its .pack not there yet, and will remove its .keep when it is done.
+    fn the_keep_of_another_push_is_not_relied_on() {
+        // It is of another push of the same pack, whose .pack is not there yet, and which removes its .keep when it is done.
         let scratch = Scratch::new("quarantine-");
         let stem = format!("pack-{}", "1".repeat(40));
-        scratch.write(&format!("pack/{stem}.keep"), "somebody else's");
+        scratch.write(&format!("pack/{stem}.keep"), "receive-pack 7 on there");
         let quarantine = scratch.quarantine();
         for extension in ["pack", "keep", "idx"] {
             write(quarantine.path(), &format!("pack/{stem}.{extension}"), "ours");
@@ -541,12 +549,23 @@ mod tests {
         let keeps = quarantine.migrate().unwrap();
         let other = keeps[0].file_stem().unwrap().to_str().unwrap();
         assert_eq!(other.len(), stem.len());
-        let mut expected = [format!("pack/{stem}.keep=somebody else's")]
+        let mut expected = [format!("pack/{stem}.keep=receive-pack 7 on there")]
             .into_iter()
             .chain(["idx", "keep", "pack"].map(|extension| format!("pack/{other}.{extension}=ours")))
             .collect::<Vec<_>>();
         expected.sort();
         assert_eq!(scratch.files(), expected);
+    }
+
+    #[test]
+    fn a_keep_file_that_waits_for_the_pack_stays_as_it_is() {
+        let scratch = Scratch::new("quarantine-");
+        scratch.write("pack/pack-1.keep", "the operator's");
+        let quarantine = scratch.quarantine();
+        write(quarantine.path(), "pack/pack-1.pack", "pack");
+        write(quarantine.path(), "pack/pack-1.keep", "ours");
+        assert_eq!(quarantine.migrate().unwrap(), [scratch.0.join("pack/pack-1.keep")]);
+        assert_eq!(scratch.files(), ["pack/pack-1.keep=the operator's", "pack/pack-1.pack=pack"]);
     }
 
     #[test]
