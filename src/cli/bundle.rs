@@ -284,6 +284,7 @@ fn store(
         levels: Levels::kept(repository.settings.pack_compression),
         threads: repository.settings.threads(),
         memory: repository.context.memory,
+        related_max: PackOptions::related_kept(repository.context.memory),
     };
     let stats = bundle::store(path, header, selection, &repository.objects, &options, note)?;
     Ok(Made {

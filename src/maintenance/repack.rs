@@ -71,6 +71,7 @@ pub(super) fn make(
         levels: Levels::kept(settings.pack_compression),
         threads: settings.threads(),
         memory: repository.context.memory,
+        related_max: PackOptions::related_kept(repository.context.memory),
     };
     let place = Place {
         hash: repository.hash(),

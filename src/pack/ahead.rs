@@ -60,7 +60,7 @@ impl Ahead {
         options: &PackOptions,
         on_bases: bool,
     ) -> Option<Self> {
-        let levels = options.levels;
+        let (levels, related_max) = (options.levels, options.related_max);
         let threads = threads(options.threads);
         if threads == 1 {
             return None;
@@ -79,7 +79,7 @@ impl Ahead {
                     objects.expect_bases();
                 }
                 objects.set_object_limit(OBJECT_BYTES_MAX);
-                let mut maker = Maker::with_successor();
+                let mut maker = Maker::with_successor(related_max);
                 let mut deflater = Deflater::default();
                 let next = || incoming.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 while let Ok(batch) = next() {

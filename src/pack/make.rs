@@ -14,9 +14,8 @@ use gix_hash::ObjectId;
 use gix_object::Kind;
 use std::rc::Rc;
 
-/// Smaller objects are not worth a delta, larger ones would need too much memory.
+/// Smaller objects are not worth a delta.
 const RELATED_BYTES_MIN: usize = 80;
-const RELATED_BYTES_MAX: usize = 8 << 20;
 /// Stored deltas between two versions count as long if they have this many bytes and at least one part in [`LONG_PART`]
 /// of the object's size.
 const LONG_BYTES_MIN: u64 = 512;
@@ -90,6 +89,8 @@ pub(super) struct Maker {
     delta: Vec<u8>,
     /// Which of these buffers holds the result.
     made: Source,
+    /// The size of the largest object for which a delta is made ([`PackOptions::related_max`]).
+    related_max: usize,
     /// Whether another maker takes over what exceeds this database's size limit; if not, such a base is skipped.
     has_successor: bool,
 }
@@ -101,8 +102,9 @@ enum Source {
     Delta,
 }
 
-impl Default for Maker {
-    fn default() -> Self {
+impl Maker {
+    /// A maker that makes deltas between objects of at most `related_max` bytes.
+    pub(super) fn new(related_max: u64) -> Self {
         Maker {
             encoder: Encoder::default(),
             inflater: Inflater::new(),
@@ -110,15 +112,14 @@ impl Default for Maker {
             base: Vec::new(),
             delta: Vec::new(),
             made: Source::Content,
+            related_max: usize::try_from(related_max).unwrap_or(usize::MAX),
             has_successor: false,
         }
     }
-}
 
-impl Maker {
     /// A maker that leaves objects beyond its database's size limit to another one.
-    pub(super) fn with_successor() -> Self {
-        Maker { has_successor: true, ..Maker::default() }
+    pub(super) fn with_successor(related_max: u64) -> Self {
+        Maker { has_successor: true, ..Maker::new(related_max) }
     }
 
     /// Makes one entry.
@@ -136,7 +137,7 @@ impl Maker {
                 return Ok(Outcome::Delta(n));
             }
         }
-        if !recipe.or_whole && objects.size_at(recipe.location, &recipe.id)? > RELATED_BYTES_MAX as u64 {
+        if !recipe.or_whole && objects.size_at(recipe.location, &recipe.id)? > self.related_max as u64 {
             // No delta can be made, and the whole content is not wanted.
             return Ok(Outcome::Nothing);
         }
@@ -200,7 +201,7 @@ impl Maker {
             }
         };
         let size = script.size();
-        Ok((RELATED_BYTES_MIN..=RELATED_BYTES_MAX).contains(&size)
+        Ok((RELATED_BYTES_MIN..=self.related_max).contains(&size)
             && script.encode(delta_bytes_max(size, &base.id), &mut self.delta))
     }
 
@@ -209,10 +210,10 @@ impl Maker {
         let mut whole: Option<Script> = None;
         for &offset in offsets {
             let head = pack.head_at(offset)?;
-            ensure!(head.size <= RELATED_BYTES_MAX as u64, "a delta is very large");
+            ensure!(head.size <= self.related_max as u64, "a delta is very large");
             pack.inflate(&head, &mut self.inflater, &mut self.delta)?;
             let below = Script::parse(&self.delta)?;
-            ensure!(below.size().max(below.base_size()) <= RELATED_BYTES_MAX, "a version is very large");
+            ensure!(below.size().max(below.base_size()) <= self.related_max, "a version is very large");
             whole = Some(match whole {
                 Some(above) => above.over(&below)?,
                 None => below,
@@ -225,8 +226,8 @@ impl Maker {
     /// a base are ignored: if the base is sent too, they are reported at its own turn.
     fn relate(&mut self, objects: &Objects, kind: Kind, base: &Version) -> Result<bool> {
         let size = self.content.len();
-        if !(RELATED_BYTES_MIN..=RELATED_BYTES_MAX).contains(&size)
-            || objects.size_at(base.location, &base.id)? > RELATED_BYTES_MAX as u64
+        if !(RELATED_BYTES_MIN..=self.related_max).contains(&size)
+            || objects.size_at(base.location, &base.id)? > self.related_max as u64
         {
             return Ok(false);
         }

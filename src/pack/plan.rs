@@ -21,8 +21,6 @@ use std::sync::Arc;
 const DEPTH_MAX: u32 = 50;
 /// How many bases of a stored delta chain are examined.
 const CHAIN_MAX: usize = 64;
-/// Loose objects larger than this are never held in memory as a whole.
-const LARGE_BYTES: u64 = 8 << 20;
 /// The size limit of a delta that makes an empty object: it holds the two sizes and nothing else.
 const EMPTY_DELTA_MAX: u64 = 20;
 
@@ -201,6 +199,8 @@ pub(super) struct Plan<'a> {
     /// Objects that come later but are needed by deltas already planned, with everything in their stored delta chains.
     /// They are written as stored, never on a base that might in turn depend on those deltas.
     awaited: HashSet<Spot>,
+    /// Loose objects larger than this get no delta, and are never held in memory as a whole.
+    related_max: u64,
 }
 
 impl<'a> Plan<'a> {
@@ -222,6 +222,7 @@ impl<'a> Plan<'a> {
             kin: Kin::default(),
             loose: HashSet::new(),
             awaited: HashSet::new(),
+            related_max: options.related_max,
         }
     }
 
@@ -474,7 +475,7 @@ impl<'a> Plan<'a> {
             return Ok(How::Empty);
         }
         let location = Location::Loose(stray.directory);
-        if self.objects.size_at(location, &stray.id)? > LARGE_BYTES {
+        if self.objects.size_at(location, &stray.id)? > self.related_max {
             let header = self.objects.header(&stray.id)?.context("it has vanished")?;
             return Ok(How::Stream(header.kind, header.size));
         }

@@ -172,7 +172,14 @@ fn ids(selection: &Selection, objects: &Objects) -> BTreeSet<ObjectId> {
 }
 
 fn options(thin: bool, ofs_delta: bool) -> PackOptions {
-    PackOptions { thin, ofs_delta, levels: Levels::all(6), threads: 1, memory: 64 << 20 }
+    PackOptions {
+        thin,
+        ofs_delta,
+        levels: Levels::all(6),
+        threads: 1,
+        memory: 64 << 20,
+        related_max: PackOptions::RELATED_SENT,
+    }
 }
 
 fn pack(objects: &Objects, wants: &[ObjectId], common: &[ObjectId], options: &PackOptions) -> (Vec<u8>, PackStats) {
@@ -509,6 +516,23 @@ fn large_loose_objects_pass_through_in_pieces() {
     let client = Repo::new(gix_hash::Kind::Sha1);
     client.run(&["index-pack", "--strict", "--stdin"], &bytes).unwrap();
     assert_eq!(client.git(&["cat-file", "-s", &repo.id("one:big").to_string()]), "11688896");
+}
+
+#[test]
+fn a_pack_that_is_kept_has_deltas_between_large_objects_as_far_as_memory_allows() {
+    let repo = Repo::made_by(gix_hash::Kind::Sha1, "seq 1 1300000 >big; c one; echo more >>big; c two one");
+    let wants = repo.ids(&["two"]);
+    let packed = |related_max: u64| {
+        let options = PackOptions { levels: Levels::all(1), related_max, ..options(false, true) };
+        let (bytes, stats) = pack(&repo.objects(), &wants, &[], &options);
+        let client = Repo::new(gix_hash::Kind::Sha1);
+        client.run(&["index-pack", "--strict", "--stdin"], &bytes).unwrap();
+        (stats.deltas, bytes.len())
+    };
+    let (apart, large) = packed(PackOptions::related_kept(1 << 20));
+    let (related, small) = packed(PackOptions::related_kept(256 << 20));
+    assert_eq!((apart, related), (0, 1));
+    assert!(small < large * 2 / 3, "{small} of {large} bytes");
 }
 
 #[test]

@@ -45,6 +45,19 @@ pub struct PackOptions {
     pub threads: usize,
     /// The bytes that may be held in memory.
     pub memory: u64,
+    /// The size of the largest object for which a delta is made, in bytes. Larger ones go out as they are stored.
+    pub related_max: u64,
+}
+
+impl PackOptions {
+    /// [`PackOptions::related_max`] of a pack that is sent once: time counts more than bytes.
+    pub const RELATED_SENT: u64 = 8 << 20;
+
+    /// [`PackOptions::related_max`] of a pack that is kept, given the bytes that may be held in memory: object, base, index
+    /// and delta need about four times the object's size.
+    pub fn related_kept(memory: u64) -> u64 {
+        (memory / 8).max(PackOptions::RELATED_SENT)
+    }
 }
 
 /// Writes header, entries and trailer. Corruption that is found on the way is an error before the trailer is sent, so
@@ -70,7 +83,7 @@ pub fn write(selection: &Selection, objects: &Objects, options: &PackOptions, ou
             stored: Vec::new(),
             deflater: Deflater::default(),
             inflater: Inflater::new(),
-            maker: Maker::default(),
+            maker: Maker::new(options.related_max),
             made: 0,
             ahead: None,
             loose_places: HashMap::new(),

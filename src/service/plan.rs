@@ -89,6 +89,7 @@ impl<'a> Plan<'a> {
             levels: Levels::sent(self.repository.settings.pack_compression),
             threads: self.repository.settings.threads(),
             memory: self.repository.context.memory,
+            related_max: PackOptions::RELATED_SENT,
         }
     }
 

@@ -92,7 +92,7 @@ fn a_version_that_cannot_be_read_is_no_base() {
     let location = objects.locate(&id).unwrap().unwrap();
     let gone = gix_hash::ObjectId::from([7; 20]);
     let bases = vec![Version { id: gone, location: crate::odb::Location::Loose(0), kinship: None }];
-    let made = Maker::default().make(&objects, &Recipe { id, location, bases, or_whole: true });
+    let made = Maker::new(8 << 20).make(&objects, &Recipe { id, location, bases, or_whole: true });
     assert_eq!(made.unwrap(), Outcome::Whole(gix_object::Kind::Blob));
 }
 
