@@ -123,7 +123,9 @@ impl<'a> Examiner<'a> {
     /// Begins an object that comes in chunks.
     pub fn begin_large(&mut self, kind: Kind, size: u64) -> Result<Large, Fault> {
         if self.checker.is_some() && kind != Kind::Blob {
-            return Err(Fault::new(format!("{kind} of {size} bytes is too large to be checked")));
+            let most = self.content_max;
+            let what = format!("{kind} of {size} bytes is too large to be checked");
+            return Err(Fault::new(format!("{what}: at most {most} are, an eighth of ARTIFACTS_MEMORY")));
         }
         if let Some(unpacker) = &mut self.unpacker {
             unpacker.begin(kind, size).map_err(|error| write_fault(&error))?;

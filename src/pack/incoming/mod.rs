@@ -103,9 +103,6 @@ impl Syncs {
     }
 }
 
-/// The most content of one object that is held in memory.
-const CONTENT_MAX: u64 = 32 << 20;
-
 impl ReceiveOptions<'_> {
     /// Content above this size is processed in chunks or kept in files.
     fn content_max(&self) -> u64 {
@@ -113,8 +110,9 @@ impl ReceiveOptions<'_> {
     }
 }
 
+/// The most content of one object that is held in memory: several are, with their deltas and the threads that resolve them.
 fn content_max(memory: u64) -> u64 {
-    (memory / 8).min(CONTENT_MAX)
+    memory / 8
 }
 
 /// A pack that was received completely.

@@ -235,6 +235,32 @@ fn objects_larger_than_the_memory_pass_through_files() {
     }
 }
 
+#[test]
+fn a_tree_is_checked_as_far_as_memory_allows_and_the_refusal_says_how_far() {
+    let blob = id_of(b"");
+    let tree: Vec<u8> =
+        (0..40_000).flat_map(|n| [format!("100644 {n:06}\0").as_bytes(), blob.as_slice()].concat()).collect();
+    let mut builder = Builder::new();
+    builder.whole(Kind::Tree, &tree);
+    builder.blob(b"");
+    let pack = builder.finish();
+    let with = |memory: u64| {
+        move |options: &mut ReceiveOptions<'_>| {
+            options.memory = memory;
+            options.fsck = Some(Rules::protecting());
+        }
+    };
+    let error = Repo::new().refuses(&pack, with(8 << 20));
+    let said = format!(
+        "tree of {} bytes is too large to be checked: at most 1048576 are, an eighth of ARTIFACTS_MEMORY",
+        tree.len()
+    );
+    assert!(error.detail.ends_with(&said), "{error:?}");
+    Repo::new().receive(&pack, with(16 << 20)).0.unwrap();
+    // Nothing has to be held in memory where nothing is checked.
+    Repo::new().receive(&pack, |options| options.memory = 8 << 20).0.unwrap();
+}
+
 /// A pack of a commit with `dir/sub/file`, whose blob is `content`.
 fn commit_of(content: &[u8]) -> (ObjectId, Vec<u8>) {
     let id = |kind, content: &[u8]| name_of(gix_hash::Kind::Sha1, kind, content).unwrap();
