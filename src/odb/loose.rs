@@ -86,6 +86,20 @@ pub(super) fn header(
     Ok(Some((header.0, false)))
 }
 
+/// Kind and the beginning of the content, four kilobytes of it.
+pub(super) fn beginning(
+    directory: &Path,
+    id: &oid,
+    inflater: &mut Inflater,
+    buffer: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> anyhow::Result<Option<gix_object::Kind>> {
+    let Some(file) = open(directory, id)? else { return Ok(None) };
+    let end = file.metadata()?.len();
+    let begun = begin(&mut Pieces::new(&file, end, buffer), FIRST_BYTES, inflater, out);
+    Ok(Some(begun.with_context(|| corrupt(directory, id))?.0.kind))
+}
+
 /// Kind and content.
 pub(super) fn read(
     directory: &Path,

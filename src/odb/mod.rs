@@ -517,20 +517,15 @@ impl Objects {
             if let Some(kind) = named.filter(|kind| which == End::Named && *kind != Kind::Tag) {
                 break (id, kind);
             }
-            match self.header(&id)? {
+            let size = match self.header(&id)? {
                 None => return Ok(None),
-                Some(Header { kind: Kind::Tag, .. }) => {}
+                Some(Header { kind: Kind::Tag, size }) => size,
                 Some(Header { kind, .. }) => break (id, kind),
-            }
-            if self.find(&id, &mut content)?.is_none() {
-                return Ok(None);
-            }
+            };
+            let Some((target, kind)) = self.tag_target(&id, size, &mut content)? else { return Ok(None) };
             ensure!(passed.len() < TAGS_MAX, "tag {id} does not end");
             passed.push(id);
-            match tag::target(&content, self.hash_kind()) {
-                Some((target, kind)) => (id, named) = (target, Some(kind)),
-                None => return Ok(None),
-            }
+            (id, named) = (target, Some(kind));
         };
         // Tags of tags are rare, but if there are any, many may lead to the same chain.
         if passed.len() > 1 {

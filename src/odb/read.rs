@@ -6,13 +6,16 @@
 use super::directory::Directory;
 use super::packs::{EntryKind, Pack};
 use super::resolve::Reader;
-use super::{Header, LOOKS_MAX, Location, Objects, loose, read_error};
+use super::{Header, LOOKS_MAX, Location, Objects, loose, read_error, tag};
 use anyhow::Context;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// Of a tag of more bytes than this only the beginning is read where its target is asked for.
+const LARGE_TAG_BYTES: u64 = 1 << 20;
 
 impl Objects {
     /// Whether the object exists; as in git, the empty tree always does. Searches indexes but does not read the object.
@@ -108,10 +111,18 @@ impl Objects {
     /// # Errors
     /// As [`Objects::header`].
     pub fn kind(&self, id: &oid) -> anyhow::Result<Option<Kind>> {
+        Ok(self.header_of_others(id)?.map(|header| header.kind))
+    }
+
+    /// Like [`Objects::header`], but the size of a commit in the commit-graph is 0: nothing but indexes is read for it.
+    ///
+    /// # Errors
+    /// As [`Objects::header`].
+    pub(super) fn header_of_others(&self, id: &oid) -> anyhow::Result<Option<Header>> {
         if self.graph().is_some_and(|graph| graph.position(id).is_some()) && self.locate(id)?.is_some() {
-            return Ok(Some(Kind::Commit));
+            return Ok(Some(Header { kind: Kind::Commit, size: 0 }));
         }
-        Ok(self.header(id)?.map(|header| header.kind))
+        self.header(id)
     }
 
     /// Like [`Objects::header`], for many objects most of which are missing. May miss objects added since a folder was
@@ -181,6 +192,35 @@ impl Objects {
     pub fn begin(&self, id: &oid, buffer: &mut Vec<u8>) -> anyhow::Result<Option<Kind>> {
         let Some((pack, position)) = self.packed(id, &|_, _| true)? else { return Ok(None) };
         Ok(self.begin_at(Location::Packed { pack, position }, buffer))
+    }
+
+    /// Returns the object that a tag of `size` bytes names, with the kind it says that object has; `None` if the tag is
+    /// missing, or git would not accept it. Only the beginning of a large one is read, into `buffer`: its message may be
+    /// larger than the memory there is.
+    ///
+    /// # Errors
+    /// As [`Objects::find`].
+    pub(super) fn tag_target(
+        &self,
+        id: &oid,
+        size: u64,
+        buffer: &mut Vec<u8>,
+    ) -> anyhow::Result<Option<(ObjectId, Kind)>> {
+        if size > LARGE_TAG_BYTES {
+            let mut begun = self.begin(id, buffer)?;
+            for directory in self.searched()?.iter() {
+                if begun.is_none() {
+                    let Reader { inflater, buffer: pieces, .. } = &mut *self.shared.reader.borrow_mut();
+                    begun = loose::beginning(&directory.path, id, inflater, pieces, buffer).ok().flatten();
+                }
+            }
+            if begun == Some(Kind::Tag)
+                && let Some(target) = tag::target(buffer, self.hash_kind())
+            {
+                return Ok(Some(target));
+            }
+        }
+        Ok(self.find(id, buffer)?.and_then(|_| tag::target(buffer, self.hash_kind())))
     }
 
     /// Like [`Objects::begin`], for an object whose place is known.

@@ -649,6 +649,26 @@ fn an_object_beyond_the_limit_is_refused_by_name_of_the_limit() {
 }
 
 #[test]
+fn of_a_large_tag_only_the_beginning_is_read_for_its_target() {
+    let repo = Repo::with_history(SHA1, 3);
+    let message = "a line of a message\n".repeat(100_000);
+    repo.git(&["tag", "-a", "-F", "-", "large", "main"], message.as_bytes());
+    let (main, tag) = (repo.id("main"), repo.id("refs/tags/large"));
+    for packed in [false, true] {
+        if packed {
+            repo.git(&["repack", "-adq"], b"");
+        }
+        let mut objects = repo.objects();
+        // What must be held whole would not fit.
+        objects.set_object_limit(1 << 20);
+        assert!(objects.find(&tag, &mut Vec::new()).is_err());
+        assert_eq!(objects.peel(&tag).unwrap(), Some((main, Kind::Commit)), "packed: {packed}");
+        let split = walk::split(&objects, &[tag]);
+        assert_eq!((split.commits, split.tags, split.missing), (vec![main], vec![tag], vec![]), "packed: {packed}");
+    }
+}
+
+#[test]
 fn tags_are_peeled_and_names_are_split_by_kind() {
     let repo = Repo::with_history(SHA1, 3);
     let objects = repo.objects();

@@ -3,9 +3,8 @@
 //! In: IDs of commits, or of tags of commits. Out: commits by number, or an answer. Nothing is walked twice, and each
 //! step is reported to the pulse. Clock skew may cost time, but never leaves out a commit.
 
-use super::Objects;
 use super::graph::{Commits, GENERATION_UNKNOWN, Missing};
-use super::tag;
+use super::{Header, Objects};
 use crate::heap;
 use crate::stream::Pulse;
 use anyhow::bail;
@@ -36,19 +35,15 @@ pub fn split(objects: &Objects, ids: &[ObjectId]) -> Split {
     let mut split = Split::default();
     let mut seen = super::ids::IdSet::default();
     let mut content = Vec::new();
-    let mut target = |tag: &ObjectId| {
-        objects.find(tag, &mut content).ok()??;
-        tag::target(&content, objects.hash_kind()).map(|(target, _)| target)
-    };
     for start in ids {
         let mut id = *start;
         while seen.insert(id) {
-            match objects.kind(&id).unwrap_or(None) {
+            match objects.header_of_others(&id).unwrap_or(None) {
                 None => split.missing.push(*start),
-                Some(Kind::Commit) => split.commits.push(id),
-                Some(kind @ (Kind::Tree | Kind::Blob)) => split.others.push((id, kind)),
-                Some(Kind::Tag) => {
-                    if let Some(target) = target(&id) {
+                Some(Header { kind: Kind::Commit, .. }) => split.commits.push(id),
+                Some(Header { kind: kind @ (Kind::Tree | Kind::Blob), .. }) => split.others.push((id, kind)),
+                Some(Header { kind: Kind::Tag, size }) => {
+                    if let Ok(Some((target, _))) = objects.tag_target(&id, size, &mut content) {
                         split.tags.push(id);
                         id = target;
                         continue;
