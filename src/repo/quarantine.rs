@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_migrated_and_what_is_there_stays() {
+    fn everything_is_migrated_beside_what_is_there() {
         let scratch = Scratch::new("quarantine-");
         scratch.write("ab/there", "deflated otherwise");
         let old = SystemTime::now() - Duration::from_secs(30 * 24 * 60 * 60);
