@@ -2,6 +2,8 @@
 //!
 //! [`serve`] handles a whole request and reads top to bottom. The modules are listed from the bottom layer up; each
 //! uses only its own layer and those below (tests/tidy.rs enforces the order).
+//!
+//! An ID in a comment, such as (HB-16), is a behaviour of C git: docs/compatibility.md has a row for each.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("this program needs Linux");

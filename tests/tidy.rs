@@ -214,6 +214,24 @@ fn every_behaviour_of_git_has_its_row() {
     assert_eq!(sections, BEHAVIOURS.len(), "a section is missing in the table of this test");
 }
 
+/// Comments cite rows of docs/compatibility.md, such as `HB-16`.
+#[test]
+fn citations_lead_to_a_row() {
+    let is_citation = |word: &str| {
+        matches!(word.as_bytes(), [a, b, b'-', c, d]
+            if a.is_ascii_uppercase() && (b.is_ascii_uppercase() || b.is_ascii_digit()) && c.is_ascii_digit() && d.is_ascii_digit())
+    };
+    for path in sources() {
+        let text = fs::read_to_string(&path).unwrap();
+        for word in text.split(|character: char| !character.is_ascii_alphanumeric() && character != '-') {
+            let Some((section, number)) = word.split_once('-').filter(|_| is_citation(word)) else { continue };
+            let count = BEHAVIOURS.iter().find(|(known, _)| *known == section).map_or(0, |(_, count)| *count);
+            let number: usize = number.parse().unwrap();
+            assert!((1..=count).contains(&number), "{}: {word} is no row of docs/compatibility.md", path.display());
+        }
+    }
+}
+
 #[test]
 fn tests_that_documents_name_exist() {
     let mut code = String::new();
