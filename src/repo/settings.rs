@@ -189,7 +189,6 @@ macro_rules! settings {
             /// # Errors
             /// Names key and file of a value that cannot be understood.
             pub fn read(entries: &Entries, mode: AccessMode) -> anyhow::Result<Self> {
-                let _ = mode;
                 Ok(Settings { $( $field: match $reader(entries, &[$($key),+])? { Some(value) => value.into(), None => ($default)(mode) }, )+ })
             }
         }
@@ -197,13 +196,13 @@ macro_rules! settings {
 }
 
 settings! {
-    /// The hash of object names.
+    /// The hash function of object IDs.
     object_format: gix_hash::Kind = |_| gix_hash::Kind::Sha1, object_format ["extensions.objectFormat"];
-    /// How refs are kept, `files` or `reftable`, and where, if elsewhere: `reftable://PATH`.
+    /// The format of refs, `files` or `reftable`, and their directory if it is another one: `reftable://PATH`.
     ref_storage: RefStorage = |_| RefStorage::default(), ref_storage ["extensions.refStorage"];
-    /// A promisor remote: objects may be missing.
+    /// A promisor remote, which has the objects that are missing here.
     partial_clone: Option<BString> = |_| None, text ["extensions.partialClone"];
-    /// Whether there is no work tree; unset: decided by the place of the git directory.
+    /// Whether there is no work tree; unset: the path of the git directory decides.
     bare: Option<bool> = |_| None, truth ["core.bare"];
     /// The work tree.
     worktree: Option<BString> = |_| None, text ["core.worktree"];
@@ -214,53 +213,53 @@ settings! {
     http_receivepack: Option<bool> = |_| None, truth ["http.receivepack"];
     /// Whether stored files are served; unset: yes in `webserver` mode, no in `tokens` mode.
     http_getanyfile: Option<bool> = |_| None, truth ["http.getanyfile"];
-    /// The most bytes of a fetch request as they arrive.
+    /// The maximum size of a fetch request as it arrives.
     http_max_request_buffer: Option<u64> = |_| None, size ["http.maxRequestBuffer"];
 
-    /// Seconds of silence after which a fetch sends a sign of life; 0 never.
+    /// Seconds of silence after which a fetch sends a keep-alive; 0: never.
     upload_keep_alive_s: u64 = |_| 5, seconds ["uploadpack.keepAlive"];
-    /// A shell command that makes packs; counts in the operator's configuration alone.
+    /// A shell command that makes packs; only the operator's configuration counts.
     pack_objects_hook: Option<BString> = |_| None, text_of_operator ["uploadpack.packObjectsHook"];
-    /// What may be asked for beside tips that are shown; each key of git's own counts where it stands.
+    /// What clients may want besides visible tips; the last of git's own keys that applies counts.
     git_wants: GitWants = |_| GitWants::default(), git_wants ["uploadpack.allowTipSHA1InWant", "uploadpack.allowReachableSHA1InWant", "uploadpack.allowAnySHA1InWant"];
     /// Whether clients may leave objects out of a fetch (partial clones); unset: yes in `tokens` mode, no in `webserver` mode.
     allow_filter: bool = |mode| mode == AccessMode::Tokens, truth ["uploadpack.allowFilter"];
-    /// Which filters they may use; each key counts where it stands.
+    /// Which filters clients may use; the last key that applies counts.
     filters: FilterRules = |_| FilterRules { others: true, named: Vec::new(), tree_depth_max: u64::MAX }, filters ["uploadpackfilter.allow", "uploadpackfilter.<filter>.allow", "uploadpackfilter.tree.maxDepth"];
     /// Whether clients may ask for refs by their names.
     ref_in_want: bool = |_| false, truth ["uploadpack.allowRefInWant"];
-    /// Whether clients may have whole answers, not only packs, through side bands.
+    /// Whether clients may get whole answers, not only packs, through side bands.
     sideband_all: bool = |_| false, truth ["uploadpack.allowSidebandAll"];
-    /// Blobs that clients may fetch elsewhere: `<object> <pack hash> <uri>`, any number of them.
+    /// Blobs that clients may fetch elsewhere: `<object> <pack hash> <uri>`, any number of times.
     blob_packfile_uris: Vec<BlobUri> = |_| Vec::new(), blob_uris ["uploadpack.blobPackfileUri"];
-    /// Whole packs that clients may fetch elsewhere: `<pack hash> <uri>`, any number of them.
+    /// Whole packs that clients may fetch elsewhere: `<pack hash> <uri>`, any number of times.
     packfile_uris: Vec<PackUri> = |_| Vec::new(), pack_uris ["artifacts.packfileUri"];
-    /// Whether our session id is announced.
+    /// Whether the session ID is advertised.
     advertise_sid: bool = |_| false, truth ["transfer.advertiseSID"];
     /// Whether clients may ask for the sizes of objects.
     advertise_object_info: bool = |_| false, truth ["transfer.advertiseObjectInfo"];
-    /// Whether clients are told of the bundles that `bundle.*` names.
+    /// Whether the bundles that `bundle.*` names are advertised.
     advertise_bundle_uris: bool = |_| false, truth ["uploadpack.advertiseBundleURIs"];
-    /// Whether clients are told of promisor remotes.
+    /// Whether promisor remotes are advertised.
     promisor_advertise: bool = |_| false, truth ["promisor.advertise"];
-    /// What they are told of them beside name and address: partialCloneFilter, token.
+    /// What is advertised of them besides name and URL: partialCloneFilter, token.
     promisor_send_fields: Vec<BString> = |_| Vec::new(), words ["promisor.sendFields"];
-    /// Remotes that hold what this repository leaves to them, in git's order.
+    /// The promisor remotes, in git's order.
     promisor_remotes: Vec<PromisorRemote> = |_| Vec::new(), promisor_remotes ["remote.<name>.promisor", "remote.<name>.partialCloneFilter", "remote.<name>.url", "remote.<name>.token"];
-    /// What is said about a HEAD without commits.
+    /// Whether a HEAD that names a branch without commits is reported.
     unborn: Unborn = |_| Unborn::Advertise, unborn ["lsrefs.unborn"];
 
     /// Pushes of fewer objects than this become loose objects.
     unpack_limit: u64 = |_| 100, limit ["receive.unpackLimit", "transfer.unpackLimit"];
-    /// The most bytes of a pushed pack; 0 or unset: any.
+    /// The maximum size of a pushed pack; 0 or unset: no limit.
     max_input_size: Option<u64> = |_| None, size ["receive.maxInputSize"];
-    /// Whether every pushed object is checked; unset: a protecting subset in `tokens` mode, nothing else elsewhere.
+    /// Whether every pushed object is checked; unset: in `tokens` mode for what harms clients, in `webserver` mode not at all.
     fsck_objects: Option<bool> = |_| None, truth ["receive.fsckObjects", "transfer.fsckObjects"];
-    /// What a check's findings are: `error`, `warn` or `ignore`; and lists of objects that are let pass. Where objects are checked.
+    /// The severity of each finding of these checks (`error`, `warn` or `ignore`), and files that list objects to be accepted anyway.
     fsck: Changes = |_| Changes::default(), fsck ["receive.fsck.<msg-id>", "receive.fsck.skipList"];
-    /// Seconds of silence after which a push sends a sign of life; 0 never.
+    /// Seconds of silence after which a push sends a keep-alive; 0: never.
     receive_keep_alive_s: u64 = |_| 5, seconds ["receive.keepAlive"];
-    /// Pushes to a branch that is checked out: `refuse`, `warn`, `ignore`, or `updateInstead`, for which a git must be installed, or the hook push-to-checkout.
+    /// Pushes to a branch that is checked out: `refuse`, `warn`, `ignore`, or `updateInstead`, which needs an installed git or the hook push-to-checkout.
     deny_current_branch: DenyCurrent = |_| DenyCurrent::Unset, deny ["receive.denyCurrentBranch"];
     /// Deletion of the branch that HEAD names.
     deny_delete_current: DenyCurrent = |_| DenyCurrent::Unset, deny ["receive.denyDeleteCurrent"];
@@ -272,29 +271,29 @@ settings! {
     advertise_atomic: bool = |_| true, truth ["receive.advertiseAtomic"];
     /// Whether push options are offered.
     advertise_push_options: bool = |_| false, truth ["receive.advertisePushOptions"];
-    /// The secret from which nonces of push certificates are made; set: signed pushes are offered.
+    /// The secret from which nonces of push certificates are made; if set, signed pushes are offered.
     cert_nonce_seed: Option<Seed> = |_| None, seed ["receive.certNonceSeed"];
-    /// How many seconds old another request's nonce may be and still count.
+    /// The maximum age in seconds of a nonce that another request issued.
     cert_nonce_slop_s: u64 = |_| 0, bytes ["receive.certNonceSlop"];
     /// The program that verifies OpenPGP signatures of push certificates.
     gpg_program: Option<PathBuf> = |_| None, path_of_any ["gpg.program", "gpg.openpgp.program"];
-    /// The same for X.509.
+    /// The program that verifies X.509 signatures.
     gpg_x509_program: Option<PathBuf> = |_| None, path ["gpg.x509.program"];
-    /// The same for SSH.
+    /// The program that verifies SSH signatures.
     gpg_ssh_program: Option<PathBuf> = |_| None, path ["gpg.ssh.program"];
-    /// Whose SSH signatures are known.
+    /// The file of known SSH signers.
     gpg_ssh_allowed_signers: Option<PathBuf> = |_| None, path ["gpg.ssh.allowedSignersFile"];
-    /// Which SSH keys are revoked.
+    /// The file of revoked SSH keys.
     gpg_ssh_revocation_file: Option<PathBuf> = |_| None, path ["gpg.ssh.revocationFile"];
     /// Whether clients may send deltas by offset.
     prefer_ofs_delta: bool = |_| true, truth ["repack.useDeltaBaseOffset"];
     /// Whether a push from a shallow clone may make this repository shallow.
     shallow_update: bool = |_| false, truth ["receive.shallowUpdate"];
-    /// Updates that are left to the hook proc-receive: `[adm!]:PREFIX`, any number of them.
+    /// Ref updates that are left to the hook proc-receive: `[adm!]:PREFIX`, any number of times.
     proc_receive_refs: Vec<Selector> = |_| Vec::new(), selectors ["receive.procReceiveRefs"];
-    /// Whether an installed git is started after a push for maintenance that is due; unset: where one of the other keys asks for it.
+    /// Whether an installed git runs maintenance after a push if it is due; unset: if one of the other keys asks for it.
     auto_maintenance: bool = |_| false, auto_maintenance ["receive.autogc", "maintenance.auto", "gc.auto", "gc.autoPackLimit"];
-    /// Whether that goes on by itself; no: the client waits for it.
+    /// Whether that maintenance runs detached; otherwise the client waits for it.
     auto_maintenance_detach: bool = |_| true, truth ["maintenance.autoDetach", "gc.autoDetach"];
     /// Whether info/refs and objects/info/packs are rewritten after a push.
     update_server_info: bool = |_| false, truth ["receive.updateServerInfo"];
@@ -313,21 +312,21 @@ settings! {
     multi_pack_index: bool = |_| true, truth ["core.multiPackIndex"];
     /// Whether `maintenance` writes reachability bitmaps; unset: in bare repositories.
     write_bitmaps: Option<bool> = |_| None, truth ["repack.writeBitmaps", "pack.writeBitmaps"];
-    /// Whether nothing may be removed.
+    /// Whether objects must never be removed.
     precious_objects: bool = |_| false, truth ["extensions.preciousObjects"];
-    /// zlib level of what is deflated for a pack.
+    /// The zlib level for packs.
     pack_compression: Option<u32> = |_| None, level ["pack.compression", "core.compression"];
-    /// How many threads read trees, make deltas for a pack, or resolve those of one that comes in; 0: one for each processor, eight at most.
+    /// The number of threads that read trees, make deltas or resolve them; 0: one per processor, at most eight.
     pack_threads: u64 = |_| 0, bytes ["pack.threads"];
-    /// zlib level of loose objects.
+    /// The zlib level of loose objects.
     loose_compression: u32 = |_| 1, level ["core.looseCompression", "core.compression"];
-    /// Larger objects are not held in memory where that can be avoided.
+    /// Objects larger than this are held in memory only if that cannot be avoided.
     big_file_threshold: u64 = |_| 512 << 20, bytes ["core.bigFileThreshold"];
     /// What is forced to disk; unset: everything.
     fsync: Fsync = |_| Fsync { loose_object: true, pack: true, pack_metadata: true, reference: true }, fsync ["core.fsync"];
-    /// Whether each file is forced to the disk by itself (`fsync`, `writeout-only`), or as many at once as can be (`batch`; unset).
+    /// Whether each file is forced to disk by itself (`fsync`, `writeout-only`), or many at once where possible (`batch`, unset).
     fsync_each: bool = |_| false, fsync_method ["core.fsyncMethod"];
-    /// How many directories deep the trees may be that a push brings; git itself goes no deeper in most of what it does.
+    /// How many directories deep pushed trees may be; most of git's commands go no deeper.
     tree_depth_max: i64 = |_| 2048, number ["core.maxTreeDepth"];
     /// A command for the shell that names the tips of an alternate, whose path is its argument.
     alternate_refs_command: Option<BString> = |_| None, text ["core.alternateRefsCommand"];
