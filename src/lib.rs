@@ -54,17 +54,15 @@ pub(crate) mod testing;
 use crate::access::Rules;
 use crate::audit::Summary;
 use crate::auth::{Claim, TokenStore};
-use crate::http::body::{DrainBudget, HttpBody};
-use crate::http::{Reject, Request, Response, Route};
+use crate::http::body::DrainBudget;
+use crate::http::{Exchange, Reject, Request, Route};
 use crate::protocol::Limits;
 use crate::repo::{AccessMode, Repository, create::RepositoryName, locate};
 use crate::service::{ErrorChannel, Operation, Out, Service};
-use crate::stream::{Body, Sink};
+use crate::stream::Body;
 use bstr::ByteSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// One installation: the operator's choices for all requests.
@@ -82,25 +80,19 @@ pub struct Site {
 
 /// Serves one HTTP request: stations 1 to 10 of docs/ARCHITECTURE.md, top to bottom.
 ///
-/// Takes what the edge has read, the body and the sink; returns the summary, from which the caller writes the audit
-/// line, and whether the answer is complete. `operator` gets each line meant for the operator before the client has the
-/// whole answer, because some servers stop reading standard error once it is complete. The repository's opened objects
-/// are never released: the process is expected to end with its request.
+/// Takes what the edge has read, and both ends; returns the summary, from which the caller writes the audit line, and
+/// whether the answer is complete. `operator` gets each line meant for the operator before the client has the whole
+/// answer, because some servers stop reading standard error once it is complete. The repository's opened objects are
+/// never released: the process is expected to end with its request.
 pub fn serve(
     request: Result<Request, Reject>,
-    mut body: HttpBody<'_>,
-    sink: &mut dyn Sink,
-    finished: Arc<AtomicBool>,
+    mut exchange: Exchange<'_>,
     site: &Site,
-    mut summary: Summary,
     operator: &mut dyn FnMut(&str),
 ) -> (Summary, bool) {
     let start = Instant::now();
-    let mut response = Response::new(sink, finished);
-    let mut channel = ErrorChannel::Status;
-    let outcome =
-        catch_unwind(AssertUnwindSafe(|| answer(request, &mut body, &mut response, &mut channel, site, &mut summary)))
-            .unwrap_or_else(|panic| Err(tell::panicked(&*panic).into()));
+    let outcome = catch_unwind(AssertUnwindSafe(|| answer(request?, site, &mut exchange)))
+        .unwrap_or_else(|panic| Err(tell::panicked(&*panic).into()));
     let is_whole = outcome.is_ok();
     let mut is_said = false;
     let mut operator = |line: &str| {
@@ -108,9 +100,10 @@ pub fn serve(
         operator(line);
     };
     match outcome {
-        Ok(()) => tell::of_faults(&summary, &mut operator),
-        Err(failure) => tell::tell(failure, &mut body, &mut response, &channel, &mut summary, &mut operator),
+        Ok(()) => tell::of_faults(&exchange.summary, &mut operator),
+        Err(failure) => tell::tell(failure, &mut exchange, &mut operator),
     }
+    let Exchange { body, mut response, mut summary, .. } = exchange;
     tell::warn(&summary, &mut operator);
     if is_said {
         response.hold_the_server();
@@ -129,36 +122,28 @@ pub fn serve(
     (summary, is_complete)
 }
 
-fn answer(
-    request: Result<Request, Reject>,
-    body: &mut HttpBody<'_>,
-    response: &mut Response<'_>,
-    channel: &mut ErrorChannel,
-    site: &Site,
-    summary: &mut Summary,
-) -> Result<(), tell::Failure> {
-    let mut request = request?;
+fn answer(mut request: Request, site: &Site, exchange: &mut Exchange<'_>) -> Result<(), tell::Failure> {
     if request.method == http::Method::Head {
-        response.without_body();
+        exchange.response.without_body();
     }
     if request.not_behind_nginx {
-        response.not_behind_nginx();
+        exchange.response.not_behind_nginx();
     }
     let route = Route::resolve(&request)?;
-    summary.repository = Some(route.repository.trim_start_with(|char| char == '/').to_str_lossy().into_owned());
+    let name = route.repository.trim_start_with(|char| char == '/');
+    exchange.summary.repository = Some(name.to_str_lossy().into_owned());
     let (claim, place) = find(&route, &request, site)?;
-    summary.token = claim.record().map(str::to_owned);
+    exchange.summary.token = claim.record().map(str::to_owned);
     let (grant, here) = access::decide(&route, claim, place, &request, site.rules)?;
-    body.drain_up_to(DrainBudget::granted(&site.limits));
+    exchange.body.drain_up_to(DrainBudget::granted(&site.limits));
     if route.operation == Operation::Serve(Service::ReceivePack) {
         request.context.act_as(&grant);
     }
-    summary.scope = Some(grant.scope().as_str());
+    exchange.summary.scope = Some(grant.scope().as_str());
     request.context.limit_as(&here.settings);
     let repository = Repository::open(*here, grant, request.context);
-    let asked = (&request.method, &request.conditions);
-    let outcome = respond(&route, asked, &repository, body, response, channel, summary);
-    summary.warnings = repository.objects.take_warnings();
+    let outcome = respond(&route, (&request.method, &request.conditions), &repository, exchange);
+    exchange.summary.warnings = repository.objects.take_warnings();
     repository.leave();
     outcome
 }
@@ -168,11 +153,9 @@ fn respond(
     route: &Route,
     asked: (&http::Method, &http::Conditions),
     repository: &Repository,
-    body: &mut HttpBody<'_>,
-    response: &mut Response<'_>,
-    channel: &mut ErrorChannel,
-    summary: &mut Summary,
+    exchange: &mut Exchange<'_>,
 ) -> Result<(), tell::Failure> {
+    let Exchange { body, response, channel, summary } = exchange;
     match &route.operation {
         Operation::Stored(file) => {
             return http::dumb::answer(file, asked, repository, response, summary).map_err(Into::into);

@@ -4,8 +4,8 @@
 //! the operator. Nothing here decides whether a request fails.
 
 use crate::audit::Summary;
-use crate::http::body::{BodyError, HttpBody};
-use crate::http::{Reject, Response};
+use crate::http::body::BodyError;
+use crate::http::{Exchange, Reject};
 use crate::pktline::{self, Band, BandSize, SideBand};
 use crate::protocol::ProtocolError;
 use crate::protocol::report::{Refusal, ReportStatus};
@@ -53,14 +53,8 @@ pub fn panicked(panic: &(dyn Any + Send)) -> ServeError {
 /// has gone.
 ///
 /// The rest of the body is read first: a web server that is still writing the body would lose the answer.
-pub fn tell(
-    failure: Failure,
-    body: &mut HttpBody<'_>,
-    response: &mut Response<'_>,
-    channel: &ErrorChannel,
-    summary: &mut Summary,
-    operator: &mut dyn FnMut(&str),
-) {
+pub fn tell(failure: Failure, exchange: &mut Exchange<'_>, operator: &mut dyn FnMut(&str)) {
+    let Exchange { body, response, channel, summary } = exchange;
     let drained = body.finish();
     let id = summary.id.clone();
     let (said, reason) = match failure {
@@ -234,7 +228,8 @@ fn escaped(text: &str, chars_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::body::{DrainBudget, Extent};
+    use crate::http::Response;
+    use crate::http::body::{DrainBudget, Extent, HttpBody};
     use crate::protocol::Limits;
     use crate::stream::Input;
     use std::io::Read;
@@ -256,11 +251,10 @@ mod tests {
         let (mut input, mut sent) = (Gone, Vec::new());
         let finished = Arc::default();
         let budget = DrainBudget::granted(&Limits::default());
-        let mut body = HttpBody::new(&mut input, Extent::Exact(4), false, budget, Arc::clone(&finished));
-        let mut response = Response::new(&mut sent, finished);
-        let mut summary = Summary::default();
+        let body = HttpBody::new(&mut input, Extent::Exact(4), false, budget, Arc::clone(&finished));
+        let mut exchange = Exchange::new(body, Response::new(&mut sent, finished), Summary::default());
         let failure = Failure::Serve(ServeError::Internal(anyhow::anyhow!("the disk is gone")));
-        tell(failure, &mut body, &mut response, &ErrorChannel::Status, &mut summary, &mut |_| {});
-        assert_eq!((response.status_sent(), summary.outcome), (500, "aborted"));
+        tell(failure, &mut exchange, &mut |_| {});
+        assert_eq!((exchange.response.status_sent(), exchange.summary.outcome), (500, "aborted"));
     }
 }

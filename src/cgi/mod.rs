@@ -8,9 +8,9 @@ use crate::access::Rules;
 use crate::audit::Summary;
 use crate::auth::{Credentials, TokenStore};
 use crate::edge::{self, Environ, Stdin, Stdout};
-use crate::http::Conditions;
 use crate::http::body::{DrainBudget, Extent, HttpBody};
 use crate::http::request::{Method, Reject, Request, RequestPath};
+use crate::http::{Conditions, Exchange, Response};
 use crate::protocol::{Limits, Version};
 use crate::repo::{AccessMode, Context, Inherited};
 use crate::stream::Deadline;
@@ -99,7 +99,8 @@ pub fn run(environ: &'static Environ) -> ExitCode {
         trace.failed(line);
         log(line);
     };
-    let (summary, is_complete) = serve(request, body, &mut output, finished, &site, summary, &mut operator);
+    let exchange = Exchange::new(body, Response::new(&mut output, finished), summary);
+    let (summary, is_complete) = serve(request, exchange, &site, &mut operator);
     if let Err(reason) = summary.request_done() {
         log(&tell::warning(&reason, &summary));
     }

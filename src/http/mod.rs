@@ -5,11 +5,13 @@
 pub mod body;
 pub mod conditions;
 pub mod dumb;
+pub mod exchange;
 pub mod request;
 pub mod response;
 pub mod route;
 
 pub use conditions::Conditions;
+pub use exchange::Exchange;
 pub use request::{Method, Reject, Request};
 pub use response::Response;
 pub use route::Route;
