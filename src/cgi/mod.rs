@@ -7,13 +7,14 @@
 use crate::access::Rules;
 use crate::audit::Summary;
 use crate::auth::{Credentials, TokenStore};
-use crate::edge::{self, Environ, Stdin, Stdout};
+use crate::edge::{self, Arrival, Environ, Stdin, Stdout};
 use crate::http::body::{DrainBudget, Extent, HttpBody};
 use crate::http::request::{Method, Reject, Request, RequestPath};
-use crate::http::{Conditions, Exchange, Response};
+use crate::http::{Conditions, Exchange, Response, Route};
 use crate::protocol::{Limits, Version};
 use crate::repo::{AccessMode, Context, Inherited};
 use crate::stream::Deadline;
+use crate::trace::Trace;
 use crate::{Site, serve, tell};
 use bstr::{BStr, ByteSlice};
 use std::ffi::{OsStr, OsString};
@@ -64,36 +65,37 @@ const CLAIMED: &[&str] = &["REMOTE_USER", "AUTH_TYPE", "HTTP_X_FORWARDED_EMAIL",
 pub fn run(environ: &'static Environ) -> ExitCode {
     // `serve` catches panics and reports each as one line, like any other error.
     std::panic::set_hook(Box::new(|_| {}));
-    let since_epoch = edge::clock();
+    let arrival = Arrival::now();
     let site = site(environ);
-    let request = request(environ, since_epoch);
-    let finished = Arc::new(AtomicBool::new(false));
-    let push = is_push(environ);
+    let (request, extent) = match (request(environ, &arrival), extent(environ)) {
+        (request, Ok(extent)) => (request, extent),
+        (_, Err(text)) => (Err(Reject::new(400, "The Content-Length is no number.").detail(text)), Extent::ToEnd),
+    };
+    let (push, timeout, version, trace) = match &request {
+        Ok(request) => {
+            let context = &request.context;
+            (Route::is_push(request), context.timeout, Some(context.version.number()), context.trace.clone())
+        }
+        Err(_) => (false, None, None, Trace::default()),
+    };
     edge::survive_file_limits(environ, push);
     let mut input = Stdin::new(Some(Duration::from_secs(site.limits.silence_s)), push);
     let mut output = Stdout::new(input.stop_flag());
-    let deadline = request.as_ref().ok().and_then(|request| request.context.timeout).and_then(Deadline::after);
+    let deadline = timeout.and_then(Deadline::after);
     input.deadline(deadline);
     output.deadline(deadline);
-    let extent = extent(environ);
     let gzip = matches!(environ.get("HTTP_CONTENT_ENCODING").map(|value| value.as_bytes()), Some(b"gzip" | b"x-gzip"));
-    let body_extent = *extent.as_ref().unwrap_or(&Extent::ToEnd);
-    let drain = DrainBudget::strangers(&site.limits);
-    let body = HttpBody::new(&mut input, body_extent, gzip, drain, Arc::clone(&finished));
-    let request = match extent {
-        Ok(_) => request,
-        Err(text) => Err(Reject::new(400, "The Content-Length is no number.").detail(text)),
-    };
+    let finished = Arc::new(AtomicBool::new(false));
+    let body = HttpBody::new(&mut input, extent, gzip, DrainBudget::strangers(&site.limits), Arc::clone(&finished));
     let summary = Summary {
-        id: edge::request_id(since_epoch),
         remote: environ.text("REMOTE_ADDR"),
         agent: environ.text("HTTP_USER_AGENT"),
-        version: request.as_ref().ok().map(|request| request.context.version as u8),
+        version,
         log: environ.path("ARTIFACTS_AUDIT_LOG"),
-        time_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        time_ms: u64::try_from(arrival.since_epoch.as_millis()).unwrap_or(u64::MAX),
+        id: arrival.id,
         ..Summary::default()
     };
-    let trace = request.as_ref().map(|request| request.context.trace.clone()).unwrap_or_default();
     trace.started("http-backend", &[]);
     let mut operator = |line: &str| {
         trace.failed(line);
@@ -130,13 +132,6 @@ fn site(environ: &Environ) -> Site {
     }
 }
 
-fn is_push(environ: &Environ) -> bool {
-    environ.get("REQUEST_METHOD").is_some_and(|method| method == "POST")
-        && ["PATH_INFO", "PATH_TRANSLATED"]
-            .iter()
-            .any(|name| environ.get(name).is_some_and(|path| path.ends_with(b"/git-receive-pack")))
-}
-
 /// How long the body is (BO-01 to BO-04). On a POST, a length gives the exact number of bytes; a missing, empty or
 /// negative one means that the body lasts until the end of input. Any other request has no body.
 fn extent(environ: &Environ) -> Result<Extent, String> {
@@ -150,7 +145,7 @@ fn extent(environ: &Environ) -> Result<Extent, String> {
 }
 
 /// Builds the request, or says why it cannot (HB-01 to HB-07).
-fn request(environ: &'static Environ, since_epoch: Duration) -> Result<Request, Reject> {
+fn request(environ: &'static Environ, arrival: &Arrival) -> Result<Request, Reject> {
     let broken = |text: &str| {
         Reject::new(
             500,
@@ -194,7 +189,7 @@ fn request(environ: &'static Environ, since_epoch: Duration) -> Result<Request, 
         AccessMode::Tokens => Credentials::parse(&headers),
         AccessMode::WebServer | AccessMode::Pipe => Credentials::None,
     };
-    Ok(Request {
+    let mut request = Request {
         method: Method::parse(&method.to_str_lossy()),
         path,
         query: environ.get("QUERY_STRING").map(ToOwned::to_owned).unwrap_or_default(),
@@ -206,8 +201,12 @@ fn request(environ: &'static Environ, since_epoch: Duration) -> Result<Request, 
             .said("SERVER_SOFTWARE")
             .is_some_and(|name| !name.windows(5).any(|word| word == b"nginx")),
         http_1_1: environ.get("SERVER_PROTOCOL").is_some_and(|protocol| protocol == "HTTP/1.1"),
-        context: context(environ, mode, since_epoch).map_err(|text| broken(&text))?,
-    })
+        context: context(environ, mode, arrival).map_err(|text| broken(&text))?,
+    };
+    if Route::is_push(&request) {
+        commit_as_told(environ, &mut request.context);
+    }
+    Ok(request)
 }
 
 fn conditions(environ: &Environ) -> Conditions {
@@ -234,23 +233,26 @@ fn is_aliased(path: &BStr) -> bool {
     false
 }
 
-fn context(environ: &'static Environ, mode: AccessMode, since_epoch: Duration) -> Result<Context, String> {
+fn context(environ: &'static Environ, mode: AccessMode, arrival: &Arrival) -> Result<Context, String> {
     let version = environ.get("GIT_PROTOCOL").or_else(|| environ.get("HTTP_GIT_PROTOCOL"));
     let version = Version::parse(version.unwrap_or_default());
-    let mut context = edge::context(environ, mode, version, since_epoch)?;
+    let mut context = edge::context(environ, mode, version, arrival)?;
     if let Some(bytes) = environ.size("GIT_HTTP_MAX_REQUEST_BUFFER")? {
         context.limits.request_bytes_from_operator(u64::try_from(bytes).unwrap_or(0));
     }
     context.hook_environment = Inherited::later(move || hook_environment(environ, mode));
-    if is_push(environ) {
-        let user = match mode {
-            AccessMode::WebServer => environ.text("REMOTE_USER").unwrap_or_else(|| "anonymous".to_owned()),
-            AccessMode::Tokens | AccessMode::Pipe => "anonymous".to_owned(),
-        };
-        let given = |name: &str| environ.text(name).filter(|_| mode == AccessMode::WebServer);
-        context.commit_as(&user, given("GIT_COMMITTER_NAME"), given("GIT_COMMITTER_EMAIL"));
-    }
     Ok(context)
+}
+
+/// Sets the committer of a push: what the web server says of the client, unless nothing has verified that.
+fn commit_as_told(environ: &Environ, context: &mut Context) {
+    let user = match context.mode {
+        AccessMode::WebServer => environ.text("REMOTE_USER").unwrap_or_else(|| "anonymous".to_owned()),
+        AccessMode::Tokens | AccessMode::Pipe => "anonymous".to_owned(),
+    };
+    let given = |name: &str| environ.text(name).filter(|_| context.mode == AccessMode::WebServer);
+    let (name, email) = (given("GIT_COMMITTER_NAME"), given("GIT_COMMITTER_EMAIL"));
+    context.commit_as(&user, name, email);
 }
 
 fn hook_environment(environ: &Environ, mode: AccessMode) -> Vec<(OsString, OsString)> {
@@ -319,7 +321,7 @@ mod tests {
     #[test]
     fn a_set_git_protocol_wins_over_the_header() {
         let check = |pairs: &[(&str, &str)], expected: Version| {
-            let context = context(environ(pairs), AccessMode::Tokens, Duration::ZERO).unwrap();
+            let context = context(environ(pairs), AccessMode::Tokens, &Arrival::now()).unwrap();
             assert_eq!(context.version, expected, "{pairs:?}");
         };
         check(&[], Version::V0);
@@ -333,6 +335,7 @@ mod tests {
     fn hooks_do_not_see_what_is_not_theirs() {
         let pairs = [
             ("REQUEST_METHOD", "POST"),
+            ("GIT_PROJECT_ROOT", "/srv"),
             ("PATH_INFO", "/ns/r.git/git-receive-pack"),
             ("HTTP_AUTHORIZATION", "Bearer secret"),
             ("REMOTE_USER", "evil"),
@@ -340,7 +343,7 @@ mod tests {
             ("MINE", "1"),
             ("MINE", "2"),
         ];
-        let context = context(environ(&pairs), AccessMode::Tokens, Duration::ZERO).unwrap();
+        let context = request(environ(&pairs), &Arrival::now()).unwrap().context;
         let inherited = context.hook_environment.variables();
         let names: Vec<_> = inherited.iter().map(|(name, _)| name.to_str().unwrap()).collect();
         for gone in ["REQUEST_METHOD", "PATH_INFO", "HTTP_AUTHORIZATION", "REMOTE_USER"] {
@@ -349,14 +352,14 @@ mod tests {
         assert!(inherited.contains(&("MINE".into(), "1".into())));
         let path = inherited.iter().find(|(name, _)| name == "PATH").unwrap();
         assert!(path.1.to_str().unwrap().starts_with("/x:/usr"), "{path:?}");
-        assert!(!context.identity.contains_str("evil"));
+        assert_eq!(context.identity, "anonymous <anonymous@http.(none)>");
     }
 
     #[test]
     fn of_a_clients_headers_hooks_see_those_that_are_known_to_be_harmless() {
         let seen = |name: &str, mode| {
             let pairs = [("REQUEST_METHOD", "POST"), ("PATH_INFO", "/ns/r.git/git-receive-pack"), (name, "x")];
-            let context = context(environ(&pairs), mode, Duration::ZERO).unwrap();
+            let context = context(environ(&pairs), mode, &Arrival::now()).unwrap();
             context.hook_environment.variables().iter().any(|(known, _)| known == name)
         };
         for name in [

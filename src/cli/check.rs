@@ -166,7 +166,7 @@ fn check_mode(report: &mut Report) -> AccessMode {
 /// Checks the variables that every request reads, and git's configuration. Returns where the configuration is.
 fn check_settings(environ: &Environ, mode: AccessMode, report: &mut Report) -> ConfigSources {
     let subject = "settings";
-    let context = edge::context(environ, mode, Version::V2, edge::clock());
+    let context = edge::context(environ, mode, Version::V2, &edge::Arrival::now());
     let sources = context.and_then(|context| environ.size("GIT_HTTP_MAX_REQUEST_BUFFER").map(|_| context.config));
     let sources = sources.unwrap_or_else(|text| {
         report.problem(subject, text, "set that variable right, or not at all: no request is served until then".into());

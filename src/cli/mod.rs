@@ -189,7 +189,7 @@ fn open_path(path: &Path) -> anyhow::Result<Repository> {
 }
 
 fn opened(what: &str, strict: bool, find: impl FnOnce(&Search<'_>) -> Place) -> anyhow::Result<Repository> {
-    let mut context = edge::context(&Environ::of_process(), AccessMode::Tokens, Version::V2, edge::clock())
+    let mut context = edge::context(&Environ::of_process(), AccessMode::Tokens, Version::V2, &edge::Arrival::now())
         .map_err(anyhow::Error::msg)?;
     context.namespace = None;
     let search =

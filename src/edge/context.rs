@@ -23,19 +23,30 @@ const MEMORY_DEFAULT: u64 = 256 << 20;
 /// The bytes of kept packs, unless ARTIFACTS_CACHE_SIZE is set.
 const CACHE_DEFAULT: u64 = 1 << 30;
 
+/// When a request came, and the name it has in answers and logs.
+pub struct Arrival {
+    /// The time since 1970.
+    pub since_epoch: Duration,
+    /// The request's id.
+    pub id: String,
+}
+
+impl Arrival {
+    /// A request that comes now.
+    pub fn now() -> Self {
+        let since_epoch = clock();
+        Arrival { since_epoch, id: request_id(since_epoch) }
+    }
+}
+
 /// Builds the context of a stateless HTTP request without an identity and without an environment for hooks.
 ///
 /// # Errors
 /// When a variable cannot be parsed; the text is for the operator.
-pub fn context(
-    environ: &Environ,
-    mode: AccessMode,
-    version: Version,
-    since_epoch: Duration,
-) -> Result<Context, String> {
+pub fn context(environ: &Environ, mode: AccessMode, version: Version, arrival: &Arrival) -> Result<Context, String> {
     let memory = environ.bytes("ARTIFACTS_MEMORY")?;
     let timeout = environ.count("ARTIFACTS_TIMEOUT")?;
-    let id = request_id(since_epoch);
+    let Arrival { since_epoch, id } = arrival;
     let session_id = format!("{}-{id}-P{:08x}", since_epoch.as_secs(), std::process::id());
     // A CGI program must not write to standard error before it has read its body.
     let (trace, warnings) = Trace::open(&traces(environ), &session_id, clock, mode != AccessMode::Pipe);
@@ -47,7 +58,7 @@ pub fn context(
         version,
         now: since_epoch.as_secs(),
         session_id,
-        id,
+        id: id.clone(),
         address: environ.text("REMOTE_ADDR"),
         identity: BString::default(),
         hook_environment: Inherited::default(),
@@ -80,12 +91,12 @@ pub fn context(
 }
 
 /// The time since 1970.
-pub fn clock() -> Duration {
+fn clock() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Makes a request's id: cheap, and distinct enough to match the entries of two logs.
-pub fn request_id(since_epoch: Duration) -> String {
+fn request_id(since_epoch: Duration) -> String {
     let mixed = (since_epoch.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32);
     let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!("{:08x}", mixed >> 32)

@@ -7,6 +7,6 @@ mod environ;
 mod streams;
 pub mod users;
 
-pub use context::{clock, config_sources, context, request_id};
+pub use context::{Arrival, config_sources, context};
 pub use environ::Environ;
 pub use streams::{Stdin, Stdout, survive_file_limits};

@@ -100,15 +100,25 @@ fn is_hex(text: &[u8]) -> bool {
     text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// The row of a path, and the position where the operation's part begins.
+fn row_of(path: &[u8]) -> Option<(&'static Row, usize)> {
+    ROUTES.iter().find_map(|row| Some((row, row.tail.find(path)?)))
+}
+
 impl Route {
+    /// Whether a request is a push, by its method and path alone: the edge asks before anything is decided.
+    pub fn is_push(request: &Request) -> bool {
+        request.method == Method::Post
+            && row_of(request.path.bytes()).is_some_and(|(row, _)| row.post && row.scope == Scope::Write)
+    }
+
     /// Finds the route of a request.
     ///
     /// # Errors
     /// 404 where no row matches, 405 (or 400, HB-15) for a wrong method, 400 for a malformed `service` in `tokens` mode.
     pub fn resolve(request: &Request) -> Result<Self, Reject> {
         let path = request.path.bytes();
-        let found = ROUTES.iter().find_map(|row| Some((row, row.tail.find(path)?)));
-        let Some((row, at)) = found else {
+        let Some((row, at)) = row_of(path) else {
             return Err(nothing(request, path).detail(format!("Request not supported: '{}'", path.escape_ascii())));
         };
         match (&request.method, row.post) {
@@ -213,8 +223,7 @@ mod tests {
     use super::*;
 
     fn find(path: &str) -> Option<(String, Operation)> {
-        let row = ROUTES.iter().find_map(|row| Some((row, row.tail.find(path.as_bytes())?)));
-        row.map(|(row, at)| (path[..at].to_owned(), (row.operation)(path[at + 1..].into())))
+        row_of(path.as_bytes()).map(|(row, at)| (path[..at].to_owned(), (row.operation)(path[at + 1..].into())))
     }
 
     #[test]

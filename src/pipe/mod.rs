@@ -10,7 +10,7 @@ mod person;
 pub use options::{service_of_name, service_of_word};
 
 use crate::audit::Summary;
-use crate::edge::{self, Environ, Stdin, Stdout, users};
+use crate::edge::{self, Arrival, Environ, Stdin, Stdout, users};
 use crate::protocol::Version;
 use crate::repo::locate::{self, Here, Place, Search};
 use crate::repo::{AccessMode, Context, Inherited, PushSwitches, Repository};
@@ -73,7 +73,7 @@ fn complain(text: &str) {
 /// The context of this conversation. The committer is determined later, when the configuration is known.
 fn context(environ: &'static Environ, options: &Options) -> Result<Context, String> {
     let version = Version::parse(environ.get("GIT_PROTOCOL").unwrap_or_default());
-    let context = edge::context(environ, AccessMode::Pipe, version, edge::clock())?;
+    let context = edge::context(environ, AccessMode::Pipe, version, &Arrival::now())?;
     Ok(Context {
         address: environ.text("REMOTE_ADDR").or_else(|| ssh_client(environ)),
         hook_environment: Inherited::later(|| environ.inherited(&|_| false)),
