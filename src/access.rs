@@ -5,7 +5,7 @@
 
 use crate::auth::{Claim, Grant, Scope, TokenRecord, Why};
 use crate::http::request::{Reject, Request};
-use crate::http::route::{Late, Route};
+use crate::http::route::{Late, Route, Target};
 use crate::repo::AccessMode;
 use crate::repo::locate::{Here, Place};
 use crate::service::{Operation, Service};
@@ -168,13 +168,17 @@ fn by_web_server(route: &Route, place: Place, request: &Request, rules: Rules) -
 fn service_enabled(route: &Route, here: &Here, request: &Request) -> Result<(), Reject> {
     let settings = &here.settings;
     let tokens = request.context.mode == AccessMode::Tokens;
-    let (enabled, text, key) = match route.operation {
-        Operation::Advertise(Service::UploadPack) | Operation::Serve(Service::UploadPack) => (
+    let service = match route.target {
+        Target::Service(operation) => Some(operation.service()),
+        Target::Stored(_) => None,
+    };
+    let (enabled, text, key) = match service {
+        Some(Service::UploadPack) => (
             settings.http_uploadpack.unwrap_or(true),
             "Fetches are switched off for this repository.",
             "http.uploadpack",
         ),
-        Operation::Advertise(Service::ReceivePack) | Operation::Serve(Service::ReceivePack) => {
+        Some(Service::ReceivePack) => {
             let authenticated = tokens || request.remote_user.as_ref().is_some_and(|user| !user.is_empty());
             let text = if settings.http_receivepack.is_none() && !authenticated {
                 "Pushes need a user whom the web server has authenticated."
@@ -183,7 +187,7 @@ fn service_enabled(route: &Route, here: &Here, request: &Request) -> Result<(), 
             };
             (settings.http_receivepack.unwrap_or(authenticated), text, "http.receivepack")
         }
-        Operation::Stored(_) => (
+        None => (
             settings.http_getanyfile.unwrap_or(!tokens),
             "Stored files are not served here: use a git that speaks the smart protocol (1.6.6 or newer).",
             "http.getanyfile",
@@ -197,7 +201,7 @@ fn service_enabled(route: &Route, here: &Here, request: &Request) -> Result<(), 
 
 /// Checks the Content-Type, which must match as a whole string (HD-05, HD-06).
 fn content_type(route: &Route, request: &Request) -> Result<(), Reject> {
-    let Operation::Serve(service) = route.operation else { return Ok(()) };
+    let Target::Service(Operation::Serve(service)) = route.target else { return Ok(()) };
     let wanted = format!("application/x-{}-request", service.name());
     let received = request.content_type.as_ref().map(|media| media.as_bytes()).unwrap_or_default();
     if received == wanted.as_bytes() {

@@ -55,11 +55,10 @@ use crate::access::Rules;
 use crate::audit::Summary;
 use crate::auth::{Claim, TokenStore};
 use crate::http::body::DrainBudget;
-use crate::http::{Exchange, Reject, Request, Route};
+use crate::http::{Exchange, Reject, Request, Route, Target};
 use crate::protocol::Limits;
 use crate::repo::{AccessMode, Repository, create::RepositoryName, locate};
-use crate::service::{ErrorChannel, Operation, Out, Service};
-use crate::stream::Body;
+use crate::service::{Operation, Out, Service};
 use bstr::ByteSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -136,7 +135,7 @@ fn answer(mut request: Request, site: &Site, exchange: &mut Exchange<'_>) -> Res
     exchange.summary.token = claim.record().map(str::to_owned);
     let (grant, here) = access::decide(&route, claim, place, &request, site.rules)?;
     exchange.body.drain_up_to(DrainBudget::granted(&site.limits));
-    if route.operation == Operation::Serve(Service::ReceivePack) {
+    if route.target == Target::Service(Operation::Serve(Service::ReceivePack)) {
         request.context.act_as(&grant);
     }
     exchange.summary.scope = Some(grant.scope().as_str());
@@ -156,28 +155,19 @@ fn respond(
     exchange: &mut Exchange<'_>,
 ) -> Result<(), tell::Failure> {
     let Exchange { body, response, channel, summary } = exchange;
-    match &route.operation {
-        Operation::Stored(file) => {
-            return http::dumb::answer(file, asked, repository, response, summary).map_err(Into::into);
-        }
-        Operation::Advertise(service) => {
-            let media = format!("application/x-{}-advertisement", service.name());
-            response.describe(&media, http::response::Caching::No, true);
-        }
-        Operation::Serve(service) => {
-            let media = format!("application/x-{}-result", service.name());
-            response.describe(&media, http::response::Caching::No, true);
-            if *service == Service::UploadPack {
-                // From here on git shows its user the text of an ERR line; of an HTTP error status it would show only
-                // the number.
-                *channel = ErrorChannel::ErrLine;
-                body.limit(repository.context.limits.request_bytes, repository.context.limits.inflated_bytes);
-            }
-        }
+    let operation = match &route.target {
+        Target::Stored(file) => return Ok(http::dumb::answer(file, asked, repository, response, summary)?),
+        Target::Service(operation) => operation,
+    };
+    let media = match operation {
+        Operation::Advertise(service) => format!("application/x-{}-advertisement", service.name()),
+        Operation::Serve(service) => format!("application/x-{}-result", service.name()),
+    };
+    response.describe(&media, http::response::Caching::No, true);
+    if *operation == Operation::Serve(Service::UploadPack) {
+        body.limit(repository.context.limits.request_bytes, repository.context.limits.inflated_bytes);
     }
-    service::run(&route.operation, repository, body, &mut Out { sink: response, channel, summary })?;
-    body.finish().map_err(service::ServeError::from)?;
-    Ok(())
+    Ok(service::run(operation, repository, body, &mut Out { sink: response, channel, summary })?)
 }
 
 /// Stations 3 and 4: what the credentials prove for this repository name, and where the repository is.

@@ -1,6 +1,6 @@
 //! HTTP without sockets: requests, routes, bodies, responses.
 //!
-//! In: what an edge read. Out: an operation to run, and a head in front of its bytes. Nothing here opens a repository.
+//! In: what an edge read. Out: what to answer with, and a head in front of its bytes. Nothing here opens a repository.
 
 pub mod body;
 pub mod conditions;
@@ -9,12 +9,14 @@ pub mod exchange;
 pub mod request;
 pub mod response;
 pub mod route;
+pub mod stored;
 
 pub use conditions::Conditions;
 pub use exchange::Exchange;
 pub use request::{Method, Reject, Request};
 pub use response::Response;
-pub use route::Route;
+pub use route::{Route, Target};
+pub use stored::StoredFile;
 
 /// Decodes a name or value of a query: `%`-escapes, and `+` as a space (HB-24).
 fn request_word(word: &[u8]) -> Vec<u8> {

@@ -1,12 +1,13 @@
 //! ROUTES: the table of all URLs.
 //!
-//! In: method, path and query. Out: repository, operation and scope. The path alone determines the repository and the
+//! In: method, path and query. Out: repository, target and scope. The path alone determines the repository and the
 //! row; the method must fit the row, and the query turns `info/refs` into an advertisement. Nothing is looked up here.
 
 use super::request::{Form, Method, Reject, Request};
+use super::stored::StoredFile;
 use crate::auth::Scope;
 use crate::repo::AccessMode;
-use crate::service::{Operation, Service, StoredFile};
+use crate::service::{Operation, Service};
 use bstr::{BString, ByteSlice};
 
 /// Where a request leads.
@@ -15,12 +16,21 @@ pub struct Route {
     /// The path before the part that names the operation; in `tokens` mode always with `.git`, which clients may leave
     /// out.
     pub repository: BString,
-    /// What to run.
-    pub operation: Operation,
-    /// The scope the operation needs.
+    /// What is asked for there.
+    pub target: Target,
+    /// The scope that needs.
     pub scope: Scope,
     /// `webserver` mode: an unknown or malformed service, refused only once the repository has been found (HB-16).
     pub late: Option<Late>,
+}
+
+/// What a request asks for in a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A file of the dumb protocol.
+    Stored(StoredFile),
+    /// Something a service does.
+    Service(Operation),
 }
 
 /// A refusal that waits until the repository has been found.
@@ -44,32 +54,36 @@ enum Tail {
 struct Row {
     post: bool,
     tail: Tail,
-    operation: fn(BString) -> Operation,
+    target: fn(BString) -> Target,
     scope: Scope,
 }
 
-const fn get(tail: Tail, operation: fn(BString) -> Operation) -> Row {
-    Row { post: false, tail, operation, scope: Scope::Read }
+const fn get(tail: Tail, target: fn(BString) -> Target) -> Row {
+    Row { post: false, tail, target, scope: Scope::Read }
 }
 
-const fn post(tail: Tail, operation: fn(BString) -> Operation, scope: Scope) -> Row {
-    Row { post: true, tail, operation, scope }
+const fn post(tail: Tail, target: fn(BString) -> Target, scope: Scope) -> Row {
+    Row { post: true, tail, target, scope }
+}
+
+fn serve(service: Service) -> Target {
+    Target::Service(Operation::Serve(service))
 }
 
 /// The first match wins (HB-10 to HB-12). The method is checked after the path, so that a 405 can name the methods
 /// allowed. `info/refs` means the stored file here; with a `service` it becomes an advertisement.
 #[rustfmt::skip]
 static ROUTES: &[Row] = &[
-    get (Tail::Is("/HEAD"),                         |_|    Operation::Stored(StoredFile::Head)),
-    get (Tail::Is("/info/refs"),                    |_|    Operation::Stored(StoredFile::InfoRefs)),
-    get (Tail::Is("/objects/info/alternates"),      |path| Operation::Stored(StoredFile::Info(path))),
-    get (Tail::Is("/objects/info/http-alternates"), |path| Operation::Stored(StoredFile::Info(path))),
-    get (Tail::Is("/objects/info/packs"),           |_|    Operation::Stored(StoredFile::InfoPacks)),
-    get (Tail::Loose,                               |path| Operation::Stored(StoredFile::LooseObject(path))),
-    get (Tail::Pack(".pack"),                       |path| Operation::Stored(StoredFile::Pack(path))),
-    get (Tail::Pack(".idx"),                        |path| Operation::Stored(StoredFile::Index(path))),
-    post(Tail::Is("/git-upload-pack"),              |_|    Operation::Serve(Service::UploadPack),  Scope::Read),
-    post(Tail::Is("/git-receive-pack"),             |_|    Operation::Serve(Service::ReceivePack), Scope::Write),
+    get (Tail::Is("/HEAD"),                         |_|    Target::Stored(StoredFile::Head)),
+    get (Tail::Is("/info/refs"),                    |_|    Target::Stored(StoredFile::InfoRefs)),
+    get (Tail::Is("/objects/info/alternates"),      |path| Target::Stored(StoredFile::Info(path))),
+    get (Tail::Is("/objects/info/http-alternates"), |path| Target::Stored(StoredFile::Info(path))),
+    get (Tail::Is("/objects/info/packs"),           |_|    Target::Stored(StoredFile::InfoPacks)),
+    get (Tail::Loose,                               |path| Target::Stored(StoredFile::LooseObject(path))),
+    get (Tail::Pack(".pack"),                       |path| Target::Stored(StoredFile::Pack(path))),
+    get (Tail::Pack(".idx"),                        |path| Target::Stored(StoredFile::Index(path))),
+    post(Tail::Is("/git-upload-pack"),              |_|    serve(Service::UploadPack),  Scope::Read),
+    post(Tail::Is("/git-receive-pack"),             |_|    serve(Service::ReceivePack), Scope::Write),
 ];
 
 impl Tail {
@@ -125,24 +139,24 @@ impl Route {
             (Method::Get | Method::Head, false) | (Method::Post, true) => {}
             _ => return Err(wrong_method(request, row.post)),
         }
-        let operation = (row.operation)(path[at + 1..].into());
+        let target = (row.target)(path[at + 1..].into());
         let mut repository = BString::from(&path[..at]);
         let is_whole = repository.ends_with(b".git") || matches!(repository.last(), None | Some(b'/'));
         if request.context.mode == AccessMode::Tokens && !is_whole {
             // Some clients strip the suffix. Every repository's name ends in it, so only this path is possible.
             repository.extend_from_slice(b".git");
         }
-        let mut route = Route { repository, operation, scope: row.scope, late: None };
-        if route.operation == Operation::Stored(StoredFile::InfoRefs) {
+        let mut route = Route { repository, target, scope: row.scope, late: None };
+        if route.target == Target::Stored(StoredFile::InfoRefs) {
             let services = match request.context.mode {
                 AccessMode::Tokens => literal_service(&request.query)?,
                 AccessMode::WebServer | AccessMode::Pipe => last_service(&request.query),
             };
             match services.as_ref().map(|name| name.as_bytes()) {
                 None => {}
-                Some(b"git-upload-pack") => route.operation = Operation::Advertise(Service::UploadPack),
+                Some(b"git-upload-pack") => route.target = Target::Service(Operation::Advertise(Service::UploadPack)),
                 Some(b"git-receive-pack") => {
-                    route.operation = Operation::Advertise(Service::ReceivePack);
+                    route.target = Target::Service(Operation::Advertise(Service::ReceivePack));
                     route.scope = Scope::Write;
                 }
                 Some(other) => route.late = Some(Late::UnknownService(other.into())),
@@ -222,19 +236,19 @@ fn last_service(query: &[u8]) -> Option<BString> {
 mod tests {
     use super::*;
 
-    fn find(path: &str) -> Option<(String, Operation)> {
-        row_of(path.as_bytes()).map(|(row, at)| (path[..at].to_owned(), (row.operation)(path[at + 1..].into())))
+    fn find(path: &str) -> Option<(String, Target)> {
+        row_of(path.as_bytes()).map(|(row, at)| (path[..at].to_owned(), (row.target)(path[at + 1..].into())))
     }
 
     #[test]
     fn each_url_of_git_has_its_row() {
         let sha1 = "0123456789abcdef0123456789abcdef01234567";
         let sha256 = sha1.to_owned() + "0123456789abcdef01234567";
-        let check = |path: &str, expected: Option<Operation>| {
+        let check = |path: &str, expected: Option<Target>| {
             let full = format!("/ns/r.git/{path}");
-            assert_eq!(find(&full), expected.map(|operation| ("/ns/r.git".to_owned(), operation)), "{path}");
+            assert_eq!(find(&full), expected.map(|target| ("/ns/r.git".to_owned(), target)), "{path}");
         };
-        let stored = |file| Some(Operation::Stored(file));
+        let stored = |file| Some(Target::Stored(file));
         check("HEAD", stored(StoredFile::Head));
         check("info/refs", stored(StoredFile::InfoRefs));
         check("objects/info/packs", stored(StoredFile::InfoPacks));
@@ -249,8 +263,8 @@ mod tests {
             check(&format!("objects/pack/pack-{name}.keep"), None);
             check(&format!("objects/pack/pack-{}.pack", name.to_uppercase()), None);
         }
-        check("git-upload-pack", Some(Operation::Serve(Service::UploadPack)));
-        check("git-receive-pack", Some(Operation::Serve(Service::ReceivePack)));
+        check("git-upload-pack", Some(serve(Service::UploadPack)));
+        check("git-receive-pack", Some(serve(Service::ReceivePack)));
         for nothing in ["", "config", "packed-refs", "refs/heads/main", "git-upload-archive", "xHEAD", "objects/0/1"] {
             check(nothing, None);
         }

@@ -24,7 +24,6 @@ pub mod promisor;
 pub mod receive;
 pub mod section;
 pub mod shallow;
-pub mod stored;
 pub mod want_refs;
 pub mod wants;
 
@@ -79,34 +78,22 @@ impl Service {
     }
 }
 
-/// A file of the dumb protocol (DU).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoredFile {
-    /// `HEAD`
-    Head,
-    /// `info/refs` without a service
-    InfoRefs,
-    /// `objects/info/packs`
-    InfoPacks,
-    /// `objects/info/alternates`, `objects/info/http-alternates`: the path below the git directory.
-    Info(BString),
-    /// `objects/xx/…`: the path below the git directory.
-    LooseObject(BString),
-    /// `objects/pack/pack-….pack`
-    Pack(BString),
-    /// `objects/pack/pack-….idx`
-    Index(BString),
-}
-
 /// What a request asks a service to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// `info/refs?service=…`
     Advertise(Service),
     /// `POST …/git-upload-pack`, `POST …/git-receive-pack`
     Serve(Service),
-    /// A stored file.
-    Stored(StoredFile),
+}
+
+impl Operation {
+    /// The service that is asked.
+    pub fn service(self) -> Service {
+        match self {
+            Operation::Advertise(service) | Operation::Serve(service) => service,
+        }
+    }
 }
 
 /// The form in which the client can be told of an error at this point of the answer.
@@ -154,7 +141,7 @@ impl Out<'_> {
 ///
 /// An advertisement is the answer to `info/refs`, or to a program that asks for it. `Serve` answers one request if the
 /// conversation is stateless. Otherwise it is the whole conversation: first the greeting, then rounds and commands
-/// until the client has nothing more to ask.
+/// until the client has nothing more to ask. Afterwards the body has been read to its end.
 ///
 /// # Errors
 /// Whatever the service could not report in the protocol itself; `tell` reports it through `out.channel`.
@@ -168,10 +155,7 @@ pub fn run(
     if !trace.is_on() {
         return dispatch(operation, repository, body, out);
     }
-    let service = match operation {
-        Operation::Advertise(service) | Operation::Serve(service) => *service,
-        Operation::Stored(_) => return dispatch(operation, repository, body, out),
-    };
+    let service = operation.service();
     if let Ok(version) = service.version(repository) {
         trace.data("transfer", "negotiated-version", &version.number().to_string());
     }
@@ -201,6 +185,7 @@ fn dispatch(
         }
         Operation::Serve(service) => {
             if *service == Service::UploadPack {
+                // git shows its user the text of an ERR line; of an HTTP error status it would show only the number.
                 *out.channel = ErrorChannel::ErrLine;
             }
             let version = service.version(repository)?;
@@ -219,10 +204,6 @@ fn dispatch(
                     Ok(())
                 }
             }
-        }
-        Operation::Stored(file) => {
-            finish(body)?;
-            stored::serve(file, repository, out)
         }
     }
 }

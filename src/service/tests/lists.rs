@@ -1,4 +1,4 @@
-//! Lists of refs, and the files of the dumb protocol.
+//! Lists of refs.
 
 use super::*;
 
@@ -183,37 +183,4 @@ fn ls_refs_is_gits() {
         }
     }
     check(&Repo::new(), "0001|symrefs|unborn|");
-}
-
-#[test]
-fn stored_files_are_computed_or_opened() {
-    let repo = Repo::drawn();
-    repo.git(&["config", "uploadpack.hideRefs", "refs/secret"]);
-    let stored = |file: StoredFile| {
-        let (answer, error) = repo.ours(http(Version::V0), &Operation::Stored(file), b"");
-        error.unwrap_or_else(|| String::from_utf8_lossy(&answer).into_owned())
-    };
-    assert_eq!(stored(StoredFile::Head), "ref: refs/heads/main\n");
-    assert_eq!(stored(StoredFile::InfoPacks), "\n");
-    repo.git(&["update-server-info"]);
-    let info = std::fs::read_to_string(repo.path.join("info/refs")).expect("git has written it");
-    assert_eq!(stored(StoredFile::InfoRefs), info);
-    let id = repo.id("main");
-    let loose = format!("objects/{}/{}", &id[..2], &id[2..]);
-    assert!(open_stored(&repo, StoredFile::LooseObject(loose.clone().into())).is_some());
-    repo.git(&["repack", "-q", "-a", "-d"]);
-    repo.git(&["update-ref", "--no-deref", "HEAD", "main"]);
-    assert_eq!(stored(StoredFile::Head), format!("{id}\n"));
-    assert!(open_stored(&repo, StoredFile::LooseObject(loose.into())).is_none());
-    let packs = stored(StoredFile::InfoPacks);
-    let name = packs.strip_prefix("P ").and_then(|rest| rest.strip_suffix("\n\n")).expect("one pack");
-    let pack = open_stored(&repo, StoredFile::Pack(format!("objects/pack/{name}").into())).expect("it is there");
-    assert!(matches!(pack.content, stored::Content::File(_, metadata) if metadata.len() > 32));
-    for path in ["objects/info/alternates", "objects/../config", "objects//config", "config", "objects/pack"] {
-        assert!(open_stored(&repo, StoredFile::Info(path.into())).is_none(), "{path}");
-    }
-}
-
-fn open_stored(repo: &Repo, file: StoredFile) -> Option<stored::Stored> {
-    stored::open(&file, &repo.open(http(Version::V0))).expect("nothing is broken")
 }

@@ -1,17 +1,36 @@
 //! Files of the dumb protocol (gitprotocol-http, Dumb Server Response).
 //!
-//! In: which file. Out: its content, computed or opened, and what HTTP should say about it. Refs are never hidden here,
-//! as in git (DU-04): an owner who hides refs should not offer this.
+//! In: which file. Out: its content, computed or opened, and what the answer's head says about it. Refs are never hidden
+//! here, as in git (DU-04): an owner who hides refs should not offer this.
 
-use super::{Out, ServeError, StoredFile};
+use super::response::Caching;
 use crate::refs::StoredId;
-use crate::repo::Repository;
 use crate::repo::visible::{self, For};
+use crate::repo::{AccessMode, Repository};
 use bstr::{BStr, BString};
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+
+/// A file of the dumb protocol (DU).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredFile {
+    /// `HEAD`
+    Head,
+    /// `info/refs` without a service
+    InfoRefs,
+    /// `objects/info/packs`
+    InfoPacks,
+    /// `objects/info/alternates`, `objects/info/http-alternates`: the path below the git directory.
+    Info(BString),
+    /// `objects/xx/…`: the path below the git directory.
+    LooseObject(BString),
+    /// `objects/pack/pack-….pack`
+    Pack(BString),
+    /// `objects/pack/pack-….idx`
+    Index(BString),
+}
 
 /// One stored file.
 #[derive(Debug)]
@@ -33,46 +52,35 @@ pub enum Content {
     File(File, Metadata),
 }
 
-/// What the answer says about caching.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caching {
-    /// No header (HD-11).
-    Unsaid,
-    /// Must not be cached (HD-01).
-    Never,
-    /// Named by its content: may be cached for a year (HD-07).
-    Forever,
-}
-
 /// Finds a file. Returns `None` if there is none (DU-06, DU-07).
 ///
 /// # Errors
 /// When refs, packs or the file cannot be read.
-pub fn open(file: &StoredFile, repository: &Repository) -> Result<Option<Stored>, ServeError> {
+pub fn open(file: &StoredFile, repository: &Repository) -> anyhow::Result<Option<Stored>> {
     let computed = |content, media, caching| Ok(Some(Stored { content: Content::Computed(content), media, caching }));
     match file {
         StoredFile::Head => computed(head(repository), "text/plain", Caching::Unsaid),
-        StoredFile::InfoRefs => computed(info_refs(repository)?, "text/plain", Caching::Never),
-        StoredFile::InfoPacks => computed(info_packs(repository)?, "text/plain; charset=utf-8", Caching::Never),
-        StoredFile::Info(path) => on_disk(repository, path, "text/plain", Caching::Never),
-        StoredFile::LooseObject(path) => on_disk(repository, path, "application/x-git-loose-object", Caching::Forever),
-        StoredFile::Pack(path) => on_disk(repository, path, "application/x-git-packed-objects", Caching::Forever),
-        StoredFile::Index(path) => on_disk(repository, path, "application/x-git-packed-objects-toc", Caching::Forever),
+        StoredFile::InfoRefs => computed(info_refs(repository)?, "text/plain", Caching::No),
+        StoredFile::InfoPacks => computed(info_packs(repository)?, "text/plain; charset=utf-8", Caching::No),
+        StoredFile::Info(path) => on_disk(repository, path, "text/plain", Caching::No),
+        StoredFile::LooseObject(path) => {
+            on_disk(repository, path, "application/x-git-loose-object", forever(repository))
+        }
+        StoredFile::Pack(path) => on_disk(repository, path, "application/x-git-packed-objects", forever(repository)),
+        StoredFile::Index(path) => {
+            on_disk(repository, path, "application/x-git-packed-objects-toc", forever(repository))
+        }
     }
 }
 
-/// Sends a file's content without headers.
-///
-/// # Errors
-/// As [`open`]; a refusal if there is no such file; when the client has gone.
-pub fn serve(file: &StoredFile, repository: &Repository, out: &mut Out<'_>) -> Result<(), ServeError> {
-    match open(file, repository)? {
-        None => return Err(ServeError::Refused("there is no such file".to_owned())),
-        Some(Stored { content: Content::Computed(content), .. }) => out.sink.write_all(&content)?,
-        Some(Stored { content: Content::File(file, metadata), .. }) => out.sink.send_file(&file, 0..metadata.len())?,
-    }
-    out.pause(repository)?;
-    Ok(())
+/// A file named by its content may be kept, but not by a cache that others share where a token is needed, since the
+/// cache knows nothing of tokens. A web server that does the authentication sets its own caching headers.
+fn forever(repository: &Repository) -> Caching {
+    let shared = match repository.context.mode {
+        AccessMode::Tokens => repository.settings.anonymous_read,
+        AccessMode::WebServer | AccessMode::Pipe => true,
+    };
+    Caching::Forever { now: repository.context.now, shared }
 }
 
 /// The branch HEAD is on, or the commit if it is detached; empty while it is unborn (DU-02).
@@ -127,7 +135,7 @@ fn on_disk(
     path: &BString,
     media: &'static str,
     caching: Caching,
-) -> Result<Option<Stored>, ServeError> {
+) -> anyhow::Result<Option<Stored>> {
     let Some(path) = place(repository, path.as_ref())? else {
         return Ok(None);
     };
@@ -137,7 +145,7 @@ fn on_disk(
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if absent(&error) => return Ok(None),
-        Err(error) => return Err(anyhow::Error::from(error).context("opening a stored file").into()),
+        Err(error) => return Err(anyhow::Error::from(error).context("opening a stored file")),
     };
     let metadata = file.metadata().map_err(|error| anyhow::Error::from(error).context("looking at a stored file"))?;
     if !metadata.is_file() {
