@@ -3,30 +3,15 @@
 //! In: a repository. Out: refs and capabilities in git's order. Of the request, only the protocol version is known
 //! here.
 
+use super::list::List;
 use super::offer::{self, Block, View};
 use super::{Out, ServeError, Service};
 use crate::hex;
-use crate::pktline;
 use crate::protocol::Version;
 use crate::repo::visible::{self, For, Head, Listed};
 use crate::repo::{AccessMode, Repository, alternate_refs};
-use crate::stream::Sink;
 use gix_hash::{ObjectId, oid};
 use std::collections::HashSet;
-
-/// Lists are written in pieces of about this many bytes.
-pub(super) const LIST_GATHERED: usize = 32 << 10;
-
-/// A list of this many bytes is expected to grow long.
-const LONG: usize = 2 << 10;
-
-/// Reserves room for a whole piece once a list turns out to be long, so that it is not moved each time it grows.
-pub(super) fn make_room(list: &mut Vec<u8>) {
-    let enough = LIST_GATHERED + LONG;
-    if list.len() >= LONG && list.capacity() < enough {
-        list.reserve_exact(enough - list.len());
-    }
-}
 
 /// Answers `info/refs?service=…`. Over HTTP the service line comes first, unless the client asked for v2: even
 /// for a push, which gets v0 all the same because push has no v2 (PV-05).
@@ -35,16 +20,16 @@ pub(super) fn make_room(list: &mut Vec<u8>) {
 /// When a push is asked for and refs cannot be written, when refs cannot be read, or when the client has gone.
 pub fn serve(repository: &Repository, service: Service, version: Version, out: &mut Out<'_>) -> Result<(), ServeError> {
     let context = &repository.context;
-    let mut list = Vec::new();
+    let mut list = List::new(out);
     let expected = match service {
         Service::UploadPack => version,
         Service::ReceivePack => context.version,
     };
     if context.mode != AccessMode::Pipe && expected != Version::V2 {
-        pktline::text(&mut list, format_args!("# service={}\n", service.name()))?;
-        pktline::flush(&mut list)?;
+        list.text(format_args!("# service={}\n", service.name()))?;
+        list.flush()?;
     }
-    announce(repository, service, version, list, out)
+    announce(repository, service, version, list)
 }
 
 /// Writes what a service says first in a conversation where the server speaks first.
@@ -52,51 +37,48 @@ pub fn serve(repository: &Repository, service: Service, version: Version, out: &
 /// # Errors
 /// As [`serve`].
 pub fn greet(repository: &Repository, service: Service, version: Version, out: &mut Out<'_>) -> Result<(), ServeError> {
-    announce(repository, service, version, Vec::new(), out)
+    announce(repository, service, version, List::new(out))
 }
 
 fn announce(
     repository: &Repository,
     service: Service,
     version: Version,
-    mut list: Vec<u8>,
-    out: &mut Out<'_>,
+    mut list: List<'_, '_>,
 ) -> Result<(), ServeError> {
     match version {
         Version::V2 => capabilities(repository, &mut list)?,
         Version::V1 => {
-            pktline::line(&mut list, b"version 1\n")?;
-            refs(repository, service, &mut list, out.sink)?;
+            list.text(format_args!("version 1\n"))?;
+            refs(repository, service, &mut list)?;
         }
-        Version::V0 => refs(repository, service, &mut list, out.sink)?,
+        Version::V0 => refs(repository, service, &mut list)?,
     }
-    pktline::flush(&mut list)?;
-    out.sink.write_all(&list)?;
-    out.pause(repository)?;
-    Ok(())
+    Ok(list.end(repository)?)
 }
 
 /// v2: the version, then a line for each row of the table that is offered.
-fn capabilities(repository: &Repository, list: &mut Vec<u8>) -> Result<(), ServeError> {
-    pktline::line(list, b"version 2\n")?;
+fn capabilities(repository: &Repository, list: &mut List<'_, '_>) -> Result<(), ServeError> {
+    list.text(format_args!("version 2\n"))?;
     let view = View { repository, head: None };
     for offer in offer::offered(Block::V2, &view) {
-        let mut line = offer.line(&view);
-        line.push(b'\n');
-        pktline::line(list, &line)?;
+        list.add(|line| {
+            line.extend_from_slice(&offer.line(&view));
+            line.push(b'\n');
+        })?;
     }
     Ok(())
 }
 
 /// v0 and v1: the refs, the first one with the capabilities.
-fn refs(repository: &Repository, service: Service, list: &mut Vec<u8>, sink: &mut dyn Sink) -> Result<(), ServeError> {
+fn refs(repository: &Repository, service: Service, list: &mut List<'_, '_>) -> Result<(), ServeError> {
     let head = match service {
         Service::UploadPack => visible::head(repository, For::Upload),
         Service::ReceivePack => None,
     };
     let view = View { repository, head: head.as_ref() };
     let capabilities: Vec<Vec<u8>> = offer::offered(Block::of(service), &view).map(|offer| offer.line(&view)).collect();
-    let mut lines = Lines { list, sink, capabilities: Some(capabilities.join(&b' ')) };
+    let mut lines = Lines { list, capabilities: Some(capabilities.join(&b' ')) };
     match service {
         Service::UploadPack => upload_refs(repository, head.as_ref(), &mut lines)?,
         Service::ReceivePack => receive_refs(repository, &mut lines)?,
@@ -109,7 +91,7 @@ fn refs(repository: &Repository, service: Service, list: &mut Vec<u8>, sink: &mu
 }
 
 /// Lists HEAD, then all refs, each tag followed by what it peels to (UA-01 to UA-03).
-fn upload_refs(repository: &Repository, head: Option<&Head>, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
+fn upload_refs(repository: &Repository, head: Option<&Head>, lines: &mut Lines<'_, '_, '_>) -> anyhow::Result<()> {
     if let Some((head, id)) = head.and_then(|head| Some((head, head.id?))) {
         lines.add_id(&id, b"HEAD")?;
         if let Some(peeled) = peeled(repository, head, &id)? {
@@ -132,7 +114,7 @@ fn upload_refs(repository: &Repository, head: Option<&Head>, lines: &mut Lines<'
 
 /// Lists all refs, those outside the namespace as `.have`, then the tips of the alternates' refs as `.have`, each
 /// object once (RA-01, RA-06, RA-09).
-fn receive_refs(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
+fn receive_refs(repository: &Repository, lines: &mut Lines<'_, '_, '_>) -> anyhow::Result<()> {
     let mut alternates = Vec::new();
     alternate_refs::for_each(repository, &mut |id| {
         alternates.push(id);
@@ -171,21 +153,19 @@ pub(super) fn peeled(repository: &Repository, head: &Head, id: &oid) -> anyhow::
 }
 
 /// Ref lines on their way out.
-struct Lines<'l, 's> {
-    list: &'l mut Vec<u8>,
-    sink: &'s mut dyn Sink,
+struct Lines<'l, 'o, 's> {
+    list: &'l mut List<'o, 's>,
     /// What the first line carries after its NUL byte.
     capabilities: Option<Vec<u8>>,
 }
 
-impl Lines<'_, '_> {
+impl Lines<'_, '_, '_> {
     /// The commits at which the repository's own history is cut (UA-10, RA-11).
     fn shallow(&mut self, repository: &Repository) -> std::io::Result<()> {
         let mut shallow: Vec<&ObjectId> = repository.objects.shallow().iter().collect();
         shallow.sort_unstable();
         for id in shallow {
-            pktline::text(self.list, format_args!("shallow {id}\n"))?;
-            self.spill()?;
+            self.list.text(format_args!("shallow {id}\n"))?;
         }
         Ok(())
     }
@@ -201,23 +181,14 @@ impl Lines<'_, '_> {
     /// Adds one line, of which `start` writes the object and the name.
     fn add(&mut self, start: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<()> {
         let capabilities = self.capabilities.take();
-        pktline::append(self.list, |line| {
+        let added = self.list.add(|line| {
             start(line);
             if let Some(capabilities) = capabilities {
                 line.push(0);
                 line.extend_from_slice(&capabilities);
             }
             line.push(b'\n');
-        })?;
-        Ok(self.spill()?)
-    }
-
-    fn spill(&mut self) -> std::io::Result<()> {
-        make_room(self.list);
-        if self.list.len() >= LIST_GATHERED {
-            self.sink.write_all(self.list)?;
-            self.list.clear();
-        }
-        Ok(())
+        });
+        Ok(added?)
     }
 }

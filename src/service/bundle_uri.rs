@@ -3,10 +3,9 @@
 //! In: the command, which has no arguments. Out: every `bundle.*` entry of the configuration, in its order. The
 //! addresses themselves are never checked.
 
-use super::advertise::LIST_GATHERED;
 use super::command::Arguments;
+use super::list::List;
 use super::{Out, ServeError};
-use crate::pktline;
 use crate::protocol::command::{ArgumentLines, Ended};
 use crate::protocol::{ProtocolError, shown};
 use crate::repo::Repository;
@@ -27,21 +26,14 @@ pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_
             Ended::Other => Err(ProtocolError::Said("bundle-uri: expected flush after arguments".to_owned())),
         }
     })?;
-    let mut list = Vec::new();
+    let mut list = List::new(out);
     for entry in repository.entries.iter().filter(|entry| entry.key.starts_with(b"bundle.")) {
         let Some(value) = entry.value.as_ref().filter(|value| !value.is_empty()) else { continue };
-        pktline::append(&mut list, |line| {
+        list.add(|line| {
             line.extend_from_slice(&entry.key);
             line.push(b'=');
             line.extend_from_slice(value);
         })?;
-        if list.len() >= LIST_GATHERED {
-            out.sink.write_all(&list)?;
-            list.clear();
-        }
     }
-    pktline::flush(&mut list)?;
-    out.sink.write_all(&list)?;
-    out.pause(repository)?;
-    Ok(())
+    Ok(list.end(repository)?)
 }

@@ -2,17 +2,16 @@
 //!
 //! In: its arguments. Out: HEAD and refs in byte order. Shallow lines are never part of it (LS-13).
 
-use super::advertise::{LIST_GATHERED, make_room, peeled};
+use super::advertise::peeled;
 use super::command::Arguments;
+use super::list::List;
 use super::{Out, ServeError};
 use crate::hex;
-use crate::pktline;
 use crate::protocol::ls_refs::LsRefsRequest;
 use crate::refs::StoredId;
 use crate::repo::Repository;
 use crate::repo::settings::Unborn;
 use crate::repo::visible::{self, For};
-use crate::stream::Sink;
 use bstr::{BStr, ByteSlice};
 
 /// Lists refs.
@@ -23,23 +22,19 @@ pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_
     out.summary.operation = Some("ls-refs");
     let unborn = repository.settings.unborn != Unborn::Ignore;
     let request = arguments.parse(|reader| LsRefsRequest::parse(reader, unborn, &repository.context.limits))?;
-    let mut lines = Lines { request: &request, list: Vec::new(), sink: out.sink };
+    let mut lines = Lines { request: &request, list: List::new(out) };
     if request.prefixes.is_empty() || request.prefixes.iter().any(|prefix| b"HEAD".starts_with(prefix)) {
         head(repository, &mut lines)?;
     }
     visible::list(repository, For::Upload, &request.prefixes, request.peel, &mut |tip| {
         lines.add(|line| tip.push(line), tip.symref_target, tip.peeled.flatten())
     })?;
-    let mut list = lines.list;
-    pktline::flush(&mut list)?;
-    out.sink.write_all(&list)?;
-    out.pause(repository)?;
-    Ok(())
+    Ok(lines.list.end(repository)?)
 }
 
 /// Lists HEAD if it leads to an object. An unborn HEAD is listed only if the client asked for unborn branches and for
 /// symrefs (LS-09, LS-11).
-fn head(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()> {
+fn head(repository: &Repository, lines: &mut Lines<'_, '_, '_>) -> anyhow::Result<()> {
     let Some(head) = visible::head(repository, For::Upload) else {
         return Ok(());
     };
@@ -61,13 +56,12 @@ fn head(repository: &Repository, lines: &mut Lines<'_, '_>) -> anyhow::Result<()
 }
 
 /// Ref lines on their way out.
-struct Lines<'r, 's> {
+struct Lines<'r, 'o, 's> {
     request: &'r LsRefsRequest,
-    list: Vec<u8>,
-    sink: &'s mut dyn Sink,
+    list: List<'o, 's>,
 }
 
-impl Lines<'_, '_> {
+impl Lines<'_, '_, '_> {
     /// Adds one line, of which `start` writes the object and the name.
     fn add(
         &mut self,
@@ -75,7 +69,7 @@ impl Lines<'_, '_> {
         symref_target: Option<&BStr>,
         peeled: Option<StoredId<'_>>,
     ) -> anyhow::Result<()> {
-        pktline::append(&mut self.list, |line| {
+        self.list.add(|line| {
             start(line);
             if let Some(target) = symref_target.filter(|_| self.request.symrefs) {
                 line.extend_from_slice(b" symref-target:");
@@ -87,11 +81,6 @@ impl Lines<'_, '_> {
             }
             line.push(b'\n');
         })?;
-        make_room(&mut self.list);
-        if self.list.len() >= LIST_GATHERED {
-            self.sink.write_all(&self.list)?;
-            self.list.clear();
-        }
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ pub mod fetch;
 pub mod filter;
 pub mod history;
 pub mod kept;
+pub mod list;
 pub mod ls_refs;
 pub mod negotiation;
 pub mod nonce;

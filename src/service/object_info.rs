@@ -3,12 +3,11 @@
 //! In: object names. Out: a line for each. An object this client may not have looks exactly like one that is missing.
 //! As in all of upload-pack, refs/replace is not applied (V2-22).
 
-use super::advertise::LIST_GATHERED;
 use super::command::Arguments;
+use super::list::List;
 use super::wants::{self, Rule};
 use super::{Out, ServeError};
 use crate::hex;
-use crate::pktline;
 use crate::protocol::Version;
 use crate::protocol::object_info::ObjectInfoRequest;
 use crate::repo::Repository;
@@ -25,13 +24,13 @@ pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_
     let request = arguments.parse(|reader| ObjectInfoRequest::parse(reader, hash, limits))?;
     out.summary.wants = request.objects.len() as u64;
     let unknown = unknown(repository, &request, out)?;
-    let mut list = Vec::new();
+    let mut list = List::new(out);
     if request.size && !request.objects.is_empty() {
-        pktline::line(&mut list, b"size")?;
+        list.text(format_args!("size"))?;
     }
     for id in &request.objects {
         let header = if unknown.contains(id) { None } else { repository.objects.header(id)? };
-        pktline::append(&mut list, |line| {
+        list.add(|line| {
             hex::push(line, id);
             match header {
                 None => line.push(b' '),
@@ -39,15 +38,8 @@ pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_
                 Some(_) => {}
             }
         })?;
-        if list.len() >= LIST_GATHERED {
-            out.sink.write_all(&list)?;
-            list.clear();
-        }
     }
-    pktline::flush(&mut list)?;
-    out.sink.write_all(&list)?;
-    out.pause(repository)?;
-    Ok(())
+    Ok(list.end(repository)?)
 }
 
 /// The objects that are missing, or that this client may not know of.
