@@ -4,19 +4,19 @@
 //! at most once, or once per path where paths matter. Blobs are looked up but never read, gitlinks are skipped, and
 //! objects that a filter leaves out are not even looked up.
 
+mod bitmap_walk;
+mod by_bitmaps;
 mod deep;
+mod deferred_tags;
 mod filter;
 mod history;
 mod numbers;
 mod order;
 mod readers;
 mod sparse;
-mod stored;
 mod tips;
-mod told;
 mod tree;
 mod trees;
-mod waiting;
 
 pub use filter::Filter;
 pub use numbers::{Firsts, Marks, Numbers};
@@ -208,15 +208,15 @@ impl<'a> Closure<'a> {
     pub fn find(objects: &'a Objects, search: &Search<'_>, pulse: &mut dyn Pulse) -> Result<Self> {
         let Search { known, effort, filter, missing, .. } = *search;
         // Bitmaps do not show whether every object exists, which is usually the point of a search with less effort.
-        let may_be_told = match missing {
+        let may_use_bitmaps = match missing {
             Missing::Refused => effort == Effort::Exact,
             Missing::Promised => false,
             Missing::Passed => true,
         };
         if known.is_empty()
-            && may_be_told
+            && may_use_bitmaps
             && filter.is_by_kind()
-            && let Some(closure) = Self::find_stored(objects, search, pulse)?
+            && let Some(closure) = Self::find_by_bitmaps(objects, search, pulse)?
         {
             return Ok(closure);
         }
@@ -225,7 +225,7 @@ impl<'a> Closure<'a> {
         if effort == Effort::Exact
             && missing != Missing::Promised
             && filter.is_all()
-            && let Some(closure) = Self::find_stored_between(objects, search, &mut between.walk, pulse)?
+            && let Some(closure) = Self::between_by_bitmaps(objects, search, &mut between.walk, pulse)?
         {
             return Ok(closure);
         }
@@ -261,7 +261,7 @@ impl<'a> Closure<'a> {
             known: &known.trees,
             known_blobs: &known.blobs,
             levels_max: search.levels_max,
-            told: false,
+            is_closed: false,
             relate: match effort {
                 Effort::Enough => Relate::None,
                 Effort::Exact if walked.boundary_roots.is_empty() && known.trees.is_empty() => Relate::Apart,

@@ -52,14 +52,14 @@ pub(super) fn ordered(numbers: &Numbers<'_>, trees: &[u32]) -> Vec<Node> {
 
 /// Trees already read that the next one may be compared with.
 #[derive(Default)]
-pub(super) struct Ancestors {
+pub(super) struct BaseChain {
     /// By depth: each is a delta on the one before it.
     trees: VecDeque<(u32, Tree)>,
     spare: Vec<Tree>,
     none: Tree,
 }
 
-impl Ancestors {
+impl BaseChain {
     /// At most this many are kept; delta chains are rarely longer.
     const MOST: usize = 64;
 
@@ -117,14 +117,14 @@ mod tests {
 
     #[test]
     fn a_tree_is_compared_with_its_base_or_with_what_was_read_last() {
-        let mut ancestors = Ancestors::default();
+        let mut bases = BaseChain::default();
         let mut current = Tree::default();
         // Each tree's depth, and the name of the tree it is compared with, if any.
         let mut check = |name: u8, depth: u32, expected: Option<u8>| {
-            let found = ancestors.find(depth).bytes().first().copied();
+            let found = bases.find(depth).bytes().first().copied();
             assert_eq!(found, expected, "{name}");
             current.set(Rc::new(vec![name]));
-            current = ancestors.add(depth, std::mem::take(&mut current));
+            current = bases.add(depth, std::mem::take(&mut current));
         };
         check(0, 0, None);
         check(1, 0, Some(0));
@@ -142,6 +142,6 @@ mod tests {
         }
         check(11, 150, Some(10));
         check(12, 100, Some(11));
-        assert!(ancestors.trees.len() <= Ancestors::MOST && ancestors.spare.len() <= 2 * Ancestors::MOST);
+        assert!(bases.trees.len() <= BaseChain::MOST && bases.spare.len() <= 2 * BaseChain::MOST);
     }
 }

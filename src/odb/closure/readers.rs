@@ -5,7 +5,7 @@
 //! reads it and reports the error. Nothing is marked here.
 
 use super::Numbers;
-use super::order::Ancestors;
+use super::order::BaseChain;
 use super::tree::{EntryKind, Tree};
 use crate::odb::{CACHE_BYTES, Location, Objects, Opener, PackId, threads};
 use gix_hash::{ObjectId, oid};
@@ -279,7 +279,7 @@ struct Reader<'a> {
     numbers: Numbers<'a>,
     hash_len: usize,
     current: Tree,
-    ancestors: Ancestors,
+    bases: BaseChain,
 }
 
 impl<'a> Reader<'a> {
@@ -288,21 +288,21 @@ impl<'a> Reader<'a> {
             numbers: Numbers::new(objects),
             hash_len: objects.hash_kind().len_in_bytes(),
             current: Tree::default(),
-            ancestors: Ancestors::default(),
+            bases: BaseChain::default(),
         }
     }
 
     fn read_all(&mut self, job: &Job) {
-        self.ancestors.clear();
+        self.bases.clear();
         if job.before.as_ref().is_some_and(|before| self.read(before, 0).is_some()) {
-            self.current = self.ancestors.add(0, std::mem::take(&mut self.current));
+            self.current = self.bases.add(0, std::mem::take(&mut self.current));
         }
         let mut piece = Piece::with_room();
         for (at, depth) in &job.trees {
             let entries = self.read(at, *depth).map(|()| self.note(job.wanted, &mut piece));
             piece.trees.push(entries);
             if entries.is_some() {
-                self.current = self.ancestors.add(*depth, std::mem::take(&mut self.current));
+                self.current = self.bases.add(*depth, std::mem::take(&mut self.current));
             }
             if piece.bytes() >= PIECE_BYTES {
                 // The receiver is gone.
@@ -326,7 +326,7 @@ impl<'a> Reader<'a> {
             Ok((Kind::Tree, bytes)) => self.current.set(bytes),
             Ok(_) | Err(_) => return None,
         }
-        self.current.compare(self.ancestors.find(depth), self.hash_len)
+        self.current.compare(self.bases.find(depth), self.hash_len)
     }
 
     /// Notes the new entries of the current tree. Returns how many there are.
@@ -339,7 +339,7 @@ impl<'a> Reader<'a> {
                 EntryKind::Blob if wanted.blobs => {}
                 EntryKind::Blob | EntryKind::Gitlink => continue,
             }
-            let other = self.ancestors.found().other(fresh, self.hash_len).filter(|_| kind == EntryKind::Blob);
+            let other = self.bases.found().other(fresh, self.hash_len).filter(|_| kind == EntryKind::Blob);
             let start = piece.text.len();
             if wanted.names || other.is_none() {
                 piece.text.extend_from_slice(name);

@@ -177,7 +177,8 @@ fn it_is_given_up_only_where_bitmaps_tell_too_little() {
         let mut tips = Tips::default();
         tips.add_all(&[repo.id(tip)], &mut numbers, &mut Marks::default(), &mut Vec::new()).unwrap();
         let none = Bits::none(stored.bitmaps.objects());
-        let reached = stored::reach(&mut numbers, &stored, &tips, none, &Marks::default(), most, &mut Silent).unwrap();
+        let reached =
+            bitmap_walk::reach(&mut numbers, &stored, &tips, none, &Marks::default(), most, &mut Silent).unwrap();
         assert_eq!(reached.map(|reached| reached.roots.len()), beyond, "{tip}, {most}");
     };
     // `known` has the tree of `side`.

@@ -3,7 +3,7 @@
 //! In: IDs of objects of any kind. Out: commits and trees to be walked from, and marks of tags and blobs. Tags are
 //! followed.
 
-use super::waiting::Waiting;
+use super::deferred_tags::DeferredTags;
 use super::{Broken, Marks, Numbers};
 use crate::odb::tag;
 use anyhow::Result;
@@ -21,23 +21,23 @@ pub(super) struct Tips {
     /// The kind of the object added last.
     last: Option<Kind>,
     /// If set, collects tags in the first pack instead of marking and following them.
-    waiting: Option<Waiting>,
+    deferred: Option<DeferredTags>,
 }
 
 impl Tips {
-    /// Starts empty, and puts off tags if `waiting` is given.
-    pub(super) fn putting_off(waiting: Option<Waiting>) -> Self {
-        Tips { waiting, ..Tips::default() }
+    /// Starts empty, and puts off tags if `deferred` is given.
+    pub(super) fn deferring(deferred: Option<DeferredTags>) -> Self {
+        Tips { deferred, ..Tips::default() }
     }
 
     /// Takes the tags that were put off. No more are put off afterwards.
-    pub(super) fn take_waiting(&mut self) -> Option<Waiting> {
-        self.waiting.take()
+    pub(super) fn take_deferred(&mut self) -> Option<DeferredTags> {
+        self.deferred.take()
     }
 
     /// Puts off a tag if possible. Returns whether it did.
-    fn waits(&mut self, id: &oid, number: u32) -> bool {
-        self.waiting.as_mut().is_some_and(|waiting| waiting.add(id, number))
+    fn defers(&mut self, id: &oid, number: u32) -> bool {
+        self.deferred.as_mut().is_some_and(|deferred| deferred.add(id, number))
     }
 
     /// Adds wanted objects; tags are marked and followed.
@@ -94,7 +94,7 @@ impl Tips {
                     marks.insert(number);
                     self.blobs.push(number);
                 }
-                Kind::Tag if expected.is_none() && self.waits(&next, number) => {}
+                Kind::Tag if expected.is_none() && self.defers(&next, number) => {}
                 Kind::Tag => {
                     if marks.insert(number) {
                         let (target, kind) = tag_target(numbers, number, buffer)?;

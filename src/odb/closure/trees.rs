@@ -9,7 +9,7 @@
 //! far down as the patterns reach.
 
 use super::deep::Depths;
-use super::order::{Ancestors, Node, ordered};
+use super::order::{BaseChain, Node, ordered};
 use super::readers::{At, Readers, Wanted};
 use super::tree::{EntryKind, Tree};
 use super::{Absent, Broken, Effort, Filter, Firsts, Marks, Numbers};
@@ -45,7 +45,7 @@ pub(super) struct Ends<'e> {
     /// How many levels deep new trees may be nested.
     pub(super) levels_max: Option<u64>,
     /// Whether the objects that the caller passed as `held` include everything below them.
-    pub(super) told: bool,
+    pub(super) is_closed: bool,
     /// Which other versions of objects to note.
     pub(super) relate: Relate,
 }
@@ -142,7 +142,7 @@ pub(super) struct Trees<'w, 'a> {
     beyond: HashMap<u64, Marks>,
     /// Blobs that exceed the size limit.
     large: Marks,
-    /// Known trees; with `told`, all other known objects too.
+    /// Known trees; if `is_closed`, all other known objects too.
     held: Marks,
     /// IDs of known blobs. Most never matter, so none is looked up. A client that uses a filter may lack them.
     held_blobs: IdSet,
@@ -168,12 +168,12 @@ pub(super) struct Trees<'w, 'a> {
     /// The first version of each packed object, with [`Relate::Apart`] only.
     firsts: Firsts,
     current: Tree,
-    ancestors: Ancestors,
+    bases: BaseChain,
     hash_len: usize,
     /// Of the current level: the last blob met under each name that the tree before did not have.
     named: HashMap<Vec<u8>, u32>,
     /// Whether `held` includes everything below its members.
-    told: bool,
+    is_closed: bool,
     /// Started when needed.
     readers: Option<Readers>,
     names: Vec<u8>,
@@ -186,7 +186,7 @@ pub(super) struct Trees<'w, 'a> {
 
 impl<'w, 'a> Trees<'w, 'a> {
     /// Continues from what the caller found: `held` and `count`. Objects in `held` are never looked at, wherever a tree
-    /// names them, so it may contain only trees, unless it also includes everything below them ([`Ends::told`]).
+    /// names them, so it may contain only trees, unless it also includes everything below them ([`Ends::is_closed`]).
     pub(super) fn new(
         numbers: &'w mut Numbers<'a>,
         filter: &'w Filter,
@@ -221,9 +221,9 @@ impl<'w, 'a> Trees<'w, 'a> {
             relatives: Vec::new(),
             firsts: Firsts::default(),
             current: Tree::default(),
-            ancestors: Ancestors::default(),
+            bases: BaseChain::default(),
             named: HashMap::new(),
-            told: false,
+            is_closed: false,
             readers: None,
             names: Vec::new(),
             children: Vec::new(),
@@ -250,7 +250,7 @@ impl<'w, 'a> Trees<'w, 'a> {
     }
 
     /// Checks that no object that a tree calls a blob is called a tree elsewhere, or is one of `others`, none of which
-    /// is a blob: that it is a blob was never verified. Must not be used with [`Ends::told`].
+    /// is a blob: that it is a blob was never verified. Must not be used with [`Ends::is_closed`].
     ///
     /// # Errors
     /// [`Broken`] naming such an object.
@@ -290,7 +290,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             self.held.insert(*tree);
         }
         self.held_blobs.extend(ends.known_blobs.iter().map(|blob| self.numbers.read_id(*blob)));
-        (self.told, self.relate) = (ends.told, ends.relate);
+        (self.is_closed, self.relate) = (ends.is_closed, ends.relate);
         self.unread.extend(ends.known);
         if effort == Effort::Exact {
             self.open_held(u64::MAX)?;
@@ -397,7 +397,7 @@ impl<'w, 'a> Trees<'w, 'a> {
     fn measure(&mut self) -> Result<()> {
         let Some(depths) = self.depths.take().filter(Depths::may_be_too_deep) else { return Ok(()) };
         let below = |number| {
-            self.ancestors.clear();
+            self.bases.clear();
             self.read(Node { number, depth: 0, before: None })?;
             let current = std::mem::take(&mut self.current);
             let mut found = Vec::new();
@@ -429,7 +429,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             enter(&mut self.path, &level.place.name);
             self.inside = level.place.inside;
         }
-        self.ancestors.clear();
+        self.bases.clear();
         self.named.clear();
         self.names.clear();
         self.children.clear();
@@ -468,8 +468,8 @@ impl<'w, 'a> Trees<'w, 'a> {
 
     /// Reads a new tree on this thread.
     fn read_new(&mut self, node: Node) -> Result<()> {
-        if self.told && node.depth == 0 {
-            self.read_told_base(node.number)?;
+        if self.is_closed && node.depth == 0 {
+            self.read_known_base(node.number)?;
         }
         self.read(node)?;
         self.visit_new(node.number)?;
@@ -480,7 +480,7 @@ impl<'w, 'a> Trees<'w, 'a> {
 
     /// Arranges for a tree to be compared with the known tree that it is stored as a delta on: entries they share need
     /// no look-up.
-    fn read_told_base(&mut self, number: u32) -> Result<()> {
+    fn read_known_base(&mut self, number: u32) -> Result<()> {
         let Some(base) = self.numbers.base(number).filter(|base| self.held.contains(*base)) else { return Ok(()) };
         let node = Node { number: base, depth: 0, before: None };
         match self.read(node) {
@@ -510,7 +510,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         let places = trees.iter().map(|node| (at(node.number), node.depth));
         let mut reading = readers.read(before.map(at), places, wanted);
         let (read, alone) = trees.split_at(reading.len());
-        self.ancestors.clear();
+        self.bases.clear();
         for node in read {
             match reading.next(self.hash_len) {
                 Some(entries) => {
@@ -527,7 +527,7 @@ impl<'w, 'a> Trees<'w, 'a> {
         self.readers = Some(readers);
         if let (Some(last), [_, ..]) = (read.last(), alone) {
             // The next tree is compared with this one.
-            self.ancestors.clear();
+            self.bases.clear();
             self.read(*last)?;
             self.keep(*last);
         }
@@ -550,13 +550,13 @@ impl<'w, 'a> Trees<'w, 'a> {
             (kind @ (Kind::Commit | Kind::Blob | Kind::Tag), _) => return Err(bad(anyhow!("it is a {kind}"))),
         }
         self.current
-            .compare(self.ancestors.find(node.depth), self.hash_len)
+            .compare(self.bases.find(node.depth), self.hash_len)
             .ok_or_else(|| bad(anyhow!("a malformed entry")))
     }
 
     /// Keeps the current tree for others to be compared with.
     fn keep(&mut self, node: Node) {
-        self.current = self.ancestors.add(node.depth, std::mem::take(&mut self.current));
+        self.current = self.bases.add(node.depth, std::mem::take(&mut self.current));
     }
 
     /// Marks a known tree's entries, ignoring missing ones. With `compared`, its sub-trees become children; otherwise
@@ -567,7 +567,7 @@ impl<'w, 'a> Trees<'w, 'a> {
             let (kind, name, id) = current.entry(fresh, self.hash_len);
             match kind {
                 EntryKind::Tree => {}
-                EntryKind::Blob if self.filter.blobs() && self.compared_max.is_none() && !self.told => {
+                EntryKind::Blob if self.filter.blobs() && self.compared_max.is_none() && !self.is_closed => {
                     self.held_blobs.insert(id.to_owned());
                     continue;
                 }
@@ -628,7 +628,7 @@ impl<'w, 'a> Trees<'w, 'a> {
     /// Reads known trees that were not compared, at most `limit` of them.
     fn open_held(&mut self, limit: u64) -> Result<()> {
         let mut left = limit;
-        self.ancestors.clear();
+        self.bases.clear();
         while let Some(number) = self.unread.pop() {
             if !self.opened.insert(number) {
                 continue;

@@ -13,13 +13,13 @@ use gix_hash::oid;
 
 impl Trees<'_, '_> {
     pub(super) fn visit_new(&mut self, tree: u32) -> Result<()> {
-        let (current, ancestors) = (std::mem::take(&mut self.current), std::mem::take(&mut self.ancestors));
+        let (current, bases) = (std::mem::take(&mut self.current), std::mem::take(&mut self.bases));
         for &fresh in &current.fresh {
             let (kind, name, id) = current.entry(fresh, self.hash_len);
-            let other = ancestors.found().other(fresh, self.hash_len);
+            let other = bases.found().other(fresh, self.hash_len);
             self.meet_entry(tree, &Met { kind, name, id, place: None, other })?;
         }
-        (self.current, self.ancestors) = (current, ancestors);
+        (self.current, self.bases) = (current, bases);
         Ok(())
     }
 
@@ -57,7 +57,7 @@ impl Trees<'_, '_> {
             return Ok(None);
         }
         let number = self.numbers.of_placed(id, place)?;
-        let is_met = |number| self.blobs.contains(number) || self.told && self.held.contains(number);
+        let is_met = |number| self.blobs.contains(number) || self.is_closed && self.held.contains(number);
         if number.is_some_and(is_met) || !self.is_admitted(name)? {
             return Ok(None);
         }

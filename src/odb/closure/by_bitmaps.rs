@@ -3,10 +3,10 @@
 //! In: a search. Out: the closure; or `None` where bitmaps do not help, cost too much to read, or are damaged, so that
 //! trees have to be walked.
 
-use super::stored::{self, Reached};
+use super::bitmap_walk::{self, Reached};
+use super::deferred_tags::DeferredTags;
 use super::tips::Tips;
 use super::trees::{Ends, Relate, Trees};
-use super::waiting::Waiting;
 use super::{Absent, Broken, Closure, Effort, Filter, Firsts, Marks, Missing, Numbers, Search};
 use crate::odb::bitmap::Bits;
 use crate::odb::walk::CommitWalk;
@@ -28,7 +28,7 @@ const COMPARED_BYTES_EACH: u64 = 4 << 10;
 
 impl<'a> Closure<'a> {
     /// Finds the closure where nothing is known; `None` if bitmaps do not help.
-    pub(super) fn find_stored(
+    pub(super) fn find_by_bitmaps(
         objects: &'a Objects,
         search: &Search<'_>,
         pulse: &mut dyn Pulse,
@@ -45,20 +45,24 @@ impl<'a> Closure<'a> {
         let mut numbers = Numbers::new(objects);
         numbers.begin_with(&stored)?;
         let (mut found, mut absent, mut buffer) = (Marks::default(), Absent::new(missing), Vec::new());
-        let mut wanted = Tips::putting_off(Waiting::of(&stored, filter));
+        let mut wanted = Tips::deferring(DeferredTags::of(&stored, filter));
         wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
-        let mut waiting = wanted.take_waiting();
-        if let Some(few) = waiting.take_if(|waiting| waiting.are_few()) {
+        let mut deferred = wanted.take_deferred();
+        if let Some(few) = deferred.take_if(|deferred| deferred.are_few()) {
             wanted.add_all(&few.tags, &mut numbers, &mut found, &mut buffer)?;
         }
-        let (mut told, mut before) = (Bits::none(stored.bitmaps.objects()), Marks::default());
+        let (mut covered, mut before) = (Bits::none(stored.bitmaps.objects()), Marks::default());
         let (mut firsts, mut relatives) = (Firsts::default(), Vec::new());
         loop {
-            let reached = stored::reach(&mut numbers, &stored, &wanted, told, &before, usize::MAX, pulse)?;
-            let Some(Reached { told: now_told, found: mut held, roots, edges }) = reached else { return Ok(None) };
-            told = now_told;
+            let reached = bitmap_walk::reach(&mut numbers, &stored, &wanted, covered, &before, usize::MAX, pulse)?;
+            let Some(Reached { covered: now_covered, found: mut held, roots, edges }) = reached else {
+                return Ok(None);
+            };
+            covered = now_covered;
             let mut passing = held.clone();
-            let Some(left_out) = stored::leave_out(&numbers, &stored, filter, &mut passing)? else { return Ok(None) };
+            let Some(left_out) = bitmap_walk::leave_out(&numbers, &stored, filter, &mut passing)? else {
+                return Ok(None);
+            };
             found.extend(&passing);
             // Objects that bitmaps cover are not walked again, whether or not they pass the filter.
             held.extend(&before);
@@ -67,7 +71,7 @@ impl<'a> Closure<'a> {
                 roots: &roots,
                 wanted: &wanted.trees,
                 boundary: &edges,
-                told: true,
+                is_closed: true,
                 relate: Relate::Apart,
                 ..Ends::default()
             };
@@ -79,15 +83,15 @@ impl<'a> Closure<'a> {
             wanted.trees.iter().for_each(|tree| {
                 found.insert(*tree);
             });
-            let tags = waiting.as_mut().map(|waiting| waiting.next(&mut numbers, &found, &left_out, peeled));
+            let tags = deferred.as_mut().map(|deferred| deferred.next(&mut numbers, &found, &left_out, peeled));
             let Some(tags) = tags.transpose()?.flatten() else { break };
             wanted = Tips::default();
             wanted.add_all(&tags, &mut numbers, &mut found, &mut buffer)?;
             before.extend(&found);
         }
-        if let Some(waiting) = waiting {
+        if let Some(deferred) = deferred {
             // Wanted tags count whether or not they were read.
-            found.extend(waiting.marks());
+            found.extend(deferred.marks());
         }
         if !are_sound(objects, &stored) {
             return Ok(None);
@@ -98,7 +102,7 @@ impl<'a> Closure<'a> {
 
     /// Finds the exact closure where `walk` found many commits between known and wanted ones; `None` if bitmaps do not
     /// help.
-    pub(super) fn find_stored_between(
+    pub(super) fn between_by_bitmaps(
         objects: &'a Objects,
         search: &Search<'_>,
         walk: &mut CommitWalk<'_>,
@@ -115,7 +119,8 @@ impl<'a> Closure<'a> {
         let none = Bits::none(stored.bitmaps.objects());
         // If the bitmaps leave more known commits uncovered than there are new ones, walking trees is cheaper.
         let most = walk.reachable.len();
-        let reached = match stored::reach(&mut numbers, &stored, &known_tips, none, &Marks::default(), most, pulse) {
+        let reached = match bitmap_walk::reach(&mut numbers, &stored, &known_tips, none, &Marks::default(), most, pulse)
+        {
             Ok(Some(reached)) => reached,
             // The walk over trees copes with damage.
             Ok(None) => return Ok(None),
@@ -128,7 +133,7 @@ impl<'a> Closure<'a> {
             roots: &reached.roots,
             wanted: &known_tips.trees,
             boundary: &reached.edges,
-            told: true,
+            is_closed: true,
             ..Ends::default()
         };
         match trees.find(&ends, Effort::Enough) {
@@ -139,7 +144,7 @@ impl<'a> Closure<'a> {
         let (mut found, mut wanted) = (Marks::default(), Tips::default());
         wanted.add_all(wants, &mut numbers, &mut found, &mut buffer)?;
         let reached =
-            stored::reach(&mut numbers, &stored, &wanted, reached.told, &Marks::default(), usize::MAX, pulse)?;
+            bitmap_walk::reach(&mut numbers, &stored, &wanted, reached.covered, &Marks::default(), usize::MAX, pulse)?;
         let Some(reached) = reached else { return Ok(None) };
         found.extend(&reached.found);
         let mut there = held.clone();
@@ -150,7 +155,7 @@ impl<'a> Closure<'a> {
             roots: &reached.roots,
             wanted: &wanted.trees,
             boundary: &reached.edges,
-            told: true,
+            is_closed: true,
             relate: Relate::All,
             ..Ends::default()
         };

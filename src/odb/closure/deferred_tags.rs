@@ -18,22 +18,22 @@ const TAGS_MIN: usize = 64;
 const LEFT_EACH: usize = 16;
 
 /// Wanted tags in the pack that has bitmaps.
-pub(super) struct Waiting {
-    /// Those not yet returned by [`Waiting::next`].
+pub(super) struct DeferredTags {
+    /// Those not yet returned by [`DeferredTags::next`].
     pub(super) tags: Vec<ObjectId>,
     marks: Marks,
     /// The number of objects in the pack.
     objects: u32,
-    /// Whether [`Waiting::next`] has returned tags.
+    /// Whether [`DeferredTags::next`] has returned tags.
     begun: bool,
 }
 
-impl Waiting {
+impl DeferredTags {
     /// An empty set; `None` if it cannot be known that everything was found: with a size limit, or a multi-pack-index.
     pub(super) fn of(stored: &Stored, filter: &Filter) -> Option<Self> {
         let Order::Pack(pack) = &stored.order else { return None };
-        let waiting = Waiting { tags: Vec::new(), marks: Marks::default(), objects: pack.len(), begun: false };
-        (filter.is_by_kind() && filter.size().is_none()).then_some(waiting)
+        let deferred = DeferredTags { tags: Vec::new(), marks: Marks::default(), objects: pack.len(), begun: false };
+        (filter.is_by_kind() && filter.size().is_none()).then_some(deferred)
     }
 
     /// Adds a tag if it is in the pack. Returns whether it is.

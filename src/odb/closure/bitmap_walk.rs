@@ -17,7 +17,7 @@ use gix_object::Kind;
 /// What bitmaps cover, and what they do not.
 pub(super) struct Reached {
     /// All bits that bitmaps cover, including those the walk began with.
-    pub(super) told: Bits,
+    pub(super) covered: Bits,
     /// Everything that bitmaps cover, and the commits that they do not.
     pub(super) found: Marks,
     /// The trees of the uncovered commits, each once.
@@ -29,9 +29,9 @@ pub(super) struct Reached {
 /// At most this many trees at the edge are worth comparing.
 const EDGES_MAX: usize = 8;
 
-/// Finds everything reachable from `tips`, in addition to `told`.
+/// Finds everything reachable from `tips`, in addition to `covered`.
 ///
-/// Commits in `told` and `before` are not followed; `before` was found with everything reachable from it. `numbers`
+/// Commits in `covered` and `before` are not followed; `before` was found with everything reachable from it. `numbers`
 /// must begin with the packs of `stored`. Returns `None` when the bitmaps are damaged or leave more than `most` commits
 /// uncovered. For commits in their packs, the latter is only checked at the end, because a bitmap read later may cover
 /// them.
@@ -43,14 +43,14 @@ pub(super) fn reach(
     numbers: &mut Numbers<'_>,
     stored: &Stored,
     tips: &Tips,
-    told: Bits,
+    covered: Bits,
     before: &Marks,
     most: usize,
     pulse: &mut dyn Pulse,
 ) -> Result<Option<Reached>> {
     let commits = Commits::new(numbers.objects());
     let (beyond, edge) = (Vec::new(), Vec::new());
-    let mut walk = Walk { stored, commits, before, told, scratch: Bits::default(), beyond, edge };
+    let mut walk = Walk { stored, commits, before, covered, scratch: Bits::default(), beyond, edge };
     let tips = walk.tips(numbers, tips);
     let walked = tips.and_then(|tips| walk.follow(tips, most, pulse)).and_then(|()| walk.finish(numbers, most));
     match walked {
@@ -89,7 +89,7 @@ struct Walk<'s, 'a> {
     commits: Commits<'a>,
     /// Objects found earlier, with everything reachable from them.
     before: &'s Marks,
-    told: Bits,
+    covered: Bits,
     scratch: Bits,
     /// Commits that bitmaps do not cover.
     beyond: Vec<u32>,
@@ -105,11 +105,11 @@ impl Walk<'_, '_> {
         let place = |(id, number): (&ObjectId, &u32)| (self.commits.number(id), numbers.position(order, id, *number));
         let mut tips: Vec<Place> = tips.map(place).collect();
         if bitmaps.have_merges() {
-            let mut together = self.told.clone();
+            let mut together = self.covered.clone();
             for rank in tips.iter().filter_map(|(_, position)| order.rank((*position)?)) {
                 together.insert(rank);
             }
-            bitmaps.add_merges(&together, &mut self.told, &mut self.scratch).map_err(Stop::Damaged)?;
+            bitmaps.add_merges(&together, &mut self.covered, &mut self.scratch).map_err(Stop::Damaged)?;
         }
         // Tips with a bitmap come first, as they need no walk, then newer before older: packs hold new commits first,
         // and a commit in none is newer still.
@@ -130,7 +130,7 @@ impl Walk<'_, '_> {
                 continue;
             }
             if let Some(position) = position
-                && self.is_told(position)?
+                && self.is_covered(position)?
             {
                 // A covered commit met before any uncovered one has nothing to be compared with.
                 if !self.beyond.is_empty() {
@@ -153,19 +153,19 @@ impl Walk<'_, '_> {
     }
 
     /// Whether a commit in the packs is covered; if it has a bitmap itself, that is added.
-    fn is_told(&mut self, position: u32) -> Result<bool, Stop> {
+    fn is_covered(&mut self, position: u32) -> Result<bool, Stop> {
         let Stored { order, bitmaps } = self.stored;
         // With a single pack, positions are numbers.
         let is_before = matches!(order, Order::Pack(_)) && self.before.contains(position);
-        if is_before || order.rank(position).is_some_and(|rank| self.told.contains(rank)) {
+        if is_before || order.rank(position).is_some_and(|rank| self.covered.contains(rank)) {
             return Ok(true);
         }
-        bitmaps.add(position, &mut self.told, &mut self.scratch).map_err(Stop::Damaged)
+        bitmaps.add(position, &mut self.covered, &mut self.scratch).map_err(Stop::Damaged)
     }
 
     /// Collects what is covered, and the trees of commits that are not.
     fn finish(mut self, numbers: &mut Numbers<'_>, most: usize) -> Result<Reached, Stop> {
-        let mut found = numbers.of_bits(&self.stored.order, &self.told).map_err(Stop::Damaged)?;
+        let mut found = numbers.of_bits(&self.stored.order, &self.covered).map_err(Stop::Damaged)?;
         let (mut roots, mut edges, mut seen) = (Vec::new(), Vec::new(), Marks::default());
         let commits = &mut self.commits;
         // A damaged commit is only left out of the comparison.
@@ -188,7 +188,7 @@ impl Walk<'_, '_> {
         if roots.len() > most {
             return Err(Stop::TooMany);
         }
-        Ok(Reached { told: self.told, found, roots, edges })
+        Ok(Reached { covered: self.covered, found, roots, edges })
     }
 }
 
@@ -213,7 +213,7 @@ pub(super) fn leave_out(
         }
         // Blobs are in bit order, which is the order in which they are stored.
         let (mut gone, mut blobs) = (Marks::default(), Vec::new());
-        let told = bitmaps.of_kind(kind).and_then(|bits| match limit {
+        let read = bitmaps.of_kind(kind).and_then(|bits| match limit {
             Some(_) if passes => numbers.each_of_bits(order, &bits, |number| {
                 if found.contains(number) {
                     blobs.push(number);
@@ -221,7 +221,7 @@ pub(super) fn leave_out(
             }),
             Some(_) | None => numbers.of_bits(order, &bits).map(|bits| gone = bits),
         });
-        if let Err(error) = told {
+        if let Err(error) = read {
             numbers.objects().distrust(stored, &error);
             return Ok(None);
         }
