@@ -76,7 +76,11 @@ fn unquote(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
 
 /// All alternates of `owners`: first `borrowed`, then those their files name, in depth-first order, each once and
 /// without `owners`. Adds to `warnings` what is left out for reasons the operator should know.
-pub(super) fn behind(owners: &[PathBuf], borrowed: &[PathBuf], warnings: &mut Vec<String>) -> io::Result<Vec<PathBuf>> {
+pub(super) fn alternates_of(
+    owners: &[PathBuf],
+    borrowed: &[PathBuf],
+    warnings: &mut Vec<String>,
+) -> io::Result<Vec<PathBuf>> {
     // The usual case needs only a stat per directory: paths are resolved only if there is something to compare.
     let is_absent = |owner: &PathBuf| {
         fs::metadata(owner.join("info/alternates")).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)

@@ -6,7 +6,7 @@
 use super::Objects;
 use super::graph::Commits;
 use super::ids::IdSet;
-use super::walk::{Marks, reachable_since};
+use super::walk::{CommitMarks, reachable_since};
 use crate::stream::Pulse;
 use gix_hash::{ObjectId, oid};
 use std::num::NonZeroU32;
@@ -17,7 +17,7 @@ const INSIDE: u8 = 2;
 /// A part of history.
 pub struct Extent<'a> {
     commits: Commits<'a>,
-    marks: Marks,
+    marks: CommitMarks,
     /// The commits at its end, each once. Parents of these are left out, either by the request or because history is
     /// cut there anyway.
     pub ends: Vec<ObjectId>,
@@ -35,7 +35,7 @@ impl Extent<'_> {
 ///
 /// # Errors
 /// When a commit before the end is missing or corrupt, or the client has gone.
-pub fn so_deep<'a>(
+pub fn to_depth<'a>(
     objects: &'a Objects,
     tips: &[ObjectId],
     depth: Option<NonZeroU32>,
@@ -65,8 +65,8 @@ pub fn so_deep<'a>(
 /// reachable.
 ///
 /// # Errors
-/// As [`so_deep`].
-pub fn of_nearest(
+/// As [`to_depth`].
+pub fn depth_of_nearest(
     objects: &Objects,
     tips: &[ObjectId],
     wanted: &IdSet,
@@ -97,8 +97,8 @@ pub fn of_nearest(
 /// ends (SH-10), and so are those where history is cut anyway. `None` if there are no such commits.
 ///
 /// # Errors
-/// As [`so_deep`].
-pub fn of_revisions<'a>(
+/// As [`to_depth`].
+pub fn extent_of_revisions<'a>(
     objects: &'a Objects,
     tips: &[ObjectId],
     since: Option<i64>,
@@ -110,7 +110,7 @@ pub fn of_revisions<'a>(
         return Ok(None);
     }
     let mut commits = walk.commits;
-    let mut marks = Marks::new(&commits);
+    let mut marks = CommitMarks::new(&commits);
     walk.reachable.iter().for_each(|number| marks.set(*number, MET));
     let (mut ends, mut parents) = (Vec::new(), Vec::new());
     for number in walk.reachable {
@@ -127,7 +127,7 @@ pub fn of_revisions<'a>(
 /// A breadth-first walk over history.
 struct Levels<'a> {
     commits: Commits<'a>,
-    marks: Marks,
+    marks: CommitMarks,
     level: Vec<u32>,
     next: Vec<u32>,
     /// The depth of `level`; tips are 1 deep.
@@ -138,7 +138,7 @@ struct Levels<'a> {
 impl<'a> Levels<'a> {
     fn new(objects: &'a Objects, tips: &[ObjectId]) -> Self {
         let commits = Commits::new(objects);
-        let marks = Marks::new(&commits);
+        let marks = CommitMarks::new(&commits);
         let mut levels = Levels { commits, marks, level: Vec::new(), next: Vec::new(), depth: 0, steps: 0 };
         for tip in tips {
             let number = levels.commits.number(tip);

@@ -29,7 +29,7 @@ const PIECE_BYTES: usize = 64 << 10;
 const AT_ONCE_BYTES: usize = 64 << 10;
 
 /// A source of compressed bytes.
-pub trait Stored {
+pub trait CompressedSource {
     /// The bytes from `at` on: at least one, or none at the end.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ pub trait Stored {
     fn piece(&mut self, at: u64) -> io::Result<&[u8]>;
 }
 
-impl Stored for &[u8] {
+impl CompressedSource for &[u8] {
     fn piece(&mut self, at: u64) -> io::Result<&[u8]> {
         Ok(usize::try_from(at).ok().and_then(|at| self.get(at..)).unwrap_or_default())
     }
@@ -59,7 +59,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-impl Stored for Pieces<'_> {
+impl CompressedSource for Pieces<'_> {
     fn piece(&mut self, at: u64) -> io::Result<&[u8]> {
         if !self.held.contains(&at) {
             let left = usize::try_from(self.end.saturating_sub(at)).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
@@ -102,7 +102,13 @@ impl Inflater {
     ///
     /// # Errors
     /// When the stream is damaged, ends early, or has another size. The content of `out` is then meaningless.
-    pub fn whole(&mut self, stored: &mut dyn Stored, at: u64, size: u64, out: &mut Vec<u8>) -> anyhow::Result<u64> {
+    pub fn whole(
+        &mut self,
+        stored: &mut dyn CompressedSource,
+        at: u64,
+        size: u64,
+        out: &mut Vec<u8>,
+    ) -> anyhow::Result<u64> {
         if let Ok(size) = usize::try_from(size)
             && let Some(Inflated { filled, stream: Some(length) }) = self.at_once(stored, at, size, out)?
             && filled == size
@@ -123,7 +129,7 @@ impl Inflater {
     /// When the file cannot be read.
     pub fn small(
         &mut self,
-        stored: &mut dyn Stored,
+        stored: &mut dyn CompressedSource,
         at: u64,
         most: usize,
         out: &mut Vec<u8>,
@@ -137,7 +143,7 @@ impl Inflater {
     /// Tries to inflate `bytes` bytes of the stream at `at` in one go. If that fails, the general decoder reports why.
     fn at_once(
         &mut self,
-        stored: &mut dyn Stored,
+        stored: &mut dyn CompressedSource,
         at: u64,
         bytes: usize,
         out: &mut Vec<u8>,
@@ -170,7 +176,7 @@ impl Inflater {
     /// As [`Inflater::whole`].
     pub fn rest(
         &mut self,
-        stored: &mut dyn Stored,
+        stored: &mut dyn CompressedSource,
         size: u64,
         mut filled: usize,
         out: &mut Vec<u8>,
@@ -200,7 +206,7 @@ impl Inflater {
     }
 
     /// Inflates once. Returns how many bytes came out. Makes progress or fails, unless `out` is full.
-    fn step(&mut self, stored: &mut dyn Stored, out: &mut [u8]) -> anyhow::Result<(usize, Status)> {
+    fn step(&mut self, stored: &mut dyn CompressedSource, out: &mut [u8]) -> anyhow::Result<(usize, Status)> {
         let input = stored.piece(self.at)?;
         self.inflate(input, out)
     }
@@ -225,7 +231,12 @@ impl Inflater {
     ///
     /// # Errors
     /// When the stream is damaged.
-    pub fn head(&mut self, stored: &mut dyn Stored, at: u64, out: &mut [u8]) -> anyhow::Result<(usize, bool)> {
+    pub fn head(
+        &mut self,
+        stored: &mut dyn CompressedSource,
+        at: u64,
+        out: &mut [u8],
+    ) -> anyhow::Result<(usize, bool)> {
         self.start(at);
         let mut filled = 0;
         while filled < out.len() {
@@ -243,7 +254,13 @@ impl Inflater {
     ///
     /// # Errors
     /// When the stream is damaged within these bytes.
-    pub fn begin(&mut self, stored: &mut dyn Stored, at: u64, bytes: usize, out: &mut Vec<u8>) -> anyhow::Result<()> {
+    pub fn begin(
+        &mut self,
+        stored: &mut dyn CompressedSource,
+        at: u64,
+        bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> anyhow::Result<()> {
         let filled = match self.at_once(stored, at, bytes, out)? {
             Some(begun) => begun.filled,
             None => {

@@ -129,17 +129,17 @@ pub struct Objects {
 }
 
 /// Bitmaps, and the objects their bits refer to.
-pub struct Stored {
+pub struct StoredBitmaps {
     /// The objects of a pack, or of a multi-pack-index.
     pub order: Order,
     /// The bitmaps.
     pub bitmaps: Bitmaps,
 }
 
-impl Stored {
+impl StoredBitmaps {
     fn open(order: Order, threads: bool) -> anyhow::Result<Self> {
         let bitmaps = Bitmaps::open(&order.bitmap_path(), order.checksum(), order.len(), threads)?;
-        Ok(Stored { order, bitmaps })
+        Ok(StoredBitmaps { order, bitmaps })
     }
 }
 
@@ -164,7 +164,7 @@ struct Shared {
     peeled: [RefCell<IdMap<(ObjectId, Kind)>>; 2],
     graph: OnceCell<Option<CommitGraph>>,
     /// `None` until bitmaps were looked for; `None` inside if there are no usable ones.
-    bitmaps: RefCell<Option<Option<Rc<Stored>>>>,
+    bitmaps: RefCell<Option<Option<Rc<StoredBitmaps>>>>,
 }
 
 impl Shared {
@@ -431,7 +431,7 @@ impl Objects {
     ///
     /// # Errors
     /// When a directory cannot be read.
-    pub fn bitmaps(&self, most: u64) -> anyhow::Result<Option<Rc<Stored>>> {
+    pub fn bitmaps(&self, most: u64) -> anyhow::Result<Option<Rc<StoredBitmaps>>> {
         if !self.have_whole_history() {
             return Ok(None);
         }
@@ -457,7 +457,7 @@ impl Objects {
                 if order.as_ref().is_ok_and(|order| order.bitmap_path() != file.path) {
                     continue;
                 }
-                match order.and_then(|order| Stored::open(order, opener::threads(self.threads) > 1)) {
+                match order.and_then(|order| StoredBitmaps::open(order, opener::threads(self.threads) > 1)) {
                     Ok(stored) => found = found.or_else(|| Some(Rc::new(stored))),
                     Err(error) if directory::is_gone(&error) => {}
                     Err(error) => register.warn(format!("{}: {error:#}", file.path.display())),
@@ -483,7 +483,7 @@ impl Objects {
     }
 
     /// Reports damaged bitmaps and stops using them.
-    pub fn distrust(&self, stored: &Stored, error: &anyhow::Error) {
+    pub fn distrust(&self, stored: &StoredBitmaps, error: &anyhow::Error) {
         self.shared.register.warn(format!("{}: {error:#}", stored.order.bitmap_path().display()));
         *self.shared.bitmaps.borrow_mut() = Some(None);
     }
@@ -550,7 +550,7 @@ impl Objects {
         let given: Vec<PathBuf> = self.given.iter().map(|directory| directory.path.clone()).collect();
         let mut warnings = Vec::new();
         let behind =
-            alternates::behind(&given, &self.borrowed, &mut warnings).context("cannot read info/alternates")?;
+            alternates::alternates_of(&given, &self.borrowed, &mut warnings).context("cannot read info/alternates")?;
         warnings.into_iter().for_each(|warning| self.shared.register.warn(warning));
         let behind = behind.iter().map(|path| self.shared.directory(path));
         let searched = self.given.iter().cloned().chain(behind).collect();

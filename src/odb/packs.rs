@@ -4,7 +4,7 @@
 //! it maps it or, if that fails, reads pieces of it. Deltas are not resolved here.
 
 use super::index::{Index, Reverse};
-use super::inflate::{Inflater, Pieces, Stored};
+use super::inflate::{CompressedSource, Inflater, Pieces};
 use super::map::map;
 use crate::stream::Sink;
 use anyhow::{Context, bail};
@@ -372,7 +372,7 @@ impl Pack {
     }
 
     /// Runs `read` on the pack's bytes, addressed by pack offset. `buffer` is only used if the pack cannot be mapped.
-    pub(super) fn stored<T>(&self, buffer: &mut Vec<u8>, read: impl FnOnce(&mut dyn Stored) -> T) -> T {
+    pub(super) fn stored<T>(&self, buffer: &mut Vec<u8>, read: impl FnOnce(&mut dyn CompressedSource) -> T) -> T {
         match self.contents() {
             Contents::Mapped(map) => read(&mut &map[..self.body_end() as usize]),
             Contents::Read(file) => read(&mut Pieces::new(file, self.body_end(), buffer)),

@@ -68,11 +68,11 @@ fn rank(commits: &mut Commits<'_>, number: u32) -> anyhow::Result<Rank> {
 }
 
 /// Marks on commits, by number.
-pub(super) struct Marks(Vec<u8>);
+pub(super) struct CommitMarks(Vec<u8>);
 
-impl Marks {
+impl CommitMarks {
     pub(super) fn new(commits: &Commits<'_>) -> Self {
-        Marks(vec![0; commits.len()])
+        CommitMarks(vec![0; commits.len()])
     }
 
     pub(super) fn of(&self, number: u32) -> u8 {
@@ -153,7 +153,7 @@ pub fn reachable_since<'a>(
 
 /// The state of a walk; `open` counts the commits in the queue that are not hidden.
 struct Paint {
-    marks: Marks,
+    marks: CommitMarks,
     queue: BinaryHeap<Rank>,
     open: usize,
     /// Scratch space: commits still to be hidden, and their parents.
@@ -165,7 +165,7 @@ impl Paint {
     /// Begins with the commits that `wants` and `hidden` peel to.
     fn begin(commits: &mut Commits<'_>, wants: &[ObjectId], hidden: &[ObjectId]) -> anyhow::Result<Self> {
         let objects = commits.objects();
-        let marks = Marks::new(commits);
+        let marks = CommitMarks::new(commits);
         let mut paint = Paint { marks, queue: BinaryHeap::new(), open: 0, stack: Vec::new(), parents: Vec::new() };
         for id in hidden {
             if let Some((id, Kind::Commit)) = objects.peel(id)? {
@@ -280,7 +280,7 @@ pub fn is_ancestor(objects: &Objects, ancestor: &oid, descendant: &oid, pulse: &
     let ancestor = commit_number(&mut commits, ancestor)?;
     let descendant = commit_number(&mut commits, descendant)?;
     let least = commits.generation(ancestor);
-    let mut marks = Marks::new(&commits);
+    let mut marks = CommitMarks::new(&commits);
     let mut queue = BinaryHeap::new();
     // Only commits reachable from the descendant alone may still lead to the ancestor, since what the ancestor reaches
     // does not lead back to it. `open` counts those in the queue.
@@ -346,7 +346,7 @@ pub fn reaches_all(
 ) -> anyhow::Result<bool> {
     const VISITED: u8 = 1;
     const REACHES: u8 = 2;
-    let mut marks = Marks::new(commits);
+    let mut marks = CommitMarks::new(commits);
     for id in common {
         let number = commits.number(id);
         marks.set(number, VISITED | REACHES);
@@ -426,7 +426,7 @@ pub fn are_reachable(
 ) -> anyhow::Result<Reached> {
     const SEEN: u8 = 1;
     const TARGET: u8 = 2;
-    let mut marks = Marks::new(commits);
+    let mut marks = CommitMarks::new(commits);
     let mut left = 0_usize;
     let mut least = GENERATION_UNKNOWN;
     for id in targets {

@@ -55,7 +55,7 @@ impl Small {
         self.places.clear();
         self.places.resize(1 << bits, 0);
         let most = self.stream.len() + content.len() + STORED_BYTES;
-        let mut out = Bits { stream: &mut self.stream, waiting: 0, count: 0 };
+        let mut out = BitWriter { stream: &mut self.stream, waiting: 0, count: 0 };
         out.put(0b011, 3);
         let mut at = 0;
         while let Some(rest) = content.get(at..).filter(|rest| !rest.is_empty()) {
@@ -86,13 +86,13 @@ impl Small {
 }
 
 /// Bits on their way out, the lowest first.
-struct Bits<'a> {
+struct BitWriter<'a> {
     stream: &'a mut Vec<u8>,
     waiting: u64,
     count: u32,
 }
 
-impl Bits<'_> {
+impl BitWriter<'_> {
     fn put(&mut self, bits: usize, count: u32) {
         self.waiting |= (bits as u64) << self.count;
         self.count += count;

@@ -105,7 +105,7 @@ impl Boundary {
                 }
                 return Ok(true);
             }
-            Depth::Endless => depth::so_deep(objects, &tips(repository, request), None, pulse)?,
+            Depth::Endless => depth::to_depth(objects, &tips(repository, request), None, pulse)?,
             Depth::Commits { count, relative } => {
                 let tips = tips(repository, request);
                 let from = if *relative { self.present_depth(objects, &tips, pulse)? } else { Some(0) };
@@ -114,12 +114,12 @@ impl Boundary {
                     self.take_over(repository, request, pulse)?;
                     return Ok(true);
                 };
-                depth::so_deep(objects, &tips, Some(count.saturating_add(from)), pulse)?
+                depth::to_depth(objects, &tips, Some(count.saturating_add(from)), pulse)?
             }
             Depth::Revisions { since, not } => {
                 let since = since.map(|since| i64::try_from(since).unwrap_or(i64::MAX));
                 let (not, tips) = (left_out(repository, not)?, tips(repository, request));
-                let extent = depth::of_revisions(objects, &tips, since, &not, pulse)?;
+                let extent = depth::extent_of_revisions(objects, &tips, since, &not, pulse)?;
                 let extent = extent.ok_or_else(|| said("no commits selected for shallow requests".to_owned()))?;
                 self.move_to(&extent, objects)?;
                 self.keep_met(&extent, objects, tips, pulse)?;
@@ -143,7 +143,7 @@ impl Boundary {
     ) -> Result<(), ServeError> {
         if !repository.objects.shallow().is_empty() {
             let seen = self.seen(repository);
-            let extent = depth::so_deep(&seen, &tips(repository, request), None, pulse)?;
+            let extent = depth::to_depth(&seen, &tips(repository, request), None, pulse)?;
             self.move_to(&extent, &repository.objects)?;
         }
         Ok(())
@@ -156,7 +156,7 @@ impl Boundary {
         tips: &[ObjectId],
         pulse: &mut dyn Pulse,
     ) -> anyhow::Result<Option<u32>> {
-        depth::of_nearest(objects, tips, &self.client.iter().copied().collect(), pulse)
+        depth::depth_of_nearest(objects, tips, &self.client.iter().copied().collect(), pulse)
     }
 
     /// Moves the boundary. Only what changes for the client is sent (SH-15).
@@ -187,7 +187,7 @@ impl Boundary {
         pulse: &mut dyn Pulse,
     ) -> anyhow::Result<()> {
         let sent = objects.cut_at(extent.ends.iter().copied());
-        let met = depth::so_deep(&sent, &[tips, self.beyond.clone()].concat(), None, pulse)?;
+        let met = depth::to_depth(&sent, &[tips, self.beyond.clone()].concat(), None, pulse)?;
         let met: IdSet = met.ends.into_iter().collect();
         self.shallow.retain(|id| met.contains(id));
         let told: IdSet = self.shallow.iter().chain(&self.client).copied().collect();

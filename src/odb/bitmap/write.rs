@@ -16,7 +16,7 @@ use crate::durable::{self, Sharing, Sync};
 use crate::odb::{Objects, PackId};
 use crate::stream::Pulse;
 use anyhow::{Context, Result, ensure};
-use choose::{NOTHING, Plan};
+use choose::{BitmapPlan, NOTHING};
 use fill::Fill;
 use gix_hash::{ObjectId, oid};
 use reach::Reach;
@@ -201,7 +201,7 @@ impl Writer {
         files: Files<'_>,
         pulse: &mut dyn Pulse,
     ) -> Result<(u32, u64)> {
-        let mut plan = Plan::new(objects, order, tips, pulse)?;
+        let mut plan = BitmapPlan::new(objects, order, tips, pulse)?;
         let positions = order.positions()?;
         self.head(order.checksum(), u32::try_from(plan.chosen.len())?)?;
         let kinds = kinds::of_all(objects, order, &positions)?;
@@ -215,7 +215,7 @@ impl Writer {
         let chosen = std::mem::take(&mut plan.chosen);
         let mut reach = Reach::new(plan, fill);
         for number in chosen {
-            let (position, bits) = reach.all_behind(number, &mut self, pulse)?;
+            let (position, bits) = reach.reachable(number, &mut self, pulse)?;
             let entry = self.entry(position, bits)?;
             reach.know(number, entry);
         }

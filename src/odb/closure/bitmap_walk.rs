@@ -6,7 +6,7 @@
 use super::history::broken;
 use super::tips::Tips;
 use super::{Broken, Filter, Marks, Numbers};
-use crate::odb::Stored;
+use crate::odb::StoredBitmaps;
 use crate::odb::bitmap::{Bits, Order};
 use crate::odb::graph::Commits;
 use crate::stream::Pulse;
@@ -41,7 +41,7 @@ const EDGES_MAX: usize = 8;
 /// read.
 pub(super) fn reach(
     numbers: &mut Numbers<'_>,
-    stored: &Stored,
+    stored: &StoredBitmaps,
     tips: &Tips,
     covered: Bits,
     before: &Marks,
@@ -85,7 +85,7 @@ type Place = (u32, Option<u32>);
 
 /// The walk from tips to commits that bitmaps cover.
 struct Walk<'s, 'a> {
-    stored: &'s Stored,
+    stored: &'s StoredBitmaps,
     commits: Commits<'a>,
     /// Objects found earlier, with everything reachable from them.
     before: &'s Marks,
@@ -100,7 +100,7 @@ struct Walk<'s, 'a> {
 impl Walk<'_, '_> {
     /// Returns the tips in the order of the walk, last first, after adding what pseudo-merge bitmaps cover.
     fn tips(&mut self, numbers: &Numbers<'_>, tips: &Tips) -> Result<Vec<Place>, Stop> {
-        let Stored { order, bitmaps } = self.stored;
+        let StoredBitmaps { order, bitmaps } = self.stored;
         let tips = tips.commits.iter().zip(&tips.numbers);
         let place = |(id, number): (&ObjectId, &u32)| (self.commits.number(id), numbers.position(order, id, *number));
         let mut tips: Vec<Place> = tips.map(place).collect();
@@ -154,7 +154,7 @@ impl Walk<'_, '_> {
 
     /// Whether a commit in the packs is covered; if it has a bitmap itself, that is added.
     fn is_covered(&mut self, position: u32) -> Result<bool, Stop> {
-        let Stored { order, bitmaps } = self.stored;
+        let StoredBitmaps { order, bitmaps } = self.stored;
         // With a single pack, positions are numbers.
         let is_before = matches!(order, Order::Pack(_)) && self.before.contains(position);
         if is_before || order.rank(position).is_some_and(|rank| self.covered.contains(rank)) {
@@ -199,11 +199,11 @@ impl Walk<'_, '_> {
 /// When the size of a blob cannot be read.
 pub(super) fn leave_out(
     numbers: &Numbers<'_>,
-    stored: &Stored,
+    stored: &StoredBitmaps,
     filter: &Filter,
     found: &mut Marks,
 ) -> Result<Option<Marks>> {
-    let Stored { order, bitmaps } = stored;
+    let StoredBitmaps { order, bitmaps } = stored;
     let mut none_pass = Marks::default();
     for (kind, passes) in [(Kind::Tree, filter.trees()), (Kind::Blob, filter.blobs())] {
         let passes = passes && filter.reaches(0);

@@ -10,7 +10,7 @@ use super::trees::{Ends, Relate, Trees};
 use super::{Absent, Broken, Closure, Effort, Filter, Firsts, Marks, Missing, Numbers, Search};
 use crate::odb::bitmap::Bits;
 use crate::odb::walk::CommitWalk;
-use crate::odb::{Header, Objects, Stored};
+use crate::odb::{Header, Objects, StoredBitmaps};
 use crate::stream::Pulse;
 use anyhow::Result;
 use gix_hash::ObjectId;
@@ -209,7 +209,7 @@ fn newest_relatives(
 }
 
 /// Whether the bitmaps can be trusted.
-fn are_sound(objects: &Objects, stored: &Stored) -> bool {
+fn are_sound(objects: &Objects, stored: &StoredBitmaps) -> bool {
     let check = stored.bitmaps.check();
     check.as_ref().err().inspect(|error| objects.distrust(stored, error)).is_none()
 }

@@ -6,7 +6,7 @@
 //! trusted to show that a tag does not lead to a filtered object.
 
 use super::{Filter, Marks, Numbers};
-use crate::odb::Stored;
+use crate::odb::StoredBitmaps;
 use crate::odb::bitmap::Order;
 use crate::odb::ids::IdSet;
 use anyhow::Result;
@@ -30,7 +30,7 @@ pub(super) struct DeferredTags {
 
 impl DeferredTags {
     /// An empty set; `None` if it cannot be known that everything was found: with a size limit, or a multi-pack-index.
-    pub(super) fn of(stored: &Stored, filter: &Filter) -> Option<Self> {
+    pub(super) fn of(stored: &StoredBitmaps, filter: &Filter) -> Option<Self> {
         let Order::Pack(pack) = &stored.order else { return None };
         let deferred = DeferredTags { tags: Vec::new(), marks: Marks::default(), objects: pack.len(), begun: false };
         (filter.is_by_kind() && filter.size().is_none()).then_some(deferred)

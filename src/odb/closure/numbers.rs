@@ -6,7 +6,7 @@
 use crate::odb::bases::PlaceHasher;
 use crate::odb::bitmap::{Bits, Order};
 use crate::odb::ids::{IdSet, are_same};
-use crate::odb::{EntryKind, Location, Objects, Pack, PackId, Stored};
+use crate::odb::{EntryKind, Location, Objects, Pack, PackId, StoredBitmaps};
 use anyhow::{Context, Result, bail};
 use gix_hash::{ObjectId, oid};
 use std::collections::HashMap;
@@ -47,7 +47,7 @@ pub struct Numbers<'a> {
     /// How many look-ups did not find their ID in `recent`.
     missed: usize,
     /// The multi-pack-index whose packs have the first ranges. It decides which copy of an object counts.
-    first: Option<Rc<Stored>>,
+    first: Option<Rc<StoredBitmaps>>,
 }
 
 impl<'a> Numbers<'a> {
@@ -72,7 +72,7 @@ impl<'a> Numbers<'a> {
     ///
     /// # Errors
     /// When there are more objects than numbers.
-    pub(super) fn begin_with(&mut self, stored: &Rc<Stored>) -> Result<()> {
+    pub(super) fn begin_with(&mut self, stored: &Rc<StoredBitmaps>) -> Result<()> {
         assert!(self.ranges.is_empty(), "no number has been given");
         for pack in stored.order.packs() {
             self.range(pack.id())?;

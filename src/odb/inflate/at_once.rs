@@ -4,7 +4,7 @@
 //! left to the general decoder, which reports the error. That decoder is made for long streams that arrive in pieces.
 //! Most streams in a pack have a few hundred bytes, for which building the tables takes most of the time.
 
-use super::bits::Bits;
+use super::bits::BitReader;
 use super::codes::{Codes, DISTANCE_BITS, END, FIXED, LITERAL, LITERAL_BITS, OwnCodes, RARE, SECOND};
 
 /// Room after the content that is written to with meaningless bytes: a literal or two, the longest match, and the rest
@@ -41,7 +41,7 @@ impl AtOnce {
         if head[0] & 15 != 8 || head[0] >> 4 > 7 || head[1] & 0x20 != 0 || u16::from_be_bytes(*head) % 31 != 0 {
             return None;
         }
-        let mut bits = Bits::new(body);
+        let mut bits = BitReader::new(body);
         let mut filled = 0;
         loop {
             bits.refill()?;
@@ -74,7 +74,7 @@ impl AtOnce {
 
 /// Copies a stored block. Returns how much is filled after it, and whether all of it had room.
 fn stored<'a>(
-    bits: &mut Bits<'a>,
+    bits: &mut BitReader<'a>,
     input: &'a [u8],
     out: &mut [u8],
     filled: usize,
@@ -88,14 +88,20 @@ fn stored<'a>(
     let (content, rest) = rest.split_at_checked(length.into())?;
     let fits = content.len().min(room - filled);
     out[filled..filled + fits].copy_from_slice(&content[..fits]);
-    *bits = Bits::new(rest);
+    *bits = BitReader::new(rest);
     Some((filled + fits, fits == content.len()))
 }
 
 /// Decodes a compressed block. Returns how much is filled after it, and whether all of it had room.
 #[inline(never)]
-fn block(from: &mut Bits<'_>, codes: &Codes, out: &mut [u8], mut filled: usize, room: usize) -> Option<(usize, bool)> {
-    let first = |bits: &Bits<'_>| codes.literals[bits.peek(LITERAL_BITS)];
+fn block(
+    from: &mut BitReader<'_>,
+    codes: &Codes,
+    out: &mut [u8],
+    mut filled: usize,
+    room: usize,
+) -> Option<(usize, bool)> {
+    let first = |bits: &BitReader<'_>| codes.literals[bits.peek(LITERAL_BITS)];
     let mut bits = *from;
     bits.refill()?;
     let mut entry = first(&bits);

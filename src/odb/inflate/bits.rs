@@ -5,7 +5,7 @@
 
 /// Reads the bits of a stream, the lowest first.
 #[derive(Clone, Copy)]
-pub(super) struct Bits<'a> {
+pub(super) struct BitReader<'a> {
     rest: &'a [u8],
     next: u64,
     /// The lowest six bits are the number of valid bits in `next`; the others are meaningless.
@@ -14,9 +14,9 @@ pub(super) struct Bits<'a> {
     beyond: u32,
 }
 
-impl<'a> Bits<'a> {
+impl<'a> BitReader<'a> {
     pub(super) fn new(rest: &'a [u8]) -> Self {
-        Bits { rest, next: 0, count: 0, beyond: 0 }
+        BitReader { rest, next: 0, count: 0, beyond: 0 }
     }
 
     /// Ensures that there are at least 56 bits.

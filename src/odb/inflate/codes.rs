@@ -3,7 +3,7 @@
 //! In: the fixed codes, and those at the beginning of a block. Out: what the next bits of a stream mean, by one or two
 //! look-ups. Incomplete sets of codes are rejected, as in zlib. No content is decoded here.
 
-use super::bits::Bits;
+use super::bits::BitReader;
 
 /// The longest code.
 const CODE_MAX: usize = 15;
@@ -154,7 +154,7 @@ impl OwnCodes {
     }
 
     /// Reads the codes at the beginning of a block (RFC 1951, 3.2.7); `None` if they are malformed.
-    pub(super) fn read(&mut self, from: &mut Bits<'_>) -> Option<()> {
+    pub(super) fn read(&mut self, from: &mut BitReader<'_>) -> Option<()> {
         let mut bits = *from;
         let literals = 257 + bits.take(5);
         let all = literals + 1 + bits.take(5);

@@ -190,7 +190,7 @@ fn commit_graph_and_bitmaps_are_not_followed_beyond_a_cut() {
     assert_eq!(count(&[root], &[main]), 1);
     assert!(!seen.is_ancestor(&root, &main, &mut Silent).unwrap());
     assert!(objects.is_ancestor(&root, &main, &mut Silent).unwrap());
-    let extent = depth::so_deep(&seen, &[main], None, &mut Silent).unwrap();
+    let extent = depth::to_depth(&seen, &[main], None, &mut Silent).unwrap();
     assert_eq!(extent.ends, [cut]);
     assert!(extent.has_inside(&main) && !extent.has_inside(&cut) && !extent.has_inside(&root));
 }
@@ -205,14 +205,14 @@ fn a_depth_reads_no_more_commits_than_lie_before_its_end() {
     }
     let objects = repo.objects();
     let ends = |depth| {
-        let extent = depth::so_deep(&objects, &tips, std::num::NonZeroU32::new(depth), &mut Silent);
+        let extent = depth::to_depth(&objects, &tips, std::num::NonZeroU32::new(depth), &mut Silent);
         extent.map(|extent| extent.ends).map_err(|error| error.downcast_ref::<Missing>().map(|missing| missing.0))
     };
     assert_eq!(ends(1), Ok(tips.to_vec()));
     assert_eq!(ends(2), Ok(vec![ids[1], ids[5]]));
     assert_eq!(ends(3), Ok(vec![ids[2], ids[6]]));
     assert_eq!(ends(4), Err(Some(ids[2])));
-    let nearest = |n: usize| depth::of_nearest(&objects, &tips, &[ids[n]].into_iter().collect(), &mut Silent);
+    let nearest = |n: usize| depth::depth_of_nearest(&objects, &tips, &[ids[n]].into_iter().collect(), &mut Silent);
     assert_eq!(nearest(5).unwrap(), Some(2));
     assert_eq!(nearest(6).unwrap(), Some(3));
     assert!(nearest(7).is_err());

@@ -11,7 +11,7 @@ use super::store::Store;
 use super::{Fault, bad_object, name_of};
 use crate::durable;
 use crate::odb::delta;
-use crate::odb::inflate::{Inflater, Stored};
+use crate::odb::inflate::{CompressedSource, Inflater};
 use flate2::bufread::ZlibDecoder;
 use gix_hash::ObjectId;
 use gix_object::Kind;
@@ -425,7 +425,7 @@ struct Bytes<'a> {
     end: u64,
 }
 
-impl Stored for Bytes<'_> {
+impl CompressedSource for Bytes<'_> {
     fn piece(&mut self, at: u64) -> io::Result<&[u8]> {
         let window = &mut *self.window;
         let inside = at >= window.at && at < window.at + window.len as u64;

@@ -8,7 +8,7 @@ use super::NotClosed;
 use crate::odb::Objects;
 use crate::odb::bitmap::Order;
 use crate::odb::graph::{Commits, Missing};
-use crate::odb::walk::{Marks, reachable_commits};
+use crate::odb::walk::{CommitMarks, reachable_commits};
 use crate::stream::Pulse;
 use anyhow::Result;
 use gix_hash::ObjectId;
@@ -32,7 +32,7 @@ const MET: u8 = 4;
 const CHOSEN: u8 = 8;
 
 /// The walked history, and the commits chosen from it.
-pub(super) struct Plan<'a> {
+pub(super) struct BitmapPlan<'a> {
     pub(super) commits: Commits<'a>,
     /// Numbers of the commits that get a bitmap, ancestors first.
     pub(super) chosen: Vec<u32>,
@@ -42,7 +42,7 @@ pub(super) struct Plan<'a> {
     pub(super) places: Vec<u32>,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> BitmapPlan<'a> {
     /// Walks from `tips`. Skips tips that are not commits, and commits newer than the objects of `order`.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl<'a> Plan<'a> {
         for &number in &newest_first {
             positions[number as usize] = order.position(commits.id(number)).unwrap_or(NOTHING);
         }
-        let mut marks = Marks::new(&commits);
+        let mut marks = CommitMarks::new(&commits);
         there.iter().for_each(|tip| {
             let number = commits.number(tip);
             marks.set(number, TIP);
@@ -75,13 +75,13 @@ impl<'a> Plan<'a> {
         let mut places = vec![0; commits.len()];
         (0..).zip(&ancestors_first).for_each(|(place, number)| places[*number as usize] = place);
         let chosen = ancestors_first.into_iter().filter(|number| marks.of(*number) & CHOSEN != 0).collect();
-        Ok(Plan { commits, chosen, positions, places })
+        Ok(BitmapPlan { commits, chosen, positions, places })
     }
 }
 
 /// Sorts `newest_first` and everything reachable from it so that each commit follows its parents. Marks these as
 /// parents.
-fn ancestors_first(commits: &mut Commits<'_>, newest_first: &[u32], marks: &mut Marks) -> Result<Vec<u32>> {
+fn ancestors_first(commits: &mut Commits<'_>, newest_first: &[u32], marks: &mut CommitMarks) -> Result<Vec<u32>> {
     let mut sorted = Vec::with_capacity(newest_first.len());
     let mut parents = Vec::new();
     // A commit stays on the stack below its parents when it is entered, and is appended when it comes up again.
@@ -109,7 +109,7 @@ fn ancestors_first(commits: &mut Commits<'_>, newest_first: &[u32], marks: &mut 
     Ok(sorted)
 }
 
-fn choose(commits: &mut Commits<'_>, newest_first: &[u32], marks: &mut Marks) -> Result<()> {
+fn choose(commits: &mut Commits<'_>, newest_first: &[u32], marks: &mut CommitMarks) -> Result<()> {
     let ends = newest_first.iter().filter(|number| marks.of(**number) & PARENT == 0);
     let ends: Vec<u32> = ends.take(ENDS_MAX).copied().collect();
     ends.into_iter().for_each(|number| marks.set(number, CHOSEN));

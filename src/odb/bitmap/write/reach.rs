@@ -4,7 +4,7 @@
 //! where a walk meets commits of an earlier one, the objects reachable from there are computed separately, and kept as
 //! long as there is room.
 
-use super::choose::{NOTHING, Plan};
+use super::choose::{BitmapPlan, NOTHING};
 use super::fill::Fill;
 use super::{NotClosed, Writer};
 use crate::odb::bitmap::Bits;
@@ -17,7 +17,7 @@ const KEPT_BYTES: usize = 32 << 20;
 
 /// The state shared by all walks.
 pub(super) struct Reach<'a> {
-    plan: Plan<'a>,
+    plan: BitmapPlan<'a>,
     fill: Fill<'a>,
     /// The entry of each commit that has one, by number.
     entry_of: Vec<u32>,
@@ -31,7 +31,7 @@ pub(super) struct Reach<'a> {
 }
 
 impl<'a> Reach<'a> {
-    pub(super) fn new(plan: Plan<'a>, fill: Fill<'a>) -> Self {
+    pub(super) fn new(plan: BitmapPlan<'a>, fill: Fill<'a>) -> Self {
         let commits = plan.commits.len();
         Reach {
             plan,
@@ -58,7 +58,7 @@ impl<'a> Reach<'a> {
     ///
     /// # Errors
     /// [`NotClosed`] when an object has no bit; any other error when a commit or tree cannot be read.
-    pub(super) fn all_behind(&mut self, start: u32, writer: &mut Writer, pulse: &mut dyn Pulse) -> Result<(u32, Bits)> {
+    pub(super) fn reachable(&mut self, start: u32, writer: &mut Writer, pulse: &mut dyn Pulse) -> Result<(u32, Bits)> {
         let bits = self.walk(start, true, writer, pulse)?;
         Ok((self.plan.positions[start as usize], bits))
     }
