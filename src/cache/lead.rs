@@ -79,17 +79,26 @@ pub(super) fn lead(
     let shared = Shared::default();
     let may_refer = delivery.heard.is_empty();
     std::thread::scope(|scope| {
-        let way = if kept { Way::Private(delivery) } else { Way::Direct(delivery) };
+        let destination = if kept { Destination::Private(delivery) } else { Destination::Direct(delivery) };
         let clock = Clock::new();
-        let mut leader =
-            Leader { cache, key, scope, shared: &shared, way, block: Block::new(), index: 0, clock, taken: None };
+        let mut leader = Leader {
+            cache,
+            key,
+            scope,
+            shared: &shared,
+            destination,
+            block: Block::new(),
+            index: 0,
+            clock,
+            taken: None,
+        };
         let made = make(&mut leader, may_refer);
         leader.finish(made)
     })
 }
 
 /// Where the bytes go.
-enum Way<'scope, 'env, 'c> {
+enum Destination<'scope, 'env, 'c> {
     /// Into memory: no other process can see the answer yet.
     Private(&'env mut Delivery<'c>),
     /// To the client.
@@ -112,7 +121,7 @@ struct Leader<'scope, 'env, 'c> {
     key: &'env Key,
     scope: &'scope Scope<'scope, 'env>,
     shared: &'env Shared,
-    way: Way<'scope, 'env, 'c>,
+    destination: Destination<'scope, 'env, 'c>,
     block: Block,
     /// The number of that block.
     index: u64,
@@ -123,10 +132,10 @@ struct Leader<'scope, 'env, 'c> {
 impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
     /// Begins a file, if possible, and starts the thread that sends it.
     fn publish(&mut self) -> io::Result<()> {
-        let delivery = match std::mem::replace(&mut self.way, Way::Over) {
-            Way::Private(delivery) => delivery,
-            way => {
-                self.way = way;
+        let delivery = match std::mem::replace(&mut self.destination, Destination::Over) {
+            Destination::Private(delivery) => delivery,
+            destination => {
+                self.destination = destination;
                 return Ok(());
             }
         };
@@ -142,17 +151,17 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
                 };
                 let next_room = self.cache.bytes / ROOM_STEPS;
                 match std::thread::Builder::new().spawn_scoped(self.scope, send) {
-                    Ok(sender) => self.way = Way::Public { writer: Some(writer), sender, next_room },
+                    Ok(sender) => self.destination = Destination::Public { writer: Some(writer), sender, next_room },
                     Err(_) => {
                         self.cache.give_up(&writer);
                         let Some((_, delivery)) = take(&handed) else { unreachable!("no thread has taken it") };
-                        self.way = Way::Direct(delivery);
+                        self.destination = Destination::Direct(delivery);
                     }
                 }
             }
             Begun::Theirs(reader) => return Err(self.stop(Outcome::Theirs(reader))),
             Begun::Complete => return Err(self.stop(Outcome::Complete)),
-            Begun::Impossible => self.way = Way::Direct(delivery),
+            Begun::Impossible => self.destination = Destination::Direct(delivery),
         }
         Ok(())
     }
@@ -174,8 +183,8 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
 
     fn put_block(&mut self) -> io::Result<()> {
         let (index, block) = (self.index, &mut self.block);
-        match &mut self.way {
-            Way::Private(delivery) | Way::Direct(delivery) => {
+        match &mut self.destination {
+            Destination::Private(delivery) | Destination::Direct(delivery) => {
                 let sum = block.checksum(self.key, index);
                 let sent = delivery.block(index, sum, |client| client.write_all(block.bytes()));
                 sent.map_err(|error| match error.downcast::<io::Error>() {
@@ -183,7 +192,7 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
                     Err(_) => self.stop(Outcome::Differs),
                 })
             }
-            Way::Public { writer: file, next_room, .. } => {
+            Destination::Public { writer: file, next_room, .. } => {
                 if let Some(writer) = file {
                     match writer.block(block) {
                         Ok(()) if writer.size() <= self.cache.bytes => {
@@ -208,16 +217,16 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
                 }
                 self.shared.wait_in_memory(block.bytes().to_vec(), block.checksum(self.key, index))
             }
-            Way::Over => Err(ErrorKind::BrokenPipe.into()),
+            Destination::Over => Err(ErrorKind::BrokenPipe.into()),
         }
     }
 
     /// Whether parts of a file can be passed to the client directly: nothing is kept, and nothing sent before is left
     /// to compare with.
     fn is_direct(&self) -> bool {
-        match &self.way {
-            Way::Direct(delivery) => self.block.is_empty() && delivery.heard.len() as u64 <= self.index,
-            Way::Private(_) | Way::Public { .. } | Way::Over => false,
+        match &self.destination {
+            Destination::Direct(delivery) => self.block.is_empty() && delivery.heard.len() as u64 <= self.index,
+            Destination::Private(_) | Destination::Public { .. } | Destination::Over => false,
         }
     }
 
@@ -229,12 +238,12 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
         let made = made.and_then(|made| {
             if !self.block.is_empty() {
                 // A small answer that was made quickly is not worth a file.
-                match self.way {
-                    Way::Private(_) => {
+                match self.destination {
+                    Destination::Private(_) => {
                         self.put_block()?;
                         self.index += 1;
                     }
-                    Way::Direct(_) | Way::Public { .. } | Way::Over => self.end_block()?,
+                    Destination::Direct(_) | Destination::Public { .. } | Destination::Over => self.end_block()?,
                 }
             }
             Ok(made)
@@ -242,8 +251,8 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
         if let Some(outcome) = self.taken.take() {
             return Ok(outcome);
         }
-        match std::mem::replace(&mut self.way, Way::Over) {
-            Way::Private(delivery) => {
+        match std::mem::replace(&mut self.destination, Destination::Over) {
+            Destination::Private(delivery) => {
                 let made = made?;
                 delivery.end(self.index)?;
                 match made {
@@ -253,12 +262,12 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
                     Made::Written(notes) | Made::Elsewhere(notes) => Ok(Outcome::Made(notes, Role::Missed)),
                 }
             }
-            Way::Direct(delivery) => {
+            Destination::Direct(delivery) => {
                 let (Made::Written(notes) | Made::Elsewhere(notes)) = made?;
                 delivery.end(self.index)?;
                 Ok(Outcome::Made(notes, Role::Missed))
             }
-            Way::Public { writer, sender, .. } => {
+            Destination::Public { writer, sender, .. } => {
                 let gone = self.shared.is_gone();
                 let kept = match (&made, writer) {
                     (Ok(Made::Written(notes) | Made::Elsewhere(notes)), Some(mut writer)) => {
@@ -287,7 +296,7 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
                     }
                 }
             }
-            Way::Over => made.map(|_| Outcome::Lost),
+            Destination::Over => made.map(|_| Outcome::Lost),
         }
     }
 
@@ -301,16 +310,18 @@ impl<'scope, 'env, 'c> Leader<'scope, 'env, 'c> {
     /// Every few calls: makes the answer public if it takes long, and renews the sign of life.
     fn look_at_clock(&mut self) -> io::Result<()> {
         let Some(now) = self.clock.look() else { return Ok(()) };
-        match &self.way {
-            Way::Private(_) if now.saturating_duration_since(self.clock.began) >= self.cache.patience.private => {
+        match &self.destination {
+            Destination::Private(_)
+                if now.saturating_duration_since(self.clock.began) >= self.cache.patience.private =>
+            {
                 self.publish()
             }
-            Way::Public { writer: Some(writer), .. } if self.clock.is_due(now, self.cache.patience.sign) => {
+            Destination::Public { writer: Some(writer), .. } if self.clock.is_due(now, self.cache.patience.sign) => {
                 // If the sign of life fails, another process takes over, which does no harm.
                 let _ = durable::touch_file(writer.file());
                 Ok(())
             }
-            Way::Private(_) | Way::Direct(_) | Way::Public { .. } | Way::Over => Ok(()),
+            Destination::Private(_) | Destination::Direct(_) | Destination::Public { .. } | Destination::Over => Ok(()),
         }
     }
 }
@@ -339,37 +350,37 @@ impl Write for Leader<'_, '_, '_> {
 
 impl Pulse for Leader<'_, '_, '_> {
     fn begin(&mut self, title: &'static str, total: Option<u64>) -> io::Result<()> {
-        match &mut self.way {
-            Way::Private(delivery) | Way::Direct(delivery) => delivery.client.begin(title, total),
-            Way::Public { .. } => self.shared.say(Said::Begin(title, total)),
-            Way::Over => Ok(()),
+        match &mut self.destination {
+            Destination::Private(delivery) | Destination::Direct(delivery) => delivery.client.begin(title, total),
+            Destination::Public { .. } => self.shared.say(Event::Begin(title, total)),
+            Destination::Over => Ok(()),
         }
     }
 
     fn tick(&mut self, done: u64) -> io::Result<()> {
-        match &mut self.way {
-            Way::Private(delivery) | Way::Direct(delivery) => delivery.client.tick(done)?,
-            Way::Public { .. } => self.shared.tick(done)?,
-            Way::Over => {}
+        match &mut self.destination {
+            Destination::Private(delivery) | Destination::Direct(delivery) => delivery.client.tick(done)?,
+            Destination::Public { .. } => self.shared.tick(done)?,
+            Destination::Over => {}
         }
         self.look_at_clock()
     }
 
     fn end(&mut self) -> io::Result<()> {
-        match &mut self.way {
-            Way::Private(delivery) | Way::Direct(delivery) => delivery.client.end(),
-            Way::Public { .. } => self.shared.say(Said::End),
-            Way::Over => Ok(()),
+        match &mut self.destination {
+            Destination::Private(delivery) | Destination::Direct(delivery) => delivery.client.end(),
+            Destination::Public { .. } => self.shared.say(Event::End),
+            Destination::Over => Ok(()),
         }
     }
 }
 
 impl Sink for Leader<'_, '_, '_> {
     fn aside(&mut self, text: &[u8]) -> io::Result<()> {
-        match &mut self.way {
-            Way::Private(delivery) | Way::Direct(delivery) => delivery.client.aside(text),
-            Way::Public { .. } => self.shared.say(Said::Aside(text.to_vec())),
-            Way::Over => Ok(()),
+        match &mut self.destination {
+            Destination::Private(delivery) | Destination::Direct(delivery) => delivery.client.aside(text),
+            Destination::Public { .. } => self.shared.say(Event::Aside(text.to_vec())),
+            Destination::Over => Ok(()),
         }
     }
 
@@ -377,7 +388,7 @@ impl Sink for Leader<'_, '_, '_> {
         let mut left = range;
         while left.start < left.end {
             if self.is_direct()
-                && let Way::Direct(delivery) = &mut self.way
+                && let Destination::Direct(delivery) = &mut self.destination
             {
                 return delivery.client.send_file(file, left);
             }
@@ -429,7 +440,7 @@ impl Clock {
 
 /// What is told to the client besides the bytes.
 #[derive(Debug)]
-enum Said {
+enum Event {
     Begin(&'static str, Option<u64>),
     End,
     Aside(Vec<u8>),
@@ -451,7 +462,7 @@ struct State {
     blocks: u64,
     /// Blocks after those of the file, with their checksums.
     waiting: VecDeque<(Vec<u8>, u32)>,
-    said: VecDeque<Said>,
+    events: VecDeque<Event>,
     /// Set when no more will come; `true` if the answer is complete.
     ended: Option<bool>,
 }
@@ -460,7 +471,7 @@ struct State {
 enum Step {
     FromFile,
     FromMemory(Vec<u8>, u32),
-    Say(Said),
+    Say(Event),
     Tick,
     Done,
 }
@@ -502,8 +513,8 @@ impl Shared {
         self.unless_gone()
     }
 
-    fn say(&self, said: Said) -> io::Result<()> {
-        self.state().said.push_back(said);
+    fn say(&self, event: Event) -> io::Result<()> {
+        self.state().events.push_back(event);
         self.changed.notify_all();
         self.unless_gone()
     }
@@ -517,8 +528,8 @@ impl Shared {
     fn step(&self, index: u64) -> Step {
         let mut state = self.state();
         loop {
-            if let Some(said) = state.said.pop_front() {
-                return Step::Say(said);
+            if let Some(event) = state.events.pop_front() {
+                return Step::Say(event);
             }
             match state.ended {
                 // After a failure nothing more is sent.
@@ -545,7 +556,7 @@ impl Shared {
     /// The second thread: sends everything to the client.
     fn send(&self, mut reader: Reader, delivery: &mut Delivery<'_>) -> anyhow::Result<()> {
         // Marks the end even if this thread panics, so that nothing waits for it.
-        let _left = Left(self);
+        let _left = SenderGuard(self);
         self.send_all(&mut reader, delivery)
     }
 
@@ -553,12 +564,12 @@ impl Shared {
         let mut index = 0;
         loop {
             match self.step(index) {
-                Step::Say(Said::Begin(title, total)) => delivery.client.begin(title, total)?,
-                Step::Say(Said::End) => {
+                Step::Say(Event::Begin(title, total)) => delivery.client.begin(title, total)?,
+                Step::Say(Event::End) => {
                     delivery.client.tick(self.done.load(Ordering::Relaxed))?;
                     delivery.client.end()?;
                 }
-                Step::Say(Said::Aside(text)) => delivery.client.aside(&text)?,
+                Step::Say(Event::Aside(text)) => delivery.client.aside(&text)?,
                 Step::FromFile => {
                     let Next::Block(range, sum) = reader.next() else { return Err(Unreadable.into()) };
                     delivery.block(index, sum, |client| client.send_file(reader.file(), range))?;
@@ -579,9 +590,9 @@ impl Shared {
 }
 
 /// Marks, when dropped, that the second thread has ended.
-struct Left<'s>(&'s Shared);
+struct SenderGuard<'s>(&'s Shared);
 
-impl Drop for Left<'_> {
+impl Drop for SenderGuard<'_> {
     fn drop(&mut self) {
         // Holds the lock, so that a waiting thread cannot miss this between its check and its wait.
         let _state = self.0.state();
