@@ -28,9 +28,9 @@ pub struct Child<'a> {
     /// The directory it runs in.
     pub directory: &'a Path,
     /// Whether it gets a process group of its own, all of which is killed when it is no longer waited for; a child
-    /// started with [`leave`] always gets one. On a terminal it must stay in our group: there Ctrl-C ends all of it,
-    /// and it may ask the user something.
-    pub apart: bool,
+    /// started with [`spawn_detached`] always gets one. On a terminal it must stay in our group: there Ctrl-C ends all
+    /// of it, and it may ask the user something.
+    pub own_group: bool,
 }
 
 /// How a child ended.
@@ -99,7 +99,7 @@ impl Dialogue for Monologue<'_> {
 /// Runs a child until it and its output have ended.
 ///
 /// `input` is produced piece by piece as the child reads it; it is not an error if the child reads none of it or only a
-/// part (HO-11). After `time` the child is killed, and if it is `apart` everything it started is killed too.
+/// part (HO-11). After `time` the child is killed, and if it has its `own_group` everything it started is killed too.
 ///
 /// # Errors
 /// When it cannot be started. When the sink fails; the child is killed first.
@@ -157,7 +157,7 @@ pub fn converse(
 /// # Errors
 /// When it cannot be started.
 #[allow(clippy::zombie_processes, reason = "it outlives this process, which ends soon")]
-pub fn leave(child: &Child<'_>) -> io::Result<()> {
+pub fn spawn_detached(child: &Child<'_>) -> io::Result<()> {
     close_on_exec()?;
     let mut command = command(child, child.program, None);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -173,7 +173,7 @@ fn start(
     close_on_exec()?;
     let spawn = |program: &Path, script: Option<&Path>| {
         let mut command = command(child, program, script);
-        if child.apart {
+        if child.own_group {
             command.process_group(0);
         }
         command.stdin(Stdio::piped()).stdout(output()?).stderr(errors()?).spawn()

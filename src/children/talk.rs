@@ -50,7 +50,7 @@ pub(super) fn attend(
     if !matches!(ended, Ok(Ended::Status(_) | Ended::Signal(_))) {
         // The child may have ended by itself in the meantime; its status is collected but ignored. Until then its
         // process id, and so its group's, cannot be reused.
-        if child.apart {
+        if child.own_group {
             let _ = kill_process_group(Pid::from_child(&running), Signal::KILL);
         }
         let _ = running.kill();

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 /// A child in an existing directory and in its own process group.
 fn child<'a>(program: &'a Path, arguments: &'a [OsString], environment: &'a [(OsString, OsString)]) -> Child<'a> {
-    Child { program, arguments, environment, directory: Path::new("/"), apart: true }
+    Child { program, arguments, environment, directory: Path::new("/"), own_group: true }
 }
 
 fn shell(script: &str, input: &str, time: Option<Duration>) -> (io::Result<Ended>, String) {

@@ -236,11 +236,11 @@ pub(super) fn child<'a>(
     arguments: &'a [OsString],
     environment: &'a [(OsString, OsString)],
 ) -> Child<'a> {
-    let apart = match repository.context.mode {
+    let own_group = match repository.context.mode {
         AccessMode::Tokens | AccessMode::WebServer => true,
         AccessMode::Pipe => false,
     };
-    Child { program, arguments, environment, directory: &repository.git_dir, apart }
+    Child { program, arguments, environment, directory: &repository.git_dir, own_group }
 }
 
 /// Runs a program and traces it.

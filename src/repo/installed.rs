@@ -44,7 +44,8 @@ pub fn leave(repository: &Repository, words: &[&str]) -> io::Result<()> {
     let arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
     let environment = environment(repository, &[]);
     let child = hooks::child(repository, Path::new(GIT), &arguments, &environment);
-    hooks::launch(repository, "git", &child, |child, _| children::leave(child).map(|()| Ended::Status(0))).map(drop)
+    hooks::launch(repository, "git", &child, |child, _| children::spawn_detached(child).map(|()| Ended::Status(0)))
+        .map(drop)
 }
 
 fn environment(repository: &Repository, more: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
