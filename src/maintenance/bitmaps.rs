@@ -29,7 +29,7 @@ pub(super) fn forbidden(repository: &Repository, packs: usize) -> Result<Option<
     if packs > 1 && !settings.multi_pack_index {
         return Ok(Some("there are several packs and no multi-pack-index"));
     }
-    history::is_changed(repository)
+    history::why_changed(repository)
 }
 
 /// Whether bitmaps are missing where there could be some.

@@ -37,7 +37,7 @@ pub(super) fn forbidden(repository: &Repository) -> Result<Option<&'static str>>
     if !repository.settings.commit_graph {
         return Ok(Some("core.commitGraph or gc.writeCommitGraph is false"));
     }
-    history::is_changed(repository)
+    history::why_changed(repository)
 }
 
 /// Whether a tip is missing from the file, or there is a chain of files.

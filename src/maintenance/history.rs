@@ -7,7 +7,7 @@ use anyhow::Result;
 use std::fs;
 
 /// Why history differs from what the commits say, if so.
-pub(super) fn is_changed(repository: &Repository) -> Result<Option<&'static str>> {
+pub(super) fn why_changed(repository: &Repository) -> Result<Option<&'static str>> {
     if !repository.objects.shallow().is_empty() {
         return Ok(Some("history is cut (shallow)"));
     }

@@ -126,9 +126,9 @@ fn plan(repository: &Repository, options: Options, directory: &Path) -> Result<R
     let (packs, tips) = (local::packs(objects)?, tips::all(repository)?);
     let loose = objects.loose_ids()?.len();
     let mut report = Report::default();
-    let is_enough = are_enough(repository, options, directory, &packs, loose)?;
+    let pack_loose = should_pack_loose(repository, options, directory, &packs, loose)?;
     if !repository.settings.precious_objects {
-        report.loose_objects = if is_enough { loose } else { 0 };
+        report.loose_objects = if pack_loose { loose } else { 0 };
         report.packs = merged(&packs, report.loose_objects, options.full).len();
         report.remains_removed = prune::remains(directory, repository.context.now)?.len();
     }
@@ -162,7 +162,7 @@ fn midx_is_due(repository: &Repository, directory: &Path, packs: &[Arc<Pack>]) -
 }
 
 /// Whether this many loose objects are to be packed.
-fn are_enough(
+fn should_pack_loose(
     repository: &Repository,
     options: Options,
     directory: &Path,
@@ -276,8 +276,8 @@ impl Work<'_> {
         let objects = &self.repository.objects;
         let packs = local::packs(objects)?;
         let loose = objects.loose_ids()?;
-        let is_enough = are_enough(self.repository, options, &self.directory, &packs, loose.len())?;
-        if !is_enough && merged(&packs, 0, options.full).is_empty() {
+        let pack_loose = should_pack_loose(self.repository, options, &self.directory, &packs, loose.len())?;
+        if !pack_loose && merged(&packs, 0, options.full).is_empty() {
             return Ok(None);
         }
         // Packs listed in a multi-pack-index cannot be removed, and a pack made beside them would be made again by
@@ -288,7 +288,7 @@ impl Work<'_> {
         };
         let reachable = self.reachable(pulse)?;
         let packed_now = match &reachable {
-            Some(reachable) if is_enough => repack::reachable_of(objects, reachable, &loose),
+            Some(reachable) if pack_loose => repack::reachable_of(objects, reachable, &loose),
             Some(_) | None => Vec::new(),
         };
         let old = merged(&packs, packed_now.len(), options.full);
@@ -381,7 +381,7 @@ impl Work<'_> {
 
 /// A new pack, and what it makes superfluous.
 struct New {
-    made: repack::Made,
+    made: repack::NewPack,
     old: Vec<Arc<Pack>>,
     loose: Vec<ObjectId>,
     /// The lock of the multi-pack-index, which must list the new pack before the old ones are removed.

@@ -29,7 +29,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 const BLOCKS_MAX: usize = 16;
 
 /// A pack that was made. As long as its `.keep` exists, other maintenance leaves it alone.
-pub(super) struct Made {
+pub(super) struct NewPack {
     /// The pack, visible to everybody.
     pub path: PathBuf,
     keeps: Vec<PathBuf>,
@@ -40,7 +40,7 @@ fn keep_message() -> String {
     quarantine::keep_message("maintenance")
 }
 
-impl Drop for Made {
+impl Drop for NewPack {
     fn drop(&mut self) {
         for keep in &self.keeps {
             // A `.keep` that existed before belongs to another process and stays. If removing ours fails, the journal
@@ -61,7 +61,7 @@ pub(super) fn make(
     loose: &[ObjectId],
     reachable: Option<&Selection>,
     pulse: &mut dyn Pulse,
-) -> Result<Made> {
+) -> Result<NewPack> {
     let selection = selection(objects, packs, loose, reachable)?;
     let quarantine = fresh::directory(repository, objects)?;
     let settings = &repository.settings;
@@ -89,7 +89,7 @@ pub(super) fn make(
     check(&selection, objects, quarantine.path())?;
     let keeps = quarantine.migrate().context("unable to migrate objects to permanent storage")?;
     let path = keeps.first().context("the new pack has got no name")?.with_extension("pack");
-    Ok(Made { path, keeps })
+    Ok(NewPack { path, keeps })
 }
 
 /// Selects each object once: from the largest pack that has it, among packs of similar size from the newest, else

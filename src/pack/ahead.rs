@@ -29,7 +29,7 @@ const OBJECT_BYTES_MAX: u64 = 1 << 20;
 const WAITING_BYTES: usize = 64 << 20;
 
 /// The result of a recipe.
-pub(super) struct Made {
+pub(super) struct MadeEntry {
     pub outcome: Outcome,
     /// The size before deflation.
     pub size: u64,
@@ -37,14 +37,14 @@ pub(super) struct Made {
 }
 
 /// Some results, by number.
-type Group = Vec<(usize, Option<Made>)>;
+type Group = Vec<(usize, Option<MadeEntry>)>;
 
 /// The threads at work.
 pub(super) struct Ahead {
     batches: Sender<Vec<(usize, Recipe)>>,
     results: Receiver<Group>,
     gathered: Vec<(usize, Recipe)>,
-    ready: HashMap<usize, Option<Made>>,
+    ready: HashMap<usize, Option<MadeEntry>>,
     /// The bytes of results that wait.
     waiting: Arc<AtomicUsize>,
     asked: usize,
@@ -128,7 +128,7 @@ impl Ahead {
     }
 
     /// Takes the result of a recipe, waiting for it if necessary; each only once.
-    pub(super) fn take(&mut self, number: usize) -> Option<Made> {
+    pub(super) fn take(&mut self, number: usize) -> Option<MadeEntry> {
         self.taken += 1;
         loop {
             if let Some(made) = self.ready.remove(&number) {
@@ -170,7 +170,7 @@ impl<'a> Answers<'a> {
     }
 
     /// Answers the next number; returns `false` once the receiver is known to be gone.
-    fn next(&mut self, made: Option<Made>) -> bool {
+    fn next(&mut self, made: Option<MadeEntry>) -> bool {
         self.group.extend(self.left.pop_front().map(|number| (number, made)));
         self.group.len() < GROUP || self.outgoing.send(std::mem::take(&mut self.group)).is_ok()
     }
@@ -190,10 +190,10 @@ fn made(
     recipe: &Recipe,
     levels: Levels,
     deflater: &mut Deflater,
-) -> Result<Made> {
+) -> Result<MadeEntry> {
     let outcome = maker.make(objects, recipe)?;
     if outcome == Outcome::Nothing {
-        return Ok(Made { outcome, size: 0, deflated: Vec::new() });
+        return Ok(MadeEntry { outcome, size: 0, deflated: Vec::new() });
     }
     let bytes = maker.bytes();
     let mut deflated = Vec::with_capacity(bytes.len() / 2 + 64);
@@ -201,7 +201,7 @@ fn made(
         deflated.extend_from_slice(bytes);
         Ok(())
     })?;
-    Ok(Made { outcome, size: bytes.len() as u64, deflated })
+    Ok(MadeEntry { outcome, size: bytes.len() as u64, deflated })
 }
 
 #[cfg(test)]
@@ -214,7 +214,7 @@ mod tests {
         let heard: Vec<(usize, bool)> = std::thread::scope(|scope| {
             let dies = move || {
                 let mut answers = Answers::owed((3..6).collect(), &outgoing);
-                answers.next(Some(Made { outcome: Outcome::Nothing, size: 0, deflated: Vec::new() }));
+                answers.next(Some(MadeEntry { outcome: Outcome::Nothing, size: 0, deflated: Vec::new() }));
                 panic!("as if what is made had no end");
             };
             spawn(scope, dies).unwrap();

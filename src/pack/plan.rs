@@ -8,7 +8,7 @@
 use super::kin::{Kin, chain};
 use super::make::{Kinship, Recipe, Version};
 use super::select::{Selection, Spot, Stray};
-use super::sources::{Base, Sources, Taken};
+use super::sources::{Base, SourcePack, Sources};
 use super::write::PackOptions;
 use crate::odb::{EntryHead, EntryKind, Location, Objects, Pack, PackId};
 use anyhow::{Context, Result, ensure};
@@ -93,7 +93,7 @@ struct Entry {
 const LOOKED_UP: usize = 256;
 
 impl Entries {
-    fn of(taken: &Taken<'_>) -> Self {
+    fn of(taken: &SourcePack<'_>) -> Self {
         let (pack, positions) = (&taken.pack, taken.positions);
         if positions.len() * 16 >= u64::from(pack.len()) {
             return Entries::Most(0, Vec::new());
@@ -107,7 +107,7 @@ impl Entries {
         Entries::Few(chosen.into_iter().zip(ends).map(entry).rev().collect())
     }
 
-    fn next(&mut self, taken: &Taken<'_>) -> Option<Entry> {
+    fn next(&mut self, taken: &SourcePack<'_>) -> Option<Entry> {
         let pack = &taken.pack;
         match self {
             Entries::Few(chosen) => {
@@ -234,7 +234,7 @@ impl<'a> Plan<'a> {
         if let Some(step) = self.next_early()? {
             return Ok(Some(step));
         }
-        while let Some(taken) = self.sources.taken(self.current) {
+        while let Some(taken) = self.sources.source_pack(self.current) {
             let entries = self.entries.get_or_insert_with(|| Entries::of(taken));
             if let Some(Entry { position, range, crc32 }) = entries.next(taken) {
                 if taken.is_early(range.start) {
@@ -295,7 +295,7 @@ impl<'a> Plan<'a> {
             _ => return Ok(How::Recover),
         };
         let spot = Spot::Packed(pack.id(), position);
-        if makes_nothing(pack, position, &head) {
+        if makes_empty_object(pack, position, &head) {
             return Ok(self.make(pack, position, Vec::new(), true));
         }
         let base = match head.kind {
@@ -488,7 +488,7 @@ impl<'a> Plan<'a> {
 
 /// Whether an entry is a delta that makes an empty object. C git indexes such a delta, but then fails to tell its kind
 /// or size, so that a client cannot use it.
-pub(super) fn makes_nothing(pack: &Pack, position: u32, head: &EntryHead) -> bool {
+pub(super) fn makes_empty_object(pack: &Pack, position: u32, head: &EntryHead) -> bool {
     let is_small_delta = head.size <= EMPTY_DELTA_MAX && !matches!(head.kind, EntryKind::Whole(_));
     is_small_delta && {
         let id = pack.read_id_at(position);

@@ -27,7 +27,7 @@ pub(super) enum Base {
 /// The packs from which objects are taken.
 pub(super) struct Sources<'a> {
     objects: &'a Objects,
-    packs: Vec<Taken<'a>>,
+    packs: Vec<SourcePack<'a>>,
     /// The number of each pack, by its id: there may be hundreds.
     by_id: HashMap<PackId, u32>,
     bases: Vec<(Arc<Pack>, &'a Positions)>,
@@ -39,7 +39,7 @@ pub(super) struct Sources<'a> {
 }
 
 /// What is taken from one pack, and where it was written.
-pub(super) struct Taken<'a> {
+pub(super) struct SourcePack<'a> {
     /// The pack.
     pub pack: Arc<Pack>,
     /// The selected objects.
@@ -112,7 +112,7 @@ impl Positions {
     }
 }
 
-impl Taken<'_> {
+impl SourcePack<'_> {
     /// Whether the entry at `offset` has been planned.
     fn has(&self, offset: u64) -> bool {
         self.offsets.contains(offset) || self.is_early(offset)
@@ -127,14 +127,14 @@ impl<'a> Sources<'a> {
     /// Orders the packs. Large ones go first, so that a base which a small pack's delta needs has already been written
     /// if a large pack has it too. Packs of about the same size keep the order of the selection.
     pub(super) fn new(selection: &'a Selection, objects: &'a Objects, thin: bool) -> Self {
-        let taken = |positions: &'a Positions| Taken {
+        let taken = |positions: &'a Positions| SourcePack {
             pack: objects.pack(positions.pack),
             positions,
             offsets: Offsets::of(positions.len()),
             runs: Vec::new(),
             early: HashMap::new(),
         };
-        let mut packs: Vec<Taken<'_>> = selection.packed.iter().map(taken).collect();
+        let mut packs: Vec<SourcePack<'_>> = selection.packed.iter().map(taken).collect();
         packs.sort_by_key(|taken| std::cmp::Reverse(magnitude(&taken.pack)));
         let (bases, loose_bases): (&[_], &[_]) =
             if thin { (&selection.bases, &selection.loose_bases) } else { (&[], &[]) };
@@ -146,7 +146,7 @@ impl<'a> Sources<'a> {
     }
 
     /// What is taken from the n-th pack; `None` after the last.
-    pub(super) fn taken(&self, source: u32) -> Option<&Taken<'a>> {
+    pub(super) fn source_pack(&self, source: u32) -> Option<&SourcePack<'a>> {
         self.packs.get(source as usize)
     }
 
@@ -173,7 +173,7 @@ impl<'a> Sources<'a> {
 
     /// Notes that the entry at `offset` of a pack was written at `place`.
     pub(super) fn put(&mut self, source: u32, offset: u64, place: u64) {
-        let Taken { runs, early, .. } = &mut self.packs[source as usize];
+        let SourcePack { runs, early, .. } = &mut self.packs[source as usize];
         if let Some(early) = early.get_mut(&offset) {
             *early = place;
             return;
@@ -186,7 +186,7 @@ impl<'a> Sources<'a> {
 
     /// Where an entry was written.
     pub(super) fn place(&self, source: u32, offset: u64) -> Option<u64> {
-        let Taken { runs, early, .. } = &self.packs[source as usize];
+        let SourcePack { runs, early, .. } = &self.packs[source as usize];
         if let Some(place) = early.get(&offset) {
             return Some(*place);
         }
@@ -264,7 +264,7 @@ impl<'a> Sources<'a> {
         }
         // Another copy of it may have been sent from an earlier pack. One from this pack would not be a safe base: it
         // may itself be based on this object.
-        let written = |(at, other): (u32, &Taken<'_>)| {
+        let written = |(at, other): (u32, &SourcePack<'_>)| {
             let offset = other.pack.offset_at(other.pack.position(id)?);
             other.has(offset).then_some(Base::Written(at, offset))
         };

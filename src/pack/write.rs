@@ -4,11 +4,11 @@
 //! threads make them ahead. Which objects are sent is never decided here.
 
 use super::PackStats;
-use super::ahead::{Ahead, Made};
+use super::ahead::{Ahead, MadeEntry};
 use super::deflate::{Deflater, Levels};
 use super::make::{Maker, Outcome};
 use super::output::{Output, PIECE_BYTES};
-use super::plan::{How, Making, Object, Plan, Step, makes_nothing};
+use super::plan::{How, Making, Object, Plan, Step, makes_empty_object};
 use super::select::{Selection, Spot, Stray};
 use super::sources::Base;
 pub use super::sources::magnitude;
@@ -114,7 +114,7 @@ pub fn whole_pack(selection: &Selection, objects: &Objects, options: &PackOption
     let hash = objects.hash_kind();
     for empty in [ObjectId::empty_blob(hash), ObjectId::empty_tree(hash)] {
         let Some(position) = pack.position(&empty) else { continue };
-        if pack.head_at(pack.offset_at(position)).is_ok_and(|head| makes_nothing(&pack, position, &head)) {
+        if pack.head_at(pack.offset_at(position)).is_ok_and(|head| makes_empty_object(&pack, position, &head)) {
             return Ok(None);
         }
     }
@@ -232,7 +232,7 @@ impl Writer<'_, '_, '_> {
         (position, crc32): (u32, Option<u32>),
         range: Range<u64>,
         how: &How,
-        ahead: Option<Made>,
+        ahead: Option<MadeEntry>,
     ) -> Result<()> {
         let head = match (how, pack.head_at(range.start)) {
             (How::Copy(_) | How::Make(_), Ok(head)) => head,
@@ -286,7 +286,7 @@ impl Writer<'_, '_, '_> {
     }
 
     /// Writes an object that has been made ahead, or makes it; returns `false` if the entry is to be copied instead.
-    fn make(&mut self, making: &Making, ahead: Option<Made>) -> Result<bool> {
+    fn make(&mut self, making: &Making, ahead: Option<MadeEntry>) -> Result<bool> {
         if self.made == 0 && self.selection.count > SMALL {
             // From here on entries take time to make. The client should learn that a pack is coming, and start the
             // program that reads it.
@@ -363,7 +363,7 @@ impl Writer<'_, '_, '_> {
         self.deflater.whole(self.options.levels.usual, self.maker.bytes(), &mut |bytes| self.out.write(bytes))
     }
 
-    fn stray(&mut self, stray: &Stray, how: &How, ahead: Option<Made>) -> Result<()> {
+    fn stray(&mut self, stray: &Stray, how: &How, ahead: Option<MadeEntry>) -> Result<()> {
         match how {
             How::Make(making) => self.make(making, ahead).map(drop),
             How::Stream(kind, size) => self.large_stray(stray, *kind, *size),

@@ -8,7 +8,7 @@ use super::history::History;
 use super::negotiation::{Acks, Negotiator, Then};
 use super::offer::{self, View};
 use super::pack_hook::{self, Order};
-use super::plan::Plan;
+use super::plan::FetchPlan;
 use super::progress::{Heartbeat, HeldBack, Pace};
 use super::section::Section;
 use super::shallow::Boundary;
@@ -89,7 +89,7 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     }
     let common = negotiator.into_common();
     // The pack-objects hook makes whole packs, so nothing is left out of them.
-    let plan = Plan::new(repository, &request, &boundary, filter.as_ref(), &common)?;
+    let plan = FetchPlan::new(repository, &request, &boundary, filter.as_ref(), &common)?;
     let chosen = match request.packfile_uris.is_empty() || repository.settings.pack_objects_hook.is_some() {
         true => None,
         false => Some(send_uris(&plan, out)?),
@@ -158,15 +158,15 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
         out.pause(repository)?;
         if acks.then == Then::Pack {
             let common = negotiator.into_common();
-            return send_pack(&Plan::new(repository, &request, &boundary, filter.as_ref(), &common)?, None, out);
+            return send_pack(&FetchPlan::new(repository, &request, &boundary, filter.as_ref(), &common)?, None, out);
         }
     }
 }
 
 /// Selects the objects and sends the addresses of packs that replace some of them (FE-17). Returns what remains to be
 /// sent.
-fn send_uris(plan: &Plan<'_>, out: &mut Out<'_>) -> Result<Selection, ServeError> {
-    let Plan { repository, request, .. } = plan;
+fn send_uris(plan: &FetchPlan<'_>, out: &mut Out<'_>) -> Result<Selection, ServeError> {
+    let FetchPlan { repository, request, .. } = plan;
     let (objects, settings) = (&repository.objects, &repository.settings);
     let mut pulse = before_pack(repository, request, out);
     let mut selection = plan.select(&mut pulse).map_err(|error| broken(repository, error))?;
@@ -233,8 +233,8 @@ fn append(acks: &Acks, answer: &mut Vec<u8>) -> std::io::Result<()> {
 
 /// Selects the objects, unless `chosen` holds them, and sends the pack. From here on an error is reported on band 3, or
 /// by a pack that ends too early (PO-16).
-fn send_pack(plan: &Plan<'_>, chosen: Option<&Selection>, out: &mut Out<'_>) -> Result<(), ServeError> {
-    let Plan { repository, request, .. } = plan;
+fn send_pack(plan: &FetchPlan<'_>, chosen: Option<&Selection>, out: &mut Out<'_>) -> Result<(), ServeError> {
+    let FetchPlan { repository, request, .. } = plan;
     *out.channel = match request.bands {
         Some(_) => ErrorChannel::Band3,
         None => ErrorChannel::Silence,
@@ -273,14 +273,14 @@ fn broken(repository: &Repository, error: anyhow::Error) -> ServeError {
 
 /// Sends the pack of a plan, from wherever it comes.
 fn pack(
-    plan: &Plan<'_>,
+    plan: &FetchPlan<'_>,
     chosen: Option<&Selection>,
     heartbeat: &mut Heartbeat<'_>,
 ) -> anyhow::Result<(PackStats, Option<Role>)> {
     let repository = plan.repository;
     let mut held = HeldBack::new(heartbeat);
     if let Some(command) = &repository.settings.pack_objects_hook {
-        let Plan { request, wants, common, .. } = plan;
+        let FetchPlan { request, wants, common, .. } = plan;
         let order = Order { request, ends: plan.boundary.ends(repository), wants, common };
         let stats = pack_hook::make(repository, command.as_ref(), &order, &mut held)?;
         held.release()?;

@@ -3,7 +3,7 @@
 //! In: a plan. Out: its pack, from the cheapest source. Only the pack itself is kept: its framing and everything before
 //! it are made for each answer. Nothing here decides who may have a pack; that is settled before.
 
-use super::plan::Plan;
+use super::plan::FetchPlan;
 use super::progress::HeldBack;
 use crate::cache::{Cache, Made, NOTES_BYTES, Notes, Role};
 use crate::odb::Pack;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// # Errors
 /// When an object is missing or corrupt, the client has gone, or [`crate::cache::Differs`].
 pub fn send(
-    plan: &Plan<'_>,
+    plan: &FetchPlan<'_>,
     chosen: Option<&Selection>,
     held: &mut HeldBack<'_, '_>,
 ) -> anyhow::Result<(PackStats, Option<Role>)> {
@@ -68,7 +68,7 @@ fn open(repository: &Repository) -> Option<Cache> {
 }
 
 /// Makes a pack without the cache.
-fn make(plan: &Plan<'_>, chosen: Option<&Selection>, sink: &mut dyn Sink) -> anyhow::Result<PackStats> {
+fn make(plan: &FetchPlan<'_>, chosen: Option<&Selection>, sink: &mut dyn Sink) -> anyhow::Result<PackStats> {
     match chosen {
         Some(selection) => write::write(selection, &plan.repository.objects, &plan.options(), sink),
         None => write::write(&plan.select(sink)?, &plan.repository.objects, &plan.options(), sink),

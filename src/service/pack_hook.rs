@@ -41,7 +41,7 @@ pub fn make(
     order: &Order<'_>,
     held: &mut HeldBack<'_, '_>,
 ) -> anyhow::Result<PackStats> {
-    let mut made = Made { held, bytes: 0, head: [0; HEAD] };
+    let mut made = PassingPack { held, bytes: 0, head: [0; HEAD] };
     let arguments = arguments(order, shows_all(repository));
     let ended = hooks::make_pack(repository, command, arguments, &mut order.lines(), &mut made)?;
     match (ended, repository.context.timeout) {
@@ -96,13 +96,13 @@ impl Order<'_> {
 const HEAD: usize = 12;
 
 /// The pack as it passes through.
-struct Made<'m, 'h, 'a> {
+struct PassingPack<'m, 'h, 'a> {
     held: &'m mut HeldBack<'h, 'a>,
     bytes: u64,
     head: [u8; HEAD],
 }
 
-impl Write for Made<'_, '_, '_> {
+impl Write for PassingPack<'_, '_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let from = usize::try_from(self.bytes).map_or(HEAD, |from| from.min(HEAD));
         self.head[from..].iter_mut().zip(bytes).for_each(|(head, byte)| *head = *byte);
@@ -117,13 +117,13 @@ impl Write for Made<'_, '_, '_> {
     }
 }
 
-impl Pulse for Made<'_, '_, '_> {
+impl Pulse for PassingPack<'_, '_, '_> {
     fn tick(&mut self, done: u64) -> io::Result<()> {
         self.held.tick(done)
     }
 }
 
-impl Sink for Made<'_, '_, '_> {
+impl Sink for PassingPack<'_, '_, '_> {
     fn aside(&mut self, text: &[u8]) -> io::Result<()> {
         self.held.aside(text)
     }

@@ -21,7 +21,7 @@ use std::os::unix::ffi::OsStrExt;
 const PEELED_MIN: usize = 256;
 
 /// A pack to be made.
-pub struct Plan<'a> {
+pub struct FetchPlan<'a> {
     /// The repository it is made from.
     pub repository: &'a Repository,
     /// How the client wants it.
@@ -41,7 +41,7 @@ pub struct Plan<'a> {
     peeled: Vec<(ObjectId, ObjectId)>,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> FetchPlan<'a> {
     /// Makes the plan of a request whose boundary and common objects are known.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl<'a> Plan<'a> {
         if tags.is_empty() && common.is_empty() && wants.len() >= PEELED_MIN {
             visible::recorded_tags(repository, For::Upload, &mut |tag, of| peeled.push((tag, of)))?;
         }
-        Ok(Plan { repository, request, boundary, filter, wants, common, tags, peeled })
+        Ok(FetchPlan { repository, request, boundary, filter, wants, common, tags, peeled })
     }
 
     /// Selects the objects to send: the wants, and the tags that follow them.
@@ -99,7 +99,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// When pack directories cannot be read.
     pub fn key(&self) -> anyhow::Result<Key> {
-        let Plan { repository, request, .. } = self;
+        let FetchPlan { repository, request, .. } = self;
         let (objects, settings) = (&repository.objects, &repository.settings);
         let mut key = KeyMaker::default();
         let place = repository.common_dir.canonicalize().unwrap_or_else(|_| repository.common_dir.clone());

@@ -97,7 +97,7 @@ impl<'a> Examiner<'a> {
 
     /// Records an object that is too large, unless it exists already: then the repository does not grow.
     fn look_at_size(&mut self, id: &oid, size: u64) -> Result<(), Fault> {
-        if self.oversized.is(size) && !self.objects.contains(id).map_err(|error| unreadable(id, &error))? {
+        if self.oversized.is_too_large(size) && !self.objects.contains(id).map_err(|error| unreadable(id, &error))? {
             self.oversized.add(self.tree, id, size);
         }
         Ok(())

@@ -22,8 +22,8 @@ struct ByName {
     deltas: Vec<(ObjectId, u32)>,
     /// Where the deltas on the n-th base begin; one element more than there are bases.
     groups: Vec<u32>,
-    /// Whether the deltas on the n-th base have been taken, since the base may be in the pack twice.
-    taken: Vec<AtomicBool>,
+    /// Whether the deltas on the n-th base have been claimed, since the base may be in the pack twice.
+    claimed: Vec<AtomicBool>,
 }
 
 pub(super) fn to_u32(value: usize) -> u32 {
@@ -78,7 +78,7 @@ impl Family {
         self.children[at as usize]
     }
 
-    /// The delta at a place from [`Family::take`].
+    /// The delta at a place from [`Family::claim_children`].
     pub fn by_name_at(&self, at: u32) -> u32 {
         self.by_name.deltas[at as usize].1
     }
@@ -94,24 +94,24 @@ impl Family {
         let mut missing: Vec<&(ObjectId, u32)> = by_name
             .groups
             .iter()
-            .zip(&by_name.taken)
-            .filter(|(_, taken)| !taken.load(Ordering::Relaxed))
+            .zip(&by_name.claimed)
+            .filter(|(_, claimed)| !claimed.load(Ordering::Relaxed))
             .map(|(&start, _)| &by_name.deltas[start as usize])
             .collect();
         missing.sort_unstable_by_key(|(_, delta)| *delta);
         missing.into_iter().map(|(base, _)| *base).collect()
     }
 
-    /// Whether there are deltas on an object that has not been found so far.
-    pub fn is_missing(&self, id: &oid) -> bool {
-        self.by_name.group(id).is_some_and(|group| !self.by_name.taken[group].load(Ordering::Relaxed))
+    /// Whether there are deltas on an object that nobody has claimed so far.
+    pub fn is_unclaimed(&self, id: &oid) -> bool {
+        self.by_name.group(id).is_some_and(|group| !self.by_name.claimed[group].load(Ordering::Relaxed))
     }
 
-    /// Takes the deltas on an object; only the first caller gets them.
-    pub fn take(&self, id: &oid) -> Range<u32> {
+    /// Claims the deltas on an object; only the first caller gets them.
+    pub fn claim_children(&self, id: &oid) -> Range<u32> {
         let by_name = &self.by_name;
         match by_name.group(id) {
-            Some(group) if !by_name.taken[group].swap(true, Ordering::Relaxed) => {
+            Some(group) if !by_name.claimed[group].swap(true, Ordering::Relaxed) => {
                 by_name.groups[group]..by_name.groups[group + 1]
             }
             _ => 0..0,
@@ -128,14 +128,14 @@ impl ByName {
                 groups.push(to_u32(index));
             }
         }
-        let taken = groups.iter().map(|_| AtomicBool::new(false)).collect();
+        let claimed = groups.iter().map(|_| AtomicBool::new(false)).collect();
         groups.push(to_u32(deltas.len()));
-        ByName { deltas, groups, taken }
+        ByName { deltas, groups, claimed }
     }
 
     /// The number of the base with this name.
     fn group(&self, id: &oid) -> Option<usize> {
-        let bases = &self.groups[..self.taken.len()];
+        let bases = &self.groups[..self.claimed.len()];
         bases.binary_search_by(|&start| self.deltas[start as usize].0.as_slice().cmp(id.as_bytes())).ok()
     }
 }

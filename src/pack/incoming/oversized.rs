@@ -36,7 +36,7 @@ impl Oversized {
     }
 
     /// Whether an object of this size is too large.
-    pub fn is(&self, size: u64) -> bool {
+    pub fn is_too_large(&self, size: u64) -> bool {
         self.max.is_some_and(|max| size > max)
     }
 

@@ -105,7 +105,7 @@ pub(super) fn resolve(
     let mut roots = Vec::new();
     for entry in 0..pack.layout.len() {
         let Some(kind) = names.kind(entry) else { continue };
-        let by_name = pack.family.take(oid::from_bytes_unchecked(names.id(entry)));
+        let by_name = pack.family.claim_children(oid::from_bytes_unchecked(names.id(entry)));
         if !by_name.is_empty() || !pack.family.children(entry).is_empty() {
             roots.push(Root { entry, kind, by_name });
         }

@@ -45,12 +45,12 @@ impl Completion<'_> {
         let mut resolver = Resolver::new();
         let mut deflater = Deflater::default();
         for id in self.family.missing_bases() {
-            if !self.family.is_missing(&id) {
+            if !self.family.is_unclaimed(&id) {
                 continue;
             }
             let Some((kind, content)) = self.base(&id)? else { continue };
             let entry = if loose { OUTSIDE } else { self.append(&id, kind, &content, &mut deflater)? };
-            let root = Root { entry, kind, by_name: self.family.take(&id) };
+            let root = Root { entry, kind, by_name: self.family.claim_children(&id) };
             let (names, hash) = (&mut *self.names, self.options.hash);
             let pack = Pack { store: self.store, layout: self.layout, family: self.family, budget: self.budget, hash };
             // A base too large for memory is read back from the pack.

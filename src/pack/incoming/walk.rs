@@ -133,7 +133,7 @@ impl Resolver {
             let (id, content) = self.make(pack, top, child, Some((root.kind, examiner)))?;
             self.made = self.made.saturating_add(content.as_ref().map_or(0, Content::len).max(AGAIN_MIN));
             done(child, &id)?;
-            let (children, by_name) = (pack.family.children(child), pack.family.take(&id));
+            let (children, by_name) = (pack.family.children(child), pack.family.claim_children(&id));
             if self.stack[top].is_done() && top >= bottom {
                 self.give_up(pack.budget, top);
             }
