@@ -55,6 +55,27 @@ check out no files.
 configuration of the remote repository to allow it. Set to 'refuse' it
 keeps this refusal and leaves out this message.";
 
+/// Why an update goes no further.
+#[derive(Debug)]
+pub enum Stop {
+    /// It is refused; the other updates of the push may go on.
+    Refused(Refusal),
+    /// The client has gone, and with it the push.
+    ClientGone(io::Error),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Stop::Refused(refusal)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Stop::ClientGone(error)
+    }
+}
+
 /// What the rules need to know of a repository, looked up once.
 pub struct Policy<'a> {
     repository: &'a Repository,
@@ -106,23 +127,14 @@ impl<'a> Policy<'a> {
     /// The rules that come before the update hook, in git's order (UP-01).
     ///
     /// # Errors
-    /// When the client has gone.
-    pub fn allows(
-        &self,
-        update: &RefUpdate,
-        pulse: &mut dyn Pulse,
-        say: &mut dyn FnMut(Message),
-    ) -> io::Result<Result<(), Refusal>> {
+    /// When a rule refuses the update, or the client has gone.
+    pub fn allows(&self, update: &RefUpdate, pulse: &mut dyn Pulse, say: &mut dyn FnMut(Message)) -> Result<(), Stop> {
         let name = update.name.as_bstr();
-        let checks = self
-            .name(name, &update.change, say)
-            .and_then(|()| self.current_branch(name, say))
-            .and_then(|()| self.object(update, say))
-            .and_then(|()| self.deletion(update, say));
-        match checks {
-            Ok(()) => self.fast_forward(update, pulse, say),
-            Err(refusal) => Ok(Err(refusal)),
-        }
+        self.name(name, &update.change, say)?;
+        self.current_branch(name, say)?;
+        self.object(update, say)?;
+        self.deletion(update, say)?;
+        self.fast_forward(update, pulse, say)
     }
 
     /// The work tree that must be updated along with a branch (UP-08).
@@ -232,33 +244,43 @@ impl<'a> Policy<'a> {
         update: &RefUpdate,
         pulse: &mut dyn Pulse,
         say: &mut dyn FnMut(Message),
-    ) -> io::Result<Result<(), Refusal>> {
+    ) -> Result<(), Stop> {
+        let Change::Update { old, new } = update.change else { return Ok(()) };
         let name = update.name.as_bstr();
-        let Change::Update { old, new } = update.change else { return Ok(Ok(())) };
         if !self.repository.settings.deny_non_fast_forwards || !name.starts_with(b"refs/heads/") {
-            return Ok(Ok(()));
+            return Ok(());
         }
-        if [old, new].iter().all(|id| self.kind_of(id) == Some(Kind::Commit)) {
-            match self.objects.is_ancestor(&old, &new, pulse) {
-                Ok(true) => return Ok(Ok(())),
-                Ok(false) => {
-                    let name = shown(name);
-                    say(Message::Error(format!("denying non-fast-forward {name} (you should pull first)")));
-                    return Ok(Err(Refusal::NonFastForward));
-                }
-                Err(error) => match error.downcast::<io::Error>() {
-                    // The client has gone, or its time is up.
-                    Ok(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::TimedOut) => {
-                        return Err(error);
-                    }
-                    // History that cannot be walked is treated like values that are not commits.
-                    Ok(error) => self.note(&error.into()),
-                    Err(error) => self.note(&error),
-                },
+        match self.is_ancestor(&old, &new, pulse)? {
+            Some(true) => Ok(()),
+            Some(false) => {
+                let name = shown(name);
+                say(Message::Error(format!("denying non-fast-forward {name} (you should pull first)")));
+                Err(Refusal::NonFastForward.into())
+            }
+            None => {
+                say(Message::Error(format!("bad sha1 objects for {}", shown(name))));
+                Err(Refusal::BadRef.into())
             }
         }
-        say(Message::Error(format!("bad sha1 objects for {}", shown(name))));
-        Ok(Err(Refusal::BadRef))
+    }
+
+    /// Whether one commit is reachable from another; `None` if they are not both commits, or if history cannot be
+    /// walked.
+    fn is_ancestor(&self, old: &oid, new: &oid, pulse: &mut dyn Pulse) -> io::Result<Option<bool>> {
+        if [old, new].iter().any(|id| self.kind_of(id) != Some(Kind::Commit)) {
+            return Ok(None);
+        }
+        match self.objects.is_ancestor(old, new, pulse) {
+            Ok(is_ancestor) => Ok(Some(is_ancestor)),
+            Err(error) => match error.downcast::<io::Error>() {
+                // The client has gone, or its time is up.
+                Ok(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::TimedOut) => Err(error),
+                unread => {
+                    self.note(&unread.map_or_else(|error| error, anyhow::Error::from));
+                    Ok(None)
+                }
+            },
+        }
     }
 
     /// Refuses to point a branch at anything but a commit (UP-25). As in git, the rule looks at the full name, so that

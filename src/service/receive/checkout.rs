@@ -11,6 +11,7 @@ use crate::repo::Repository;
 use crate::repo::hooks::{self, Hook, Told};
 use crate::repo::installed;
 use crate::repo::worktrees::Worktree;
+use crate::service::policy::Stop;
 use gix_hash::ObjectId;
 use std::ffi::OsString;
 use std::io;
@@ -23,16 +24,16 @@ pub(super) fn follow(
     worktree: &Worktree,
     new: ObjectId,
     client: &mut Client<'_>,
-) -> io::Result<Result<(), Refusal>> {
+) -> Result<(), Stop> {
     let Some(place) = &worktree.place else {
-        return Ok(Err(Refusal::NoWorktree));
+        return Err(Refusal::NoWorktree.into());
     };
     let environment: Vec<(OsString, OsString)> =
         vec![("GIT_DIR".into(), worktree.git_dir.clone().into()), ("GIT_WORK_TREE".into(), place.clone().into())];
     if hooks::exists(repository, Hook::PushToCheckout) {
         let told = Told { arguments: vec![new.to_string().into()], environment, lines: &hooks::no_lines };
         let agreed = super::run_hook(repository, Hook::PushToCheckout, &told, client)?;
-        return Ok(if agreed { Ok(()) } else { Err(Refusal::PushToCheckoutDeclined) });
+        return if agreed { Ok(()) } else { Err(Refusal::PushToCheckoutDeclined.into()) };
     }
     by_git(repository, worktree, place, new, &environment, client)
 }
@@ -46,7 +47,7 @@ fn by_git(
     new: ObjectId,
     environment: &[(OsString, OsString)],
     client: &mut Client<'_>,
-) -> io::Result<Result<(), Refusal>> {
+) -> Result<(), Stop> {
     let empty = ObjectId::empty_tree(repository.hash()).to_string();
     let head = if worktree.unborn { empty.as_str() } else { "HEAD" };
     let new = new.to_string();
@@ -70,7 +71,7 @@ fn by_git(
                 otherwise
             }
         };
-        return Ok(Err(refused));
+        return Err(refused.into());
     }
-    Ok(Ok(()))
+    Ok(())
 }

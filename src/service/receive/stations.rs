@@ -18,7 +18,7 @@ use crate::repo::Repository;
 use crate::repo::hooks::{self, Hook, ReferenceTransaction, Told};
 use crate::repo::worktrees::Worktree;
 use crate::repo::{shallow, visible};
-use crate::service::policy::{Passed, Policy};
+use crate::service::policy::{Passed, Policy, Stop};
 use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use std::io;
@@ -75,25 +75,26 @@ impl<'a> Stations<'a> {
         let count = verdicts.open().filter(of_this_kind).count();
         let (mut changes, mut changed) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for verdict in verdicts.open().filter(of_this_kind) {
-            let judged = self.judge(verdict, client)?;
-            if let Ok(Passed::Change { old }) = judged
-                && self.follower(verdict).is_some()
-                && self.stands(verdict.update, old)
-                && let Err(refusal) = self.follow(verdict, client)?
-            {
-                verdict.state = State::Refused(refusal);
-                continue;
-            }
+            let judged = self.judge(verdict, client).and_then(|passed| {
+                if let Passed::Change { old } = passed
+                    && self.follower(verdict).is_some()
+                    && self.stands(verdict.update, old)
+                {
+                    self.follow(verdict, client)?;
+                }
+                Ok(passed)
+            });
             match judged {
                 Ok(Passed::Change { old }) => {
                     changes.push(self.change(verdict, old));
                     changed.push(verdict);
                 }
                 Ok(Passed::Gone) => verdict.state = State::Gone,
-                Err(refusal) => verdict.state = State::Refused(refusal),
+                Err(Stop::Refused(refusal)) => verdict.state = State::Refused(refusal),
+                Err(Stop::ClientGone(error)) => return Err(error),
             }
         }
-        if let Err(refusal) = self.cut(changed.iter().map(|verdict| &**verdict), client)? {
+        if let Some(refusal) = self.cut(changed.iter().map(|verdict| &**verdict), client)? {
             let mut is_cut = changed.iter().map(|verdict| verdict.is_cut);
             changes.retain(|_| !is_cut.next().unwrap_or_default());
             for verdict in changed.extract_if(.., |verdict| verdict.is_cut) {
@@ -122,23 +123,24 @@ impl<'a> Stations<'a> {
         let mut changed = Vec::new();
         let mut gone = Vec::new();
         for (index, verdict) in verdicts.iter_mut().enumerate().filter(|(_, verdict)| verdict.is_open()) {
-            match self.judge(verdict, client)? {
+            match self.judge(verdict, client) {
                 Ok(Passed::Change { old }) => {
                     changes.push(self.change(verdict, old));
                     changed.push(index);
                 }
                 Ok(Passed::Gone) => gone.push(index),
-                Err(refusal) => {
+                Err(Stop::Refused(refusal)) => {
                     verdict.state = State::Refused(refusal);
                     break;
                 }
+                Err(Stop::ClientGone(error)) => return Err(error),
             }
         }
         if !verdicts.any_refused() {
             self.follow_all(verdicts, &changed, &changes, client)?;
         }
         if !verdicts.any_refused()
-            && let Err(refusal) = self.cut(changed.iter().filter_map(|index| verdicts.iter().nth(*index)), client)?
+            && let Some(refusal) = self.cut(changed.iter().filter_map(|index| verdicts.iter().nth(*index)), client)?
         {
             verdicts.open().filter(|verdict| verdict.is_cut).for_each(|verdict| verdict.judge(Err(refusal.clone())));
         }
@@ -175,23 +177,21 @@ impl<'a> Stations<'a> {
     }
 
     /// Rules, update hook, rules (UP-01).
-    fn judge(&self, verdict: &Verdict<'_>, client: &mut Client<'_>) -> io::Result<Result<Passed, Refusal>> {
+    fn judge(&self, verdict: &Verdict<'_>, client: &mut Client<'_>) -> Result<Passed, Stop> {
         let update = verdict.update;
         let mut messages = Vec::new();
-        let allowed = self.policy.allows(update, &mut Unspoken(client), &mut |message| messages.push(message))?;
+        let allowed = self.policy.allows(update, &mut Unspoken(client), &mut |message| messages.push(message));
         self.policy.take_fault().into_iter().for_each(|fault| client.keep_fault(fault));
         messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
-        if let Err(refusal) = allowed {
-            return Ok(Err(refusal));
-        }
+        allowed?;
         if !self.update_hook(verdict, client)? {
             client.message(&format!("error: hook declined to update {}", update.name))?;
-            return Ok(Err(Refusal::HookDeclined));
+            return Err(Refusal::HookDeclined.into());
         }
         let settled = self.policy.settles(update, &mut |message| messages.push(message));
         self.policy.take_fault().into_iter().for_each(|fault| client.keep_fault(fault));
         messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
-        Ok(settled)
+        Ok(settled?)
     }
 
     /// The work tree that is updated along with a ref, if there is one.
@@ -200,8 +200,8 @@ impl<'a> Stations<'a> {
     }
 
     /// Updates that work tree. This comes after all rules, so that it never follows an update that is refused.
-    fn follow(&self, verdict: &Verdict<'_>, client: &mut Client<'_>) -> io::Result<Result<(), Refusal>> {
-        let Some(worktree) = self.follower(verdict) else { return Ok(Ok(())) };
+    fn follow(&self, verdict: &Verdict<'_>, client: &mut Client<'_>) -> Result<(), Stop> {
+        let Some(worktree) = self.follower(verdict) else { return Ok(()) };
         let (_, new) = verdict.update.change.old_and_new(self.repository.hash());
         checkout::follow(self.repository, worktree, new, client)
     }
@@ -227,9 +227,13 @@ impl<'a> Stations<'a> {
         }
         for index in following {
             let Some(verdict) = verdicts.iter().nth(index) else { continue };
-            if let Err(refusal) = self.follow(verdict, client)? {
-                verdicts.settle(index, State::Refused(refusal));
-                break;
+            match self.follow(verdict, client) {
+                Ok(()) => {}
+                Err(Stop::Refused(refusal)) => {
+                    verdicts.settle(index, State::Refused(refusal));
+                    break;
+                }
+                Err(Stop::ClientGone(error)) => return Err(error),
             }
         }
         Ok(())
@@ -242,27 +246,28 @@ impl<'a> Stations<'a> {
         old.is_none_or(|old| current.is_ok_and(|current| current.unwrap_or(self.repository.hash().null()) == old))
     }
 
-    /// Cuts our history for the accepted updates that need it, before a ref leads there (SP-03).
+    /// Cuts our history for the accepted updates that need it, before a ref leads there (SP-03). If that fails, those
+    /// updates are to be refused.
     fn cut<'v, 'r: 'v>(
         &self,
         accepted: impl Iterator<Item = &'v Verdict<'r>>,
         client: &mut Client<'_>,
-    ) -> io::Result<Result<(), Refusal>> {
+    ) -> io::Result<Option<Refusal>> {
         if self.boundary.cut.is_empty() {
-            return Ok(Ok(()));
+            return Ok(None);
         }
         let tips: Vec<_> =
             accepted.filter(|verdict| verdict.is_cut).filter_map(|one| one.update.change.new_value()).collect();
         if tips.is_empty() {
-            return Ok(Ok(()));
+            return Ok(None);
         }
         let commits = self.boundary.of(self.objects, &tips, client);
         let timeout = locks(self.repository).packed_timeout;
         match commits.and_then(|commits| shallow::add(self.repository, &commits, timeout)) {
-            Ok(()) => Ok(Ok(())),
+            Ok(()) => Ok(None),
             Err(error) => {
                 client.message(&format!("error: cannot update the shallow file: {error}"))?;
-                Ok(Err(Refusal::ShallowError))
+                Ok(Some(Refusal::ShallowError))
             }
         }
     }
