@@ -128,13 +128,18 @@ impl<'a> Policy<'a> {
     ///
     /// # Errors
     /// When a rule refuses the update, or the client has gone.
-    pub fn allows(&self, update: &RefUpdate, pulse: &mut dyn Pulse, say: &mut dyn FnMut(Message)) -> Result<(), Stop> {
+    pub fn check_before_hook(
+        &self,
+        update: &RefUpdate,
+        pulse: &mut dyn Pulse,
+        say: &mut dyn FnMut(Message),
+    ) -> Result<(), Stop> {
         let name = update.name.as_bstr();
-        self.name(name, &update.change, say)?;
-        self.current_branch(name, say)?;
-        self.object(update, say)?;
-        self.deletion(update, say)?;
-        self.fast_forward(update, pulse, say)
+        self.check_name(name, &update.change, say)?;
+        self.check_current_branch(name, say)?;
+        self.check_object(update, say)?;
+        self.check_deletion(update, say)?;
+        self.check_fast_forward(update, pulse, say)
     }
 
     /// The work tree that must be updated along with a branch (UP-08).
@@ -144,18 +149,18 @@ impl<'a> Policy<'a> {
     }
 
     /// The rules that come after the update hook.
-    pub fn settles(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<Passed, Refusal> {
+    pub fn check_after_hook(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<Passed, Refusal> {
         let name = update.name.as_bstr();
         match update.change {
             Change::Create { new } => {
-                self.branch_is_a_commit(name, new, say)?;
+                self.check_branch_value(name, new, say)?;
                 Ok(Passed::Change { old: Some(self.repository.hash().null()) })
             }
             Change::Update { old, new } => {
-                self.branch_is_a_commit(name, new, say)?;
+                self.check_branch_value(name, new, say)?;
                 Ok(Passed::Change { old: Some(old) })
             }
-            Change::Delete { old } => Ok(self.deleted(name, old, say)),
+            Change::Delete { old } => Ok(self.decide_deletion(name, old, say)),
         }
     }
 
@@ -164,7 +169,7 @@ impl<'a> Policy<'a> {
     }
 
     /// Refuses names that are not well-formed (UP-02, UP-03).
-    fn name(&self, name: &BStr, change: &Change, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+    fn check_name(&self, name: &BStr, change: &Change, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
         if is_well_formed(name, change.is_deletion()) {
             return Ok(());
         }
@@ -173,7 +178,7 @@ impl<'a> Policy<'a> {
     }
 
     /// Applies receive.denyCurrentBranch to checked-out branches (UP-05, UP-06, UP-26).
-    fn current_branch(&self, name: &BStr, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+    fn check_current_branch(&self, name: &BStr, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
         if self.checked_out(name).is_none() {
             return Ok(());
         }
@@ -195,7 +200,7 @@ impl<'a> Policy<'a> {
     }
 
     /// Refuses a new value whose object is not there (UP-11).
-    fn object(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+    fn check_object(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
         match update.change.new_value() {
             Some(new) if !self.objects.contains(&new).inspect_err(|error| self.note(error)).unwrap_or_default() => {
                 say(Message::Error(format!("the push should have brought {new}, but it is not there")));
@@ -207,7 +212,7 @@ impl<'a> Policy<'a> {
 
     /// Applies receive.denyDeletes and receive.denyDeleteCurrent (UP-12, UP-13). C git skips both rules if the client
     /// claims that the ref does not exist; here the repository decides whether it does (docs/compatibility.md).
-    fn deletion(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+    fn check_deletion(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
         let Change::Delete { old } = update.change else { return Ok(()) };
         let settings = &self.repository.settings;
         let name = update.name.as_bstr();
@@ -239,7 +244,7 @@ impl<'a> Policy<'a> {
     }
 
     /// Applies receive.denyNonFastForwards (UP-14).
-    fn fast_forward(
+    fn check_fast_forward(
         &self,
         update: &RefUpdate,
         pulse: &mut dyn Pulse,
@@ -285,7 +290,7 @@ impl<'a> Policy<'a> {
 
     /// Refuses to point a branch at anything but a commit (UP-25). As in git, the rule looks at the full name, so that
     /// it applies only to branches outside namespaces.
-    fn branch_is_a_commit(&self, name: &BStr, new: ObjectId, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+    fn check_branch_value(&self, name: &BStr, new: ObjectId, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
         let full = visible::full_name(self.repository, name);
         if !full.starts_with(b"refs/heads/") {
             return Ok(());
@@ -301,7 +306,7 @@ impl<'a> Policy<'a> {
 
     /// Decides on a deletion: if the old value is not an object we have, the ref is deleted whatever its value (UP-16,
     /// UP-17).
-    fn deleted(&self, name: &BStr, old: Option<ObjectId>, say: &mut dyn FnMut(Message)) -> Passed {
+    fn decide_deletion(&self, name: &BStr, old: Option<ObjectId>, say: &mut dyn FnMut(Message)) -> Passed {
         if let Some(old) = old
             && matches!(self.objects.header(&old), Ok(Some(_)))
         {

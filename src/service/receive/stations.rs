@@ -180,7 +180,8 @@ impl<'a> Stations<'a> {
     fn judge(&self, verdict: &Verdict<'_>, client: &mut Client<'_>) -> Result<Passed, Stop> {
         let update = verdict.update;
         let mut messages = Vec::new();
-        let allowed = self.policy.allows(update, &mut Unspoken(client), &mut |message| messages.push(message));
+        let allowed =
+            self.policy.check_before_hook(update, &mut Unspoken(client), &mut |message| messages.push(message));
         self.policy.take_fault().into_iter().for_each(|fault| client.keep_fault(fault));
         messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
         allowed?;
@@ -188,7 +189,7 @@ impl<'a> Stations<'a> {
             client.message(&format!("error: hook declined to update {}", update.name))?;
             return Err(Refusal::HookDeclined.into());
         }
-        let settled = self.policy.settles(update, &mut |message| messages.push(message));
+        let settled = self.policy.check_after_hook(update, &mut |message| messages.push(message));
         self.policy.take_fault().into_iter().for_each(|fault| client.keep_fault(fault));
         messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
         Ok(settled?)
