@@ -1,6 +1,6 @@
 //! The rules each ref update must pass: names, aliases, the current branch, deletions, fast-forwards.
 //!
-//! In: a repository whose new objects are in place, and ref updates. Out: refusals, and messages in git's words.
+//! In: a repository whose new objects are in place, and ref updates. Out: refusals and remarks.
 //! Nothing is changed here, and no hook runs.
 
 use crate::odb::Objects;
@@ -13,25 +13,32 @@ use crate::stream::Pulse;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
-use std::cell::{LazyCell, RefCell};
+use std::cell::LazyCell;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io;
 
-/// What the user is told on band 2.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// `error: …`
-    Error(String),
-    /// `warning: …`
-    Warning(String),
+/// What is said about an update besides the decision.
+#[derive(Debug, Default)]
+pub struct Remarks {
+    /// What the user is told on band 2, in git's words.
+    pub messages: Vec<String>,
+    /// Errors of reading the repository. The client is told only the consequence; the operator must hear of the error
+    /// itself.
+    pub faults: Vec<String>,
 }
 
-impl std::fmt::Display for Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Message::Error(text) => write!(f, "error: {text}"),
-            Message::Warning(text) => write!(f, "warning: {text}"),
-        }
+impl Remarks {
+    fn error(&mut self, text: impl Display) {
+        self.messages.push(format!("error: {text}"));
+    }
+
+    fn warning(&mut self, text: impl Display) {
+        self.messages.push(format!("warning: {text}"));
+    }
+
+    fn fault(&mut self, error: &anyhow::Error) {
+        self.faults.push(format!("{error:#}"));
     }
 }
 
@@ -84,8 +91,6 @@ pub struct Policy<'a> {
     head: Option<BString>,
     /// The work trees, linked ones included, and the branches checked out there (UP-07).
     worktrees: Vec<Worktree>,
-    /// The last error of reading the repository: not the client's fault, so the operator must hear of it.
-    fault: RefCell<Option<String>>,
 }
 
 /// What becomes of an update that passes the rules.
@@ -105,22 +110,12 @@ impl<'a> Policy<'a> {
     pub fn of(repository: &'a Repository, objects: &'a Objects) -> Self {
         // As in git, an unreadable HEAD names no branch.
         let head = repository.refs.follow(b"HEAD".as_bstr()).ok().map(|(head, _)| head);
-        Policy { repository, objects, head, worktrees: worktrees::all(repository), fault: RefCell::default() }
-    }
-
-    /// Takes the last read error since the previous call. The client is told only the consequence; the operator must
-    /// hear of the error itself.
-    pub fn take_fault(&self) -> Option<String> {
-        self.fault.take()
-    }
-
-    fn note(&self, error: &anyhow::Error) {
-        *self.fault.borrow_mut() = Some(format!("{error:#}"));
+        Policy { repository, objects, head, worktrees: worktrees::all(repository) }
     }
 
     /// The kind of an object, or `None` if it cannot be read.
-    fn kind_of(&self, id: &oid) -> Option<Kind> {
-        let header = self.objects.header(id).inspect_err(|error| self.note(error));
+    fn kind_of(&self, id: &oid, remarks: &mut Remarks) -> Option<Kind> {
+        let header = self.objects.header(id).inspect_err(|error| remarks.fault(error));
         header.ok().flatten().map(|header| header.kind)
     }
 
@@ -132,14 +127,14 @@ impl<'a> Policy<'a> {
         &self,
         update: &RefUpdate,
         pulse: &mut dyn Pulse,
-        say: &mut dyn FnMut(Message),
+        remarks: &mut Remarks,
     ) -> Result<(), Stop> {
         let name = update.name.as_bstr();
-        self.check_name(name, &update.change, say)?;
-        self.check_current_branch(name, say)?;
-        self.check_object(update, say)?;
-        self.check_deletion(update, say)?;
-        self.check_fast_forward(update, pulse, say)
+        self.check_name(name, &update.change, remarks)?;
+        self.check_current_branch(name, remarks)?;
+        self.check_object(update, remarks)?;
+        self.check_deletion(update, remarks)?;
+        self.check_fast_forward(update, pulse, remarks)
     }
 
     /// The work tree that must be updated along with a branch (UP-08).
@@ -149,18 +144,18 @@ impl<'a> Policy<'a> {
     }
 
     /// The rules that come after the update hook.
-    pub fn check_after_hook(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<Passed, Refusal> {
+    pub fn check_after_hook(&self, update: &RefUpdate, remarks: &mut Remarks) -> Result<Passed, Refusal> {
         let name = update.name.as_bstr();
         match update.change {
             Change::Create { new } => {
-                self.check_branch_value(name, new, say)?;
+                self.check_branch_value(name, new, remarks)?;
                 Ok(Passed::Change { old: Some(self.repository.hash().null()) })
             }
             Change::Update { old, new } => {
-                self.check_branch_value(name, new, say)?;
+                self.check_branch_value(name, new, remarks)?;
                 Ok(Passed::Change { old: Some(old) })
             }
-            Change::Delete { old } => Ok(self.decide_deletion(name, old, say)),
+            Change::Delete { old } => Ok(self.decide_deletion(name, old, remarks)),
         }
     }
 
@@ -169,16 +164,16 @@ impl<'a> Policy<'a> {
     }
 
     /// Refuses names that are not well-formed (UP-02, UP-03).
-    fn check_name(&self, name: &BStr, change: &Change, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+    fn check_name(&self, name: &BStr, change: &Change, remarks: &mut Remarks) -> Result<(), Refusal> {
         if is_well_formed(name, change.is_deletion()) {
             return Ok(());
         }
-        say(Message::Error(format!("refusing to update funny ref '{}' remotely", shown(name))));
+        remarks.error(format!("refusing to update funny ref '{}' remotely", shown(name)));
         Err(Refusal::FunnyName)
     }
 
     /// Applies receive.denyCurrentBranch to checked-out branches (UP-05, UP-06, UP-26).
-    fn check_current_branch(&self, name: &BStr, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+    fn check_current_branch(&self, name: &BStr, remarks: &mut Remarks) -> Result<(), Refusal> {
         if self.checked_out(name).is_none() {
             return Ok(());
         }
@@ -186,13 +181,13 @@ impl<'a> Policy<'a> {
         match rule {
             DenyCurrent::Ignore | DenyCurrent::UpdateInstead => Ok(()),
             DenyCurrent::Warn => {
-                say(Message::Warning("updating the current branch".into()));
+                remarks.warning("updating the current branch");
                 Ok(())
             }
             DenyCurrent::Refuse | DenyCurrent::Unset => {
-                say(Message::Error(format!("refusing to update checked out branch: {}", shown(name))));
+                remarks.error(format!("refusing to update checked out branch: {}", shown(name)));
                 if rule == DenyCurrent::Unset {
-                    say(Message::Error(WHY_NOT_CURRENT.into()));
+                    remarks.error(WHY_NOT_CURRENT);
                 }
                 Err(Refusal::CheckedOut)
             }
@@ -200,10 +195,10 @@ impl<'a> Policy<'a> {
     }
 
     /// Refuses a new value whose object is not there (UP-11).
-    fn check_object(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+    fn check_object(&self, update: &RefUpdate, remarks: &mut Remarks) -> Result<(), Refusal> {
         match update.change.new_value() {
-            Some(new) if !self.objects.contains(&new).inspect_err(|error| self.note(error)).unwrap_or_default() => {
-                say(Message::Error(format!("the push should have brought {new}, but it is not there")));
+            Some(new) if !self.objects.contains(&new).inspect_err(|error| remarks.fault(error)).unwrap_or_default() => {
+                remarks.error(format!("the push should have brought {new}, but it is not there"));
                 Err(Refusal::BadPack)
             }
             _ => Ok(()),
@@ -212,7 +207,7 @@ impl<'a> Policy<'a> {
 
     /// Applies receive.denyDeletes and receive.denyDeleteCurrent (UP-12, UP-13). C git skips both rules if the client
     /// claims that the ref does not exist; here the repository decides whether it does (docs/compatibility.md).
-    fn check_deletion(&self, update: &RefUpdate, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+    fn check_deletion(&self, update: &RefUpdate, remarks: &mut Remarks) -> Result<(), Refusal> {
         let Change::Delete { old } = update.change else { return Ok(()) };
         let settings = &self.repository.settings;
         let name = update.name.as_bstr();
@@ -221,7 +216,7 @@ impl<'a> Policy<'a> {
             return Ok(());
         }
         if settings.deny_deletes && name.starts_with(b"refs/heads/") {
-            say(Message::Error(format!("denying ref deletion for {}", shown(name))));
+            remarks.error(format!("denying ref deletion for {}", shown(name)));
             return Err(Refusal::DeletionProhibited);
         }
         if self.checked_out(name).is_none() && self.head.as_ref() != Some(&full) {
@@ -230,40 +225,35 @@ impl<'a> Policy<'a> {
         match settings.deny_delete_current {
             DenyCurrent::Ignore => Ok(()),
             DenyCurrent::Warn => {
-                say(Message::Warning("deleting the current branch".into()));
+                remarks.warning("deleting the current branch");
                 Ok(())
             }
             rule @ (DenyCurrent::Refuse | DenyCurrent::Unset | DenyCurrent::UpdateInstead) => {
                 if rule == DenyCurrent::Unset {
-                    say(Message::Error(WHY_NOT_DELETE_CURRENT.into()));
+                    remarks.error(WHY_NOT_DELETE_CURRENT);
                 }
-                say(Message::Error(format!("refusing to delete the current branch: {}", shown(name))));
+                remarks.error(format!("refusing to delete the current branch: {}", shown(name)));
                 Err(Refusal::CurrentBranchDeletion)
             }
         }
     }
 
     /// Applies receive.denyNonFastForwards (UP-14).
-    fn check_fast_forward(
-        &self,
-        update: &RefUpdate,
-        pulse: &mut dyn Pulse,
-        say: &mut dyn FnMut(Message),
-    ) -> Result<(), Stop> {
+    fn check_fast_forward(&self, update: &RefUpdate, pulse: &mut dyn Pulse, remarks: &mut Remarks) -> Result<(), Stop> {
         let Change::Update { old, new } = update.change else { return Ok(()) };
         let name = update.name.as_bstr();
         if !self.repository.settings.deny_non_fast_forwards || !name.starts_with(b"refs/heads/") {
             return Ok(());
         }
-        match self.is_ancestor(&old, &new, pulse)? {
+        match self.is_ancestor(&old, &new, pulse, remarks)? {
             Some(true) => Ok(()),
             Some(false) => {
                 let name = shown(name);
-                say(Message::Error(format!("denying non-fast-forward {name} (you should pull first)")));
+                remarks.error(format!("denying non-fast-forward {name} (you should pull first)"));
                 Err(Refusal::NonFastForward.into())
             }
             None => {
-                say(Message::Error(format!("bad sha1 objects for {}", shown(name))));
+                remarks.error(format!("bad sha1 objects for {}", shown(name)));
                 Err(Refusal::BadRef.into())
             }
         }
@@ -271,8 +261,14 @@ impl<'a> Policy<'a> {
 
     /// Whether one commit is reachable from another; `None` if they are not both commits, or if history cannot be
     /// walked.
-    fn is_ancestor(&self, old: &oid, new: &oid, pulse: &mut dyn Pulse) -> io::Result<Option<bool>> {
-        if [old, new].iter().any(|id| self.kind_of(id) != Some(Kind::Commit)) {
+    fn is_ancestor(
+        &self,
+        old: &oid,
+        new: &oid,
+        pulse: &mut dyn Pulse,
+        remarks: &mut Remarks,
+    ) -> io::Result<Option<bool>> {
+        if [old, new].iter().any(|id| self.kind_of(id, remarks) != Some(Kind::Commit)) {
             return Ok(None);
         }
         match self.objects.is_ancestor(old, new, pulse) {
@@ -281,7 +277,7 @@ impl<'a> Policy<'a> {
                 // The client has gone, or its time is up.
                 Ok(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::TimedOut) => Err(error),
                 unread => {
-                    self.note(&unread.map_or_else(|error| error, anyhow::Error::from));
+                    remarks.fault(&unread.map_or_else(|error| error, anyhow::Error::from));
                     Ok(None)
                 }
             },
@@ -290,23 +286,23 @@ impl<'a> Policy<'a> {
 
     /// Refuses to point a branch at anything but a commit (UP-25). As in git, the rule looks at the full name, so that
     /// it applies only to branches outside namespaces.
-    fn check_branch_value(&self, name: &BStr, new: ObjectId, say: &mut dyn FnMut(Message)) -> Result<(), Refusal> {
+    fn check_branch_value(&self, name: &BStr, new: ObjectId, remarks: &mut Remarks) -> Result<(), Refusal> {
         let full = visible::full_name(self.repository, name);
         if !full.starts_with(b"refs/heads/") {
             return Ok(());
         }
-        if self.kind_of(&new) == Some(Kind::Commit) {
+        if self.kind_of(&new, remarks) == Some(Kind::Commit) {
             return Ok(());
         }
         let full = shown(full.as_bstr());
         let text = format!("cannot update ref '{full}': trying to write non-commit object {new} to branch '{full}'");
-        say(Message::Error(text));
+        remarks.error(text);
         Err(Refusal::InvalidNewValue)
     }
 
     /// Decides on a deletion: if the old value is not an object we have, the ref is deleted whatever its value (UP-16,
     /// UP-17).
-    fn decide_deletion(&self, name: &BStr, old: Option<ObjectId>, say: &mut dyn FnMut(Message)) -> Passed {
+    fn decide_deletion(&self, name: &BStr, old: Option<ObjectId>, remarks: &mut Remarks) -> Passed {
         if let Some(old) = old
             && matches!(self.objects.header(&old), Ok(Some(_)))
         {
@@ -314,10 +310,10 @@ impl<'a> Policy<'a> {
         }
         let full = visible::full_name(self.repository, name);
         if self.is_there(full.as_bstr()) {
-            say(Message::Warning("allowing deletion of corrupt ref".into()));
+            remarks.warning("allowing deletion of corrupt ref");
             Passed::Change { old: None }
         } else {
-            say(Message::Warning("deleting a non-existent ref".into()));
+            remarks.warning("deleting a non-existent ref");
             Passed::Gone
         }
     }
@@ -367,12 +363,7 @@ pub enum Alias {
 /// Finds symbolic refs among the updates: if the target of one is updated too, both updates must agree (UP-18).
 /// `updates` are all updates of the request, and `open` says for each whether it is still undecided; the results are in
 /// the same order.
-pub fn aliases(
-    repository: &Repository,
-    updates: &[&RefUpdate],
-    open: &[bool],
-    say: &mut dyn FnMut(Message),
-) -> Vec<Alias> {
+pub fn aliases(repository: &Repository, updates: &[&RefUpdate], open: &[bool], remarks: &mut Remarks) -> Vec<Alias> {
     let mut results = vec![Alias::None; updates.len()];
     // Most pushes involve no symbolic refs.
     let by_name = LazyCell::new(|| {
@@ -393,20 +384,20 @@ pub fn aliases(
             continue;
         }
         let Ok((target, _)) = repository.refs.follow(full.as_bstr()) else {
-            say(Message::Error(format!("refusing update to broken symref '{}'", shown(update.name.as_bstr()))));
+            remarks.error(format!("refusing update to broken symref '{}'", shown(update.name.as_bstr())));
             results[index] = Alias::Refused(Refusal::BrokenSymref);
             continue;
         };
         if !target.starts_with(&visible::namespace_prefix(repository)) {
             let name = shown(update.name.as_bstr());
-            say(Message::Error(format!("refusing update to symref '{name}', which leads out of the namespace")));
+            remarks.error(format!("refusing update to symref '{name}', which leads out of the namespace"));
             results[index] = Alias::Refused(Refusal::BrokenSymref);
             continue;
         }
         let Some(&other) = by_name.get(&target) else { continue };
         results[index] = Alias::CoveredBy(other);
         if updates[other].change != update.change {
-            say(Message::Error(inconsistent(repository.hash(), update, updates[other])));
+            remarks.error(inconsistent(repository.hash(), update, updates[other]));
             results[index] = Alias::Refused(Refusal::InconsistentAlias);
             results[other] = Alias::Refused(Refusal::InconsistentAlias);
         }

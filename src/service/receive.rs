@@ -14,7 +14,7 @@ mod proc_receive;
 mod stations;
 mod verdicts;
 
-use super::policy::{self, Alias};
+use super::policy::{self, Alias, Remarks};
 use super::progress::{Heartbeat, Pace};
 use super::{ErrorChannel, Out, ServeError};
 use crate::auth::WriteGrant;
@@ -427,9 +427,9 @@ fn options_environment(request: &PushRequest) -> Vec<(OsString, OsString)> {
 
 /// Symbolic refs and their targets in one push (UP-18).
 fn aliases(repository: &Repository, verdicts: &mut Verdicts<'_>, client: &mut Client<'_>) -> io::Result<()> {
-    let mut messages = Vec::new();
+    let mut remarks = Remarks::default();
     let (updates, open): (Vec<_>, Vec<_>) = verdicts.iter().map(|verdict| (verdict.update, verdict.is_open())).unzip();
-    let found = policy::aliases(repository, &updates, &open, &mut |message| messages.push(message));
+    let found = policy::aliases(repository, &updates, &open, &mut remarks);
     for (verdict, alias) in verdicts.iter_mut().zip(found) {
         match alias {
             Alias::None => {}
@@ -437,7 +437,7 @@ fn aliases(repository: &Repository, verdicts: &mut Verdicts<'_>, client: &mut Cl
             Alias::Refused(refusal) => verdict.state = State::Refused(refusal),
         }
     }
-    messages.iter().try_for_each(|message| client.message(&message.to_string()))
+    client.pass_on(remarks)
 }
 
 /// The text in the `.keep` file of a pack that this process received (UN-13).

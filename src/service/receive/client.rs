@@ -6,6 +6,7 @@
 use crate::pack::incoming::RESOLVING;
 use crate::protocol::report::ReportStatus;
 use crate::service::ServeError;
+use crate::service::policy::Remarks;
 use crate::service::progress::Heartbeat;
 use crate::stream::{Pulse, Sink};
 use std::io::{self, Write};
@@ -62,6 +63,12 @@ impl<'a> Client<'a> {
         if self.faults.len() < FAULTS_MAX {
             self.faults.push(text);
         }
+    }
+
+    /// Passes on what the rules remark: messages to the client, faults to the operator.
+    pub(super) fn pass_on(&mut self, remarks: Remarks) -> io::Result<()> {
+        remarks.faults.into_iter().for_each(|fault| self.keep_fault(fault));
+        remarks.messages.iter().try_for_each(|message| self.message(message))
     }
 
     /// Takes the failures on the server's side, as opposed to the client's.

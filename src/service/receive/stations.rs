@@ -18,7 +18,7 @@ use crate::repo::Repository;
 use crate::repo::hooks::{self, Hook, ReferenceTransaction, Told};
 use crate::repo::worktrees::Worktree;
 use crate::repo::{shallow, visible};
-use crate::service::policy::{Passed, Policy, Stop};
+use crate::service::policy::{Passed, Policy, Remarks, Stop};
 use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use std::io;
@@ -179,19 +179,17 @@ impl<'a> Stations<'a> {
     /// Rules, update hook, rules (UP-01).
     fn judge(&self, verdict: &Verdict<'_>, client: &mut Client<'_>) -> Result<Passed, Stop> {
         let update = verdict.update;
-        let mut messages = Vec::new();
-        let allowed =
-            self.policy.check_before_hook(update, &mut Unspoken(client), &mut |message| messages.push(message));
-        self.policy.take_fault().into_iter().for_each(|fault| client.keep_fault(fault));
-        messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
+        let mut remarks = Remarks::default();
+        let allowed = self.policy.check_before_hook(update, &mut Unspoken(client), &mut remarks);
+        client.pass_on(remarks)?;
         allowed?;
         if !self.update_hook(verdict, client)? {
             client.message(&format!("error: hook declined to update {}", update.name))?;
             return Err(Refusal::HookDeclined.into());
         }
-        let settled = self.policy.check_after_hook(update, &mut |message| messages.push(message));
-        self.policy.take_fault().into_iter().for_each(|fault| client.keep_fault(fault));
-        messages.drain(..).try_for_each(|message| client.message(&message.to_string()))?;
+        let mut remarks = Remarks::default();
+        let settled = self.policy.check_after_hook(update, &mut remarks);
+        client.pass_on(remarks)?;
         Ok(settled?)
     }
 
