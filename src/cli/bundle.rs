@@ -3,7 +3,7 @@
 //! In: a repository. Out: bundles of its visible refs, in a file or in a directory served by a web server or CDN.
 //! Tokens are never asked for there: the content of a bundle is as public as the place where it is stored.
 
-use super::{SiteArgs, open, print, warn_of_other_user};
+use super::{SiteArgs, count, open, print, warn_of_other_user};
 use crate::pack::bundle::{self, Header};
 use crate::pack::deflate::Levels;
 use crate::pack::select::Selection;
@@ -31,21 +31,21 @@ const PREFIXES: [&str; 2] = ["refs/heads/", "refs/tags/"];
 pub(super) enum Command {
     /// Write one bundle to a file
     Create(Create),
-    /// Add what is new to a directory of bundles, and advertise them to git's clients
+    /// Add a bundle of new objects to a directory, and advertise its bundles to git's clients
     Publish(Publish),
     /// List the bundles that are advertised
     List(List),
-    /// Advertise no bundles any more; the files stay where they are
+    /// Stop advertising bundles; their files are kept
     Withdraw(Withdraw),
 }
 
 /// Which refs go into a bundle. Hidden ones never do.
 #[derive(Debug, clap::Args)]
 struct RefArgs {
-    /// Refs that begin with this; may be given more than once [default: refs/heads/ and refs/tags/]
+    /// Include refs with this prefix; may be given more than once [default: refs/heads/ and refs/tags/]
     #[arg(long = "ref", value_name = "PREFIX", conflicts_with = "all")]
     prefixes: Vec<String>,
-    /// All refs that fetches see
+    /// Include all refs that fetches can see
     #[arg(long)]
     all: bool,
 }
@@ -55,10 +55,10 @@ pub(super) struct Create {
     /// <namespace>/<name>
     #[arg(value_parser = RepositoryName::parse)]
     name: RepositoryName,
-    /// The file to be written
+    /// The file to write
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
-    /// A bundle its readers have already; may be given more than once
+    /// A bundle that its readers already have; may be given more than once
     #[arg(long, value_name = "FILE")]
     basis: Vec<PathBuf>,
     #[command(flatten)]
@@ -72,13 +72,13 @@ pub(super) struct Publish {
     /// <namespace>/<name>
     #[arg(value_parser = RepositoryName::parse)]
     name: RepositoryName,
-    /// The directory of its bundles, of no other repository's
+    /// The directory of this repository's bundles; each repository needs its own
     #[arg(long, value_name = "DIRECTORY")]
     directory: PathBuf,
-    /// Where that directory is on the web
+    /// The URL of that directory
     #[arg(long, value_name = "URL")]
     url: String,
-    /// Begin anew with one bundle of everything, instead of adding to those that are there
+    /// Start over with one bundle of everything, instead of adding to the existing ones
     #[arg(long)]
     full: bool,
     #[command(flatten)]
@@ -136,7 +136,9 @@ impl Made {
 
     fn text(&self) -> String {
         let Made { path, objects, bytes, refs, .. } = self;
-        format!("wrote {}: {refs} refs, {objects} objects, {bytes} bytes\n", path.display())
+        let refs = count(*refs, "ref", "refs");
+        let (objects, bytes) = (count(*objects, "object", "objects"), count(*bytes, "byte", "bytes"));
+        format!("wrote {}: {refs}, {objects}, {bytes}\n", path.display())
     }
 }
 
@@ -160,17 +162,18 @@ impl Publish {
     fn run(self) -> Result<()> {
         let site = self.site.resolve()?;
         bundles::check_uri(&self.url)?;
-        ensure!(self.directory.is_dir(), "'{}' is no directory", self.directory.display());
+        ensure!(self.directory.is_dir(), "'{}' is not a directory", self.directory.display());
         let repository = open(&site, &self.name)?;
         let file = |token: u64| self.directory.join(format!("{token}.bundle"));
         warn_of_other_user(&repository.git_dir, &format!("bundle publish {}{}", self.name, site.flags()));
         let mut list = lock(&repository)?;
         let before = if self.full { std::mem::take(&mut list.bundles) } else { Vec::new() };
         let basis: Vec<PathBuf> = list.bundles.iter().map(|bundle| file(bundle.token)).collect();
-        let known = known(&repository, &basis).context("building on what is there (--full begins anew)")?;
+        let known =
+            known(&repository, &basis).context("reading the existing bundles (--full starts over without them)")?;
         let Some((header, selection)) = plan(&repository, &self.refs, &known)? else {
             list.include()?;
-            let (json, text) = (json!({ "made": null }), "nothing is new: no bundle was made\n");
+            let (json, text) = (json!({ "made": null }), "nothing is new: no bundle was written\n");
             return site.say(|| json, || text.to_owned());
         };
         let newest = list.bundles.iter().chain(&before).map(|bundle| bundle.token).max();
@@ -194,7 +197,7 @@ impl Publish {
         let text = || {
             let mut text = made.text() + &format!("advertised: {uri}\n");
             for uri in &unlisted {
-                text += &format!("no longer advertised: {uri} (clones that have begun may still want it)\n");
+                text += &format!("no longer advertised: {uri} (clones in progress may still need it)\n");
             }
             text
         };
@@ -221,7 +224,7 @@ impl Withdraw {
         let site = self.site.resolve()?;
         let repository = open(&site, &self.name)?;
         let had = lock(&repository)?.withdraw()?;
-        let text = if had { "no bundles are advertised any more\n" } else { "no bundles were advertised\n" };
+        let text = if had { "bundles are no longer advertised\n" } else { "no bundles were advertised\n" };
         site.say(|| json!({ "withdrawn": had }), || text.to_owned())
     }
 }

@@ -3,7 +3,7 @@
 //! In: the settings a web server would pass, seen with the rights of the user who runs this. Out: findings, each with
 //! its remedy, and how requests would be answered. Nothing is changed.
 
-use super::{Site, SiteArgs, print, quoted, timestamp, user_name, variable};
+use super::{Site, SiteArgs, count, print, quoted, timestamp, user_name, variable};
 use crate::auth::{TokenRecord, TokenState};
 use crate::cache::{self, Cache};
 use crate::edge::{self, Environ};
@@ -23,8 +23,8 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// <namespace>/<name>; where the web server decides on access (ARTIFACTS_AUTH=webserver) the path below the root [default: the
-    /// installation alone]
+    /// <namespace>/<name>, or with ARTIFACTS_AUTH=webserver a path below the root [default: check the installation
+    /// only]
     repository: Option<String>,
     #[command(flatten)]
     site: SiteArgs,
@@ -169,11 +169,11 @@ fn check_settings(environ: &Environ, mode: AccessMode, report: &mut Report) -> C
     let context = edge::context(environ, mode, Version::V2, &edge::Arrival::now());
     let sources = context.and_then(|context| environ.size("GIT_HTTP_MAX_REQUEST_BUFFER").map(|_| context.config));
     let sources = sources.unwrap_or_else(|text| {
-        report.problem(subject, text, "set that variable right, or not at all: no request is served until then".into());
+        report.problem(subject, text, "correct or unset that variable; no request is served until then".into());
         edge::config_sources(environ).unwrap_or_default()
     });
     match Entries::of_operator(&sources) {
-        Ok(_) => report.ok(subject, format!("git's configuration can be read by {}", me())),
+        Ok(_) => report.ok(subject, format!("{} can read git's configuration", me())),
         Err(error) => report.problem(
             subject,
             format!("git's configuration cannot be read: {error:#}"),
@@ -195,12 +195,12 @@ fn check_audit_log(report: &mut Report) {
     };
     match rustix::fs::access(probed, access) {
         Ok(()) if path.is_dir() => {
-            let message = format!("'{}' is a directory, so no request is noted", path.display());
-            report.problem("audit log", message, "let ARTIFACTS_AUDIT_LOG name a file".into());
+            let message = format!("'{}' is a directory, so no request is logged", path.display());
+            report.problem("audit log", message, "set ARTIFACTS_AUDIT_LOG to the path of a file".into());
         }
         Ok(()) => report.ok("audit log", format!("{} can write to '{}'", me(), path.display())),
         Err(error) => {
-            let message = format!("{} cannot write to '{}': {error}, so no request is noted", me(), path.display());
+            let message = format!("{} cannot write to '{}': {error}, so no request is logged", me(), path.display());
             report.problem("audit log", message, writable_remedy(probed));
         }
     }
@@ -218,7 +218,7 @@ fn check_cache(site: &Site, report: &mut Report) {
 
 fn writable_remedy(path: &Path) -> String {
     format!(
-        "give {} to {}, and to nobody else; under systemd's ProtectSystem= name it in LogsDirectory=, CacheDirectory= or ReadWritePaths=",
+        "make {} writable for {} only; under systemd's ProtectSystem=, list it in LogsDirectory=, CacheDirectory= or ReadWritePaths=",
         quoted(path),
         me()
     )
@@ -227,8 +227,8 @@ fn writable_remedy(path: &Path) -> String {
 fn check_root(site: &Site, mode: AccessMode, report: &mut Report) {
     let subject = "root";
     let Some(root) = &site.root else {
-        let remedy = "give --root, and set GIT_PROJECT_ROOT where the web server starts this program";
-        return report.problem(subject, "no repositories' root is known".into(), remedy.into());
+        let remedy = "give --root here, and set GIT_PROJECT_ROOT in the web server's configuration";
+        return report.problem(subject, "the directory of the repositories is not known".into(), remedy.into());
     };
     let metadata = match fs::metadata(root) {
         Ok(metadata) if metadata.is_dir() => metadata,
@@ -245,7 +245,7 @@ fn check_root(site: &Site, mode: AccessMode, report: &mut Report) {
     if metadata.uid() != own_uid() {
         report.warning(
             subject,
-            format!("'{}' belongs to {owner}, and this check sees it as {}", root.display(), me()),
+            format!("'{}' belongs to {owner}, but this check runs as {}", root.display(), me()),
             format!("if the web server runs this program as {owner}: sudo -u {owner} artifacts-http-backend check …"),
         );
     }
@@ -253,7 +253,7 @@ fn check_root(site: &Site, mode: AccessMode, report: &mut Report) {
         // Here paths may lead to repositories anywhere, so they are not listed.
         return report.ok(subject, format!("'{}' belongs to {owner}", root.display()));
     }
-    let remedy = |path: &Path| format!("let {} read and enter it, for example: chmod u+rx {}", me(), quoted(path));
+    let remedy = |path: &Path| format!("allow {} to read and enter it, for example: chmod u+rx {}", me(), quoted(path));
     let found = match create::list(root) {
         Ok(found) => {
             let names = count(found.names.len(), "repository", "repositories");
@@ -266,8 +266,8 @@ fn check_root(site: &Site, mode: AccessMode, report: &mut Report) {
         }
     };
     for (path, error) in &found.unreadable {
-        let message = format!("'{}' cannot be read, nor what may be in it: {error}", path.display());
-        report.warning(subject, message, format!("where repositories are meant to be there, {}", remedy(path)));
+        let message = format!("'{}' and everything in it cannot be read: {error}", path.display());
+        report.warning(subject, message, format!("if it should contain repositories, {}", remedy(path)));
     }
     if metadata.mode() & 0o002 != 0 {
         let message = format!("everybody on this machine may write to '{}'", root.display());
@@ -294,7 +294,7 @@ fn check_store(site: &Site, report: &mut Report) -> anyhow::Result<()> {
             return Ok(());
         }
         Err(error) => {
-            let remedy = format!("let {} enter the directories above it", me());
+            let remedy = format!("allow {} to enter its parent directories", me());
             report.problem(subject, format!("'{}': {error}", directory.display()), remedy);
             return Ok(());
         }
@@ -318,7 +318,7 @@ fn check_store(site: &Site, report: &mut Report) -> anyhow::Result<()> {
                 directory.display(),
                 me()
             ),
-            "make the tokens as the web server's user, or give the store to that user's group before the first token: \
+            "create the tokens as the web server's user, or give the store to that user's group before the first token: \
              chgrp <group> and chmod 0750"
                 .into(),
         ),
@@ -346,19 +346,19 @@ fn check_repository(git_dir: &Path, name: &str, search: &Search<'_>, find: Find<
             let without_owner = find(&Search { check_owner: false, ..*search });
             let of_a_stranger = matches!(without_owner, Place::Here(_));
             if of_a_stranger {
-                let owner = fs::metadata(git_dir).map_or(String::from("somebody else"), |found| user_name(found.uid()));
+                let owner = fs::metadata(git_dir).map_or(String::from("another user"), |found| user_name(found.uid()));
                 let shown = fs::canonicalize(git_dir).unwrap_or_else(|_| git_dir.to_owned());
                 report.problem(
                     subject,
                     format!(
-                        "detected dubious ownership: '{}' belongs to {owner}, and {} asks",
+                        "detected dubious ownership: '{}' belongs to {owner}, but this check runs as {}",
                         git_dir.display(),
                         me()
                     ),
                     trust(&shown),
                 );
             } else {
-                let remedy = "put right what it names; every request is refused until then";
+                let remedy = "fix what the message names; every request is refused until then";
                 report.problem(subject, format!("{error:#}"), remedy.into());
             }
         }
@@ -366,15 +366,14 @@ fn check_repository(git_dir: &Path, name: &str, search: &Search<'_>, find: Find<
     place
 }
 
-/// Without tokens only exported repositories are served (HB-12).
+/// Without tokens only exported repositories are served (HB-18, HB-19).
 fn check_export(place: &Place, report: &mut Report) {
     if let Place::Here(here) = place
         && !here.export_ok
         && std::env::var_os("GIT_HTTP_EXPORT_ALL").is_none()
     {
         let file = here.git_dir.join("git-daemon-export-ok");
-        let message =
-            format!("it is not exported, so each request is told that it is not there: no '{}'", file.display());
+        let message = format!("it is not exported, so requests get a 404: there is no '{}'", file.display());
         report.problem("repository", message, format!("touch {}, or set GIT_HTTP_EXPORT_ALL", quoted(&file)));
     }
 }
@@ -394,7 +393,7 @@ fn check_trust(git_dir: &Path, search: &Search<'_>, find: Find<'_>, report: &mut
         let shown = fs::canonicalize(git_dir).unwrap_or_else(|_| git_dir.to_owned());
         report.warning(
             "repository",
-            format!("it is opened because of what {} has configured at home; a web server may start this program without HOME", me()),
+            format!("it opens only because of the configuration in {}'s home directory; a web server may run this program without HOME", me()),
             trust(&shown),
         );
     }
@@ -407,7 +406,7 @@ fn report_absent(git_dir: &Path, name: &str, mode: AccessMode, report: &mut Repo
             AccessMode::Tokens => format!("artifacts-http-backend repo create {name}"),
             _ => format!("git init --bare {}", quoted(git_dir)),
         };
-        return report.problem(subject, format!("'{}' is not there", git_dir.display()), remedy);
+        return report.problem(subject, format!("'{}' does not exist", git_dir.display()), remedy);
     }
     let missing: Vec<_> = ["HEAD", "objects", "refs"].into_iter().filter(|part| !git_dir.join(part).exists()).collect();
     let message = if missing.is_empty() {
@@ -426,7 +425,7 @@ fn check_rights(common_dir: &Path, report: &mut Report) {
             return report.problem(
                 "repository",
                 format!("{} cannot read '{}', so fetches and pushes fail", me(), path.display()),
-                format!("let {} read and enter it, for example: chmod u+rwx {}", me(), quoted(&path)),
+                format!("allow {} to read and enter it, for example: chmod u+rwx {}", me(), quoted(&path)),
             );
         }
         if path.exists()
@@ -440,7 +439,7 @@ fn check_rights(common_dir: &Path, report: &mut Report) {
 
 fn remedy_of_writing(error: Errno, common_dir: &Path) -> String {
     if error == Errno::ROFS {
-        return "mount that file system for writing; artifacts.readOnly says that only fetches are meant".into();
+        return "mount that file system for writing, or set artifacts.readOnly if only fetches are intended".into();
     }
     let owner = fs::metadata(common_dir).map_or(String::from("<user>"), |found| user_name(found.uid()));
     format!("chown -R {owner} {}", quoted(common_dir))
@@ -451,13 +450,13 @@ fn check_tokens(site: &Site, name: &RepositoryName, place: &Place, report: &mut 
     let listing = match site.store()?.list(name.as_str()) {
         Ok(listing) => listing,
         Err(error) => {
-            let remedy = format!("let {} read it", me());
+            let remedy = format!("allow {} to read it", me());
             report.problem(subject, format!("{error:#}"), remedy);
             return Ok(());
         }
     };
     for (path, error) in &listing.unreadable {
-        let message = format!("'{}' is no token: {error:#}", path.display());
+        let message = format!("'{}' is not a token: {error:#}", path.display());
         report.warning(subject, message, format!("repair it, or rm {}", quoted(path)));
     }
     let id = match place {
@@ -478,14 +477,14 @@ fn check_tokens(site: &Site, name: &RepositoryName, place: &Place, report: &mut 
         in_state(&own, TokenState::Revoked, site.now).len(),
     );
     match active.iter().map(|record| record.expires_at).max() {
-        Some(last) => report.ok(subject, format!("{message}; the last one ends {}", timestamp(last))),
+        Some(last) => report.ok(subject, format!("{message}; the last one expires {}", timestamp(last))),
         None => report.warning(subject, message, format!("artifacts-http-backend token create {name}")),
     }
     if !foreign.is_empty() {
         report.warning(
             subject,
             format!("{} for an earlier repository of this name", count(foreign.len(), "token is", "tokens are")),
-            "they are refused; they go with `token prune` when they have expired".into(),
+            "they are refused; `token prune` removes them once they have expired".into(),
         );
     }
     Ok(())
@@ -526,10 +525,6 @@ fn root_of(site: &Site) -> &Path {
     site.root.as_deref().unwrap_or(Path::new("/"))
 }
 
-fn count(number: usize, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
-}
-
 fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
@@ -545,7 +540,7 @@ mod tests {
     #[test]
     fn what_helps_where_nothing_can_be_written_depends_on_why() {
         let directory = std::env::temp_dir();
-        assert!(remedy_of_writing(Errno::ROFS, &directory).starts_with("mount that file system for writing"));
+        assert!(remedy_of_writing(Errno::ROFS, &directory).starts_with("mount that file system for writing,"));
         assert!(remedy_of_writing(Errno::ACCESS, &directory).starts_with("chown -R "));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: names or paths. Out: a line for each, or JSON. A repository that cannot be maintained never holds up the others.
 
-use super::{Site, SiteArgs, complain, open, open_path, print, warn, warn_of_other_user};
+use super::{Site, SiteArgs, complain, count, open, open_path, print, warn, warn_of_other_user};
 use crate::listing::{Listed, Listing};
 use crate::maintenance::{self, LOOSE_LIMIT_DEFAULT, Options, Ran, Report};
 use crate::repo::Repository;
@@ -25,19 +25,19 @@ pub(super) struct Args {
     /// <namespace>/<name>, or a git directory: a path that begins with a slash or a dot
     #[arg(required_unless_present = "all", value_name = "REPOSITORY")]
     repositories: Vec<String>,
-    /// All repositories below the root, in whatever layout
+    /// All repositories below the root, in any directory layout
     #[arg(long, conflicts_with = "repositories")]
     all: bool,
-    /// Pack loose objects when there are so many
+    /// Pack loose objects if there are at least this many
     #[arg(long, value_name = "NUMBER", default_value_t = LOOSE_LIMIT_DEFAULT)]
     loose_limit: u64,
-    /// Make one pack of everything, however much there is
+    /// Make one pack of everything, however large
     #[arg(long)]
     full: bool,
-    /// Only say what would be done
+    /// Only report what would be done
     #[arg(long)]
     dry_run: bool,
-    /// Say nothing of what went well
+    /// Print problems only
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]
@@ -85,7 +85,7 @@ impl Args {
             (parsed, Unreadable::new())
         };
         for (path, error) in &unreadable {
-            complain(format_args!("error: '{}' is left out with all that may be in it: {error}\n", path.display()));
+            complain(format_args!("error: '{}' is left out, with everything in it: {error}\n", path.display()));
         }
         let options = Options { loose_limit: self.loose_limit, full: self.full, dry_run: self.dry_run };
         let (mut all_well, mut reports) = (unreadable.is_empty(), Vec::new());
@@ -96,7 +96,7 @@ impl Args {
             });
             match &ran {
                 Err(error) => complain(format_args!("error: {named}: {error:#}\n")),
-                Ok(Ran::Busy(who)) => warn(format_args!("{named}: left alone: {who}")),
+                Ok(Ran::Busy(who)) => warn(format_args!("{named}: skipped: {who}")),
                 Ok(Ran::Done(report)) => {
                     report.problems.iter().for_each(|problem| complain(format_args!("error: {named}: {problem}\n")));
                 }
@@ -184,12 +184,14 @@ fn json(named: &Named, ran: &Result<Ran>) -> Value {
 /// What was done, or would be, in a sentence.
 fn text(report: &Report, would: bool) -> String {
     let mut done = Vec::new();
-    let many = |count: usize, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    let objects = |number: usize| count(number, "loose object", "loose objects");
+    let packs = |number: usize| count(number, "pack", "packs");
+    let commits = |number: usize| count(number, "commit", "commits");
     let packed = match (report.loose_objects, report.packs) {
         (0, 0) => None,
-        (loose, 0) => Some(many(loose, "loose object")),
-        (0, packs) => Some(many(packs, "pack")),
-        (loose, packs) => Some(format!("{} and {}", many(loose, "loose object"), many(packs, "pack"))),
+        (loose, 0) => Some(objects(loose)),
+        (0, merged) => Some(packs(merged)),
+        (loose, merged) => Some(format!("{} and {}", objects(loose), packs(merged))),
     };
     if let Some(packed) = packed {
         let into = report.pack.as_ref().map_or("one pack", |pack| pack);
@@ -199,29 +201,27 @@ fn text(report: &Report, would: bool) -> String {
         done.push(format!(
             "{} {}",
             if would { "remove" } else { "removed" },
-            many(report.damaged_removed, "damaged file")
+            count(report.damaged_removed, "damaged file", "damaged files")
         ));
     }
     if report.remains_removed > 0 {
-        let remains = many(report.remains_removed, "file");
+        let remains = count(report.remains_removed, "file", "files");
         done.push(format!("{} {remains} of packs without an index", if would { "remove" } else { "removed" }));
     }
     let mut written = Vec::new();
-    match report.reverse_indexes {
-        0 => {}
-        1 => written.push("1 reverse index".to_owned()),
-        count => written.push(format!("{count} reverse indexes")),
+    if report.reverse_indexes > 0 {
+        written.push(count(report.reverse_indexes, "reverse index", "reverse indexes"));
     }
     match report.commit_graph {
-        Some(Some(commits)) => written.push(format!("a commit-graph of {}", many(commits, "commit"))),
+        Some(Some(number)) => written.push(format!("a commit-graph of {}", commits(number))),
         Some(None) => written.push("a commit-graph".to_owned()),
         None => {}
     }
-    if let Some(packs) = report.multi_pack_index.filter(|packs| *packs > 1) {
-        written.push(format!("a multi-pack-index of {packs} packs"));
+    if let Some(number) = report.multi_pack_index.filter(|packs| *packs > 1) {
+        written.push(format!("a multi-pack-index of {}", packs(number)));
     }
     match report.bitmaps {
-        Some(Some(commits)) => written.push(format!("bitmaps of {}", many(commits as usize, "commit"))),
+        Some(Some(number)) => written.push(format!("bitmaps of {}", commits(number as usize))),
         Some(None) => written.push("bitmaps".to_owned()),
         None => {}
     }

@@ -31,9 +31,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Git over HTTP for repository tokens.
+/// Git over HTTP with repository tokens.
 ///
-/// Run by a web server as a CGI program it answers git's requests; from a shell it looks after repositories and tokens.
+/// Run by a web server as a CGI program, it answers git's requests; run from a shell, it manages repositories and tokens.
 #[derive(Debug, Parser)]
 #[command(name = "artifacts-http-backend", version, after_help = SERVICES)]
 struct Cli {
@@ -43,7 +43,7 @@ struct Cli {
 
 /// The services that main.rs runs itself, without this parser.
 const SERVICES: &str = "\
-Services over pipes, with the options of git's (-h shows them); also under the names git-upload-pack and git-receive-pack:
+Services over pipes, with git's options (-h lists them); also available as git-upload-pack and git-receive-pack:
   upload-pack   Serve a fetch to the client at the other end of stdin and stdout
   receive-pack  Serve a push";
 
@@ -51,18 +51,18 @@ Services over pipes, with the options of git's (-h shows them); also under the n
 enum Command {
     /// Serve repositories on this machine, for a quick start, development and tests
     Serve(serve::Args),
-    /// Make, list and delete repositories
+    /// Create, list and delete repositories
     #[command(subcommand)]
     Repo(repo::Command),
-    /// Make, list, validate, revoke and prune tokens
+    /// Create, list, validate, revoke and prune tokens
     #[command(subcommand)]
     Token(token::Command),
-    /// Make bundles from which clones begin, and tell git's clients of them
+    /// Create bundles that speed up clones, and advertise them to git's clients
     #[command(subcommand)]
     Bundle(bundle::Command),
-    /// Pack what has piled up, and write what makes fetches cheap: no git is needed
+    /// Combine loose objects and small packs, and write files that speed up fetches, without git
     Maintenance(maintenance::Args),
-    /// Look for what is wrong with the installation, or with one repository, and say how to put it right
+    /// Check the installation or one repository, and say how to fix problems
     Check(check::Args),
 }
 
@@ -101,7 +101,7 @@ impl Command {
     }
 }
 
-/// Where things are: flags, and behind them the environment a web server sets.
+/// Where things are: flags or, without them, the environment variables that a web server sets.
 #[derive(Debug, clap::Args)]
 struct SiteArgs {
     /// The directory of the repositories [default: $GIT_PROJECT_ROOT]
@@ -110,7 +110,7 @@ struct SiteArgs {
     /// The token store [default: $ARTIFACTS_TOKENS, else .artifacts/tokens below the root]
     #[arg(long, value_name = "DIRECTORY")]
     tokens: Option<PathBuf>,
-    /// Where the repositories are on the web [default: $ARTIFACTS_BASE_URL]
+    /// The URL below which the repositories are served [default: $ARTIFACTS_BASE_URL]
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
     /// Answer in JSON
@@ -128,7 +128,7 @@ impl SiteArgs {
             tokens: tokens.map(std::path::absolute).transpose().context("finding the token store")?,
             base_url: base_url.filter(|url| !url.is_empty()),
             json: self.json,
-            now: SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_secs(),
+            now: SystemTime::now().duration_since(UNIX_EPOCH).context("the system clock is set before 1970")?.as_secs(),
         })
     }
 }
@@ -145,14 +145,16 @@ struct Site {
 
 impl Site {
     fn root(&self) -> anyhow::Result<&Path> {
-        self.root.as_deref().context("where are the repositories? Give --root, or set GIT_PROJECT_ROOT")
+        self.root
+            .as_deref()
+            .context("the directory of the repositories is not known: give --root, or set GIT_PROJECT_ROOT")
     }
 
     fn store(&self) -> anyhow::Result<TokenStore> {
         let directory = match (&self.tokens, &self.root) {
             (Some(tokens), _) => tokens.clone(),
             (None, Some(root)) => root.join(".artifacts/tokens"),
-            (None, None) => bail!("where are the tokens? Give --root or --tokens, or set GIT_PROJECT_ROOT"),
+            (None, None) => bail!("the token store is not known: give --root or --tokens, or set GIT_PROJECT_ROOT"),
         };
         Ok(TokenStore::new(directory))
     }
@@ -223,7 +225,7 @@ fn warn(warning: fmt::Arguments<'_>) {
 /// Warns about directories that could not be read.
 fn warn_of_unreadable(found: &Found) {
     for (path, error) in &found.unreadable {
-        warn(format_args!("'{}' is left out with all that may be in it: {error}", path.display()));
+        warn(format_args!("'{}' is left out, with everything in it: {error}", path.display()));
     }
 }
 
@@ -262,7 +264,7 @@ fn warn_of_other_user(directory: &Path, command: &str) {
         return;
     };
     warn(format_args!(
-        "'{}' belongs to {owner}, and you are {me}, so the server may not be able to use what you make; better: \
+        "'{}' belongs to {owner}, but you are {me}: the server may not be able to use what you create; run instead: \
          sudo -u {owner} artifacts-http-backend {command}",
         directory.display(),
         owner = sudo_user(owner),
@@ -275,6 +277,12 @@ fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+,:@".contains(letter);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// A number and its noun, in the singular or the plural: `1 token`, `2 tokens`.
+fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+    let noun = if number == N::from(1) { one } else { many };
+    format!("{number} {noun}")
 }
 
 /// The user's name, or the number if there is no name.
@@ -329,6 +337,14 @@ mod tests {
         check(4_107_542_399, "2100-02-28T23:59:59Z");
         check(4_107_542_400, "2100-03-01T00:00:00Z");
         check(u64::from(u32::MAX), "2106-02-07T06:28:15Z");
+    }
+
+    #[test]
+    fn a_noun_agrees_with_its_number() {
+        let check = |number: u32, expected: &str| assert_eq!(count(number, "token", "tokens"), expected);
+        check(0, "0 tokens");
+        check(1, "1 token");
+        check(2, "2 tokens");
     }
 
     #[test]

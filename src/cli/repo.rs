@@ -4,7 +4,7 @@
 //! `--yes`.
 
 use super::token::created;
-use super::{Site, SiteArgs, print, warn, warn_of_other_user, warn_of_unreadable};
+use super::{Site, SiteArgs, count, print, warn, warn_of_other_user, warn_of_unreadable};
 use crate::auth::{Scope, TTL_SECONDS_DEFAULT, TTL_SECONDS_MAX, TTL_SECONDS_MIN};
 use crate::refs::Format;
 use crate::repo::create::{self, Formats, RepositoryName};
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Make an empty repository and its first token, which may write
+    /// Create an empty repository and its first token, which allows pushes
     Create(Create),
     /// List the repositories
     List(List),
@@ -28,13 +28,13 @@ pub(super) struct Create {
     /// <namespace>/<name>
     #[arg(value_parser = RepositoryName::parse)]
     name: RepositoryName,
-    /// What its objects are named by
+    /// The hash of object names
     #[arg(long, value_name = "HASH", value_parser = ["sha1", "sha256"], default_value = "sha1")]
     object_format: String,
-    /// How its refs are kept
+    /// The format refs are stored in
     #[arg(long, value_name = "FORMAT", value_parser = ["files", "reftable"], default_value = "files")]
     ref_format: String,
-    /// How long the first token lives, in seconds: a minute to a year
+    /// The lifetime of the first token in seconds, from a minute to a year
     #[arg(long, value_name = "SECONDS", default_value_t = TTL_SECONDS_DEFAULT,
           value_parser = clap::value_parser!(u64).range(TTL_SECONDS_MIN..=TTL_SECONDS_MAX))]
     ttl: u64,
@@ -53,7 +53,7 @@ pub(super) struct Delete {
     /// <namespace>/<name>
     #[arg(value_parser = RepositoryName::parse)]
     name: RepositoryName,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -85,7 +85,7 @@ impl Create {
         let made = create::create(root, &name, Formats { hash, refs })?;
         let token = store
             .create(name.as_str(), Some(&made.id), Scope::Write, self.ttl, site.now)
-            .with_context(|| format!("the repository was made, but no token for it (try `token create {name}`)"))?;
+            .with_context(|| format!("the repository was created, but not its token (try `token create {name}`)"))?;
         let remote = site.remote(&name);
         let json = || {
             let mut json = repository(&made.id, &name, remote.as_deref());
@@ -94,7 +94,7 @@ impl Create {
             json
         };
         let text = || {
-            let mut text = format!("made the repository {name}\n");
+            let mut text = format!("created the repository {name}\n");
             if let Some(remote) = &remote {
                 text += &format!("remote: {remote}\n");
             }
@@ -140,11 +140,15 @@ impl Delete {
         if !self.yes {
             confirm(&name)?;
         }
-        let Some(aside) = create::set_aside(root, &name)? else { bail!("the repository '{name}' has just gone") };
+        let Some(aside) = create::set_aside(root, &name)? else {
+            bail!("the repository '{name}' has just been removed")
+        };
         // Read from the directory that was moved aside: by now another repository may have been created under the name,
         // with tokens of its own.
         let id = create::artifacts_id(&aside).unwrap_or_else(|error| {
-            warn(format_args!("{error:#}: tokens that belong to one repository alone stay (`token prune`)"));
+            warn(format_args!(
+                "{error:#}: tokens with a repository's id are kept; `token prune` removes them once they have expired"
+            ));
             None
         });
         let tokens = store.remove_all(name.as_str(), id.map(|id| id.to_string()).as_deref(), site.now);
@@ -152,15 +156,16 @@ impl Delete {
         let tokens = tokens.with_context(|| format!("the repository {name} was deleted, but not its tokens"))?;
         site.say(
             || json!({ "name": name.as_str(), "tokens": tokens }),
-            || format!("deleted the repository {name}, and {tokens} tokens\n"),
+            || format!("deleted the repository {name} and {}\n", count(tokens, "token", "tokens")),
         )
     }
 }
 
 fn confirm(name: &RepositoryName) -> anyhow::Result<()> {
     let mut stdin = io::stdin().lock();
-    ensure!(stdin.is_terminal(), "not asking anybody without a terminal: --yes deletes '{name}'");
-    write!(io::stderr(), "This deletes {name} and its tokens for ever. Its name, to go on: ").context("asking")?;
+    ensure!(stdin.is_terminal(), "stdin is not a terminal, so nobody can confirm: use --yes to delete '{name}'");
+    write!(io::stderr(), "This permanently deletes {name} and its tokens. Type its name to confirm: ")
+        .context("asking")?;
     let mut answer = String::new();
     stdin.read_line(&mut answer).context("reading the answer")?;
     ensure!(answer.trim() == name.as_str(), "nothing was deleted");

@@ -45,7 +45,7 @@ pub struct Args {
     /// The directory of the repositories [default: $GIT_PROJECT_ROOT, else ./git-root]
     #[arg(long, value_name = "DIRECTORY")]
     root: Option<PathBuf>,
-    /// Who authenticates: repository tokens, or nobody (git's own rules for an authenticated user; $REMOTE_USER is passed on)
+    /// tokens: require a repository token; webserver: apply git's own rules to $REMOTE_USER
     #[arg(long, value_name = "MODE", value_parser = ["tokens", "webserver"], default_value = "tokens")]
     auth: String,
     /// The CGI program to run for each request [default: this executable]
@@ -75,7 +75,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     };
     let address = SocketAddr::new(args.address, args.port);
     let listener = TcpListener::bind(address);
-    let listener = listener.await.with_context(|| format!("listening on {address} (--port names another port)"))?;
+    let listener =
+        listener.await.with_context(|| format!("listening on {address} (use --port to choose another port)"))?;
     let base_url = format!("http://{}{}", listener.local_addr().context("asking for the port")?, host::PREFIX);
     // Registered before anything is printed: a process that reads the address may want to end this one at once.
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
@@ -83,7 +84,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 
     let tokens = variable("ARTIFACTS_TOKENS").map_or_else(|| root.join(welcome::TOKENS), PathBuf::from);
     let tokens = std::path::absolute(tokens).context("finding the token store")?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the system clock is set before 1970")?.as_secs();
     let site = welcome::Site { root: &root, tokens: &tokens, base_url: &base_url, now };
     let mut words = Vec::new();
     if args.auth == "tokens" {
@@ -93,7 +94,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     }
     if !args.address.is_loopback() {
         complain(format_args!(
-            "{} is not a loopback address: tokens travel readably, put a web server with TLS in front",
+            "{} is not a loopback address: tokens are sent unencrypted; put a web server with TLS in front",
             args.address
         ));
     }
@@ -149,7 +150,7 @@ async fn accept(listener: TcpListener, host: Arc<Host>, end: impl Future<Output 
                     tokio::spawn(converse(stream, client, Arc::clone(&host)));
                 }
                 Err(error) => {
-                    complain(format_args!("cannot take a connection: {error}"));
+                    complain(format_args!("cannot accept a connection: {error}"));
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -3,7 +3,7 @@
 //! In: arguments. Out: records, as text or JSON; a token itself only when it is created. A
 //! secret is never shown again after that.
 
-use super::{Site, SiteArgs, print, secret_argument, timestamp, warn, warn_of_other_user, warn_of_unreadable};
+use super::{Site, SiteArgs, count, print, secret_argument, timestamp, warn, warn_of_other_user, warn_of_unreadable};
 use crate::auth::{
     Claim, Credentials, NewToken, Presented, Scope, TTL_SECONDS_DEFAULT, TTL_SECONDS_MAX, TTL_SECONDS_MIN, Token,
     TokenRecord, TokenState, TokenStore, Which, Why, is_id,
@@ -17,13 +17,13 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Make a token; its secret is shown this once
+    /// Create a token; its secret is shown only once
     Create(Create),
     /// List the tokens of a repository
     List(List),
-    /// Say whether a token is good for a repository; the exit status is 0 only for an active one
+    /// Tell whether a token is valid for a repository; the exit status is 0 only if it is active
     Validate(Validate),
-    /// Take a token back
+    /// Revoke a token
     Revoke(Revoke),
     /// Remove expired and revoked tokens
     Prune(Prune),
@@ -34,10 +34,10 @@ pub(super) struct Create {
     /// <namespace>/<name>
     #[arg(value_parser = RepositoryName::parse)]
     repository: RepositoryName,
-    /// What it allows: read for clone and fetch, write for push, too
+    /// What the token allows: read (clone and fetch) or write (also push)
     #[arg(long, value_parser = ["read", "write"], default_value = "write")]
     scope: String,
-    /// How long it lives, in seconds: a minute to a year
+    /// The lifetime of the token in seconds, from a minute to a year
     #[arg(long, value_name = "SECONDS", default_value_t = TTL_SECONDS_DEFAULT,
           value_parser = clap::value_parser!(u64).range(TTL_SECONDS_MIN..=TTL_SECONDS_MAX))]
     ttl: u64,
@@ -50,7 +50,7 @@ pub(super) struct List {
     /// <namespace>/<name>
     #[arg(value_parser = RepositoryName::parse)]
     repository: RepositoryName,
-    /// Only those in this state
+    /// List only tokens in this state
     #[arg(long, value_parser = ["active", "expired", "revoked"])]
     state: Option<String>,
     #[command(flatten)]
@@ -123,7 +123,7 @@ impl Create {
 pub(super) fn created(token: &NewToken) -> String {
     let record = &token.record;
     let (id, scope, expires) = (&record.id, record.scope.as_str(), timestamp(record.expires_at));
-    format!("token: {}\n  {scope}, until {expires}, id {id}; it is not shown again\n", token.plaintext)
+    format!("token: {}\n  {scope}, valid until {expires}, id {id}; the token is not shown again\n", token.plaintext)
 }
 
 /// Warns if the server may not be able to read what is written; it must run as the same user, or share the store's
@@ -146,7 +146,7 @@ impl List {
         ensure!(!matches!(id, RepositoryId::Absent), "there is no repository '{name}'");
         let listing = site.store()?.list(name.as_str())?;
         for (path, error) in &listing.unreadable {
-            warn(format_args!("'{}' is no token: {error:#}", path.display()));
+            warn(format_args!("'{}' is not a token: {error:#}", path.display()));
         }
         let records = listing.records.iter().filter(|record| id.admits(record));
         let records: Vec<_> = records
@@ -160,7 +160,7 @@ impl List {
         let line = |(record, state): &(&TokenRecord, &str)| {
             let (scope, made, end) =
                 (record.scope.as_str(), timestamp(record.created_at), timestamp(record.expires_at));
-            format!("{}  {scope:<5}  {state:<7}  made {made}  until {end}\n", record.id)
+            format!("{}  {scope:<5}  {state:<7}  created {made}  expires {end}\n", record.id)
         };
         print(&records.iter().map(line).collect::<String>())
     }
@@ -211,7 +211,7 @@ impl Revoke {
             Some(token) => Which::Secret(&token.secret),
             None if is_id(&argument) => Which::Id(&argument),
             // The argument is not repeated, because it may be a mistyped token.
-            None => bail!("that is neither a token nor the id of one"),
+            None => bail!("the argument is neither a token nor a token's id"),
         };
         let store = site.store()?;
         warn_of_unreadable_tokens(&site, &store, &format!("token revoke {name} …"));
@@ -243,7 +243,7 @@ impl Prune {
         for name in &names {
             removed += store.prune(name.as_str(), site.now)?;
         }
-        site.say(|| json!({ "removed": removed }), || format!("removed {removed} tokens\n"))
+        site.say(|| json!({ "removed": removed }), || format!("removed {}\n", count(removed, "token", "tokens")))
     }
 }
 

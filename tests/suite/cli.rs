@@ -387,7 +387,7 @@ fn check_looks_for_repositories_where_the_web_server_decides_as_requests_do() {
     let ran = webserver("acme/site", &[("GIT_HTTP_EXPORT_ALL", "")]);
     assert!(ran.status == 0 && !ran.out.contains("token"), "{}", ran.out);
     let ran = webserver("nothing", &[("GIT_HTTP_EXPORT_ALL", "")]);
-    assert!(ran.status == 1 && ran.out.contains("is not there"), "{}", ran.out);
+    assert!(ran.status == 1 && ran.out.contains("does not exist"), "{}", ran.out);
 }
 
 #[test]
@@ -406,10 +406,10 @@ fn check_names_each_problem_with_its_remedy() {
     };
     let git_dir = |site: &Site| site.root.join("acme/site.git");
     let store = |site: &Site| site.root.join(".artifacts/tokens");
-    check(&|site| fs::remove_dir_all(git_dir(site)).unwrap(), "is not there", "repo create acme/site");
+    check(&|site| fs::remove_dir_all(git_dir(site)).unwrap(), "does not exist", "repo create acme/site");
     check(&|site| fs::remove_file(git_dir(site).join("HEAD")).unwrap(), "it has no HEAD", "init --bare");
     check(&|site| fs::write(git_dir(site).join("HEAD"), "x").unwrap(), "HEAD is damaged", "init --bare");
-    check(&|site| fs::write(git_dir(site).join("config"), "[core").unwrap(), "site.git/config", "put right");
+    check(&|site| fs::write(git_dir(site).join("config"), "[core").unwrap(), "site.git/config", "fix what");
     check(&|site| fs::remove_dir_all(store(site)).unwrap(), "no token store", "token create");
     let world = fs::Permissions::from_mode(0o755);
     check(&|site| fs::set_permissions(store(site), world.clone()).unwrap(), "everybody on this machine", "chmod o=");
@@ -417,7 +417,7 @@ fn check_names_each_problem_with_its_remedy() {
         let token = fs::read_dir(store(site).join("acme/site.git")).unwrap().next().unwrap().unwrap();
         fs::write(token.path(), "{}").unwrap();
     };
-    check(&spoil_token, "is no token", "rm ");
+    check(&spoil_token, "is not a token", "rm ");
     check(&spoil_token, "0 tokens active", "token create acme/site");
     check(&|site| fs::create_dir(site.root.join("acme/.removing-x")).unwrap(), "did not finish", "rm -r ");
     check(&|site| fs::write(site.root.join(".gitconfig"), "[x").unwrap(), "cannot be read", "repair");

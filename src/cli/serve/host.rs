@@ -98,7 +98,7 @@ impl Host {
             return sentence(StatusCode::BAD_REQUEST, "The path contains a NUL byte.\n");
         }
         let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
-            return sentence(StatusCode::SERVICE_UNAVAILABLE, "This server is ending.\n");
+            return sentence(StatusCode::SERVICE_UNAVAILABLE, "The server is shutting down.\n");
         };
         let (parts, body) = request.into_parts();
         let mut command = Command::new(&self.program);
@@ -241,7 +241,7 @@ async fn hear(mut stdout: ChildStdout, fate: FateOf, is_head: bool) -> Response<
         Err(why) => {
             let text = match why {
                 None => "The program ended without an answer.\n",
-                Some(BadHead::TooLong) => "The header of the program's answer has no end.\n",
+                Some(BadHead::TooLong) => "The header of the program's answer is too long.\n",
                 Some(BadHead::Malformed) => "The program's answer has no valid header.\n",
             };
             return sentence(StatusCode::BAD_GATEWAY, text);

@@ -48,12 +48,12 @@ pub(super) fn write(out: &mut dyn Write, site: &Site<'_>) -> anyhow::Result<()> 
         None => {
             let name = RepositoryName::parse(DEMO).context("naming the demo repository")?;
             let plaintext =
-                demo(site, &name).with_context(|| format!("making {DEMO}.git in {}", site.root.display()))?;
+                demo(site, &name).with_context(|| format!("creating {DEMO}.git in {}", site.root.display()))?;
             show_demo(out, site.base_url, &plaintext)?;
             name
         }
     };
-    writeln!(out, "\nTo make a token:\n\n  {}", command(site, &format!("token create {example} --scope write")))?;
+    writeln!(out, "\nTo create a token:\n\n  {}", command(site, &format!("token create {example} --scope write")))?;
     Ok(())
 }
 
@@ -62,7 +62,7 @@ pub(super) fn write(out: &mut dyn Write, site: &Site<'_>) -> anyhow::Result<()> 
 /// # Errors
 /// What writing reports.
 pub(super) fn serving(out: &mut dyn Write, site: &Site<'_>) -> io::Result<()> {
-    writeln!(out, "Serving {} at {}/ (Ctrl-C ends it)", site.root.display(), site.base_url)
+    writeln!(out, "Serving {} at {}/ (Ctrl-C stops it)", site.root.display(), site.base_url)
 }
 
 fn list(out: &mut dyn Write, site: &Site<'_>, found: &[RepositoryName]) -> io::Result<()> {
@@ -102,8 +102,8 @@ fn show_demo(out: &mut dyn Write, base_url: &str, plaintext: &str) -> io::Result
     let remote = format!("{base_url}/{DEMO}.git");
     let with_secret = remote.replacen("://", &format!("://x:{secret}@"), 1);
     let days = DEMO_TTL_S / (24 * 60 * 60);
-    writeln!(out, "\nIt was empty; now it has {DEMO}.git, and a token that may push to it for {days} days.")?;
-    writeln!(out, "Paste this in another terminal, in an empty directory:\n")?;
+    writeln!(out, "\nIt was empty; it now contains {DEMO}.git, with a token that allows pushes for {days} days.")?;
+    writeln!(out, "Paste this into another terminal, in an empty directory:\n")?;
     writeln!(out, "  git {header} clone {remote} hello")?;
     writeln!(out, "  echo hello >hello/README.md")?;
     writeln!(out, "  git -C hello add README.md")?;
