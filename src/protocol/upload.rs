@@ -40,6 +40,20 @@ pub struct Extensions {
     pub packfile_uris: bool,
 }
 
+impl Extensions {
+    /// The names of those that are offered, in the order in which v2 announces them (V2-04).
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let Extensions { filter, ref_in_want, sideband_all, packfile_uris } = self;
+        let all = [
+            (filter, "filter"),
+            (ref_in_want, "ref-in-want"),
+            (sideband_all, "sideband-all"),
+            (packfile_uris, "packfile-uris"),
+        ];
+        all.into_iter().filter_map(|(offered, name)| offered.then_some(name))
+    }
+}
+
 /// A client's request for a pack, in any protocol version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UploadRequest {

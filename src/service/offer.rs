@@ -11,7 +11,7 @@ use crate::protocol::upload::Extensions;
 use crate::repo::Repository;
 use crate::repo::settings::Unborn;
 use crate::repo::visible::Head;
-use bstr::{BStr, ByteVec};
+use bstr::ByteVec;
 
 /// The announcement a row belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,15 +24,6 @@ pub enum Block {
     ReceivePack,
 }
 
-/// What follows a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
-    /// No value.
-    Flag,
-    /// `=` and this text.
-    Text(Vec<u8>),
-}
-
 /// What an announcement depends on.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
@@ -43,33 +34,30 @@ pub struct View<'a> {
 }
 
 /// Whether a row is offered.
-type When = fn(&View<'_>) -> bool;
+pub type When = fn(&View<'_>) -> bool;
+
+/// What follows the name and `=`, if anything.
+pub type Value = fn(&View<'_>) -> Option<Vec<u8>>;
 
 /// Runs a command of v2.
 pub type Command = fn(&Repository, Arguments<'_>, &mut Out<'_>) -> Result<(), ServeError>;
 
-/// One row.
+/// One row: a capability or command of v2, or a capability of v0.
 pub struct Offer {
     /// The name, in announcements and requests.
     pub name: &'static str,
     /// Where it is announced.
     pub block: Block,
     /// Whether it is announced.
-    pub when: fn(&View<'_>) -> bool,
-    /// The value it is announced with.
-    pub value: fn(&View<'_>) -> Value,
+    pub when: When,
+    /// The value it is announced with, if any.
+    pub value: Value,
     /// The function that runs a command of v2.
     pub command: Option<Command>,
 }
 
-/// One row: a capability or command of v2, or a capability of v0.
-const fn offer(
-    name: &'static str,
-    block: Block,
-    when: When,
-    value: fn(&View<'_>) -> Value,
-    command: Option<Command>,
-) -> Offer {
+/// Builds a row in one line, so that the table can be read as one.
+const fn offer(name: &'static str, block: Block, when: When, value: Value, command: Option<Command>) -> Offer {
     Offer { name, block, when, value, command }
 }
 
@@ -124,18 +112,6 @@ pub static OFFERS: &[Offer] = &[
     offer("agent",                        ReceivePack, always,          agent,          None),
 ];
 
-/// The features of v2's fetch in their announced order (V2-04); an argument is accepted exactly if its feature is
-/// offered.
-#[rustfmt::skip]
-const FETCH_FEATURES: &[(&str, When)] = &[
-    ("shallow",       always),
-    ("wait-for-done", always),
-    ("filter",        filters),
-    ("ref-in-want",   refs_in_wants),
-    ("sideband-all",  bands_for_all),
-    ("packfile-uris", packfile_uris),
-];
-
 impl Block {
     /// The block of v0 and v1.
     pub fn of(service: Service) -> Self {
@@ -150,12 +126,9 @@ impl Offer {
     /// `name` or `name=value`.
     pub fn line(&self, view: &View<'_>) -> Vec<u8> {
         let mut line = Vec::from(self.name);
-        match (self.value)(view) {
-            Value::Flag => {}
-            Value::Text(text) => {
-                line.push_byte(b'=');
-                line.push_str(text);
-            }
+        if let Some(value) = (self.value)(view) {
+            line.push_byte(b'=');
+            line.push_str(value);
         }
         line
     }
@@ -166,13 +139,14 @@ pub fn offered<'v>(block: Block, view: &'v View<'v>) -> impl Iterator<Item = &'s
     OFFERS.iter().filter(move |offer| offer.block == block && (offer.when)(view))
 }
 
-/// Which optional arguments of fetch are offered.
+/// Which optional arguments of fetch are offered, and so accepted.
 pub fn extensions(view: &View<'_>) -> Extensions {
+    let settings = &view.repository.settings;
     Extensions {
-        filter: filters(view),
-        ref_in_want: refs_in_wants(view),
-        sideband_all: bands_for_all(view),
-        packfile_uris: packfile_uris(view),
+        filter: settings.allow_filter,
+        ref_in_want: settings.ref_in_want,
+        sideband_all: settings.sideband_all,
+        packfile_uris: !settings.blob_packfile_uris.is_empty() || !settings.packfile_uris.is_empty(),
     }
 }
 
@@ -197,20 +171,7 @@ fn always(_: &View<'_>) -> bool {
 }
 
 fn filters(view: &View<'_>) -> bool {
-    view.repository.settings.allow_filter
-}
-
-fn refs_in_wants(view: &View<'_>) -> bool {
-    view.repository.settings.ref_in_want
-}
-
-fn bands_for_all(view: &View<'_>) -> bool {
-    view.repository.settings.sideband_all
-}
-
-fn packfile_uris(view: &View<'_>) -> bool {
-    let settings = &view.repository.settings;
-    !settings.blob_packfile_uris.is_empty() || !settings.packfile_uris.is_empty()
+    extensions(view).filter
 }
 
 fn session_ids(view: &View<'_>) -> bool {
@@ -271,50 +232,51 @@ fn push_options(view: &View<'_>) -> bool {
 
 // Values.
 
-fn flag(_: &View<'_>) -> Value {
-    Value::Flag
+fn flag(_: &View<'_>) -> Option<Vec<u8>> {
+    None
 }
 
-fn agent(view: &View<'_>) -> Value {
-    Value::Text(view.repository.context.agent.as_bytes().to_vec())
+fn agent(view: &View<'_>) -> Option<Vec<u8>> {
+    Some(view.repository.context.agent.as_bytes().to_vec())
 }
 
-fn session_id(view: &View<'_>) -> Value {
-    Value::Text(view.repository.context.session_id.as_bytes().to_vec())
+fn session_id(view: &View<'_>) -> Option<Vec<u8>> {
+    Some(view.repository.context.session_id.as_bytes().to_vec())
 }
 
-fn object_format(view: &View<'_>) -> Value {
-    Value::Text(view.repository.hash().to_string().into_bytes())
+fn object_format(view: &View<'_>) -> Option<Vec<u8>> {
+    Some(view.repository.hash().to_string().into_bytes())
 }
 
 /// The nonce that a push certificate must repeat (PC-01).
-fn nonce(view: &View<'_>) -> Value {
-    nonces_of::announced(view.repository).map_or(Value::Flag, |nonce| Value::Text(nonce.into()))
+fn nonce(view: &View<'_>) -> Option<Vec<u8>> {
+    nonces_of::announced(view.repository).map(Into::into)
 }
 
 /// The attributes that object-info can report.
-fn object_info(_: &View<'_>) -> Value {
-    Value::Text(b"size".to_vec())
+fn object_info(_: &View<'_>) -> Option<Vec<u8>> {
+    Some(b"size".to_vec())
 }
 
-fn promisor(view: &View<'_>) -> Value {
-    promisor::announcement(&view.repository.settings).map_or(Value::Flag, Value::Text)
+fn promisor(view: &View<'_>) -> Option<Vec<u8>> {
+    promisor::announcement(&view.repository.settings)
 }
 
-fn unborn(view: &View<'_>) -> Value {
+fn unborn(view: &View<'_>) -> Option<Vec<u8>> {
     match view.repository.settings.unborn {
-        Unborn::Advertise => Value::Text(b"unborn".to_vec()),
-        Unborn::Allow | Unborn::Ignore => Value::Flag,
+        Unborn::Advertise => Some(b"unborn".to_vec()),
+        Unborn::Allow | Unborn::Ignore => None,
     }
 }
 
-fn fetch_features(view: &View<'_>) -> Value {
-    let offered = FETCH_FEATURES.iter().filter(|(_, when)| when(view)).map(|(name, _)| *name);
-    Value::Text(offered.collect::<Vec<_>>().join(" ").into_bytes())
+/// The features of v2's fetch in their announced order (V2-04).
+fn fetch_features(view: &View<'_>) -> Option<Vec<u8>> {
+    let mut features = vec!["shallow", "wait-for-done"];
+    features.extend(extensions(view).names());
+    Some(features.join(" ").into_bytes())
 }
 
-fn head_symref(view: &View<'_>) -> Value {
-    let target: &BStr =
-        view.head.and_then(|head| head.target.as_ref()).map_or(BStr::new(b""), |target| target.as_ref());
-    Value::Text([b"HEAD:", &**target].concat())
+fn head_symref(view: &View<'_>) -> Option<Vec<u8>> {
+    let target = view.head.and_then(|head| head.target.as_ref())?;
+    Some([b"HEAD:", target.as_slice()].concat())
 }
