@@ -108,7 +108,8 @@ impl fmt::Display for TooLarge {
 impl std::error::Error for TooLarge {}
 
 /// The object database of one repository: a quarantine's directory if there is one, the repository's own, and its
-/// alternates.
+/// alternates. A copy shares everything that is open.
+#[derive(Clone)]
 pub struct Objects {
     given: Vec<Rc<Directory>>,
     /// Alternates that are not named in a file.
@@ -222,35 +223,14 @@ impl Objects {
     /// and caches serve both.
     pub fn with_front(&self, directory: &Path) -> Self {
         let front = self.shared.directory(directory);
-        Objects {
-            given: std::iter::once(front).chain(self.given.iter().cloned()).collect(),
-            borrowed: self.borrowed.clone(),
-            searched: OnceCell::new(),
-            last: RefCell::new(self.last.borrow().clone()),
-            shared: Rc::clone(&self.shared),
-            object_limit: self.object_limit,
-            threads: self.threads,
-            graph_allowed: self.graph_allowed,
-            shallow: Rc::clone(&self.shallow),
-            cut: Rc::clone(&self.cut),
-        }
+        let given = std::iter::once(front).chain(self.given.iter().cloned()).collect();
+        Objects { given, searched: OnceCell::new(), ..self.clone() }
     }
 
     /// The same database as seen by a client whose history is cut at these commits: to walks they have no parents. The
     /// commit-graph stays in use, but is not followed there (SH-17).
     pub fn cut_at(&self, commits: impl IntoIterator<Item = ObjectId>) -> Self {
-        Objects {
-            given: self.given.clone(),
-            borrowed: self.borrowed.clone(),
-            searched: self.searched.clone(),
-            last: RefCell::new(self.last.borrow().clone()),
-            shared: Rc::clone(&self.shared),
-            object_limit: self.object_limit,
-            threads: self.threads,
-            graph_allowed: self.graph_allowed,
-            shallow: Rc::clone(&self.shallow),
-            cut: Rc::new(commits.into_iter().collect()),
-        }
+        Objects { cut: Rc::new(commits.into_iter().collect()), ..self.clone() }
     }
 
     /// SHA-1 or SHA-256.
