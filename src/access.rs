@@ -5,7 +5,7 @@
 
 use crate::auth::{Claim, Grant, Scope, TokenRecord, Why};
 use crate::http::request::{Reject, Request};
-use crate::http::route::{Late, Route, Target};
+use crate::http::route::{Route, Target};
 use crate::repo::AccessMode;
 use crate::repo::locate::{Here, Place};
 use crate::service::{Operation, Service};
@@ -33,7 +33,7 @@ pub fn decide(
         AccessMode::Tokens => by_token(route, claim, place, request)?,
         AccessMode::WebServer | AccessMode::Pipe => by_web_server(route, place, request, rules)?,
     };
-    if let Some(Late::UnknownService(name)) = &route.late {
+    if let Some(name) = &route.unknown_service {
         return Err(Reject::new(403, "This service is not offered: there are git-upload-pack and git-receive-pack.")
             .detail(format!("Unsupported service: '{}'", name.escape_ascii())));
     }

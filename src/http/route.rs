@@ -20,8 +20,8 @@ pub struct Route {
     pub target: Target,
     /// The scope that needs.
     pub scope: Scope,
-    /// `webserver` mode: an unknown or malformed service, refused only once the repository has been found (HB-16).
-    pub late: Option<Late>,
+    /// `webserver` mode: a service that is not offered, refused only once the repository has been found (HB-16).
+    pub unknown_service: Option<BString>,
 }
 
 /// What a request asks for in a repository.
@@ -31,13 +31,6 @@ pub enum Target {
     Stored(StoredFile),
     /// Something a service does.
     Service(Operation),
-}
-
-/// A refusal that waits until the repository has been found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Late {
-    /// `service` is not one of the offered services.
-    UnknownService(BString),
 }
 
 /// What a row matches at the end of a path.
@@ -146,7 +139,7 @@ impl Route {
             // Some clients strip the suffix. Every repository's name ends in it, so only this path is possible.
             repository.extend_from_slice(b".git");
         }
-        let mut route = Route { repository, target, scope: row.scope, late: None };
+        let mut route = Route { repository, target, scope: row.scope, unknown_service: None };
         if route.target == Target::Stored(StoredFile::InfoRefs) {
             let services = match request.context.mode {
                 AccessMode::Tokens => literal_service(&request.query)?,
@@ -159,7 +152,7 @@ impl Route {
                     route.target = Target::Service(Operation::Advertise(Service::ReceivePack));
                     route.scope = Scope::Write;
                 }
-                Some(other) => route.late = Some(Late::UnknownService(other.into())),
+                Some(other) => route.unknown_service = Some(other.into()),
             }
         }
         Ok(route)
