@@ -31,7 +31,6 @@ pub(crate) fn context(mode: AccessMode, config: ConfigSources) -> Context {
         cache: None,
         timeout: None,
         stateless: true,
-        http: mode != AccessMode::Pipe,
         push: PushSwitches::default(),
         trace: Trace::default(),
     }

@@ -78,7 +78,6 @@ pub fn context(environ: &Environ, mode: AccessMode, version: Version, arrival: &
         cache: cache(environ)?,
         timeout: timeout.filter(|&seconds| seconds > 0).map(Duration::from_secs),
         stateless: true,
-        http: true,
         push: PushSwitches::default(),
         trace,
     };

@@ -63,7 +63,6 @@ impl Served {
         let Place::Here(here) = locate::by_path(&self.0, &search) else { panic!("there is a repository") };
         let context = Context {
             now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + later,
-            http: false,
             ..crate::testing::context(mode, config)
         };
         Repository::open(*here, Grant::new(Scope::Read, None), context)

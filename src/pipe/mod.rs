@@ -81,8 +81,6 @@ fn context(environ: &'static Environ, options: &Options) -> Result<Context, Stri
         // Hooks run in another directory.
         object_directory: context.object_directory.map(absolute),
         stateless: options.stateless,
-        // A client that reaches a stateless service through a web server is told what is told over HTTP.
-        http: options.stateless,
         push: PushSwitches {
             quiet: options.quiet,
             skip_connectivity: options.skip_connectivity,

@@ -89,10 +89,8 @@ pub struct Context {
     pub cache: Option<crate::cache::Settings>,
     /// How long the request may take (`ARTIFACTS_TIMEOUT`).
     pub timeout: Option<Duration>,
-    /// Whether the conversation is one request and one answer.
+    /// Whether the conversation is one request and one answer, as always over HTTP.
     pub stateless: bool,
-    /// Whether this is an HTTP exchange (UA-06: `no-done` is announced there only).
-    pub http: bool,
     /// The switches `git receive-pack` was started with.
     pub push: PushSwitches,
     /// Where trace events go.
@@ -115,10 +113,7 @@ impl Context {
     /// `user@http.` and the peer's address.
     pub fn commit_as(&mut self, user: &str, name: Option<String>, email: Option<String>) {
         let name = name.unwrap_or_else(|| user.to_owned());
-        let email = email.unwrap_or_else(|| match (&self.mode, &self.address) {
-            (_, Some(address)) => format!("{user}@http.{address}"),
-            (_, None) => format!("{user}@http.(none)"),
-        });
+        let email = email.unwrap_or_else(|| format!("{user}@http.{}", self.address.as_deref().unwrap_or("(none)")));
         let plain = |text: &str| text.replace(['<', '>', '\n', '\0'], "");
         self.identity = format!("{} <{}>", plain(&name), plain(&email)).into();
         self.hook_environment.tell("GIT_COMMITTER_NAME", name);

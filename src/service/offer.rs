@@ -190,8 +190,9 @@ fn promisors(view: &View<'_>) -> bool {
     promisor::announcement(&view.repository.settings).is_some()
 }
 
+/// Whether this is an exchange over HTTP, or one that a web server hands on over pipes (UA-06).
 fn over_http(view: &View<'_>) -> bool {
-    view.repository.context.http
+    view.repository.context.stateless
 }
 
 fn head_is_symref(view: &View<'_>) -> bool {

@@ -176,7 +176,6 @@ impl Pair {
             ]
             .into(),
             agent: "agent".into(),
-            http: true,
             ..crate::testing::context(AccessMode::Pipe, config.clone())
         };
         change(&mut context);
