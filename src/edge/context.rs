@@ -49,7 +49,7 @@ pub fn context(environ: &Environ, mode: AccessMode, version: Version, arrival: &
     let Arrival { since_epoch, id } = arrival;
     let session_id = format!("{}-{id}-P{:08x}", since_epoch.as_secs(), std::process::id());
     // A CGI program must not write to standard error before it has read its body.
-    let (trace, warnings) = Trace::open(&traces(environ), &session_id, clock, mode != AccessMode::Pipe);
+    let (trace, warnings) = Trace::open(&traces(environ)?, &session_id, clock, mode != AccessMode::Pipe);
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
@@ -109,15 +109,15 @@ fn cache(environ: &Environ) -> Result<Option<cache::Settings>, String> {
 }
 
 /// Which traces the environment asks for.
-fn traces(environ: &Environ) -> Wanted {
-    Wanted {
+fn traces(environ: &Environ) -> Result<Wanted, String> {
+    Ok(Wanted {
         general: environ.text("GIT_TRACE"),
         packets: environ.text("GIT_TRACE_PACKET"),
         events: environ.text("GIT_TRACE2_EVENT"),
-        bare: environ.flag("GIT_TRACE_BARE"),
+        bare: environ.flag("GIT_TRACE_BARE")?,
         parent: environ.text("GIT_TRACE2_PARENT_SID"),
         parent_name: environ.text("GIT_TRACE2_PARENT_NAME"),
-    }
+    })
 }
 
 /// Whether every component is a valid name for a ref (HN-04).
@@ -145,7 +145,7 @@ fn agent(environ: &Environ) -> String {
 pub fn config_sources(environ: &Environ) -> Result<ConfigSources, String> {
     let home = environ.path("HOME");
     let system = match environ.get("GIT_CONFIG_SYSTEM") {
-        _ if environ.flag("GIT_CONFIG_NOSYSTEM") => None,
+        _ if environ.flag("GIT_CONFIG_NOSYSTEM")? => None,
         Some(path) => Some(PathBuf::from(OsStr::from_bytes(path))),
         None => Some(PathBuf::from("/etc/gitconfig")),
     };
@@ -185,7 +185,7 @@ pub fn config_sources(environ: &Environ) -> Result<ConfigSources, String> {
     }
     numbered.append(&mut overrides);
     // git's own test suite turns it on for all servers at once with this variable (EN-15).
-    if environ.flag("GIT_TEST_SIDEBAND_ALL") {
+    if environ.flag("GIT_TEST_SIDEBAND_ALL")? {
         numbered.push(("uploadpack.allowSidebandAll".into(), Some("true".into())));
     }
     Ok(ConfigSources { system, global, home, overrides: numbered })
@@ -227,6 +227,9 @@ mod tests {
         assert_eq!(values, ["1", "2"]);
         assert_eq!(sources.system, None);
         assert_eq!(sources.global, [PathBuf::from("/h/.config/git/config"), PathBuf::from("/h/.gitconfig")]);
+        let wrong = |name: &str| config_sources(&environ(&[(name, "maybe")])).unwrap_err();
+        assert_eq!(wrong("GIT_CONFIG_COUNT"), "bogus count in GIT_CONFIG_COUNT");
+        assert_eq!(wrong("GIT_CONFIG_NOSYSTEM"), "bad boolean environment value 'maybe' for 'GIT_CONFIG_NOSYSTEM'");
         assert!(config_sources(&environ(&[("GIT_CONFIG_COUNT", "1")])).is_err());
     }
 

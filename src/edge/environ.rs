@@ -94,9 +94,21 @@ impl Environ {
     }
 
     /// Whether a variable says yes, as git's `git_env_bool` reads it; no if it is unset.
-    pub fn flag(&self, name: &str) -> bool {
-        self.said(name)
-            .is_some_and(|value| !matches!(value.to_ascii_lowercase().as_slice(), b"0" | b"false" | b"no" | b"off"))
+    ///
+    /// # Errors
+    /// When the value is neither one of git's words nor an integer.
+    pub fn flag(&self, name: &str) -> Result<bool, String> {
+        let Some(value) = self.said(name) else { return Ok(false) };
+        match value.to_ascii_lowercase().as_slice() {
+            b"true" | b"yes" | b"on" => Ok(true),
+            b"false" | b"no" | b"off" => Ok(false),
+            _ => match number::signed_with_unit(value).map(i32::try_from) {
+                Some(Ok(number)) => Ok(number != 0),
+                Some(Err(_)) | None => {
+                    Err(format!("bad boolean environment value '{}' for '{name}'", value.escape_ascii()))
+                }
+            },
+        }
     }
 
     /// The environment of children: each variable once, without those `dropped` matches. GIT_EXEC_PATH, if set, comes
@@ -156,12 +168,17 @@ mod tests {
 
     #[test]
     fn a_flag_is_read_as_git_reads_it() {
-        for (value, expected) in
-            [("1", true), ("true", true), ("0", false), ("False", false), ("", false), ("off", false)]
-        {
-            assert_eq!(environ(&[("A", value)]).flag("A"), expected, "{value}");
+        let flag = |value: &str| environ(&[("A", value)]).flag("A");
+        for yes in ["1", "true", "YES", "on", "-1", "0x10", " 2", "1k", "2147483647"] {
+            assert_eq!(flag(yes), Ok(true), "{yes}");
         }
-        assert!(!environ(&[]).flag("A"));
+        for no in ["0", "False", "no", "off", "", "00", "0k"] {
+            assert_eq!(flag(no), Ok(false), "{no}");
+        }
+        for neither in ["x", "ye", " yes", "2 ", "1x", "3g", "-", "--1"] {
+            assert_eq!(flag(neither), Err(format!("bad boolean environment value '{neither}' for 'A'")));
+        }
+        assert_eq!(environ(&[]).flag("A"), Ok(false));
     }
 
     #[test]
