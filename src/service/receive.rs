@@ -11,7 +11,7 @@ mod client;
 mod connected;
 mod maintenance;
 mod proc_receive;
-mod stations;
+mod ref_updates;
 mod verdicts;
 
 use super::policy::{self, Alias, Remarks};
@@ -34,7 +34,7 @@ use bstr::{BStr, BString, ByteSlice};
 use certificate::Certified;
 use client::{Arrival, Client, Hooked, Unspoken};
 use gix_hash::ObjectId;
-use stations::Stations;
+use ref_updates::RefUpdates;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -330,7 +330,7 @@ fn decide(
     let others_rely = has_update_hook || left_to_hook.contains(&true) || !boundary.cut.is_empty();
     let migrated = quarantine.map_or_else(|| Ok(Migrated::default()), Quarantine::migrate_unforced);
     let forced = migrated.and_then(|mut migrated| {
-        let together = !others_rely && migrated.goes_with(stations::sync(repository));
+        let together = !others_rely && migrated.goes_with(ref_updates::sync(repository));
         if together { Ok(()) } else { migrated.force() }.map(|()| migrated)
     });
     let Migrated { keeps, unforced, .. } = match forced {
@@ -349,13 +349,12 @@ fn decide(
     // History will end there if an update that needs it is accepted.
     let cut = (!boundary.cut.is_empty()).then(|| repository.objects.cut_at(boundary.cut.iter().copied()));
     let objects = cut.as_ref().unwrap_or(&repository.objects);
-    let stations = Stations::of(repository, proof, objects, &boundary, has_update_hook, unforced);
+    let updates = RefUpdates::of(repository, proof, objects, &boundary, has_update_hook, unforced);
     if request.capabilities.atomic {
         verdicts.refuse_open_if_one_is();
-        stations.all_or_none(verdicts, client)?;
+        updates.all_or_none(verdicts, client)?;
     } else {
-        stations.each(verdicts, client, true)?;
-        stations.each(verdicts, client, false)?;
+        updates.each(verdicts, client)?;
     }
     verdicts.settle_covered();
     release(&keeps);

@@ -7,6 +7,7 @@ use crate::protocol::push::{PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::{RefReport, Refusal, ReportStatus};
 use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
+use std::ops::Index;
 
 /// The most refused updates that are audited, and the most bytes of their names: otherwise a client that may push could
 /// fill a disk with them.
@@ -42,6 +43,10 @@ pub(super) struct Verdict<'r> {
 impl Verdict<'_> {
     pub(super) fn is_open(&self) -> bool {
         self.state == State::Open
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.state, State::Refused(_))
     }
 
     /// Applies the result of a step, if the update is still open.
@@ -96,12 +101,18 @@ impl<'r> Verdicts<'r> {
         self.0.iter_mut().filter(|verdict| verdict.is_open())
     }
 
+    /// The places of those that a step chooses.
+    pub(super) fn open_where(&self, chosen: impl Fn(&RefUpdate) -> bool) -> Vec<usize> {
+        let verdicts = self.0.iter().enumerate();
+        verdicts.filter(|(_, verdict)| verdict.is_open() && chosen(verdict.update)).map(|(index, _)| index).collect()
+    }
+
     pub(super) fn any_open(&self) -> bool {
         self.0.iter().any(Verdict::is_open)
     }
 
     pub(super) fn any_refused(&self) -> bool {
-        self.0.iter().any(|verdict| matches!(verdict.state, State::Refused(_)))
+        self.0.iter().any(Verdict::is_refused)
     }
 
     /// Refuses everything still open, for the same reason.
@@ -139,7 +150,7 @@ impl<'r> Verdicts<'r> {
 
     /// Refuses whatever has not been refused, even what a hook has accepted.
     pub(super) fn refuse_all(&mut self, refusal: &Refusal) {
-        for verdict in self.0.iter_mut().filter(|verdict| !matches!(verdict.state, State::Refused(_))) {
+        for verdict in self.0.iter_mut().filter(|verdict| !verdict.is_refused()) {
             verdict.state = State::Refused(refusal.clone());
         }
     }
@@ -192,6 +203,14 @@ impl<'r> Verdicts<'r> {
             }));
         }
         push
+    }
+}
+
+impl<'r> Index<usize> for Verdicts<'r> {
+    type Output = Verdict<'r>;
+
+    fn index(&self, index: usize) -> &Verdict<'r> {
+        &self.0[index]
     }
 }
 
