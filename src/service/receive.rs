@@ -32,7 +32,7 @@ use crate::repo::{AccessMode, Repository, server_info};
 use crate::stream::Body;
 use bstr::{BStr, BString, ByteSlice};
 use certificate::Certified;
-use client::{Arrival, Client, Hooked, Unspoken};
+use client::{ChildOutput, Client, PackProgress};
 use gix_hash::ObjectId;
 use ref_updates::RefUpdates;
 use std::ffi::OsString;
@@ -72,15 +72,15 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
         verdicts.refuse_open(&Refusal::InconsistentOptions);
     }
     let mut certified = Certified::of(repository, &request);
-    let mut arriving = Arriving { body, broken: None };
-    let unpacked = take_objects(repository, &request, &mut arriving, &mut client)?;
-    if let (Err(_), Some(reason)) = (&unpacked, arriving.broken) {
+    let mut watched = WatchedBody { body, broken: None };
+    let unpacked = receive_objects(repository, &request, &mut watched, &mut client)?;
+    if let (Err(_), Some(reason)) = (&unpacked, watched.broken) {
         (summary.outcome, summary.error) = ("aborted", Some(reason));
     }
-    summary.objects = unpacked.as_ref().map_or(0, |taken| taken.pack.objects.into());
+    summary.objects = unpacked.as_ref().map_or(0, |received| received.pack.objects.into());
     let unpack = match unpacked {
-        Ok(taken) => {
-            decide(repository, &proof, &request, &mut certified, taken, &mut verdicts, &mut client)?;
+        Ok(received) => {
+            decide(repository, &proof, &request, &mut certified, received, &mut verdicts, &mut client)?;
             Ok(())
         }
         Err(status) => {
@@ -90,7 +90,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
     };
 
     // The outcome is settled: no failure from here on may change what is reported.
-    client.endure();
+    client.ignore_disconnect();
     **channel = ErrorChannel::Push { sideband: capabilities.side_band, report: false, refs: BString::default() };
     summary.push = verdicts.audited(repository.hash());
     summary.push_decided();
@@ -102,7 +102,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
     let mut faults = client.take_faults();
     let finished = client.finish();
     if verdicts.updated().next().is_some() {
-        outcome = outcome.and_then(|()| maintenance::behind(repository));
+        outcome = outcome.and_then(|()| maintenance::start_detached(repository));
     }
     if let Err(error) = outcome {
         faults.push(format!("{error:#}"));
@@ -140,12 +140,12 @@ fn parse(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Res
 }
 
 /// A body that remembers why it broke off. The report is sent all the same, since the client may still receive it.
-struct Arriving<'b> {
+struct WatchedBody<'b> {
     body: &'b mut dyn Body,
     broken: Option<String>,
 }
 
-impl Read for Arriving<'_> {
+impl Read for WatchedBody<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.body.read(into);
         if let Err(error) = &read
@@ -157,7 +157,7 @@ impl Read for Arriving<'_> {
     }
 }
 
-impl Body for Arriving<'_> {
+impl Body for WatchedBody<'_> {
     fn finish(&mut self) -> io::Result<u64> {
         self.body.finish()
     }
@@ -165,19 +165,19 @@ impl Body for Arriving<'_> {
 
 /// The pushed objects, still in quarantine; empty if refs are only deleted.
 #[derive(Default)]
-struct Taken {
+struct ReceivedObjects {
     quarantine: Option<Quarantine>,
     pack: IncomingPack,
 }
 
 /// Takes the pack into a quarantine. The inner error is the report's unpack status. On return the body has been read to
 /// its end.
-fn take_objects(
+fn receive_objects(
     repository: &Repository,
     request: &PushRequest,
     body: &mut dyn Body,
     client: &mut Client<'_>,
-) -> Result<Result<Taken, String>, ServeError> {
+) -> Result<Result<ReceivedObjects, String>, ServeError> {
     let received = if request.brings_pack() {
         Quarantine::open(repository)
             .map_err(|error| UnpackError {
@@ -188,22 +188,22 @@ fn take_objects(
             })
             .and_then(|quarantine| {
                 let pack = receive(repository, &quarantine, body, client)?;
-                Ok(Taken { quarantine: Some(quarantine), pack })
+                Ok(ReceivedObjects { quarantine: Some(quarantine), pack })
             })
     } else {
-        Ok(Taken::default())
+        Ok(ReceivedObjects::default())
     };
     let rest = body.finish();
     client.set_awake(true);
     match received {
-        Ok(taken) => {
+        Ok(received) => {
             // If the body ends before its announced length, the client may have gone on the way: nothing is done for
             // it.
             rest.map_err(ServeError::unread)?;
-            for note in &taken.pack.notes {
+            for note in &received.pack.notes {
                 client.message(note)?;
             }
-            Ok(Ok(taken))
+            Ok(Ok(received))
         }
         Err(UnpackError { status, detail, notes, fault }) => {
             fault.into_iter().for_each(|fault| client.keep_fault(fault));
@@ -239,7 +239,7 @@ fn receive(
     let room = room(repository)?;
     let options = ReceiveOptions { room, ..options_of(repository, quarantine, fsck) };
     client.set_awake(false);
-    let mut pack = IncomingPack::receive(body, &options, &mut Arrival(client))?;
+    let mut pack = IncomingPack::receive(body, &options, &mut PackProgress(client))?;
     pack.notes.splice(..0, warnings);
     Ok(pack)
 }
@@ -307,12 +307,12 @@ fn decide(
     proof: &WriteGrant,
     request: &PushRequest,
     certified: &mut Certified<'_>,
-    taken: Taken,
+    received: ReceivedObjects,
     verdicts: &mut Verdicts<'_>,
     client: &mut Client<'_>,
 ) -> Result<(), ServeError> {
-    let Taken { quarantine, pack } = taken;
-    let boundary = connected::check(repository, request, quarantine.as_ref(), pack.objects, verdicts, client)?;
+    let ReceivedObjects { quarantine, pack } = received;
+    let new_cut = connected::check(repository, request, quarantine.as_ref(), pack.objects, verdicts, client)?;
     for verdict in verdicts.open() {
         verdict.judge(hidden(repository, verdict));
     }
@@ -327,7 +327,7 @@ fn decide(
     // Hooks may move refs themselves, and history may be cut before a ref moves: both rely on the objects being on
     // disk.
     let has_update_hook = hooks::exists(repository, Hook::Update);
-    let others_rely = has_update_hook || left_to_hook.contains(&true) || !boundary.cut.is_empty();
+    let others_rely = has_update_hook || left_to_hook.contains(&true) || !new_cut.commits.is_empty();
     let migrated = quarantine.map_or_else(|| Ok(Migrated::default()), Quarantine::migrate_unforced);
     let forced = migrated.and_then(|mut migrated| {
         let together = !others_rely && migrated.goes_with(ref_updates::sync(repository));
@@ -343,13 +343,13 @@ fn decide(
     };
     // The objects are visible to everybody from here on. Stopping halfway would be worse than doing everything or
     // nothing.
-    client.endure();
+    client.ignore_disconnect();
     aliases(repository, verdicts, client)?;
     proc_receive::run(repository, request, &left_to_hook, verdicts, client)?;
     // History will end there if an update that needs it is accepted.
-    let cut = (!boundary.cut.is_empty()).then(|| repository.objects.cut_at(boundary.cut.iter().copied()));
+    let cut = (!new_cut.commits.is_empty()).then(|| repository.objects.cut_at(new_cut.commits.iter().copied()));
     let objects = cut.as_ref().unwrap_or(&repository.objects);
-    let updates = RefUpdates::of(repository, proof, objects, &boundary, has_update_hook, unforced);
+    let updates = RefUpdates::of(repository, proof, objects, &new_cut, has_update_hook, unforced);
     if request.capabilities.atomic {
         verdicts.refuse_open_if_one_is();
         updates.all_or_none(verdicts, client)?;
@@ -399,7 +399,7 @@ fn hook_line(hash: gix_hash::Kind, update: &RefUpdate) -> Vec<u8> {
 
 /// Runs a hook. If it cannot answer, the client is told why, and that does not count as agreement.
 fn run_hook(repository: &Repository, hook: Hook, told: &Told<'_>, client: &mut Client<'_>) -> io::Result<bool> {
-    let answer = hooks::run(repository, hook, told, &mut Hooked(client))?;
+    let answer = hooks::run(repository, hook, told, &mut ChildOutput(client))?;
     tell_of(hook, &answer, client)?;
     Ok(answer.agreed())
 }
@@ -476,7 +476,7 @@ fn after(
             let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
             run_hook(repository, Hook::PostUpdate, &told, client)?;
         }
-        maintenance::in_front(repository, client)?;
+        maintenance::run_attached(repository, client)?;
     }
     if repository.settings.update_server_info {
         server_info::update(repository)?;

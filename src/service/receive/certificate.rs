@@ -4,7 +4,7 @@
 //! In: a request that may carry a certificate. Out: variables for pre-receive and post-receive. Nothing here ever
 //! refuses a push: hooks decide.
 
-use super::client::{Client, Hooked};
+use super::client::{ChildOutput, Client};
 use super::options_of;
 use crate::durable;
 use crate::pack::unpack::Unpacker;
@@ -97,7 +97,7 @@ fn signed(
     let mut complaints = Vec::new();
     let payload = certificate.payload();
     let mut complain = |text| complaints.push(text);
-    let signed = signature::verify(repository, form, payload, &path, &mut Hooked(client), &mut complain)?;
+    let signed = signature::verify(repository, form, payload, &path, &mut ChildOutput(client), &mut complain)?;
     complaints.iter().try_for_each(|text| client.message(text))?;
     Ok(signed)
 }

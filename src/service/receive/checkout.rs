@@ -4,7 +4,7 @@
 //! somebody made there are never lost. The push-to-checkout hook does the work, or else an installed git; their output
 //! goes to the client.
 
-use super::client::{Client, Hooked};
+use super::client::{ChildOutput, Client};
 use crate::children::Ended;
 use crate::protocol::report::Refusal;
 use crate::repo::Repository;
@@ -58,7 +58,7 @@ fn by_git(
         (&["read-tree", "-u", "-m", &new], Refusal::WorktreeNotUpdated),
     ];
     for (words, otherwise) in errands {
-        let refused = match installed::run(repository, words, environment, place, &mut Hooked(client)) {
+        let refused = match installed::run(repository, words, environment, place, &mut ChildOutput(client)) {
             Ok(ended) if ended.well() => continue,
             Ok(Ended::Late) => {
                 client.message("error: git took too long and was stopped")?;

@@ -14,7 +14,7 @@ use std::io::{self, Write};
 /// The pushing client.
 pub(super) struct Client<'a> {
     heartbeat: Heartbeat<'a>,
-    enduring: bool,
+    ignores_disconnect: bool,
     gone: bool,
     faults: Vec<String>,
 }
@@ -24,12 +24,12 @@ const FAULTS_MAX: usize = 5;
 
 impl<'a> Client<'a> {
     pub(super) fn new(heartbeat: Heartbeat<'a>) -> Self {
-        Client { heartbeat, enduring: false, gone: false, faults: Vec::new() }
+        Client { heartbeat, ignores_disconnect: false, gone: false, faults: Vec::new() }
     }
 
     /// From this call on, nothing fails because the client has gone or its time is up.
-    pub(super) fn endure(&mut self) {
-        self.enduring = true;
+    pub(super) fn ignore_disconnect(&mut self) {
+        self.ignores_disconnect = true;
     }
 
     /// Sets whether keep-alives and progress are sent: not before the body is read to its end.
@@ -103,7 +103,7 @@ impl<'a> Client<'a> {
             return Ok(());
         }
         match what(&mut self.heartbeat) {
-            Err(error) if self.enduring => {
+            Err(error) if self.ignores_disconnect => {
                 // An expired time limit is not a reason to stop telling the client what has been done.
                 self.gone = error.kind() != io::ErrorKind::TimedOut;
                 Ok(())
@@ -129,9 +129,9 @@ impl Pulse for Client<'_> {
 }
 
 /// A pack as it arrives: nothing is sent until it is complete, then the progress of resolving deltas is (UN-15, UN-16).
-pub(super) struct Arrival<'c, 'a>(pub(super) &'c mut Client<'a>);
+pub(super) struct PackProgress<'c, 'a>(pub(super) &'c mut Client<'a>);
 
-impl Pulse for Arrival<'_, '_> {
+impl Pulse for PackProgress<'_, '_> {
     fn begin(&mut self, title: &'static str, total: Option<u64>) -> io::Result<()> {
         if title == RESOLVING {
             self.0.set_awake(true);
@@ -149,18 +149,18 @@ impl Pulse for Arrival<'_, '_> {
 }
 
 /// Work without progress of its own: the client gets keep-alives, but no stages.
-pub(super) struct Unspoken<'c, 'a>(pub(super) &'c mut Client<'a>);
+pub(super) struct KeepAlives<'c, 'a>(pub(super) &'c mut Client<'a>);
 
-impl Pulse for Unspoken<'_, '_> {
+impl Pulse for KeepAlives<'_, '_> {
     fn tick(&mut self, done: u64) -> io::Result<()> {
         self.0.tick(done)
     }
 }
 
-/// A hook's output, passed on to band 2 as it comes.
-pub(super) struct Hooked<'c, 'a>(pub(super) &'c mut Client<'a>);
+/// The output of a hook, or of another program that is run for the push, passed on to band 2 as it comes.
+pub(super) struct ChildOutput<'c, 'a>(pub(super) &'c mut Client<'a>);
 
-impl Write for Hooked<'_, '_> {
+impl Write for ChildOutput<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.say(|heartbeat| heartbeat.message(bytes))?;
         Ok(bytes.len())
@@ -171,7 +171,7 @@ impl Write for Hooked<'_, '_> {
     }
 }
 
-impl Pulse for Hooked<'_, '_> {
+impl Pulse for ChildOutput<'_, '_> {
     fn tick(&mut self, done: u64) -> io::Result<()> {
         self.0.say(|heartbeat| {
             // These ticks are a second apart, so each must look at the clock.
@@ -181,4 +181,4 @@ impl Pulse for Hooked<'_, '_> {
     }
 }
 
-impl Sink for Hooked<'_, '_> {}
+impl Sink for ChildOutput<'_, '_> {}

@@ -4,8 +4,7 @@
 //! history is cut may push what is complete here. What is complete only with the client's boundary is refused, unless
 //! the owner accepts that boundary as ours. No ref and no boundary is changed here.
 
-use super::Unspoken;
-use super::client::Client;
+use super::client::{Client, KeepAlives};
 use super::verdicts::{Verdict, Verdicts};
 use crate::odb::Objects;
 use crate::odb::closure::Missing;
@@ -34,23 +33,23 @@ const ONE_BY_ONE_MAX: usize = 100;
 
 /// Where history has to be cut for some of the verdicts.
 #[derive(Debug, Default)]
-pub(super) struct Boundary {
+pub(super) struct NewCut {
     /// The commits at which to cut it.
-    pub(super) cut: Vec<ObjectId>,
+    pub(super) commits: Vec<ObjectId>,
     /// Tips that are complete without a cut.
     known: Vec<ObjectId>,
 }
 
-impl Boundary {
-    /// Those of the boundary's commits that the given tips need.
-    pub(super) fn of(
+impl NewCut {
+    /// Those of the commits that the given tips need.
+    pub(super) fn needed_by(
         &self,
         objects: &Objects,
         tips: &[ObjectId],
         client: &mut Client<'_>,
     ) -> anyhow::Result<Vec<ObjectId>> {
-        let walk = walk::reachable_commits(objects, tips, &self.known, &mut Unspoken(client))?;
-        Ok(met(&walk, &self.cut))
+        let walk = walk::reachable_commits(objects, tips, &self.known, &mut KeepAlives(client))?;
+        Ok(met(&walk, &self.commits))
     }
 }
 
@@ -68,9 +67,9 @@ pub(super) fn check(
     received: u32,
     verdicts: &mut Verdicts<'_>,
     client: &mut Client<'_>,
-) -> Result<Boundary, ServeError> {
+) -> Result<NewCut, ServeError> {
     let Some(quarantine) = quarantine.filter(|_| !repository.context.push.skip_connectivity) else {
-        return Ok(Boundary::default());
+        return Ok(NewCut::default());
     };
     let settings = &repository.settings;
     let missing = if settings.is_partial_clone() { Missing::Promised } else { Missing::Refused };
@@ -80,11 +79,11 @@ pub(super) fn check(
     // A push mostly builds on the current values of its refs. Then the other refs, of which there may be very many,
     // need not be read.
     if asked.is_near(&tips, received) && asked.lacks(&tips, None)?.is_none() {
-        return Ok(Boundary::default());
+        return Ok(NewCut::default());
     }
     asked.known = known_tips(repository)?;
     if asked.lacks(&tips, None)?.is_none() {
-        return Ok(Boundary::default());
+        return Ok(NewCut::default());
     }
     tips.sort_unstable();
     tips.dedup();
@@ -97,8 +96,8 @@ pub(super) fn check(
     }
     let complete_for_client = asked.complete_when_cut(&request.shallow, &mut incomplete)?;
     let allowed = repository.settings.shallow_update;
-    let cut = if allowed { asked.boundary(&request.shallow, &complete_for_client)? } else { Vec::new() };
-    let boundary = Boundary { cut, known: asked.known };
+    let commits = if allowed { asked.choose_cut(&request.shallow, &complete_for_client)? } else { Vec::new() };
+    let new_cut = NewCut { commits, known: asked.known };
     let complete_for_client: IdSet = complete_for_client.into_iter().collect();
     for verdict in verdicts.open() {
         let Some(tip) = new_tip(verdict) else { continue };
@@ -110,10 +109,10 @@ pub(super) fn check(
             verdict.judge(if allowed { Ok(()) } else { Err(Refusal::ShallowUpdate) });
         }
     }
-    if !boundary.cut.is_empty() {
-        shallow::announce(repository, &boundary.cut)?;
+    if !new_cut.commits.is_empty() {
+        shallow::announce(repository, &new_cut.commits)?;
     }
-    Ok(boundary)
+    Ok(new_cut)
 }
 
 fn new_tip(verdict: &mut Verdict<'_>) -> Option<ObjectId> {
@@ -154,7 +153,7 @@ impl Asked<'_, '_, '_> {
     fn lacks(&mut self, tips: &[ObjectId], cut: Option<&[ObjectId]>) -> anyhow::Result<Option<Gap>> {
         let seen = cut.map(|cut| self.objects.cut_at(cut.iter().copied()));
         let objects = seen.as_ref().unwrap_or(self.objects);
-        let checked = connectivity::check(objects, tips, &self.known, self.terms, &mut Unspoken(self.client))?;
+        let checked = connectivity::check(objects, tips, &self.known, self.terms, &mut KeepAlives(self.client))?;
         Ok(checked.err())
     }
 
@@ -180,12 +179,12 @@ impl Asked<'_, '_, '_> {
 
     /// The commits at which these tips' history has to be cut: those of the client's boundary that they reach and
     /// beyond which something is missing. Where nothing is missing, history is not cut.
-    fn boundary(&mut self, shallow: &[ObjectId], tips: &[ObjectId]) -> anyhow::Result<Vec<ObjectId>> {
+    fn choose_cut(&mut self, shallow: &[ObjectId], tips: &[ObjectId]) -> anyhow::Result<Vec<ObjectId>> {
         if tips.is_empty() {
             return Ok(Vec::new());
         }
         let seen = self.objects.cut_at(shallow.iter().copied());
-        let walk = walk::reachable_commits(&seen, tips, &self.known, &mut Unspoken(self.client))?;
+        let walk = walk::reachable_commits(&seen, tips, &self.known, &mut KeepAlives(self.client))?;
         let mut cut = Vec::new();
         let mut perhaps = Vec::new();
         let mut behind = Vec::new();

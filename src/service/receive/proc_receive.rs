@@ -3,7 +3,7 @@
 //! In: open verdicts, once the objects are in place. Out: the hook's answers as verdicts; updates that the hook hands
 //! back stay open. Nothing here fails because the client has gone.
 
-use super::client::{Client, Hooked};
+use super::client::{ChildOutput, Client};
 use super::verdicts::{State, Verdict, Verdicts};
 use crate::children::{Dialogue, Say};
 use crate::protocol::proc_receive::{Conversation, Errand, Next, Outcome, Reply};
@@ -78,7 +78,7 @@ fn converse(
         limits: &repository.context.limits,
     };
     let mut exchange = Exchange(Conversation::new(errand));
-    let answer = hooks::converse(repository, Hook::ProcReceive, &mut exchange, &mut Hooked(client))?;
+    let answer = hooks::converse(repository, Hook::ProcReceive, &mut exchange, &mut ChildOutput(client))?;
     let Some(answer) = answer else {
         client.message("error: cannot find hook 'proc-receive'")?;
         return Ok(None);

@@ -3,8 +3,8 @@
 //! In: open verdicts. Out: the same verdicts, settled. Nothing here fails because the client has gone.
 
 use super::checkout;
-use super::client::{Client, Hooked, Unspoken};
-use super::connected::Boundary;
+use super::client::{ChildOutput, Client, KeepAlives};
+use super::connected::NewCut;
 use super::run_hook;
 use super::verdicts::{State, Verdicts};
 use crate::auth::WriteGrant;
@@ -40,7 +40,7 @@ pub(super) struct RefUpdates<'a> {
     proof: &'a WriteGrant,
     policy: Policy<'a>,
     objects: &'a Objects,
-    boundary: &'a Boundary,
+    new_cut: &'a NewCut,
     has_update_hook: bool,
     /// Object directories whose entries must be on disk before a ref moves.
     unforced: Vec<PathBuf>,
@@ -49,12 +49,12 @@ pub(super) struct RefUpdates<'a> {
 }
 
 impl<'a> RefUpdates<'a> {
-    /// `objects` are seen as history will be, cut where `boundary` says.
+    /// `objects` are seen as history will be, cut where `new_cut` says.
     pub(super) fn of(
         repository: &'a Repository,
         proof: &'a WriteGrant,
         objects: &'a Objects,
-        boundary: &'a Boundary,
+        new_cut: &'a NewCut,
         has_update_hook: bool,
         unforced: Vec<PathBuf>,
     ) -> Self {
@@ -70,7 +70,7 @@ impl<'a> RefUpdates<'a> {
             proof,
             policy: Policy::of(repository, objects),
             objects,
-            boundary,
+            new_cut,
             has_update_hook,
             unforced,
             reflog,
@@ -166,7 +166,7 @@ impl<'a> RefUpdates<'a> {
     /// Rules, update hook, rules (UP-01).
     fn judge(&self, update: &RefUpdate, client: &mut Client<'_>) -> Result<Passed, Stop> {
         let mut remarks = Remarks::default();
-        let allowed = self.policy.check_before_hook(update, &mut Unspoken(client), &mut remarks);
+        let allowed = self.policy.check_before_hook(update, &mut KeepAlives(client), &mut remarks);
         client.pass_on(remarks)?;
         allowed?;
         if !self.update_hook(update, client)? {
@@ -221,7 +221,7 @@ impl<'a> RefUpdates<'a> {
     /// Cuts our history for the accepted updates that need it, before a ref leads there (SP-03). If that fails, they are
     /// refused.
     fn cut(&self, accepted: &[Accepted], verdicts: &mut Verdicts<'_>, client: &mut Client<'_>) -> io::Result<()> {
-        if self.boundary.cut.is_empty() {
+        if self.new_cut.commits.is_empty() {
             return Ok(());
         }
         let is_cut = |one: &&Accepted| verdicts[one.index].is_open() && verdicts[one.index].is_cut;
@@ -230,7 +230,7 @@ impl<'a> RefUpdates<'a> {
         if tips.is_empty() {
             return Ok(());
         }
-        let commits = self.boundary.of(self.objects, &tips, client);
+        let commits = self.new_cut.needed_by(self.objects, &tips, client);
         let timeout = locks(self.repository).packed_timeout;
         if let Err(error) = commits.and_then(|commits| shallow::add(self.repository, &commits, timeout)) {
             client.message(&format!("error: cannot update the shallow file: {error}"))?;
@@ -290,8 +290,8 @@ impl<'a> RefUpdates<'a> {
             Ok(Some(_)) => Some(None),
             Ok(None) | Err(_) => None,
         };
-        let mut ticked = Hooked(client);
-        let mut hook = ReferenceTransaction::new(self.repository, &mut ticked);
+        let mut output = ChildOutput(client);
+        let mut hook = ReferenceTransaction::new(self.repository, &mut output);
         let mut transaction =
             RefTransaction::begin(&self.repository.refs, self.proof, locks(self.repository), &mut hook);
         transaction.peel_with(&peel);
