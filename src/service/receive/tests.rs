@@ -124,145 +124,149 @@ fn where_there_can_be_no_journal_or_refs_are_on_another_disk_refs_change_all_the
     }
 }
 
+/// A name, what is done to the repository first, and the updates of the push.
+type Case = (&'static str, fn(&Pair), &'static [&'static str]);
+
+/// What the rules for updates have something to say about.
+const CASES: &[Case] = &[
+    ("funny names", |_| {}, &["- HEAD refs/heads/a..b", "- HEAD HEAD", "- HEAD refs/one", "- HEAD refs/heads/ok"]),
+    ("one level may go", |pair| drop(pair.at_server(&["update-ref", "refs/one", "HEAD"])), &["HEAD~1 - refs/one"]),
+    (
+        "hidden",
+        |pair| drop(pair.at_server(&["config", "receive.hideRefs", "refs/heads/main"])),
+        &["HEAD~1 HEAD refs/heads/main", "HEAD~1 - refs/heads/main", "- HEAD refs/heads/ok"],
+    ),
+    (
+        "checked out",
+        |pair| drop(pair.at_server(&["config", "core.bare", "false"])),
+        &["HEAD~1 HEAD refs/heads/main", "- HEAD refs/heads/ok"],
+    ),
+    (
+        "checked out, ignored",
+        |pair| {
+            pair.at_server(&["config", "core.bare", "false"]);
+            pair.at_server(&["config", "receive.denyCurrentBranch", "ignore"]);
+        },
+        &["HEAD~1 HEAD refs/heads/main"],
+    ),
+    (
+        "checked out through an alias",
+        |pair| {
+            pair.at_server(&["config", "core.bare", "false"]);
+            pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"]);
+            pair.at_server(&["symbolic-ref", "HEAD", "refs/heads/alias"]);
+        },
+        &["HEAD~1 HEAD refs/heads/main", "- HEAD refs/heads/ok"],
+    ),
+    (
+        "checked out in a linked work tree through an alias",
+        |pair| {
+            pair.at_server(&["branch", "linked"]);
+            pair.at_server(&["worktree", "add", "-q", "../linked", "linked"]);
+            pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/linked"]);
+            pair.git(&pair.scratch.0.join("linked"), &["symbolic-ref", "HEAD", "refs/heads/alias"]);
+        },
+        &["HEAD~1 HEAD refs/heads/linked", "- HEAD refs/heads/ok"],
+    ),
+    (
+        "checked out in a linked work tree",
+        |pair| {
+            pair.at_server(&["branch", "linked"]);
+            pair.at_server(&["worktree", "add", "-q", "../linked", "linked"]);
+        },
+        &["HEAD~1 HEAD refs/heads/linked", "HEAD~1 HEAD refs/heads/main"],
+    ),
+    (
+        "deletions",
+        |pair| {
+            pair.at_server(&["branch", "b"]);
+            pair.at_server(&["tag", "t"]);
+            pair.at_server(&["config", "receive.denyDeletes", "true"]);
+        },
+        &["HEAD~1 - refs/heads/b", "HEAD~1 - refs/tags/t"],
+    ),
+    ("the current branch", |_| {}, &["HEAD~1 - refs/heads/main"]),
+    (
+        "the current branch, ignored",
+        |pair| drop(pair.at_server(&["config", "receive.denyDeleteCurrent", "ignore"])),
+        &["HEAD~1 - refs/heads/main"],
+    ),
+    (
+        "fast-forwards",
+        |pair| {
+            pair.at_server(&["branch", "b"]);
+            pair.at_server(&["tag", "t"]);
+            pair.at_server(&["config", "receive.denyNonFastForwards", "true"]);
+        },
+        &["HEAD~1 HEAD~2 refs/heads/b", "HEAD~1 HEAD~2 refs/tags/t", "HEAD~1 HEAD refs/heads/main"],
+    ),
+    (
+        "no commit",
+        |pair| drop(pair.at_server(&["config", "receive.denyNonFastForwards", "true"])),
+        &["HEAD~1 HEAD^{tree} refs/heads/main", "- HEAD^{tree} refs/tags/tree"],
+    ),
+    ("what is not there may go", |_| {}, &["- - refs/heads/none", "- - refs/tags/none"]),
+    (
+        "a corrupt ref may go",
+        |pair| {
+            let path = pair.server.join("refs/heads/corrupt");
+            std::fs::write(path, "1".repeat(40) + "\n").expect("scratch can be written");
+        },
+        &["1111111111111111111111111111111111111111 - refs/heads/corrupt"],
+    ),
+    (
+        "a corrupt ref may go whatever it is said to be",
+        |pair| {
+            let path = pair.server.join("refs/heads/corrupt");
+            std::fs::write(path, "1".repeat(40) + "\n").expect("scratch can be written");
+        },
+        &["2222222222222222222222222222222222222222 - refs/heads/corrupt"],
+    ),
+    (
+        "aliases agree",
+        |pair| drop(pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"])),
+        &["HEAD~1 HEAD refs/heads/alias", "HEAD~1 HEAD refs/heads/main"],
+    ),
+    (
+        "an alias alone",
+        |pair| drop(pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"])),
+        &["HEAD~1 HEAD refs/heads/alias"],
+    ),
+    (
+        "aliases disagree",
+        |pair| drop(pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"])),
+        &["HEAD~1 HEAD refs/heads/main", "HEAD~1 HEAD~2 refs/heads/alias", "- HEAD refs/heads/ok"],
+    ),
+    ("HEAD and its branch agree", |_| (), &["HEAD~1 HEAD HEAD", "HEAD~1 HEAD refs/heads/main"]),
+    (
+        "HEAD and its branch disagree",
+        |_| (),
+        &["HEAD~1 HEAD~2 HEAD", "HEAD~1 HEAD refs/heads/main", "- HEAD refs/heads/ok"],
+    ),
+    ("HEAD alone", |_| (), &["HEAD~1 HEAD HEAD"]),
+    (
+        "an alias of nothing",
+        |pair| drop(pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/unborn"])),
+        &["- HEAD refs/heads/alias"],
+    ),
+    (
+        "no to everything",
+        |pair| pair.hook("pre-receive", "exit 1"),
+        &["HEAD~1 HEAD refs/heads/main", "- HEAD refs/heads/new"],
+    ),
+    (
+        "no to one",
+        |pair| pair.hook("update", "test $1 != refs/heads/b"),
+        &["- HEAD refs/heads/a", "- HEAD refs/heads/b", "- HEAD refs/heads/c"],
+    ),
+    ("yes", |pair| pair.hook("pre-receive", "exit 0"), &["- HEAD refs/heads/a"]),
+];
+
 #[test]
 fn what_the_rules_refuse_git_refuses_in_the_same_words() {
-    type Prepare = fn(&Pair);
-    let cases: &[(&str, Prepare, &[&str])] = &[
-        ("funny names", |_| {}, &["- HEAD refs/heads/a..b", "- HEAD HEAD", "- HEAD refs/one", "- HEAD refs/heads/ok"]),
-        ("one level may go", |pair| drop(pair.at_server(&["update-ref", "refs/one", "HEAD"])), &["HEAD~1 - refs/one"]),
-        (
-            "hidden",
-            |pair| drop(pair.at_server(&["config", "receive.hideRefs", "refs/heads/main"])),
-            &["HEAD~1 HEAD refs/heads/main", "HEAD~1 - refs/heads/main", "- HEAD refs/heads/ok"],
-        ),
-        (
-            "checked out",
-            |pair| drop(pair.at_server(&["config", "core.bare", "false"])),
-            &["HEAD~1 HEAD refs/heads/main", "- HEAD refs/heads/ok"],
-        ),
-        (
-            "checked out, ignored",
-            |pair| {
-                pair.at_server(&["config", "core.bare", "false"]);
-                pair.at_server(&["config", "receive.denyCurrentBranch", "ignore"]);
-            },
-            &["HEAD~1 HEAD refs/heads/main"],
-        ),
-        (
-            "checked out through an alias",
-            |pair| {
-                pair.at_server(&["config", "core.bare", "false"]);
-                pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"]);
-                pair.at_server(&["symbolic-ref", "HEAD", "refs/heads/alias"]);
-            },
-            &["HEAD~1 HEAD refs/heads/main", "- HEAD refs/heads/ok"],
-        ),
-        (
-            "checked out in a linked work tree through an alias",
-            |pair| {
-                pair.at_server(&["branch", "linked"]);
-                pair.at_server(&["worktree", "add", "-q", "../linked", "linked"]);
-                pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/linked"]);
-                pair.git(&pair.scratch.0.join("linked"), &["symbolic-ref", "HEAD", "refs/heads/alias"]);
-            },
-            &["HEAD~1 HEAD refs/heads/linked", "- HEAD refs/heads/ok"],
-        ),
-        (
-            "checked out in a linked work tree",
-            |pair| {
-                pair.at_server(&["branch", "linked"]);
-                pair.at_server(&["worktree", "add", "-q", "../linked", "linked"]);
-            },
-            &["HEAD~1 HEAD refs/heads/linked", "HEAD~1 HEAD refs/heads/main"],
-        ),
-        (
-            "deletions",
-            |pair| {
-                pair.at_server(&["branch", "b"]);
-                pair.at_server(&["tag", "t"]);
-                pair.at_server(&["config", "receive.denyDeletes", "true"]);
-            },
-            &["HEAD~1 - refs/heads/b", "HEAD~1 - refs/tags/t"],
-        ),
-        ("the current branch", |_| {}, &["HEAD~1 - refs/heads/main"]),
-        (
-            "the current branch, ignored",
-            |pair| drop(pair.at_server(&["config", "receive.denyDeleteCurrent", "ignore"])),
-            &["HEAD~1 - refs/heads/main"],
-        ),
-        (
-            "fast-forwards",
-            |pair| {
-                pair.at_server(&["branch", "b"]);
-                pair.at_server(&["tag", "t"]);
-                pair.at_server(&["config", "receive.denyNonFastForwards", "true"]);
-            },
-            &["HEAD~1 HEAD~2 refs/heads/b", "HEAD~1 HEAD~2 refs/tags/t", "HEAD~1 HEAD refs/heads/main"],
-        ),
-        (
-            "no commit",
-            |pair| drop(pair.at_server(&["config", "receive.denyNonFastForwards", "true"])),
-            &["HEAD~1 HEAD^{tree} refs/heads/main", "- HEAD^{tree} refs/tags/tree"],
-        ),
-        ("what is not there may go", |_| {}, &["- - refs/heads/none", "- - refs/tags/none"]),
-        (
-            "a corrupt ref may go",
-            |pair| {
-                let path = pair.server.join("refs/heads/corrupt");
-                std::fs::write(path, "1".repeat(40) + "\n").expect("scratch can be written");
-            },
-            &["1111111111111111111111111111111111111111 - refs/heads/corrupt"],
-        ),
-        (
-            "a corrupt ref may go whatever it is said to be",
-            |pair| {
-                let path = pair.server.join("refs/heads/corrupt");
-                std::fs::write(path, "1".repeat(40) + "\n").expect("scratch can be written");
-            },
-            &["2222222222222222222222222222222222222222 - refs/heads/corrupt"],
-        ),
-        (
-            "aliases agree",
-            |pair| drop(pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"])),
-            &["HEAD~1 HEAD refs/heads/alias", "HEAD~1 HEAD refs/heads/main"],
-        ),
-        (
-            "an alias alone",
-            |pair| drop(pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"])),
-            &["HEAD~1 HEAD refs/heads/alias"],
-        ),
-        (
-            "aliases disagree",
-            |pair| drop(pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"])),
-            &["HEAD~1 HEAD refs/heads/main", "HEAD~1 HEAD~2 refs/heads/alias", "- HEAD refs/heads/ok"],
-        ),
-        ("HEAD and its branch agree", |_| (), &["HEAD~1 HEAD HEAD", "HEAD~1 HEAD refs/heads/main"]),
-        (
-            "HEAD and its branch disagree",
-            |_| (),
-            &["HEAD~1 HEAD~2 HEAD", "HEAD~1 HEAD refs/heads/main", "- HEAD refs/heads/ok"],
-        ),
-        ("HEAD alone", |_| (), &["HEAD~1 HEAD HEAD"]),
-        (
-            "an alias of nothing",
-            |pair| drop(pair.at_server(&["symbolic-ref", "refs/heads/alias", "refs/heads/unborn"])),
-            &["- HEAD refs/heads/alias"],
-        ),
-        (
-            "no to everything",
-            |pair| pair.hook("pre-receive", "exit 1"),
-            &["HEAD~1 HEAD refs/heads/main", "- HEAD refs/heads/new"],
-        ),
-        (
-            "no to one",
-            |pair| pair.hook("update", "test $1 != refs/heads/b"),
-            &["- HEAD refs/heads/a", "- HEAD refs/heads/b", "- HEAD refs/heads/c"],
-        ),
-        ("yes", |pair| pair.hook("pre-receive", "exit 0"), &["- HEAD refs/heads/a"]),
-    ];
     let template = Pair::new();
     template.commit("three");
-    for (case, prepare, updates) in cases {
+    for (case, prepare, updates) in CASES {
         let pair = template.copy();
         prepare(&pair);
         check_beside_git(&pair, &pair.push(updates).bytes(), case);
