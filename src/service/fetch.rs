@@ -76,10 +76,10 @@ pub fn serve_v2(repository: &Repository, arguments: Arguments<'_>, out: &mut Out
     if boundary.has_section(repository, rule, &request) {
         let mut pulse = before_pack(repository, &request, out);
         if !boundary.deepen(repository, rule, &request, &mut pulse)? {
-            boundary.take_over(repository, &request, &mut pulse)?;
+            boundary.add_own_boundary(repository, &request, &mut pulse)?;
         }
         let mut section = Section::begin("shallow-info", request.sideband_all)?;
-        boundary.tell(&mut |line| section.bare(line))?;
+        boundary.for_each_line(&mut |line| section.bare(line))?;
         out.sink.write_all(&section.delim())?;
     }
     if !wanted_refs.is_empty() {
@@ -135,7 +135,7 @@ pub fn serve_v0(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>)
     let mut boundary = Boundary::of_client(repository, rule, &request)?;
     if boundary.deepen(repository, rule, &request, out.sink)? {
         let mut answer = Vec::new();
-        boundary.tell(&mut |line| pktline::text(&mut answer, line))?;
+        boundary.for_each_line(&mut |line| pktline::text(&mut answer, line))?;
         pktline::flush(&mut answer)?;
         out.sink.write_all(&answer)?;
         out.pause(repository)?;

@@ -82,7 +82,7 @@ pub struct Acks {
 
 /// Up to this many times in a request, history is queried whenever git would query it. After that, it is queried again
 /// only when the common objects have grown by one part in `MORE_PART`.
-const WALKS_FREE: u32 = 64;
+const QUERIES_FREE: u32 = 64;
 const MORE_PART: usize = 8;
 
 /// How many haves are announced at once: what is found out about them is kept until the next announcement.
@@ -106,9 +106,9 @@ pub struct Negotiator {
     /// Whether `ready` has been sent.
     ready: bool,
     /// The number of common objects, implied ones included, at the last query of history, and its answer.
-    asked: (usize, bool),
+    last_query: (usize, bool),
     /// How often history was queried.
-    walks: u32,
+    queries: u32,
 }
 
 impl Negotiator {
@@ -124,8 +124,8 @@ impl Negotiator {
             taken: HashSet::new(),
             last: None,
             ready: false,
-            asked: (0, false),
-            walks: 0,
+            last_query: (0, false),
+            queries: 0,
         }
     }
 
@@ -161,7 +161,7 @@ impl Negotiator {
             lines.push(Ack::Nak);
         }
         let mut then = Then::Wait;
-        if !self.wait_for_done && self.enough(history)? {
+        if !self.wait_for_done && self.commons_suffice(history)? {
             lines.push(Ack::Ready);
             then = Then::Pack;
         }
@@ -192,12 +192,12 @@ impl Negotiator {
             match self.mode {
                 AckMode::Plain | AckMode::Section => {}
                 AckMode::Multi => {
-                    if self.enough(history)? {
+                    if self.commons_suffice(history)? {
                         lines.push(Ack::Continue(*have));
                     }
                 }
                 AckMode::Detailed => {
-                    if self.enough(history)? {
+                    if self.commons_suffice(history)? {
                         self.ready = true;
                         lines.push(Ack::IdReady(*have));
                     }
@@ -222,7 +222,7 @@ impl Negotiator {
             }
             (RoundEnd::Flush, Some(last)) => {
                 let all_common = some_common && !some_unknown;
-                if self.mode == AckMode::Detailed && all_common && self.enough(history)? {
+                if self.mode == AckMode::Detailed && all_common && self.commons_suffice(history)? {
                     self.ready = true;
                     lines.push(Ack::IdReady(last));
                 }
@@ -256,14 +256,14 @@ impl Negotiator {
 
     /// Whether the common objects suffice: every wanted commit reaches one of them. Each query may walk all of history,
     /// so it is repeated only when more objects are common, and after many queries only when considerably more are.
-    fn enough(&mut self, history: &mut dyn Ancestry) -> anyhow::Result<bool> {
-        let (before, enough) = self.asked;
-        let more = if self.walks < WALKS_FREE { 0 } else { before / MORE_PART };
+    fn commons_suffice(&mut self, history: &mut dyn Ancestry) -> anyhow::Result<bool> {
+        let (before, enough) = self.last_query;
+        let more = if self.queries < QUERIES_FREE { 0 } else { before / MORE_PART };
         if !enough && self.implied.len() > before + more {
-            self.walks += 1;
-            self.asked = (self.implied.len(), history.reaches_all(&self.wants, &self.implied)?);
+            self.queries += 1;
+            self.last_query = (self.implied.len(), history.reaches_all(&self.wants, &self.implied)?);
         }
-        Ok(self.asked.1)
+        Ok(self.last_query.1)
     }
 }
 
@@ -432,7 +432,7 @@ mod tests {
 
     /// A client of whose haves every other one is common, none of them reachable from its wants.
     struct Apart {
-        walks: u32,
+        queries: u32,
         enough_from: usize,
     }
 
@@ -446,7 +446,7 @@ mod tests {
         }
 
         fn reaches_all(&mut self, _: &[ObjectId], common: &HashSet<ObjectId>) -> anyhow::Result<bool> {
-            self.walks += 1;
+            self.queries += 1;
             Ok(common.len() >= self.enough_from)
         }
     }
@@ -459,12 +459,12 @@ mod tests {
             ObjectId::from(id)
         });
         let round = Round { haves: haves.collect(), end: RoundEnd::Flush };
-        let check = |enough_from: usize, walks_max: u32, ready: bool| {
-            let mut apart = Apart { walks: 0, enough_from };
+        let check = |enough_from: usize, queries_max: u32, ready: bool| {
+            let mut apart = Apart { queries: 0, enough_from };
             let mut negotiator = Negotiator::new(&[id('a')], &mode(AckMode::Detailed));
             let acks = negotiator.round(&round, &mut apart).unwrap();
             let is_ready = acks.lines.iter().any(|line| matches!(line, Ack::IdReady(_)));
-            assert!(apart.walks <= walks_max && is_ready == ready, "{enough_from}: {} {is_ready}", apart.walks);
+            assert!(apart.queries <= queries_max && is_ready == ready, "{enough_from}: {} {is_ready}", apart.queries);
         };
         check(usize::MAX, 100, false);
         check(30, 30, true);

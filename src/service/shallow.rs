@@ -35,7 +35,7 @@ pub struct Boundary {
     /// Where it will no longer be cut.
     unshallow: Vec<ObjectId>,
     /// The parents of `unshallow`: no want names them, but the client lacks them (SH-16).
-    beyond: Vec<ObjectId>,
+    unshallowed_parents: Vec<ObjectId>,
 }
 
 impl Boundary {
@@ -100,7 +100,7 @@ impl Boundary {
                 for id in &self.client {
                     if let Some(parents) = history.known(id)? {
                         self.unshallow.push(*id);
-                        self.beyond.extend(parents.into_iter().filter(|parent| met.insert(*parent)));
+                        self.unshallowed_parents.extend(parents.into_iter().filter(|parent| met.insert(*parent)));
                     }
                 }
                 return Ok(true);
@@ -111,7 +111,7 @@ impl Boundary {
                 let from = if *relative { self.present_depth(objects, &tips, pulse)? } else { Some(0) };
                 // A client that has no boundary on the way has nothing to deepen, but may meet ours.
                 let Some(from) = from else {
-                    self.take_over(repository, request, pulse)?;
+                    self.add_own_boundary(repository, request, pulse)?;
                     return Ok(true);
                 };
                 depth::to_depth(objects, &tips, Some(count.saturating_add(from)), pulse)?
@@ -122,7 +122,7 @@ impl Boundary {
                 let extent = depth::extent_of_revisions(objects, &tips, since, &not, pulse)?;
                 let extent = extent.ok_or_else(|| said("no commits selected for shallow requests".to_owned()))?;
                 self.move_to(&extent, objects)?;
-                self.keep_met(&extent, objects, tips, pulse)?;
+                self.drop_unreachable_ends(&extent, objects, tips, pulse)?;
                 return Ok(true);
             }
         };
@@ -135,7 +135,7 @@ impl Boundary {
     ///
     /// # Errors
     /// When a commit cannot be read, or the client has gone.
-    pub fn take_over(
+    pub fn add_own_boundary(
         &mut self,
         repository: &Repository,
         request: &UploadRequest,
@@ -171,7 +171,7 @@ impl Boundary {
             let number = commits.number(id);
             commits.parents(number, &mut parents)?;
             let new = parents.iter().map(|parent| commits.id(*parent).to_owned()).filter(|id| met.insert(*id));
-            self.beyond.extend(new);
+            self.unshallowed_parents.extend(new);
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Boundary {
     /// Drops ends that lie beyond other ends: with them the client's boundary would name commits it lacks. C git sends
     /// them, and cannot complete such a clone. A commit that is wanted but excluded is sent with its history down to
     /// our own boundary, so the client must learn of that one.
-    fn keep_met(
+    fn drop_unreachable_ends(
         &mut self,
         extent: &Extent<'_>,
         objects: &Objects,
@@ -187,7 +187,7 @@ impl Boundary {
         pulse: &mut dyn Pulse,
     ) -> anyhow::Result<()> {
         let sent = objects.cut_at(extent.ends.iter().copied());
-        let met = depth::to_depth(&sent, &[tips, self.beyond.clone()].concat(), None, pulse)?;
+        let met = depth::to_depth(&sent, &[tips, self.unshallowed_parents.clone()].concat(), None, pulse)?;
         let met: IdSet = met.ends.into_iter().collect();
         self.shallow.retain(|id| met.contains(id));
         let told: IdSet = self.shallow.iter().chain(&self.client).copied().collect();
@@ -207,14 +207,14 @@ impl Boundary {
     ///
     /// # Errors
     /// What `line` reports.
-    pub fn tell(&self, line: &mut dyn FnMut(fmt::Arguments<'_>) -> io::Result<()>) -> io::Result<()> {
+    pub fn for_each_line(&self, line: &mut dyn FnMut(fmt::Arguments<'_>) -> io::Result<()>) -> io::Result<()> {
         self.shallow.iter().try_for_each(|id| line(format_args!("shallow {id}")))?;
         self.unshallow.iter().try_for_each(|id| line(format_args!("unshallow {id}")))
     }
 
     /// The wants, and the parents beyond the old boundary.
     pub fn wants(&self, request: &UploadRequest) -> Vec<ObjectId> {
-        [&request.wants[..], &self.beyond].concat()
+        [&request.wants[..], &self.unshallowed_parents].concat()
     }
 
     /// What the client has: common objects, and the commits at which its history is no longer cut.
