@@ -107,7 +107,7 @@ pub struct Errand<'a> {
 
 /// What to send next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Telling {
+enum Sending {
     /// The version and the negotiated features.
     Greeting,
     /// Nothing until the hook has sent its version.
@@ -119,7 +119,7 @@ enum Telling {
 
 /// What is expected from the hook next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hearing {
+enum Receiving {
     Version,
     Results,
     Nothing,
@@ -130,8 +130,8 @@ enum Hearing {
 #[derive(Debug)]
 pub struct Conversation<'a> {
     errand: Errand<'a>,
-    telling: Telling,
-    hearing: Hearing,
+    sending: Sending,
+    receiving: Receiving,
     /// Bytes heard that do not make a whole packet yet.
     heard: Vec<u8>,
     lines: u64,
@@ -177,8 +177,8 @@ impl<'a> Conversation<'a> {
             by_name.entry(update.name.as_bstr()).or_insert(index);
         }
         Conversation {
-            telling: Telling::Greeting,
-            hearing: Hearing::Version,
+            sending: Sending::Greeting,
+            receiving: Receiving::Version,
             heard: Vec::new(),
             lines: 0,
             bytes: 0,
@@ -200,15 +200,15 @@ impl<'a> Conversation<'a> {
 
     /// Returns what to send to the hook next.
     pub fn tell(&mut self) -> Next {
-        match self.telling {
-            Telling::Greeting => {
-                self.telling = Telling::Waiting;
+        match self.sending {
+            Sending::Greeting => {
+                self.sending = Sending::Waiting;
                 Next::Bytes(greeting(&self.errand))
             }
-            Telling::Updates(from) => Next::Bytes(self.update(from)),
-            Telling::Waiting if self.hearing != Hearing::Nothing => Next::Hear,
-            Telling::Nothing if self.hearing != Hearing::Nothing => Next::Hear,
-            Telling::Waiting | Telling::Nothing => Next::Over,
+            Sending::Updates(from) => Next::Bytes(self.update(from)),
+            Sending::Waiting if self.receiving != Receiving::Nothing => Next::Hear,
+            Sending::Nothing if self.receiving != Receiving::Nothing => Next::Hear,
+            Sending::Waiting | Sending::Nothing => Next::Over,
         }
     }
 
@@ -217,13 +217,13 @@ impl<'a> Conversation<'a> {
         if bytes.is_empty() {
             return self.ended();
         }
-        if self.hearing == Hearing::Nothing {
+        if self.receiving == Receiving::Nothing {
             return;
         }
         self.heard.extend_from_slice(bytes);
         let heard = std::mem::take(&mut self.heard);
         let mut rest = heard.as_slice();
-        while self.hearing != Hearing::Nothing && !rest.is_empty() {
+        while self.receiving != Receiving::Nothing && !rest.is_empty() {
             let mut ahead = rest;
             match PacketReader::new(&mut ahead).next() {
                 Ok(Some(Packet::Data(line))) => self.line(line),
@@ -251,7 +251,7 @@ impl<'a> Conversation<'a> {
         if let Some((at, (update, _))) = later.find(|(_, (_, selected))| *selected) {
             let (old, new) = update.change.old_and_new(self.errand.hash);
             add(&mut bytes, &[format!("{old} {new} ").as_bytes(), &update.name].concat());
-            self.telling = Telling::Updates(at + 1);
+            self.sending = Sending::Updates(at + 1);
             return bytes;
         }
         add_flush(&mut bytes);
@@ -259,7 +259,7 @@ impl<'a> Conversation<'a> {
             self.errand.options.iter().for_each(|option| add(&mut bytes, option));
             add_flush(&mut bytes);
         }
-        self.telling = Telling::Nothing;
+        self.sending = Sending::Nothing;
         bytes
     }
 
@@ -270,10 +270,10 @@ impl<'a> Conversation<'a> {
             return self.fail("proc-receive reported more than is allowed".into());
         }
         let text = line.strip_suffix(b"\n").unwrap_or(line);
-        match self.hearing {
-            Hearing::Version => self.greeted(text),
-            Hearing::Results => self.results.line(cut(text), &self.errand, &self.by_name),
-            Hearing::Nothing => {}
+        match self.receiving {
+            Receiving::Version => self.greeted(text),
+            Receiving::Results => self.results.line(cut(text), &self.errand, &self.by_name),
+            Receiving::Nothing => {}
         }
     }
 
@@ -291,33 +291,33 @@ impl<'a> Conversation<'a> {
 
     /// Handles the packet that ends a section.
     fn section(&mut self) {
-        match (self.hearing, self.version) {
-            (Hearing::Version, 0 | 1) => (self.hearing, self.telling) = (Hearing::Results, Telling::Updates(0)),
-            (Hearing::Version, other) => self.fail(format!("proc-receive version '{other}' is not supported")),
-            (Hearing::Results, _) => self.complete(),
-            (Hearing::Nothing, _) => {}
+        match (self.receiving, self.version) {
+            (Receiving::Version, 0 | 1) => (self.receiving, self.sending) = (Receiving::Results, Sending::Updates(0)),
+            (Receiving::Version, other) => self.fail(format!("proc-receive version '{other}' is not supported")),
+            (Receiving::Results, _) => self.complete(),
+            (Receiving::Nothing, _) => {}
         }
     }
 
     /// Handles the end of the hook's output. Results that came before count, as in git; only if there are none is it an
     /// error.
     fn ended(&mut self) {
-        match self.hearing {
-            Hearing::Version => self.fail("fail to negotiate version with proc-receive hook".into()),
-            Hearing::Results if self.results.lines == 0 => self.fail("proc-receive exited abnormally".into()),
-            Hearing::Results => self.complete(),
-            Hearing::Nothing => {}
+        match self.receiving {
+            Receiving::Version => self.fail("fail to negotiate version with proc-receive hook".into()),
+            Receiving::Results if self.results.lines == 0 => self.fail("proc-receive exited abnormally".into()),
+            Receiving::Results => self.complete(),
+            Receiving::Nothing => {}
         }
     }
 
     fn complete(&mut self) {
         self.results.complete = true;
-        self.hearing = Hearing::Nothing;
+        self.receiving = Receiving::Nothing;
     }
 
     fn fail(&mut self, complaint: String) {
         self.results.complaints.push(complaint);
-        (self.hearing, self.telling) = (Hearing::Nothing, Telling::Nothing);
+        (self.receiving, self.sending) = (Receiving::Nothing, Sending::Nothing);
     }
 }
 
