@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub enum Sync {
     /// Forced before the call returns; many files together, by one flush of their file system where possible.
     #[default]
-    Now,
+    Together,
     /// Forced before the call returns, each file by a call of its own.
     Each,
     /// Left to the kernel.
@@ -201,7 +201,7 @@ pub fn fsync_what_is_left(directory: &Path) -> io::Result<()> {
 pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
     match (sync, paths.first()) {
         (Sync::Never, _) | (_, None) => Ok(()),
-        (Sync::Now, Some(first))
+        (Sync::Together, Some(first))
             if paths.len() >= FLUSH_FROM
                 && barrier::is_linux_from(FLUSH_LINUX_MIN)
                 && flushes_its_files(first)
@@ -212,12 +212,12 @@ pub fn fsync_all(paths: &[PathBuf], sync: Sync) -> io::Result<()> {
                 // A write error is reported to the first process that flushes the file system, which may have been
                 // another one a moment ago. But each file reports it once more.
                 Ok(()) => barrier::write_out(&files)?,
-                Err(error) if is_unknown_call(&error) => false,
+                Err(error) if is_unavailable(&error) => false,
                 Err(error) => return Err(error),
             };
             if is_flushed { Ok(()) } else { fsync_each(paths) }
         }
-        (Sync::Now | Sync::Each, Some(_)) => fsync_each(paths),
+        (Sync::Together | Sync::Each, Some(_)) => fsync_each(paths),
     }
 }
 
@@ -248,7 +248,7 @@ fn files_of_one_file_system<'p>(paths: &'p [PathBuf], next: Option<&Path>) -> Op
 
 /// Whether the error means that flushing is not available here, as in sandboxes that forbid the call. Such a failure
 /// does not swallow an error that forcing a file would report.
-fn is_unknown_call(error: &io::Error) -> bool {
+fn is_unavailable(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
     matches!(error.kind(), Unsupported | PermissionDenied | InvalidInput)
 }
@@ -603,7 +603,7 @@ mod tests {
             fs::write(&paths[n + 1], "content").unwrap();
         }
         for count in [0, 1, 2, paths.len()] {
-            fsync_all(&paths[..count], Sync::Now).unwrap();
+            fsync_all(&paths[..count], Sync::Together).unwrap();
             fsync_all(&paths[..count], Sync::Each).unwrap();
             fsync_together(&paths[..count]).unwrap();
             fsync_all(&paths[..count], Sync::Never).unwrap();
@@ -719,12 +719,12 @@ mod tests {
         let paths = ["a", "b", "c"].map(|name| scratch.0.join(name));
         paths.iter().for_each(|path| fs::write(path, "content").unwrap());
         let recorded = failpoints::record(&scratch.0);
-        fsync_all(&paths, Sync::Now).unwrap();
+        fsync_all(&paths, Sync::Together).unwrap();
         assert_eq!(recorded.seen(), ["flush a", "write_out a", "write_out b", "write_out c"]);
         drop(recorded);
         for n in 0..4 {
             let _armed = failpoints::arm(&scratch.0, n, Action::FailAs(rustix::io::Errno::IO.raw_os_error()));
-            fsync_all(&paths, Sync::Now).unwrap_err();
+            fsync_all(&paths, Sync::Together).unwrap_err();
         }
     }
 

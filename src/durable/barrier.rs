@@ -28,7 +28,7 @@ const LINUX_MIN: (u32, u32) = (5, 2);
 /// # Errors
 /// As [`fsync_all`].
 pub fn barrier(paths: &[PathBuf], next: &Path, sync: Sync) -> io::Result<()> {
-    if paths.is_empty() || sync != Sync::Now || !keeps_order(next) {
+    if paths.is_empty() || sync != Sync::Together || !keeps_order(next) {
         return fsync_all(paths, sync);
     }
     match files_of_one_file_system(paths, Some(next)) {
@@ -172,7 +172,7 @@ mod tests {
         }
         let files: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
         write_out(&files).unwrap();
-        for sync in [Sync::Now, Sync::Each, Sync::Never] {
+        for sync in [Sync::Together, Sync::Each, Sync::Never] {
             barrier(&[], &directory, sync).unwrap();
             barrier(&paths, &directory, sync).unwrap();
         }
@@ -205,7 +205,7 @@ mod tests {
         let done = |next: &Path| {
             // Other tests use directories of their own.
             let armed = super::super::failpoints::record(&directory).keeping_order();
-            barrier(&paths, next, Sync::Now).unwrap();
+            barrier(&paths, next, Sync::Together).unwrap();
             armed.operations().into_iter().map(|operation| operation.name).collect::<Vec<_>>()
         };
         assert_eq!(done(&directory), ["write_out"]);

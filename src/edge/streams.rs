@@ -290,7 +290,7 @@ impl Sink for Stdout {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.wait()?,
-                Err(error) if is_unknown_call(error) => self.copies = true,
+                Err(error) if is_unavailable(error) => self.copies = true,
                 Err(Errno::CONNRESET) => return Err(io::ErrorKind::BrokenPipe.into()),
                 Err(error) => return Err(error.into()),
             }
@@ -301,7 +301,7 @@ impl Sink for Stdout {
 
 /// Whether sendfile(2) is unavailable here: a sandbox may forbid it, and some descriptors do not support it. If the
 /// error has another cause, the copying that follows reports it.
-fn is_unknown_call(error: Errno) -> bool {
+fn is_unavailable(error: Errno) -> bool {
     matches!(error, Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)
 }
 
@@ -327,10 +327,10 @@ mod tests {
     #[test]
     fn errors_of_a_missing_call_are_told_from_those_of_a_stream() {
         for error in [Errno::INVAL, Errno::NOSYS, Errno::PERM, Errno::ACCESS, Errno::OPNOTSUPP] {
-            assert!(is_unknown_call(error), "{error}");
+            assert!(is_unavailable(error), "{error}");
         }
         for error in [Errno::IO, Errno::PIPE, Errno::BADF, Errno::NOMEM, Errno::FBIG] {
-            assert!(!is_unknown_call(error), "{error}");
+            assert!(!is_unavailable(error), "{error}");
         }
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn write(
     pulse: &mut dyn Pulse,
 ) -> Result<Written> {
     let aside = fresh::directory(repository, objects)?;
-    let files = Files { sharing: repository.settings.sharing, sync: Sync::Now, aside: Some(aside.path()) };
+    let files = Files { sharing: repository.settings.sharing, sync: Sync::Together, aside: Some(aside.path()) };
     let written = match packs {
         [pack] => local::find(objects, pack.path()).and_then(|pack| for_pack(objects, pack.id(), tips, files, pulse)),
         _ => for_midx(objects, directory, tips, files, pulse),

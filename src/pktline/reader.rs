@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 /// Packets must be shorter than this, including the four length digits. As in git's own reader, whose buffer of 65520
 /// bytes must hold the payload and a NUL, that is three bytes more than a writer may send.
-const LENGTH_MAX: usize = super::PAYLOAD_MAX + 8;
+const LENGTH_END: usize = super::PAYLOAD_MAX + 8;
 
 /// A reader of packets from a borrowed stream.
 pub struct PacketReader<'r> {
@@ -85,7 +85,7 @@ impl<'r> PacketReader<'r> {
             0 => return Ok(Kind::Flush),
             1 => return Ok(Kind::Delim),
             2 => return Ok(Kind::ResponseEnd),
-            4..LENGTH_MAX => length(digits).unwrap_or_default() - 4,
+            4..LENGTH_END => length(digits).unwrap_or_default() - 4,
             _ => return Err(FrameError::BadLength(digits)),
         };
         self.line.resize(payload, 0);

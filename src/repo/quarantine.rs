@@ -435,7 +435,7 @@ mod tests {
 
         fn quarantine(&self) -> Quarantine {
             let objects = Objects::new(gix_hash::Kind::Sha1, vec![self.0.clone()]);
-            Quarantine::before(&objects, Vec::new(), None, Sharing::Umask, Sync::Now).unwrap()
+            Quarantine::before(&objects, Vec::new(), None, Sharing::Umask, Sync::Together).unwrap()
         }
 
         fn write(&self, path: &str, content: &str) {

@@ -141,7 +141,7 @@ pub struct FilterRules {
 
 impl FilterRules {
     /// Whether the filter of this name may be used.
-    pub fn allow(&self, name: &str) -> bool {
+    pub fn allows(&self, name: &str) -> bool {
         self.named.iter().rev().find(|(named, _)| named == name).map_or(self.others, |(_, allowed)| *allowed)
     }
 }
@@ -391,7 +391,7 @@ impl Settings {
         match (wanted, self.fsync_each) {
             (false, _) => Sync::Never,
             (true, true) => Sync::Each,
-            (true, false) => Sync::Now,
+            (true, false) => Sync::Together,
         }
     }
 

@@ -39,7 +39,7 @@ pub fn admit(
 /// A combination must be allowed itself, and so must each of its parts.
 fn check(repository: &Repository, spec: &FilterSpec) -> Result<(), ServeError> {
     let rules = &repository.settings.filters;
-    if !rules.allow(spec.name()) {
+    if !rules.allows(spec.name()) {
         return Err(ServeError::Refused(format!("filter '{}' not supported", spec.name())));
     }
     match spec {

@@ -431,7 +431,7 @@ fn a_small_pack_becomes_loose_objects() {
         let repo = Repo::new();
         let (received, quarantine) = repo.receive(&pack, |options| {
             options.unpack_limit = limit;
-            options.sync = Syncs::all(Sync::Now);
+            options.sync = Syncs::all(Sync::Together);
         });
         let received = received.unwrap();
         assert_eq!((received.objects, received.kept.is_none()), (count, loose));
@@ -591,7 +591,7 @@ fn a_failing_disk_leaves_the_old_or_the_new() {
             repo.git(&["index-pack", "--stdin"], &base);
             let before = files(&repo.path);
             let armed = arm(&repo.path, n, Action::Fail(io::ErrorKind::StorageFull));
-            let quarantine = Quarantine::before(&repo.objects(), Vec::new(), None, Sharing::Umask, Sync::Now);
+            let quarantine = Quarantine::before(&repo.objects(), Vec::new(), None, Sharing::Umask, Sync::Together);
             let complete = quarantine.is_ok_and(|quarantine| {
                 let options = ReceiveOptions {
                     hash: repo.hash,
@@ -606,7 +606,7 @@ fn a_failing_disk_leaves_the_old_or_the_new() {
                     threads: 2,
                     reverse_index: true,
                     compression: 6,
-                    sync: Syncs::all(Sync::Now),
+                    sync: Syncs::all(Sync::Together),
                     sharing: Sharing::Umask,
                     reject_thin: false,
                     twice: false,

@@ -56,7 +56,7 @@ pub(super) fn keep(
     let rev_path = rev.as_ref().map(Temporary::path);
     let paths = [(Some(pack.path()), data), (Some(path("keep")), data), (Some(idx.path()), beside), (rev_path, beside)];
     let forced = paths.into_iter().filter(|(_, sync)| sync.is_forced());
-    let sync = if [data, beside].contains(&Sync::Each) { Sync::Each } else { Sync::Now };
+    let sync = if [data, beside].contains(&Sync::Each) { Sync::Each } else { Sync::Together };
     durable::barrier(&forced.filter_map(|(path, _)| path).collect::<Vec<PathBuf>>(), &packs, sync)?;
     pack.rename(&path("pack"))?;
     if let Some(mut rev) = rev {

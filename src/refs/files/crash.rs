@@ -48,7 +48,7 @@ fn leftovers(directory: &Path) -> Vec<String> {
 /// Runs a scenario with its `n`-th operation going wrong; returns whether there is such an operation.
 fn fail(scenario: &Scenario, n: u64, action: Action) -> bool {
     let repo = scenario.repo.copy();
-    let policy = LockPolicy { sync: Sync::Now, ..policy() };
+    let policy = LockPolicy { sync: Sync::Together, ..policy() };
     let before: Vec<_> = scenario.changes.iter().map(|change| value(&repo, &change.name.to_string())).collect();
     let mut armed = failpoints::arm(repo.dir(), n, action);
     if scenario.keeps_order {

@@ -611,7 +611,7 @@ fn what_was_deleted_stays_deleted_where_tables_upon_a_large_one_are_made_one() {
 #[test]
 fn tables_that_are_made_one_go_when_the_new_one_and_its_list_are_on_the_disk() {
     use crate::durable::{Sync, failpoints};
-    for sync in [Sync::Now, Sync::Each] {
+    for sync in [Sync::Together, Sync::Each] {
         let repo = piled_up_on_many();
         let old = tables(&repo).pop().unwrap();
         let policy = LockPolicy { sync, ..policy() };
