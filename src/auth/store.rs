@@ -200,7 +200,7 @@ impl TokenStore {
             expires_at,
             revoked_at: None,
         };
-        let json = serde_json::to_vec(&Stored::from(&record)).context("writing a record as JSON")?;
+        let json = serde_json::to_vec(&StoredRecord::from(&record)).context("writing a record as JSON")?;
         let path = self.file_of(name, &secret)?;
         self.put(&path, &json).with_context(|| format!("writing to the token store '{}'", self.directory.display()))?;
         Ok(NewToken { record, plaintext, secret })
@@ -485,7 +485,7 @@ fn is_record_name(path: &Path) -> bool {
 
 /// A record as stored. Unknown fields belong to other control planes.
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredRecord {
     version: u32,
     id: String,
     repository: String,
@@ -498,9 +498,9 @@ struct Stored {
     revoked_at: Option<u64>,
 }
 
-impl From<&TokenRecord> for Stored {
+impl From<&TokenRecord> for StoredRecord {
     fn from(record: &TokenRecord) -> Self {
-        Stored {
+        StoredRecord {
             version: VERSION,
             id: record.id.clone(),
             repository: record.repository.clone(),
@@ -517,7 +517,8 @@ impl From<&TokenRecord> for Stored {
 fn read_record(path: &Path) -> anyhow::Result<Option<TokenRecord>> {
     let reading = || format!("reading '{}'", path.display());
     let Some(bytes) = read_bounded(path).with_context(reading)? else { return Ok(None) };
-    let stored: Stored = serde_json::from_slice(&bytes).context("it is no token's record").with_context(reading)?;
+    let stored: StoredRecord =
+        serde_json::from_slice(&bytes).context("it is no token's record").with_context(reading)?;
     if stored.version != VERSION {
         return Err(anyhow::anyhow!("its version is {}, known is {VERSION}", stored.version)).with_context(reading);
     }

@@ -51,11 +51,11 @@ pub fn verify(
     pulse: &mut dyn Pulse,
     complain: &mut dyn FnMut(String),
 ) -> io::Result<Signed> {
-    let mut asked = Asked { repository, program: program(repository, form), pulse, complain };
+    let mut verifier = Verifier { repository, program: program(repository, form), pulse, complain };
     match form {
-        SignatureForm::OpenPgp => asked.gnupg(&["--keyid-format=long"], payload, signature),
-        SignatureForm::X509 => asked.gnupg(&[], payload, signature),
-        SignatureForm::Ssh => asked.ssh(payload, signature),
+        SignatureForm::OpenPgp => verifier.gnupg(&["--keyid-format=long"], payload, signature),
+        SignatureForm::X509 => verifier.gnupg(&[], payload, signature),
+        SignatureForm::Ssh => verifier.ssh(payload, signature),
     }
 }
 
@@ -78,14 +78,14 @@ fn at_home(repository: &Repository, path: &Path) -> PathBuf {
 }
 
 /// A program that verifies signatures.
-struct Asked<'a> {
+struct Verifier<'a> {
     repository: &'a Repository,
     program: PathBuf,
     pulse: &'a mut dyn Pulse,
     complain: &'a mut dyn FnMut(String),
 }
 
-impl Asked<'_> {
+impl Verifier<'_> {
     fn gnupg(&mut self, first: &[&str], payload: &[u8], signature: &Path) -> io::Result<Signed> {
         let mut words: Vec<OsString> = first.iter().map(Into::into).collect();
         words.extend(["--status-fd=1".into(), "--verify".into(), signature.into(), "-".into()]);

@@ -17,7 +17,7 @@ const NOTES_MAX: usize = 200;
 
 /// The settings for examining, the same for all threads.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct ExamineSettings<'a> {
     hash: gix_hash::Kind,
     fsck: Option<&'a Rules>,
     object_size_max: Option<u64>,
@@ -25,11 +25,11 @@ pub(super) struct Asked<'a> {
     memory: u64,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ExamineSettings<'a> {
     /// Takes the settings from the options.
     pub fn of(options: &'a ReceiveOptions<'_>) -> Self {
         let ReceiveOptions { hash, object_size_max, memory, .. } = *options;
-        Asked { hash, fsck: options.fsck.as_ref(), object_size_max, memory }
+        ExamineSettings { hash, fsck: options.fsck.as_ref(), object_size_max, memory }
     }
 }
 
@@ -50,17 +50,17 @@ pub(super) struct Examiner<'a> {
 
 impl<'a> Examiner<'a> {
     /// `objects` is the repository, opened by this thread.
-    pub fn new(asked: Asked<'a>, objects: &'a Objects) -> Self {
+    pub fn new(settings: ExamineSettings<'a>, objects: &'a Objects) -> Self {
         Examiner {
-            hash: asked.hash,
+            hash: settings.hash,
             objects,
-            checker: asked.fsck.map(|rules| Checker::new(asked.hash, rules)),
+            checker: settings.fsck.map(|rules| Checker::new(settings.hash, rules)),
             unpacker: None,
             existing: Vec::new(),
             tree: 0,
             notes: Vec::new(),
-            oversized: Oversized::new(asked.object_size_max),
-            content_max: content_max(asked.memory),
+            oversized: Oversized::new(settings.object_size_max),
+            content_max: content_max(settings.memory),
         }
     }
 
@@ -281,9 +281,10 @@ mod tests {
             .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
             .collect();
         let objects = Objects::new(gix_hash::Kind::Sha1, Vec::new());
-        let asked = Asked { hash: gix_hash::Kind::Sha1, fsck: None, object_size_max: None, memory: 1 << 20 };
+        let settings =
+            ExamineSettings { hash: gix_hash::Kind::Sha1, fsck: None, object_size_max: None, memory: 1 << 20 };
         let name = |content: &[u8], piece: usize| {
-            let mut examiner = Examiner::new(asked, &objects);
+            let mut examiner = Examiner::new(settings, &objects);
             // The collision is in these blocks only; with a header before them there is none.
             let hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
             let mut large = Large { kind: Kind::Blob, size: content.len() as u64, hasher };

@@ -20,7 +20,7 @@ use crate::odb::{Objects, usage};
 use crate::pack::unpack::Unpacker;
 use crate::repo::fsck::Rules;
 use crate::stream::{Body, Pulse};
-use examine::{Asked, Examiner};
+use examine::{ExamineSettings, Examiner};
 use family::Family;
 use gix_hash::ObjectId;
 use resolve::Pack;
@@ -170,7 +170,7 @@ impl IncomingPack {
         if loose {
             input.hold_in_memory(LOOSE_PACK_MEMORY.min(options.memory / 4));
         }
-        let mut examiner = Examiner::new(Asked::of(options), options.objects);
+        let mut examiner = Examiner::new(ExamineSettings::of(options), options.objects);
         if loose {
             examiner.unpack_with(Unpacker::new(options));
         }

@@ -5,7 +5,7 @@
 //! pack.
 
 use super::entries::{Layout, Names};
-use super::examine::{Asked, Examiner};
+use super::examine::{ExamineSettings, Examiner};
 use super::family::{Family, to_u32};
 use super::scan::Deltas;
 use super::store::Store;
@@ -138,7 +138,7 @@ fn resolve_in_threads(
     pulse: &mut dyn Pulse,
 ) -> Result<u32, Fault> {
     let directories = options.objects.directories().map_err(|error| Fault::Ours(format!("{error:#}")))?;
-    let (asked, memory) = (Asked::of(options), options.memory);
+    let (settings, memory) = (ExamineSettings::of(options), options.memory);
     let next = AtomicUsize::new(0);
     // Trees from this one on are no longer resolved.
     let end = AtomicUsize::new(roots.len());
@@ -155,7 +155,7 @@ fn resolve_in_threads(
                     // An open database serves only one thread.
                     let objects = Objects::new(pack.hash, directories);
                     objects.set_cache_bytes(memory / 32);
-                    let mut examiner = Examiner::new(asked, &objects);
+                    let mut examiner = Examiner::new(settings, &objects);
                     let worked = work(pack, roots, next, end, &mut examiner, &sender);
                     (worked, examiner.into_findings())
                 })
