@@ -153,15 +153,15 @@ fn request(environ: &'static Environ, arrival: &Arrival) -> Result<Request, Reje
         )
         .detail(text)
     };
-    let mode = match environ.said("ARTIFACTS_AUTH").map(|value| value.as_bytes()) {
+    let mode = match environ.non_empty("ARTIFACTS_AUTH").map(|value| value.as_bytes()) {
         None | Some(b"tokens") => AccessMode::Tokens,
         Some(b"webserver") => AccessMode::WebServer,
         Some(_) => return Err(broken("ARTIFACTS_AUTH must be \"tokens\" or \"webserver\"")),
     };
     let method = environ.get("REQUEST_METHOD").ok_or_else(|| broken("No REQUEST_METHOD from server"))?;
-    let path = match (environ.said("GIT_PROJECT_ROOT"), mode) {
+    let path = match (environ.non_empty("GIT_PROJECT_ROOT"), mode) {
         (Some(_), _) => {
-            let path = match environ.said("PATH_INFO") {
+            let path = match environ.non_empty("PATH_INFO") {
                 Some(path) => path,
                 None if mode == AccessMode::Tokens => {
                     return Err(Reject::new(404, "This path names no repository: a URL's path is /<namespace>/<name>.git.")
@@ -182,7 +182,7 @@ fn request(environ: &'static Environ, arrival: &Arrival) -> Result<Request, Reje
     };
     let headers: Vec<&[u8]> = ["HTTP_AUTHORIZATION", "REDIRECT_HTTP_AUTHORIZATION"]
         .iter()
-        .filter_map(|name| environ.said(name))
+        .filter_map(|name| environ.non_empty(name))
         .map(|value| value.as_bytes())
         .collect();
     let credentials = match mode {
@@ -198,7 +198,7 @@ fn request(environ: &'static Environ, arrival: &Arrival) -> Result<Request, Reje
         credentials,
         remote_user: environ.get("REMOTE_USER").map(ToOwned::to_owned).filter(|_| mode == AccessMode::WebServer),
         not_behind_nginx: environ
-            .said("SERVER_SOFTWARE")
+            .non_empty("SERVER_SOFTWARE")
             .is_some_and(|name| !name.windows(5).any(|word| word == b"nginx")),
         http_1_1: environ.get("SERVER_PROTOCOL").is_some_and(|protocol| protocol == "HTTP/1.1"),
         context: context(environ, mode, arrival).map_err(|text| broken(&text))?,

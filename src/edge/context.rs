@@ -63,12 +63,12 @@ pub fn context(environ: &Environ, mode: AccessMode, version: Version, arrival: &
         identity: BString::default(),
         hook_environment: Inherited::default(),
         named: ".".into(),
-        namespace: environ.said("GIT_NAMESPACE").map(ToOwned::to_owned),
+        namespace: environ.non_empty("GIT_NAMESPACE").map(ToOwned::to_owned),
         config: config_sources(environ)?,
         object_directory: environ.path("GIT_OBJECT_DIRECTORY"),
         // Separated by colons; a path that contains one is C-quoted (EN-14, QU-04).
         alternate_directories: parse_alternates(
-            environ.said("GIT_ALTERNATE_OBJECT_DIRECTORIES").unwrap_or_default(),
+            environ.non_empty("GIT_ALTERNATE_OBJECT_DIRECTORIES").unwrap_or_default(),
             b':',
         ),
         in_quarantine: environ.get("GIT_QUARANTINE_PATH").is_some(),
@@ -163,7 +163,7 @@ pub fn config_sources(environ: &Environ) -> Result<ConfigSources, String> {
     }
     // As in git, GIT_CONFIG_PARAMETERS (`git -c`) overrides the numbered entries.
     let mut numbered = Vec::new();
-    if let Some(count) = environ.said("GIT_CONFIG_COUNT") {
+    if let Some(count) = environ.non_empty("GIT_CONFIG_COUNT") {
         const COUNT_MAX: usize = 10_000;
         let count: usize = count
             .to_str()

@@ -38,18 +38,18 @@ impl Environ {
     }
 
     /// A variable's bytes, unless it is empty.
-    pub fn said(&self, name: &str) -> Option<&BStr> {
+    pub fn non_empty(&self, name: &str) -> Option<&BStr> {
         self.get(name).filter(|value| !value.is_empty())
     }
 
     /// A variable as a path, unless it is empty.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
-        self.said(name).map(|value| PathBuf::from(OsStr::from_bytes(value)))
+        self.non_empty(name).map(|value| PathBuf::from(OsStr::from_bytes(value)))
     }
 
     /// A variable as text, unless it is empty; invalid UTF-8 is replaced.
     pub fn text(&self, name: &str) -> Option<String> {
-        self.said(name).map(|value| value.to_str_lossy().into_owned())
+        self.non_empty(name).map(|value| value.to_str_lossy().into_owned())
     }
 
     /// A size with an optional k, m or g, as git parses them.
@@ -86,7 +86,7 @@ impl Environ {
     }
 
     fn number<T>(&self, name: &str, read: fn(&[u8]) -> Option<T>) -> Result<Option<T>, String> {
-        let Some(value) = self.said(name) else { return Ok(None) };
+        let Some(value) = self.non_empty(name) else { return Ok(None) };
         match read(value.trim_ascii()) {
             Some(number) => Ok(Some(number)),
             None => Err(format!("failed to parse {name}: {}", value.escape_ascii())),
@@ -98,7 +98,7 @@ impl Environ {
     /// # Errors
     /// When the value is neither one of git's words nor an integer.
     pub fn flag(&self, name: &str) -> Result<bool, String> {
-        let Some(value) = self.said(name) else { return Ok(false) };
+        let Some(value) = self.non_empty(name) else { return Ok(false) };
         match value.to_ascii_lowercase().as_slice() {
             b"true" | b"yes" | b"on" => Ok(true),
             b"false" | b"no" | b"off" => Ok(false),
@@ -122,8 +122,8 @@ impl Environ {
                 inherited.push((name.clone(), value.clone()));
             }
         }
-        let path = self.said("PATH").map_or_else(|| PATH_DEFAULT.into(), |path| path.to_owned());
-        let path = match self.said("GIT_EXEC_PATH") {
+        let path = self.non_empty("PATH").map_or_else(|| PATH_DEFAULT.into(), |path| path.to_owned());
+        let path = match self.non_empty("GIT_EXEC_PATH") {
             Some(exec) => [exec.as_bytes(), b":", path.as_bytes()].concat(),
             None => path.into(),
         };
@@ -145,7 +145,7 @@ mod tests {
         let environ = environ(&[("A", "1"), ("A", "2"), ("B", "")]);
         assert_eq!(environ.get("A").unwrap(), "1");
         assert_eq!(environ.get("B").unwrap(), "");
-        assert!(environ.said("B").is_none() && environ.get("C").is_none());
+        assert!(environ.non_empty("B").is_none() && environ.get("C").is_none());
     }
 
     #[test]
