@@ -85,7 +85,7 @@ fn forever(repository: &Repository) -> Caching {
 
 /// The branch HEAD is on, or the commit if it is detached; empty while it is unborn (DU-02).
 fn head(repository: &Repository) -> Vec<u8> {
-    let head = visible::head(repository, For::Nobody);
+    let head = visible::head(repository, For::Unfiltered);
     let Some((head, id)) = head.and_then(|head| head.id.map(|id| (head.target, id))) else {
         return Vec::new();
     };
@@ -98,7 +98,7 @@ fn head(repository: &Repository) -> Vec<u8> {
 /// All refs with what tags peel to, without HEAD (DU-03).
 fn info_refs(repository: &Repository) -> anyhow::Result<Vec<u8>> {
     let mut list = Vec::new();
-    visible::for_each(repository, For::Nobody, &[], true, &mut |tip| {
+    visible::for_each(repository, For::Unfiltered, &[], true, &mut |tip| {
         let mut line = |id: &StoredId<'_>, suffix: &[u8]| {
             id.push_hex(&mut list);
             list.push(b'\t');

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use create::create;
-pub use name::{is_one as is_name, is_per_worktree};
+pub use name::{is_per_worktree, is_ref_name};
 pub use row::{Row, StoredId};
 pub use transaction::{LockPolicy, LogRefs, RefTransaction, TransactionHook, TransactionState};
 
@@ -113,7 +113,7 @@ impl RefStore {
     /// When it cannot be read or is broken.
     pub fn read(&self, name: &BStr) -> anyhow::Result<Option<Target>> {
         // An invalid name never becomes a path.
-        if !name::is_one(name) {
+        if !name::is_ref_name(name) {
             return Ok(None);
         }
         match &self.storage {
@@ -127,7 +127,7 @@ impl RefStore {
     /// # Errors
     /// As [`RefStore::read`].
     pub fn is_symbolic(&self, name: &BStr) -> anyhow::Result<bool> {
-        if !name::is_one(name) {
+        if !name::is_ref_name(name) {
             return Ok(false);
         }
         match &self.storage {

@@ -55,7 +55,7 @@ pub(super) fn is_valid(name: &[u8]) -> bool {
 }
 
 /// Whether a ref may have this name: it is well-formed, and its path stays below `refs/` or is a root ref such as HEAD.
-pub fn is_one(name: &BStr) -> bool {
+pub fn is_ref_name(name: &BStr) -> bool {
     is_valid(name) && is_safe(name)
 }
 

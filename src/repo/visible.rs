@@ -16,7 +16,7 @@ pub enum For {
     /// receive.hideRefs.
     Receive,
     /// Neither: the dumb protocol ignores both (DU-04).
-    Nobody,
+    Unfiltered,
 }
 
 /// A ref as it is advertised to a pushing client.
@@ -51,7 +51,7 @@ pub fn head(repository: &Repository, hidden_for: For) -> Option<Head> {
             return None;
         }
     };
-    if !refs::is_name(end.as_bstr()) {
+    if !refs::is_ref_name(end.as_bstr()) {
         // A client might take such a name for one of its own refs.
         repository.objects.warn(format!("no HEAD: it points to '{}', which is no name of a ref", end.escape_ascii()));
         return None;
@@ -283,7 +283,7 @@ fn rules(repository: &Repository, hidden_for: For) -> &[BString] {
     match hidden_for {
         For::Upload => &repository.settings.upload_hide_refs,
         For::Receive => &repository.settings.receive_hide_refs,
-        For::Nobody => &[],
+        For::Unfiltered => &[],
     }
 }
 

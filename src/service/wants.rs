@@ -104,7 +104,7 @@ pub fn refused(
 ) -> Result<HashSet<ObjectId>, ServeError> {
     let (hidden_for, walk, contents) = match rule {
         Rule::Any => return Ok(HashSet::new()),
-        Rule::Git { hidden, walk } => (if hidden { For::Nobody } else { For::Upload }, walk, walk),
+        Rule::Git { hidden, walk } => (if hidden { For::Unfiltered } else { For::Upload }, walk, walk),
         Rule::Commits => (For::Upload, true, true),
         Rule::Reachable => (For::Upload, true, false),
         Rule::Advertised => (For::Upload, false, false),
