@@ -16,7 +16,7 @@ const DEPTH_MAX: u32 = 4;
 ///
 /// # Errors
 /// When a directory cannot be read.
-pub fn of(directory: &Path) -> io::Result<u64> {
+pub fn disk_usage(directory: &Path) -> io::Result<u64> {
     below(directory, 0)
 }
 

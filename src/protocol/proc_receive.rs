@@ -90,7 +90,7 @@ impl Outcome {
 
 /// What the conversation is about.
 #[derive(Debug, Clone, Copy)]
-pub struct Errand<'a> {
+pub struct Job<'a> {
     /// All updates of the push, each with whether it goes to the hook.
     pub updates: &'a [(&'a RefUpdate, bool)],
     /// The push options.
@@ -129,7 +129,7 @@ enum Receiving {
 /// replies.
 #[derive(Debug)]
 pub struct Conversation<'a> {
-    errand: Errand<'a>,
+    job: Job<'a>,
     sending: Sending,
     receiving: Receiving,
     /// Bytes heard that do not make a whole packet yet.
@@ -171,9 +171,9 @@ pub enum Next {
 
 impl<'a> Conversation<'a> {
     /// A conversation that has not begun.
-    pub fn new(errand: Errand<'a>) -> Self {
+    pub fn new(job: Job<'a>) -> Self {
         let mut by_name = HashMap::new();
-        for (index, (update, _)) in errand.updates.iter().enumerate() {
+        for (index, (update, _)) in job.updates.iter().enumerate() {
             by_name.entry(update.name.as_bstr()).or_insert(index);
         }
         Conversation {
@@ -187,14 +187,14 @@ impl<'a> Conversation<'a> {
             by_name,
             results: Results {
                 lines: 0,
-                replies: vec![Reply::Silence; errand.updates.len()],
+                replies: vec![Reply::Silence; job.updates.len()],
                 complaints: Vec::new(),
                 complete: false,
                 current: None,
                 begins: false,
                 stray: false,
             },
-            errand,
+            job,
         }
     }
 
@@ -203,7 +203,7 @@ impl<'a> Conversation<'a> {
         match self.sending {
             Sending::Greeting => {
                 self.sending = Sending::Waiting;
-                Next::Bytes(greeting(&self.errand))
+                Next::Bytes(greeting(&self.job))
             }
             Sending::Updates(from) => Next::Bytes(self.update(from)),
             Sending::Waiting if self.receiving != Receiving::Nothing => Next::Hear,
@@ -247,16 +247,16 @@ impl<'a> Conversation<'a> {
     /// One update; after the last one a flush, and the push options if the hook asked for them.
     fn update(&mut self, from: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut later = self.errand.updates.iter().enumerate().skip(from);
+        let mut later = self.job.updates.iter().enumerate().skip(from);
         if let Some((at, (update, _))) = later.find(|(_, (_, selected))| *selected) {
-            let (old, new) = update.change.old_and_new(self.errand.hash);
+            let (old, new) = update.change.old_and_new(self.job.hash);
             add(&mut bytes, &[format!("{old} {new} ").as_bytes(), &update.name].concat());
             self.sending = Sending::Updates(at + 1);
             return bytes;
         }
         add_flush(&mut bytes);
         if self.wants_options {
-            self.errand.options.iter().for_each(|option| add(&mut bytes, option));
+            self.job.options.iter().for_each(|option| add(&mut bytes, option));
             add_flush(&mut bytes);
         }
         self.sending = Sending::Nothing;
@@ -266,13 +266,13 @@ impl<'a> Conversation<'a> {
     fn line(&mut self, line: &[u8]) {
         self.lines += 1;
         self.bytes = self.bytes.saturating_add(line.len() as u64);
-        if self.lines > self.errand.limits.lines || self.bytes > self.errand.limits.inflated_bytes {
+        if self.lines > self.job.limits.lines || self.bytes > self.job.limits.inflated_bytes {
             return self.fail("proc-receive reported more than is allowed".into());
         }
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         match self.receiving {
             Receiving::Version => self.greeted(text),
-            Receiving::Results => self.results.line(cut(text), &self.errand, &self.by_name),
+            Receiving::Results => self.results.line(cut(text), &self.job, &self.by_name),
             Receiving::Nothing => {}
         }
     }
@@ -323,13 +323,13 @@ impl<'a> Conversation<'a> {
 
 impl Results {
     /// Takes a line: `ok NAME`, `ng NAME REASON` or `option …`.
-    fn line(&mut self, line: &[u8], errand: &Errand<'_>, by_name: &HashMap<&BStr, usize>) {
+    fn line(&mut self, line: &[u8], job: &Job<'_>, by_name: &HashMap<&BStr, usize>) {
         self.lines += 1;
         let Some((word, rest)) = line.split_once_str(" ") else {
             return self.complain(format!("proc-receive reported incomplete status line: '{}'", shown(line)));
         };
         if word == b"option" {
-            return self.option(rest, errand.hash);
+            return self.option(rest, job.hash);
         }
         (self.current, self.begins) = (None, false);
         let (name, reason) = rest.split_once_str(" ").map_or((rest, None), |(name, reason)| (name, Some(reason)));
@@ -340,7 +340,7 @@ impl Results {
         let Some(&index) = by_name.get(name.as_bstr()) else {
             return self.complain(format!("proc-receive reported status on unknown ref: {}", shown(name)));
         };
-        let selected = errand.updates.get(index).is_some_and(|(_, selected)| *selected);
+        let selected = job.updates.get(index).is_some_and(|(_, selected)| *selected);
         let Some(reply) = self.replies.get_mut(index).filter(|reply| selected && **reply != Reply::FallThrough) else {
             return self.complain(format!("proc-receive reported status on unexpected ref: {}", shown(name)));
         };
@@ -394,12 +394,9 @@ fn cut(line: &[u8]) -> &[u8] {
     line.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-fn greeting(errand: &Errand<'_>) -> Vec<u8> {
-    let features: Vec<&str> = [(errand.atomic, "atomic"), (errand.push_options, "push-options")]
-        .iter()
-        .filter(|f| f.0)
-        .map(|f| f.1)
-        .collect();
+fn greeting(job: &Job<'_>) -> Vec<u8> {
+    let features: Vec<&str> =
+        [(job.atomic, "atomic"), (job.push_options, "push-options")].iter().filter(|f| f.0).map(|f| f.1).collect();
     let mut line = b"version=1".to_vec();
     if !features.is_empty() {
         line.push(0);
@@ -452,8 +449,8 @@ mod tests {
     }
 
     /// Returns what the hook reads, with `|` for a flush, and the outcome; the hook's bytes arrive `step` at a time.
-    fn talk(errand: Errand<'_>, bytes: &[u8], step: usize) -> (String, Outcome) {
-        let mut conversation = Conversation::new(errand);
+    fn talk(job: Job<'_>, bytes: &[u8], step: usize) -> (String, Outcome) {
+        let mut conversation = Conversation::new(job);
         let mut told = Vec::new();
         let mut pieces = bytes.chunks(step);
         loop {
@@ -482,7 +479,7 @@ mod tests {
         let updates: Vec<(&RefUpdate, bool)> = updates.iter().zip([true, true, true, false]).collect();
         let options = ["one".into(), "two".into()];
         let limits = Limits { lines: 12, ..Limits::default() };
-        let errand = Errand {
+        let job = Job {
             updates: &updates,
             options: &options,
             atomic,
@@ -491,8 +488,8 @@ mod tests {
             limits: &limits,
         };
         let bytes = packets(lines);
-        let (told, outcome) = talk(errand, &bytes, 3);
-        assert_eq!(talk(errand, &bytes, 1 << 20).1, outcome, "{lines:?}");
+        let (told, outcome) = talk(job, &bytes, 3);
+        assert_eq!(talk(job, &bytes, 1 << 20).1, outcome, "{lines:?}");
         let mut words: Vec<String> = outcome
             .replies
             .iter()
@@ -606,9 +603,8 @@ mod tests {
         let updates: Vec<(&RefUpdate, bool)> = updates.iter().map(|update| (update, true)).collect();
         let limits = Limits::default();
         let hash = gix_hash::Kind::Sha1;
-        let errand =
-            Errand { updates: &updates, options: &[], atomic: false, push_options: false, hash, limits: &limits };
-        let (told, outcome) = talk(errand, b"Hello, world", 1 << 20);
+        let job = Job { updates: &updates, options: &[], atomic: false, push_options: false, hash, limits: &limits };
+        let (told, outcome) = talk(job, b"Hello, world", 1 << 20);
         assert_eq!(told, "version=1 |");
         assert_eq!(outcome.complaints, ["protocol error: bad line length character: Hell"]);
         assert!(!outcome.is_well(&[true]));

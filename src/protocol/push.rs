@@ -113,7 +113,7 @@ pub struct PushCapabilities {
 
 /// The parts of the advertisement that decide how a request is parsed (RQ-04, RQ-05).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Offered {
+pub struct PushOffer {
     /// The hash of object names.
     pub hash: gix_hash::Kind,
     /// `atomic`.
@@ -158,7 +158,7 @@ impl PushRequest {
     /// Bad framing, an end before the flush, malformed lines, another object format, exceeded limits.
     pub fn parse(
         body: &mut dyn Read,
-        offered: &Offered,
+        offered: &PushOffer,
         limits: &Limits,
         heard: &mut dyn FnMut(Heard<'_>),
     ) -> Result<Self, ProtocolError> {
@@ -202,7 +202,7 @@ impl PushRequest {
     fn begins_certificate(
         &mut self,
         line: &[u8],
-        offered: &Offered,
+        offered: &PushOffer,
         heard: &mut dyn FnMut(Heard<'_>),
     ) -> Result<bool, ProtocolError> {
         match line.strip_prefix(b"push-cert") {
@@ -220,7 +220,7 @@ impl PushRequest {
     fn take_certificate(
         &mut self,
         certificate: PushCertificate,
-        offered: &Offered,
+        offered: &PushOffer,
         limits: &Limits,
         heard: &mut dyn FnMut(Heard<'_>),
     ) -> Result<(), ProtocolError> {
@@ -243,7 +243,7 @@ impl PushRequest {
     fn take_line(
         &mut self,
         line: &[u8],
-        offered: &Offered,
+        offered: &PushOffer,
         limits: &Limits,
         heard: &mut dyn FnMut(Heard<'_>),
     ) -> Result<(), ProtocolError> {
@@ -270,7 +270,7 @@ impl PushRequest {
     fn take_update(
         &mut self,
         command: &[u8],
-        offered: &Offered,
+        offered: &PushOffer,
         limits: &Limits,
         heard: &mut dyn FnMut(Heard<'_>),
     ) -> Result<(), ProtocolError> {
@@ -291,7 +291,7 @@ impl PushRequest {
 
 impl PushCapabilities {
     /// Adds a list. What an earlier line asked for stays (RQ-01); what was not offered is ignored (RQ-05).
-    fn add(&mut self, list: &[u8], offered: &Offered) -> Result<(), ProtocolError> {
+    fn add(&mut self, list: &[u8], offered: &PushOffer) -> Result<(), ProtocolError> {
         let mut format = b"sha1".as_bstr();
         for word in list.split(u8::is_ascii_whitespace) {
             match word {
@@ -409,7 +409,7 @@ mod tests {
     const B: &str = "2222222222222222222222222222222222222222";
     const O: &str = "0000000000000000000000000000000000000000";
 
-    const OFFERED: Offered = Offered { hash: gix_hash::Kind::Sha1, atomic: true, push_options: true };
+    const OFFERED: PushOffer = PushOffer { hash: gix_hash::Kind::Sha1, atomic: true, push_options: true };
 
     fn packets(lines: &[&str]) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -428,7 +428,7 @@ mod tests {
         bytes
     }
 
-    fn parse(lines: &[&str], offered: &Offered, limits: &Limits) -> Result<PushRequest, String> {
+    fn parse(lines: &[&str], offered: &PushOffer, limits: &Limits) -> Result<PushRequest, String> {
         let mut bytes = packets(lines);
         bytes.extend_from_slice(b"PACK");
         let mut body = bytes.as_slice();
@@ -537,7 +537,7 @@ mod tests {
 
     #[test]
     fn what_was_not_offered_is_not_heard() {
-        let offered = Offered { atomic: false, push_options: false, ..OFFERED };
+        let offered = PushOffer { atomic: false, push_options: false, ..OFFERED };
         let request = parse(&["O A r\0atomic push-options quiet", "0000"], &offered, &Limits::default());
         assert_eq!(told(&request.expect("well formed")), "r:-1 quiet");
     }
@@ -558,7 +558,7 @@ mod tests {
     #[test]
     fn another_object_format_is_refused_before_the_names_are_read() {
         check(&["x\0object-format=sha256", "0000"], "error: unsupported object format 'sha256'");
-        let offered = Offered { hash: gix_hash::Kind::Sha256, ..OFFERED };
+        let offered = PushOffer { hash: gix_hash::Kind::Sha256, ..OFFERED };
         let limits = Limits::default();
         let said = parse(&["O A r\0quiet", "0000"], &offered, &limits);
         assert_eq!(said, Err("error: unsupported object format 'sha1'".into()));

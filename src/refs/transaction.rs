@@ -149,7 +149,7 @@ pub struct RefTransaction<'a> {
     locks: LockPolicy,
     hook: &'a mut dyn TransactionHook,
     peel: Option<Peel<'a>>,
-    behind: Vec<PathBuf>,
+    durable_first: Vec<PathBuf>,
     changes: Vec<RefChange>,
 }
 
@@ -161,7 +161,7 @@ impl<'a> RefTransaction<'a> {
         locks: LockPolicy,
         hook: &'a mut dyn TransactionHook,
     ) -> Self {
-        RefTransaction { store, _proof: proof, locks, hook, peel: None, behind: Vec::new(), changes: Vec::new() }
+        RefTransaction { store, _proof: proof, locks, hook, peel: None, durable_first: Vec::new(), changes: Vec::new() }
     }
 
     /// Lets packed-refs and tables store what tags peel to. Without this, readers have to look into the tags.
@@ -170,8 +170,8 @@ impl<'a> RefTransaction<'a> {
     }
 
     /// Names directories whose entries must be on disk no later than a ref that changes.
-    pub fn rest_on(&mut self, directories: Vec<PathBuf>) {
-        self.behind = directories;
+    pub fn force_first(&mut self, directories: Vec<PathBuf>) {
+        self.durable_first = directories;
     }
 
     /// Adds changes; the results come in the same order.
@@ -211,9 +211,11 @@ impl<'a> RefTransaction<'a> {
         }
         let changes: Vec<&RefChange> = chosen.iter().map(|at| &self.changes[*at]).collect();
         let refused = match &self.store.storage {
-            Storage::Files(files) => files.transact(&changes, atomic, &self.locks, self.peel, &self.behind, self.hook),
+            Storage::Files(files) => {
+                files.transact(&changes, atomic, &self.locks, self.peel, &self.durable_first, self.hook)
+            }
             Storage::Reftable(reftable) => {
-                reftable.transact(&changes, atomic, &self.locks, self.peel, &self.behind, self.hook)
+                reftable.transact(&changes, atomic, &self.locks, self.peel, &self.durable_first, self.hook)
             }
         };
         for ((refused, at), change) in refused.into_iter().zip(chosen).zip(&changes) {

@@ -57,7 +57,7 @@ impl Hook {
 }
 
 /// The input of a hook.
-pub struct Told<'a> {
+pub struct HookInput<'a> {
     /// Its arguments.
     pub arguments: Vec<OsString>,
     /// What is added to its environment.
@@ -130,11 +130,11 @@ pub fn exists(repository: &Repository, hook: Hook) -> bool {
 ///
 /// # Errors
 /// When the sink fails, which ends the hook.
-pub fn run(repository: &Repository, hook: Hook, told: &Told<'_>, sink: &mut dyn Sink) -> io::Result<Answer> {
+pub fn run(repository: &Repository, hook: Hook, input: &HookInput<'_>, sink: &mut dyn Sink) -> io::Result<Answer> {
     let mut answer = Answer::Agreed;
     let mut watched = Watched { sink, failed: false };
     for program in programs(repository, hook) {
-        let one = start(repository, hook, &program, told, Output::Sink(&mut watched));
+        let one = start(repository, hook, &program, input, Output::Sink(&mut watched));
         if watched.failed {
             return Err(one.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
         }
@@ -150,7 +150,7 @@ fn start(
     repository: &Repository,
     hook: Hook,
     program: &Program,
-    told: &Told<'_>,
+    input: &HookInput<'_>,
     output: Output<'_>,
 ) -> io::Result<Answer> {
     let (program, mut arguments) = match program {
@@ -162,11 +162,12 @@ fn start(
         }
         Program::Nameless(name) => return Err(io::Error::other(format!("hook.{name}.command is not configured"))),
     };
-    arguments.extend(told.arguments.iter().cloned());
-    let environment = environment(repository, &told.environment);
+    arguments.extend(input.arguments.iter().cloned());
+    let environment = environment(repository, &input.environment);
     let child = child(repository, program, &arguments, &environment);
-    let ended =
-        launch(repository, hook.name(), &child, |child, time| children::run(child, &mut (told.lines)(), output, time))?;
+    let ended = launch(repository, hook.name(), &child, |child, time| {
+        children::run(child, &mut (input.lines)(), output, time)
+    })?;
     Ok(answered(&ended))
 }
 
@@ -456,11 +457,11 @@ impl TransactionHook for ReferenceTransaction<'_> {
             TransactionState::Aborted => "aborted",
         };
         let lines = || -> Lines<'_> { Box::new(updates.iter().map(|(old, new, name)| line(*old, *new, name))) };
-        let told = Told { arguments: vec![word.into()], environment: Vec::new(), lines: &lines };
+        let input = HookInput { arguments: vec![word.into()], environment: Vec::new(), lines: &lines };
         let mut agreed = true;
         for program in programs(self.repository, Hook::ReferenceTransaction) {
             let output = Output::Stderr(&mut *self.sink);
-            let answer = start(self.repository, Hook::ReferenceTransaction, &program, &told, output);
+            let answer = start(self.repository, Hook::ReferenceTransaction, &program, &input, output);
             agreed &= answer.is_ok_and(|answer| answer.agreed());
         }
         agreed

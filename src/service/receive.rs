@@ -22,10 +22,10 @@ use crate::durable;
 use crate::odb::usage;
 use crate::pack::incoming::{IncomingPack, ReceiveOptions, Room, Syncs, UnpackError};
 use crate::pktline::BandSize;
-use crate::protocol::push::{Heard, Offered, PushRequest, RefUpdate, ReportForm};
+use crate::protocol::push::{Heard, PushOffer, PushRequest, RefUpdate, ReportForm};
 use crate::protocol::report::Refusal;
 use crate::repo::fsck::Rules;
-use crate::repo::hooks::{self, Answer, Hook, Lines, Told};
+use crate::repo::hooks::{self, Answer, Hook, HookInput, Lines};
 use crate::repo::quarantine::{self, Migrated, Quarantine};
 use crate::repo::visible::{self, For};
 use crate::repo::{AccessMode, Repository, server_info};
@@ -115,7 +115,7 @@ pub fn serve(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) ->
 
 /// Reads the request. Errors after the first capability list are told as a report.
 fn parse(repository: &Repository, body: &mut dyn Body, out: &mut Out<'_>) -> Result<PushRequest, ServeError> {
-    let offered = Offered {
+    let offered = PushOffer {
         hash: repository.hash(),
         atomic: repository.settings.advertise_atomic,
         push_options: repository.settings.advertise_push_options,
@@ -277,7 +277,7 @@ fn room(repository: &Repository) -> Result<Option<Room>, UnpackError> {
     let Some(max) = repository.settings.max_repository_size else { return Ok(None) };
     let used = || -> anyhow::Result<u64> {
         let directory = repository.objects.directories()?.into_iter().next();
-        Ok(directory.map(|directory| usage::of(&directory)).transpose()?.unwrap_or_default())
+        Ok(directory.map(|directory| usage::disk_usage(&directory)).transpose()?.unwrap_or_default())
     };
     let used = used().map_err(|error| UnpackError {
         status: "cannot tell the size of the repository".into(),
@@ -385,7 +385,7 @@ fn pre_receive(
     environment.extend(quarantine.map(Quarantine::environment).unwrap_or_default());
     let hash = repository.hash();
     let lines = || -> Lines<'_> { Box::new(verdicts.iter().map(|verdict| hook_line(hash, verdict.update))) };
-    let told = Told { arguments: Vec::new(), environment, lines: &lines };
+    let told = HookInput { arguments: Vec::new(), environment, lines: &lines };
     if !run_hook(repository, Hook::PreReceive, &told, client)? {
         verdicts.refuse_open(&Refusal::PreReceiveDeclined);
     }
@@ -398,7 +398,7 @@ fn hook_line(hash: gix_hash::Kind, update: &RefUpdate) -> Vec<u8> {
 }
 
 /// Runs a hook. If it cannot answer, the client is told why, and that does not count as agreement.
-fn run_hook(repository: &Repository, hook: Hook, told: &Told<'_>, client: &mut Client<'_>) -> io::Result<bool> {
+fn run_hook(repository: &Repository, hook: Hook, told: &HookInput<'_>, client: &mut Client<'_>) -> io::Result<bool> {
     let answer = hooks::run(repository, hook, told, &mut ChildOutput(client))?;
     tell_of(hook, &answer, client)?;
     Ok(answer.agreed())
@@ -469,11 +469,11 @@ fn after(
         let lines = || -> Lines<'_> { Box::new(verdicts.changed(hash).map(told)) };
         let mut environment = options_environment(request);
         environment.extend_from_slice(certified.environment(Hook::PostReceive, client)?);
-        let told = Told { arguments: Vec::new(), environment, lines: &lines };
+        let told = HookInput { arguments: Vec::new(), environment, lines: &lines };
         run_hook(repository, Hook::PostReceive, &told, client)?;
         if hooks::exists(repository, Hook::PostUpdate) {
             let arguments = verdicts.updated().map(|update| hooks::word(&update.name)).collect();
-            let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
+            let told = HookInput { arguments, environment: Vec::new(), lines: &hooks::no_lines };
             run_hook(repository, Hook::PostUpdate, &told, client)?;
         }
         maintenance::run_attached(repository, client)?;

@@ -14,7 +14,7 @@ use artifacts_http_backend::protocol::command::{self, ArgumentLines, Envelope};
 use artifacts_http_backend::protocol::filter::FilterSpec;
 use artifacts_http_backend::protocol::ls_refs::LsRefsRequest;
 use artifacts_http_backend::protocol::object_info::ObjectInfoRequest;
-use artifacts_http_backend::protocol::push::{Heard, Offered, PushRequest};
+use artifacts_http_backend::protocol::push::{Heard, PushOffer, PushRequest};
 use artifacts_http_backend::protocol::upload::{Extensions, Round, RoundEnd, UploadRequest};
 use artifacts_http_backend::protocol::{Limits, ProtocolError};
 use artifacts_http_backend::refs::{Format, RefStore};
@@ -92,7 +92,7 @@ pub fn receive_commands(data: &[u8]) {
 
 /// Parses a request twice, whole and in pieces; the results must be the same.
 fn request(switches: u8, body: &[u8]) -> Option<PushRequest> {
-    let offered = Offered { hash: hash_of(switches), atomic: switches & 1 != 0, push_options: switches & 2 != 0 };
+    let offered = PushOffer { hash: hash_of(switches), atomic: switches & 1 != 0, push_options: switches & 2 != 0 };
     let limits = Limits { ref_updates: 8, push_options: 4, shallows: 4, lines: 64, ..Limits::default() };
     let parse = |most: usize| {
         let mut pieces = Pieces { rest: body, most };

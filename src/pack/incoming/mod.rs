@@ -240,7 +240,7 @@ fn receive_objects(
 /// Checks that what came of `count` objects fits into the repository.
 fn room_for(count: u32, options: &ReceiveOptions<'_>) -> Result<(), Fault> {
     match options.room {
-        Some(room) if count > 0 && usage::of(options.directory)? > room.left() => Err(Fault::Full(room)),
+        Some(room) if count > 0 && usage::disk_usage(options.directory)? > room.left() => Err(Fault::Full(room)),
         _ => Ok(()),
     }
 }

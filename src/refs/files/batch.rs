@@ -37,7 +37,7 @@ pub(super) struct Batch<'b> {
     policy: &'b LockPolicy,
     peel: Option<Peel<'b>>,
     /// Directories whose entries must be on disk no later than a ref that changes.
-    behind: &'b [PathBuf],
+    durable_first: &'b [PathBuf],
     changes: Changes<'b>,
     /// Whether new values go to packed-refs, except those of per-worktree refs.
     packs: bool,
@@ -123,7 +123,7 @@ impl<'b> Batch<'b> {
         store: &'b Files,
         policy: &'b LockPolicy,
         peel: Option<Peel<'b>>,
-        behind: &'b [PathBuf],
+        durable_first: &'b [PathBuf],
         changes: Changes<'b>,
     ) -> Self {
         let packs = if changes.is_atomic() { changes.len() > 1 } else { changes.len() >= MANY };
@@ -131,7 +131,7 @@ impl<'b> Batch<'b> {
             store,
             policy,
             peel,
-            behind,
+            durable_first,
             changes,
             packs,
             edits: Vec::new(),

@@ -26,7 +26,7 @@ pub(super) struct Batch<'b> {
     policy: &'b LockPolicy,
     peel: Option<Peel<'b>>,
     /// Directories whose entries must be on disk no later than a ref that changes.
-    behind: &'b [PathBuf],
+    durable_first: &'b [PathBuf],
     changes: Changes<'b>,
     edits: Vec<Edit>,
     /// For each stack of the store the table to be put on top; `None` if the stack is not locked.
@@ -59,7 +59,7 @@ impl<'b> Steps<'b> for Batch<'b> {
         self.lock();
         let mut directories = self.additions.iter().flatten().map(Addition::directory);
         let mut force = || {
-            let forced = directories.try_for_each(|next| durable::barrier(self.behind, next, self.policy.sync));
+            let forced = directories.try_for_each(|next| durable::barrier(self.durable_first, next, self.policy.sync));
             forced.map_err(anyhow::Error::new)
         };
         if self.changes.goes_on()
@@ -94,11 +94,11 @@ impl<'b> Batch<'b> {
         store: &'b Reftable,
         policy: &'b LockPolicy,
         peel: Option<Peel<'b>>,
-        behind: &'b [PathBuf],
+        durable_first: &'b [PathBuf],
         changes: Changes<'b>,
     ) -> Self {
         let additions = store.stacks().map(|_| None).collect();
-        Batch { store, policy, peel, behind, changes, edits: Vec::new(), additions }
+        Batch { store, policy, peel, durable_first, changes, edits: Vec::new(), additions }
     }
 
     /// Releases everything; returns the refusals, in C git's words.

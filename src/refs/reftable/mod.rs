@@ -69,10 +69,10 @@ impl Reftable {
         atomic: bool,
         locks: &LockPolicy,
         peel: Option<Peel<'_>>,
-        behind: &[PathBuf],
+        durable_first: &[PathBuf],
         hook: &mut dyn TransactionHook,
     ) -> Vec<Refused> {
-        let mut batch = Batch::new(self, locks, peel, behind, Changes::new(changes, atomic, self.hash));
+        let mut batch = Batch::new(self, locks, peel, durable_first, Changes::new(changes, atomic, self.hash));
         changes::make(&mut batch, hook);
         batch.finish()
     }

@@ -8,7 +8,7 @@ use super::client::{ChildOutput, Client};
 use crate::children::Ended;
 use crate::protocol::report::Refusal;
 use crate::repo::Repository;
-use crate::repo::hooks::{self, Hook, Told};
+use crate::repo::hooks::{self, Hook, HookInput};
 use crate::repo::installed;
 use crate::repo::worktrees::Worktree;
 use crate::service::policy::Stop;
@@ -31,7 +31,7 @@ pub(super) fn follow(
     let environment: Vec<(OsString, OsString)> =
         vec![("GIT_DIR".into(), worktree.git_dir.clone().into()), ("GIT_WORK_TREE".into(), place.clone().into())];
     if hooks::exists(repository, Hook::PushToCheckout) {
-        let told = Told { arguments: vec![new.to_string().into()], environment, lines: &hooks::no_lines };
+        let told = HookInput { arguments: vec![new.to_string().into()], environment, lines: &hooks::no_lines };
         let agreed = super::run_hook(repository, Hook::PushToCheckout, &told, client)?;
         return if agreed { Ok(()) } else { Err(Refusal::PushToCheckoutDeclined.into()) };
     }

@@ -6,7 +6,7 @@
 use super::client::{ChildOutput, Client};
 use super::verdicts::{State, Verdict, Verdicts};
 use crate::children::{Dialogue, Say};
-use crate::protocol::proc_receive::{Conversation, Errand, Next, Outcome, Reply};
+use crate::protocol::proc_receive::{Conversation, Job, Next, Outcome, Reply};
 use crate::protocol::push::PushRequest;
 use crate::protocol::report::Refusal;
 use crate::repo::Repository;
@@ -69,7 +69,7 @@ fn converse(
 ) -> io::Result<Option<(Outcome, bool)>> {
     let updates: Vec<_> =
         verdicts.iter().zip(selected).map(|(verdict, selected)| (verdict.update, *selected)).collect();
-    let errand = Errand {
+    let errand = Job {
         updates: &updates,
         options: &request.options,
         atomic: request.capabilities.atomic,

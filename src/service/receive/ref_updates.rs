@@ -15,7 +15,7 @@ use crate::protocol::report::Refusal;
 use crate::refs::transaction::{RefChange, ReflogEntry, TablePolicy};
 use crate::refs::{LockPolicy, LogRefs, RefTransaction};
 use crate::repo::Repository;
-use crate::repo::hooks::{self, Hook, ReferenceTransaction, Told};
+use crate::repo::hooks::{self, Hook, HookInput, ReferenceTransaction};
 use crate::repo::worktrees::Worktree;
 use crate::repo::{shallow, visible};
 use crate::service::policy::{Passed, Policy, Remarks, Stop};
@@ -246,7 +246,7 @@ impl<'a> RefUpdates<'a> {
         }
         let (old, new) = update.change.old_and_new(self.repository.hash());
         let arguments = vec![hooks::word(&update.name), old.to_string().into(), new.to_string().into()];
-        let told = Told { arguments, environment: Vec::new(), lines: &hooks::no_lines };
+        let told = HookInput { arguments, environment: Vec::new(), lines: &hooks::no_lines };
         run_hook(self.repository, Hook::Update, &told, client)
     }
 
@@ -296,7 +296,7 @@ impl<'a> RefUpdates<'a> {
             RefTransaction::begin(&self.repository.refs, self.proof, locks(self.repository), &mut hook);
         transaction.peel_with(&peel);
         if accepted.iter().any(|one| one.change.new.is_some()) {
-            transaction.rest_on(self.unforced.clone());
+            transaction.force_first(self.unforced.clone());
         }
         transaction.add(accepted.into_iter().map(|one| one.change));
         let results = commit(transaction);

@@ -319,7 +319,7 @@ fn a_full_repository_takes_no_more_to_the_byte() {
     for limit in [0, 9] {
         let (received, quarantine) = repo.receive(&pack, |options| options.unpack_limit = limit);
         received.unwrap();
-        let size = usage::of(quarantine.path()).unwrap();
+        let size = usage::disk_usage(quarantine.path()).unwrap();
         let bytes: u64 = files(quarantine.path())
             .iter()
             .filter_map(|path| fs::metadata(path).ok())

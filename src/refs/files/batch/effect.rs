@@ -35,7 +35,7 @@ impl Batch<'_> {
             .active()
             .into_iter()
             .partition(|at| self.is_packed(&self.edits[*at]) || self.is_deletion(&self.edits[*at]));
-        let mut written = self.behind.to_vec();
+        let mut written = self.durable_first.to_vec();
         self.prepare_loose(&loose, &mut written);
         // An entry of a reflog is appended in place, so no rename delays it, and everything must be forced to disk
         // first. For many refs, looking for each one's reflog would cost too much.
