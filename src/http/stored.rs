@@ -107,7 +107,7 @@ fn info_refs(repository: &Repository) -> anyhow::Result<Vec<u8>> {
             list.push(b'\n');
         };
         line(&tip.id, b"");
-        if let Some(peeled) = tip.peeled.flatten() {
+        if let Some(peeled) = tip.peeled.target() {
             line(&peeled, b"^{}");
         }
         Ok(())

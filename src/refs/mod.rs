@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub use create::create;
 pub use name::{is_per_worktree, is_ref_name};
-pub use row::{Row, StoredId};
+pub use row::{Peeled, Row, StoredId};
 pub use transaction::{LockPolicy, LogRefs, RefTransaction, TransactionHook, TransactionState};
 
 /// The most refs read on the way from a symbolic ref to an object, as in git.

@@ -18,9 +18,8 @@ pub struct Row<'a> {
     pub id: StoredId<'a>,
     /// `<id> <name>` as stored, if the store keeps it in this form.
     pub line: Option<&'a [u8]>,
-    /// What a tag peels to, as far as the store or a lookup has told: `Some(None)` means known not to be a tag, `None`
-    /// means unknown.
-    pub peeled: Option<Option<StoredId<'a>>>,
+    /// What it peels to, as far as the store or a lookup has told.
+    pub peeled: Peeled<StoredId<'a>>,
     /// For a symbolic ref, the last name of the chain, under which the object was found, as C git announces it.
     pub symref_target: Option<&'a BStr>,
 }
@@ -36,6 +35,34 @@ impl Row<'_> {
                 list.extend_from_slice(self.name);
             }
         }
+    }
+}
+
+/// What an object peels to, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peeled<T> {
+    /// Nobody has looked.
+    Unknown,
+    /// The object is no tag.
+    NotATag,
+    /// A tag leads to this object.
+    To(T),
+}
+
+impl<T> Peeled<T> {
+    /// The object that a tag is known to lead to.
+    pub fn target(self) -> Option<T> {
+        match self {
+            Peeled::To(target) => Some(target),
+            Peeled::NotATag | Peeled::Unknown => None,
+        }
+    }
+}
+
+impl<'a> Peeled<StoredId<'a>> {
+    /// What is known of an object from the name of its ref alone: a branch is never a tag (UP-25).
+    pub(super) fn of_name(name: &BStr) -> Self {
+        if name.starts_with(b"refs/heads/") { Peeled::NotATag } else { Peeled::Unknown }
     }
 }
 

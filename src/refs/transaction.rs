@@ -4,7 +4,7 @@
 //! ref at its old or new value, and all refs of an atomic transaction at the old or all at the new ones. Objects are
 //! never looked at here.
 
-use super::{RefStore, Storage};
+use super::{Peeled, RefStore, Storage};
 use crate::auth::WriteGrant;
 use crate::durable::{Sharing, Sync};
 use crate::protocol::report::Refusal;
@@ -135,8 +135,8 @@ pub struct RefChange {
     pub reflog: Option<Rc<ReflogEntry>>,
 }
 
-/// Tells what an object peels to, in the form of [`super::Row::peeled`].
-pub type Peel<'a> = &'a dyn Fn(ObjectId) -> Option<Option<ObjectId>>;
+/// Tells what an object peels to.
+pub type Peel<'a> = &'a dyn Fn(ObjectId) -> Peeled<ObjectId>;
 
 /// Why a change was refused, and what C git says about it on the side band; `None` if it was made. It is boxed because
 /// few changes are refused.

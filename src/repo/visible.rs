@@ -3,7 +3,7 @@
 //! In: a repository. Out: its refs under the names the client knows. A hidden ref never comes out of here.
 
 use super::Repository;
-use crate::refs::{self, Row, StoredId};
+use crate::refs::{self, Peeled, Row, StoredId};
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::{ObjectId, oid};
 use std::collections::HashSet;
@@ -99,7 +99,7 @@ pub fn list(
         (false, false) => prefixes.iter().map(|prefix| concatenated(&namespace, prefix)).collect(),
     };
     repository.refs.for_each(&prefixes, &mut |row| {
-        let is_known = !peel || row.peeled.is_some();
+        let is_known = !peel || row.peeled != Peeled::Unknown;
         if is_known && namespace.is_empty() && rules.is_empty() {
             return each(row);
         }
@@ -108,7 +108,11 @@ pub fn list(
             return Ok(());
         }
         let looked_up = if is_known { None } else { peeled(repository, &row.id.id()) };
-        let peeled = if is_known { row.peeled } else { Some(looked_up.as_ref().map(StoredId::from)) };
+        let peeled = match &looked_up {
+            _ if is_known => row.peeled,
+            Some(target) => Peeled::To(target.into()),
+            None => Peeled::NotATag,
+        };
         let target = row.symref_target.and_then(|target| target.strip_prefix(namespace.as_slice()));
         let symref_target = target.map(ByteSlice::as_bstr);
         let line = row.line.filter(|_| namespace.is_empty());
@@ -195,7 +199,7 @@ pub fn recorded_tags(
     hidden_for: For,
     each: &mut dyn FnMut(ObjectId, ObjectId),
 ) -> anyhow::Result<()> {
-    tags(repository, hidden_for, &|row| row.peeled.flatten().map(|peeled| peeled.id()), each)
+    tags(repository, hidden_for, &|row| row.peeled.target().map(|peeled| peeled.id()), each)
 }
 
 fn tags(
@@ -219,8 +223,9 @@ fn tags(
 /// What a ref peels to, if it is an annotated tag.
 fn known_or_peeled(repository: &Repository, row: &Row<'_>) -> Option<ObjectId> {
     match row.peeled {
-        Some(known) => known.map(|known| known.id()),
-        None => peeled(repository, &row.id.id()),
+        Peeled::To(target) => Some(target.id()),
+        Peeled::NotATag => None,
+        Peeled::Unknown => peeled(repository, &row.id.id()),
     }
 }
 

@@ -100,7 +100,7 @@ fn upload_refs(repository: &Repository, head: Option<&Head>, lines: &mut Lines<'
     }
     visible::list(repository, For::Upload, &[], true, &mut |tip| {
         lines.add(|line| tip.push(line))?;
-        match tip.peeled.flatten() {
+        match tip.peeled.target() {
             Some(peeled) => lines.add(|line| {
                 peeled.push_hex(line);
                 line.push(b' ');

@@ -32,7 +32,7 @@ pub fn tips(repository: &Repository, hidden_for: For, prefixes: &[BString]) -> a
     tips.extend(head(repository, hidden_for)?);
     visible::for_each(repository, hidden_for, prefixes, true, &mut |tip| {
         tips.push(tip.id.id());
-        tips.extend(tip.peeled.flatten().map(|peeled| peeled.id()));
+        tips.extend(tip.peeled.target().map(|peeled| peeled.id()));
         Ok(())
     })?;
     Ok(tips)

@@ -27,7 +27,7 @@ pub fn serve(repository: &Repository, arguments: Arguments<'_>, out: &mut Out<'_
         head(repository, &mut lines)?;
     }
     visible::list(repository, For::Upload, &request.prefixes, request.peel, &mut |tip| {
-        lines.add(|line| tip.push(line), tip.symref_target, tip.peeled.flatten())
+        lines.add(|line| tip.push(line), tip.symref_target, tip.peeled.target())
     })?;
     Ok(lines.list.end(repository)?)
 }

@@ -7,7 +7,7 @@
 use crate::hex;
 use crate::refs::identity::Identity;
 use crate::refs::name;
-use crate::refs::row::{Row, StoredId};
+use crate::refs::row::{Peeled, Row, StoredId};
 use anyhow::{Context, anyhow};
 use bstr::{BStr, ByteSlice};
 use gix_hash::ObjectId;
@@ -38,7 +38,7 @@ const STALE_RETRIES: u32 = 2;
 
 /// What the header promises about refs that have no `^` line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Peeled {
+pub(super) enum Promise {
     /// Nothing.
     Unknown,
     /// Those below refs/tags/ are not annotated tags.
@@ -54,7 +54,7 @@ pub(super) struct Packed {
     identity: Option<Identity>,
     start: u64,
     end: u64,
-    peeled: Peeled,
+    promise: Promise,
     hex: usize,
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Record<'a> {
     pub(super) raw: &'a [u8],
     id: &'a [u8],
     tag_target: Option<&'a [u8]>,
-    peeled: Peeled,
+    promise: Promise,
     plain: bool,
 }
 
@@ -95,11 +95,11 @@ impl Record<'_> {
         let id = stored(self.id)?;
         let line = id.is_text().then(|| &self.raw[..self.id.len() + 1 + self.name.len()]);
         let peeled = match self.tag_target {
-            Some(hex) => Some(Some(stored(hex)?)),
-            None => match self.peeled {
-                Peeled::All => Some(None),
-                Peeled::Tags if self.name.starts_with(b"refs/tags/") => Some(None),
-                Peeled::Tags | Peeled::Unknown => None,
+            Some(hex) => Peeled::To(stored(hex)?),
+            None => match self.promise {
+                Promise::All => Peeled::NotATag,
+                Promise::Tags if self.name.starts_with(b"refs/tags/") => Peeled::NotATag,
+                Promise::Tags | Promise::Unknown => Peeled::Unknown,
             },
         };
         Ok(Row { name: self.name, id, line, peeled, symref_target: None })
@@ -126,7 +126,7 @@ impl Packed {
             }
         };
         let (source, identity, end) = (Source::File(file), Some(Identity::of(&metadata)), metadata.size());
-        let mut packed = Packed { source, identity, start: 0, end, peeled: Peeled::Unknown, hex: hash.len_in_hex() };
+        let mut packed = Packed { source, identity, start: 0, end, promise: Promise::Unknown, hex: hash.len_in_hex() };
         if !packed.read_header()? {
             packed.sort()?;
         }
@@ -134,8 +134,8 @@ impl Packed {
     }
 
     fn none(hash: gix_hash::Kind) -> Self {
-        let (source, peeled) = (Source::Memory(Vec::new()), Peeled::All);
-        Packed { source, identity: None, start: 0, end: 0, peeled, hex: hash.len_in_hex() }
+        let (source, promise) = (Source::Memory(Vec::new()), Promise::All);
+        Packed { source, identity: None, start: 0, end: 0, promise, hex: hash.len_in_hex() }
     }
 
     /// Identifies the file; `None` if there was none.
@@ -144,8 +144,8 @@ impl Packed {
     }
 
     /// What the header promises.
-    pub(super) fn promise(&self) -> Peeled {
-        self.peeled
+    pub(super) fn promise(&self) -> Promise {
+        self.promise
     }
 
     /// Reads the header; returns whether it promises that the records are sorted.
@@ -162,8 +162,8 @@ impl Packed {
         for word in traits.split(|&byte| byte == b' ') {
             match word {
                 b"sorted" => sorted = true,
-                b"peeled" => self.peeled = self.peeled.max(Peeled::Tags),
-                b"fully-peeled" => self.peeled = Peeled::All,
+                b"peeled" => self.promise = self.promise.max(Promise::Tags),
+                b"fully-peeled" => self.promise = Promise::All,
                 _ => {}
             }
         }
@@ -473,7 +473,7 @@ impl Cursor<'_> {
             raw: &self.buffer[start..end],
             id: &self.buffer[start..start + id],
             tag_target: (end > line_end + 1).then(|| &self.buffer[line_end + 2..line_end + 2 + id]),
-            peeled: self.packed.peeled,
+            promise: self.packed.promise,
         }
     }
 

@@ -5,9 +5,10 @@
 //! packed-refs by a rename each. They are written in the journal's directory, where a leftover blocks nobody, as
 //! `packed-refs.new` would block C git. Both are written in one pass, because C git waits only a second for the lock.
 
-use super::packed::{Packed, Peeled, Record};
+use super::packed::{Packed, Promise, Record};
 use crate::durable::{self, Sync};
 use crate::journal::Journal;
+use crate::refs::Peeled;
 use crate::refs::transaction::LockPolicy;
 use anyhow::Context;
 use bstr::BStr;
@@ -27,8 +28,8 @@ pub(super) enum Value {
     AsIs,
     /// No value: the ref is left out.
     Gone,
-    /// An object, and what it peels to if that is known, as in [`crate::refs::Row`].
-    At(ObjectId, Option<Option<ObjectId>>),
+    /// An object, and what it peels to.
+    At(ObjectId, Peeled<ObjectId>),
 }
 
 /// One ref to change.
@@ -144,7 +145,7 @@ impl Temporary {
                 let mut lines = format!("{id} ").into_bytes();
                 lines.extend_from_slice(edit.name);
                 lines.push(b'\n');
-                if let Some(Some(target)) = peeled {
+                if let Peeled::To(target) = peeled {
                     lines.extend_from_slice(format!("^{target}\n").as_bytes());
                 }
                 self.put(&lines)
@@ -177,21 +178,21 @@ impl Drop for Temporary {
 }
 
 /// What a new file's header may promise: what the old one promised, as far as the new values allow.
-fn promise(packed: &Packed, edits: &[Edit<'_>], value: fn(&Edit<'_>) -> Value) -> Peeled {
+fn promise(packed: &Packed, edits: &[Edit<'_>], value: fn(&Edit<'_>) -> Value) -> Promise {
     let keeps = |edit: &Edit<'_>| match value(edit) {
         // Everything below refs/heads/ is a commit, which peels to nothing.
-        Value::At(_, None) if edit.name.starts_with(b"refs/heads/") => Peeled::All,
-        Value::At(_, None) if edit.name.starts_with(b"refs/tags/") => Peeled::Unknown,
-        Value::At(_, None) => Peeled::Tags,
-        Value::At(_, Some(_)) | Value::AsIs | Value::Gone => Peeled::All,
+        Value::At(_, Peeled::Unknown) if edit.name.starts_with(b"refs/heads/") => Promise::All,
+        Value::At(_, Peeled::Unknown) if edit.name.starts_with(b"refs/tags/") => Promise::Unknown,
+        Value::At(_, Peeled::Unknown) => Promise::Tags,
+        Value::At(_, Peeled::NotATag | Peeled::To(_)) | Value::AsIs | Value::Gone => Promise::All,
     };
-    edits.iter().map(keeps).min().unwrap_or(Peeled::All).min(packed.promise())
+    edits.iter().map(keeps).min().unwrap_or(Promise::All).min(packed.promise())
 }
 
-fn header(promise: Peeled) -> &'static str {
+fn header(promise: Promise) -> &'static str {
     match promise {
-        Peeled::All => "# pack-refs with: peeled fully-peeled sorted \n",
-        Peeled::Tags => "# pack-refs with: peeled sorted \n",
-        Peeled::Unknown => "# pack-refs with: sorted \n",
+        Promise::All => "# pack-refs with: peeled fully-peeled sorted \n",
+        Promise::Tags => "# pack-refs with: peeled sorted \n",
+        Promise::Unknown => "# pack-refs with: sorted \n",
     }
 }

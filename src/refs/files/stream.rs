@@ -9,7 +9,7 @@ use super::packed::{Packed, Record};
 use crate::listing::Listing;
 use crate::refs::identity::Identity;
 use crate::refs::prefixes::Prefixes;
-use crate::refs::{Row, SYMBOLIC_READS_MAX, Target, name};
+use crate::refs::{Peeled, Row, SYMBOLIC_READS_MAX, Target, name};
 use anyhow::Context;
 use bstr::{BStr, BString, ByteSlice};
 use gix_hash::ObjectId;
@@ -62,14 +62,13 @@ pub(super) fn for_each(
                 match &entry.target {
                     None => {}
                     Some(Target::Direct(id)) => {
-                        // A branch is never a tag (UP-25).
-                        let peeled = name.starts_with(b"refs/heads/").then_some(None);
+                        let peeled = Peeled::of_name(name);
                         each(&Row { name, id: id.into(), line: None, peeled, symref_target: None })?
                     }
                     Some(Target::Symbolic(target)) => {
                         if let Some((last, id)) = resolve(store, &loose, &packed, target.as_bstr())? {
                             let (id, symref_target) = ((&id).into(), Some(last.as_bstr()));
-                            each(&Row { name, id, line: None, peeled: None, symref_target })?;
+                            each(&Row { name, id, line: None, peeled: Peeled::Unknown, symref_target })?;
                         }
                     }
                 }
@@ -249,6 +248,7 @@ impl LooseRefs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refs::StoredId;
     use crate::refs::fixture::{Repo, list};
     use crate::refs::{Format, RefStore};
     use std::fmt::Write;
@@ -314,26 +314,34 @@ mod tests {
         assert_eq!(repo.our_refs(&["HEAD", "heads"]), "");
     }
 
+    fn id_of(peeled: Peeled<StoredId<'_>>) -> Peeled<ObjectId> {
+        match peeled {
+            Peeled::To(target) => Peeled::To(target.id()),
+            Peeled::NotATag => Peeled::NotATag,
+            Peeled::Unknown => Peeled::Unknown,
+        }
+    }
+
     #[test]
     fn stored_peeled_values_are_handed_on_as_far_as_the_header_promises() {
         let repo = Repo::new();
         let one = repo.commit("one");
         let tag = repo.tag("v1", one);
         let body = format!("{one} refs/heads/x\n{one} refs/tags/a\n{tag} refs/tags/v1\n^{one}\n");
-        let check = |header: &str, x: Option<Option<ObjectId>>, a: Option<Option<ObjectId>>| {
+        let check = |header: &str, x: Peeled<ObjectId>, a: Peeled<ObjectId>| {
             repo.write("packed-refs", &format!("{header}{body}"));
             let mut found = Vec::new();
             let mut each = |row: &Row<'_>| {
-                found.push(row.peeled.map(|peeled| peeled.map(|id| id.id())));
+                found.push(id_of(row.peeled));
                 Ok(())
             };
             repo.store().for_each(&[], &mut each).unwrap();
-            assert_eq!(found, [x, a, Some(Some(one))], "{header:?}");
+            assert_eq!(found, [x, a, Peeled::To(one)], "{header:?}");
         };
-        check("# pack-refs with: peeled fully-peeled sorted \n", Some(None), Some(None));
-        check("# pack-refs with: peeled \n", None, Some(None));
-        check("# pack-refs with: sorted\n", None, None);
-        check("", None, None);
+        check("# pack-refs with: peeled fully-peeled sorted \n", Peeled::NotATag, Peeled::NotATag);
+        check("# pack-refs with: peeled \n", Peeled::Unknown, Peeled::NotATag);
+        check("# pack-refs with: sorted\n", Peeled::Unknown, Peeled::Unknown);
+        check("", Peeled::Unknown, Peeled::Unknown);
     }
 
     #[test]
@@ -345,11 +353,14 @@ mod tests {
         }
         let mut found = Vec::new();
         let mut each = |row: &Row<'_>| {
-            found.push((row.name.to_string(), row.peeled.map(|peeled| peeled.map(|id| id.id()))));
+            found.push((row.name.to_string(), id_of(row.peeled)));
             Ok(())
         };
         repo.store().for_each(&[], &mut each).unwrap();
-        assert_eq!(found, [("refs/heads/main".to_owned(), Some(None)), ("refs/tags/light".to_owned(), None)]);
+        assert_eq!(
+            found,
+            [("refs/heads/main".to_owned(), Peeled::NotATag), ("refs/tags/light".to_owned(), Peeled::Unknown)]
+        );
     }
 
     #[test]

@@ -340,7 +340,7 @@ impl<'b> Batch<'b> {
             None => Value::Deleted,
             // A branch is never a tag.
             Some(id) if edit.name.starts_with(b"refs/heads/") => Value::Direct(id, None),
-            Some(id) => Value::Direct(id, self.peel.and_then(|peel| peel(id)).flatten()),
+            Some(id) => Value::Direct(id, self.peel.and_then(|peel| peel(id).target())),
         };
         Ref { index, value }
     }

@@ -21,7 +21,7 @@ mod writing;
 use super::changes::{self, Changes};
 use super::prefixes::Prefixes;
 use super::transaction::{LockPolicy, Peel, RefChange, Refused, TransactionHook};
-use super::{Row, SYMBOLIC_READS_MAX, Target, is_per_worktree, name};
+use super::{Peeled, Row, SYMBOLIC_READS_MAX, Target, is_per_worktree, name};
 use crate::journal::Journal;
 use batch::Batch;
 use bstr::{BStr, BString, ByteSlice};
@@ -191,14 +191,13 @@ impl Snapshot {
             Value::Direct(id, peeled) => {
                 // A ref stored without a peeled value may still be a tag that could not be read then; a branch is never
                 // one (UP-25).
-                let known = peeled.as_ref().map(|peeled| Some(peeled.into()));
-                let peeled = known.or(name.starts_with(b"refs/heads/").then_some(None));
+                let peeled = peeled.as_ref().map_or(Peeled::of_name(name), |peeled| Peeled::To(peeled.into()));
                 each(&Row { name, id: id.into(), line: None, peeled, symref_target: None })
             }
             Value::Symbolic(target) => match self.resolve(target)? {
                 Some((last, id)) => {
                     let (id, symref_target) = ((&id).into(), Some(last.as_bstr()));
-                    each(&Row { name, id, line: None, peeled: None, symref_target })
+                    each(&Row { name, id, line: None, peeled: Peeled::Unknown, symref_target })
                 }
                 None => Ok(()),
             },

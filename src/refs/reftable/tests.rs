@@ -2,7 +2,7 @@
 
 use super::Reftable;
 use crate::refs::fixture::{Repo, list};
-use crate::refs::{Format, RefStore, Row, Target};
+use crate::refs::{Format, Peeled, RefStore, Row, Target};
 use bstr::BString;
 use std::fmt::Write as _;
 use std::fs;
@@ -170,15 +170,20 @@ fn what_tags_peel_to_is_handed_on_as_it_is_stored() {
     let (tag, target) = (repo.git(&["rev-parse", "v1"]), repo.git(&["rev-parse", "v1^{}"]));
     let mut found = Vec::new();
     let mut each = |row: &Row<'_>| {
-        found.push((row.name.to_string(), row.id.to_string(), row.peeled.map(|id| id.map(|id| id.to_string()))));
+        let peeled = match row.peeled {
+            Peeled::To(id) => Peeled::To(id.to_string()),
+            Peeled::NotATag => Peeled::NotATag,
+            Peeled::Unknown => Peeled::Unknown,
+        };
+        found.push((row.name.to_string(), row.id.to_string(), peeled));
         Ok(())
     };
     let prefixes: [BString; 2] = ["refs/tags/".into(), "refs/heads/b3".into()];
     repo.store().for_each(&prefixes, &mut each).unwrap();
     let peeled = |name: &str| found.iter().find(|(found, ..)| found == name).unwrap().clone();
-    assert_eq!(peeled("refs/tags/v1"), ("refs/tags/v1".to_owned(), tag, Some(Some(target))));
-    assert_eq!(peeled("refs/tags/light").2, None, "it may be a tag that could not be looked into");
-    assert_eq!(peeled("refs/heads/b3").2, Some(None), "a branch is never a tag");
+    assert_eq!(peeled("refs/tags/v1"), ("refs/tags/v1".to_owned(), tag, Peeled::To(target)));
+    assert_eq!(peeled("refs/tags/light").2, Peeled::Unknown, "it may be a tag that could not be looked into");
+    assert_eq!(peeled("refs/heads/b3").2, Peeled::NotATag, "a branch is never a tag");
 }
 
 #[test]

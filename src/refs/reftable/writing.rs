@@ -4,7 +4,7 @@ use crate::journal::Journal;
 use crate::protocol::report::Refusal;
 use crate::refs::fixture::{Calls, Repo, change, commit, logged, policy};
 use crate::refs::transaction::{RefChange, TablePolicy, TransactionState};
-use crate::refs::{Format, LockPolicy, RefStore, RefTransaction};
+use crate::refs::{Format, LockPolicy, Peeled, RefStore, RefTransaction};
 use gix_hash::ObjectId;
 use std::fs;
 use std::path::PathBuf;
@@ -89,7 +89,7 @@ fn a_table_is_byte_for_byte_the_one_git_writes() {
                 };
                 gits.git_with_input(&arguments, &changes.iter().map(line).collect::<String>());
             };
-            let peel = |id| Some((id == tag).then_some(one));
+            let peel = |id| if id == tag { Peeled::To(one) } else { Peeled::NotATag };
             let us = |changes: &[RefChange]| {
                 let proof = crate::auth::Grant::new(crate::auth::Scope::Write, None).writable().unwrap();
                 let (store, mut hook) = (ours.store(), Calls::default());

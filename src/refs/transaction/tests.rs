@@ -417,7 +417,7 @@ fn many_changes_go_to_packed_refs_with_their_peeled_values() {
     let (store, mut hook) = (repo.store(), Calls::default());
     let mut transaction = RefTransaction::begin(&store, &proof, policy(), &mut hook);
     transaction.add(changes);
-    let peel = |id| Some((id == tag).then_some(one));
+    let peel = |id| if id == tag { Peeled::To(one) } else { Peeled::NotATag };
     transaction.peel_with(&peel);
     assert!(transaction.commit_each().iter().all(Result::is_ok));
     repo.check();

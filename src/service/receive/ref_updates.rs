@@ -13,7 +13,7 @@ use crate::odb::Objects;
 use crate::protocol::push::RefUpdate;
 use crate::protocol::report::Refusal;
 use crate::refs::transaction::{RefChange, ReflogEntry, TablePolicy};
-use crate::refs::{LockPolicy, LogRefs, RefTransaction};
+use crate::refs::{LockPolicy, LogRefs, Peeled, RefTransaction};
 use crate::repo::Repository;
 use crate::repo::hooks::{self, Hook, HookInput, ReferenceTransaction};
 use crate::repo::worktrees::Worktree;
@@ -285,10 +285,10 @@ impl<'a> RefUpdates<'a> {
         let objects = &self.repository.objects;
         let peel = |id: ObjectId| match objects.header(&id) {
             Ok(Some(header)) if header.kind == gix_object::Kind::Tag => {
-                objects.peel(&id).ok().flatten().map(|(peeled, _)| Some(peeled))
+                objects.peel(&id).ok().flatten().map_or(Peeled::Unknown, |(target, _)| Peeled::To(target))
             }
-            Ok(Some(_)) => Some(None),
-            Ok(None) | Err(_) => None,
+            Ok(Some(_)) => Peeled::NotATag,
+            Ok(None) | Err(_) => Peeled::Unknown,
         };
         let mut output = ChildOutput(client);
         let mut hook = ReferenceTransaction::new(self.repository, &mut output);

@@ -10,6 +10,7 @@ use super::super::rewrite::{self, Rewrite, Value};
 use super::{Batch, Edit};
 use crate::durable;
 use crate::protocol::report::Refusal;
+use crate::refs::Peeled;
 use bstr::ByteSlice;
 use gix_hash::ObjectId;
 use std::fmt::Display;
@@ -110,7 +111,8 @@ impl Batch<'_> {
 
     fn packed_value(&self, edit: &Edit, id: ObjectId) -> Value {
         let is_branch = edit.name.starts_with(b"refs/heads/");
-        Value::At(id, if is_branch { None } else { self.peel.and_then(|peel| peel(id)) })
+        let peel = self.peel.filter(|_| !is_branch);
+        Value::At(id, peel.map_or(Peeled::Unknown, |peel| peel(id)))
     }
 
     /// Makes the changes take effect: updates first, so that live objects stay referenced, then deletions.
