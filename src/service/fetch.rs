@@ -14,7 +14,7 @@ use super::section::Section;
 use super::shallow::Boundary;
 use super::want_refs;
 use super::wants::{self, Rule};
-use super::{ErrorChannel, Out, ServeError, filter, finish, kept};
+use super::{ErrorChannel, Out, ServeError, filter, finish, pack_cache};
 use crate::cache::{Differs, Role};
 use crate::odb::closure::{Broken, Filter, TooManyPaths};
 use crate::pack::PackStats;
@@ -286,7 +286,7 @@ fn pack(
         held.release()?;
         return Ok((stats, None));
     }
-    let (stats, role) = kept::send(plan, chosen, &mut held)?;
+    let (stats, role) = pack_cache::send(plan, chosen, &mut held)?;
     held.end()?;
     held.total(&stats)?;
     held.release()?;

@@ -31,14 +31,15 @@ pub fn send(
         let selected = if chosen.is_none() { Some(plan.select(sink)?) } else { None };
         let Some(selection) = chosen.or(selected.as_ref()) else { unreachable!("one of the two is there") };
         if may_refer && let Some(pack) = write::whole_pack(selection, &plan.repository.objects, &plan.options())? {
-            let notes = Noted { stats: write::stats_of_whole(&pack), whole: Some(pack.checksum().to_owned()) }.notes();
+            let notes =
+                PackNotes { stats: write::stats_of_whole(&pack), whole: Some(pack.checksum().to_owned()) }.notes();
             whole = Some(pack);
             return Ok(Made::Elsewhere(notes));
         }
         let stats = write::write(selection, &plan.repository.objects, &plan.options(), sink)?;
-        Ok(Made::Written(Noted { stats, whole: None }.notes()))
+        Ok(Made::Written(PackNotes { stats, whole: None }.notes()))
     })?;
-    let noted = Noted::of(&notes, plan.repository.hash());
+    let noted = PackNotes::of(&notes, plan.repository.hash());
     let Some(checksum) = noted.whole else { return Ok((noted.stats, Some(role))) };
     let pack: Option<Arc<Pack>> = match whole {
         Some(pack) => Some(pack),
@@ -77,13 +78,13 @@ fn make(plan: &FetchPlan<'_>, chosen: Option<&Selection>, sink: &mut dyn Sink) -
 
 /// What the cache notes about a kept pack.
 #[derive(Debug, PartialEq, Eq)]
-struct Noted {
+struct PackNotes {
     stats: PackStats,
     /// The checksum of a pack of the repository that is sent as a whole instead of a kept copy.
     whole: Option<ObjectId>,
 }
 
-impl Noted {
+impl PackNotes {
     fn notes(&self) -> Notes {
         let PackStats { objects, deltas, reused, reused_deltas, pack_reused, bytes } = self.stats;
         let numbers = [objects, deltas, reused, reused_deltas, pack_reused].map(u32::to_le_bytes).concat();
@@ -108,7 +109,7 @@ impl Noted {
             [0, ..] | [] => None,
             [_, name @ ..] => name.get(..hash.len_in_bytes()).and_then(|name| ObjectId::try_from(name).ok()),
         };
-        Noted { stats: PackStats { objects, deltas, reused, reused_deltas, pack_reused, bytes }, whole: name }
+        PackNotes { stats: PackStats { objects, deltas, reused, reused_deltas, pack_reused, bytes }, whole: name }
     }
 }
 
@@ -128,8 +129,8 @@ mod tests {
                     pack_reused: u32::MAX,
                     bytes: 1 << 40 | 7,
                 };
-                let noted = Noted { stats, whole };
-                assert_eq!(Noted::of(&noted.notes(), hash), noted);
+                let noted = PackNotes { stats, whole };
+                assert_eq!(PackNotes::of(&noted.notes(), hash), noted);
             }
         }
     }
