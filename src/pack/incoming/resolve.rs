@@ -79,7 +79,7 @@ pub(super) struct Root {
     pub entry: u32,
     /// Its kind, which all objects resolved from it share.
     pub kind: Kind,
-    /// The deltas that refer to it by name, from [`Family::take`].
+    /// The deltas that refer to it by name, from [`Family::claim_children`].
     pub by_name: Range<u32>,
 }
 
