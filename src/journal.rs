@@ -478,7 +478,7 @@ impl Origin {
 
     /// Whether being able to take a file lock may prove that an owner of this origin is dead: it ran under this kernel,
     /// or an earlier boot of this machine. The file system may not know the locks of other machines, some of which may
-    /// have the same name ([`is_of_an_earlier_boot`]).
+    /// have the same name (`is_of_an_earlier_boot`).
     pub fn may_be_judged(&self, here: &Origin) -> bool {
         self.boot == here.boot || self.machine == here.machine
     }

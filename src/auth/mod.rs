@@ -83,7 +83,7 @@ pub enum Why {
     Store(anyhow::Error),
 }
 
-/// Proof that this request may act on its repository. Only `access` calls [`Grant::new`], the only way to make one.
+/// Proof that this request may act on its repository. Only `access` calls `Grant::new`, the only way to make one.
 #[derive(Debug, Clone)]
 pub struct Grant {
     scope: Scope,

@@ -89,7 +89,7 @@ pub(super) struct Maker {
     delta: Vec<u8>,
     /// Which of these buffers holds the result.
     made: Source,
-    /// The size of the largest object for which a delta is made ([`PackOptions::related_max`]).
+    /// The size of the largest object for which a delta is made (`PackOptions::related_max`).
     related_max: usize,
     /// Whether another maker takes over what exceeds this database's size limit; if not, such a base is skipped.
     has_successor: bool,

@@ -20,7 +20,7 @@ pub fn line(out: &mut dyn Write, payload: &[u8]) -> io::Result<()> {
 /// Writes one packet of formatted text; the caller includes the newline where one belongs.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn text(out: &mut dyn Write, text: std::fmt::Arguments<'_>) -> io::Result<()> {
     let mut packet = Vec::with_capacity(128);
     packet.extend_from_slice(&[0; 4]);

@@ -1,7 +1,7 @@
 //! Refs: one ref, HEAD, all refs in order, and transactions.
 //!
-//! In: names and changes. Out: what refs point to, and which refs exist. There are two stores, [`files`] and
-//! [`reftable`]; nothing outside knows which one a repository has. Objects are never looked at here.
+//! In: names and changes. Out: what refs point to, and which refs exist. There are two stores, `files` and
+//! `reftable`; nothing outside knows which one a repository has. Objects are never looked at here.
 
 mod changes;
 mod create;
