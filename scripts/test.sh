@@ -5,7 +5,7 @@
 #
 #   tools    what the other stages need: installed with apt-get if this runs as root on Debian, else asked for
 #   fmt      cargo fmt --check
-#   clippy   cargo clippy, warnings are errors
+#   clippy   cargo clippy, warnings are errors; links between comments
 #   unit     cargo test with fail points: unit tests, tidy, the suite, in which a push also dies, or its disk fails, at many
 #            operations (CRASH_POINTS=all: at every one)
 #   release  the static release binary (scripts/release.sh), which the stages below test
@@ -67,6 +67,8 @@ fmt() {
 
 clippy() {
 	cargo clippy --locked --quiet --all-targets -- --deny warnings
+	# Links between comments lead somewhere.
+	RUSTDOCFLAGS='--deny rustdoc::broken_intra_doc_links' cargo doc --locked --quiet --no-deps --document-private-items
 }
 
 unit() {
