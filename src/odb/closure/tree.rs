@@ -95,7 +95,7 @@ impl Tree {
             let entry = Entry::parse(ours, at, hash_len)?;
             let (before, mut other) = (their, None);
             while let Some(&[start, end]) = last.starts.get(their..their + 2) {
-                // Many of our entries may come before one of theirs, which is as long as whoever pushed it liked.
+                // Many of our entries may sort before one of theirs, whose name may have megabytes: it is parsed once.
                 let standing = match &mut standing {
                     Some((number, standing)) if *number == their => standing,
                     other => &mut other.insert((their, Entry::between(theirs, start, end, hash_len)?)).1,
