@@ -694,8 +694,11 @@ mod tests {
         let scratch = Scratch::new();
         let quarantine = "objects/tmp_objdir-incoming-x";
         fs::create_dir_all(scratch.path(quarantine)).unwrap();
-        scratch.journal().follow(b"directory\0\0\0directory\0/\0\0temporary\0\0\0\0\0\0directory\0obj");
-        assert!(scratch.path(quarantine).exists());
+        // Not the root directory: this test must not harm the machine if the code is wrong.
+        let outside = Scratch::new();
+        let notes = format!("directory\0\0\0directory\0{}\0\0temporary\0\0\0\0\0\0directory\0obj", outside.0.display());
+        scratch.journal().follow(notes.as_bytes());
+        assert!(scratch.path(quarantine).exists() && outside.0.exists());
         scratch.journal().follow(format!("directory\0{quarantine}\0\0").as_bytes());
         assert!(!scratch.path(quarantine).exists() && scratch.path("objects").exists());
     }
